@@ -1,0 +1,5 @@
+"""Featherpress: distillation and parameter budgeting for detectors."""
+
+__all__ = ["__version__"]
+
+__version__ = "0.1.0"

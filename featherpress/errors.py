@@ -1,0 +1,68 @@
+"""Every error a user can cause.
+
+FeatherpressError            one clear sentence: what was expected, what came, what to do
+├── UsageError               an argument, a name or a value that cannot be used
+├── FileError                a file that is missing, broken or of another kind
+│   ├── BudgetFileError      a budget file that cannot be read or contradicts itself
+│   ├── RecipeError          a recipe that cannot be read or contradicts itself
+│   ├── CheckpointError      weights that do not fit, or that are not safe to load
+│   └── DataError            labels or images that cannot be used
+├── CountError               a count that cannot be trusted
+└── TrainingError            a run that had to stop: its last good state is kept
+
+The command line prints the sentence and exits with `exit_code`; nothing else becomes an exit code.
+"""
+
+from typing import ClassVar
+
+__all__ = [
+    "BudgetFileError",
+    "CheckpointError",
+    "CountError",
+    "DataError",
+    "FeatherpressError",
+    "FileError",
+    "RecipeError",
+    "TrainingError",
+    "UsageError",
+]
+
+
+class FeatherpressError(Exception):
+    """A mistake the user can mend; `str(error)` is the sentence to show."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class UsageError(FeatherpressError):
+    """An argument, a name or a value that cannot be used."""
+
+
+class FileError(FeatherpressError):
+    """A file that is missing, broken or of another kind."""
+
+
+class BudgetFileError(FileError):
+    """A budget file that cannot be read or contradicts itself."""
+
+
+class RecipeError(FileError):
+    """A recipe that cannot be read or contradicts itself."""
+
+
+class CheckpointError(FileError):
+    """Weights that do not fit the model, or that are not safe to load."""
+
+
+class DataError(FileError):
+    """Labels or images that cannot be used."""
+
+
+class CountError(FeatherpressError):
+    """A count that cannot be trusted: an operator without a formula, or sums that disagree."""
+
+    exit_code = 3
+
+
+class TrainingError(FeatherpressError):
+    """A run that had to stop; its last good state is kept."""
