@@ -1,1 +1,20 @@
-"""models."""
+"""The model zoo: `create_model`, `list_models`, `load_weights`."""
+
+from featherpress.models import featherface, retinaface  # noqa: F401  (importing a family registers its models)
+from featherpress.models.checkpoints import load_weights, read_weights, save_weights
+from featherpress.models.preprocessing import normalize
+from featherpress.models.priors import PriorSpec
+from featherpress.models.registry import ModelEntry, create_model, find_model, list_models, register_model
+
+__all__ = [
+    "ModelEntry",
+    "PriorSpec",
+    "create_model",
+    "find_model",
+    "list_models",
+    "load_weights",
+    "normalize",
+    "read_weights",
+    "register_model",
+    "save_weights",
+]

@@ -1,0 +1,165 @@
+"""Weights in and out of files: safe to open, cleaned, mapped onto our names, then strict."""
+
+import pickle
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from featherpress.errors import CheckpointError
+from featherpress.models.mobilenet import MobileNetV1Quarter
+from featherpress.models.registry import create_model, list_models
+
+__all__ = ["load_weights", "read_weights", "save_weights"]
+
+_LEVELS = range(3)
+
+# The public RetinaFace and FeatherFace checkpoints, name by name: (pattern, ours), applied in order.
+PUBLIC_NAMES: tuple[tuple[str, str], ...] = (
+    (r"^body\.", "backbone."),
+    (r"^bacbkbone_(\d)_cbam\.", r"backbone_attention.\1."),
+    (r"^bif_cbam_(\d)\.", r"pyramid_attention.\1."),
+    (r"\.ChannelGate\.mlp\.1\.", ".channel.reduce."),
+    (r"\.ChannelGate\.mlp\.3\.", ".channel.expand."),
+    (r"\.SpatialGate\.spatial\.conv\.", ".spatial.conv."),
+    (r"\.SpatialGate\.spatial\.bn\.", ".spatial.norm."),
+    *((rf"^bifpn\.0\.p{i + 3}_down_channel\.", f"bifpn.laterals.{i}.") for i in _LEVELS),
+    *((rf"^bifpn\.0\.p{i + 3}_down_channel_2\.", f"bifpn.bottom_up_laterals.{i - 1}.") for i in _LEVELS),
+    (r"^(bifpn\.\w*laterals\.\d\.0)\.conv\.", r"\1."),
+    (r"^bifpn\.(\d)\.p(\d)_w1$", r"bifpn.cells.\1.top_down_p\2.weights"),
+    (r"^bifpn\.(\d)\.p(\d)_w2$", r"bifpn.cells.\1.bottom_up_p\2.weights"),
+    (r"^bifpn\.(\d)\.conv(\d)_up\.", r"bifpn.cells.\1.top_down_p\2."),
+    (r"^bifpn\.(\d)\.conv(\d)_down\.", r"bifpn.cells.\1.bottom_up_p\2."),
+    (r"\.(depthwise|pointwise)_conv\.conv\.", r".\1."),
+    (r"^(bifpn\.cells\..*)\.bn\.", r"\1.norm."),
+    (r"^fpn\.merge1\.", "fpn.merge_p3."),
+    (r"^fpn\.merge2\.", "fpn.merge_p4."),
+    *((rf"^fpn\.output{i + 1}\.", f"fpn.laterals.{i}.") for i in _LEVELS),
+    *((rf"^ssh{i + 1}\.", f"context.{i}.") for i in _LEVELS),
+    (r"\.conv3X3\.", ".branch3."),
+    (r"\.conv5X5_1\.", ".stem5."),
+    (r"\.conv5X5_2\.", ".branch5."),
+    (r"\.conv7X7_2\.", ".stem7."),
+    (r"\.conv7x7_3\.", ".branch7."),
+    (r"\.regular_conv\.weight$", ".weight"),
+    (r"\.offset_conv\.", ".offset."),
+    (r"\.modulator_conv\.", ".mask."),
+    *((rf"^ssh{i + 1}_cs\.(\d)\.", rf"shuffle.{i}.cs\1.") for i in _LEVELS),
+    *((rf"\.cs{2 * i + 1}\.", f".{i + 1}.0.") for i in _LEVELS),
+    *((rf"\.cs{2 * i + 2}\.", f".{i + 1}.1.") for i in _LEVELS),
+    (r"^ClassHead\.(\d)\.conv1x1\.", r"heads.classes.\1."),
+    (r"^BboxHead\.(\d)\.conv1x1\.", r"heads.boxes.\1."),
+    (r"^LandmarkHead\.(\d)\.conv1x1\.", r"heads.landmarks.\1."),
+)
+
+_PROFILER_LEFTOVERS = ("total_ops", "total_params")
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Load a checkpoint into a model, all of it or nothing.
+
+    Takes `.safetensors`, and `.pth`, `.pt` or `.tar` pickles of tensors alone. A nesting under `state_dict`, a
+    `module.` prefix and what thop leaves behind are removed, and public names are mapped onto ours.
+
+    Errors: `CheckpointError` for a file that is missing, broken, unsafe, or does not fit the model; it names the
+    first keys that differ, and the preset that would fit if one does.
+    """
+    state = read_weights(path)
+    if isinstance(model, MobileNetV1Quarter):
+        state = {key: value for key, value in state.items() if not key.startswith("fc.")}
+    difference = _difference(model.state_dict(), state)
+    if difference:
+        fitting = _fitting_presets(state)
+        hint = f"; it fits {' or '.join(fitting)}" if fitting else ""
+        raise CheckpointError(f"{path} does not fit {type(model).__name__}: {difference}{hint}")
+    model.load_state_dict(state)
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Read a checkpoint's tensors under our names, on the CPU.
+
+    Errors: `CheckpointError` for a file that is missing, broken or holds more than tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"there is no weights file at {path}")
+    state = _clean(_read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path), path)
+    return {_our_name(key): value for key, value in state.items()}
+
+
+def save_weights(model: nn.Module, path: str | Path, *, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a model's state as safetensors under plain keys; the file appears whole or not at all."""
+    path = Path(path)
+    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    temporary = path.with_name(path.name + ".partial")
+    save_file(state, temporary, metadata=dict(metadata or {}))
+    temporary.replace(path)
+
+
+def _read_safetensors(path: Path) -> object:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
+
+
+def _read_pickle(path: Path) -> object:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} holds more than tensors, and loading it could run code of its author's; save its state dict alone"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} is not a readable checkpoint: {str(error).splitlines()[0]}") from error
+
+
+def _clean(content: object, path: Path) -> dict[str, Tensor]:
+    """Find the state dict in what a file held, and strip what wrappers and profilers added to its keys."""
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, expected a state dict")
+    state: dict[str, Tensor] = {}
+    for key, value in content.items():
+        name = str(key).removeprefix("module.")
+        if name.rpartition(".")[2] in _PROFILER_LEFTOVERS:
+            continue
+        if not isinstance(value, Tensor):
+            raise CheckpointError(f"{path} holds a {type(value).__name__} under {key!r}, expected a tensor")
+        state[name] = value
+    return state
+
+
+@cache
+def _our_name(key: str) -> str:
+    for pattern, ours in PUBLIC_NAMES:
+        key = re.sub(pattern, ours, key)
+    return key
+
+
+def _difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """Name the first missing, unexpected and wrongly shaped keys; empty when there are none."""
+    missing = [key for key in expected if key not in found]
+    unexpected = [key for key in found if key not in expected]
+    shapes = [key for key in expected if key in found and expected[key].shape != found[key].shape]
+    parts = []
+    if missing:
+        parts.append(f"{len(missing)} missing, first {missing[0]!r}")
+    if unexpected:
+        parts.append(f"{len(unexpected)} unexpected, first {unexpected[0]!r}")
+    if shapes:
+        key = shapes[0]
+        wanted, came = tuple(expected[key].shape), tuple(found[key].shape)
+        parts.append(f"{len(shapes)} wrongly shaped, first {key!r} of {came}, expected {wanted}")
+    return "; ".join(parts)
+
+
+def _fitting_presets(state: Mapping[str, Tensor]) -> list[str]:
+    with torch.device("meta"):
+        return [name for name in list_models() if not _difference(create_model(name).state_dict(), state)]

@@ -1,0 +1,183 @@
+"""FeatherFace: the face detector, from the published model to the distilled V2.
+
+    images -> backbone -> attention -> BiFPN -> attention -> context -> shuffle -> heads
+
+Source: Kim, Jung, Kim, "FeatherFace", Electronics 2025, 14(3), 517.
+"""
+
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from featherpress.errors import UsageError
+from featherpress.models.layers.attention import CBAM, SharedCBAM
+from featherpress.models.layers.bifpn import BiFPN
+from featherpress.models.layers.context import SSH, DeformableContext, GroupedSSH
+from featherpress.models.layers.convolution import PerLevel
+from featherpress.models.layers.heads import Detections, SeparateHeads, SharedHeads
+from featherpress.models.layers.shuffle import ChannelShuffle, ShuffleBottleneck, ShuffleOrder
+from featherpress.models.mobilenet import TAP_CHANNELS, MobileNetV1Quarter
+from featherpress.models.priors import PriorSpec
+from featherpress.models.registry import ModelEntry, register
+
+__all__ = ["PRESETS", "FeatherFace", "FeatherFaceSpec"]
+
+Attention = Literal["none", "cbam", "shared"]
+Context = Literal["deformable", "deformable_ssh", "grouped_ssh"]
+Heads = Literal["separate", "shared"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatherFaceSpec:
+    """The whole shape of a FeatherFace.
+
+    `out_channel` is the width of the pyramid; `light_pyramid` drops biases and the second laterals; `shuffle_conv`
+    puts the shuffle inside a bottleneck of convolutions.
+    """
+
+    out_channel: int
+    attention: Attention = "cbam"
+    cbam_reduction: int = 16
+    bifpn_repeats: int = 2
+    bifpn_groups: int = 1
+    light_pyramid: bool = False
+    context: Context = "deformable"
+    context_groups: int = 1
+    shuffle_groups: int = 2
+    shuffle_order: ShuffleOrder = "group_first"
+    shuffle_conv: bool = False
+    heads: Heads = "separate"
+    num_anchors: int = 2
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that no model has."""
+        for name in ("out_channel", "cbam_reduction", "bifpn_repeats", "context_groups", "num_anchors"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    @property
+    def anchors(self) -> PriorSpec:
+        """Return the priors the heads are laid out for."""
+        return PriorSpec(per_cell=self.num_anchors)
+
+
+class FeatherFace(nn.Module):
+    """A single-stage face detector over three levels.
+
+    Its children are the components that a budget names: `backbone`, `backbone_attention`, `bifpn`,
+    `pyramid_attention`, `context`, `shuffle`, `heads`.
+
+    Shapes: images (N, 3, H, W), BGR 0..255 minus the mean, H and W at least 64 -> boxes (N, P, 4) as deltas, class
+    logits (N, P, 2) background first, landmarks (N, P, 10) as deltas; P = 16,800 at 640x640.
+    """
+
+    def __init__(self, spec: FeatherFaceSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        width, levels = spec.out_channel, len(TAP_CHANNELS)
+        self.backbone = MobileNetV1Quarter()
+        self.backbone_attention = _attention(spec, TAP_CHANNELS)
+        self.bifpn = BiFPN(
+            TAP_CHANNELS, width, repeats=spec.bifpn_repeats, groups=spec.bifpn_groups, light=spec.light_pyramid
+        )
+        self.pyramid_attention = _attention(spec, (width,) * levels)
+        self.context = PerLevel(_context(spec) for _ in range(levels))
+        self.shuffle = PerLevel(_shuffle(spec) for _ in range(levels))
+        heads = SharedHeads if spec.heads == "shared" else SeparateHeads
+        self.heads = heads(width, levels=levels, anchors=spec.num_anchors)
+
+    def forward(self, images: Tensor) -> Detections:
+        """Return raw boxes, class logits and landmarks for every prior."""
+        features = self.backbone(images)
+        features = self.backbone_attention(features)
+        features = self.bifpn(features)
+        features = self.pyramid_attention(features)
+        features = self.context(features)
+        features = self.shuffle(features)
+        detections: Detections = self.heads(features)
+        return detections
+
+    def priors(self, height: int, width: int) -> Tensor:
+        """Return the priors that an image of height x width pixels is scored at, (P, 4), in the outputs' order."""
+        return self.spec.anchors.priors(height, width, device=next(self.parameters()).device)
+
+
+def _attention(spec: FeatherFaceSpec, widths: tuple[int, ...]) -> nn.Module:
+    if spec.attention == "none":
+        return nn.Identity()
+    if spec.attention == "shared":
+        return SharedCBAM(widths, spec.cbam_reduction)
+    return PerLevel(CBAM(width, spec.cbam_reduction) for width in widths)
+
+
+def _context(spec: FeatherFaceSpec) -> nn.Module:
+    if spec.context == "deformable":
+        return DeformableContext(spec.out_channel, groups=spec.context_groups)
+    if spec.context == "grouped_ssh":
+        return GroupedSSH(spec.out_channel, groups=spec.context_groups)
+    return SSH(spec.out_channel, deformable=True)
+
+
+def _shuffle(spec: FeatherFaceSpec) -> nn.Module:
+    block = ShuffleBottleneck if spec.shuffle_conv else ChannelShuffle
+    return block(spec.out_channel, groups=spec.shuffle_groups, order=spec.shuffle_order)
+
+
+PRESETS: dict[str, tuple[FeatherFaceSpec, int, str]] = {
+    "featherface_v1": (
+        FeatherFaceSpec(out_channel=74, bifpn_repeats=3, context="deformable", context_groups=2),
+        485_599,
+        "V1: CBAM twice, three BiFPN cells, one grouped deformable convolution a level",
+    ),
+    "featherface_v1_ssh": (
+        FeatherFaceSpec(out_channel=56, context="deformable_ssh"),
+        502_028,
+        "V1 with deformable SSH at width 56, the source document's 502K",
+    ),
+    "featherface_v1_ssh_plain": (
+        FeatherFaceSpec(out_channel=56, context="deformable_ssh", attention="none"),
+        489_015,
+        "V1 with deformable SSH at width 56 and no attention; public weights exist",
+    ),
+    "featherface_paper": (
+        FeatherFaceSpec(out_channel=64, bifpn_repeats=3, context="deformable_ssh", shuffle_conv=True),
+        592_371,
+        "The published model, 0.49M by its paper; public weights exist",
+    ),
+    "featherface_v2": (
+        FeatherFaceSpec(
+            out_channel=32,
+            attention="shared",
+            cbam_reduction=32,
+            bifpn_groups=4,
+            light_pyramid=True,
+            context="grouped_ssh",
+            context_groups=4,
+            shuffle_groups=4,
+            heads="shared",
+        ),
+        256_812,
+        "V2: shared attention, light BiFPN, grouped SSH, shared heads",
+    ),
+}
+
+_SETTINGS = tuple(field.name for field in fields(FeatherFaceSpec))
+
+
+def _build(spec: FeatherFaceSpec, **overrides: Any) -> FeatherFace:
+    return FeatherFace(replace(spec, **overrides))
+
+
+for _name, (_spec, _params, _summary) in PRESETS.items():
+    register(
+        ModelEntry(
+            name=_name,
+            build=partial(_build, _spec),
+            settings=_SETTINGS,
+            params=_params,
+            summary=_summary,
+            source="Kim, Jung, Kim, Electronics 2025, 14(3), 517",
+        )
+    )

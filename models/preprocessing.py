@@ -1,0 +1,17 @@
+"""What happens to an image before a model sees it."""
+
+import torch
+from torch import Tensor
+
+__all__ = ["MEAN_BGR", "normalize"]
+
+MEAN_BGR = (104.0, 117.0, 123.0)
+
+
+def normalize(images: Tensor) -> Tensor:
+    """Turn RGB images into what the checkpoints were trained on: BGR, 0..255, minus the mean.
+
+    Shapes: (N, 3, H, W) uint8 or float RGB in 0..255 -> (N, 3, H, W) float32.
+    """
+    mean = torch.tensor(MEAN_BGR, device=images.device).view(1, 3, 1, 1)
+    return images.flip(1).float() - mean

@@ -1,0 +1,48 @@
+"""RetinaFace on MobileNetV1-0.25: the baseline that FeatherFace came from."""
+
+from torch import Tensor, nn
+
+from featherpress.models.layers.context import SSH
+from featherpress.models.layers.convolution import PerLevel
+from featherpress.models.layers.fpn import FPN
+from featherpress.models.layers.heads import Detections, SeparateHeads
+from featherpress.models.mobilenet import TAP_CHANNELS, MobileNetV1Quarter
+from featherpress.models.priors import PriorSpec
+from featherpress.models.registry import register_model
+
+__all__ = ["RetinaFace", "retinaface_mnet025"]
+
+
+class RetinaFace(nn.Module):
+    """Backbone, feature pyramid, SSH, nine heads.
+
+    Shapes: as `FeatherFace`.
+    Source: Deng et al. 2020, RetinaFace.
+    """
+
+    def __init__(self, *, out_channel: int, num_anchors: int) -> None:
+        super().__init__()
+        self.anchors = PriorSpec(per_cell=num_anchors)
+        levels = len(TAP_CHANNELS)
+        self.backbone = MobileNetV1Quarter()
+        self.fpn = FPN(TAP_CHANNELS, out_channel)
+        self.context = PerLevel(SSH(out_channel, deformable=False) for _ in range(levels))
+        self.heads = SeparateHeads(out_channel, levels=levels, anchors=num_anchors)
+
+    def forward(self, images: Tensor) -> Detections:
+        """Return raw boxes, class logits and landmarks for every prior."""
+        features = self.backbone(images)
+        features = self.fpn(features)
+        features = self.context(features)
+        detections: Detections = self.heads(features)
+        return detections
+
+    def priors(self, height: int, width: int) -> Tensor:
+        """Return the priors that an image of height x width pixels is scored at, (P, 4), in the outputs' order."""
+        return self.anchors.priors(height, width, device=next(self.parameters()).device)
+
+
+@register_model(params=426_608, source="Deng et al., CVPR 2020")
+def retinaface_mnet025(*, out_channel: int = 64, num_anchors: int = 2) -> RetinaFace:
+    """RetinaFace on MobileNetV1-0.25: feature pyramid, SSH, nine heads; public weights exist."""
+    return RetinaFace(out_channel=out_channel, num_anchors=num_anchors)
