@@ -1,1 +1,23 @@
-"""compress/data."""
+"""Labelled face pictures, real and synthetic, and the training crops cut from them."""
+
+from featherpress.compress.data.colours import Distortion
+from featherpress.compress.data.crops import CropRanges, TrainingCrops
+from featherpress.compress.data.images import decode_image
+from featherpress.compress.data.loading import batches
+from featherpress.compress.data.samples import Batch, FaceDataset, Faces, Key, Sample, collate
+from featherpress.compress.data.widerface import WiderFaces
+
+__all__ = [
+    "Batch",
+    "CropRanges",
+    "Distortion",
+    "FaceDataset",
+    "Faces",
+    "Key",
+    "Sample",
+    "TrainingCrops",
+    "WiderFaces",
+    "batches",
+    "collate",
+    "decode_image",
+]

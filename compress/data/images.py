@@ -1,0 +1,73 @@
+"""Image files to tensors: one decoder for every mode and orientation, strict about broken files."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from featherpress.errors import DataError
+
+__all__ = ["decode_image"]
+
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+"""What Pillow's decoders raise on files that are cut short, corrupt or of no known kind."""
+
+
+def decode_image(path: Path | str) -> Tensor:
+    """Read an image file as uint8 RGB, upright by its EXIF orientation, transparency laid over white.
+
+    Shapes: -> (3, H, W).
+    Errors: DataError where the file is missing, cut short, corrupt or not an image.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"expected an image at {path}, found {'a folder' if path.is_dir() else 'nothing'} there")
+    try:
+        with Image.open(path) as image:
+            _load_strictly(image)
+            pixels = _to_rgb(ImageOps.exif_transpose(image))
+    except BROKEN as error:
+        raise DataError(f"expected a whole image in {path}, got {_reason(error)}: replace or remove it") from error
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+
+
+def _load_strictly(image: Image.Image) -> None:
+    # A library elsewhere in the process may have told Pillow to fill what is missing with grey.
+    lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+    try:
+        image.load()
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = lenient
+
+
+def _to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """Convert any of Pillow's modes; shapes: -> (H, W, 3)."""
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _eight_bits(image)
+    if image.mode in {"La", "RGBa"}:
+        image = image.convert(image.mode.upper())
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(image.convert("RGB"))
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Reduce 16-bit integers by their high byte, and floats from [0, 1] where none is larger."""
+    values = np.asarray(image).astype(np.float32)
+    if image.mode != "F":
+        values = values // 257
+    elif values.size and values.max() <= 1:
+        values = values * 255
+    return Image.fromarray(np.clip(np.nan_to_num(values), 0, 255).astype(np.uint8))
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "something that is no image format Pillow knows"
+    return str(error).rstrip(".") or type(error).__name__

@@ -1,0 +1,191 @@
+"""Labelled pictures: the faces of one image, the image with them, and batches of such samples."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+__all__ = ["Batch", "FaceDataset", "Faces", "Key", "Sample", "collate"]
+
+Key: TypeAlias = tuple[int, int]
+"""(index in the data set, variant of the augmentation)."""
+
+MIRRORED_LANDMARKS = (1, 0, 2, 4, 3)
+"""Right eye, left eye, nose, right and left corner of the mouth: "left" stays the image's left after a flip."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Faces:
+    """The faces of one image, one row each; coordinates are pixels, 0 is the left or upper edge of the first pixel.
+
+    Shapes: boxes (n, 4) float32 as x1, y1, x2, y2; landmarks (n, 10) float32 as x, y of left eye, right eye, nose, left
+    and right corner of the mouth (left as seen in the image), zeros where has_landmarks (n,) bool is False;
+    ignored (n,) bool marks faces that are neither positive nor negative.
+    """
+
+    boxes: Tensor
+    landmarks: Tensor
+    has_landmarks: Tensor
+    ignored: Tensor
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    @classmethod
+    def none(cls) -> "Faces":
+        """No face at all."""
+        return cls(
+            boxes=torch.zeros(0, 4),
+            landmarks=torch.zeros(0, 10),
+            has_landmarks=torch.zeros(0, dtype=torch.bool),
+            ignored=torch.zeros(0, dtype=torch.bool),
+        )
+
+    @property
+    def sizes(self) -> Tensor:
+        """Width and height of every box; shape (n, 2)."""
+        return self.boxes[:, 2:] - self.boxes[:, :2]
+
+    @property
+    def centres(self) -> Tensor:
+        """Centre of every box as x, y; shape (n, 2)."""
+        return (self.boxes[:, 2:] + self.boxes[:, :2]) / 2
+
+    def select(self, rows: Tensor) -> "Faces":
+        """Keep the rows of a mask or the rows named by an index."""
+        return Faces(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+    def ignoring(self, rows: Tensor) -> "Faces":
+        """Mark more rows as ignored; a face that is ignored stays so."""
+        return replace(self, ignored=self.ignored | rows)
+
+    def scaled(self, x: float, y: float) -> "Faces":
+        """Stretch the plane by one factor along each axis."""
+        factors = torch.tensor([x, y])
+        return self._moved(factors, torch.zeros(2))
+
+    def shifted(self, x: float, y: float) -> "Faces":
+        """Move every face by x and y pixels."""
+        return self._moved(torch.ones(2), torch.tensor([x, y]))
+
+    def clipped(self, width: float, height: float) -> "Faces":
+        """Cut boxes at the borders of an image; landmarks beyond them stay where they are."""
+        limits = torch.tensor([width, height, width, height])
+        return replace(self, boxes=self.boxes.clamp(min=torch.zeros(4), max=limits))
+
+    def flipped(self, width: float) -> "Faces":
+        """Mirror left and right in an image of this width, landmarks renamed so that left stays the image's left."""
+        boxes = self.boxes.clone()
+        boxes[:, [2, 0]] = width - self.boxes[:, [0, 2]]
+        points = self.landmarks.view(-1, 5, 2)[:, MIRRORED_LANDMARKS].clone()
+        points[..., 0] = width - points[..., 0]
+        return replace(self, boxes=boxes, landmarks=self._labelled_only(points.view(-1, 10)))
+
+    def cropped(self, left: float, top: float, width: float, height: float, *, least_visible: float = 0.25) -> "Faces":
+        """Move to the coordinates of a window and cut boxes at its borders.
+
+        A face whose centre lies in the window stays; one whose centre left it stays, ignored, while at least
+        `least_visible` of its area remains, and is dropped below that. A face in the window of which less than
+        that remains is ignored too. Landmarks outside the window are kept as they are: where they lie is still true.
+        """
+        moved = self.shifted(-left, -top)
+        cut = moved.clipped(width, height)
+        area, remaining = moved.sizes.prod(dim=1), cut.sizes.prod(dim=1)
+        visible = torch.where(area > 0, remaining / area.clamp(min=1e-6), 0.0)
+        inside = ((moved.centres >= 0) & (moved.centres < torch.tensor([width, height]))).all(dim=1)
+        enough = visible >= least_visible
+        return cut.ignoring(~(inside & enough)).select(inside | enough)
+
+    def _moved(self, factors: Tensor, offsets: Tensor) -> "Faces":
+        landmarks = self.landmarks * factors.repeat(5) + offsets.repeat(5)
+        return replace(
+            self,
+            boxes=self.boxes * factors.repeat(2) + offsets.repeat(2),
+            landmarks=self._labelled_only(landmarks),
+        )
+
+    def _labelled_only(self, landmarks: Tensor) -> Tensor:
+        return landmarks * self.has_landmarks[:, None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One image with its faces; the image is uint8 RGB of shape (3, H, W)."""
+
+    image: Tensor
+    faces: Faces
+    name: str
+
+    def flipped(self) -> "Sample":
+        """Mirror image and faces."""
+        width = self.image.shape[-1]
+        return replace(self, image=F.horizontal_flip_image(self.image), faces=self.faces.flipped(width))
+
+
+class FaceDataset(Protocol):
+    """Samples by number; reading a broken image raises DataError."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Sample: ...
+
+    def name(self, index: int, /) -> str:
+        """Name one image without reading it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Samples of one size, their faces padded to M rows; `present` tells faces from padding.
+
+    Shapes: images uint8 (N, 3, S, S); boxes (N, M, 4); landmarks (N, M, 10); present, has_landmarks and ignored
+    (N, M) bool; keys int64 (N, 2) as (index, variant).
+    """
+
+    images: Tensor
+    boxes: Tensor
+    landmarks: Tensor
+    present: Tensor
+    has_landmarks: Tensor
+    ignored: Tensor
+    keys: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
+        """Copy every tensor to a device."""
+        moved = {field.name: getattr(self, field.name).to(device, non_blocking=non_blocking) for field in fields(self)}
+        return Batch(**moved)
+
+    def pin_memory(self) -> "Batch":
+        """Pin every tensor, so that copies to a GPU need not wait; DataLoader calls this."""
+        return Batch(**{field.name: getattr(self, field.name).pin_memory() for field in fields(self)})
+
+
+def collate(samples: Sequence[Sample], keys: Sequence[Key] | None = None) -> Batch:
+    """Stack samples of one image size; without keys, they are numbered in order as variant 0."""
+    if keys is None:
+        keys = [(index, 0) for index in range(len(samples))]
+    count, most = len(samples), max((len(sample.faces) for sample in samples), default=0)
+    shape = (count, max(most, 1))
+    batch = Batch(
+        images=torch.stack([sample.image for sample in samples]),
+        boxes=torch.zeros(*shape, 4),
+        landmarks=torch.zeros(*shape, 10),
+        present=torch.zeros(shape, dtype=torch.bool),
+        has_landmarks=torch.zeros(shape, dtype=torch.bool),
+        ignored=torch.zeros(shape, dtype=torch.bool),
+        keys=torch.tensor(keys, dtype=torch.int64).view(count, 2),
+    )
+    for row, sample in enumerate(samples):
+        faces, n = sample.faces, len(sample.faces)
+        batch.boxes[row, :n] = faces.boxes
+        batch.landmarks[row, :n] = faces.landmarks
+        batch.has_landmarks[row, :n] = faces.has_landmarks
+        batch.ignored[row, :n] = faces.ignored
+        batch.present[row, :n] = True
+    return batch
