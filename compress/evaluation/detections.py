@@ -1,0 +1,134 @@
+"""What a detector found and what there was to find, as plain arrays that need no torch."""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featherpress.errors import DataError
+
+__all__ = ["BoolArray", "DetectionSet", "Detections", "FloatArray", "IntArray", "Truth"]
+
+FloatArray: TypeAlias = NDArray[np.floating[Any]]
+IntArray: TypeAlias = NDArray[np.integer[Any]]
+BoolArray: TypeAlias = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Detections:
+    """The faces that a detector reports in one image, surest first.
+
+    Shapes: boxes (k, 4) as x1, y1, x2, y2; scores (k,); landmarks (k, 10).
+    Units: pixels of the original image.
+    Errors: DataError for other shapes, or scores that are not finite and falling.
+    """
+
+    boxes: FloatArray
+    scores: FloatArray
+    landmarks: FloatArray
+
+    def __post_init__(self) -> None:
+        found = len(self.scores)
+        shapes = (self.boxes.shape, self.scores.shape, self.landmarks.shape)
+        if shapes != ((found, 4), (found,), (found, 10)):
+            raise DataError(f"Expected boxes (k, 4), scores (k,) and landmarks (k, 10); got shapes {shapes}.")
+        if not np.isfinite(self.scores).all() or (self.scores[1:] > self.scores[:-1]).any():
+            raise DataError("Expected finite scores in falling order; sort the detections by score first.")
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Truth:
+    """The labelled faces of one image; an ignored one is neither to be found nor a false alarm.
+
+    Shapes: boxes (n, 4) as x1, y1, x2, y2; ignored (n,).
+    Units: pixels of the original image.
+    Errors: DataError for other shapes, or flags that are not bool.
+    """
+
+    boxes: FloatArray
+    ignored: BoolArray
+
+    def __post_init__(self) -> None:
+        labelled = len(self.ignored)
+        shapes = (self.boxes.shape, self.ignored.shape)
+        if shapes != ((labelled, 4), (labelled,)) or self.ignored.dtype != np.bool_:
+            kind = self.ignored.dtype
+            raise DataError(f"Expected boxes (n, 4) and ignored (n,) of bool; got shapes {shapes} and {kind}.")
+
+    def __len__(self) -> int:
+        return len(self.ignored)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DetectionSet:
+    """Detections and truth of a set of images, kept together so that a score can be computed again.
+
+    Errors: DataError where the three do not hold one entry an image.
+    """
+
+    names: tuple[str, ...]
+    detections: tuple[Detections, ...]
+    truths: tuple[Truth, ...]
+
+    def __post_init__(self) -> None:
+        lengths = (len(self.names), len(self.detections), len(self.truths))
+        if len(set(lengths)) != 1:
+            raise DataError(f"Expected a name, detections and truth for every image; got {lengths} of them.")
+
+    def save(self, path: Path) -> None:
+        """Write one compressed npz of plain arrays, complete or not at all."""
+        none = np.empty(0, np.float32)
+        arrays = {
+            "names": np.array(self.names, dtype=np.str_),
+            "found": np.array([len(each) for each in self.detections], dtype=np.int64),
+            "boxes": np.concatenate([none.reshape(0, 4), *(each.boxes for each in self.detections)]),
+            "scores": np.concatenate([none, *(each.scores for each in self.detections)]),
+            "landmarks": np.concatenate([none.reshape(0, 10), *(each.landmarks for each in self.detections)]),
+            "labelled": np.array([len(each) for each in self.truths], dtype=np.int64),
+            "truth_boxes": np.concatenate([none.reshape(0, 4), *(each.boxes for each in self.truths)]),
+            "truth_ignored": np.concatenate([np.empty(0, np.bool_), *(each.ignored for each in self.truths)]),
+        }
+        partial = path.with_name(f"{path.name}.partial")
+        with partial.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote.
+
+        Errors: DataError for a missing, truncated or foreign file.
+        """
+        try:
+            # numpy leaves a broken file open when it opens it itself.
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+                arrays = {key: file[key] for key in file.files}
+            return cls._from_arrays(arrays)
+        except FileNotFoundError as error:
+            raise DataError(f"No saved detections at {path}: give a file that an evaluation wrote.") from error
+        except (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+            raise DataError(f"{path} is not a complete file of saved detections ({error}): evaluate again.") from error
+
+    @classmethod
+    def _from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> Self:
+        found = np.cumsum(arrays["found"])[:-1]
+        labelled = np.cumsum(arrays["labelled"])[:-1]
+        found_parts = (np.split(arrays[key], found) for key in ("boxes", "scores", "landmarks"))
+        truth_parts = (np.split(arrays[key], labelled) for key in ("truth_boxes", "truth_ignored"))
+        names = tuple(str(name) for name in arrays["names"])
+        if not names:  # np.split of nothing still gives one part
+            return cls(names=(), detections=(), truths=())
+        return cls(
+            names=names,
+            detections=tuple(
+                Detections(boxes=boxes, scores=scores, landmarks=landmarks)
+                for boxes, scores, landmarks in zip(*found_parts, strict=True)
+            ),
+            truths=tuple(Truth(boxes=boxes, ignored=ignored) for boxes, ignored in zip(*truth_parts, strict=True)),
+        )
