@@ -1,0 +1,111 @@
+"""The operators that cost no core MACs: element-wise work, and work that is none.
+
+An operator is in exactly one of three places: a formula, the element-wise ledger, or the list of those that only
+move, make or look up data. One that is in none of them is an error, never a silent zero.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+
+__all__ = ["changes_shape_with_data", "elements", "is_elementwise", "is_free", "operator_name", "tensors_in"]
+
+#: Arithmetic on elements that PyTorch does not tag as pointwise: norms, reductions, pooling, resampling, sorting.
+_ELEMENTWISE = """
+_batch_norm_no_update _batch_norm_with_update _batch_norm_with_update_functional _native_batch_norm_legit
+_native_batch_norm_legit_functional _native_batch_norm_legit_no_training cudnn_batch_norm miopen_batch_norm
+native_batch_norm native_group_norm native_layer_norm _fused_rms_norm _weight_norm_interface renorm
+_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d avg_pool2d avg_pool3d
+fractional_max_pool2d fractional_max_pool3d max_pool2d_with_indices max_pool3d_with_indices max_unpool2d
+max_unpool3d
+upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d _upsample_nearest_exact2d
+_upsample_nearest_exact3d upsample_linear1d upsample_bilinear2d upsample_trilinear3d upsample_bicubic2d
+_upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler_2d grid_sampler_3d _grid_sampler_2d_cpu_fallback
+affine_grid_generator
+_softmax _log_softmax _safe_softmax logsumexp logcumsumexp log_sigmoid_forward glu hardswish mish _prelu_kernel
+rrelu_with_noise threshold gelu hardsigmoid softplus _add_relu abs eq ne lt le gt ge floor_divide copysign
+heaviside polar complex isin bucketize searchsorted
+all any amax amin aminmax argmax argmin max min mean median nanmedian nansum sum prod norm
+linalg_vector_norm linalg__powsum var var_mean std std_mean count_nonzero cummax cummin cumprod cumsum mode kthvalue
+sort topk trace dist bincount histc linalg_cross segment_reduce
+col2im index_add index_reduce scatter_add scatter_reduce _embedding_bag _embedding_bag_forward_only
+_thnn_fused_gru_cell _thnn_fused_lstm_cell native_dropout _fused_dropout _masked_scale
+mse_loss smooth_l1_loss huber_loss soft_margin_loss binary_cross_entropy binary_cross_entropy_with_logits
+nll_loss_forward nll_loss2d_forward multi_margin_loss multilabel_margin_loss_forward
+"""
+
+#: torchvision's operators on boxes and regions: sampling and comparing, no products of weights.
+ELEMENTWISE_TORCHVISION = frozenset({"nms", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool"})
+
+#: Makes, moves or looks up data; asks about it; or draws it at random.
+_FREE = """
+arange empty empty_like empty_permuted empty_strided eye full full_like linspace logspace new_empty
+new_empty_strided new_full new_ones new_zeros ones ones_like scalar_tensor zeros zeros_like hann_window tril_indices
+triu_indices
+rand rand_like randint randint_like randn randn_like randperm bernoulli exponential geometric log_normal cauchy
+multinomial normal normal_functional poisson uniform _standard_gamma
+_copy_from _to_copy clone copy detach detach_copy fill lift lift_fresh lift_fresh_copy zero set_ resize resize_as
+_resize_output _reshape_copy _reshape_alias view_copy alias_copy as_strided_copy diagonal_copy expand_copy
+narrow_copy permute_copy split_copy split_with_sizes_copy squeeze_copy t_copy transpose_copy unbind_copy
+unfold_copy unsqueeze_copy slice_copy select_copy _unsafe_view unsafe_split unsafe_split_with_sizes
+_conj _neg_view real imag as_strided
+block_diag cat _chunk_cat channel_shuffle native_channel_shuffle constant_pad_nd diag_embed
+diagonal_scatter flip im2col pixel_shuffle pixel_unshuffle reflection_pad1d reflection_pad2d reflection_pad3d repeat
+replication_pad1d replication_pad2d replication_pad3d roll rot90 select_scatter slice_scatter as_strided_scatter
+stack tril triu
+embedding gather index _unsafe_index index_copy index_fill index_put _index_put_impl _unsafe_index_put index_select
+masked_fill masked_scatter masked_select nonzero nonzero_static scatter take where
+unique_consecutive unique_dim _unique _unique2 repeat_interleave
+_local_scalar_dense equal is_same_size is_pinned _assert_async _functional_assert_async _assert_scalar
+_assert_tensor_metadata sym_size sym_stride sym_numel sym_storage_offset is_contiguous
+sym_constrain_range sym_constrain_range_for_size
+"""
+
+
+ELEMENTWISE = frozenset(_ELEMENTWISE.split())
+FREE = frozenset(_FREE.split())
+
+
+def operator_name(operator: OpOverload) -> str:
+    """Name an operator without overload and in-place underscore: "aten::relu" for relu and relu_ alike."""
+    name = str(operator._schema.name)
+    return name if name.endswith("__") else name.removesuffix("_")
+
+
+def is_free(operator: OpOverload) -> bool:
+    """Tell whether the operator only makes, moves or looks up data."""
+    space, _, name = operator_name(operator).partition("::")
+    return space in {"aten", "prim"} and (operator.is_view or name in FREE or name + "_" in FREE)
+
+
+def is_elementwise(operator: OpOverload) -> bool:
+    """Tell whether the operator belongs to the element-wise ledger."""
+    space, _, name = operator_name(operator).partition("::")
+    if space == "torchvision":
+        return name in ELEMENTWISE_TORCHVISION
+    return space == "aten" and (name in ELEMENTWISE or torch.Tag.pointwise in operator.tags)
+
+
+def tensors_in(values: Any) -> Iterator[Tensor]:
+    """Walk the tensors among an operator's arguments or results, lists of them included."""
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, (list, tuple)):
+        for value in values:
+            yield from tensors_in(value)
+
+
+def elements(args: Any, out: Any) -> int:
+    """Size of the largest tensor that an element-wise operator reads or writes."""
+    return max((int(tensor.numel()) for tensor in tensors_in([args, out])), default=0)
+
+
+def changes_shape_with_data(operator: OpOverload, args: Any) -> bool:
+    """Tell whether the result's shape depends on values: nonzero, NMS, a boolean index."""
+    name = operator_name(operator)
+    if name in {"aten::index", "aten::_unsafe_index"}:
+        return any(t.dtype in {torch.bool, torch.uint8} for t in tensors_in(list(args[1])))
+    return name == "torchvision::nms" or torch.Tag.dynamic_output_shape in operator.tags

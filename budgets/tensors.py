@@ -1,0 +1,62 @@
+"""What a model holds: each tensor once, whoever owns it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+__all__ = ["TensorRows", "list_tensors"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorRows:
+    """A model's parameters by identity, with all names of each, and its persistent buffers' bytes by module path."""
+
+    by_id: Mapping[int, Tensor]
+    names: Mapping[int, tuple[str, ...]]
+    buffer_bytes: Mapping[str, int]
+
+    @property
+    def bytes(self) -> int:
+        """What a weights file must hold."""
+        return sum(map(_size, self.by_id.values())) + sum(self.buffer_bytes.values())
+
+    def rows(self, unused: set[int]) -> dict[str, dict[str, Any]]:
+        """Sum the tensors up by owning module; a tensor with several owners has a row of its own."""
+        rows: dict[str, dict[str, Any]] = {path: {"bytes": size} for path, size in self.buffer_bytes.items()}
+        for key, tensor in self.by_id.items():
+            names, size = self.names[key], tensor.numel()
+            tied = len(names) > 1
+            row = rows.setdefault("shared: " + ", ".join(names) if tied else names[0].rpartition(".")[0], {})
+            if tied:
+                row["owners"] = names
+            added = {"params": size, "trainable" if tensor.requires_grad else "frozen": size, "bytes": _size(tensor)}
+            for quantity, amount in {**added, "unused": size if key in unused else 0}.items():
+                row[quantity] = row.get(quantity, 0) + amount
+        return rows
+
+
+def list_tensors(model: nn.Module) -> TensorRows:
+    """List a model's parameters and persistent buffers."""
+    names: dict[int, tuple[str, ...]] = {}
+    for name, tensor in model.named_parameters(remove_duplicate=False):
+        names[id(tensor)] = (*names.get(id(tensor), ()), name)
+    by_id = {id(tensor): tensor for tensor in model.parameters()}
+    return TensorRows(by_id=by_id, names=names, buffer_bytes=_buffer_bytes(model))
+
+
+def _buffer_bytes(model: nn.Module) -> dict[str, int]:
+    """Bytes of persistent buffers by the path of their first owner."""
+    found: dict[str, int] = {}
+    seen: set[int] = set()
+    for path, module in model.named_modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            if name not in module._non_persistent_buffers_set and id(buffer) not in seen:
+                seen.add(id(buffer))
+                found[path] = found.get(path, 0) + _size(buffer)
+    return found
+
+
+def _size(tensor: Tensor) -> int:
+    return int(tensor.numel() * tensor.element_size())

@@ -1,0 +1,248 @@
+"""What the counter promises besides the numbers: strict, tied tensors once, and the model untouched."""
+
+import random
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from featherpress.budgets import count
+from featherpress.errors import CountError, UsageError
+
+
+class Tied(nn.Module):
+    """An embedding and an output layer with one weight between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(10, 4)
+        self.head = nn.Linear(4, 10, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.head(self.embed(tokens))
+
+
+class TwoParents(nn.Module):
+    """One convolution registered under two branches and called through both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        conv = nn.Conv2d(4, 4, 1, bias=False)
+        self.left, self.right = nn.Sequential(conv), nn.Sequential(nn.ReLU(), conv)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.left(x) + self.right(x)
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> tuple[nn.Conv2d, tuple[int, int], int]:
+    groups = draw(st.integers(1, 3))
+    kernel = draw(st.integers(1, 3))
+    conv = nn.Conv2d(
+        groups * draw(st.integers(1, 3)),
+        groups * draw(st.integers(1, 3)),
+        kernel,
+        stride=draw(st.integers(1, 3)),
+        padding=draw(st.integers(0, 2)),
+        dilation=draw(st.integers(1, 2)),
+        groups=groups,
+        bias=draw(st.booleans()),
+    )
+    side = st.integers(2 * kernel, 12)
+    return conv, (draw(side), draw(side)), draw(st.integers(1, 3))
+
+
+@settings(max_examples=60, deadline=None)
+@given(convolutions())
+def test_batch_doubles_macs_and_not_params(drawn: tuple[nn.Conv2d, tuple[int, int], int]) -> None:
+    """Any convolution follows its closed form, and twice the batch is twice the MACs and the same parameters."""
+    conv, (height, width), batch = drawn
+    image = torch.zeros(batch, conv.in_channels, height, width)
+    one, two = count(conv, image), count(conv, torch.cat([image, image]))
+    positions = conv(image)[0, 0].numel()
+    kernel = conv.kernel_size[0] * conv.kernel_size[1]
+    assert one.macs == batch * positions * conv.out_channels * conv.in_channels // conv.groups * kernel
+    assert (two.macs, two.params) == (2 * one.macs, one.params)
+    assert two.elementwise == 2 * one.elementwise
+
+
+def test_tied_weight_counts_once_and_names_its_owners() -> None:
+    """A tensor in two modules is one row of its own; neither owner claims it."""
+    cost = count(Tied(), torch.zeros(2, 3, dtype=torch.long))
+    assert (cost.params, cost.macs) == (40, 6 * 40)
+    (row,) = cost.shared
+    assert (row.owners, row.params) == (("embed.weight", "head.weight"), 40)
+    assert {r.path: r.params for r in cost.modules if not r.owners} == {"": 0, "embed": 0, "head": 0}
+
+
+def test_a_module_with_two_parents_works_where_it_is_called() -> None:
+    """The convolution's two calls are credited to the branch that ran, not twice to the first."""
+    cost = count(TwoParents(), torch.zeros(1, 4, 3, 3))
+    macs = {row.path: (row.macs, row.calls) for row in cost.modules if row.macs}
+    assert macs == {"left.0": (144, 1), "right.1": (144, 1)}
+    assert cost.params == 16
+    assert cost.subtree("right").macs == 144
+
+
+def test_unused_and_frozen_parameters_have_columns() -> None:
+    """A weight handed to a function counts as used though its module never ran; one nobody reads is unused."""
+
+    class Borrowed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lender = nn.Linear(4, 3, bias=False)
+            self.idle = nn.Linear(4, 2, bias=False)
+            self.lender.weight.requires_grad_(False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.linear(x, self.lender.weight.data)
+
+    cost = count(Borrowed(), torch.zeros(1, 4))
+    assert (cost.params, cost.trainable, cost.frozen, cost.unused) == (20, 8, 12, 8)
+    assert cost.unused_names == ("idle.weight",)
+    assert next(row for row in cost.modules if row.path == "lender").calls == 0
+
+
+def test_functional_work_belongs_to_the_running_module() -> None:
+    """A matrix product written in a forward is credited to that module's own row."""
+
+    class Block(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x @ x.T
+
+    cost = count(nn.Sequential(Block(), nn.Linear(3, 1)), torch.zeros(3, 5))
+    assert {row.path: row.macs for row in cost.modules} == {"": 0, "0": 45, "1": 9}
+
+
+def test_an_unknown_operator_is_an_error_that_names_it() -> None:
+    """An operator from elsewhere is never a silent zero: the error names it and the module, and a formula mends it."""
+
+    @torch.library.custom_op("featherpress_test::mystery", mutates_args=())
+    def mystery(x: Tensor) -> Tensor:
+        return x.clone()
+
+    mystery.register_fake(torch.empty_like)
+
+    class Swallows(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            try:
+                return mystery(x)
+            except Exception:
+                return x
+
+    model = nn.Sequential(nn.Linear(4, 4), Swallows())
+    with pytest.raises(CountError, match=r"featherpress_test::mystery in module 1 \(Swallows\)") as caught:
+        count(model, torch.zeros(2, 4))
+    assert caught.value.exit_code == 3
+    cost = count(model, torch.zeros(2, 4), formulas={"featherpress_test::mystery": lambda args, out: out.numel()})
+    assert cost.macs == 32 + 8
+
+
+def test_core_work_after_a_value_dependent_shape_is_refused() -> None:
+    """A count that would depend on the pixels is no count; harmless post-processing only leaves a note."""
+
+    class Selects(nn.Module):
+        def __init__(self, *, then: nn.Module) -> None:
+            super().__init__()
+            self.body, self.then = nn.Linear(4, 4), then
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.body(x)
+            return self.then(x[x[:, 0] > -1e9])
+
+    with pytest.raises(CountError, match="depends on values"):
+        count(Selects(then=nn.Linear(4, 2)), torch.zeros(3, 4))
+    cost = count(Selects(then=nn.ReLU()), torch.zeros(3, 4))
+    assert (cost.macs, cost.method) == (48, "real")
+    assert "aten::index" in cost.notes[0]
+
+
+class Stateful(nn.Module):
+    """Changes itself, draws random numbers and fails when told to."""
+
+    def __init__(self, *, fails: bool) -> None:
+        super().__init__()
+        self.conv, self.norm, self.drop = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout()
+        self.fails, self.calls = fails, 0
+        self.register_buffer("seen", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        self.seen += 1
+        random.random()  # noqa: S311 - only moves the generator
+        x = self.drop(self.norm(self.conv(x))) + torch.rand(1, device=x.device)
+        if self.fails:
+            raise ValueError("not today")
+        return x
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_model_comes_back_untouched(fails: bool) -> None:
+    """State, hooks, train flags, gradients and random generators are as before, even when forward raises."""
+    model = Stateful(fails=fails).train()
+    model.norm.eval()
+    before: dict[str, Any] = {name: value.clone() for name, value in model.state_dict().items()}
+    flags = [module.training for module in model.modules()]
+    states = torch.get_rng_state(), random.getstate(), torch.backends.mha.get_fastpath_enabled()
+    if fails:
+        with pytest.raises(UsageError, match=r"Stateful fails on inputs 1x3x8x8: not today"):
+            count(model, torch.ones(1, 3, 8, 8))
+    else:
+        assert count(model, torch.ones(1, 3, 8, 8)).macs == 36 * 4 * 27
+    assert model.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert [module.training for module in model.modules()] == flags
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert model.calls == 0
+    assert all(p.device.type == "cpu" and p.grad is None for p in model.parameters())
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert (random.getstate(), torch.backends.mha.get_fastpath_enabled()) == states[1:]
+
+
+def test_any_nest_of_inputs_and_outputs() -> None:
+    """Inputs may be lists and dictionaries, outputs anything; keywords go through `kwargs`."""
+
+    class Nested(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 2)
+
+        def forward(self, batch: dict[str, list[Tensor]], *, scale: float) -> dict[str, Any]:
+            return {"out": [self.linear(x) * scale for x in batch["images"]], "none": None}
+
+    cost = count(Nested(), {"images": [torch.zeros(1, 4), torch.zeros(3, 4)]}, kwargs={"scale": 2.0})
+    assert cost.macs == 4 * 8
+
+
+def test_tensors_outside_parameters_and_buffers() -> None:
+    """A tensor kept as a plain attribute, or made in forward without a device, does not stop the meta count."""
+
+    class Keeps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = torch.ones(4, 3)
+            self.tables = [torch.ones(3, 2)]
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (x + torch.zeros(4)) @ self.table @ self.tables[0]
+
+    cost = count(Keeps(), torch.zeros(5, 4))
+    assert (cost.macs, cost.method) == (60 + 30, "meta")
+
+
+def test_lazy_modules_and_wrong_inputs_are_usage_errors() -> None:
+    """A model without shapes, and an input that does not fit, end in one sentence and exit code 2."""
+    with pytest.raises(UsageError, match="lazy module"):
+        count(nn.LazyLinear(3), torch.zeros(2, 4))
+    with pytest.raises(UsageError, match="Linear fails on inputs 2x5"):
+        count(nn.Linear(3, 4), torch.zeros(2, 5))
+
+
+def test_large_inputs_need_no_memory() -> None:
+    """A 4000x4000 image through 64 channels would take 4 GB; its count takes none, whatever the input's device."""
+    conv = nn.Conv2d(3, 64, 3, padding=1)
+    assert count(conv, torch.empty(1, 3, 4000, 4000, device="meta")).macs == 4000 * 4000 * 64 * 27
