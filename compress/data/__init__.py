@@ -5,6 +5,7 @@ from featherpress.compress.data.crops import CropRanges, TrainingCrops
 from featherpress.compress.data.images import decode_image
 from featherpress.compress.data.loading import batches
 from featherpress.compress.data.samples import Batch, FaceDataset, Faces, Key, Sample, collate
+from featherpress.compress.data.synthetic import SyntheticFaces
 from featherpress.compress.data.widerface import WiderFaces
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Faces",
     "Key",
     "Sample",
+    "SyntheticFaces",
     "TrainingCrops",
     "WiderFaces",
     "batches",
