@@ -11,6 +11,13 @@ from featherpress.compress.evaluation.average_precision import (
 )
 from featherpress.compress.evaluation.bootstrap import Comparison, compare
 from featherpress.compress.evaluation.detections import Detections, DetectionSet, Truth
+from featherpress.compress.evaluation.widerface import WiderScores, evaluate_widerface
+from featherpress.compress.evaluation.widerface_files import (
+    prediction_rows,
+    read_ground_truth,
+    read_predictions,
+    write_predictions,
+)
 
 __all__ = [
     "Comparison",
@@ -20,9 +27,15 @@ __all__ = [
     "Matches",
     "Score",
     "Truth",
+    "WiderScores",
     "average_precision",
     "average_precision_by_height",
     "compare",
+    "evaluate_widerface",
     "match",
     "match_image",
+    "prediction_rows",
+    "read_ground_truth",
+    "read_predictions",
+    "write_predictions",
 ]

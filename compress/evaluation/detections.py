@@ -1,6 +1,8 @@
 """What a detector found and what there was to find, as plain arrays that need no torch."""
 
+import tokenize
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeAlias
@@ -15,6 +17,12 @@ __all__ = ["BoolArray", "DetectionSet", "Detections", "FloatArray", "IntArray", 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
 IntArray: TypeAlias = NDArray[np.integer[Any]]
 BoolArray: TypeAlias = NDArray[np.bool_]
+
+# What zipfile, zlib and numpy's header parser raise on damaged files.
+_BROKEN = (
+    *(AttributeError, EOFError, KeyError, OSError, RuntimeError, SyntaxError, TypeError, ValueError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -112,7 +120,7 @@ class DetectionSet:
             return cls._from_arrays(arrays)
         except FileNotFoundError as error:
             raise DataError(f"No saved detections at {path}: give a file that an evaluation wrote.") from error
-        except (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        except _BROKEN as error:
             raise DataError(f"{path} is not a complete file of saved detections ({error}): evaluate again.") from error
 
     @classmethod

@@ -64,6 +64,28 @@ def test_a_missing_a_truncated_and_a_foreign_file_are_refused(tmp_path: Path) ->
         DetectionSet.load(path)
 
 
+def test_no_damage_goes_unnoticed(tmp_path: Path) -> None:
+    """With bytes overwritten anywhere, a file is refused in one sentence or its checksums prove it whole."""
+    path = tmp_path / "set.npz"
+    saved = DetectionSet(names=("a", "b"), detections=(detections(9), detections(4)), truths=(truth(2), truth(0)))
+    saved.save(path)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(100):
+        damaged = bytearray(whole)
+        for place in rng.integers(0, len(whole), 3):
+            damaged[place] ^= int(rng.integers(1, 256))
+        path.write_bytes(damaged)
+        try:
+            loaded = DetectionSet.load(path)
+        except DataError:
+            refused += 1
+        else:
+            np.testing.assert_array_equal(loaded.detections[0].boxes, saved.detections[0].boxes)
+    assert refused > 50
+
+
 @pytest.mark.parametrize("scores", [[0.1, 0.9], [np.nan], [np.inf, 0.5]])
 def test_scores_out_of_order_or_not_finite_are_refused(scores: list[float]) -> None:
     """Greedy matching relies on the order, so it is checked where detections are made."""
