@@ -1,1 +1,6 @@
-"""reports."""
+"""What we say about a run: saved records in, one Markdown file and PNG figures out; torch is never imported here."""
+
+from featherpress.reports.report import write_report
+from featherpress.reports.runs import Run, load_run
+
+__all__ = ["Run", "load_run", "write_report"]

@@ -1,0 +1,158 @@
+"""Real detections side by side: hits, misses and false alarms by colour and by line style."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import Normal, Stroke
+from numpy.typing import NDArray
+from PIL import Image
+
+from featherpress.errors import FileError
+from featherpress.reports.figures.style import INK, PAGE, SMALL, TEXT, canvas
+from featherpress.reports.records import Box, Found, Gallery, Picture, Truth
+
+__all__ = ["MOST_ROWS", "Marks", "draw_gallery", "mark"]
+
+MOST_ROWS = 6
+# Inches: between columns, and for the head, each line of counts and the legend.
+GAP, HEAD, COUNTS, LEGEND = 0.04, 0.19, 0.21, 0.27
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marks:
+    """The boxes of one picture and one model, by what they turned out to be."""
+
+    hits: tuple[Box, ...]
+    misses: tuple[Box, ...]
+    false_alarms: tuple[Box, ...]
+    ignored: tuple[Box, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pen:
+    """How one kind of box is drawn."""
+
+    color: str
+    dashes: str | tuple[int, tuple[float, ...]]
+    width: float
+    name: str
+
+
+# Colours of Okabe and Ito; each kind differs in its line too, so that the figure survives a grey printer.
+PENS: Mapping[str, Pen] = {
+    "hits": Pen(color="#56B4E9", dashes="-", width=1.2, name="hit"),
+    "misses": Pen(color="#F0E442", dashes=(0, (2.4, 1.4)), width=1.2, name="missed face"),
+    "false_alarms": Pen(color="#D55E00", dashes=(0, (1.0, 0.6)), width=1.5, name="false alarm"),
+    "ignored": Pen(color="#FFFFFF", dashes=(0, (4.0, 1.5, 1.0, 1.5)), width=0.7, name="ignored by the protocol"),
+}
+
+
+def mark(truth: Sequence[Truth], found: Sequence[Found], *, threshold: float, iou: float) -> Marks:
+    """Sort detections at or over `threshold` into hits and false alarms, and the faces no hit explains into misses.
+
+    Hits are what the record says they are; each takes the free face it overlaps most, best score first.
+    A detection on an ignored face is neither.
+    """
+    shown = sorted((f for f in found if f.score >= threshold), key=lambda f: -f.score)
+    free = [t.box for t in truth if not t.ignored]
+    ignored = [t.box for t in truth if t.ignored]
+    hits = [f.box for f in shown if f.hit]
+    for hit in hits:
+        best = max(free, key=lambda face: overlap(face, hit), default=None)
+        if best is not None and overlap(best, hit) >= iou:
+            free.remove(best)
+    others = [f.box for f in shown if not f.hit]
+    neither = [box for box in others if any(overlap(face, box) >= iou for face in ignored)]
+    return Marks(
+        hits=tuple(hits),
+        misses=tuple(free),
+        false_alarms=tuple(box for box in others if box not in neither),
+        ignored=tuple(ignored),
+    )
+
+
+def overlap(a: Box, b: Box) -> float:
+    """Return the intersection over union of two boxes."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    both = width * height
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+
+
+def draw_gallery(gallery: Gallery, *, iou: float) -> Figure:
+    """Draw one row a picture and one column a model, at most six rows, with counts below each cell.
+
+    Errors: `FileError` when a picture cannot be read.
+    """
+    pictures = gallery.pictures[:MOST_ROWS]
+    roles = [role for role in ("teacher", "control", "student") if any(role in p.found for p in pictures)]
+    pixels = [_pixels(picture) for picture in pictures]
+    # Placed by hand, rows as high as their pictures: none is stretched or framed in white.
+    cell = (PAGE - GAP * (len(roles) - 1)) / len(roles)
+    heights = [cell * image.shape[0] / image.shape[1] for image in pixels]
+    height = HEAD + sum(heights) + COUNTS * len(pictures) + LEGEND
+    figure = canvas(PAGE, height)
+    figure.set_layout_engine("none")
+    top = height - HEAD
+    for picture, image, tall in zip(pictures, pixels, heights, strict=True):
+        for column, role in enumerate(roles):
+            place = (column * (cell + GAP) / PAGE, (top - tall) / height, cell / PAGE, tall / height)
+            axes = figure.add_axes(place)
+            _draw_cell(
+                axes, image, mark(picture.truth, picture.found.get(role, ()), threshold=gallery.threshold, iou=iou)
+            )
+            if picture is pictures[0]:
+                axes.set_title(role, fontsize=TEXT, color=INK, fontweight="bold", pad=3)
+        top -= tall + COUNTS
+    keys = [_box((0, 0, 1, 1), pen, label=pen.name) for pen in PENS.values()]
+    figure.legend(
+        handles=keys, fontsize=SMALL, frameon=False, loc="lower center", ncols=4, labelcolor=INK, handlelength=3.2
+    )
+    return figure
+
+
+def _pixels(picture: Picture) -> NDArray[np.uint8]:
+    try:
+        with Image.open(picture.file) as image:
+            return np.asarray(image.convert("RGB"))
+    except OSError as error:
+        raise FileError(f"{picture.file}: expected a picture of the gallery, got {type(error).__name__}.") from error
+
+
+def _draw_cell(axes: Axes, image: NDArray[np.uint8], marks: Marks) -> None:
+    axes.imshow(image, interpolation="lanczos")
+    for kind in ("ignored", "hits", "misses", "false_alarms"):
+        for box in getattr(marks, kind):
+            axes.add_patch(_box(box, PENS[kind], label=""))
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+    counts = ((len(marks.hits), "hit", "hits"), (len(marks.misses), "missed", "missed"))
+    alarms = len(marks.false_alarms)
+    words = [f"{n} {one if n == 1 else many}" for n, one, many in (*counts, (alarms, "false alarm", "false alarms"))]
+    axes.set_xlabel(", ".join(words), fontsize=SMALL, color=INK, labelpad=2)
+
+
+def _box(box: Box, pen: Pen, *, label: str) -> Rectangle:
+    """Return a box on a dark unbroken line, so that it shows on skin and on snow."""
+    x1, y1, x2, y2 = box
+    ground = Stroke(
+        linewidth=pen.width + 1.0, foreground="#000000", alpha=0.6, dashes={"dash_offset": 0, "dash_list": None}
+    )
+    return Rectangle(
+        (x1, y1),
+        x2 - x1,
+        y2 - y1,
+        fill=False,
+        edgecolor=pen.color,
+        linestyle=pen.dashes,
+        linewidth=pen.width,
+        label=label,
+        path_effects=[ground, Normal()],
+    )

@@ -1,0 +1,108 @@
+"""How the losses and the AP went over the training."""
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from featherpress.reports.figures.style import INK, MUTED, PAGE, ROLES, SMALL, Stroke, canvas, tidy
+from featherpress.reports.records import FloatArray, Metrics
+
+__all__ = ["smooth", "training_curves"]
+
+# Where the gradient of distillation should stand, as a part of the task's.
+HEALTHY = (0.3, 0.5)
+TERMS = (
+    Stroke(color="#0072B2", dashes="-", marker="o"),
+    Stroke(color="#D55E00", dashes="--", marker="^"),
+    Stroke(color="#009E73", dashes="-.", marker="s"),
+    Stroke(color="#CC79A7", dashes=":", marker="D"),
+)
+
+
+def training_curves(trainings: Mapping[str, Sequence[Metrics]]) -> Figure:
+    """Draw task loss and validation AP of each role, and below them the terms of distillation where there are any.
+
+    Thin lines are single seeds as logged; bold ones are their mean, losses smoothed over 1/25 of the steps.
+    """
+    students = trainings.get("student", ())
+    terms = distillation_terms(students)
+    figure = canvas(PAGE, 4.0 if terms else 2.2)
+    panels = figure.subplots(2 if terms else 1, 2, squeeze=False)
+    loss, accuracy = panels[0]
+    for role, seeds in trainings.items():
+        _draw(loss, seeds, x="step", y="task", stroke=ROLES[role], name=role)
+        _draw(accuracy, seeds, x="epoch", y="val_ap", stroke=ROLES[role], name=role, smoothed=False)
+    tidy(loss, title="Task loss", x="step", y="weighted loss", grid="y")
+    tidy(accuracy, title="Validation AP", x="epoch", y="AP", grid="y")
+    if terms:
+        _draw_terms(panels[1], students, terms)
+    for axes in panels.flat:
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.set_ylim(bottom=0)
+        if len(axes.get_legend_handles_labels()[1]) > 1:
+            axes.legend(fontsize=SMALL, frameon=False, labelcolor=INK, handlelength=2.6)
+    return figure
+
+
+def distillation_terms(students: Sequence[Metrics]) -> list[str]:
+    """Return the columns of the distillation losses, in the order they were logged."""
+    columns = dict.fromkeys(name for metrics in students for name in metrics.columns)
+    return [name for name in columns if name.startswith("kd_") and name != "kd_ratio"]
+
+
+def smooth(values: FloatArray, window: int) -> FloatArray:
+    """Return the running mean over `window` values, centred; fewer at the ends, so no value is made up.
+
+    Shapes: (n,) -> (n,).
+    """
+    ones = np.ones(min(window, len(values)))
+    return np.convolve(values, ones, "same") / np.convolve(np.ones(len(values)), ones, "same")
+
+
+def _draw_terms(panels: Sequence[Axes], students: Sequence[Metrics], terms: Sequence[str]) -> None:
+    left, right = panels
+    for name, stroke in zip(terms, TERMS * len(terms), strict=False):
+        _draw(left, students, x="step", y=name, stroke=stroke, name=name.removeprefix("kd_"))
+    tidy(left, title="Distillation terms (student)", x="step", y="weighted loss", grid="y")
+    _draw(right, students, x="step", y="kd_ratio", stroke=ROLES["student"], name="student")
+    right.axhspan(*HEALTHY, color="#000000", alpha=0.07, linewidth=0)
+    right.annotate(
+        "0.3 to 0.5: healthy",
+        (1, HEALTHY[1]),
+        (-2, 2),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        ha="right",
+        fontsize=SMALL,
+        color=MUTED,
+    )
+    tidy(right, title="Gradient norm: distillation / task", x="step", y="ratio", grid="y")
+
+
+def _draw(
+    axes: Axes, seeds: Sequence[Metrics], *, x: str, y: str, stroke: Stroke, name: str, smoothed: bool = True
+) -> None:
+    """Draw each seed thin and their mean, at the places all of them logged, in bold."""
+    lines = [line for line in (metrics.series(x, y) for metrics in seeds) if len(line[0])]
+    if not lines:
+        return
+    for places, values in lines:
+        axes.plot(places, values, color=stroke.color, linewidth=0.5, alpha=0.45)
+    common = reduce(np.intersect1d, [places for places, _ in lines])
+    if not len(common):
+        return
+    mean = np.mean([values[np.searchsorted(places, common)] for places, values in lines], axis=0)
+    axes.plot(
+        common,
+        smooth(mean, max(1, len(mean) // 25)) if smoothed else mean,
+        color=stroke.color,
+        linestyle=stroke.dashes,
+        linewidth=1.5,
+        marker="" if smoothed else stroke.marker,
+        markersize=3,
+        label=name,
+    )

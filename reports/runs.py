@@ -1,0 +1,145 @@
+"""A run directory: which records it holds, and what each role's records are."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from featherpress.errors import FileError
+from featherpress.reports.reading import read_text
+from featherpress.reports.records import (
+    Budget,
+    Comparison,
+    Environment,
+    Evaluation,
+    Gallery,
+    Metrics,
+    read_budget,
+    read_comparison,
+    read_environment,
+    read_evaluation,
+    read_gallery,
+    read_metrics,
+)
+
+__all__ = ["Run", "Training", "load_run"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """What one training directory says: its logged steps and its evaluation."""
+
+    metrics: Metrics | None
+    evaluation: Evaluation | None
+
+    @property
+    def empty(self) -> bool:
+        """Whether the directory held neither record."""
+        return self.metrics is None and self.evaluation is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """All records of a run directory; None, or an empty tuple, where one is missing.
+
+    `students` and `controls` hold one training a seed, the first seed first.
+    """
+
+    path: Path
+    recipe: str | None
+    environment: Environment | None
+    budget: Budget | None
+    teacher: Evaluation | None
+    comparison: Comparison | None
+    gallery: Gallery | None
+    students: tuple[Training, ...]
+    controls: tuple[Training, ...]
+
+    @property
+    def name(self) -> str:
+        """The directory's own name."""
+        return self.path.resolve().name
+
+    @property
+    def distilled(self) -> bool:
+        """Whether a teacher took part."""
+        return self.teacher is not None or self.comparison is not None or bool(self.budget and self.budget.teacher)
+
+    @property
+    def student_model(self) -> str:
+        """The name of the model that was trained."""
+        if self.budget is not None:
+            return self.budget.student.model
+        return next((e.model for e in self.evaluations("student")), "unknown")
+
+    @property
+    def teacher_model(self) -> str:
+        """The name of the model that taught it."""
+        if self.budget is not None and self.budget.teacher is not None:
+            return self.budget.teacher.model
+        return self.teacher.model if self.teacher is not None else "unknown"
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles whose accuracy is told apart; a training without a teacher has one, called `model`."""
+        return ("teacher", "control", "student") if self.distilled else ("model",)
+
+    def evaluations(self, role: str) -> tuple[Evaluation, ...]:
+        """Return the evaluations of a role, one a seed."""
+        if role == "teacher":
+            return () if self.teacher is None else (self.teacher,)
+        return tuple(t.evaluation for t in self._trainings(role) if t.evaluation is not None)
+
+    def metrics(self, role: str) -> tuple[Metrics, ...]:
+        """Return the logged steps of a role, one a seed; a teacher has none."""
+        return tuple(t.metrics for t in self._trainings(role) if t.metrics is not None)
+
+    def _trainings(self, role: str) -> tuple[Training, ...]:
+        if role == "teacher":
+            return ()
+        return self.controls if role == "control" else self.students
+
+
+def load_run(path: Path) -> Run:
+    """Read every record of a run directory.
+
+    Errors: `FileError` when there is no such directory, when it holds no record, or when one is broken.
+    """
+    if not path.is_dir():
+        raise FileError(f"{path}: expected a run directory, got {'a file' if path.exists() else 'nothing there'}.")
+    seeds = [path, *_seed_folders(path)]
+    recipe = path / "recipe.toml"
+    run = Run(
+        path=path,
+        recipe=read_text(recipe) if recipe.exists() else None,
+        environment=read_environment(path / "environment.json"),
+        budget=read_budget(path / "budget.json"),
+        teacher=read_evaluation(path / "eval" / "teacher.json"),
+        comparison=read_comparison(path / "eval" / "comparison.json"),
+        gallery=read_gallery(path / "eval" / "gallery" / "gallery.json"),
+        students=_trainings(seeds),
+        controls=_trainings([seed / "control" for seed in seeds]),
+    )
+    # A recipe and an environment alone say what was meant, not what came of it.
+    if not (run.budget or run.teacher or run.comparison or run.students or run.controls):
+        raise FileError(
+            f"{path}: expected a run directory with records such as metrics.csv, budget.json or eval/validation.json, "
+            "got none; name a directory that `featherpress train` or `featherpress distill` wrote."
+        )
+    return run
+
+
+def _seed_folders(path: Path) -> list[Path]:
+    """Return the folders `seed-<n>`, by number."""
+    numbered = [(re.fullmatch(r"seed-(\d+)", child.name), child) for child in path.iterdir() if child.is_dir()]
+    return [child for _, child in sorted((int(match[1]), child) for match, child in numbered if match)]
+
+
+def _trainings(folders: list[Path]) -> tuple[Training, ...]:
+    found = (
+        Training(
+            metrics=read_metrics(folder / "metrics.csv"),
+            evaluation=read_evaluation(folder / "eval" / "validation.json"),
+        )
+        for folder in folders
+    )
+    return tuple(training for training in found if not training.empty)

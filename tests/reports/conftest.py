@@ -1,0 +1,361 @@
+"""A complete synthetic run directory, written the way the contract says runs are."""
+
+import csv
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+STEPS, EPOCHS = 240, 12
+
+# name: parameters and MACs at 640x640; the parameters are the zoo's own rows.
+TEACHER = {
+    "backbone": (213_072, 297_062_400),
+    "backbone_attention": (11_528, 3_763_200),
+    "bifpn": (139_076, 311_094_400),
+    "pyramid_attention": (2_310, 823_200),
+    "context": (112_413, 943_958_400),
+    "shuffle": (0, 0),
+    "heads": (7_200, 59_673_600),
+}
+STUDENT = {
+    "backbone": (213_072, 297_062_400),
+    "backbone_attention": (952, 836_000),
+    "bifpn": (19_412, 41_932_800),
+    "pyramid_attention": (336, 823_104),
+    "context": (11_616, 97_574_400),
+    "shuffle": (0, 0),
+    "heads": (11_424, 30_105_600),
+}
+CLAIMED = {
+    "bifpn": (144_432, "Nothing the document describes gives 144,432: 2 cells give 113,610 and 3 give 139,076."),
+    "pyramid_attention": (10_656, "No whole hidden width gives 10,656."),
+    "context": (98_835, "SimpleDCN is never defined; ours is a real deformable convolution."),
+    "heads": (8_580, "Nine 1x1 heads at width 74 are exactly 96 x 75 = 7,200."),
+}
+BUCKETS = (("< 16", 0, 16, 146), ("16-32", 16, 32, 171), ("32-96", 32, 96, 142), ("> 96", 96, None, 41))
+RECIPE = """[student]
+model = "featherface_v2"
+
+[teacher]
+model = "featherface_v1"
+
+[schedule]
+epochs = 12
+ramp_steps = 60
+"""
+TEACHER_AP = (0.812, (0.402, 0.781, 0.934, 0.962))
+CONTROL_AP = (0.571, (0.101, 0.446, 0.822, 0.934))
+STUDENT_AP = (0.594, (0.117, 0.481, 0.851, 0.929))
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A distillation of two seeds under `runs/v1-to-v2`, named relative to the current directory."""
+    monkeypatch.chdir(tmp_path)
+    run = Path("runs/v1-to-v2")
+    write_run(run, seeds=(0, 1))
+    return run
+
+
+@pytest.fixture
+def one_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A distillation of one seed under `runs/one`."""
+    monkeypatch.chdir(tmp_path)
+    run = Path("runs/one")
+    write_run(run, seeds=(0,))
+    return run
+
+
+@pytest.fixture
+def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A training without a teacher under `runs/plain`."""
+    monkeypatch.chdir(tmp_path)
+    run = Path("runs/plain")
+    write_training(run, role="model", model="featherface_v2", seed=0, ap=CONTROL_AP)
+    return run
+
+
+@pytest.fixture
+def edit() -> Callable[[Path, Callable[[dict[str, Any]], object]], None]:
+    """Change one JSON record in place."""
+    return edit_json
+
+
+@pytest.fixture
+def compared() -> Callable[[Path, float, float], None]:
+    """Replace a run's comparison by one of two seeds with another interval."""
+
+    def write(run: Path, low: float, high: float) -> None:
+        write_json(run / "eval/comparison.json", comparison((0, 1), low=low, high=high))
+
+    return write
+
+
+@pytest.fixture
+def golden() -> Callable[[str, str], None]:
+    """Compare a text with `tests/golden/NAME`; FEATHERPRESS_REGENERATE=1 writes it instead."""
+
+    def compare(name: str, text: str) -> None:
+        file = GOLDEN / name
+        if os.environ.get("FEATHERPRESS_REGENERATE"):
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        assert text == file.read_text(encoding="utf-8")
+
+    return compare
+
+
+def write_run(run: Path, *, seeds: tuple[int, ...]) -> None:
+    """Write what `featherpress distill` leaves behind."""
+    for index, seed in enumerate(seeds):
+        folder = run if index == 0 else run / f"seed-{seed}"
+        gap = 0.004 * index
+        write_training(folder, role="student", model="featherface_v2", seed=seed, ap=shifted(STUDENT_AP, gap))
+        write_training(
+            folder / "control", role="control", model="featherface_v2", seed=seed + 50, ap=shifted(CONTROL_AP, -gap)
+        )
+    write_json(run / "eval/teacher.json", evaluation("featherface_v1", "teacher", 485_599, TEACHER_AP))
+    write_json(run / "eval/comparison.json", comparison(seeds))
+    write_json(run / "budget.json", budget())
+    write_json(run / "environment.json", environment())
+    write_gallery(run / "eval/gallery")
+    (run / "recipe.toml").write_text(RECIPE, encoding="utf-8")
+
+
+def write_json(file: Path, value: Mapping[str, Any]) -> None:
+    """Write one record."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(value, indent=1), encoding="utf-8")
+
+
+def edit_json(file: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change one record in place."""
+    value = json.loads(file.read_text(encoding="utf-8"))
+    change(value)
+    write_json(file, value)
+
+
+def shifted(accuracy: tuple[float, tuple[float, ...]], gap: float) -> tuple[float, tuple[float, ...]]:
+    """Return APs moved by `gap`, rounded as a record rounds nothing but a fixture may."""
+    return round(accuracy[0] + gap, 6), tuple(round(value + gap, 6) for value in accuracy[1])
+
+
+def write_training(folder: Path, *, role: str, model: str, seed: int, ap: tuple[float, tuple[float, ...]]) -> None:
+    """Write a training directory: 240 logged steps of 12 epochs, and its evaluation."""
+    params = 256_812
+    write_json(folder / "eval/validation.json", evaluation(model, role, params, ap))
+    rng = np.random.default_rng(seed)
+    with (folder / "metrics.csv").open("w", newline="", encoding="utf-8") as file:
+        distilled = ["kd_feature", "kd_class", "ramp", "kd_ratio"] if role == "student" else []
+        columns = ["step", "epoch", "lr", "images_per_second", "loss", "task", "class", "box", "landmark"]
+        writer = csv.DictWriter(file, [*columns, *distilled, "val_ap"])
+        writer.writeheader()
+        for index in range(STEPS):
+            writer.writerow(logged_step(index, rng, ap=ap[0], distilled=bool(distilled)))
+
+
+def logged_step(index: int, rng: np.random.Generator, *, ap: float, distilled: bool) -> dict[str, object]:
+    """Return one row of metrics.csv: losses that fall with noise, AP after each epoch."""
+    per_epoch = STEPS // EPOCHS
+    done = (index + 1) / STEPS
+    terms = [level * (0.22 + 0.78 * math.exp(-4 * done)) * rng.uniform(0.85, 1.15) for level in (4.0, 3.0, 1.5)]
+    task = sum(terms)
+    row: dict[str, object] = {"step": (index + 1) * 10, "epoch": index // per_epoch + 1, "lr": 0.001}
+    row |= {"images_per_second": 30.0, "class": terms[0], "box": terms[1], "landmark": terms[2], "task": task}
+    row["val_ap"] = ap * (1 - math.exp(-4 * done)) / (1 - math.exp(-4)) if (index + 1) % per_epoch == 0 else ""
+    row["loss"] = task
+    if distilled:
+        ramp = min(1.0, index / 60)
+        kd = [ramp * level * (0.4 + 0.6 * math.exp(-2 * done)) * rng.uniform(0.9, 1.1) for level in (1.4, 0.6)]
+        ratio = ramp * 0.42 * rng.uniform(0.8, 1.2)
+        row |= {"kd_feature": kd[0], "kd_class": kd[1], "ramp": ramp, "kd_ratio": ratio, "loss": task + sum(kd)}
+    return row
+
+
+def evaluation(model: str, role: str, params: int, ap: tuple[float, tuple[float, ...]]) -> dict[str, Any]:
+    """Return the record of one evaluation."""
+    total, parts = ap
+    recall = np.linspace(0, 1, 101)
+    last = min(0.98, total + 0.12)
+    precision = np.where(recall <= last, 1 - (1 - total / last) * 2 * (recall / last) ** 3, 0.0).clip(0, 1)
+    heights = [
+        {"name": name, "low": low, "high": high, "faces": faces, "ap": value}
+        for (name, low, high, faces), value in zip(BUCKETS, parts, strict=True)
+    ]
+    return {
+        "schema": "featherpress.evaluation/1",
+        "model": model,
+        "role": role,
+        "weights": "weights/best.safetensors",
+        "params": params,
+        "macs": sum(macs for _, macs in (TEACHER if role == "teacher" else STUDENT).values()),
+        "file_bytes": 4 * params + 21_480,
+        "data": {"name": "widerface", "split": "val", "images": 240, "skipped": 0, "faces": 500, "ignored": 40},
+        "protocol": {"iou": 0.5, "test_scale": "original", "nms_iou": 0.4, "score_threshold": 0.02, "top_k": 750},
+        "ap": total,
+        "recall": last,
+        "by_height": heights,
+        "curve": {"recall": recall.tolist(), "precision": precision.tolist()},
+        "seconds": 12.3,
+    }
+
+
+def comparison(seeds: tuple[int, ...], *, low: float = 0.006, high: float = 0.047) -> dict[str, Any]:
+    """Return the record of a comparison whose verdict is the one its interval allows."""
+    control = [round(CONTROL_AP[0] - 0.004 * i, 6) for i in range(len(seeds))]
+    distilled = [round(STUDENT_AP[0] + 0.004 * i, 6) for i in range(len(seeds))]
+    arms = [
+        {"ap": ap, "mean": float(np.mean(ap)), "std": float(np.std(ap, ddof=1)) if len(ap) > 1 else None}
+        for ap in (control, distilled)
+    ]
+    mean = arms[1]["mean"] - arms[0]["mean"]
+    verdict = "better" if low > 0 else "worse" if high < 0 else "not shown"
+    return {
+        "schema": "featherpress.comparison/1",
+        "metric": "ap",
+        "data": {"name": "widerface", "split": "val", "images": 240, "skipped": 0, "faces": 500, "ignored": 40},
+        "seeds": list(seeds),
+        "teacher": {"model": "featherface_v1", "ap": TEACHER_AP[0]},
+        "control": arms[0],
+        "distilled": arms[1],
+        "difference": {
+            "mean": mean,
+            "low": low,
+            "high": high,
+            "confidence": 0.95,
+            "resamples": 2000,
+            "method": "paired bootstrap over images",
+        },
+        "verdict": verdict,
+        "sentence": f"Distillation is {verdict}: AP differs by {mean:+.3f} (95% interval {low:.3f} to {high:.3f}).",
+    }
+
+
+def audit(model: str, rows: Mapping[str, tuple[int, int]], *, target: int, claims: bool) -> dict[str, Any]:
+    """Return an audit of a model whose total has a target."""
+    params, macs = (sum(row[i] for row in rows.values()) for i in (0, 1))
+    components = [
+        {
+            "name": name,
+            "params": p,
+            "share": p / params,
+            "macs": m,
+            "flops": 2 * m,
+            "verdict": "within" if name == "backbone" else "unchecked",
+            "target": 213_072 if name == "backbone" else None,
+            "difference": 0 if name == "backbone" else None,
+        }
+        for name, (p, m) in rows.items()
+    ]
+    return {
+        "schema": "featherpress.audit/1",
+        "model": model,
+        "input": [1, 3, 640, 640],
+        "convention": "convolutions, linear layers and deformable convolutions, without bias or normalisation",
+        "verdict": "within",
+        "total": {
+            "params": params,
+            "macs": macs,
+            "flops": 2 * macs,
+            "verdict": "within",
+            "target": target,
+            "difference": params - target,
+        },
+        "components": components,
+        "claims": [
+            {
+                "component": name,
+                "claimed": said,
+                "measured": rows[name][0],
+                "difference": rows[name][0] - said,
+                "why": why,
+            }
+            for name, (said, why) in (CLAIMED.items() if claims else ())
+        ],
+    }
+
+
+def budget() -> dict[str, Any]:
+    """Return the budget record of both models."""
+    return {
+        "schema": "featherpress.budget/1",
+        "teacher": audit("featherface_v1", TEACHER, target=489_000, claims=True),
+        "student": audit("featherface_v2", STUDENT, target=256_000, claims=False),
+        "adapters": {"params": 7_104},
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Return the record of a machine that is the same on every machine."""
+    return {
+        "schema": "featherpress.environment/1",
+        "featherpress": "0.1.0",
+        "python": "3.12.3",
+        "torch": "2.15.0",
+        "torchvision": "0.29.2",
+        "platform": "Linux x86_64",
+        "processor": "x86_64",
+        "threads": 2,
+        "device": "cpu",
+        "command": ["/opt/venv/bin/featherpress", "distill", "--set", "schedule.epochs=12", "--out", "runs/v1-to-v2"],
+        "seconds": 3_725.4,
+    }
+
+
+def write_gallery(folder: Path) -> None:
+    """Draw three pictures with faces and say what each model found in them."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(7)
+    images = []
+    for index, (width, height) in enumerate(((640, 427), (640, 480), (640, 360))):
+        name = f"{index:03d}.jpg"
+        faces = draw_faces(folder / name, width, height, rng)
+        images.append({"file": name, "width": width, "height": height, **findings(faces, width, height)})
+    write_json(folder / "gallery.json", {"schema": "featherpress.gallery/1", "threshold": 0.5, "images": images})
+
+
+def draw_faces(file: Path, width: int, height: int, rng: np.random.Generator) -> list[list[float]]:
+    """Save a picture of ellipses with eyes on a shaded ground; return their boxes, largest first."""
+    y, x = np.mgrid[0:height, 0:width]
+    ground = np.stack([90 + 80 * y / height, 110 + 60 * x / width, 140 - 60 * y / height], -1)
+    image = Image.fromarray((ground + rng.normal(0, 6, ground.shape)).clip(0, 255).astype(np.uint8))
+    draw = ImageDraw.Draw(image)
+    boxes = []
+    for size, place in zip((110, 80, 56, 34, 20), rng.permutation(5), strict=True):
+        left = (place + 0.5) * width / 5 - size / 2.4
+        top = rng.uniform(0.1, 0.8) * (height - size)
+        box = [left, top, left + size / 1.2, top + size]
+        draw.ellipse(box, fill=(224, 172, 140))
+        for eye in (0.3, 0.7):
+            cx, cy, r = left + eye * size / 1.2, top + 0.4 * size, size / 16
+            draw.ellipse([cx - r, cy - r, cx + r, cy + r], fill=(40, 30, 30))
+        boxes.append([round(v, 1) for v in box])
+    image.save(file, quality=90)
+    return boxes
+
+
+def findings(faces: list[list[float]], width: int, height: int) -> dict[str, object]:
+    """Return truth and detections: the teacher finds most, the control fewer, with a false alarm."""
+    wrong = {"box": [width * 0.02, height * 0.05, width * 0.02 + 40, height * 0.05 + 46], "score": 0.61, "hit": False}
+    below = {"box": [width * 0.5, 5.0, width * 0.5 + 30, 40.0], "score": 0.3, "hit": False}
+
+    def hits(count: int) -> list[dict[str, object]]:
+        return [
+            {"box": [v + 1.5 for v in box], "score": 0.95 - 0.05 * i, "hit": True}
+            for i, box in enumerate(faces[:count])
+        ]
+
+    found = {"teacher": hits(4), "control": [*hits(2), wrong, below], "student": [*hits(3), wrong]}
+    for detections in found.values():
+        for detection in detections:
+            detection["landmarks"] = [0.0] * 10
+    truth = [{"box": box, "ignored": index == 4} for index, box in enumerate(faces)]
+    return {"truth": truth, **found}

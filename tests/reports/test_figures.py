@@ -1,0 +1,135 @@
+"""Figures: that what is drawn is what the records say."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.patches import Rectangle
+
+from featherpress.errors import FileError
+from featherpress.reports.figures import (
+    ap_by_height,
+    draw_gallery,
+    parameters_by_component,
+    precision_recall,
+    training_curves,
+    waterfall,
+)
+from featherpress.reports.figures.gallery import PENS, mark
+from featherpress.reports.figures.style import ROLES
+from featherpress.reports.figures.training import smooth
+from featherpress.reports.records import Found, Truth
+from featherpress.reports.runs import Run, load_run
+
+
+@pytest.fixture
+def run(run_dir: Path) -> Run:
+    """The records of the complete run."""
+    return load_run(run_dir)
+
+
+def bars(axes: object) -> list[Rectangle]:
+    """Return the filled bars of a plot."""
+    return [patch for patch in axes.patches if isinstance(patch, Rectangle) and patch.get_fill()]  # type: ignore[attr-defined]
+
+
+def test_bars_are_as_long_as_the_counts(run: Run) -> None:
+    """The bars of each model add up to its total."""
+    assert run.budget is not None
+    assert run.budget.teacher is not None
+    figure = parameters_by_component([("teacher", run.budget.teacher), ("student", run.budget.student)])
+    lengths = [round(bar.get_width()) for bar in bars(figure.axes[0])]
+    assert (sum(lengths[:7]), sum(lengths[7:])) == (485_599, 256_812)
+
+
+def test_waterfall_falls_from_total_to_total(run: Run) -> None:
+    """The steps between the two totals are exactly what lies between them, each starting where the last one ended."""
+    assert run.budget is not None
+    assert run.budget.teacher is not None
+    first, last, *steps = bars(waterfall(run.budget.teacher, run.budget.student).axes[0])
+    level = first.get_height()
+    for step in steps:
+        bottom, top = step.get_y(), step.get_y() + step.get_height()
+        assert level in (bottom, top)
+        level = bottom if level == top else top
+    assert level == last.get_height() == 256_812
+
+
+def test_roles_differ_by_more_than_colour() -> None:
+    """Lines and boxes can be told apart in grey: no two share their dashes."""
+    assert len({ROLES[role].dashes for role in ("teacher", "control", "student")}) == 3
+    assert len({pen.dashes for pen in PENS.values()}) == len(PENS)
+
+
+def test_curves_are_the_mean_of_the_seeds(run: Run) -> None:
+    """The bold line of validation AP is the mean of the thin ones, at every epoch."""
+    axes = training_curves({"student": run.metrics("student")}).axes[1]
+    one, other, bold = (np.asarray(line.get_ydata()) for line in axes.lines)
+    assert len(bold) == 12
+    np.testing.assert_allclose(bold, (one + other) / 2)
+
+
+def test_control_alone_has_no_panel_of_distillation(run: Run) -> None:
+    """Without distillation terms there are two panels, with them four."""
+    assert len(training_curves({"control": run.metrics("control")}).axes) == 2
+    assert len(training_curves({"student": run.metrics("student")}).axes) == 4
+
+
+def test_smoothing_keeps_a_constant() -> None:
+    """The running mean makes nothing up at the ends."""
+    np.testing.assert_allclose(smooth(np.full(9, 2.5), 4), 2.5)
+    np.testing.assert_allclose(smooth(np.array([0.0, 3.0, 6.0]), 3), [1.5, 3.0, 4.5])
+
+
+def test_legend_of_precision_and_recall_has_the_ap(run: Run) -> None:
+    """Each curve is named with the AP of the records, three decimals."""
+    figure = precision_recall({role: run.evaluations(role) for role in run.roles})
+    labels = figure.axes[0].get_legend_handles_labels()[1]
+    assert labels == ["teacher: AP 0.812", "control: AP 0.569", "student: AP 0.596"]
+
+
+def test_height_bars_are_means_over_seeds(run: Run) -> None:
+    """Five groups of three bars, each the mean of its seeds."""
+    heights = [bar.get_height() for bar in bars(ap_by_height({r: run.evaluations(r) for r in run.roles}).axes[0])]
+    assert len(heights) == 15
+    assert heights[5] == pytest.approx((0.571 + 0.567) / 2)
+    assert heights[11] == pytest.approx((0.117 + 0.121) / 2)
+
+
+def test_marks_tell_hits_misses_and_false_alarms_apart() -> None:
+    """Each labelled face is found or missed once; what lies on an ignored face or under the threshold is neither."""
+    truth = [
+        Truth(box=(0, 0, 10, 10), ignored=False),
+        Truth(box=(20, 0, 30, 10), ignored=False),
+        Truth(box=(40, 0, 50, 10), ignored=True),
+    ]
+    found = [
+        Found(box=(1, 0, 11, 10), score=0.9, hit=True),
+        Found(box=(41, 0, 51, 10), score=0.8, hit=False),
+        Found(box=(0, 1, 10, 11), score=0.7, hit=False),
+        Found(box=(20, 0, 30, 10), score=0.4, hit=True),
+    ]
+    marks = mark(truth, found, threshold=0.5, iou=0.5)
+    assert marks.hits == ((1, 0, 11, 10),)
+    assert marks.misses == ((20, 0, 30, 10),)
+    assert marks.false_alarms == ((0, 1, 10, 11),)
+    assert marks.ignored == ((40, 0, 50, 10),)
+
+
+def test_gallery_counts_what_the_record_holds(run: Run) -> None:
+    """Each cell says how many were found, missed and wrong."""
+    assert run.gallery is not None
+    figure = draw_gallery(run.gallery, iou=0.5)
+    assert [axes.get_xlabel() for axes in figure.axes[:3]] == [
+        "4 hits, 0 missed, 0 false alarms",
+        "2 hits, 2 missed, 1 false alarm",
+        "3 hits, 1 missed, 1 false alarm",
+    ]
+
+
+def test_broken_picture_is_named(run: Run) -> None:
+    """A picture that cannot be opened is an error that names it."""
+    assert run.gallery is not None
+    run.gallery.pictures[1].file.write_bytes(b"no picture")
+    with pytest.raises(FileError, match=r"001\.jpg: expected a picture"):
+        draw_gallery(run.gallery, iou=0.5)

@@ -1,0 +1,100 @@
+"""Records: what is read, and the one sentence about what cannot be."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from featherpress.errors import FileError
+from featherpress.reports.records import read_metrics
+from featherpress.reports.runs import load_run
+
+Edit = Callable[[Path, Callable[[dict[str, Any]], object]], None]
+
+
+def test_all_seeds_are_found(run_dir: Path) -> None:
+    """Further seeds lie in `seed-<n>/`, each with its control, and come after the first by number."""
+    (run_dir / "seed-10").mkdir()
+    run = load_run(run_dir)
+    assert [e.ap for e in run.evaluations("student")] == [0.594, 0.598]
+    assert [e.ap for e in run.evaluations("control")] == [0.571, 0.567]
+    assert len(run.metrics("student")) == len(run.metrics("control")) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("budget.json", '{"schema": "featherpress.budget/1", "teacher"'),
+        ("eval/comparison.json", "[]"),
+        ("eval/teacher.json", '{"schema": "featherpress.budget/1"}'),
+        ("environment.json", "\0"),
+        ("eval/gallery/gallery.json", '{"schema": "featherpress.gallery/1", "threshold": NaN, "images": []}'),
+        ("metrics.csv", "step,epoch\n1,1\n"),
+        ("control/metrics.csv", "step,epoch,task,val_ap\n1,1,much,\n"),
+        ("control/metrics.csv", ""),
+    ],
+)
+def test_broken_record_is_named(run_dir: Path, name: str, content: str) -> None:
+    """A record that is cut off, of another kind or not numbers is an error of one line that names the file."""
+    (run_dir / name).write_text(content, encoding="utf-8")
+    with pytest.raises(FileError) as raised:
+        load_run(run_dir)
+    assert str(run_dir / name) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "place"),
+    [
+        ("budget.json", lambda r: r["teacher"]["total"].update(params="485,599"), "teacher.total.params"),
+        ("budget.json", lambda r: r["student"]["components"][2].pop("macs"), "student.components.2.macs"),
+        ("budget.json", lambda r: r["student"]["components"].pop(), "student"),
+        ("eval/teacher.json", lambda r: r["data"].update(faces=True), "data.faces"),
+        ("eval/teacher.json", lambda r: r["curve"]["recall"].pop(), "curve"),
+        ("eval/validation.json", lambda r: r["by_height"].append(3), "by_height.4"),
+        ("eval/comparison.json", lambda r: r["control"]["ap"].pop(), "control.ap"),
+        ("eval/comparison.json", lambda r: r["control"].update(mean=0.6), "control.mean"),
+        ("eval/gallery/gallery.json", lambda r: r["images"][0]["truth"][0]["box"].pop(), "images.0.truth.0.box"),
+    ],
+)
+def test_wrong_value_is_named_with_its_place(
+    run_dir: Path, edit: Edit, name: str, change: Callable[[dict[str, Any]], object], place: str
+) -> None:
+    """A value that is missing, of another type or at odds with its neighbours is an error that says where it stands."""
+    edit(run_dir / name, change)
+    with pytest.raises(FileError) as raised:
+        load_run(run_dir)
+    assert str(run_dir / name) in str(raised.value)
+    assert f"`{place}`" in str(raised.value)
+
+
+def test_directory_without_a_record_is_refused(tmp_path: Path) -> None:
+    """An empty directory, a file and nothing at all are not runs."""
+    (tmp_path / "recipe.toml").write_text("", encoding="utf-8")
+    with pytest.raises(FileError, match="got none; name a directory"):
+        load_run(tmp_path)
+    with pytest.raises(FileError, match="got a file"):
+        load_run(tmp_path / "recipe.toml")
+    with pytest.raises(FileError, match="got nothing there"):
+        load_run(tmp_path / "nowhere")
+
+
+def test_metrics_survive_a_kill_and_a_resume(tmp_path: Path) -> None:
+    """A half-written last row is dropped, and a step logged again after a resume counts once, as logged last."""
+    file = tmp_path / "metrics.csv"
+    file.write_text("step,epoch,task,val_ap\n1,1,5.0,\n2,1,4.0,0.1\n2,1,3.0,0.2\n3,2,2.0,\n4,2", encoding="utf-8")
+    metrics = read_metrics(file)
+    assert metrics is not None
+    np.testing.assert_array_equal(metrics.columns["task"], [5.0, 3.0, 2.0])
+    epochs, scores = metrics.series("epoch", "val_ap")
+    assert (epochs.tolist(), scores.tolist()) == ([1.0], [0.2])
+    assert metrics.series("step", "kd_feature")[0].size == 0
+
+
+def test_metrics_without_a_step_are_no_metrics(tmp_path: Path) -> None:
+    """A run that stopped before its first logged step has nothing to draw."""
+    file = tmp_path / "metrics.csv"
+    file.write_text("step,epoch,task,val_ap\n", encoding="utf-8")
+    assert read_metrics(file) is None

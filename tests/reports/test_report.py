@@ -1,0 +1,277 @@
+"""The report: its text against a golden file, its sums, its verdicts, and what it says is missing."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from featherpress.errors import FileError, UsageError
+from featherpress.reports import write_report
+from featherpress.reports.formats import DASH, MINUS
+
+Edit = Callable[[Path, Callable[[dict[str, Any]], object]], None]
+FIGURES = {"parameters", "waterfall", "training", "precision_recall", "ap_by_height", "gallery"}
+
+
+def section(text: str, title: str) -> str:
+    """Return the text below a heading that begins with `title`, up to the next heading."""
+    found = re.search(rf"^#+ {re.escape(title)}.*?\n(.*?)(?=^#+ |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found is not None, f"no section {title!r}"
+    return found[1]
+
+
+def rows(text: str) -> list[list[str]]:
+    """Return the cells of the first table in a text, without its heading and its emphasis."""
+    lines = re.search(r"(?:^\|.*\n?)+", text, re.MULTILINE)
+    assert lines is not None
+    return [[cell.strip().strip("*") for cell in line.strip("| ").split(" | ")] for line in lines[0].splitlines()[2:]]
+
+
+def number(cell: str) -> int:
+    """Return a printed whole number."""
+    return int(cell.replace(",", "").replace(MINUS, "-"))
+
+
+def test_markdown_is_the_golden_file(run_dir: Path, golden: Callable[[str, str], None]) -> None:
+    """A complete run of two seeds gives exactly the agreed text."""
+    golden("report.md", write_report([run_dir]).read_text(encoding="utf-8"))
+
+
+def test_two_runs_are_set_side_by_side(run_dir: Path, one_seed: Path, golden: Callable[[str, str], None]) -> None:
+    """Several runs give one table, a chapter each, and figures that do not overwrite one another."""
+    file = write_report([run_dir, one_seed], Path("both"))
+    text = file.read_text(encoding="utf-8")
+    golden("report_two_runs.md", text)
+    named = re.findall(r'src="figures/([^"]+)"', text)
+    assert len(named) == len(set(named)) == 2 * len(FIGURES)
+    assert {path.name for path in (file.parent / "figures").iterdir()} == set(named)
+
+
+def test_component_rows_sum_to_the_printed_totals(run_dir: Path) -> None:
+    """Parameters and MACs of both models, re-added from the text, are the totals below them."""
+    text = write_report([run_dir]).read_text(encoding="utf-8")
+    *parts, total = rows(section(text, "`featherface_v1` against"))
+    assert (total[1], total[2]) == ("485,599", "256,812")
+    for column in (1, 2, 4, 5):
+        assert sum(number(row[column]) for row in parts) == number(total[column])
+
+
+def test_reductions_follow_from_the_printed_counts(run_dir: Path) -> None:
+    """Every percentage is what its own row gives, and a dash only where the teacher has nothing."""
+    text = write_report([run_dir]).read_text(encoding="utf-8")
+    for row in rows(section(text, "`featherface_v1` against")):
+        for before, after, printed in (row[1:4], row[4:7]):
+            a, b = number(before), number(after)
+            expected = DASH if a == 0 else f"{100 * (a - b) / a:.1f} %".replace("-", MINUS)
+            assert printed == expected
+
+
+def test_budget_and_claim_differences_add_up(run_dir: Path) -> None:
+    """Target plus difference is the count, and claimed plus difference is what was measured."""
+    text = write_report([run_dir]).read_text(encoding="utf-8")
+    for row in rows(section(text, "Budgets")):
+        assert number(row[2]) == number(row[3]) + number(row[4])
+    claims = rows(section(text, "Claims checked"))
+    assert len(claims) == 4
+    for row in claims:
+        assert number(row[3]) == number(row[2]) + number(row[4])
+
+
+def test_faces_by_height_sum_to_all_faces(run_dir: Path, edit: Edit) -> None:
+    """The buckets hold all faces; where they do not, the report says how many."""
+    text = write_report([run_dir]).read_text(encoding="utf-8")
+    everything, *heights = rows(section(text, "Accuracy"))
+    assert number(everything[1]) == sum(number(row[1]) for row in heights) == 500
+    edit(run_dir / "eval/teacher.json", lambda record: record["by_height"].pop())
+    text = write_report([run_dir]).read_text(encoding="utf-8")
+    assert "The heights hold 459 of 500 faces." in text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(0.0002, 0.04, "better"), (-0.04, -0.0002, "worse"), (-0.0002, 0.04, "not shown"), (0.0, 0.04, "not shown")],
+)
+def test_verdict_rests_on_the_exact_interval(
+    run_dir: Path, compared: Callable[[Path, float, float], None], low: float, high: float, verdict: str
+) -> None:
+    """The verdict is that of the unrounded limits, and a limit that is not 0 is never printed as 0."""
+    compared(run_dir, low, high)
+    told = section(write_report([run_dir]).read_text(encoding="utf-8"), "Did distillation help?")
+    assert f"**{verdict}**" in told
+    assert ("[0.000," in told) == (low == 0)
+    assert not re.search(r"[+\N{MINUS SIGN}]0\.0+[,\]]", told)
+    assert (f"{MINUS}0.0002" in told or "+0.0002" in told) == (low != 0)
+
+
+def test_verdict_that_contradicts_its_interval_is_refused(run_dir: Path, edit: Edit) -> None:
+    """A record that calls a difference better while its interval holds 0 is an error, not a headline."""
+    edit(run_dir / "eval/comparison.json", lambda record: record["difference"].update(low=-0.01))
+    with pytest.raises(FileError, match=r"comparison\.json: expected the verdict 'not shown'"):
+        write_report([run_dir])
+
+
+def test_one_seed_is_warned_about(run_dir: Path, one_seed: Path) -> None:
+    """One seed brings a warning and no deviation; two seeds bring neither dash nor warning."""
+    one = write_report([one_seed]).read_text(encoding="utf-8")
+    assert "One seed only" in one
+    assert all(row[-1] == DASH for row in rows(section(one, "Did distillation help?")))
+    two = write_report([run_dir]).read_text(encoding="utf-8")
+    assert "One seed only" not in two
+    assert all(row[-1] != DASH for row in rows(section(two, "Did distillation help?")))
+
+
+@pytest.mark.parametrize(
+    ("gone", "said"),
+    [
+        ("budget.json", "`budget.json` is missing"),
+        ("environment.json", "`environment.json` is missing"),
+        ("recipe.toml", "`recipe.toml` is missing"),
+        ("eval/comparison.json", "`eval/comparison.json` is missing"),
+        ("eval/teacher.json", "Missing, so without numbers here: `eval/teacher.json`."),
+        ("eval/gallery", "`eval/gallery/` is missing"),
+        ("control", "Missing, so without numbers here: `control/eval/validation.json`."),
+        ("metrics.csv", "Missing, so not drawn: `metrics.csv`."),
+    ],
+)
+def test_missing_pieces_are_said_to_be_missing(one_seed: Path, gone: str, said: str) -> None:
+    """Any single piece may be absent: the report says so and still gives the rest."""
+    path = one_seed / gone
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    text = write_report([one_seed]).read_text(encoding="utf-8")
+    assert said in text
+    assert "## Detections" in text
+
+
+def test_training_without_a_teacher_is_reported(trained: Path) -> None:
+    """A plain training gives its accuracy and its curves, and claims nothing about distillation."""
+    text = write_report([trained]).read_text(encoding="utf-8")
+    assert text.startswith("# Training `featherface_v2`")
+    assert "nothing to compare" in text
+    assert "Did distillation help?" not in text
+    assert "teacher" not in section(text, "Accuracy")
+    assert {path.stem for path in (trained / "report/figures").iterdir()} == {
+        "training",
+        "precision_recall",
+        "ap_by_height",
+    }
+
+
+def test_bucket_without_a_face_is_a_dash(one_seed: Path, edit: Edit) -> None:
+    """An AP that does not exist is printed as a dash with its reason."""
+
+    def empty(record: dict[str, Any]) -> None:
+        record["by_height"][3].update(faces=0, ap=None)
+        record["data"]["faces"] = 459
+
+    for name in ("eval/teacher.json", "eval/validation.json", "control/eval/validation.json"):
+        edit(one_seed / name, empty)
+    told = section(write_report([one_seed]).read_text(encoding="utf-8"), "Accuracy")
+    assert rows(told)[-1] == ["> 96 px", "0", DASH, DASH, DASH]
+    assert "no face has this height" in told
+
+
+def test_evaluated_model_that_was_not_counted_is_warned_about(one_seed: Path, edit: Edit) -> None:
+    """Accuracy of one model beside the cost of another is not passed over."""
+    edit(one_seed / "eval/teacher.json", lambda record: record.update(params=489_015, model="featherface_v1_ssh_plain"))
+    text = write_report([one_seed]).read_text(encoding="utf-8")
+    assert "evaluated, `featherface_v1_ssh_plain`, has 489,015." in text
+
+
+def test_different_protocols_are_warned_about(one_seed: Path, edit: Edit) -> None:
+    """Numbers of two test scales are not set side by side without a warning."""
+    edit(
+        one_seed / "control/eval/validation.json", lambda record: record["protocol"].update(test_scale="long side 640")
+    )
+    text = write_report([one_seed]).read_text(encoding="utf-8")
+    assert "not evaluated on the same data by the same protocol" in text
+    assert len(re.findall(r"^\| (?:teacher, student|control) +\| +0\.5", text, re.MULTILINE)) == 2
+
+
+def test_sections_come_in_the_agreed_order(run_dir: Path) -> None:
+    """The reader meets costs, then accuracy, then the verdict, then where it all comes from."""
+    text = write_report([run_dir]).read_text(encoding="utf-8")
+    assert re.findall(r"^## (.*)", text, re.MULTILINE) == [
+        "Where the parameters went",
+        "`featherface_v1` against `featherface_v2`",
+        "Budgets",
+        "Claims checked",
+        "Accuracy",
+        "Did distillation help?",
+        "Training",
+        "Precision, recall and face height",
+        "Detections",
+        "Environment",
+        "Reproduce it",
+        "Data and protocol",
+    ]
+
+
+def test_figures_open_at_their_size(run_dir: Path) -> None:
+    """Every PNG is whole and 700 or 1,400 pixels wide: one column of a paper, or both, at 200 dpi."""
+    folder = write_report([run_dir]).parent / "figures"
+    widths = {}
+    for file in folder.iterdir():
+        with Image.open(file) as image:
+            image.load()
+            assert image.format == "PNG"
+            assert image.info["dpi"] == pytest.approx((200, 200), abs=0.1)
+            widths[file.stem] = image.width
+    assert widths == {name: 700 if name == "precision_recall" else 1400 for name in FIGURES}
+
+
+def test_every_shown_figure_was_written(run_dir: Path) -> None:
+    """The Markdown links the figures that lie beside it, and no others."""
+    file = write_report([run_dir])
+    linked = re.findall(r'src="(figures/[^"]+)"', file.read_text(encoding="utf-8"))
+    assert sorted(linked) == sorted(str(path.relative_to(file.parent)) for path in (file.parent / "figures").iterdir())
+
+
+def test_interruption_leaves_the_old_report(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report that stops while it draws changes nothing and leaves no temporary folder."""
+    file = write_report([run_dir])
+    before = {path: path.read_bytes() for path in sorted(file.parent.rglob("*.*"))}
+    drawn: list[Path] = []
+
+    def stop_at_third(figure: object, path: Path) -> None:
+        drawn.append(path)
+        path.write_bytes(b"half")
+        if len(drawn) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("featherpress.reports.report.save", stop_at_third)
+    with pytest.raises(KeyboardInterrupt):
+        write_report([run_dir])
+    assert {path: path.read_bytes() for path in sorted(file.parent.rglob("*.*"))} == before
+    assert not [path.name for path in run_dir.iterdir() if path.name.startswith(".")]
+
+
+def test_same_records_give_the_same_bytes(one_seed: Path) -> None:
+    """A report written twice is the same, figures included, so it can be kept under version control."""
+    first, second = (write_report([one_seed], Path(name)).parent for name in ("a", "b"))
+    files = sorted(path.relative_to(first) for path in first.rglob("*.*"))
+    assert len(files) == 1 + len(FIGURES)
+    assert all((first / name).read_bytes() == (second / name).read_bytes() for name in files)
+
+
+def test_no_run_is_a_usage_error() -> None:
+    """Naming no run is the caller's mistake."""
+    with pytest.raises(UsageError, match="at least one run directory"):
+        write_report([])
+
+
+def test_torch_is_never_imported(run_dir: Path) -> None:
+    """Writing a report imports neither torch nor the packages that need it, nor pyplot's global state."""
+    code = (
+        "import sys; from pathlib import Path; from featherpress.reports import write_report; "
+        f"write_report([Path({str(run_dir)!r})]); "
+        "print([m for m in sys.modules if m in ('torch', 'matplotlib.pyplot', 'featherpress.models', "
+        "'featherpress.compress', 'featherpress.budgets')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,68 @@
+"""Tables and numbers as the reader sees them."""
+
+import pytest
+
+from featherpress.reports import formats
+from featherpress.reports.formats import DASH, MINUS
+from featherpress.reports.tables import fence, table
+
+
+def test_columns_are_aligned() -> None:
+    """All lines of a table are equally long, text at the left and numbers at the right."""
+    text = table(["name", "n"], [["a", "1,000"], ["longer name", "2"]], align="lr")
+    assert text.splitlines() == [
+        "| name        |     n |",
+        "| :---------- | ----: |",
+        "| a           | 1,000 |",
+        "| longer name |     2 |",
+    ]
+
+
+def test_cells_cannot_break_the_table() -> None:
+    """Bars, line ends and tags in a record stay inside their cell."""
+    line = table(["why"], [["a | b\nc <script> < 16"]], align="l").splitlines()[-1]
+    assert line == "| a \\| b c &lt;script> < 16 |"
+
+
+def test_uneven_rows_are_a_bug() -> None:
+    """A row with too few cells is not padded in silence."""
+    with pytest.raises(ValueError, match="shorter"):
+        table(["a", "b"], [["1"]], align="lr")
+
+
+def test_fence_outlasts_its_content() -> None:
+    """A recipe that holds a fence does not end the block."""
+    assert fence("```\nx", "toml") == "````toml\n```\nx\n````"
+
+
+@pytest.mark.parametrize(
+    ("printed", "expected"),
+    [
+        (formats.integer(1_616_375_200), "1,616,375,200"),
+        (formats.integer(None), DASH),
+        (formats.signed_integer(-3_401), f"{MINUS}3,401"),
+        (formats.signed_integer(812), "+812"),
+        (formats.signed_integer(0), "0"),
+        (formats.ap(0.5996), "0.600"),
+        (formats.ap(None), DASH),
+        (formats.spread(0.61, 0.0042), "0.610 ± 0.004"),
+        (formats.spread(0.61, None), "0.610"),
+        (formats.change(0.0312), "+0.031"),
+        (formats.change(-0.00003), f"{MINUS}0.00003"),
+        (formats.change(0.0), "0.000"),
+        (formats.reduction(485_599, 256_812), "47.1 %"),
+        (formats.reduction(7_200, 11_424), f"{MINUS}58.7 %"),
+        (formats.reduction(0, 5), DASH),
+        (formats.less(100, 100), "equal"),
+        (formats.less(100, 150), "50.0 % more"),
+        (formats.size(1_048_728), "1,048,728 B (1.05 MB)"),
+        (formats.duration(59.96), "1 min 00 s"),
+        (formats.duration(12.34), "12.3 s"),
+        (formats.duration(3_599.9), "1 h 00 min"),
+        (formats.label("pyramid_attention"), "pyramid attention"),
+        (formats.label("bifpn"), "BiFPN"),
+    ],
+)
+def test_numbers_are_printed(printed: str, expected: str) -> None:
+    """Separators, signs, units, and a dash for what is not there."""
+    assert printed == expected
