@@ -19,17 +19,20 @@ def paint_background(random: np.random.Generator, height: int, width: int) -> Ar
     """
     base = muted(random)[:, None, None]
     noise = _octaves(random, height, width, coarsest=int(random.integers(2, 6)), octaves=int(random.integers(2, 6)))
-    picture: Array = base + noise * np.float32(random.uniform(0.03, 0.25))
-    picture += _smooth(random.uniform(-1, 1, (3, 4, 4)), height, width) * np.float32(random.uniform(0, 0.15))
+    hues = _smooth(random.uniform(-1, 1, (3, 4, 4)), height, width) * np.float32(random.uniform(0, 0.08))
+    picture: Array = base + hues + noise * np.float32(random.uniform(0.02, 0.2))
     if random.random() < 0.4:
         picture += _stripes(random, height, width)
     owner = np.zeros((height, width), dtype=np.int16)
     frame = Frame(picture, owner, centre=(width / 2, height / 2), scale=max(height, width) / 2)
+    if random.random() < 0.5:
+        floor = Shape(x=0, y=random.uniform(1.1, 2.2), rx=4, ry=1.5, angle=random.normal(0, 0.05), power=8)
+        frame.paint(floor, muted(random), random.uniform(0.5, 1))
     for _ in range(random.integers(0, 10)):
         _paint_clutter(frame, random)
     if random.random() < 0.5:
-        fine = _octaves(random, height, width, coarsest=24, octaves=2)
-        picture += fine * np.float32(random.uniform(0.05, 0.3))
+        fine = _octaves(random, height, width, coarsest=32, octaves=2)
+        picture += fine * np.float32(random.uniform(0.02, 0.12))
     return np.clip(picture, 0, 1)
 
 
@@ -84,7 +87,9 @@ def _octaves(random: np.random.Generator, height: int, width: int, *, coarsest: 
     for octave in range(octaves):
         cells = min(coarsest << octave, max(height, width) // 2)
         total += _smooth(random.uniform(-1, 1, (1, cells, cells)), height, width) * np.float32(0.6**octave)
-    return total
+    strength = math.sqrt(sum(0.36**octave for octave in range(octaves)))
+    normed: Array = total / np.float32(strength)
+    return normed
 
 
 def _smooth(grid: npt.NDArray[np.float64], height: int, width: int) -> Array:
@@ -101,7 +106,8 @@ def _spline(length: int, cells: int) -> Array:
     near, far = 2 / 3 - offset**2 + offset**3 / 2, np.maximum(2 - offset, 0) ** 3 / 6
     weights = np.where(offset < 1, near, far)
     # Twice, because blending neighbours halves how far noise strays from zero.
-    return (2 * weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    spread: Array = (2 * weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return spread
 
 
 def _stripes(random: np.random.Generator, height: int, width: int) -> Array:
@@ -109,7 +115,7 @@ def _stripes(random: np.random.Generator, height: int, width: int) -> Array:
     across = np.arange(width, dtype=np.float32) * np.float32(2 * math.pi * math.cos(angle) / period)
     down = np.arange(height, dtype=np.float32) * np.float32(2 * math.pi * math.sin(angle) / period)
     wave = np.clip(np.sin(across[None, :] + down[:, None]) * np.float32(random.uniform(1, 8)), -1, 1)
-    colour = (muted(random)[:, None, None] - np.float32(0.5)) * np.float32(random.uniform(0.1, 0.6))
+    colour = (muted(random)[:, None, None] - np.float32(0.5)) * np.float32(random.uniform(0.1, 0.4))
     stripes: Array = wave[None] * colour
     return stripes
 

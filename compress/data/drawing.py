@@ -24,7 +24,8 @@ def muted(random: np.random.Generator, most: float = 1.0) -> Colour:
 
 def tone(colour: Colour, factor: float) -> Colour:
     """Make a colour darker (below 1) or lighter."""
-    return np.clip(colour * np.float32(factor), 0, 1)
+    toned: Colour = np.minimum(colour * np.float32(factor), 1)
+    return toned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
