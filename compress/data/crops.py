@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import get_worker_info
 from torchvision.transforms.v2 import functional as F
 
 from featherpress.compress.data.colours import Distortion, distort
@@ -140,7 +141,8 @@ class TrainingCrops:
         """Note a broken image, and warn the first time."""
         if index not in self.broken:
             self.broken.add(index)
-            logger.warning("skipped image %s: %s", self.dataset.name(index), error)
+            if get_worker_info() is None:  # a worker's process tells the one that started it
+                logger.warning("skipped image %s: %s", self.dataset.name(index), error)
 
     def _random(self, stream: int, *numbers: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, stream, *numbers])
@@ -215,8 +217,9 @@ def cut_window(image: Tensor, window: Window, size: int) -> Tensor:
 
 def _place(random: np.random.Generator, window: int, extent: int, centre: float | None) -> int:
     """Draw where a window starts along one axis: inside the image (or around it), and holding the centre."""
-    low, high = float(min(0, extent - window)), float(max(0, extent - window))
+    low, high = min(0, extent - window), max(0, extent - window)
     if centre is not None:
         inside = min(max(centre, 0.0), extent)
-        low, high = max(low, inside - window), min(high, inside)
-    return math.floor(random.uniform(low, max(high, low)))
+        high = min(high, math.floor(inside))
+        low = min(max(low, math.floor(inside - window) + 1), high)
+    return int(random.integers(low, high + 1))

@@ -1,0 +1,117 @@
+"""The decoder: every mode, orientation, and broken files."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageFile
+
+from featherpress.compress.data import decode_image
+from featherpress.errors import DataError
+
+COLOUR = (200, 100, 50)
+
+
+def saved(image: Image.Image, path: Path, **options: object) -> Path:
+    image.save(path, **options)
+    return path
+
+
+def mean(image: torch.Tensor) -> list[float]:
+    return image.float().mean(dim=(1, 2)).tolist()
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix", "expected"),
+    [
+        ("RGB", "png", COLOUR),
+        ("RGB", "jpg", COLOUR),
+        ("RGB", "webp", COLOUR),
+        ("CMYK", "jpg", COLOUR),
+        ("P", "png", COLOUR),
+        ("RGBA", "png", COLOUR),
+        ("L", "png", (124, 124, 124)),
+        ("LA", "png", (124, 124, 124)),
+        ("1", "png", (124, 124, 124)),
+        ("L", "jpg", (124, 124, 124)),
+    ],
+)
+def test_every_mode_becomes_rgb(tmp_path: Path, mode: str, suffix: str, expected: tuple[int, int, int]) -> None:
+    """Grey, palette, transparent and CMYK files all give the colour that they show."""
+    path = saved(Image.new("RGB", (40, 30), COLOUR).convert(mode), tmp_path / f"image.{suffix}")
+    image = decode_image(path)
+    assert image.shape == (3, 30, 40)
+    assert image.dtype == torch.uint8
+    assert mean(image) == pytest.approx(expected, abs=6)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
+    """A 16-bit ramp keeps its order and its ends."""
+    ramp = np.linspace(0, 65535, 64).astype(np.uint16)[None].repeat(8, axis=0)
+    image = decode_image(saved(Image.fromarray(ramp), tmp_path / f"ramp.{suffix}"))
+    row = image[0, 0].tolist()
+    assert (row[0], row[-1]) == (0, 255)
+    assert row == sorted(row)
+    assert len(set(row)) == 64
+
+
+def test_floats_are_read_as_shares_of_white(tmp_path: Path) -> None:
+    """A float TIFF within [0, 1] spans black to white."""
+    values = np.array([[0.0, 0.5, 1.0]], dtype=np.float32)
+    assert decode_image(saved(Image.fromarray(values), tmp_path / "f.tif"))[1].tolist() == [[0, 127, 255]]
+
+
+def test_transparency_shows_white(tmp_path: Path) -> None:
+    """What is transparent is white, not whatever colour hides behind it."""
+    assert mean(decode_image(saved(Image.new("RGBA", (4, 4), (9, 9, 9, 0)), tmp_path / "t.png"))) == [255, 255, 255]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_are_upright(tmp_path: Path, orientation: int) -> None:
+    """All eight EXIF orientations come out with the red corner where a viewer shows it."""
+    image = Image.new("RGB", (32, 16), "black")
+    image.paste("red", (0, 0, 8, 8))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = decode_image(saved(image, tmp_path / "e.png", exif=exif))
+    assert pixels.shape == ((3, 16, 32) if orientation < 5 else (3, 32, 16))
+    row, column = {1: (0, 0), 2: (0, -1), 3: (-1, -1), 4: (-1, 0), 5: (0, 0), 6: (0, -1), 7: (-1, -1), 8: (-1, 0)}[
+        orientation
+    ]
+    assert pixels[:, row, column].tolist() == [255, 0, 0]
+    assert int((pixels[0] == 255).sum()) == 64
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "gif", "bmp"])
+@pytest.mark.parametrize("lenient", [False, True])
+def test_a_file_cut_short_is_refused(
+    tmp_path: Path, suffix: str, lenient: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a file is an error in one sentence, even where someone told Pillow to be lenient."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", lenient)
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    path = saved(Image.fromarray(noise), tmp_path / f"cut.{suffix}")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DataError, match=r"expected a whole image in .*cut") as caught:
+        decode_image(path)
+    assert "\n" not in str(caught.value)
+    assert lenient == ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n" + b"\0" * 64])
+def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
+    """What is no image, or only its first bytes, is an error."""
+    path = tmp_path / "broken.jpg"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"broken\.jpg"):
+        decode_image(path)
+
+
+def test_missing_files_are_told_from_folders(tmp_path: Path) -> None:
+    """The error says whether nothing or a folder was found."""
+    with pytest.raises(DataError, match="found nothing there"):
+        decode_image(tmp_path / "none.jpg")
+    with pytest.raises(DataError, match="found a folder there"):
+        decode_image(tmp_path)
