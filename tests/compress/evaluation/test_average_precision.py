@@ -91,13 +91,12 @@ def test_the_curve_has_101_points_of_the_envelope() -> None:
     assert len(curve["recall"]) == len(curve["precision"]) == 101
 
 
-@pytest.mark.parametrize("faces", [1, 3, 7, 100])
-def test_the_curve_ends_where_recall_does(faces: int) -> None:
-    """With all but one of n faces found, the curve is 1 up to recall (n - 1) / n and 0 beyond."""
+@pytest.mark.parametrize(("hits", "faces"), [(0, 1), (2, 3), (6, 7), (7, 100), (29, 100), (57, 100), (99, 100)])
+def test_the_curve_ends_where_recall_does(hits: int, faces: int) -> None:
+    """With some of n faces found and no false alarm, the curve is 1 up to that recall and 0 beyond."""
     boxes: list[Box] = [(20.0 * i, 0.0, 20.0 * i + 10, 10.0) for i in range(faces)]
-    score = average_precision(match([found(*((box, 0.5) for box in boxes[1:]))], [labelled(*boxes)]))
-    # In integers: percent / 100 <= (faces - 1) / faces.
-    reached = np.arange(101) * faces <= 100 * (faces - 1) if faces > 1 else np.zeros(101, bool)
+    score = average_precision(match([found(*((box, 0.5) for box in boxes[:hits]))], [labelled(*boxes)]))
+    reached = (np.arange(101) * faces <= 100 * hits) & (hits > 0)  # in integers: percent / 100 <= hits / faces
     np.testing.assert_array_equal(score.precision_curve, reached.astype(float))
 
 

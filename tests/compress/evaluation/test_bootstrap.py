@@ -1,5 +1,7 @@
 """The paired bootstrap: what it shows, what it refuses to show, and that it adds up."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -71,6 +73,20 @@ def test_a_model_without_hits_has_ap_0_in_every_resample() -> None:
         faces=np.array([1, 2]),
     )
     assert weighted_average_precision(silent, np.ones((3, 2))).tolist() == [0, 0, 0]
+
+
+def test_resamples_without_a_face_are_left_out() -> None:
+    """With one face in two images a quarter of the resamples hold none; the rest find it always."""
+    matches = Matches(
+        scores=np.array([0.9]),
+        hits=np.array([True]),
+        counted=np.array([True]),
+        images=np.array([0]),
+        faces=np.array([1, 0]),
+    )
+    blind = replace(matches, hits=np.array([False]))
+    result = compare(control=[blind], distilled=[matches], resamples=50)
+    assert (result.low, result.high) == (1, 1)
 
 
 def test_identical_models_differ_by_nothing() -> None:

@@ -82,6 +82,21 @@ def test_a_single_score_enters_all_at_once() -> None:
     assert evaluate_widerface({"0--Parade": {"a": found}}, [image((0, 0, 9, 9))]).hard == 0.5
 
 
+@pytest.mark.parametrize("scores", [(5, 4.999, 4.5), (-10, -10.005, -11)])
+def test_scores_are_scaled_from_0_at_most_and_1_at_least(scores: tuple[float, float, float]) -> None:
+    """Scores beyond 0..1 stretch the range but never shrink it, so near ones share a threshold and halve precision."""
+    first, second, third = scores
+    found = rows((0, 0, 9, 9, first), (500, 0, 9, 9, second), (500, 0, 9, 9, third))
+    assert evaluate_widerface({"0--Parade": {"a": found}}, [image((0, 0, 9, 9))]).easy == 0.5
+
+
+def test_half_an_overlap_is_enough() -> None:
+    """Borders counted, 10 x 5 pixels of 10 x 10 are IoU 1/2 and found, a little less is not."""
+    for height, expected in ((4, 1.0), (3.99, 0.0)):
+        found = rows((0, 0, 9, height, 0.9))
+        assert evaluate_widerface({"0--Parade": {"a": found}}, [image((0, 0, 9, 9))]).easy == expected
+
+
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[Predictions, list[WiderImage]]:
     """Up to 4 images, boxes on a coarse grid, scores unsorted, tied and beyond 0..1, faces in each subset at random."""
