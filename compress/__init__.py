@@ -1,1 +1,1 @@
-"""compress."""
+"""How a model learns: data, losses, distillation, training, evaluation."""

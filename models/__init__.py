@@ -2,13 +2,16 @@
 
 from featherpress.models import featherface, retinaface  # noqa: F401  (importing a family registers its models)
 from featherpress.models.checkpoints import load_weights, read_weights, save_weights
+from featherpress.models.detectors import Detector, create_detector
 from featherpress.models.preprocessing import normalize
 from featherpress.models.priors import PriorSpec
 from featherpress.models.registry import ModelEntry, create_model, find_model, list_models, register_model
 
 __all__ = [
+    "Detector",
     "ModelEntry",
     "PriorSpec",
+    "create_detector",
     "create_model",
     "find_model",
     "list_models",

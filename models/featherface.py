@@ -12,6 +12,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from featherpress.errors import UsageError
+from featherpress.models.detectors import Detector
 from featherpress.models.layers.attention import CBAM, SharedCBAM
 from featherpress.models.layers.bifpn import BiFPN
 from featherpress.models.layers.context import SSH, DeformableContext, GroupedSSH
@@ -34,7 +35,7 @@ class FeatherFaceSpec:
     """The whole shape of a FeatherFace.
 
     `out_channel` is the width of the pyramid; `light_pyramid` drops biases and the second laterals; `shuffle_conv`
-    puts the shuffle inside a bottleneck of convolutions.
+    puts the shuffle inside a bottleneck of convolutions. The trained public checkpoints need the `channel_first` order.
     """
 
     out_channel: int
@@ -57,24 +58,16 @@ class FeatherFaceSpec:
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
 
-    @property
-    def anchors(self) -> PriorSpec:
-        """Return the priors the heads are laid out for."""
-        return PriorSpec(per_cell=self.num_anchors)
 
-
-class FeatherFace(nn.Module):
-    """A single-stage face detector over three levels.
+class FeatherFace(Detector):
+    """A single-stage face detector over three levels; inputs and outputs as `Detector` says.
 
     Its children are the components that a budget names: `backbone`, `backbone_attention`, `bifpn`,
     `pyramid_attention`, `context`, `shuffle`, `heads`.
-
-    Shapes: images (N, 3, H, W), BGR 0..255 minus the mean, H and W at least 64 -> boxes (N, P, 4) as deltas, class
-    logits (N, P, 2) background first, landmarks (N, P, 10) as deltas; P = 16,800 at 640x640.
     """
 
     def __init__(self, spec: FeatherFaceSpec) -> None:
-        super().__init__()
+        super().__init__(PriorSpec(per_cell=spec.num_anchors))
         self.spec = spec
         width, levels = spec.out_channel, len(TAP_CHANNELS)
         self.backbone = MobileNetV1Quarter()
@@ -98,10 +91,6 @@ class FeatherFace(nn.Module):
         features = self.shuffle(features)
         detections: Detections = self.heads(features)
         return detections
-
-    def priors(self, height: int, width: int) -> Tensor:
-        """Return the priors that an image of height x width pixels is scored at, (P, 4), in the outputs' order."""
-        return self.spec.anchors.priors(height, width, device=next(self.parameters()).device)
 
 
 def _attention(spec: FeatherFaceSpec, widths: tuple[int, ...]) -> nn.Module:
@@ -137,12 +126,18 @@ PRESETS: dict[str, tuple[FeatherFaceSpec, int, str]] = {
         "V1 with deformable SSH at width 56, the source document's 502K",
     ),
     "featherface_v1_ssh_plain": (
-        FeatherFaceSpec(out_channel=56, context="deformable_ssh", attention="none"),
+        FeatherFaceSpec(out_channel=56, context="deformable_ssh", attention="none", shuffle_order="channel_first"),
         489_015,
         "V1 with deformable SSH at width 56 and no attention; public weights exist",
     ),
     "featherface_paper": (
-        FeatherFaceSpec(out_channel=64, bifpn_repeats=3, context="deformable_ssh", shuffle_conv=True),
+        FeatherFaceSpec(
+            out_channel=64,
+            bifpn_repeats=3,
+            context="deformable_ssh",
+            shuffle_conv=True,
+            shuffle_order="channel_first",
+        ),
         592_371,
         "The published model, 0.49M by its paper; public weights exist",
     ),

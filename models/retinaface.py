@@ -1,7 +1,8 @@
 """RetinaFace on MobileNetV1-0.25: the baseline that FeatherFace came from."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from featherpress.models.detectors import Detector
 from featherpress.models.layers.context import SSH
 from featherpress.models.layers.convolution import PerLevel
 from featherpress.models.layers.fpn import FPN
@@ -13,16 +14,14 @@ from featherpress.models.registry import register_model
 __all__ = ["RetinaFace", "retinaface_mnet025"]
 
 
-class RetinaFace(nn.Module):
-    """Backbone, feature pyramid, SSH, nine heads.
+class RetinaFace(Detector):
+    """Backbone, feature pyramid, SSH, nine heads; inputs and outputs as `Detector` says.
 
-    Shapes: as `FeatherFace`.
     Source: Deng et al. 2020, RetinaFace.
     """
 
     def __init__(self, *, out_channel: int, num_anchors: int) -> None:
-        super().__init__()
-        self.anchors = PriorSpec(per_cell=num_anchors)
+        super().__init__(PriorSpec(per_cell=num_anchors))
         levels = len(TAP_CHANNELS)
         self.backbone = MobileNetV1Quarter()
         self.fpn = FPN(TAP_CHANNELS, out_channel)
@@ -36,10 +35,6 @@ class RetinaFace(nn.Module):
         features = self.context(features)
         detections: Detections = self.heads(features)
         return detections
-
-    def priors(self, height: int, width: int) -> Tensor:
-        """Return the priors that an image of height x width pixels is scored at, (P, 4), in the outputs' order."""
-        return self.anchors.priors(height, width, device=next(self.parameters()).device)
 
 
 @register_model(params=426_608, source="Deng et al., CVPR 2020")

@@ -1,1 +1,1 @@
-"""compress/losses."""
+"""Losses as pure functions on tensors, for a whole batch at once."""

@@ -28,7 +28,9 @@ class ChannelShuffle(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Interleave the groups."""
-        return x.unflatten(1, (self.rows, -1)).transpose(1, 2).flatten(1, 2)
+        batch, channels, height, width = x.shape
+        columns = channels // self.rows
+        return x.reshape(batch, self.rows, columns, height, width).transpose(1, 2).reshape(x.shape)
 
     def extra_repr(self) -> str:
         """Say how many rows are transposed."""

@@ -1,0 +1,311 @@
+"""The trainer: one loop for plain training and for distillation, for one process and for many."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from featherpress.compress.averaging import MovingAverage
+from featherpress.compress.data import Batch, TrainingCrops, batches
+from featherpress.compress.distillation import Adapters, StudentOutput, distillation_terms, ramp
+from featherpress.compress.losses.detection import detection_loss
+from featherpress.compress.losses.matching import match_priors
+from featherpress.compress.progress import Progress
+from featherpress.compress.recipes import Recipe, ScheduleRecipe
+from featherpress.compress.runs import MetricsFile, TrainingFolder
+from featherpress.compress.states import latest_state, save_state
+from featherpress.compress.taps import Tap
+from featherpress.compress.teachers import Teacher
+from featherpress.errors import TrainingError
+from featherpress.models import Detector, normalize, save_weights
+
+__all__ = ["Lessons", "Trainer"]
+
+logger = logging.getLogger("featherpress")
+
+_TASK = ("class", "box", "landmark")
+_KD = ("kd_feature", "kd_class", "kd_box", "kd_landmark")
+_COLUMNS = ("step", "epoch", "lr", "images_per_second", "loss", "task", *_TASK, *_KD, "ramp", "kd_ratio", "val_ap")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lessons:
+    """A teacher, and the adapters through which a student's features are compared with its own."""
+
+    teacher: Teacher
+    adapters: Adapters
+
+
+@dataclass(slots=True)
+class _Position:
+    """Where a run is: steps done, and the best evaluation so far."""
+
+    step: int = 0
+    best: float = field(default=-1.0)
+
+
+class Trainer:
+    """Train a detector by a recipe, writing everything into a folder, resuming from what lies there.
+
+    `evaluate` scores the averaged model and returns an AP; `lessons` turns training into distillation. Nothing else
+    differs: without lessons the same steps run in the same order.
+    """
+
+    def __init__(
+        self,
+        model: Detector,
+        crops: TrainingCrops,
+        folder: TrainingFolder,
+        *,
+        recipe: Recipe,
+        schedule: ScheduleRecipe,
+        seed: int,
+        label: str,
+        lessons: Lessons | None = None,
+        evaluate: Callable[[Detector], float] | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        self.recipe, self.schedule, self.crops, self.folder, self.seed = recipe, schedule, crops, folder, seed
+        self.label, self.evaluate, self.metadata = label, evaluate, metadata
+        self.accelerator = Accelerator(mixed_precision=schedule.precision)
+        self.per_epoch = len(crops) // schedule.batch_size
+        if self.per_epoch == 0:
+            raise TrainingError(f"{len(crops)} images do not fill one batch of {schedule.batch_size}")
+        self.total = schedule.epochs * self.per_epoch
+        layout = torch.channels_last if schedule.channels_last else torch.contiguous_format
+        model = model.to(self.accelerator.device, memory_format=layout)  # type: ignore[call-overload]
+        self.average = MovingAverage(model, schedule.ema)
+        self.lessons = lessons
+        parts = [model, lessons.adapters] if lessons else [model]
+        weights = [weight for part in parts for weight in part.parameters()]
+        optimizer = torch.optim.AdamW(weights, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
+        self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, max_lr=schedule.learning_rate, total_steps=self.total + 1, pct_start=schedule.warmup
+        )
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.adapters = self.accelerator.prepare(lessons.adapters) if lessons else None
+        self.priors = self.plain.priors(crops.size, crops.size)
+        self.position = _Position()
+
+    @property
+    def plain(self) -> Any:
+        """The model itself, without what accelerate wraps around it."""
+        return self.accelerator.unwrap_model(self.model)
+
+    def run(self) -> Detector:
+        """Train to the end and return the averaged model.
+
+        Errors: `TrainingError` when a loss is not finite, when the disk is full, or on Ctrl-C; the last good state is
+        kept and `--resume` goes on from it.
+        """
+        self._restore()
+        self.metrics = MetricsFile(self.folder.path / "metrics.csv", _COLUMNS)
+        self.metrics.keep_until(self.position.step)
+        writer = SummaryWriter(str(self.folder.path), purge_step=self.position.step + 1)
+        with ExitStack() as stack:
+            stack.callback(writer.close)
+            self._taps = [stack.enter_context(Tap(self.plain, self.recipe.distillation.student_tap).open())]
+            progress = stack.enter_context(Progress(self.label, total=self.total, done=self.position.step))
+            try:
+                self._train(writer, progress)
+            except KeyboardInterrupt:
+                self._save()
+                raise TrainingError(
+                    f"stopped at step {self.position.step} of {self.total}; the same command with --resume goes on"
+                ) from None
+        return self.average.model
+
+    def _train(self, writer: SummaryWriter, progress: Progress) -> None:
+        saved = time.monotonic()
+        while self.position.step < self.total:
+            epoch, start = divmod(self.position.step, self.per_epoch)
+            for batch in self._batches(epoch, start):
+                began = time.monotonic()
+                logged = (self.position.step + 1) % self.schedule.log_every == 0
+                terms = self._step(batch.to(self.accelerator.device), measure=logged)
+                self.position.step += 1
+                speed = self.schedule.batch_size / (time.monotonic() - began)
+                progress.advance(loss=terms["loss"], images_per_second=speed)
+                if logged or self.position.step == self.total:
+                    self._log(writer, terms, epoch, speed)
+                if time.monotonic() - saved >= self.schedule.save_every:
+                    self._save()
+                    saved = time.monotonic()
+            self._end_epoch(writer, epoch)
+        self._save()
+        self._write_weights(self.folder.last_weights)
+
+    def _batches(self, epoch: int, start: int) -> Any:
+        """Cut this process's share of every batch of an epoch, from batch `start` on."""
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        keys = self.crops.epoch_keys(epoch)[: self.per_epoch * self.schedule.batch_size]
+        return batches(
+            self.crops,
+            keys[rank::world],
+            batch_size=self.schedule.batch_size // world,
+            start=start,
+            workers=self.schedule.workers,
+            pin_memory=self.accelerator.device.type == "cuda",
+        )
+
+    def _step(self, batch: Batch, *, measure: bool) -> dict[str, float]:
+        """Take one step and return every weighted term as a number."""
+        self.model.train()
+        factor = self._ramp()
+        with self.accelerator.autocast():
+            terms, levels = self._terms(batch, factor)
+        task = torch.stack([terms[name] for name in _TASK]).sum()
+        kd = [value for name, value in terms.items() if name in _KD]
+        loss = task + sum(kd)
+        numbers = {name: float(value.detach()) for name, value in terms.items()}
+        self._require_finite(numbers, batch)
+        if kd and measure:
+            numbers["kd_ratio"] = _gradient_ratio(torch.stack(kd).sum(), task, levels)
+        self.accelerator.backward(loss)
+        if self.schedule.clip:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.schedule.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.scheduler.step()
+        self.average.update(self.plain)
+        numbers["task"] = sum(numbers[name] for name in _TASK)
+        return numbers | {"loss": float(loss.detach())} | ({"ramp": factor} if self.lessons else {})
+
+    def _ramp(self) -> float:
+        if self.lessons is None:
+            return 0.0
+        return ramp(self.position.step, total=self.total, recipe=self.recipe.distillation)
+
+    def _terms(self, batch: Batch, factor: float) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Return the weighted terms by name, and the student's tapped levels."""
+        images = normalize(batch.images)
+        if self.schedule.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        boxes, logits, landmarks = self.model(images)
+        levels = self._taps[0].take()
+        targets = match_priors(self.priors, batch)
+        count = self._mean_count(targets.positive.sum())
+        loss = detection_loss(
+            boxes,
+            logits,
+            landmarks,
+            targets,
+            positives=count,
+            with_landmarks=self._mean_count(targets.has_landmarks.sum()),
+        )
+        weights = self.recipe.losses
+        terms = {
+            "class": weights.classification * loss.classification,
+            "box": weights.box * loss.box,
+            "landmark": weights.landmark * loss.landmark,
+        }
+        if self.lessons is not None and self.adapters is not None and factor > 0:
+            taught = distillation_terms(
+                StudentOutput(boxes=boxes, logits=logits, landmarks=landmarks, features=self.adapters(levels)),
+                self.lessons.teacher.teach(batch),
+                targets,
+                negatives=loss.negatives,
+                priors=self.priors,
+                recipe=self.recipe.distillation,
+                count=count,
+            )
+            terms |= {name: factor * value for name, value in taught.items()}
+        return terms, levels
+
+    def _mean_count(self, count: Tensor) -> Tensor:
+        """Average a count over processes, so that many with small batches equal one with a large batch."""
+        mean: Tensor = self.accelerator.reduce(count.float(), reduction="mean")
+        return mean
+
+    def _require_finite(self, terms: Mapping[str, float], batch: Batch) -> None:
+        bad = [name for name, value in terms.items() if not abs(value) < float("inf")]
+        if bad:
+            names = ", ".join(self.crops.dataset.name(int(index)) for index in batch.keys[:4, 0])
+            raise TrainingError(
+                f"the {bad[0]} term became {terms[bad[0]]} at step {self.position.step + 1} (images {names}, ...); "
+                "the last good state is kept: lower the learning rate and --resume"
+            )
+
+    def _log(self, writer: SummaryWriter, terms: Mapping[str, float], epoch: int, speed: float) -> None:
+        rate = float(self.scheduler.get_last_lr()[0])
+        row = {"step": self.position.step, "epoch": epoch, "lr": rate, "images_per_second": speed}
+        self._record(writer, row | dict(terms))
+
+    def _record(self, writer: SummaryWriter, row: Mapping[str, float]) -> None:
+        if self.accelerator.is_main_process:
+            self.metrics.append(row)
+            for name, value in row.items():
+                if name not in ("step", "epoch"):
+                    writer.add_scalar(name, value, int(row["step"]))
+
+    def _end_epoch(self, writer: SummaryWriter, epoch: int) -> None:
+        """Evaluate when it is time, and keep the best weights."""
+        every = self.schedule.evaluate_every
+        if not every or (epoch + 1) % every or self.evaluate is None:
+            return
+        self.accelerator.wait_for_everyone()
+        if not self.accelerator.is_main_process:
+            return
+        score = self.evaluate(self.average.model)
+        self._record(writer, {"step": self.position.step, "epoch": epoch, "val_ap": score})
+        logger.info("%s: epoch %d of %d, AP %.3f", self.label, epoch + 1, self.schedule.epochs, score)
+        if score > self.position.best:
+            self.position.best = score
+            self._write_weights(self.folder.best_weights)
+
+    def _write_weights(self, path: Any) -> None:
+        if self.accelerator.is_main_process:
+            save_weights(self.average.model, path, metadata=self.metadata)
+
+    def _save(self) -> None:
+        """Keep everything the next step reads."""
+        if not self.accelerator.is_main_process:
+            return
+        state = {
+            "step": self.position.step,
+            "best": self.position.best,
+            "model": self.plain.state_dict(),
+            "average": self.average.model.state_dict(),
+            "updates": self.average.updates,
+            "adapters": self.accelerator.unwrap_model(self.adapters).state_dict() if self.adapters else {},
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
+            "random": torch.get_rng_state(),
+        }
+        save_state(self.folder, self.position.step, state)
+
+    def _restore(self) -> None:
+        state = latest_state(self.folder)
+        if state is None:
+            return
+        self.plain.load_state_dict(state["model"])
+        self.average.model.load_state_dict(state["average"])
+        self.average.updates = state["updates"]
+        if self.adapters is not None:
+            self.accelerator.unwrap_model(self.adapters).load_state_dict(state["adapters"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        if self.accelerator.scaler:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["random"])
+        self.position = _Position(state["step"], state["best"])
+        logger.info("%s: going on after step %d of %d", self.label, self.position.step, self.total)
+
+
+def _gradient_ratio(kd: Tensor, task: Tensor, levels: list[Tensor]) -> float:
+    """Return how strongly distillation pulls at the taps: the ratio of its gradient's norm to the task's."""
+
+    def norm(loss: Tensor) -> float:
+        gradients = torch.autograd.grad(loss, levels, retain_graph=True, allow_unused=True)
+        squares = [float(gradient.float().square().sum()) for gradient in gradients if gradient is not None]
+        return float(sum(squares) ** 0.5)
+
+    return norm(kd) / max(norm(task), 1e-12)

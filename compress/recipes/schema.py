@@ -1,0 +1,158 @@
+"""What a recipe may say."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = [
+    "DataRecipe",
+    "DistillationRecipe",
+    "LossRecipe",
+    "Recipe",
+    "ScheduleRecipe",
+    "StudentRecipe",
+    "TeacherRecipe",
+]
+
+Positive = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StudentRecipe(_Strict):
+    """The model to train.
+
+    `backbone` is where its backbone's weights come from: the teacher, a file, or nothing.
+    """
+
+    model: str
+    weights: str = ""
+    backbone: str = ""
+
+
+class ScheduleRecipe(_Strict):
+    """How long and how fast: AdamW under one cycle, an exponential moving average of the weights.
+
+    `learning_rate` is the cycle's peak, reached after `warmup` of the steps; `clip` bounds the gradient's norm, 0 for
+    never; `evaluate_every` counts epochs, 0 for only at the end, `evaluate_images` how many images that is on, 0 for
+    all; `save_every` counts seconds between saved states.
+    """
+
+    epochs: Positive
+    batch_size: Positive = 16
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 1e-3
+    weight_decay: Weight = 5e-4
+    warmup: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.998
+    clip: Weight = 10.0
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    channels_last: bool = True
+    workers: Annotated[int, Field(ge=0)] = 0
+    log_every: Positive = 10
+    evaluate_every: Annotated[int, Field(ge=0)] = 0
+    evaluate_images: Annotated[int, Field(ge=0)] = 0
+    save_every: Annotated[float, Field(ge=0)] = 60.0
+
+
+class TeacherRecipe(_Strict):
+    """The model to learn from: trained weights, or a schedule to train it first.
+
+    `cache` keeps its outputs on disk in half precision, so that each crop is paid once; it needs `data.variants`.
+    """
+
+    model: str
+    weights: str = ""
+    schedule: ScheduleRecipe | None = None
+    cache: bool = False
+
+    @model_validator(mode="after")
+    def _weights_or_schedule(self) -> Self:
+        if not self.weights and self.schedule is None:
+            raise ValueError("a teacher needs `weights`, or a `schedule` to train it by")
+        return self
+
+
+class DataRecipe(_Strict):
+    """Where pictures come from, and how they are cut.
+
+    `kind` is `widerface`, read from `root`, or `synthetic`, drawn from `seed`. `size` is the side of a training crop in
+    pixels; `variants` how many different crops an image has, 0 for ever new ones. The limits shorten the sets.
+    `long_side` is the scale at test: the longer side of an image in pixels, 0 for the image as it is.
+    """
+
+    kind: Literal["widerface", "synthetic"]
+    root: str = ""
+    size: Annotated[int, Field(ge=64)] = 320
+    variants: Annotated[int, Field(ge=0)] = 0
+    train_images: Annotated[int, Field(ge=0)] = 0
+    validation_images: Annotated[int, Field(ge=0)] = 0
+    image_size: Annotated[int, Field(ge=64)] = 320
+    long_side: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _enough_said(self) -> Self:
+        if self.kind == "widerface" and not self.root:
+            raise ValueError("widerface data needs a `root`")
+        if self.kind == "synthetic" and not (self.train_images and self.validation_images):
+            raise ValueError("synthetic data needs `train_images` and `validation_images`")
+        return self
+
+
+class LossRecipe(_Strict):
+    """Weights of the supervised terms."""
+
+    classification: Weight = 1.0
+    box: Weight = 2.0
+    landmark: Weight = 1.0
+
+
+class DistillationRecipe(_Strict):
+    """What to learn from the teacher, and when.
+
+    `feature`, `classification`, `box` and `landmark` are weights; taps are module paths, whose outputs are the levels
+    to compare. Terms grow from 0 over `ramp_steps`, and stop for the last `stop` of the steps.
+    """
+
+    feature: Weight = 4.0
+    classification: Weight = 1.0
+    box: Weight = 0.5
+    landmark: Weight = 0.25
+    temperature: Annotated[float, Field(gt=0, le=20)] = 1.0
+    student_tap: str = "shuffle"
+    teacher_tap: str = "shuffle"
+    teacher_score: Fraction = 0.05
+    ramp_steps: Annotated[int, Field(ge=0)] = 1000
+    stop: Fraction = 0.1
+
+
+class Recipe(_Strict):
+    """One experiment. Without a teacher it is plain training."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    control: bool = True
+    budget: str = ""
+    student: StudentRecipe
+    teacher: TeacherRecipe | None = None
+    data: DataRecipe
+    schedule: ScheduleRecipe
+    losses: LossRecipe = LossRecipe()
+    distillation: DistillationRecipe = DistillationRecipe()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("`seeds` holds a seed twice")
+        if self.teacher and self.teacher.cache and not self.data.variants:
+            raise ValueError("`teacher.cache` needs `data.variants` above 0: crops that never repeat cannot be cached")
+        own = self.teacher.schedule if self.teacher else None
+        if own and own.precision != self.schedule.precision:
+            raise ValueError("`teacher.schedule.precision` and `schedule.precision` must be the same in one run")
+        if self.student.backbone == "teacher" and self.teacher is None:
+            raise ValueError("`student.backbone` is the teacher's, but there is no teacher")
+        return self

@@ -1,0 +1,127 @@
+"""Run directories: what lies where, and how it gets there whole."""
+
+import csv
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from featherpress.errors import UsageError
+
+__all__ = ["TrainingFolder", "open_run", "write_json", "write_text"]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name and rename it, so that it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a record as indented JSON, whole or not at all."""
+    write_text(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
+
+
+@contextmanager
+def open_run(folder: Path, *, resume: bool = False, overwrite: bool = False) -> Iterator[Path]:
+    """Create a run's folder, or take an old one up again, and keep other processes out of it meanwhile.
+
+    Errors: `UsageError` for a folder that holds something when neither `resume` nor `overwrite` is said, for nothing
+    to resume, and for a folder another process works in.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; name a folder for the run")
+    filled = folder.is_dir() and any(item.name != ".lock" for item in folder.iterdir())
+    if filled and not resume and not overwrite:
+        raise UsageError(f"{folder} is not empty; add --resume to go on with it or --overwrite to start again")
+    if resume and not filled:
+        raise UsageError(f"there is no run in {folder} to resume")
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"another process is working in {folder}; wait for it or choose another --out") from None
+        if filled and not resume:
+            _empty(folder)
+        yield folder
+
+
+def _empty(folder: Path) -> None:
+    if not any((folder / name).exists() for name in ("recipe.toml", "metrics.csv", "report", "state")):
+        raise UsageError(f"{folder} does not look like a run; --overwrite removes runs only")
+    for item in folder.iterdir():
+        if item.name != ".lock":
+            shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
+
+
+class TrainingFolder:
+    """The files of one model in training: metrics, weights, states, evaluations."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        for name in ("weights", "state", "eval"):
+            (path / name).mkdir(parents=True, exist_ok=True)
+
+    @property
+    def last_weights(self) -> Path:
+        """The averaged weights at the end."""
+        return self.path / "weights" / "last.safetensors"
+
+    @property
+    def best_weights(self) -> Path:
+        """The averaged weights at the best evaluation so far."""
+        return self.path / "weights" / "best.safetensors"
+
+    @property
+    def evaluation(self) -> Path:
+        """The record of the evaluation on the validation images."""
+        return self.path / "eval" / "validation.json"
+
+    @property
+    def matches(self) -> Path:
+        """Every detection behind that evaluation."""
+        return self.path / "eval" / "validation.npz"
+
+    @property
+    def states(self) -> list[Path]:
+        """States to resume from, newest first."""
+        return sorted((self.path / "state").glob("step-*.pt"), reverse=True)
+
+    def state(self, step: int) -> Path:
+        """Where the state after a step is kept."""
+        return self.path / "state" / f"step-{step:08d}.pt"
+
+
+class MetricsFile:
+    """`metrics.csv`: one row a logged step, appended as it happens."""
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self.path, self.columns = path, tuple(columns)
+
+    def keep_until(self, step: int) -> None:
+        """Drop rows after a step, as a resumed run will write them again, and write the heading."""
+        rows = []
+        if self.path.exists():
+            with self.path.open(newline="") as file:
+                rows = [row for row in csv.DictReader(file) if row["step"].isdigit() and int(row["step"]) <= step]
+        lines = [",".join(self.columns), *(",".join(row.get(name) or "" for name in self.columns) for row in rows)]
+        write_text(self.path, "\n".join(lines) + "\n")
+
+    def append(self, row: Mapping[str, float | int]) -> None:
+        """Add a row; columns it does not name stay empty."""
+        cells = (_cell(row[name]) if name in row else "" for name in self.columns)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(",".join(cells) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _cell(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.6g}"

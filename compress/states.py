@@ -1,0 +1,49 @@
+"""States to resume from: everything a training step reads, saved so that a kill at any moment loses no run."""
+
+import logging
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from featherpress.compress.runs import TrainingFolder
+from featherpress.errors import TrainingError
+
+__all__ = ["latest_state", "save_state"]
+
+logger = logging.getLogger("featherpress")
+
+_KEPT = 2
+
+
+def save_state(folder: TrainingFolder, step: int, state: dict[str, Any]) -> Path:
+    """Write the state after a step, then drop all but the newest two.
+
+    Errors: `TrainingError` when the disk refuses; the states before stay.
+    """
+    path = folder.state(step)
+    temporary = path.with_suffix(".partial")
+    try:
+        torch.save(state, temporary)
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        raise TrainingError(
+            f"could not save the state after step {step} to {path}: {error}; the state before it is kept"
+        ) from error
+    for old in folder.states[_KEPT:]:
+        old.unlink()
+    return path
+
+
+def latest_state(folder: TrainingFolder) -> dict[str, Any] | None:
+    """Read the newest state that is whole; say so when a newer one is not. None when there is none."""
+    for path in folder.states:
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+            logger.warning("the state %s is broken (%s); going back to the one before", path, str(error).split("\n")[0])
+            continue
+        return state
+    return None

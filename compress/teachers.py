@@ -1,0 +1,119 @@
+"""Frozen teachers: asked live, or once a crop and then read from disk."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from featherpress.compress.data.samples import Batch
+from featherpress.compress.taps import Tap
+from featherpress.models import normalize
+
+__all__ = ["CachedTeacher", "Lesson", "LiveTeacher", "Teacher", "fingerprint"]
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """What a teacher says of a batch.
+
+    Shapes: boxes (N, P, 4), logits (N, P, 2), landmarks (N, P, 10), features L times (N, C_l, H_l, W_l).
+    """
+
+    boxes: Tensor
+    logits: Tensor
+    landmarks: Tensor
+    features: list[Tensor]
+
+    def tensors(self) -> list[Tensor]:
+        """List every tensor, outputs first."""
+        return [self.boxes, self.logits, self.landmarks, *self.features]
+
+    @classmethod
+    def of(cls, tensors: list[Tensor]) -> "Lesson":
+        """Undo `tensors`."""
+        boxes, logits, landmarks, *features = tensors
+        return cls(boxes=boxes, logits=logits, landmarks=landmarks, features=features)
+
+
+class Teacher(Protocol):
+    """Something that gives lessons."""
+
+    def teach(self, batch: Batch) -> Lesson:
+        """Return what the teacher says of a batch, without gradient."""
+        ...
+
+
+class LiveTeacher:
+    """A model in eval mode without gradients, asked anew for every batch."""
+
+    def __init__(self, model: nn.Module, tap: str) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.tap = Tap(model, tap)
+
+    @torch.no_grad()
+    def teach(self, batch: Batch) -> Lesson:
+        """Run the model on the batch's images."""
+        # A trainer that calls train() on all it holds must not flip the teacher's normalisation.
+        self.model.eval()
+        with self.tap.open() as tap:
+            boxes, logits, landmarks = self.model(normalize(batch.images))
+            return Lesson(boxes=boxes, logits=logits, landmarks=landmarks, features=tap.take())
+
+
+class CachedTeacher:
+    """A teacher whose lessons are kept on disk in half precision, one row a crop.
+
+    A lesson is rounded before its first use too, so that a run does not depend on what was cached when.
+    Rows are (variant * images + index). The files belong to one teacher and one set of crops: give each its folder.
+    """
+
+    def __init__(self, teacher: LiveTeacher, folder: Path, *, images: int, variants: int) -> None:
+        self.teacher, self.folder = teacher, folder
+        self.images, self.rows = images, images * variants
+        self._known: NDArray[np.bool_] = np.zeros(self.rows, dtype=np.bool_)
+        self._stores: list[NDArray[np.float16]] = []
+
+    def teach(self, batch: Batch) -> Lesson:
+        """Read the batch's lessons; ask the teacher only for crops it has not seen."""
+        rows = (batch.keys[:, 1] * self.images + batch.keys[:, 0]).cpu().numpy()
+        if not self._known[rows].all():
+            self._learn(batch, rows)
+        device = batch.images.device
+        return Lesson.of([torch.from_numpy(store[rows]).to(device).float() for store in self._stores])
+
+    def _learn(self, batch: Batch, rows: NDArray[np.int64]) -> None:
+        tensors = [tensor.half().cpu().numpy() for tensor in self.teacher.teach(batch).tensors()]
+        if not self._stores:
+            self._open([tensor.shape[1:] for tensor in tensors])
+        for store, tensor in zip(self._stores, tensors, strict=True):
+            store[rows] = tensor
+        self._known[rows] = True
+
+    def _open(self, shapes: list[tuple[int, ...]]) -> None:
+        """Map the files, made sparse: disk is taken as rows are written."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        files = [self.folder / f"{number}.f16" for number in range(len(shapes))]
+        self._stores = [_map(file, np.float16, (self.rows, *shape)) for file, shape in zip(files, shapes, strict=True)]
+        self._known = _map(self.folder / "known.bool", np.bool_, (self.rows,))
+
+
+def _map(path: Path, dtype: type[Scalar], shape: tuple[int, ...]) -> NDArray[Scalar]:
+    """Map a file of this shape, keeping what it holds if it has the right size."""
+    fits = path.exists() and path.stat().st_size == np.dtype(dtype).itemsize * int(np.prod(shape))
+    return np.memmap(path, dtype=dtype, mode="r+" if fits else "w+", shape=shape)
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Return a hash of a model's weights and buffers, to prove that training left it alone."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,38 @@
+"""What every detector of the zoo has in common: its outputs and its priors."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from featherpress.errors import UsageError
+from featherpress.models.priors import PriorSpec
+from featherpress.models.registry import create_model
+
+__all__ = ["Detector", "create_detector"]
+
+
+class Detector(nn.Module):
+    """A single-stage detector over a pyramid of priors.
+
+    Shapes: images (N, 3, H, W), BGR 0..255 minus the mean, H and W at least 64 -> boxes (N, P, 4) as deltas, class
+    logits (N, P, 2) background first, landmarks (N, P, 10) as deltas; P = 16,800 at 640x640.
+    """
+
+    def __init__(self, anchors: PriorSpec) -> None:
+        super().__init__()
+        self.anchors = anchors
+
+    def priors(self, height: int, width: int) -> Tensor:
+        """Return the priors that an image of height x width pixels is scored at, (P, 4), in the outputs' order."""
+        return self.anchors.priors(height, width, device=next(self.parameters()).device)
+
+
+def create_detector(name: str, **overrides: Any) -> Detector:
+    """Build a registered model that can be trained, evaluated and distilled as a detector.
+
+    Errors: `UsageError` as `create_model`, and for a model that is no `Detector`.
+    """
+    model = create_model(name, **overrides)
+    if not isinstance(model, Detector):
+        raise UsageError(f"{name} is no detector: it must subclass featherpress.models.Detector to have priors")
+    return model
