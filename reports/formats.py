@@ -6,6 +6,7 @@ __all__ = [
     "DASH",
     "MINUS",
     "ap",
+    "bounds",
     "change",
     "duration",
     "integer",
@@ -32,6 +33,13 @@ def integer(value: int | None) -> str:
 def signed_integer(value: int | None) -> str:
     """Return a whole number with separators and its sign, or a dash when there is none."""
     return DASH if value is None else f"{value:+,}".replace("-", MINUS) if value else "0"
+
+
+def bounds(low: int | None, high: int | None) -> str:
+    """Return in words what a limit allows, both ends included."""
+    if low is None or high is None:
+        return DASH if low is high else f"at most {integer(high)}" if low is None else f"at least {integer(low)}"
+    return integer(low) if low == high else f"{integer(low)} to {integer(high)}"
 
 
 def ap(value: float | None) -> str:

@@ -5,14 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featherpress.errors import FileError
-from featherpress.reports.reading import read_text
-from featherpress.reports.records import (
-    Budget,
-    Comparison,
-    Environment,
-    Evaluation,
-    Gallery,
-    Metrics,
+from featherpress.reports.readers import (
     read_budget,
     read_comparison,
     read_environment,
@@ -20,6 +13,8 @@ from featherpress.reports.records import (
     read_gallery,
     read_metrics,
 )
+from featherpress.reports.reading import read_text
+from featherpress.reports.records import Budget, Comparison, Environment, Evaluation, Gallery, Metrics
 
 __all__ = ["Run", "Training", "load_run"]
 

@@ -19,7 +19,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, align: str) -
     Shapes: every row has as many cells as the header.
     """
     cells = [[escape(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(align))]
+    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
     rule = [":" + "-" * (w - 1) if side == "l" else "-" * (w - 1) + ":" for w, side in zip(widths, align, strict=True)]
     return "\n".join(_line(row, widths, align) for row in (cells[0], rule, *cells[1:]))
 

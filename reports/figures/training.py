@@ -49,9 +49,9 @@ def training_curves(trainings: Mapping[str, Sequence[Metrics]]) -> Figure:
 
 
 def distillation_terms(students: Sequence[Metrics]) -> list[str]:
-    """Return the columns of the distillation losses, in the order they were logged."""
-    columns = dict.fromkeys(name for metrics in students for name in metrics.columns)
-    return [name for name in columns if name.startswith("kd_") and name != "kd_ratio"]
+    """Return the columns of the distillation losses that were ever on, in the order they were logged."""
+    logged = {name: values for metrics in students for name, values in metrics.columns.items() if np.nansum(values)}
+    return [name for name in logged if name.startswith("kd_") and name != "kd_ratio"]
 
 
 def smooth(values: FloatArray, window: int) -> FloatArray:
@@ -105,4 +105,5 @@ def _draw(
         marker="" if smoothed else stroke.marker,
         markersize=3,
         label=name,
+        zorder=3 if stroke.dashes != "-" else 2,  # where two lines are one, both show
     )

@@ -5,6 +5,7 @@ from featherpress.reports.figures.costs import pair_components
 from featherpress.reports.formats import (
     DASH,
     MINUS,
+    bounds,
     change,
     integer,
     label,
@@ -13,13 +14,19 @@ from featherpress.reports.formats import (
     signed_integer,
     size,
 )
-from featherpress.reports.records import Audit
+from featherpress.reports.records import Audit, Check
 from featherpress.reports.runs import Run
 from featherpress.reports.scores import mean_score, score, scores
 from featherpress.reports.sections.chapters import Chapter
 from featherpress.reports.tables import bold, note, table, warning
 
 __all__ = ["budgets", "claims", "costs", "where_parameters_went"]
+
+UNITS = {"params": "parameters", "macs": "MACs", "bytes": "bytes"}
+CONVENTIONS = {
+    "core-macs": "Counted are the products of convolutions, deformable ones too, linear layers, matrix products and "
+    "attention; biases, normalisation, activations and resampling are not"
+}
 
 
 def where_parameters_went(chapter: Chapter) -> list[str]:
@@ -43,7 +50,7 @@ def where_parameters_went(chapter: Chapter) -> list[str]:
             chapter.figure(
                 "waterfall",
                 waterfall(teacher, student),
-                alt="Steps from the teacher's parameters down to the student's",
+                alt="Steps from the parameters of the teacher to those of the student",
                 caption=f"From {integer(teacher.total.params)} to {integer(student.total.params)} parameters: "
                 "what each component gave up (plain) or took on (hatched); those that did not change are left out.",
             )
@@ -73,46 +80,62 @@ def costs(chapter: Chapter) -> list[str]:
 
 def budgets(chapter: Chapter) -> list[str]:
     """Say for every model whether it keeps its budget, from exact numbers."""
-    if chapter.run.budget is None:
-        return []
     audits = [audit for _, audit in _audits(chapter.run)]
-    rows = []
-    for audit in audits:
-        checked = [c for c in audit.components if c.target is not None or c.verdict != "unchecked"]
-        for part in (*checked, audit.total):
-            row = [label(part.name), integer(part.params), integer(part.target), signed_integer(part.difference)]
-            row = [f"`{audit.model}`", *row, part.verdict]
-            rows.append(bold(row) if part is audit.total else row)
-    header = ["model", "component", "parameters", "target", f"parameters {MINUS} target", "verdict"]
-    parts = [chapter.heading("Budgets"), table(header, rows, align="llrrrl")]
+    if not audits:
+        return []
+    parts = [chapter.heading("Budgets")]
+    rows = [
+        row
+        for audit in audits
+        for part in (*audit.components, audit.total)
+        for row in (_check_row(audit.model, part.name, check) for check in part.checks)
+    ]
+    if rows:
+        header = ["model", "component", "of", "counted", "target", f"counted {MINUS} target", "allowed", "verdict"]
+        verdicts = ", ".join(f"`{audit.model}` **{audit.verdict}**" for audit in audits)
+        parts += [f"Verdicts: {verdicts}.", table(header, rows, align="lllrrrll")]
     unchecked = [f"`{audit.model}`" for audit in audits if audit.verdict == "unchecked"]
     if unchecked:
         parts.append(note(f"No budget was given for {' and '.join(unchecked)}: counted, not checked."))
-    return parts
+    return parts + [warning(f"{failure}.") for audit in audits for failure in audit.failures]
+
+
+def _check_row(model: str, component: str, check: Check) -> list[str]:
+    gap = None if check.target is None else check.actual - check.target
+    row = [f"`{model}`", label(component), UNITS.get(check.quantity, check.quantity), integer(check.actual)]
+    row += [integer(check.target), signed_integer(gap), bounds(check.low, check.high), check.verdict]
+    return bold(row) if component == "total" else row
 
 
 def claims(chapter: Chapter) -> list[str]:
     """Set what documents say beside what was counted."""
-    if chapter.run.budget is None:
-        return []
     rows = [
         [
             f"`{audit.model}`",
-            label(claim.component),
+            " + ".join(label(name) for name in claim.component.split(" + ")),
+            UNITS.get(claim.quantity, claim.quantity),
             integer(claim.claimed),
             integer(claim.measured),
             signed_integer(claim.measured - claim.claimed),
-            claim.why or DASH,
+            claim.why or ("equal" if claim.measured == claim.claimed else DASH),
+            claim.source or DASH,
         ]
         for _, audit in _audits(chapter.run)
         for claim in audit.claims
     ]
     if not rows:
         return []
-    header = ["model", "component", "claimed", "measured", f"measured {MINUS} claimed", "why they differ"]
-    sources = sorted({c.source for _, audit in _audits(chapter.run) for c in audit.claims if c.source})
-    parts = [chapter.heading("Claims checked"), table(header, rows, align="llrrrl")]
-    return [*parts, f"All numbers are parameters. Claimed by: {'; '.join(sources)}."] if sources else parts
+    header = [
+        "model",
+        "component",
+        "of",
+        "claimed",
+        "measured",
+        f"measured {MINUS} claimed",
+        "why they differ",
+        "source",
+    ]
+    return [chapter.heading("Claims checked"), table(header, rows, align="lllrrrll")]
 
 
 def _audits(run: Run) -> list[tuple[str, Audit]]:
@@ -125,9 +148,10 @@ def _audits(run: Run) -> list[tuple[str, Audit]]:
 
 
 def _convention(audit: Audit) -> str:
-    shape = " \N{MULTIPLICATION SIGN} ".join(str(side) for side in audit.input)
-    text = f"MACs (multiply-accumulates) for one input of {shape}; FLOPs are twice as many."
-    return f"{text} Convention: {audit.convention.rstrip('.')}." if audit.convention else text
+    sign = " \N{MULTIPLICATION SIGN} "
+    shapes = " and ".join(sign.join(str(side) for side in shape) for shape in audit.inputs)
+    convention = CONVENTIONS.get(audit.convention, f"Convention: {audit.convention}")
+    return f"MACs (multiply-accumulates) for an input of {shapes}; FLOPs are twice as many. {convention}."
 
 
 def _pair_table(teacher: Audit, student: Audit) -> str:

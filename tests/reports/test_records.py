@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from featherpress.errors import FileError
-from featherpress.reports.records import read_metrics
+from featherpress.reports.readers import read_metrics
 from featherpress.reports.runs import load_run
 
 Edit = Callable[[Path, Callable[[dict[str, Any]], object]], None]
@@ -82,9 +82,10 @@ def test_directory_without_a_record_is_refused(tmp_path: Path) -> None:
 
 
 def test_metrics_survive_a_kill_and_a_resume(tmp_path: Path) -> None:
-    """A half-written last row is dropped, and a step logged again after a resume counts once, as logged last."""
+    """Losses and AP of a step become one row, a step logged again counts once, a half-written row not at all."""
     file = tmp_path / "metrics.csv"
-    file.write_text("step,epoch,task,val_ap\n1,1,5.0,\n2,1,4.0,0.1\n2,1,3.0,0.2\n3,2,2.0,\n4,2", encoding="utf-8")
+    lines = ["step,epoch,task,val_ap", "1,0,5.0,", "2,0,4.0,", "2,0,,0.1", "2,0,3.0,", "2,0,,0.2", "3,1,2.0,", "4,1"]
+    file.write_text("\n".join(lines), encoding="utf-8")
     metrics = read_metrics(file)
     assert metrics is not None
     np.testing.assert_array_equal(metrics.columns["task"], [5.0, 3.0, 2.0])
