@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 
 from featherpress.budgets.formulas import CONVENTION
 
-__all__ = ["ROOT", "Cost", "ModuleCost"]
+__all__ = ["ROOT", "UNATTRIBUTED", "Cost", "ModuleCost"]
 
 #: How the model itself is called where a path is expected.
 ROOT = "(root)"
+#: The path of work done while no module ran.
+UNATTRIBUTED = "(unattributed)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

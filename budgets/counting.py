@@ -20,14 +20,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from featherpress.budgets import ledger
 from featherpress.budgets.attribution import ModuleStack
 from featherpress.budgets.copies import Twin, copy_with, fake_twin, meta_twin, real_twin
-from featherpress.budgets.costs import ROOT, Cost, ModuleCost
+from featherpress.budgets.costs import ROOT, UNATTRIBUTED, Cost, ModuleCost
 from featherpress.budgets.formulas import FORMULAS, Formula
 from featherpress.budgets.tensors import TensorRows, list_tensors
 from featherpress.errors import CountError, UsageError
 
 __all__ = ["count"]
 
-UNATTRIBUTED = "(unattributed)"
 METHODS = ("meta", "fake", "real")
 
 
