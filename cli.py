@@ -1,1 +1,476 @@
-"""The command line."""
+"""The command line: every command parses, calls one function of the library, prints, and exits with its code.
+
+Exit codes: 0 done or within budget, 1 over budget, 2 a mistake in usage or files, 3 a count that cannot be trusted.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
+
+from featherpress import __version__
+from featherpress.errors import DataError, FeatherpressError, FileError, UsageError
+
+if TYPE_CHECKING:
+    from featherpress.budgets import Audit
+    from featherpress.compress.recipes import Recipe
+    from featherpress.models import Detector
+
+app = typer.Typer(
+    help="Distillation and parameter budgeting for detectors.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+
+class Format(StrEnum):
+    """How an audit is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    MARKDOWN = "markdown"
+    CSV = "csv"
+    JUNIT = "junit"
+
+
+class Arms(StrEnum):
+    """Which models of a distillation are trained."""
+
+    BOTH = "both"
+    STUDENT = "student"
+    CONTROL = "control"
+
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override a recipe's key: `schedule.epochs=3`.")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="The run's folder; `runs/NAME` unless given.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Empty that folder first.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the recipe as resolved, and stop.")]
+OverBudgetOption = Annotated[bool, typer.Option("--allow-over-budget", help="Train a student that breaks its budget.")]
+WeightsOption = Annotated[Path, typer.Option("--weights", help="A checkpoint: .safetensors, .pth, .pt or .tar.")]
+LongSideOption = Annotated[int, typer.Option(min=0, help="Scale images to this long side; 0: as they are.")]
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one sentence and an exit code, never a traceback."""
+    _log_to_stderr()
+    try:
+        app()
+    except FeatherpressError as error:
+        sys.stderr.write(f"featherpress: {error}\n")
+        sys.exit(error.exit_code)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"featherpress {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Distillation and parameter budgeting for detectors."""
+
+
+@app.command()
+def models(as_json: JsonOption = False) -> None:
+    """List the zoo with parameters, and MACs at 640x640.
+
+    Example: `featherpress models`
+    """
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+
+    from featherpress.budgets import count
+    from featherpress.budgets.rendering import format_macs
+    from featherpress.models import create_model, find_model, list_models
+
+    rows: list[dict[str, Any]] = []
+    for name in list_models():
+        cost, entry = count(create_model(name), torch.zeros(1, 3, 640, 640)), find_model(name)
+        about = {"summary": entry.summary, "source": entry.source}
+        rows.append({"name": name, "params": cost.params, "macs": cost.macs, **about})
+    if as_json:
+        _print_json({"schema": "featherpress.models/1", "input": [1, 3, 640, 640], "models": rows})
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("name", "params", "MACs", "what"):
+        table.add_column(column, justify="right" if column in ("params", "MACs") else "left", no_wrap=column != "what")
+    for row in rows:
+        table.add_row(row["name"], f"{row['params']:,}", format_macs(row["macs"]), row["summary"])
+    Console().print(table)
+
+
+@app.command()
+def audit(
+    target: Annotated[str, typer.Argument(help="A model of the zoo, or `package.module:factory` for yours.")],
+    budget: Annotated[str, typer.Option(help="A budget file, or the name of a shipped one.")] = "",
+    side: Annotated[int, typer.Option("--input", min=1, help="Side of the square input in pixels.")] = 0,
+    init: Annotated[Path | None, typer.Option(help="Write a budget from the model as it is, and stop.")] = None,
+    strict_claims: Annotated[bool, typer.Option(help="Fail when a claim of the budget file is wrong.")] = False,
+    style: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+    as_json: JsonOption = False,
+) -> None:
+    """Count a model component by component, and check it against a budget.
+
+    Exit code: 0 within budget, 1 over, 2 usage or a bad file, 3 the count cannot be trusted.
+
+    Examples: `featherpress audit featherface_v2`; `featherpress audit torchvision.models:resnet18 --input 224`
+    """
+    from rich.console import Console
+
+    from featherpress.budgets import dump_budget, rendering
+    from featherpress.compress.runs import write_text
+
+    result = _audit(target, budget=budget, side=side, strict_claims=strict_claims)
+    if init is not None:
+        if init.exists():
+            raise FileError(f"{init} exists already; choose another name for the budget file")
+        write_text(init, dump_budget(result))
+        typer.echo(f"wrote {init}")
+        return
+    if as_json or style is Format.JSON:
+        _print_json(result.to_dict())
+    elif style is Format.TABLE:
+        Console().print(rendering.render_table(result))
+    else:
+        renderings = {
+            Format.MARKDOWN: rendering.render_markdown,
+            Format.CSV: rendering.render_csv,
+            Format.JUNIT: rendering.render_junit,
+        }
+        typer.echo(renderings[style](result), nl=False)
+    raise typer.Exit(result.exit_code)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one.")],
+    settings: SetOption = None,
+    out: OutOption = None,
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
+    dry_run: DryRunOption = False,
+    allow_over_budget: OverBudgetOption = False,
+) -> None:
+    """Train a recipe's student alone.
+
+    Example: `featherpress train my.toml --set schedule.epochs=3 --out runs/short`
+    """
+    loaded = _recipe(recipe, settings, resume=resume, out=out)
+    if dry_run:
+        return _print_recipe(loaded)
+    audits = _audit_recipe(loaded, allow_over_budget=allow_over_budget)
+    from featherpress.compress import experiments
+
+    with _open_run(loaded, out, resume=resume, overwrite=overwrite) as folder:
+        experiments.train(loaded, folder, audits=audits)
+    typer.echo(f"trained: {folder}; `featherpress report {folder}` writes it up")
+    return None
+
+
+@app.command()
+def distill(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one.")] = "v1_to_v2",
+    settings: SetOption = None,
+    out: OutOption = None,
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
+    dry_run: DryRunOption = False,
+    allow_over_budget: OverBudgetOption = False,
+    arm: Annotated[Arms, typer.Option(help="Train one of the two only, without a comparison.")] = Arms.BOTH,
+) -> None:
+    """Distil a teacher into a student, train the control beside it, and say whether the gain is real.
+
+    Example: `featherpress distill v1_to_v2 --out runs/v1_to_v2`
+    """
+    loaded = _recipe(recipe, settings, resume=resume, out=out)
+    if dry_run:
+        return _print_recipe(loaded)
+    audits = _audit_recipe(loaded, allow_over_budget=allow_over_budget)
+    from featherpress.compress import experiments
+
+    arms: tuple[experiments.Arm, ...] = ("student", "control")
+    if arm is not Arms.BOTH:
+        arms = ("student",) if arm is Arms.STUDENT else ("control",)
+    with _open_run(loaded, out, resume=resume, overwrite=overwrite) as folder:
+        experiments.distill(loaded, folder, audits=audits, arms=arms)
+    typer.echo(f"distilled: {folder}; `featherpress report {folder}` writes it up")
+    return None
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A model of the zoo; not needed with --predictions.")] = "",
+    weights: Annotated[Path | None, typer.Option(help="A checkpoint: .safetensors, .pth, .pt or .tar.")] = None,
+    data: Annotated[Path | None, typer.Option(help="A folder in WIDER FACE's layout.")] = None,
+    split: Annotated[str, typer.Option(help="Which split of it.")] = "val",
+    limit: Annotated[int, typer.Option(min=0, help="Only the first images; 0: all.")] = 0,
+    long_side: LongSideOption = 0,
+    predictions: Annotated[Path | None, typer.Option(help="Text predictions to score, a folder or .tar.gz.")] = None,
+    ground_truth: Annotated[Path | None, typer.Option(help="The folder of WIDER FACE's .mat files.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score a model by AP at IoU 0.5, overall and by face height, or text predictions by WIDER FACE's protocol.
+
+    Examples: `featherpress evaluate featherface_v2 --weights last.safetensors --data ../shared/data`;
+    `featherpress evaluate --predictions out/ --ground-truth ground_truth/`
+    """
+    if predictions is not None or ground_truth is not None:
+        _evaluate_predictions(predictions, ground_truth, as_json=as_json)
+        return
+    if not model or weights is None or data is None:
+        raise UsageError("evaluate needs MODEL, --weights and --data, or --predictions and --ground-truth")
+    from featherpress.compress.data import WiderFaces
+    from featherpress.compress.evaluation.inference import DetectionSettings, evaluate_model
+
+    detector = _detector(model, weights)
+    dataset = WiderFaces(data, split, limit=limit or None)
+    result = evaluate_model(detector, dataset, settings=DetectionSettings(long_side=long_side))
+    params = sum(weight.numel() for weight in detector.parameters())
+    about = {"model": model, "role": "model", "weights": weights.name, "params": params}
+    about |= {"macs": None, "file_bytes": weights.stat().st_size}
+    record = result.to_dict(data={"name": data.name, "split": split}, about=about)
+    if as_json:
+        _print_json(record)
+    else:
+        _print_evaluation(record)
+
+
+@app.command()
+def detect(
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    weights: WeightsOption,
+    model: Annotated[str, typer.Option(help="The weights' model, when their file does not say.")] = "",
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="Show detections from this score on.")] = 0.5,
+    long_side: LongSideOption = 0,
+    out: Annotated[Path, typer.Option(help="Where the drawn images go.")] = Path("detections"),
+    as_json: JsonOption = False,
+) -> None:
+    """Find faces in images and draw boxes, landmarks and scores; with --json, print them instead.
+
+    Example: `featherpress detect photo.jpg --weights runs/v1_to_v2/weights/last.safetensors`
+    """
+    from torchvision.transforms.v2.functional import to_pil_image
+
+    from featherpress.compress.data import decode_image
+    from featherpress.compress.evaluation.drawing import draw_detections
+    from featherpress.compress.evaluation.inference import DetectionSettings, detect_faces
+
+    detector = _detector(model or _model_of(weights), weights)
+    settings = DetectionSettings(long_side=long_side, score_threshold=threshold)
+    rows = []
+    for path in images:
+        image = decode_image(path)
+        found = detect_faces(detector, image, settings=settings)
+        faces = zip(found.boxes.tolist(), found.scores.tolist(), found.landmarks.tolist(), strict=True)
+        keys = ("box", "score", "landmarks")
+        rows.append({"file": str(path), "faces": [dict(zip(keys, face, strict=True)) for face in faces]})
+        if not as_json:
+            out.mkdir(parents=True, exist_ok=True)
+            target = out / f"{path.stem}.png"
+            to_pil_image(draw_detections(image, found)).save(target)
+            typer.echo(f"{path}: {len(found)} {'face' if len(found) == 1 else 'faces'}, drawn in {target}")
+    if as_json:
+        _print_json({"schema": "featherpress.detections/1", "threshold": threshold, "images": rows})
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    out: Annotated[Path | None, typer.Option(help="Where to; the first run's `report/` unless given.")] = None,
+) -> None:
+    """Write Markdown and PNG figures from the records of one run or several.
+
+    Example: `featherpress report runs/v1_to_v2`
+    """
+    from featherpress.reports import write_report
+
+    typer.echo(f"report: {write_report(runs, out)}")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="The demo's run folder.")] = Path("runs/demo"),
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Do all of it on synthetic faces, in minutes on two cores: audit, distil, evaluate, report."""
+    from rich.console import Console
+
+    from featherpress.budgets import rendering
+    from featherpress.reports import write_report
+
+    console = Console()
+    recipe = _recipe("demo", None, resume=False, out=None)
+    steps = (
+        ("featherface_v1", "What does V1 cost, component by component, and is that what its document says?"),
+        ("featherface_v2", "And V2, the model it is to be distilled into?"),
+    )
+    for number, (name, question) in enumerate(steps, start=1):
+        console.rule(f"{number}. {question}")
+        console.print(rendering.render_table(_audit(name, budget="", side=0, strict_claims=False)))
+    console.rule("3. Train V1 on synthetic faces, distil it into V2, and train the same V2 without it")
+    audits = _audit_recipe(recipe, allow_over_budget=False)
+    from featherpress.compress import experiments
+
+    with _open_run(recipe, out, resume=False, overwrite=overwrite) as folder:
+        experiments.distill(recipe, folder, audits=audits)
+    console.rule("4. Was it worth it?")
+    comparison = json.loads((out / "eval" / "comparison.json").read_text(encoding="utf-8"))
+    console.print(comparison["sentence"])
+    console.print("The synthetic run is short: it shows the workings, not what distillation can do.")
+    typer.echo(f"report: {write_report([folder])}")
+
+
+def _audit(target: str, *, budget: str, side: int, strict_claims: bool) -> "Audit":
+    """Count a target at a size, or at its budget's, and check it; a zoo model's shipped budget is found by name."""
+    import torch
+
+    from featherpress.budgets import audit as run_audit
+    from featherpress.budgets import list_budgets, load_budget
+    from featherpress.models.targets import load_target
+
+    model = load_target(target)
+    name = budget or (target if target in list_budgets() else "")
+    limits = load_budget(name) if name else None
+    side = side or (0 if limits else 640)
+    inputs = torch.zeros(1, 3, side, side) if side else None
+    return run_audit(model, limits, name=target, example_inputs=inputs, strict_claims=strict_claims)
+
+
+def _audit_recipe(recipe: "Recipe", *, allow_over_budget: bool) -> dict[str, Any]:
+    """Audit a recipe's models; a student over its budget does not start."""
+    audits = {}
+    if recipe.teacher:
+        audits["teacher"] = _audit(recipe.teacher.model, budget="", side=0, strict_claims=False).to_dict()
+    student = _audit(recipe.student.model, budget=recipe.budget, side=0, strict_claims=False)
+    if student.exit_code and not allow_over_budget:
+        raise UsageError(
+            f"the student breaks its budget: {student.failures[0]}; add --allow-over-budget to train it all the same"
+        )
+    return audits | {"student": student.to_dict()}
+
+
+def _recipe(name: str, settings: list[str] | None, *, resume: bool, out: Path | None) -> "Recipe":
+    """Load a recipe; a run that is resumed goes on with its own."""
+    from featherpress.compress.recipes import load_recipe
+
+    if resume and out is not None and (out / "recipe.toml").is_file():
+        if settings:
+            raise UsageError("a run is resumed with the recipe it began with; leave --set out")
+        return load_recipe(out / "recipe.toml")
+    return load_recipe(name, settings=settings or ())
+
+
+@contextmanager
+def _open_run(recipe: "Recipe", out: Path | None, *, resume: bool, overwrite: bool) -> Iterator[Path]:
+    """Open the run's folder, and keep a log in it."""
+    from featherpress.compress.runs import open_run
+
+    with open_run(out or Path("runs") / recipe.name, resume=resume, overwrite=overwrite) as folder:
+        handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger = logging.getLogger("featherpress")
+        logger.addHandler(handler)
+        try:
+            yield folder
+        finally:
+            logger.removeHandler(handler)
+            handler.close()
+
+
+def _detector(name: str, weights: Path) -> "Detector":
+    from featherpress.models import create_detector, load_weights
+
+    detector = create_detector(name)
+    load_weights(detector, weights)
+    return detector.eval()
+
+
+def _model_of(weights: Path) -> str:
+    """Read which model a safetensors file says it is of."""
+    from featherpress.models.checkpoints import read_metadata
+
+    name = read_metadata(weights).get("model", "")
+    if not name:
+        raise UsageError(f"{weights} does not say which model it is of; add --model NAME")
+    return name
+
+
+def _evaluate_predictions(predictions: Path | None, ground_truth: Path | None, *, as_json: bool) -> None:
+    if predictions is None or ground_truth is None:
+        raise UsageError("--predictions and --ground-truth go together")
+    from featherpress.compress.evaluation import evaluate_widerface
+
+    scores = evaluate_widerface(predictions, ground_truth).to_dict()
+    if as_json:
+        _print_json({"schema": "featherpress.widerface/1", **scores})
+    else:
+        for name, score in scores.items():
+            typer.echo(f"{name:<6}  {score:.4f}")
+
+
+def _print_evaluation(record: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    data, protocol = record["data"], record["protocol"]
+    if record["ap"] is None:
+        raise DataError("there is no valid face in these images, so that there is no AP")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("face height", "faces", "AP"):
+        table.add_column(column, justify="left" if column == "face height" else "right")
+    for row in record["by_height"]:
+        table.add_row(f"{row['name']} px", f"{row['faces']:,}", "-" if row["ap"] is None else f"{row['ap']:.3f}")
+    table.add_row("all", f"{data['faces']:,}", f"{record['ap']:.3f}", style="bold")
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{data['images']:,} images, {data['ignored']:,} faces ignored; IoU {protocol['iou']}, scale "
+        f"{protocol['test_scale']}, NMS {protocol['nms_iou']}, scores from {protocol['score_threshold']}"
+    )
+
+
+def _print_recipe(recipe: "Recipe") -> None:
+    from featherpress.compress.recipes import recipe_to_toml
+
+    typer.echo(recipe_to_toml(recipe), nl=False)
+
+
+def _print_json(record: dict[str, Any]) -> None:
+    typer.echo(json.dumps(record, indent=2))
+
+
+class _StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to what standard error is at that moment, so that a progress bar can lend it."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
+
+
+def _log_to_stderr() -> None:
+    logger = logging.getLogger("featherpress")
+    if not any(isinstance(handler, _StderrHandler) for handler in logger.handlers):
+        logger.addHandler(_StderrHandler())
+    logger.setLevel(logging.INFO)
+
+
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -15,7 +15,7 @@ from featherpress.errors import CheckpointError
 from featherpress.models.mobilenet import MobileNetV1Quarter
 from featherpress.models.registry import create_model, list_models
 
-__all__ = ["load_weights", "read_weights", "save_weights"]
+__all__ = ["load_weights", "read_metadata", "read_weights", "save_weights"]
 
 _LEVELS = range(3)
 
@@ -90,6 +90,23 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise CheckpointError(f"there is no weights file at {path}")
     state = _clean(_read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path), path)
     return {_our_name(key): value for key, value in state.items()}
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Read what a safetensors file says of itself; empty for files of other kinds.
+
+    Errors: `CheckpointError` for a file that is missing or broken.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"there is no weights file at {path}")
+    if path.suffix != ".safetensors":
+        return {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
 
 
 def save_weights(model: nn.Module, path: str | Path, *, metadata: Mapping[str, str] | None = None) -> None:
