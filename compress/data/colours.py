@@ -31,7 +31,7 @@ class Distortion:
         places = random.uniform(-1, 1, 4)
         ranges = (math.log1p(self.brightness), math.log1p(self.contrast), math.log1p(self.saturation))
         brightness, contrast, saturation = (
-            math.exp(on * place * reach) for on, place, reach in zip(applied, places, ranges, strict=False)
+            math.exp(on * place * reach) for on, place, reach in zip(applied[:3], places[:3], ranges, strict=True)
         )
         return brightness, contrast, saturation, float(applied[3] * places[3] * self.hue * 2 * math.pi)
 

@@ -25,7 +25,7 @@ __all__ = ["CropRanges", "TrainingCrops", "Window"]
 logger = logging.getLogger("featherpress")
 
 PADDING_RGB = (123, 117, 104)
-"""The mean that models subtract: padding is zero to them."""
+"""The mean that models subtract: before colours are distorted, padding is zero to them."""
 
 CROP_STREAM, ORDER_STREAM = 0, 1
 
@@ -89,14 +89,14 @@ class TrainingCrops:
         self.cache_bytes = cache_bytes if cache == "ram" else 0
         self.broken: set[int] = set()
         self._cached: dict[int, Sample] = {}
-        self._cached_bytes = 0
+        self._cached_bytes, self._full = 0, self.cache_bytes == 0
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getstate__(self) -> dict[str, object]:
         # A process that is not forked reads its images itself, rather than receive gigabytes through a pipe.
-        return self.__dict__ | {"_cached": {}, "_cached_bytes": 0}
+        return self.__dict__ | {"_cached": {}, "_cached_bytes": 0, "_full": self.cache_bytes == 0}
 
     def epoch_keys(self, epoch: int) -> list[Key]:
         """List the keys of an epoch in its shuffled order: every image once, in the epoch's variant."""
@@ -133,9 +133,20 @@ class TrainingCrops:
 
     def preload(self, threads: int = 1) -> None:
         """Read images until all are in memory or the cache is full, so that forked workers share them."""
-        if self.cache_bytes:
-            with ThreadPoolExecutor(max(threads, 1)) as pool:
-                list(pool.map(self._preload_one, range(len(self.dataset))))
+        missing = [
+            index for index in range(len(self.dataset)) if index not in self._cached and index not in self.broken
+        ]
+        step = 8 * max(threads, 1)
+        with ThreadPoolExecutor(max(threads, 1)) as pool:
+            for start in range(0, len(missing), step):
+                if self._full:
+                    return
+                part = missing[start : start + step]
+                for index, found in zip(part, pool.map(self._try, part), strict=True):
+                    if isinstance(found, DataError):
+                        self.skip(index, found)
+                    else:
+                        self._keep(index, found)
 
     def skip(self, index: int, error: DataError) -> None:
         """Note a broken image, and warn the first time."""
@@ -151,18 +162,23 @@ class TrainingCrops:
         sample = self._cached.get(index)
         if sample is None:
             sample = self.dataset[index]
-            size = sample.image.numel()
-            if self._cached_bytes + size <= self.cache_bytes:
-                self._cached[index] = sample
-                self._cached_bytes += size
+            self._keep(index, sample)
         return sample
 
-    def _preload_one(self, index: int) -> None:
-        if self._cached_bytes < self.cache_bytes and index not in self.broken:
-            try:
-                self._read(index)
-            except DataError as error:
-                self.skip(index, error)
+    def _try(self, index: int) -> Sample | DataError:
+        try:
+            return self.dataset[index]
+        except DataError as error:
+            return error
+
+    def _keep(self, index: int, sample: Sample) -> None:
+        """Cache an image that fits; the first that does not fit ends preloading."""
+        size = sample.image.numel()
+        if self._cached_bytes + size <= self.cache_bytes:
+            self._cached[index] = sample
+            self._cached_bytes += size
+        else:
+            self._full = True
 
     def _nearest_good(self, index: int, variant: int) -> tuple[Sample, Key]:
         for step in range(len(self.dataset)):

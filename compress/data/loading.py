@@ -12,14 +12,17 @@ from featherpress.errors import DataError, UsageError
 __all__ = ["batches"]
 
 
-class _Batches(Dataset[Batch]):
-    """Batches by their keys, as DataLoader wants them."""
+class _Batches(Dataset["Batch | DataError"]):
+    """Batches by their keys; an error is handed over, for DataLoader would wrap a worker's in its traceback."""
 
     def __init__(self, crops: TrainingCrops) -> None:
         self.crops = crops
 
-    def __getitem__(self, keys: Sequence[Key]) -> Batch:
-        return self.crops.batch(keys)
+    def __getitem__(self, keys: Sequence[Key]) -> Batch | DataError:
+        try:
+            return self.crops.batch(keys)
+        except DataError as error:
+            return error
 
 
 def batches(
@@ -50,10 +53,12 @@ def batches(
         sampler=chunks,
         batch_size=None,
         num_workers=workers,
-        pin_memory=pin_memory,
+        pin_memory=pin_memory and torch.cuda.is_available(),
         generator=torch.Generator(),
     )
     for keys, batch in zip(chunks, loader, strict=True):
+        if isinstance(batch, DataError):
+            raise batch
         if workers:
             _note_broken(crops, keys, batch)
         yield batch

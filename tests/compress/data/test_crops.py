@@ -180,6 +180,30 @@ def test_workers_change_nothing(workers: int, caplog: pytest.LogCaptureFixture) 
     assert len(caplog.records) == len(parallel.broken)
 
 
+def test_an_error_in_a_worker_is_one_sentence() -> None:
+    """A worker's error arrives as it was raised, without the traceback that DataLoader would add."""
+    crops = TrainingCrops(Marked(length=2, broken=(0, 1)), size=16, seed=0, cache=None)
+    with pytest.raises(DataError) as caught:
+        next(batches(crops, [(0, 0)], batch_size=1, workers=1))
+    assert str(caught.value) == "expected at least one image that can be read, but all 2 are broken"
+
+
+def test_preloading_stops_at_the_limit(caplog: pytest.LogCaptureFixture) -> None:
+    """Preloading fills the cache, skips broken images, and later crops read nothing again."""
+    data = Marked(broken=(2,))
+    crops = TrainingCrops(data, size=16, seed=0)
+    crops.preload(threads=3)
+    assert crops.broken == {2}
+    assert "marked-2" in caplog.text
+    read = data.read
+    crops.batch(crops.epoch_keys(0))
+    assert data.read == read == 8
+    small = TrainingCrops(Marked(length=100), size=16, seed=0, cache_bytes=3 * 120 * 160)
+    small.preload()
+    assert small.dataset[0].name == "marked-0"
+    assert small.dataset.read < 20
+
+
 def test_images_are_read_once_within_the_limit() -> None:
     """The cache keeps what fits into its bytes and no more; without one, every crop reads."""
     one = 3 * 120 * 160
