@@ -58,7 +58,7 @@ class Frame:
     """A picture seen from a head: origin at its centre, y to the chin, 1 = half the head's height.
 
     Shapes: pixels (3, H, W) float32, changed in place; owner (H, W) int16 says which face is seen where, 0 none.
-    Shapes with no radius of at least `finest` pixels are left out.
+    Shapes of less than about `finest` square pixels are left out.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Frame:
         centre: tuple[float, float],
         scale: float,
         roll: float = 0.0,
-        finest: float = 0.3,
+        finest: float = 0.2,
     ) -> None:
         self.pixels, self.owner = pixels, owner
         self.centre, self.scale, self.finest = centre, scale, finest
@@ -101,7 +101,7 @@ class Frame:
         `shading` darkens the rim and lights one side: (rim, x, y). With `owner`, what is covered belongs to that face.
         """
         window = self._window(shape)
-        if window is None or max(shape.rx, shape.ry) * self.scale < self.finest:
+        if window is None:
             return
         rows, columns = window
         x, y, distance = self._distance(shape, rows, columns)
@@ -115,14 +115,15 @@ class Frame:
         if opacity < 1:
             mask *= np.float32(opacity)
         light = None if shading is None else _light(x, y, distance, shading)
-        area = self.pixels[:, rows, columns]
-        for channel in range(3):
-            change = (colour[channel] if light is None else light * colour[channel]) - area[channel]
-            change *= mask
-            area[channel] += change
+        area, ink = self.pixels[:, rows, columns], colour[:, None, None]
+        change = (ink if light is None else ink * light) - area
+        change *= mask
+        area += change
 
     def _window(self, shape: Shape) -> tuple[slice, slice] | None:
-        """Rows and columns that a shape can touch: those of a circle around it, or of its box if it is upright."""
+        """Rows and columns that a shape can touch, or None where it is too small or too far away to be seen."""
+        if shape.rx * shape.ry * self.scale * self.scale < self.finest:
+            return None
         rx = shape.rx * (1 + abs(shape.taper)) + shape.feather
         ry = shape.ry + shape.feather + abs(shape.bend) * rx * rx
         cos, sin = abs(self.cos), abs(self.sin)

@@ -180,17 +180,17 @@ def _paint_eye(frame: Frame, look: Look, row: int) -> None:
     x, y = look.feature(row)
     side = -1.0 if row == 0 else 1.0
     narrow = _foreshortened(look, x)
-    opened = 0.075 + 0.02 * look.openness
+    opened = 0.068 + 0.016 * look.openness
     gaze = 0.04 * math.sin(look.yaw)
     inside = Shape(x=x, y=y, rx=0.155 * narrow, ry=opened, bend=0.9)
     frame.paint(
         Shape(x=x, y=y - 0.04, rx=0.24 * narrow, ry=0.17, feather=0.14), tone(look.skin, 0.68), 0.55, within=look.head
     )
-    frame.paint(inside, tone(WHITE, 0.95))
-    frame.paint(Shape(x=x + gaze, y=y - 0.01, rx=0.075 * narrow, ry=0.075), look.iris, within=inside)
-    frame.paint(Shape(x=x + gaze, y=y - 0.01, rx=0.038 * narrow, ry=0.038), BLACK, within=inside)
+    frame.paint(inside, tone(0.75 * WHITE + 0.25 * look.skin, 0.85))
+    frame.paint(Shape(x=x + gaze, y=y - 0.01, rx=0.085 * narrow, ry=0.085), look.iris, within=inside)
+    frame.paint(Shape(x=x + gaze, y=y - 0.01, rx=0.045 * narrow, ry=0.045), BLACK, within=inside)
     frame.paint(Shape(x=x + gaze + 0.025, y=y - 0.035, rx=0.016, ry=0.016), WHITE, within=inside)
-    lid = Shape(x=x, y=y - opened * 0.9, rx=0.17 * narrow, ry=0.026, bend=1.6)
+    lid = Shape(x=x, y=y - opened * 0.9, rx=0.175 * narrow, ry=0.032, bend=1.6)
     frame.paint(lid, tone(look.skin, 0.25), 0.9, within=look.head)
     brow = Shape(x=x + side * 0.01, y=y - 0.235, rx=0.2 * narrow, ry=0.04, angle=side * 0.08, bend=1.1, feather=0.03)
     frame.paint(brow, tone(np.minimum(look.hair, look.skin * np.float32(0.6)), 0.9), 0.85, within=look.head)
@@ -235,7 +235,8 @@ def _paint_beard(frame: Frame, look: Look) -> None:
     if look.beard:
         x, y = (look.landmarks[3] + look.landmarks[4]) / 2
         beard = Shape(x=float(x) * 0.8, y=float(y) + 0.22, rx=0.75, ry=0.46, power=4, bend=-0.5, feather=0.16)
-        frame.paint(beard, look.hair, look.beard, within=look.head)
+        colour = np.minimum(look.hair, look.skin * np.float32(0.75))
+        frame.paint(beard, colour, look.beard, within=look.head)
 
 
 def _paint_hair(frame: Frame, random: np.random.Generator, look: Look) -> None:

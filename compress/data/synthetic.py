@@ -19,7 +19,7 @@ SMALLEST = 8.0
 """Pixels of the smallest face drawn; what is cut to LEAST_SIDE or less is ignored."""
 LEAST_SIDE = 6.0
 LEAST_VISIBLE = 0.4
-DETAIL = 32.0
+DETAIL = 26.0
 """Heads lower than this many pixels are painted larger, then averaged down."""
 
 
@@ -118,7 +118,7 @@ def _paint_place(
         centre=((place.x - left) * fine, (place.y - top) * fine),
         scale=place.size / 1.88 * fine,
         roll=roll,
-        finest=0.3 * fine,
+        finest=0.25 * fine * fine,
     )
     if kind == "object":
         paint_object(frame, random)
