@@ -242,8 +242,14 @@ def read_gallery(file: Path) -> Gallery | None:
 
 def _picture(fields: Fields) -> Picture:
     roles = [role for role in ("teacher", "control", "student") if fields.values.get(role) is not None]
+    if not roles:
+        raise FileError(
+            f"{fields.file}: expected what teacher, control or student found in `{fields.place}`, got none."
+        )
     return Picture(
         file=fields.file.parent / fields.text("file"),
+        width=fields.integer("width"),
+        height=fields.integer("height"),
         truth=tuple(Truth(box=_box(row), ignored=row.flag("ignored")) for row in fields.children("truth")),
         found={
             role: tuple(

@@ -219,9 +219,14 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """One picture of the gallery with what each role found in it."""
+    """One picture of the gallery with what each role found in it.
+
+    Units: pixels.
+    """
 
     file: Path
+    width: int
+    height: int
     truth: tuple[Truth, ...]
     found: Mapping[str, tuple[Found, ...]]
 

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from featherpress.errors import FileError
-from featherpress.reports.figures.style import INK, PAGE, SMALL, TEXT, canvas
+from featherpress.reports.figures.style import DPI, INK, PAGE, SMALL, TEXT, canvas
 from featherpress.reports.records import Box, Found, Gallery, Picture, Truth
 
-__all__ = ["MOST_ROWS", "Marks", "draw_gallery", "mark"]
+__all__ = ["Marks", "draw_gallery", "mark", "pictures_shown"]
 
-MOST_ROWS = 6
 # Inches: between columns, and for the head, each line of counts and the legend.
 GAP, HEAD, COUNTS, LEGEND = 0.04, 0.19, 0.21, 0.27
+HIGHEST = 9.0  # inches of rows that fit on a page
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,65 +85,81 @@ def overlap(a: Box, b: Box) -> float:
     return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
 
 
+def pictures_shown(gallery: Gallery) -> tuple[Picture, ...]:
+    """Return the first pictures, as many as fit on a page, one at least."""
+    cell = _cell_width(_roles(gallery))
+    room = np.cumsum([cell * picture.height / picture.width + COUNTS for picture in gallery.pictures])
+    return gallery.pictures[: max(1, int(np.searchsorted(room, HIGHEST, side="right")))]
+
+
 def draw_gallery(gallery: Gallery, *, iou: float) -> Figure:
-    """Draw one row a picture and one column a model, at most six rows, with counts below each cell.
+    """Draw one row a picture and one column a model, as many rows as fit on a page, with counts below each cell.
 
     Errors: `FileError` when a picture cannot be read.
     """
-    pictures = gallery.pictures[:MOST_ROWS]
-    roles = [role for role in ("teacher", "control", "student") if any(role in p.found for p in pictures)]
-    pixels = [_pixels(picture) for picture in pictures]
+    pictures, roles = pictures_shown(gallery), _roles(gallery)
     # Placed by hand, rows as high as their pictures: none is stretched or framed in white.
-    cell = (PAGE - GAP * (len(roles) - 1)) / len(roles)
-    heights = [cell * image.shape[0] / image.shape[1] for image in pixels]
+    cell = _cell_width(roles)
+    heights = [cell * picture.height / picture.width for picture in pictures]
     height = HEAD + sum(heights) + COUNTS * len(pictures) + LEGEND
     figure = canvas(PAGE, height)
     figure.set_layout_engine("none")
     top = height - HEAD
-    for picture, image, tall in zip(pictures, pixels, heights, strict=True):
+    for picture, tall in zip(pictures, heights, strict=True):
+        pixels = _pixels(picture, width=round(cell * DPI), height=round(tall * DPI))
         for column, role in enumerate(roles):
             place = (column * (cell + GAP) / PAGE, (top - tall) / height, cell / PAGE, tall / height)
-            axes = figure.add_axes(place)
-            _draw_cell(
-                axes, image, mark(picture.truth, picture.found.get(role, ()), threshold=gallery.threshold, iou=iou)
-            )
-            if picture is pictures[0]:
-                axes.set_title(role, fontsize=TEXT, color=INK, fontweight="bold", pad=3)
+            axes = figure.add_axes(place, title=role if picture is pictures[0] else "")
+            marks = mark(picture.truth, picture.found.get(role, ()), threshold=gallery.threshold, iou=iou)
+            _draw_cell(axes, picture, pixels, marks, scale=72 * cell / picture.width)
         top -= tall + COUNTS
-    keys = [_box((0, 0, 1, 1), pen, label=pen.name) for pen in PENS.values()]
+    keys = [_box((0, 0, 1, 1), pen, width=pen.width, label=pen.name) for pen in PENS.values()]
     figure.legend(
         handles=keys, fontsize=SMALL, frameon=False, loc="lower center", ncols=4, labelcolor=INK, handlelength=3.2
     )
     return figure
 
 
-def _pixels(picture: Picture) -> NDArray[np.uint8]:
+def _roles(gallery: Gallery) -> list[str]:
+    return [role for role in ("teacher", "control", "student") if any(role in p.found for p in gallery.pictures)]
+
+
+def _cell_width(roles: Sequence[str]) -> float:
+    return (PAGE - GAP * (len(roles) - 1)) / len(roles)
+
+
+def _pixels(picture: Picture, *, width: int, height: int) -> NDArray[np.uint8]:
+    """Return the picture at the size it is printed at."""
     try:
         with Image.open(picture.file) as image:
-            return np.asarray(image.convert("RGB"))
+            return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS))
     except OSError as error:
         raise FileError(f"{picture.file}: expected a picture of the gallery, got {type(error).__name__}.") from error
 
 
-def _draw_cell(axes: Axes, image: NDArray[np.uint8], marks: Marks) -> None:
-    axes.imshow(image, interpolation="lanczos")
+def _draw_cell(axes: Axes, picture: Picture, pixels: NDArray[np.uint8], marks: Marks, *, scale: float) -> None:
+    """Draw one picture with its marks; `scale` is points a pixel of the picture."""
+    axes.imshow(pixels, extent=(0, picture.width, picture.height, 0), aspect="auto")
     for kind in ("ignored", "hits", "misses", "false_alarms"):
         for box in getattr(marks, kind):
-            axes.add_patch(_box(box, PENS[kind], label=""))
+            # Thinner on small faces, which a full line would cover.
+            thin = min(PENS[kind].width, max(0.75, 0.09 * scale * (box[3] - box[1])))
+            axes.add_patch(_box(box, PENS[kind], width=thin, label=""))
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
+    axes.title.set(fontsize=TEXT, color=INK, fontweight="bold")
     counts = ((len(marks.hits), "hit", "hits"), (len(marks.misses), "missed", "missed"))
     alarms = len(marks.false_alarms)
     words = [f"{n} {one if n == 1 else many}" for n, one, many in (*counts, (alarms, "false alarm", "false alarms"))]
     axes.set_xlabel(", ".join(words), fontsize=SMALL, color=INK, labelpad=2)
 
 
-def _box(box: Box, pen: Pen, *, label: str) -> Rectangle:
+def _box(box: Box, pen: Pen, *, width: float, label: str) -> Rectangle:
     """Return a box on a dark unbroken line, so that it shows on skin and on snow."""
     x1, y1, x2, y2 = box
     ground = Stroke(
-        linewidth=pen.width + 1.0, foreground="#000000", alpha=0.6, dashes={"dash_offset": 0, "dash_list": None}
+        linewidth=width + min(1.0, width), foreground="#000000", alpha=0.6, dashes={"dash_offset": 0, "dash_list": None}
     )
     return Rectangle(
         (x1, y1),
@@ -152,7 +168,7 @@ def _box(box: Box, pen: Pen, *, label: str) -> Rectangle:
         fill=False,
         edgecolor=pen.color,
         linestyle=pen.dashes,
-        linewidth=pen.width,
+        linewidth=width,
         label=label,
         path_effects=[ground, Normal()],
     )

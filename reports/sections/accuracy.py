@@ -3,7 +3,7 @@
 import statistics
 
 from featherpress.reports.figures import ap_by_height, draw_gallery, precision_recall, training_curves
-from featherpress.reports.figures.gallery import MOST_ROWS
+from featherpress.reports.figures.gallery import pictures_shown
 from featherpress.reports.formats import ap, change, integer
 from featherpress.reports.records import Comparison, Evaluation
 from featherpress.reports.runs import Run
@@ -188,7 +188,7 @@ def gallery(chapter: Chapter) -> list[str]:
         return [*parts, note("`eval/gallery/` is missing: there is no picture to look at.")]
     found = [e for role in run.roles for e in run.evaluations(role)]
     iou = found[0].protocol.iou if found else 0.5
-    shown, held = min(MOST_ROWS, len(run.gallery.pictures)), len(run.gallery.pictures)
+    shown, held = len(pictures_shown(run.gallery)), len(run.gallery.pictures)
     caption = (
         f"Detections scored {run.gallery.threshold:g} or more, matched at IoU {iou:g}. "
         + (f"All {held} pictures" if shown == held else f"The first {shown} of {held} pictures")

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -56,22 +57,27 @@ CONTROL_AP = (0.571, (0.101, 0.446, 0.822, 0.934))
 STUDENT_AP = (0.594, (0.117, 0.481, 0.851, 0.929))
 
 
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs of the fixtures below, written once and copied by each test."""
+    folder = tmp_path_factory.mktemp("written")
+    write_run(folder / "v1-to-v2", seeds=(0, 1))
+    write_run(folder / "one", seeds=(0,))
+    return folder
+
+
 @pytest.fixture
-def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def run_dir(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A distillation of two seeds under `runs/v1-to-v2`, named relative to the current directory."""
     monkeypatch.chdir(tmp_path)
-    run = Path("runs/v1-to-v2")
-    write_run(run, seeds=(0, 1))
-    return run
+    return shutil.copytree(written / "v1-to-v2", Path("runs/v1-to-v2"))
 
 
 @pytest.fixture
-def one_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def one_seed(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A distillation of one seed under `runs/one`."""
     monkeypatch.chdir(tmp_path)
-    run = Path("runs/one")
-    write_run(run, seeds=(0,))
-    return run
+    return shutil.copytree(written / "one", Path("runs/one"))
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Figures: that what is drawn is what the records say."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from featherpress.reports.figures import (
     training_curves,
     waterfall,
 )
-from featherpress.reports.figures.gallery import PENS, mark
+from featherpress.reports.figures.gallery import PENS, mark, pictures_shown
 from featherpress.reports.figures.style import ROLES
 from featherpress.reports.figures.training import smooth
 from featherpress.reports.records import Found, Truth
@@ -125,6 +126,16 @@ def test_gallery_counts_what_the_record_holds(run: Run) -> None:
         "2 hits, 2 missed, 1 false alarm",
         "3 hits, 1 missed, 1 false alarm",
     ]
+
+
+def test_gallery_stops_at_a_page(run: Run) -> None:
+    """Of many pictures the first are drawn, as many as a page holds; of one that is too high, that one."""
+    assert run.gallery is not None
+    many = replace(run.gallery, pictures=run.gallery.pictures * 4)
+    assert pictures_shown(many) == many.pictures[:5]
+    assert draw_gallery(many, iou=0.5).get_figheight() < 10
+    tall = replace(many.pictures[0], height=9_999)
+    assert pictures_shown(replace(many, pictures=(tall, tall))) == (tall,)
 
 
 def test_broken_picture_is_named(run: Run) -> None:
