@@ -46,9 +46,9 @@ def ap_by_height(evaluations: Mapping[str, Sequence[Evaluation]]) -> Figure:
     first = next(iter(evaluations.values()))[0]
     figure = canvas(PAGE, 2.6)
     axes = figure.add_subplot()
-    thick = 0.84 / len(evaluations)
+    thick = min(0.28, 0.84 / len(evaluations))
     for place, (role, seeds) in enumerate(evaluations.items()):
-        offset = -0.42 + thick * (place + 0.5)
+        offset = thick * (place + 0.5 - len(evaluations) / 2)
         groups = [scores(seeds), *(scores(seeds, bucket.name) for bucket in first.buckets)]
         _bars(axes, role=role, offset=offset, thick=thick, groups=groups)
     counts = [("all heights", first.data.faces), *((f"{b.name} px", b.faces) for b in first.buckets)]
@@ -57,7 +57,8 @@ def ap_by_height(evaluations: Mapping[str, Sequence[Evaluation]]) -> Figure:
     axes.set_ylim(0, min(1.12, axes.get_ylim()[1] * 1.08))
     tidy(axes, x="face height", y="AP", grid="y")
     axes.tick_params(axis="x", length=0)
-    figure.legend(fontsize=TEXT, frameon=False, loc="outside upper left", ncols=3, labelcolor=INK)
+    if len(evaluations) > 1:
+        figure.legend(fontsize=TEXT, frameon=False, loc="outside upper left", ncols=3, labelcolor=INK)
     return figure
 
 

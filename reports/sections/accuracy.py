@@ -171,7 +171,9 @@ def training(chapter: Chapter) -> list[str]:
     wanted = [role for role in run.roles if role != "teacher" and role not in trained]
     parts = [chapter.heading("Training")]
     if trained:
-        caption = "Thin: as logged, a line a seed. Bold: mean over seeds, losses smoothed over 1/25 of the steps."
+        several = max(len(seeds) for seeds in trained.values()) > 1
+        lines = "Thin: each seed as logged. Bold: mean over seeds" if several else "Thin: as logged. Bold: the same"
+        caption = f"{lines}, losses smoothed over 1/25 of the steps."
         figure = training_curves(trained)
         parts.append(chapter.figure("training", figure, alt="Curves of the training", caption=caption))
     if wanted:
