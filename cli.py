@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Distillation and parameter budgeting for detectors.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
@@ -118,7 +119,9 @@ def models(as_json: JsonOption = False) -> None:
 def audit(
     target: Annotated[str, typer.Argument(help="A model of the zoo, or `package.module:factory` for yours.")],
     budget: Annotated[str, typer.Option(help="A budget file, or the name of a shipped one.")] = "",
-    side: Annotated[int, typer.Option("--input", min=1, help="Side of the square input in pixels.")] = 0,
+    side: Annotated[
+        int | None, typer.Option("--input", min=1, help="Side of the square input in pixels; the budget's, or 640.")
+    ] = None,
     init: Annotated[Path | None, typer.Option(help="Write a budget from the model as it is, and stop.")] = None,
     strict_claims: Annotated[bool, typer.Option(help="Fail when a claim of the budget file is wrong.")] = False,
     style: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
@@ -321,7 +324,7 @@ def demo(
     )
     for number, (name, question) in enumerate(steps, start=1):
         console.rule(f"{number}. {question}")
-        console.print(rendering.render_table(_audit(name, budget="", side=0, strict_claims=False)))
+        console.print(rendering.render_table(_audit(name, budget="")))
     console.rule("3. Train V1 on synthetic faces, distil it into V2, and train the same V2 without it")
     audits = _audit_recipe(recipe, allow_over_budget=False)
     from featherpress.compress import experiments
@@ -335,7 +338,7 @@ def demo(
     typer.echo(f"report: {write_report([folder])}")
 
 
-def _audit(target: str, *, budget: str, side: int, strict_claims: bool) -> "Audit":
+def _audit(target: str, *, budget: str, side: int | None = None, strict_claims: bool = False) -> "Audit":
     """Count a target at a size, or at its budget's, and check it; a zoo model's shipped budget is found by name."""
     import torch
 
@@ -346,7 +349,7 @@ def _audit(target: str, *, budget: str, side: int, strict_claims: bool) -> "Audi
     model = load_target(target)
     name = budget or (target if target in list_budgets() else "")
     limits = load_budget(name) if name else None
-    side = side or (0 if limits else 640)
+    side = side or (None if limits else 640)
     inputs = torch.zeros(1, 3, side, side) if side else None
     return run_audit(model, limits, name=target, example_inputs=inputs, strict_claims=strict_claims)
 
@@ -355,8 +358,8 @@ def _audit_recipe(recipe: "Recipe", *, allow_over_budget: bool) -> dict[str, Any
     """Audit a recipe's models; a student over its budget does not start."""
     audits = {}
     if recipe.teacher:
-        audits["teacher"] = _audit(recipe.teacher.model, budget="", side=0, strict_claims=False).to_dict()
-    student = _audit(recipe.student.model, budget=recipe.budget, side=0, strict_claims=False)
+        audits["teacher"] = _audit(recipe.teacher.model, budget="").to_dict()
+    student = _audit(recipe.student.model, budget=recipe.budget)
     if student.exit_code and not allow_over_budget:
         raise UsageError(
             f"the student breaks its budget: {student.failures[0]}; add --allow-over-budget to train it all the same"

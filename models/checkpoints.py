@@ -59,6 +59,9 @@ PUBLIC_NAMES: tuple[tuple[str, str], ...] = (
 
 _PROFILER_LEFTOVERS = ("total_ops", "total_params")
 
+# What torch's safe unpickler and zip reader raise on damaged files.
+_DAMAGED = (AttributeError, EOFError, IndexError, KeyError, OSError, RuntimeError, TypeError, ValueError)
+
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
     """Load a checkpoint into a model, all of it or nothing.
@@ -132,8 +135,10 @@ def _read_pickle(path: Path) -> object:
         raise CheckpointError(
             f"{path} holds more than tensors, and loading it could run code of its author's; save its state dict alone"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} is not a readable checkpoint: {str(error).splitlines()[0]}") from error
+    except _DAMAGED as error:
+        raise CheckpointError(
+            f"{path} is not a readable checkpoint: {(str(error) or type(error).__name__).splitlines()[0]}"
+        ) from error
 
 
 def _clean(content: object, path: Path) -> dict[str, Tensor]:

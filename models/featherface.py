@@ -7,7 +7,7 @@ Source: Kim, Jung, Kim, "FeatherFace", Electronics 2025, 14(3), 517.
 
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
@@ -53,10 +53,15 @@ class FeatherFaceSpec:
     num_anchors: int = 2
 
     def __post_init__(self) -> None:
-        """Refuse sizes that no model has."""
+        """Refuse sizes that no model has, and choices there are not."""
         for name in ("out_channel", "cbam_reduction", "bifpn_repeats", "context_groups", "num_anchors"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
+        choices = {"attention": Attention, "context": Context, "shuffle_order": ShuffleOrder, "heads": Heads}
+        for name, choice in choices.items():
+            if getattr(self, name) not in get_args(choice):
+                known = ", ".join(get_args(choice))
+                raise UsageError(f"{name} is one of {known}, got {getattr(self, name)!r}")
 
 
 class FeatherFace(Detector):

@@ -1,0 +1,100 @@
+"""Weights in and out: clean, strict, safe, and equal to the public models."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from featherpress.errors import CheckpointError
+from featherpress.models import create_model, load_weights, save_weights
+from featherpress.models.checkpoints import read_metadata
+
+PUBLIC = {
+    "featherface_v1_ssh_plain": "featherface_v1_c56_ssh_489015",
+    "featherface_paper": "featherface_paper_c64_592371",
+    "retinaface_mnet025": "retinaface_mnet025_426608",
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_checkpoints_match_their_parity_files(name: str, shared: Path) -> None:
+    """The public weights load strictly and give the original implementation's outputs to 1e-4."""
+    model = create_model(name).eval()
+    load_weights(model, shared / "weights" / f"{PUBLIC[name]}.pth")
+    expected = np.load(shared / "weights" / f"{PUBLIC[name]}.parity.npz")
+    for size in ("a", "b"):
+        with torch.no_grad():
+            boxes, logits, landmarks = model(torch.from_numpy(expected[f"{size}_input"]))
+        outputs = {"boxes": boxes, "scores": logits.softmax(dim=-1), "landmarks": landmarks}
+        for key, value in outputs.items():
+            assert np.abs(value.numpy() - expected[f"{size}_{key}"]).max() < 1e-4
+
+
+def test_pretrained_backbone_loads(shared: Path) -> None:
+    """The ImageNet backbone fits `backbone`, its classifier left out."""
+    model = create_model("featherface_v2")
+    before = model.backbone.stage1[0][0].weight.clone()
+    load_weights(model.backbone, shared / "weights" / "mobilenetV1X0.25_pretrain.tar")
+    assert not torch.equal(before, model.backbone.stage1[0][0].weight)
+
+
+def test_dirty_files_are_cleaned(tmp_path: Path) -> None:
+    """A `module.` prefix, a nesting and a profiler's leftovers do not stand in the way."""
+    torch.manual_seed(1)
+    source, target = create_model("featherface_v2"), create_model("featherface_v2")
+    state = {f"module.{key}": value for key, value in source.state_dict().items()}
+    state |= {"module.total_ops": torch.zeros(1), "module.backbone.total_params": torch.zeros(1)}
+    torch.save({"epoch": 3, "state_dict": state}, tmp_path / "dirty.pth")
+    load_weights(target, tmp_path / "dirty.pth")
+    assert all(torch.equal(value, target.state_dict()[key]) for key, value in source.state_dict().items())
+
+
+def test_mismatch_loads_nothing_and_names_what_fits(tmp_path: Path) -> None:
+    """Weights of another preset are refused whole, with the preset they belong to."""
+    save_weights(create_model("featherface_v1"), tmp_path / "v1.safetensors")
+    model = create_model("featherface_v2")
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(CheckpointError, match=r"missing, first .*unexpected, first .*it fits featherface_v1"):
+        load_weights(model, tmp_path / "v1.safetensors")
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in before.items())
+
+
+class Malicious:
+    """A pickle that would create a file when opened."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return Path.touch, (self.target,)
+
+
+def test_malicious_pickle_is_refused(tmp_path: Path) -> None:
+    """A pickle that would run code is refused with a sentence, and runs nothing."""
+    torch.save({"state_dict": Malicious(tmp_path / "hacked")}, tmp_path / "evil.pth")
+    with pytest.raises(CheckpointError, match="could run code"):
+        load_weights(create_model("featherface_v2"), tmp_path / "evil.pth")
+    assert not (tmp_path / "hacked").exists()
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
+def test_missing_and_broken_files(tmp_path: Path, name: str) -> None:
+    """A file that is not there, or holds rubbish, is one sentence."""
+    model = create_model("featherface_v2")
+    with pytest.raises(CheckpointError, match="no weights file"):
+        load_weights(model, tmp_path / name)
+    (tmp_path / name).write_bytes(b"rubbish")
+    with pytest.raises(CheckpointError, match=r"not a readable|more than tensors"):
+        load_weights(model, tmp_path / name)
+
+
+def test_saved_weights_come_back(tmp_path: Path) -> None:
+    """Safetensors hold every weight and what they say of themselves, and no partial file stays behind."""
+    torch.manual_seed(2)
+    source, target = create_model("featherface_v2"), create_model("featherface_v2")
+    save_weights(source, tmp_path / "w.safetensors", metadata={"model": "featherface_v2"})
+    load_weights(target, tmp_path / "w.safetensors")
+    assert all(torch.equal(value, target.state_dict()[key]) for key, value in source.state_dict().items())
+    assert read_metadata(tmp_path / "w.safetensors") == {"model": "featherface_v2"}
+    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]

@@ -1,0 +1,84 @@
+"""Building by name, and what happens to names and settings that do not exist."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from featherpress.errors import UsageError
+from featherpress.models import create_detector, create_model, list_models, register_model
+from featherpress.models import registry as registry_module
+from featherpress.models.targets import load_target
+
+
+def test_unknown_name_suggests_the_nearest() -> None:
+    """A typo is answered with the name that was meant."""
+    with pytest.raises(UsageError, match="did you mean featherface_v2"):
+        create_model("featherface_v22")
+
+
+def test_unknown_setting_lists_the_known() -> None:
+    """A setting the preset does not have is refused, and those it has are named."""
+    with pytest.raises(UsageError, match=r"no setting 'width'.*out_channel"):
+        create_model("featherface_v2", width=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("featherface_v2", {"out_channel": 40}, "divisible by 16, got 40; the nearest are 32 or 48"),
+        ("featherface_v1", {"out_channel": 75}, "divisible by 2, got 75"),
+        ("featherface_paper", {"out_channel": 62}, "divisible by 4, got 62"),
+        ("featherface_v1", {"out_channel": 0}, "at least 1"),
+        ("featherface_v2", {"context": "ssh"}, "context is one of deformable, deformable_ssh, grouped_ssh, got 'ssh'"),
+    ],
+)
+def test_impossible_widths_say_what_would_do(name: str, settings: dict[str, object], words: str) -> None:
+    """A width that a block cannot split, or a choice there is not, is refused in words that help."""
+    with pytest.raises(UsageError, match=words):
+        create_model(name, **settings)
+
+
+def test_no_weights_are_promised() -> None:
+    """`pretrained` fails rather than give random weights."""
+    with pytest.raises(UsageError, match="no trained weights are shipped"):
+        create_model("featherface_v2", pretrained=True)
+
+
+def test_a_model_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decorated factory is built and listed like our own, and a second one of its name is refused."""
+    monkeypatch.setattr(registry_module, "_REGISTER", dict(registry_module._REGISTER))
+
+    def tiny(*, width: int = 4) -> nn.Module:
+        """Be small."""
+        return nn.Linear(width, 1)
+
+    register_model(params=5, source="here")(tiny)
+    assert "tiny" in list_models()
+    assert create_model("tiny", width=7).in_features == 7
+    with pytest.raises(ValueError, match="registered already"):
+        register_model(params=5, source="here")(tiny)
+    with pytest.raises(UsageError, match="no detector"):
+        create_detector("tiny")
+
+
+def test_targets_outside_the_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`module:factory` is imported from the working directory; every way to get it wrong has its sentence."""
+    (tmp_path / "my_models_for_test.py").write_text(
+        "import torch\ndef net(): return torch.nn.Linear(2, 3)\ndef broken(x): return x\ndef other(): return 3\nn = 1\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    assert isinstance(load_target("my_models_for_test:net"), torch.nn.Linear)
+    for target, words in {
+        "my_models_for_test:gone": "has no 'gone'",
+        "no_such_module_here:net": "cannot import",
+        "my_models_for_test:broken": "without arguments failed",
+        "my_models_for_test:other": "returned a int",
+        "my_models_for_test:n": "is a int",
+    }.items():
+        with pytest.raises(UsageError, match=words):
+            load_target(target)
+    assert sys.path == before

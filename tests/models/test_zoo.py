@@ -1,0 +1,87 @@
+"""One sweep over every registered model."""
+
+import copy
+
+import pytest
+import torch
+
+from featherpress.models import create_detector, create_model, find_model, list_models
+
+COMPONENTS = {
+    "featherface_v1": (213_072, 11_528, 139_076, 2_310, 112_413, 0, 7_200),
+    "featherface_v1_ssh": (213_072, 11_528, 77_916, 1_485, 192_555, 0, 5_472),
+    "featherface_v1_ssh_plain": (213_072, 0, 77_916, 0, 192_555, 0, 5_472),
+    "featherface_paper": (213_072, 11_528, 112_606, 2_040, 232_965, 13_920, 6_240),
+    "featherface_v2": (213_072, 996, 19_412, 292, 11_616, 0, 11_424),
+}
+
+
+def parameters(module: torch.nn.Module) -> int:
+    return sum(weight.numel() for weight in module.parameters())
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_count_is_as_declared(name: str) -> None:
+    """Every preset has exactly the parameters its entry declares."""
+    assert parameters(create_model(name)) == find_model(name).params
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_components_are_exact(name: str) -> None:
+    """Each child of a FeatherFace has exactly its documented parameters."""
+    counts = tuple(parameters(child) for child in create_model(name).children())
+    assert counts == COMPONENTS[name]
+
+
+@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("size", [(64, 64), (160, 96), (333, 257)])
+def test_outputs_agree_with_priors(name: str, size: tuple[int, int]) -> None:
+    """At any size there is one finite box, pair of logits and set of landmarks a prior."""
+    torch.manual_seed(0)
+    model = create_detector(name).eval()
+    with torch.no_grad():
+        boxes, logits, landmarks = model(torch.randn(2, 3, *size))
+    priors = model.priors(*size)
+    assert boxes.shape == (2, len(priors), 4)
+    assert logits.shape == (2, len(priors), 2)
+    assert landmarks.shape == (2, len(priors), 10)
+    assert all(output.isfinite().all() for output in (boxes, logits, landmarks))
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_parameter_learns(name: str) -> None:
+    """No parameter is declared without taking part: each receives a gradient."""
+    torch.manual_seed(0)
+    model = create_model(name)
+    sum(output.square().mean() for output in model(torch.randn(2, 3, 96, 96))).backward()
+    without = [path for path, weight in model.named_parameters() if weight.grad is None]
+    assert without == []
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_same_seed_same_weights(name: str) -> None:
+    """A seed decides every weight."""
+    states = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        states.append(create_model(name).state_dict())
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_channels_last_changes_nothing(name: str) -> None:
+    """The memory layout does not change what a model says."""
+    torch.manual_seed(0)
+    model = create_model(name).eval()
+    images = torch.randn(1, 3, 64, 96)
+    other = copy.deepcopy(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with torch.no_grad():
+        for ours, theirs in zip(model(images), other(images.to(memory_format=torch.channels_last)), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_overrides_change_the_shape() -> None:
+    """A keyword overrides its preset: three anchors a cell need 144 weights more a channel and bias in nine heads."""
+    model = create_model("featherface_v1", num_anchors=3)
+    assert parameters(model) == 485_599 + 48 * 75
+    assert model(torch.zeros(1, 3, 64, 64))[0].shape[1] == 3 * (64 + 16 + 4)
