@@ -3,6 +3,8 @@
 from featherpress.budgets.audits import Audit, AuditRow, audit
 from featherpress.budgets.costs import Cost, ModuleCost
 from featherpress.budgets.counting import count
+from featherpress.budgets.crosscheck import CrossCheck, cross_check
+from featherpress.budgets.diffing import Diff, diff
 from featherpress.budgets.files import Budget, list_budgets, load_budget
 from featherpress.budgets.writing import dump_budget
 
@@ -11,9 +13,13 @@ __all__ = [
     "AuditRow",
     "Budget",
     "Cost",
+    "CrossCheck",
+    "Diff",
     "ModuleCost",
     "audit",
     "count",
+    "cross_check",
+    "diff",
     "dump_budget",
     "list_budgets",
     "load_budget",

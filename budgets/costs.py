@@ -46,6 +46,7 @@ class Cost:
     Units: `params` counts elements, each tensor once; `bytes` is what a weights file must hold (parameters and
     persistent buffers); `macs` are core MACs of the whole batch; `elementwise` counts elements and is added to nothing.
     `unused` parameters were read by no operator of this forward; `method` is "meta", "fake" or "real".
+    `work` maps (module path, operator) to MACs, `readers` a parameter's name to the operators that read it.
     """
 
     model: str
@@ -59,7 +60,8 @@ class Cost:
     macs: int
     elementwise: int
     modules: tuple[ModuleCost, ...]
-    operators: Mapping[str, int] = field(default_factory=dict)
+    work: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    readers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unused_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     convention: str = CONVENTION

@@ -7,7 +7,7 @@ a weight handed to another function all arrive as the same operator.
 import random
 import sys
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
@@ -49,7 +49,7 @@ def count(
     failure: Exception | None = None
     for method in METHODS:
         try:
-            with _bystanders_unharmed():
+            with bystanders_unharmed():
                 return _count_by(method, model, inputs, table)
         except (CountError, UsageError):
             raise
@@ -102,10 +102,9 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __ini
         self.stack = stack
         self.model = model
         self.parameters = parameters
-        self.macs: Counter[str] = Counter()
+        self.macs: Counter[tuple[str, str]] = Counter()
         self.elementwise: Counter[str] = Counter()
-        self.operators: Counter[str] = Counter()
-        self.read: set[int] = set()
+        self.readers: defaultdict[int, set[str]] = defaultdict(set)
         self.value_dependent: dict[str, str] = {}
         self.refusal: CountError | None = None
 
@@ -117,7 +116,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __ini
             with self:
                 out = func.decompose(*args, **kwargs)
             return self._refuse(name) if out is NotImplemented else out
-        self._note_reads(args)
+        self._note_reads(name, args)
         out = func(*args, **kwargs)
         if formula is not None:
             self._add_core(name, int(formula(args, out)))
@@ -138,12 +137,12 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __ini
         kind = type(self.model if path in {"", UNATTRIBUTED} else self.model.get_submodule(path)).__name__
         return f"{path or ROOT} ({kind})"
 
-    def _note_reads(self, args: Any) -> None:
+    def _note_reads(self, name: str, args: Any) -> None:
         for tensor in ledger.tensors_in(args):
             if tensor.layout is torch.strided:
                 key = self.parameters.get(tensor.untyped_storage()._cdata)
                 if key is not None:
-                    self.read.add(key)
+                    self.readers[key].add(name)
 
     def _add_core(self, name: str, macs: int) -> None:
         if macs and self.value_dependent:
@@ -153,8 +152,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __ini
                 "so one count would not hold for other inputs: count the part of the model before it"
             )
             raise self.refusal
-        self.macs[self._path()] += macs
-        self.operators[name] += macs
+        self.macs[self._path(), name] += macs
 
     def _refuse(self, name: str) -> Any:
         self.refusal = self.refusal or CountError(
@@ -172,15 +170,18 @@ def _sampled(args: Sequence[Any], out: Tensor) -> int:
 
 def _summarise(model: nn.Module, inputs: Any, method: str, rows: TensorRows, counter: _Counter) -> Cost:
     """Put tensors and work together, and check that the rows sum to the totals."""
-    unused = set(rows.by_id) - counter.read
+    unused = set(rows.by_id) - counter.readers.keys()
+    macs: Counter[str] = Counter()
+    for (path, _), amount in counter.macs.items():
+        macs[path] += amount
     table = dict(rows.rows(unused))
     kinds = {path: type(module).__name__ for path, module in model.named_modules(remove_duplicate=False)}
     order = [path for path, _ in model.named_modules()]
-    extra = [p for p in {**counter.stack.calls, **counter.macs, **counter.elementwise} if p not in order]
+    extra = [p for p in {**counter.stack.calls, **macs, **counter.elementwise} if p not in order]
     modules = []
     for path in [*order, *extra]:
         own = table.pop(path, {})
-        own |= {"macs": counter.macs[path], "elementwise": counter.elementwise[path]}
+        own |= {"macs": macs[path], "elementwise": counter.elementwise[path]}
         modules.append(ModuleCost(path=path, kind=kinds.get(path, ""), calls=counter.stack.calls[path], **own))
     modules += [ModuleCost(path=path, **own) for path, own in table.items()]
     cost = Cost(
@@ -192,10 +193,11 @@ def _summarise(model: nn.Module, inputs: Any, method: str, rows: TensorRows, cou
         frozen=sum(t.numel() for t in rows.by_id.values() if not t.requires_grad),
         unused=sum(rows.by_id[key].numel() for key in unused),
         bytes=rows.bytes,
-        macs=sum(counter.operators.values()),
+        macs=sum(counter.macs.values()),
         elementwise=sum(counter.elementwise.values()),
         modules=tuple(modules),
-        operators=dict(counter.operators),
+        work=dict(counter.macs),
+        readers={rows.names[key][0]: tuple(sorted(names)) for key, names in counter.readers.items()},
         unused_names=tuple(rows.names[key][0] for key in rows.by_id if key in unused),
         notes=tuple(
             f"{name} in {place} gives a result whose shape depends on values: no core work follows it"
@@ -214,7 +216,7 @@ def _check_sums(cost: Cost) -> None:
 
 
 @contextmanager
-def _bystanders_unharmed() -> Iterator[None]:
+def bystanders_unharmed() -> Iterator[None]:
     """Put back what a forward can change outside the copy: random states and the switch of attention's fast path."""
     fast_path = torch.backends.mha.get_fastpath_enabled()
     numpy = sys.modules.get("numpy")

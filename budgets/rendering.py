@@ -16,7 +16,15 @@ from rich.text import Text
 from featherpress.budgets.audits import QUANTITIES, Audit, AuditRow, Check, ClaimCheck
 from featherpress.budgets.formulas import CONVENTION_TEXT
 
-__all__ = ["format_macs", "render_csv", "render_junit", "render_markdown", "render_table", "render_text"]
+__all__ = [
+    "format_macs",
+    "markdown_table",
+    "render_csv",
+    "render_junit",
+    "render_markdown",
+    "render_table",
+    "render_text",
+]
 
 COLUMNS = ("component", "params", "%", "MACs", "FLOPs", "target", "diff", "verdict")
 CLAIM_COLUMNS = ("claim about", "claimed", "counted", "diff", "verdict")
@@ -26,6 +34,8 @@ STYLES = {"within": "green", "over": "bold red", "under": "bold red", "warn": "y
 
 def format_macs(amount: int) -> str:
     """Shorten to four digits and a unit: 927736256 is "927.7 M"; below 10,000 nothing is lost."""
+    if amount < 0:
+        return f"-{format_macs(-amount)}"
     if amount < 10_000:
         return f"{amount:,}"
     for size, unit in UNITS:
@@ -49,17 +59,22 @@ def render_table(result: Audit) -> RenderableType:
 
 def render_text(result: Audit, *, width: int = 80) -> str:
     """Print the tables as plain text without colour."""
+    return print_plain(render_table(result), width=width)
+
+
+def print_plain(renderable: RenderableType, *, width: int = 80) -> str:
+    """Print anything of rich's as plain text without colour."""
     stream = io.StringIO()
-    Console(file=stream, width=width, color_system=None, force_terminal=False).print(render_table(result))
+    Console(file=stream, width=width, color_system=None, force_terminal=False).print(renderable)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
 
 
 def render_markdown(result: Audit) -> str:
     """Make GitHub-flavoured Markdown."""
     lines = [f"## {_plain(result.name)}", ""]
-    lines += _markdown_table(COLUMNS, [_cells(row, result) for row in (*result.components, result.total)])
+    lines += markdown_table(COLUMNS, [_cells(row, result) for row in (*result.components, result.total)])
     if result.claims:
-        lines += ["", *_markdown_table(CLAIM_COLUMNS, [_claim_cells(claim) for claim in result.claims]), ""]
+        lines += ["", *markdown_table(CLAIM_COLUMNS, [_claim_cells(claim) for claim in result.claims]), ""]
         lines += [f"- {claim.name}: {_plain(_reason(claim))}" for claim in result.claims if claim.verdict == "differs"]
     lines += ["", *(f"- {_plain(line)}" for line in _footer(result))]
     lines += [f"- note: {_plain(note)}" for note in result.notes]
@@ -228,7 +243,8 @@ _METHODS = {
 }
 
 
-def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Make the lines of a Markdown table, numbers to the right."""
     marks = ["---" if name in {"component", "claim about", "verdict"} else "---:" for name in header]
     return ["| " + " | ".join(map(_plain, row)) + " |" for row in (header, marks, *rows)]
 
