@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 __all__ = ["class_distillation", "feature_distillation", "regression_distillation"]
 
-_EPS = 1e-6
+_STUDENT_EPS = 1e-6  # bounds the gradient of a channel that hardly varies
+_TEACHER_EPS = 1e-12  # a teacher's scale must not matter, however small
 _DEAD = 1e-6  # a channel whose variance is below this fraction of the mean channel's
 
 
@@ -21,8 +22,8 @@ def feature_distillation(student: Tensor, teacher: Tensor) -> Tensor:
     Shapes: (N, C, H, W) twice -> scalar in [0, 2].
     Source: Cao et al. 2022, PKD, eq. 4.
     """
-    s, _ = _standardise(student)
-    t, variance = _standardise(teacher.detach())
+    s, _ = _standardise(student, eps=_STUDENT_EPS)
+    t, variance = _standardise(teacher.detach(), eps=_TEACHER_EPS)
     alive = variance > _DEAD * variance.mean()
     distance = (s - t).square().mean(dim=1) / 2
     return (distance * alive).sum() / alive.sum().clamp(min=1)
@@ -57,12 +58,12 @@ def regression_distillation(student: Tensor, teacher: Tensor, where: Tensor, *, 
     return distance / count.clamp(min=1)
 
 
-def _standardise(x: Tensor) -> tuple[Tensor, Tensor]:
+def _standardise(x: Tensor, *, eps: float) -> tuple[Tensor, Tensor]:
     """Return channels with mean 0 and variance 1 over batch and space, (C, N * H * W), and their variance (C,)."""
     rows = x.float().transpose(0, 1).flatten(1)
     rows = rows - rows.mean(dim=1, keepdim=True)
     variance = rows.square().mean(dim=1)
-    return rows * torch.rsqrt(variance + _EPS)[:, None], variance
+    return rows * torch.rsqrt(variance + eps)[:, None], variance
 
 
 def _margin(logits: Tensor) -> Tensor:

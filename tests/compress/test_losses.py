@@ -164,6 +164,9 @@ def test_feature_loss_ignores_scale_and_shift() -> None:
     student, teacher = features(0), features(1)
     scaled = teacher * torch.tensor([2.0, 9, 0.5, 4, 7])[None, :, None, None] + 3
     torch.testing.assert_close(
+        feature_distillation(student, teacher * 1e-4), feature_distillation(student, teacher), rtol=1e-4, atol=1e-5
+    )
+    torch.testing.assert_close(
         feature_distillation(student, scaled), feature_distillation(student, teacher), rtol=1e-4, atol=1e-5
     )
     assert feature_distillation(scaled, teacher).item() == pytest.approx(0, abs=1e-5)

@@ -1,0 +1,74 @@
+"""A tiny experiment: V2 on 64-pixel synthetic faces."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from featherpress.compress.data import SyntheticFaces, TrainingCrops
+from featherpress.compress.distillation import Adapters
+from featherpress.compress.engine import Lessons, Trainer
+from featherpress.compress.recipes import Recipe, load_recipe
+from featherpress.compress.runs import TrainingFolder
+from featherpress.compress.teachers import LiveTeacher, Teacher
+from featherpress.models import Detector, create_detector
+
+SETTINGS = (
+    "data.size=64",
+    "data.image_size=64",
+    "data.train_images=12",
+    "data.validation_images=4",
+    "schedule.epochs=2",
+    "schedule.batch_size=4",
+    "schedule.log_every=1",
+    "schedule.evaluate_every=0",
+    "schedule.save_every=0",
+    "distillation.ramp_steps=1",
+    "distillation.stop=0.2",
+)
+
+MakeTrainer = Callable[..., Trainer]
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    """Six steps, each logged and saved."""
+    return load_recipe("demo", settings=SETTINGS)
+
+
+@pytest.fixture(scope="session")
+def teacher() -> Detector:
+    """A teacher with random weights, which is enough to have lessons."""
+    torch.manual_seed(5)
+    return create_detector("featherface_v2").eval()
+
+
+@pytest.fixture
+def make_trainer(recipe: Recipe, tmp_path: Path, teacher: Detector) -> MakeTrainer:
+    """Build a trainer that always starts from the same weights and sees the same crops."""
+
+    def make(
+        name: str, *, distil: bool = False, source: Teacher | None = None, used: Recipe = recipe, seed: int = 0
+    ) -> Trainer:
+        torch.manual_seed(seed)
+        student = create_detector("featherface_v2")
+        faces = SyntheticFaces(length=12, seed=1, size=(64, 64))
+        lessons = None
+        if distil:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(7)
+                adapters = Adapters([32] * 3, [32] * 3)
+            lessons = Lessons(teacher=source or LiveTeacher(teacher, "shuffle"), adapters=adapters)
+        return Trainer(
+            student,
+            TrainingCrops(faces, size=64, seed=0, variants=2),
+            TrainingFolder(tmp_path / name),
+            recipe=used,
+            schedule=used.schedule,
+            seed=0,
+            label=name,
+            lessons=lessons,
+        )
+
+    return make

@@ -1,0 +1,131 @@
+"""The trainer: the same with and without distillation, and the same after an interruption."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from featherpress.compress.engine import Trainer
+from featherpress.compress.recipes import Recipe
+from featherpress.compress.teachers import CachedTeacher, LiveTeacher, fingerprint
+from featherpress.errors import TrainingError
+from featherpress.models import Detector, create_detector, load_weights
+
+MakeTrainer = Callable[..., Trainer]
+
+
+def rows(trainer: Trainer) -> list[dict[str, str]]:
+    with (trainer.folder.path / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_training_learns_and_leaves_its_files(make_trainer: MakeTrainer) -> None:
+    """Weights move and stay finite, every step has its row, and the saved weights are the averaged ones."""
+    trainer = make_trainer("plain")
+    before = fingerprint(trainer.plain)
+    trained = trainer.run()
+    assert fingerprint(trainer.plain) != before
+    assert all(value.isfinite().all() for value in trained.state_dict().values())
+    logged = rows(trainer)
+    assert [int(row["step"]) for row in logged] == [1, 2, 3, 4, 5, 6]
+    for row in logged:
+        parts = sum(float(row[name]) for name in ("class", "box", "landmark"))
+        assert float(row["task"]) == pytest.approx(parts, rel=1e-4)
+        assert float(row["loss"]) == pytest.approx(parts, rel=1e-4)
+    saved = create_detector("featherface_v2")
+    load_weights(saved, trainer.folder.last_weights)
+    assert fingerprint(saved) == fingerprint(trained)
+
+
+def test_distillation_weighed_nothing_is_plain_training(make_trainer: MakeTrainer, recipe: Recipe) -> None:
+    """With every distillation term at 0 the student ends bit for bit where plain training ends."""
+    off = recipe.distillation.model_copy(update={"feature": 0.0, "classification": 0.0, "box": 0.0, "landmark": 0.0})
+    plain = make_trainer("plain").run()
+    taught = make_trainer("off", distil=True, used=recipe.model_copy(update={"distillation": off})).run()
+    assert fingerprint(plain) == fingerprint(taught)
+
+
+def test_distillation_teaches_and_leaves_the_teacher(make_trainer: MakeTrainer, teacher: Detector) -> None:
+    """Every term is positive and finite, adapters move, the taps fire, the teacher stays; the end is without it."""
+    before = fingerprint(teacher)
+    trainer = make_trainer("taught", distil=True)
+    assert trainer.lessons is not None
+    adapters = [weight.clone() for weight in trainer.lessons.adapters.parameters()]
+    trained = trainer.run()
+    logged = rows(trainer)
+    for row in logged[:5]:
+        terms = [float(row[name]) for name in ("kd_feature", "kd_class")]
+        assert min(terms) > 0
+        assert float(row["loss"]) > float(row["task"])
+        assert 0 < float(row["kd_ratio"]) < 100
+    assert (logged[5]["kd_feature"], logged[5]["ramp"]) == ("", "0")
+    moved = zip(adapters, trainer.lessons.adapters.parameters(), strict=True)
+    assert all(not torch.equal(old, new) for old, new in moved)
+    assert fingerprint(teacher) == before
+    assert not teacher.training
+    assert not any("adapter" in key for key in trained.state_dict())
+    assert not trainer.plain.shuffle._forward_hooks
+
+
+@pytest.mark.parametrize("distil", [False, True])
+def test_interrupted_run_ends_the_same(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, *, distil: bool
+) -> None:
+    """A run stopped after three steps and resumed ends bit for bit like one left alone, metrics included."""
+    whole = make_trainer("whole", distil=distil)
+    expected = fingerprint(whole.run())
+    stopped = make_trainer("stopped", distil=distil)
+    step, done = stopped._step, []
+
+    def stop_after_three(*arguments: object, **keywords: bool) -> dict[str, float]:
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(1)
+        return step(*arguments, **keywords)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(stopped, "_step", stop_after_three)
+    with pytest.raises(TrainingError, match=r"stopped at step 3 of 6.*--resume"):
+        stopped.run()
+    resumed = make_trainer("stopped", distil=distil, seed=99)
+    assert fingerprint(resumed.run()) == expected
+    timeless = [{**row, "images_per_second": ""} for row in rows(whole)]
+    assert [{**row, "images_per_second": ""} for row in rows(resumed)] == timeless
+
+
+def test_infinite_loss_stops_with_its_name(make_trainer: MakeTrainer, recipe: Recipe) -> None:
+    """A loss that is not finite stops the run, names term, step and images, and keeps the last good state."""
+    make_trainer("bad").run()
+    trainer = make_trainer("worse")
+    with torch.no_grad():
+        trainer.plain.heads[0].boxes.bias.fill_(float("nan"))
+    with pytest.raises(TrainingError, match=r"the box term became nan at step 1 \(images .*last good state"):
+        trainer.run()
+    assert not trainer.folder.last_weights.exists()
+
+
+def test_cached_lessons_are_the_live_ones(make_trainer: MakeTrainer, teacher: Detector, tmp_path: Path) -> None:
+    """A cached lesson is the live one in half precision, asked for once a crop, and read again from disk."""
+    live = LiveTeacher(teacher, "shuffle")
+    crops = make_trainer("unused").crops
+    batch = crops.batch([(3, 0), (7, 1)])
+    cached = CachedTeacher(live, tmp_path / "cache", images=12, variants=2)
+    first = cached.teach(batch)
+    for ours, theirs in zip(first.tensors(), live.teach(batch).tensors(), strict=True):
+        assert torch.equal(ours, theirs.half().float())
+
+    class Silent(LiveTeacher):
+        def teach(self, batch: object) -> object:  # type: ignore[override]
+            raise AssertionError("asked again")
+
+    cached.teacher = Silent(teacher, "shuffle")
+    swapped = cached.teach(crops.batch([(7, 1), (3, 0)]))
+    assert all(torch.equal(a[0], b[1]) for a, b in zip(first.tensors(), swapped.tensors(), strict=True))
+
+
+def test_too_few_images_for_a_batch(make_trainer: MakeTrainer, recipe: Recipe) -> None:
+    """A batch that the images do not fill is refused before anything runs."""
+    wide = recipe.model_copy(update={"schedule": recipe.schedule.model_copy(update={"batch_size": 16})})
+    with pytest.raises(TrainingError, match="12 images do not fill one batch of 16"):
+        make_trainer("wide", used=wide)
