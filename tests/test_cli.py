@@ -1,0 +1,288 @@
+"""The commands as people type them: what they print, and how they end."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from PIL import Image
+
+from featherpress import cli
+from featherpress.compress.data import SyntheticFaces
+from featherpress.models import create_model, save_weights
+
+
+class Ending(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ending]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Run]:
+    """Run a command in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    logger = logging.getLogger("featherpress")
+    before = list(logger.handlers)
+
+    def call(*arguments: str | Path) -> Ending:
+        monkeypatch.setattr("sys.argv", ["featherpress", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as ending:
+            code = ending.code if isinstance(ending.code, int) else int(bool(ending.code))
+        captured = capsys.readouterr()
+        return Ending(code, captured.out, captured.err)
+
+    yield call
+    logger.handlers[:] = before
+
+
+@pytest.fixture
+def wider(tmp_path: Path) -> Path:
+    """A small folder in WIDER FACE's layout, made of synthetic faces."""
+    faces = SyntheticFaces(length=4, seed=3, size=(96, 96))
+    for split in ("train", "val"):
+        lines = []
+        for index in range(4):
+            sample, name = faces[index], f"0--Test/{split}_{index}.jpg"
+            path = tmp_path / "wider" / f"WIDER_{split}" / "images" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(sample.image.permute(1, 2, 0).numpy()).save(path)
+            boxes = [[round(v) for v in (x, y, x2 - x, y2 - y)] for x, y, x2, y2 in sample.faces.boxes.tolist()]
+            rows = [f"{' '.join(map(str, box))} 0 0 0 0 0 0" for box in boxes] or ["0 0 0 0 0 0 0 0 0 0"]
+            lines += [name, str(len(boxes)), *rows]
+        labels = tmp_path / "wider" / "wider_face_split" / f"wider_face_{split}_bbx_gt.txt"
+        labels.parent.mkdir(exist_ok=True)
+        labels.write_text("\n".join(lines) + "\n")
+    return tmp_path / "wider"
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """Weights of V2 as a run leaves them."""
+    torch.manual_seed(0)
+    path = tmp_path / "v2.safetensors"
+    save_weights(create_model("featherface_v2"), path, metadata={"model": "featherface_v2"})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "macs"),
+    [("featherface_v1", 485_599, 950_000_000), ("featherface_v2", 256_812, 450_000_000)],
+)
+def test_audits_sum_up_and_are_within(run: Run, name: str, params: int, macs: int) -> None:
+    """Both shipped audits end with 0, and their rows sum to exact totals below the limit on MACs."""
+    ending = run("audit", name, "--json")
+    record = json.loads(ending.out)
+    assert ending.code == 0
+    assert record["verdict"] == "within"
+    assert record["total"]["params"] == params == sum(row["params"] for row in record["components"])
+    assert record["total"]["macs"] == sum(row["macs"] for row in record["components"]) <= macs
+    assert record["claims"]
+
+
+def test_audit_table_fits_eighty_columns(run: Run) -> None:
+    """Without a terminal the table has no colour, fits 80 columns and prints exact parameters."""
+    ending = run("audit", "featherface_v2")
+    assert "256,812" in ending.out
+    assert "\x1b" not in ending.out
+    assert max(map(len, ending.out.splitlines())) <= 80
+
+
+def test_over_budget_is_one(run: Run, tmp_path: Path) -> None:
+    """A model over its budget ends with 1 and says by how much and where to look."""
+    (tmp_path / "tight.toml").write_text(
+        'model = "featherface_v2"\ninput = [1, 3, 640, 640]\n[total]\nparams = { max = 256000 }\n'
+    )
+    ending = run("audit", "featherface_v2", "--budget", "tight.toml")
+    assert ending.code == 1
+    assert "812" in ending.out
+    assert "tight.toml" in ending.out
+
+
+def test_budget_from_a_model(run: Run, tmp_path: Path) -> None:
+    """`--init` writes a budget that holds the model to what it is, and does not overwrite one."""
+    assert run("audit", "featherface_v2", "--init", "b.toml").code == 0
+    assert run("audit", "featherface_v2", "--budget", "b.toml").code == 0
+    assert run("audit", "featherface_v1", "--budget", "b.toml").code == 1
+    assert run("audit", "featherface_v2", "--init", "b.toml").code == 2
+
+
+def mistakes(folder: Path) -> dict[str, tuple[list[str], str]]:
+    """Name every way to get it wrong, with words of the answer."""
+    (folder / "broken.toml").write_text("model = \n")
+    (folder / "unknown.toml").write_text('model = "x"\ninput = [1, 3, 64, 64]\n[total]\nparms = { max = 3 }\n')
+    (folder / "rubbish.pth").write_bytes(b"rubbish")
+    (folder / "full").mkdir()
+    (folder / "full" / "recipe.toml").write_text("x")
+    picture = folder / "cut.jpg"
+    Image.effect_noise((64, 64), 50).save(picture)
+    picture.write_bytes(picture.read_bytes()[:600])
+    return {
+        "model": (["audit", "featherface_v9"], "no model is named 'featherface_v9'"),
+        "target": (["audit", "no_such_module:net"], "cannot import"),
+        "missing budget": (["audit", "featherface_v2", "--budget", "gone.toml"], "gone.toml"),
+        "broken budget": (["audit", "featherface_v2", "--budget", "broken.toml"], "broken.toml"),
+        "unknown key": (["audit", "featherface_v2", "--budget", "unknown.toml"], "parms"),
+        "recipe": (["train", "gone.toml"], "no recipe 'gone.toml'"),
+        "setting": (["distill", "demo", "--set", "schedule.epocs=2"], "schedule.epocs"),
+        "full folder": (["distill", "demo", "--out", "full"], "not empty"),
+        "nothing to resume": (["distill", "demo", "--out", "new", "--resume"], "no run in new"),
+        "data": (["evaluate", "featherface_v2", "--weights", "v2.safetensors", "--data", "nowhere"], "nowhere"),
+        "weights": (["detect", "cut.jpg", "--weights", "gone.safetensors"], "no weights file"),
+        "broken weights": (["detect", "cut.jpg", "--weights", "rubbish.pth", "--model", "featherface_v2"], "rubbish"),
+        "truncated image": (["detect", "cut.jpg", "--weights", "v2.safetensors"], "cut.jpg"),
+        "missing image": (["detect", "gone.jpg", "--weights", "v2.safetensors"], "gone.jpg"),
+        "report": (["report", "nowhere"], "nowhere"),
+        "evaluate nothing": (["evaluate"], "needs MODEL"),
+        "half a pair": (["evaluate", "--predictions", "full"], "go together"),
+    }
+
+
+CASES = (
+    "model",
+    "target",
+    "missing budget",
+    "broken budget",
+    "unknown key",
+    "recipe",
+    "setting",
+    "full folder",
+    "nothing to resume",
+    "data",
+    "weights",
+    "broken weights",
+    "truncated image",
+    "missing image",
+    "report",
+    "evaluate nothing",
+    "half a pair",
+)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_mistakes_are_one_sentence(run: Run, tmp_path: Path, weights: Path, case: str) -> None:
+    """A mistake is one line on standard error that names it, and exit code 2."""
+    arguments, words = mistakes(tmp_path)[case]
+    ending = run(*arguments)
+    assert ending.code == 2
+    assert words in ending.err
+    assert len(ending.err.strip().splitlines()) == 1
+    assert "Traceback" not in ending.err
+    assert ending.out == ""
+
+
+def test_models_lists_the_zoo(run: Run) -> None:
+    """Every preset is listed with exact parameters."""
+    record = json.loads(run("models", "--json").out)
+    params = {row["name"]: row["params"] for row in record["models"]}
+    assert params["featherface_v1"] == 485_599
+    assert params["featherface_v2"] == 256_812
+    assert "485,599" in run("models").out
+
+
+def test_detect_draws_and_prints(run: Run, wider: Path, weights: Path, tmp_path: Path) -> None:
+    """Detections are drawn beside, or printed as JSON with boxes inside the image."""
+    image = wider / "WIDER_val" / "images" / "0--Test" / "val_0.jpg"
+    record = json.loads(run("detect", image, "--weights", weights, "--threshold", 0.3, "--json").out)
+    for face in record["images"][0]["faces"]:
+        assert 0.3 <= face["score"] <= 1
+        assert 0 <= face["box"][0] <= face["box"][2] <= 96
+    ending = run("detect", image, "--weights", weights)
+    assert ending.code == 0
+    with Image.open(tmp_path / "detections" / "val_0.png") as drawn:
+        assert drawn.size == (96, 96)
+
+
+def test_evaluate_prints_the_protocol(run: Run, wider: Path, weights: Path) -> None:
+    """An evaluation says AP, by height and overall, and how it was measured."""
+    record = json.loads(run("evaluate", "featherface_v2", "--weights", weights, "--data", wider, "--json").out)
+    assert record["data"]["images"] == 4
+    assert 0 <= record["ap"] <= 1
+    assert sum(row["faces"] for row in record["by_height"]) == record["data"]["faces"]
+    table = run("evaluate", "featherface_v2", "--weights", weights, "--data", wider)
+    assert "scale original" in table.out
+
+
+def test_evaluate_refuses_a_truncated_image(run: Run, wider: Path, weights: Path) -> None:
+    """A score over fewer images than asked for is not given: a truncated one ends the evaluation with its name."""
+    image = wider / "WIDER_val" / "images" / "0--Test" / "val_2.jpg"
+    image.write_bytes(image.read_bytes()[:500])
+    ending = run("evaluate", "featherface_v2", "--weights", weights, "--data", wider)
+    assert ending.code == 2
+    assert "val_2.jpg" in ending.err
+
+
+TINY = (
+    "data.size=64",
+    "schedule.epochs=1",
+    "schedule.batch_size=2",
+    "schedule.log_every=1",
+    "schedule.evaluate_every=1",
+)
+
+
+def settings(*pairs: str) -> list[str]:
+    return [part for pair in pairs for part in ("--set", pair)]
+
+
+def test_training_skips_a_broken_image(run: Run, wider: Path, tmp_path: Path) -> None:
+    """A truncated image does not end a training: it is skipped with a warning and counted."""
+    image = wider / "WIDER_train" / "images" / "0--Test" / "train_1.jpg"
+    image.write_bytes(image.read_bytes()[:500])
+    data = ("data.kind=widerface", f"data.root={wider}", "data.train_images=0", "data.validation_images=0")
+    ending = run("train", "demo", "--out", "run", *settings(*TINY, *data, 'student.backbone=""'))
+    assert ending.code == 0
+    assert "train_1.jpg" in ending.err
+    assert "1 broken image" in ending.err
+    assert (tmp_path / "run" / "weights" / "last.safetensors").exists()
+
+
+def test_distil_from_start_to_report(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole path at its smallest: teacher, student, control, comparison, report; and resuming finds it done."""
+    monkeypatch.setattr("featherpress.compress.experiments._LEAST_TEACHER_AP", 0.0)
+    small = ("data.train_images=4", "data.validation_images=3", "data.image_size=64", "teacher.model=featherface_v2")
+    own = ("teacher.schedule.epochs=1", "teacher.schedule.batch_size=2")
+    ending = run("distill", "demo", "--out", "run", *settings(*TINY, *small, *own))
+    assert ending.code == 0, ending.err
+    folder = tmp_path / "run"
+    comparison = json.loads((folder / "eval" / "comparison.json").read_text())
+    assert comparison["verdict"] in ("better", "worse", "not shown")
+    assert json.loads((folder / "budget.json").read_text())["student"]["total"]["params"] == 256_812
+    for name in ("weights/last.safetensors", "control/weights/best.safetensors", "eval/gallery/gallery.json"):
+        assert (folder / name).exists()
+    log = (folder / "log.txt").read_text()
+    assert comparison["sentence"] in log
+    written = run("report", "run")
+    assert written.code == 0, written.err
+    text = (folder / "report" / "report.md").read_text()
+    assert "256,812" in text
+    assert comparison["sentence"] in text
+    before = (folder / "weights" / "last.safetensors").stat().st_mtime_ns
+    assert run("distill", "--out", "run", "--resume").code == 0
+    assert (folder / "weights" / "last.safetensors").stat().st_mtime_ns == before
+
+
+def test_over_budget_student_does_not_start(run: Run, tmp_path: Path) -> None:
+    """A student that breaks its budget is not trained, unless that is allowed by name."""
+    ending = run("distill", "demo", "--out", "run", *settings("student.model=featherface_v1", "budget=featherface_v2"))
+    assert ending.code == 2
+    assert "--allow-over-budget" in ending.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_dry_run_prints_the_recipe(run: Run, tmp_path: Path) -> None:
+    """`--dry-run` prints what would be run, and runs nothing."""
+    ending = run("distill", "v1_to_v2", "--dry-run", "--set", "seeds=[7]")
+    assert "seeds = [7]" in ending.out
+    assert list(tmp_path.iterdir()) == []
