@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import HigherOrderOperator
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -44,6 +45,7 @@ def count(
     Errors: CountError for an operator that nothing answers for, or when core work follows an operator whose result's
     shape depends on values; UsageError if the model cannot be copied or fails on these inputs.
     """
+    _check_countable(model)
     inputs = (example_inputs, dict(kwargs or {}))
     table = {**FORMULAS, **(formulas or {})}
     failure: Exception | None = None
@@ -58,6 +60,17 @@ def count(
     raise UsageError(
         f"{type(model).__name__} fails on inputs {_describe(_shapes(inputs))}: {_first_line(failure)}"
     ) from failure
+
+
+def _check_countable(model: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"expected a torch.nn.Module to count, got {type(model).__name__}")
+    for path, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise UsageError(
+                f"{path or ROOT} of {type(model).__name__} is a scripted or traced module, which hides what it runs: "
+                "count the module that it was made from"
+            )
 
 
 def _count_by(method: str, model: nn.Module, inputs: Any, table: Mapping[str, Formula]) -> Cost:
@@ -94,6 +107,9 @@ def _twin(method: str, fake_mode: FakeTensorMode | None) -> Twin:
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_subclass__ has no types
     """Adds up what each operator costs, by the module that runs."""
 
+    #: Operators that take functions come to us as they are, to be refused like any other without a formula.
+    supports_higher_order_operators = True
+
     def __init__(
         self, table: Mapping[str, Formula], stack: ModuleStack, model: nn.Module, parameters: Mapping[int, int]
     ) -> None:
@@ -109,6 +125,8 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __ini
         self.refusal: CountError | None = None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if isinstance(func, HigherOrderOperator):
+            return self._refuse(f"higher_order::{func}")
         kwargs = kwargs or {}
         name = ledger.operator_name(func)
         formula = self.table.get(name)
@@ -155,9 +173,10 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __ini
         self.macs[self._path(), name] += macs
 
     def _refuse(self, name: str) -> Any:
+        remedy = f'pass count(..., formulas={{"{name}": formula}}) or ' if not name.startswith("higher_order::") else ""
         self.refusal = self.refusal or CountError(
             f"no formula for operator {name} in module {self._place()}: expected one that is counted or known to cost "
-            f'nothing, pass count(..., formulas={{"{name}": formula}}) or leave this module out'
+            f"nothing, {remedy}leave this module out"
         )
         raise self.refusal
 
@@ -223,7 +242,7 @@ def bystanders_unharmed() -> Iterator[None]:
     states = random.getstate(), numpy.random.get_state() if numpy else None
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.random.fork_rng(), warnings.catch_warnings(), _eager():
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), _eager():
             # What a forward has to say about speed or deprecation is for the run that the user starts.
             warnings.simplefilter("ignore")
             yield

@@ -51,7 +51,7 @@ _copy_from _to_copy clone copy detach detach_copy fill lift lift_fresh lift_fres
 _resize_output _reshape_copy _reshape_alias view_copy alias_copy as_strided_copy diagonal_copy expand_copy
 narrow_copy permute_copy split_copy split_with_sizes_copy squeeze_copy t_copy transpose_copy unbind_copy
 unfold_copy unsqueeze_copy slice_copy select_copy _unsafe_view unsafe_split unsafe_split_with_sizes
-_conj _neg_view real imag as_strided
+_conj _neg_view real imag as_strided squeeze unsqueeze t transpose swapdims _pack_padded_sequence
 block_diag cat _chunk_cat channel_shuffle native_channel_shuffle constant_pad_nd diag_embed
 diagonal_scatter flip im2col pixel_shuffle pixel_unshuffle reflection_pad1d reflection_pad2d reflection_pad3d repeat
 replication_pad1d replication_pad2d replication_pad3d roll rot90 select_scatter slice_scatter as_strided_scatter
@@ -78,6 +78,8 @@ def operator_name(operator: OpOverload) -> str:
 def is_free(operator: OpOverload) -> bool:
     """Tell whether the operator only makes, moves or looks up data."""
     space, _, name = operator_name(operator).partition("::")
+    if space == "profiler":
+        return True
     return space in {"aten", "prim"} and (operator.is_view or name in FREE or name + "_" in FREE)
 
 

@@ -1,6 +1,8 @@
 """What the counter promises besides the numbers: strict, tied tensors once, and the model untouched."""
 
 import random
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -142,6 +144,44 @@ def test_an_unknown_operator_is_an_error_that_names_it() -> None:
     assert cost.macs == 32 + 8
 
 
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("aten::_fft_r2c", torch.fft.fft),
+        ("aten::_cdist_forward", lambda x: torch.cdist(x, x)),
+        ("higher_order::cond", lambda x: torch.cond(x.sum() > 0, torch.sin, torch.cos, (x,))),
+    ],
+)
+def test_work_outside_the_convention_is_refused(name: str, function: Callable[[Tensor], Tensor]) -> None:
+    """A Fourier transform, pairwise distances and a branch on values have no core MACs by our convention: no zero."""
+
+    class Calls(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return function(x)
+
+    with pytest.raises(CountError, match=f"no formula for operator {name}"):
+        count(Calls(), torch.zeros(2, 4))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [nn.DataParallel, torch.compile, lambda m: nn.utils.parametrizations.weight_norm(m, dim=None)],
+    ids=["data parallel", "compiled", "weight norm"],
+)
+def test_wrappers_do_not_change_the_count(wrap: Callable[[nn.Module], nn.Module]) -> None:
+    """What stands around a module adds no MACs and hides none."""
+    assert count(wrap(nn.Linear(4, 3)), torch.zeros(2, 4)).macs == 24
+
+
+def test_modes_of_the_caller_do_not_change_the_count() -> None:
+    """Inference mode and autocast around the call leave the numbers alone."""
+    linear = nn.Linear(4, 3)
+    with torch.inference_mode():
+        assert count(linear, torch.zeros(2, 4)).macs == 24
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert count(linear, torch.zeros(2, 4)).macs == 24
+
+
 def test_core_work_after_a_value_dependent_shape_is_refused() -> None:
     """A count that would depend on the pixels is no count; harmless post-processing only leaves a note."""
 
@@ -234,8 +274,15 @@ def test_tensors_outside_parameters_and_buffers() -> None:
     assert (cost.macs, cost.method) == (60 + 30, "meta")
 
 
-def test_lazy_modules_and_wrong_inputs_are_usage_errors() -> None:
-    """A model without shapes, and an input that does not fit, end in one sentence and exit code 2."""
+def test_what_cannot_be_counted_is_a_usage_error() -> None:
+    """No module, no shapes yet, a compiled graph, an input that does not fit: one sentence each, and exit code 2."""
+    with pytest.raises(UsageError, match=r"expected a torch\.nn\.Module to count, got function"):
+        count(lambda x: x, torch.zeros(2, 4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(nn.Linear(4, 2), torch.zeros(2, 4))
+    with pytest.raises(UsageError, match=r"0 of Sequential is a scripted or traced module"):
+        count(nn.Sequential(traced), torch.zeros(2, 4))
     with pytest.raises(UsageError, match="lazy module"):
         count(nn.LazyLinear(3), torch.zeros(2, 4))
     with pytest.raises(UsageError, match="Linear fails on inputs 2x5"):
