@@ -6,11 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
+from torchvision.ops import deform_conv2d
 
 from featherpress.models.layers.attention import CBAM, GroupedGate, SharedCBAM
 from featherpress.models.layers.bifpn import BiFPN, BiFPNCell, FusionNode, same_max_pool
 from featherpress.models.layers.context import SSH, DeformableContext, GroupedSSH
-from featherpress.models.layers.deformable import DeformableConv
+from featherpress.models.layers.deformable import DeformableConv, sampled_convolution
 from featherpress.models.layers.heads import SeparateHeads, SharedHead
 from featherpress.models.layers.shuffle import ChannelShuffle, ShuffleBottleneck
 
@@ -64,6 +65,27 @@ def test_deformable_starts_as_plain_convolution() -> None:
     torch.manual_seed(0)
     conv, x = DeformableConv(4, 6, groups=2), torch.randn(2, 4, 9, 7)
     torch.testing.assert_close(conv(x), F.conv2d(x, conv.weight, padding=1, groups=2), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("groups", "size"), [(1, (8, 8)), (2, (5, 9)), (4, (13, 1))])
+def test_sampled_convolution_is_deform_conv2d(groups: int, size: tuple[int, int]) -> None:
+    """Built from samples, a deformable convolution has torchvision's values and gradients, beyond the border too."""
+    torch.manual_seed(0)
+    inputs = (
+        torch.randn(2, 8, *size, requires_grad=True),
+        (3 * torch.randn(2, 18, *size)).requires_grad_(),
+        torch.randn(12, 8 // groups, 3, 3, requires_grad=True),
+        torch.rand(2, 9, *size, requires_grad=True),
+    )
+    x, offset, weight, mask = inputs
+    ours, theirs = sampled_convolution(*inputs), deform_conv2d(x, offset, weight, padding=1, mask=mask)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    direction = torch.randn_like(theirs)
+    pairs = zip(
+        torch.autograd.grad(ours, inputs, direction), torch.autograd.grad(theirs, inputs, direction), strict=True
+    )
+    for mine, reference in pairs:
+        torch.testing.assert_close(mine, reference, rtol=1e-3, atol=1e-3)
 
 
 def test_deformable_follows_its_offsets() -> None:
