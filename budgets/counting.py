@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch._ops import HigherOrderOperator
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from featherpress.budgets import ledger
 from featherpress.budgets.attribution import ModuleStack
@@ -134,7 +135,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __ini
             with self:
                 out = func.decompose(*args, **kwargs)
             return self._refuse(name) if out is NotImplemented else out
-        self._note_reads(name, args)
+        self._note_reads(name, [*args, *kwargs.values()])
         out = func(*args, **kwargs)
         if formula is not None:
             self._add_core(name, int(formula(args, out)))
@@ -259,8 +260,7 @@ def _eager() -> Any:
 
 
 def _shapes(inputs: Any) -> tuple[tuple[int, ...], ...]:
-    args, kwargs = inputs
-    return tuple(tuple(tensor.shape) for tensor in ledger.tensors_in([*args, *kwargs.values()]))
+    return tuple(tuple(leaf.shape) for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor))
 
 
 def _describe(shapes: Sequence[Sequence[int]]) -> str:

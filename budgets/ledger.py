@@ -59,7 +59,7 @@ stack tril triu
 embedding gather index _unsafe_index index_copy index_fill index_put _index_put_impl _unsafe_index_put index_select
 masked_fill masked_scatter masked_select nonzero nonzero_static scatter take where
 unique_consecutive unique_dim _unique _unique2 repeat_interleave
-_local_scalar_dense equal is_same_size is_pinned _assert_async _functional_assert_async _assert_scalar
+device layout _local_scalar_dense equal is_same_size is_pinned _assert_async _functional_assert_async _assert_scalar
 _assert_tensor_metadata sym_size sym_stride sym_numel sym_storage_offset is_contiguous
 sym_constrain_range sym_constrain_range_for_size
 """

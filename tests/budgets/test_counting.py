@@ -256,6 +256,31 @@ def test_any_nest_of_inputs_and_outputs() -> None:
 
     cost = count(Nested(), {"images": [torch.zeros(1, 4), torch.zeros(3, 4)]}, kwargs={"scale": 2.0})
     assert cost.macs == 4 * 8
+    assert cost.inputs == ((1, 4), (3, 4))
+
+
+@pytest.mark.parametrize(
+    ("needs", "method"),
+    [
+        (lambda x: None, "meta"),
+        (lambda x: torch._assert(x.device.type == "cpu", "wants a device"), "fake"),
+        (lambda x: x.sum().item(), "real"),
+    ],
+)
+def test_the_ladder_says_which_step_held(needs: Callable[[Tensor], object], method: str) -> None:
+    """Who asks for a device gets fake tensors, who asks for values a real run; all three count the same."""
+
+    class Asks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            needs(x)
+            return self.linear(x)
+
+    cost = count(Asks(), torch.zeros(3, 4))
+    assert (cost.macs, cost.params, cost.unused, cost.method) == (24, 10, 0, method)
 
 
 def test_tensors_outside_parameters_and_buffers() -> None:
