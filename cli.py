@@ -18,7 +18,7 @@ from featherpress import __version__
 from featherpress.errors import DataError, FeatherpressError, FileError, UsageError
 
 if TYPE_CHECKING:
-    from featherpress.budgets import Audit
+    from featherpress.budgets import Audit, CrossCheck
     from featherpress.compress.recipes import Recipe
     from featherpress.models import Detector
 
@@ -124,6 +124,9 @@ def audit(
     ] = None,
     init: Annotated[Path | None, typer.Option(help="Write a budget from the model as it is, and stop.")] = None,
     strict_claims: Annotated[bool, typer.Option(help="Fail when a claim of the budget file is wrong.")] = False,
+    check: Annotated[
+        bool, typer.Option("--cross-check", help="Count with fvcore, thop and torch too, and say why they differ.")
+    ] = False,
     style: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
     as_json: JsonOption = False,
 ) -> None:
@@ -136,6 +139,7 @@ def audit(
     from rich.console import Console
 
     from featherpress.budgets import dump_budget, rendering
+    from featherpress.budgets.crosscheck import render_cross_check
     from featherpress.compress.runs import write_text
 
     result = _audit(target, budget=budget, side=side, strict_claims=strict_claims)
@@ -145,10 +149,13 @@ def audit(
         write_text(init, dump_budget(result))
         typer.echo(f"wrote {init}")
         return
+    peers = _cross_check(target, result) if check else None
     if as_json or style is Format.JSON:
-        _print_json(result.to_dict())
+        _print_json(result.to_dict() | ({"cross_check": peers.to_dict()} if peers else {}))
     elif style is Format.TABLE:
         Console().print(rendering.render_table(result))
+        if peers:
+            Console().print(render_cross_check(peers))
     else:
         renderings = {
             Format.MARKDOWN: rendering.render_markdown,
@@ -157,6 +164,35 @@ def audit(
         }
         typer.echo(renderings[style](result), nl=False)
     raise typer.Exit(result.exit_code)
+
+
+@app.command()
+def diff(
+    before: Annotated[str, typer.Argument(help="A model of the zoo, or `package.module:factory`.")],
+    after: Annotated[str, typer.Argument(help="Another.")],
+    side: Annotated[int, typer.Option("--input", min=1, help="Side of the square input in pixels.")] = 640,
+    style: Annotated[Format, typer.Option("--format", help="table, json or markdown.")] = Format.TABLE,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two models component by component: parameters, MACs, and what is saved.
+
+    Example: `featherpress diff featherface_v1 featherface_v2`
+    """
+    from rich.console import Console
+
+    from featherpress.budgets import diff as compare_costs
+    from featherpress.budgets.diffing import render_diff, render_diff_markdown
+
+    costs = [_audit(target, budget="", side=side).cost for target in (before, after)]
+    result = compare_costs(*costs, names=(before, after))
+    if as_json or style is Format.JSON:
+        _print_json(result.to_dict())
+    elif style is Format.MARKDOWN:
+        typer.echo(render_diff_markdown(result), nl=False)
+    elif style is Format.TABLE:
+        Console().print(render_diff(result))
+    else:
+        raise UsageError(f"diff prints table, json or markdown, not {style}")
 
 
 @app.command()
@@ -352,6 +388,17 @@ def _audit(target: str, *, budget: str, side: int | None = None, strict_claims: 
     side = side or (None if limits else 640)
     inputs = torch.zeros(1, 3, side, side) if side else None
     return run_audit(model, limits, name=target, example_inputs=inputs, strict_claims=strict_claims)
+
+
+def _cross_check(target: str, result: "Audit") -> "CrossCheck":
+    """Count a target with the other counters too, at the size it was audited at."""
+    import torch
+
+    from featherpress.budgets import cross_check
+    from featherpress.models.targets import load_target
+
+    inputs = [torch.zeros(shape) for shape in result.cost.inputs]
+    return cross_check(load_target(target), *inputs)
 
 
 def _audit_recipe(recipe: "Recipe", *, allow_over_budget: bool) -> dict[str, Any]:

@@ -107,10 +107,12 @@ class Trainer:
         """
         self._restore()
         self.metrics = MetricsFile(self.folder.path / "metrics.csv", _COLUMNS)
-        self.metrics.keep_until(self.position.step)
-        writer = SummaryWriter(str(self.folder.path), purge_step=self.position.step + 1)
         with ExitStack() as stack:
-            stack.callback(writer.close)
+            writer = None
+            if self.accelerator.is_main_process:
+                self.metrics.keep_until(self.position.step)
+                writer = SummaryWriter(str(self.folder.path), purge_step=self.position.step + 1)
+                stack.callback(writer.close)
             self._taps = [stack.enter_context(Tap(self.plain, self.recipe.distillation.student_tap).open())]
             progress = stack.enter_context(Progress(self.label, total=self.total, done=self.position.step))
             try:
@@ -122,7 +124,7 @@ class Trainer:
                 ) from None
         return self.average.model
 
-    def _train(self, writer: SummaryWriter, progress: Progress) -> None:
+    def _train(self, writer: SummaryWriter | None, progress: Progress) -> None:
         saved = time.monotonic()
         while self.position.step < self.total:
             epoch, start = divmod(self.position.step, self.per_epoch)
@@ -233,19 +235,19 @@ class Trainer:
                 "the last good state is kept: lower the learning rate and --resume"
             )
 
-    def _log(self, writer: SummaryWriter, terms: Mapping[str, float], epoch: int, speed: float) -> None:
+    def _log(self, writer: SummaryWriter | None, terms: Mapping[str, float], epoch: int, speed: float) -> None:
         rate = float(self.scheduler.get_last_lr()[0])
         row = {"step": self.position.step, "epoch": epoch, "lr": rate, "images_per_second": speed}
         self._record(writer, row | dict(terms))
 
-    def _record(self, writer: SummaryWriter, row: Mapping[str, float]) -> None:
-        if self.accelerator.is_main_process:
+    def _record(self, writer: SummaryWriter | None, row: Mapping[str, float]) -> None:
+        if writer is not None:
             self.metrics.append(row)
             for name, value in row.items():
                 if name not in ("step", "epoch"):
                     writer.add_scalar(name, value, int(row["step"]))
 
-    def _end_epoch(self, writer: SummaryWriter, epoch: int) -> None:
+    def _end_epoch(self, writer: SummaryWriter | None, epoch: int) -> None:
         """Evaluate when it is time, and keep the best weights."""
         every = self.schedule.evaluate_every
         if not every or (epoch + 1) % every or self.evaluate is None:

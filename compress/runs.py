@@ -12,7 +12,7 @@ from typing import Any
 
 from featherpress.errors import UsageError
 
-__all__ = ["TrainingFolder", "open_run", "write_json", "write_text"]
+__all__ = ["TrainingFolder", "is_leader", "open_run", "write_json", "write_text"]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -30,7 +30,9 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
 
 @contextmanager
 def open_run(folder: Path, *, resume: bool = False, overwrite: bool = False) -> Iterator[Path]:
-    """Create a run's folder, or take an old one up again, and keep other processes out of it meanwhile.
+    """Create a run's folder, or take an old one up again, and keep other runs out of it meanwhile.
+
+    Of several processes of one run, the first checks and locks.
 
     Errors: `UsageError` for a folder that holds something when neither `resume` nor `overwrite` is said, for nothing
     to resume, and for a folder another process works in.
@@ -38,11 +40,14 @@ def open_run(folder: Path, *, resume: bool = False, overwrite: bool = False) -> 
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; name a folder for the run")
     filled = folder.is_dir() and any(item.name != ".lock" for item in folder.iterdir())
-    if filled and not resume and not overwrite:
+    if filled and not resume and not overwrite and is_leader():
         raise UsageError(f"{folder} is not empty; add --resume to go on with it or --overwrite to start again")
-    if resume and not filled:
+    if resume and not filled and is_leader():
         raise UsageError(f"there is no run in {folder} to resume")
     folder.mkdir(parents=True, exist_ok=True)
+    if not is_leader():
+        yield folder
+        return
     with (folder / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -51,6 +56,11 @@ def open_run(folder: Path, *, resume: bool = False, overwrite: bool = False) -> 
         if filled and not resume:
             _empty(folder)
         yield folder
+
+
+def is_leader() -> bool:
+    """Tell whether this process is the one that writes: the only one, or the first of those torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _empty(folder: Path) -> None:

@@ -1,0 +1,32 @@
+"""Where and how a run was made, for its record."""
+
+import platform
+import sys
+from pathlib import Path
+
+import torch
+import torchvision
+
+from featherpress import __version__
+from featherpress.compress.building import default_device
+from featherpress.compress.runs import write_json
+
+__all__ = ["write_environment"]
+
+
+def write_environment(out: Path, seconds: float) -> None:
+    """Write `environment.json`: versions, processor, threads, device, command and the time taken, in seconds."""
+    record = {
+        "schema": "featherpress.environment/1",
+        "featherpress": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "device": str(default_device()),
+        "command": ["featherpress", *sys.argv[1:]],
+        "seconds": round(seconds, 1),
+    }
+    write_json(out / "environment.json", record)
