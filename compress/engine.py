@@ -74,7 +74,8 @@ class Trainer:
     ) -> None:
         self.recipe, self.schedule, self.crops, self.folder, self.seed = recipe, schedule, crops, folder, seed
         self.label, self.evaluate, self.metadata = label, evaluate, metadata
-        self.accelerator = Accelerator(mixed_precision=schedule.precision)
+        # Only when told so does accelerate look for other processes on a machine without a GPU.
+        self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=schedule.precision)
         self.per_epoch = len(crops) // schedule.batch_size
         if self.per_epoch == 0:
             raise TrainingError(f"{len(crops)} images do not fill one batch of {schedule.batch_size}")
@@ -86,8 +87,11 @@ class Trainer:
         parts = [model, lessons.adapters] if lessons else [model]
         weights = [weight for part in parts for weight in part.parameters()]
         optimizer = torch.optim.AdamW(weights, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
+        steps = self.total + 1
+        # Below two steps of warm-up OneCycleLR divides by zero.
+        warmup = max(schedule.warmup, 2 / steps)
         self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=schedule.learning_rate, total_steps=self.total + 1, pct_start=schedule.warmup
+            optimizer, max_lr=schedule.learning_rate, total_steps=steps, pct_start=warmup
         )
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.adapters = self.accelerator.prepare(lessons.adapters) if lessons else None

@@ -88,7 +88,7 @@ class _Experiment:
             label=role,
             lessons=lessons,
             evaluate=lambda averaged: self._glance(averaged, schedule),
-            metadata={"model": name, "role": role, "featherpress": __version__},
+            metadata={"role": role, "featherpress": __version__},
         )
         trained = trainer.run()
         model.load_state_dict(trained.state_dict())

@@ -124,6 +124,15 @@ def test_cached_lessons_are_the_live_ones(make_trainer: MakeTrainer, teacher: De
     assert all(torch.equal(a[0], b[1]) for a, b in zip(first.tensors(), swapped.tensors(), strict=True))
 
 
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_shortest_schedules_run(make_trainer: MakeTrainer, recipe: Recipe, epochs: int) -> None:
+    """One step, or two, is a schedule too."""
+    short = recipe.schedule.model_copy(update={"epochs": epochs, "batch_size": 12})
+    trainer = make_trainer("short", used=recipe.model_copy(update={"schedule": short}))
+    trainer.run()
+    assert trainer.position.step == epochs
+
+
 def test_too_few_images_for_a_batch(make_trainer: MakeTrainer, recipe: Recipe) -> None:
     """A batch that the images do not fill is refused before anything runs."""
     wide = recipe.model_copy(update={"schedule": recipe.schedule.model_copy(update={"batch_size": 16})})
