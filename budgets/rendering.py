@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 COLUMNS = ("component", "params", "%", "MACs", "FLOPs", "target", "diff", "verdict")
+TABLE_COLUMNS = tuple(column for column in COLUMNS if column != "diff")
 CLAIM_COLUMNS = ("claim about", "claimed", "counted", "diff", "verdict")
 UNITS = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 STYLES = {"within": "green", "over": "bold red", "under": "bold red", "warn": "yellow", "equal": "green"}
@@ -118,15 +119,20 @@ def render_junit(result: Audit) -> str:
 
 
 def _components_table(result: Audit) -> Table:
+    """Lay the rows out so that a verdict breaks between words; its difference has a column only in other formats."""
+    rows = (*result.components, result.total)
     table = Table(title=result.name, title_justify="left", box=None, pad_edge=False)
-    for column in COLUMNS:
+    for column in TABLE_COLUMNS:
         text = column in {"component", "verdict"}
         table.add_column(column, justify="left" if text else "right", no_wrap=not text, overflow="fold")
-    table.columns[0].min_width = min(max(len(row.name) for row in (*result.components, result.total)), 20)
-    for row in result.components:
-        table.add_row(*_cells(row, result)[:-1], _verdict_text(row))
-    table.add_row()
-    table.add_row(*_cells(result.total, result)[:-1], _verdict_text(result.total), style="bold")
+    table.columns[0].min_width = min(max(len(row.name) for row in rows), 20)
+    table.columns[-1].min_width = max(len(word) for row in rows for word in _verdict(row).split()) + 1
+    for row in rows:
+        if row is result.total:
+            table.add_row()
+        cells = dict(zip(COLUMNS, _cells(row, result), strict=True))
+        plain = [cells[column] for column in TABLE_COLUMNS[:-1]]
+        table.add_row(*plain, _verdict_text(row), style="bold" if row is result.total else None)
     return table
 
 
@@ -183,7 +189,12 @@ def _verdict(row: AuditRow) -> str:
     if not row.checks:
         return "unchecked"
     broken = [_broken(check) for check in row.checks if check.verdict != "within"]
-    return "; ".join(broken) or "ok"
+    return "; ".join(broken) or _within(row)
+
+
+def _within(row: AuditRow) -> str:
+    """Say "ok", and how far a tolerance was used."""
+    return f"ok ({row.difference:+,})" if row.difference and row.checks[0].limit.target is not None else "ok"
 
 
 def _broken(check: Check) -> str:
