@@ -20,7 +20,6 @@ from featherpress.errors import DataError, FeatherpressError, FileError, UsageEr
 if TYPE_CHECKING:
     from featherpress.budgets import Audit, CrossCheck
     from featherpress.compress.recipes import Recipe
-    from featherpress.models import Detector
 
 app = typer.Typer(
     help="Distillation and parameter budgeting for detectors.",
@@ -253,7 +252,7 @@ def distill(
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A model of the zoo; not needed with --predictions.")] = "",
+    model: Annotated[str, typer.Argument(help="A model of the zoo; not needed where the weights file says it.")] = "",
     weights: Annotated[Path | None, typer.Option(help="A checkpoint: .safetensors, .pth, .pt or .tar.")] = None,
     data: Annotated[Path | None, typer.Option(help="A folder in WIDER FACE's layout.")] = None,
     split: Annotated[str, typer.Option(help="Which split of it.")] = "val",
@@ -271,12 +270,13 @@ def evaluate(
     if predictions is not None or ground_truth is not None:
         _evaluate_predictions(predictions, ground_truth, as_json=as_json)
         return
-    if not model or weights is None or data is None:
+    if weights is None or data is None:
         raise UsageError("evaluate needs MODEL, --weights and --data, or --predictions and --ground-truth")
     from featherpress.compress.data import WiderFaces
     from featherpress.compress.evaluation.inference import DetectionSettings, evaluate_model
+    from featherpress.models import load_detector
 
-    detector = _detector(model, weights)
+    detector = load_detector(weights, name=model).eval()
     dataset = WiderFaces(data, split, limit=limit or None)
     result = evaluate_model(detector, dataset, settings=DetectionSettings(long_side=long_side))
     params = sum(weight.numel() for weight in detector.parameters())
@@ -308,8 +308,9 @@ def detect(
     from featherpress.compress.data import decode_image
     from featherpress.compress.evaluation.drawing import draw_detections
     from featherpress.compress.evaluation.inference import DetectionSettings, detect_faces
+    from featherpress.models import load_detector
 
-    detector = _detector(model or _model_of(weights), weights)
+    detector = load_detector(weights, name=model).eval()
     settings = DetectionSettings(long_side=long_side, score_threshold=threshold)
     rows = []
     for path in images:
@@ -440,24 +441,6 @@ def _open_run(recipe: "Recipe", out: Path | None, *, resume: bool, overwrite: bo
         finally:
             logger.removeHandler(handler)
             handler.close()
-
-
-def _detector(name: str, weights: Path) -> "Detector":
-    from featherpress.models import create_detector, load_weights
-
-    detector = create_detector(name)
-    load_weights(detector, weights)
-    return detector.eval()
-
-
-def _model_of(weights: Path) -> str:
-    """Read which model a safetensors file says it is of."""
-    from featherpress.models.checkpoints import read_metadata
-
-    name = read_metadata(weights).get("model", "")
-    if not name:
-        raise UsageError(f"{weights} does not say which model it is of; add --model NAME")
-    return name
 
 
 def _evaluate_predictions(predictions: Path | None, ground_truth: Path | None, *, as_json: bool) -> None:

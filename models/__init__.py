@@ -1,11 +1,12 @@
-"""The model zoo: `create_model`, `list_models`, `load_weights`."""
+"""The model zoo: `create_model`, `list_models`, `load_weights`, `save_model`, `load_model`."""
 
 from featherpress.models import featherface, retinaface  # noqa: F401  (importing a family registers its models)
-from featherpress.models.checkpoints import load_weights, read_weights, save_weights
+from featherpress.models.checkpoints import load_weights, read_weights
 from featherpress.models.detectors import Detector, create_detector
 from featherpress.models.preprocessing import normalize
 from featherpress.models.priors import PriorSpec
 from featherpress.models.registry import ModelEntry, create_model, find_model, list_models, register_model
+from featherpress.models.saving import load_detector, load_model, save_model, save_weights
 
 __all__ = [
     "Detector",
@@ -15,9 +16,12 @@ __all__ = [
     "create_model",
     "find_model",
     "list_models",
+    "load_detector",
+    "load_model",
     "load_weights",
     "normalize",
     "read_weights",
     "register_model",
+    "save_model",
     "save_weights",
 ]

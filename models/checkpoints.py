@@ -1,4 +1,4 @@
-"""Weights in and out of files: safe to open, cleaned, mapped onto our names, then strict."""
+"""Weights from files of any making: safe to open, cleaned, mapped onto our names, then strict."""
 
 import pickle
 import re
@@ -7,15 +7,15 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from featherpress.errors import CheckpointError
+from featherpress.errors import CheckpointError, FeatherpressError
 from featherpress.models.mobilenet import MobileNetV1Quarter
 from featherpress.models.registry import create_model, list_models
 
-__all__ = ["load_weights", "read_metadata", "read_weights", "save_weights"]
+__all__ = ["load_weights", "read_weights"]
 
 _LEVELS = range(3)
 
@@ -95,32 +95,6 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     return {_our_name(key): value for key, value in state.items()}
 
 
-def read_metadata(path: str | Path) -> dict[str, str]:
-    """Read what a safetensors file says of itself; empty for files of other kinds.
-
-    Errors: `CheckpointError` for a file that is missing or broken.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"there is no weights file at {path}")
-    if path.suffix != ".safetensors":
-        return {}
-    try:
-        with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
-
-
-def save_weights(model: nn.Module, path: str | Path, *, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a model's state as safetensors under plain keys; the file appears whole or not at all."""
-    path = Path(path)
-    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    temporary = path.with_name(path.name + ".partial")
-    save_file(state, temporary, metadata=dict(metadata or {}))
-    temporary.replace(path)
-
-
 def _read_safetensors(path: Path) -> object:
     try:
         return load_file(path)
@@ -183,5 +157,14 @@ def _difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> 
 
 
 def _fitting_presets(state: Mapping[str, Tensor]) -> list[str]:
-    with torch.device("meta"):
-        return [name for name in list_models() if not _difference(create_model(name).state_dict(), state)]
+    return [name for name in list_models() if not _difference(_shape_of(name), state)]
+
+
+@cache
+def _shape_of(name: str) -> dict[str, Tensor]:
+    """Build a model's state without memory; empty for one, not ours, that cannot be built so."""
+    try:
+        with torch.device("meta"):
+            return create_model(name).state_dict()
+    except (FeatherpressError, NotImplementedError, RuntimeError):
+        return {}

@@ -8,7 +8,7 @@ from featherpress.errors import UsageError
 from featherpress.models.priors import PriorSpec
 from featherpress.models.registry import create_model
 
-__all__ = ["Detector", "create_detector"]
+__all__ = ["Detector", "create_detector", "require_detector"]
 
 
 class Detector(nn.Module):
@@ -32,7 +32,14 @@ def create_detector(name: str, **overrides: Any) -> Detector:
 
     Errors: `UsageError` as `create_model`, and for a model that is no `Detector`.
     """
-    model = create_model(name, **overrides)
+    return require_detector(create_model(name, **overrides), name)
+
+
+def require_detector(model: nn.Module, name: str) -> Detector:
+    """Return the model as the detector it is.
+
+    Errors: `UsageError` for a model that is no `Detector`.
+    """
     if not isinstance(model, Detector):
         raise UsageError(f"{name} is no detector: it must subclass featherpress.models.Detector to have priors")
     return model

@@ -5,7 +5,7 @@
 Source: Kim, Jung, Kim, "FeatherFace", Electronics 2025, 14(3), 517.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -163,7 +163,10 @@ PRESETS: dict[str, tuple[FeatherFaceSpec, int, str]] = {
     ),
 }
 
-_SETTINGS = tuple(field.name for field in fields(FeatherFaceSpec))
+_WEIGHTS = {
+    "featherface_v1_ssh_plain": ("featherface_v1_c56_ssh_489015.pth",),
+    "featherface_paper": ("featherface_paper_c64_592371.pth",),
+}
 
 
 def _build(spec: FeatherFaceSpec, **overrides: Any) -> FeatherFace:
@@ -175,9 +178,12 @@ for _name, (_spec, _params, _summary) in PRESETS.items():
         ModelEntry(
             name=_name,
             build=partial(_build, _spec),
-            settings=_SETTINGS,
+            settings=asdict(_spec),
             params=_params,
             summary=_summary,
-            source="Kim, Jung, Kim, Electronics 2025, 14(3), 517",
+            year=2025,
+            paper="FeatherFace",
+            source="Kim, Jung, Kim, FeatherFace, Electronics 2025, 14(3), 517",
+            weights=_WEIGHTS.get(_name, ()),
         )
     )

@@ -1,34 +1,64 @@
-"""One register of everything that can be built by name."""
+"""One register of everything that can be built by name, here and in other people's packages."""
 
 import difflib
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
 from typing import Any
 
 from torch import nn
 
 from featherpress.errors import UsageError
 
-__all__ = ["ModelEntry", "create_model", "find_model", "list_models", "register", "register_model"]
+__all__ = [
+    "ENTRY_POINTS",
+    "ModelEntry",
+    "Origin",
+    "create_model",
+    "find_model",
+    "list_models",
+    "origin_of",
+    "register",
+    "register_model",
+]
+
+#: The group of entry points under which a package names the modules that register its models.
+ENTRY_POINTS = "featherpress.models"
 
 Build = Callable[..., nn.Module]
+
+logger = logging.getLogger("featherpress")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelEntry:
-    """What the register knows of a model: how to build it and what it is declared to cost.
+    """What the register knows of a model: how to build it, and what it is declared to be.
 
-    `settings` are the keyword arguments `build` takes; `params` is the number of learnable parameters at their
-    defaults; `source` the paper or document.
+    `settings` are the keyword arguments of `build` with their defaults; `params` is the number of learnable parameters
+    at these; `paper` is a title short enough for a table and `source` the whole reference; `weights` are the files
+    that trained weights are publicly known under.
     """
 
     name: str
     build: Build
-    settings: tuple[str, ...]
+    settings: Mapping[str, Any]
     params: int
     summary: str
+    year: int
+    paper: str
     source: str
+    weights: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What a model was built from: a registered name, and every setting with its value."""
+
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 _REGISTER: dict[str, ModelEntry] = {}
@@ -37,27 +67,51 @@ _REGISTER: dict[str, ModelEntry] = {}
 def register(entry: ModelEntry) -> None:
     """Add an entry to the register.
 
-    Errors: `ValueError` when the name is taken.
+    Errors: `ValueError` when the name is taken, or a setting's default is of a kind that no weights file can name.
     """
     if entry.name in _REGISTER:
         raise ValueError(f"a model named {entry.name!r} is registered already")
+    for key, value in entry.settings.items():
+        if not _is_plain(value):
+            raise ValueError(
+                f"the setting {key!r} of {entry.name} is {value!r} by default, expected None, a number, text, a "
+                "truth value or a tuple of these, since weights files name it"
+            )
     _REGISTER[entry.name] = entry
 
 
-def register_model(*, params: int, source: str) -> Callable[[Build], Build]:
+def register_model(
+    *, params: int, year: int, paper: str, source: str = "", weights: tuple[str, ...] = ()
+) -> Callable[[Build], Build]:
     """Register the decorated factory under its own name; its docstring's first line is the summary.
 
-    The factory takes keyword arguments with defaults and returns the module.
+    The factory takes keyword arguments with defaults and returns the module. `params`, `year`, `paper`, `source` and
+    `weights` are as in `ModelEntry`.
 
-    Errors: `ValueError` when the name is taken.
+    Errors: `ValueError` when the name is taken, or a parameter has no default.
     """
 
     def decorate(build: Build) -> Build:
         name = build.__name__
-        summary = (inspect.getdoc(build) or name).splitlines()[0]
-        settings = tuple(inspect.signature(build).parameters)
-        entry = ModelEntry(name=name, build=build, settings=settings, params=params, summary=summary, source=source)
-        register(entry)
+        parameters = inspect.signature(build).parameters
+        for key, parameter in parameters.items():
+            if parameter.default is inspect.Parameter.empty:
+                raise ValueError(
+                    f"the parameter {key!r} of {name} has no default, so that a name alone cannot build it"
+                )
+        register(
+            ModelEntry(
+                name=name,
+                build=build,
+                settings={key: parameter.default for key, parameter in parameters.items()},
+                params=params,
+                summary=(inspect.getdoc(build) or name).splitlines()[0],
+                year=year,
+                paper=paper,
+                source=source or f"{paper}, {year}",
+                weights=weights,
+            )
+        )
         return build
 
     return decorate
@@ -65,6 +119,7 @@ def register_model(*, params: int, source: str) -> Callable[[Build], Build]:
 
 def list_models() -> list[str]:
     """Return the names of all registered models, sorted."""
+    _import_entry_points()
     return sorted(_REGISTER)
 
 
@@ -73,23 +128,56 @@ def find_model(name: str) -> ModelEntry:
 
     Errors: `UsageError` that suggests the nearest names.
     """
+    known = list_models()
     if name in _REGISTER:
         return _REGISTER[name]
-    near = difflib.get_close_matches(name, _REGISTER, n=2)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(list_models())}"
+    near = difflib.get_close_matches(name, known, n=2)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
     raise UsageError(f"no model is named {name!r}; {hint}")
 
 
 def create_model(name: str, *, pretrained: bool = False, **overrides: Any) -> nn.Module:
     """Build a registered model with fresh weights; keyword arguments override the preset's own.
 
-    Errors: `UsageError` for an unknown name, an unknown override, a width a block cannot take, or `pretrained=True`,
-    since no trained weights are shipped yet.
+    Errors: `UsageError` for an unknown name, an unknown override or one of another kind than its default, a width a
+    block cannot take, or `pretrained=True`, since no trained weights are shipped yet.
     """
     entry = find_model(name)
-    for key in overrides:
+    for key, value in overrides.items():
         if key not in entry.settings:
             raise UsageError(f"{name} has no setting {key!r}; it has {', '.join(entry.settings)}")
+        _check_kind(name, key, value, entry.settings[key])
     if pretrained:
         raise UsageError(f"no trained weights are shipped for {name}; load your own with load_weights(model, path)")
-    return entry.build(**overrides)
+    model = entry.build(**overrides)
+    model.__dict__["_origin"] = Origin(name=name, settings={**entry.settings, **overrides})
+    return model
+
+
+def origin_of(model: nn.Module) -> Origin | None:
+    """Return what `create_model` built this model from, copies included; None for a model of other making."""
+    origin: Origin | None = model.__dict__.get("_origin")
+    return origin
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple):
+        return all(_is_plain(item) for item in value)
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _check_kind(name: str, key: str, value: object, default: object) -> None:
+    """Refuse a setting of another kind than its default, and one that no weights file can name."""
+    same = default is None or type(value) is type(default) or (type(value), type(default)) == (int, float)
+    if not (same and _is_plain(value)):
+        raise UsageError(f"{key} of {name} is {default!r} by default, got {value!r}, which is of another kind")
+
+
+@cache
+def _import_entry_points() -> None:
+    """Import the modules that installed packages name; one that cannot be imported is left out with a warning."""
+    for point in entry_points(group=ENTRY_POINTS):
+        try:
+            point.load()
+        except Exception as error:  # other people's code: whatever it raises, our own models stay usable
+            logger.warning("the models of %s were left out, since importing them failed: %s", point.value, error)

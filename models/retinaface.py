@@ -37,7 +37,13 @@ class RetinaFace(Detector):
         return detections
 
 
-@register_model(params=426_608, source="Deng et al., CVPR 2020")
+@register_model(
+    params=426_608,
+    year=2020,
+    paper="RetinaFace",
+    source="Deng, Guo, Ververas, Kotsia, Zafeiriou, RetinaFace, CVPR 2020",
+    weights=("retinaface_mnet025_426608.pth",),
+)
 def retinaface_mnet025(*, out_channel: int = 64, num_anchors: int = 2) -> RetinaFace:
     """RetinaFace on MobileNetV1-0.25: feature pyramid, SSH, nine heads; public weights exist."""
     return RetinaFace(out_channel=out_channel, num_anchors=num_anchors)

@@ -1,4 +1,4 @@
-"""Weights in and out: clean, strict, safe, and equal to the public models."""
+"""Weights from files: clean, strict, safe, and equal to the public models."""
 
 from pathlib import Path
 
@@ -8,7 +8,6 @@ import torch
 
 from featherpress.errors import CheckpointError
 from featherpress.models import create_model, load_weights, save_weights
-from featherpress.models.checkpoints import read_metadata
 
 PUBLIC = {
     "featherface_v1_ssh_plain": "featherface_v1_c56_ssh_489015",
@@ -50,6 +49,36 @@ def test_dirty_files_are_cleaned(tmp_path: Path) -> None:
     assert all(torch.equal(value, target.state_dict()[key]) for key, value in source.state_dict().items())
 
 
+@pytest.mark.parametrize("suffix", ["pth", "pt", "tar", "safetensors"])
+def test_every_kind_of_file(tmp_path: Path, suffix: str) -> None:
+    """Pickles under their three suffixes and safetensors load alike, into a model of other weights."""
+    torch.manual_seed(1)
+    source, target = create_model("featherface_v2"), create_model("featherface_v2")
+    path = tmp_path / f"weights.{suffix}"
+    save_weights(source, path) if suffix == "safetensors" else torch.save(source.state_dict(), path)
+    load_weights(target, path)
+    assert all(torch.equal(value, target.state_dict()[key]) for key, value in source.state_dict().items())
+
+
+def test_wrong_shapes_are_named(tmp_path: Path) -> None:
+    """Weights of another width are refused with the first key that differs and both shapes."""
+    torch.save(create_model("retinaface_mnet025", out_channel=32).state_dict(), tmp_path / "narrow.pth")
+    words = r"wrongly shaped, first 'fpn.laterals.0.0.weight' of \(32, 64, 1, 1\), expected \(64, 64, 1, 1\)$"
+    with pytest.raises(CheckpointError, match=words):
+        load_weights(create_model("retinaface_mnet025"), tmp_path / "narrow.pth")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [([1, 2], "holds a list, expected a state dict"), ({"lr": 0.1}, "a float under 'lr', expected a tensor")],
+)
+def test_files_of_something_else(tmp_path: Path, content: object, words: str) -> None:
+    """A file that is safe and whole, but no state dict, says what it holds instead."""
+    torch.save(content, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match=words):
+        load_weights(create_model("featherface_v2"), tmp_path / "other.pth")
+
+
 def test_mismatch_loads_nothing_and_names_what_fits(tmp_path: Path) -> None:
     """Weights of another preset are refused whole, with the preset they belong to."""
     save_weights(create_model("featherface_v1"), tmp_path / "v1.safetensors")
@@ -87,14 +116,3 @@ def test_missing_and_broken_files(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"rubbish")
     with pytest.raises(CheckpointError, match=r"not a readable|more than tensors"):
         load_weights(model, tmp_path / name)
-
-
-def test_saved_weights_come_back(tmp_path: Path) -> None:
-    """Safetensors hold every weight and what they say of themselves, and no partial file stays behind."""
-    torch.manual_seed(2)
-    source, target = create_model("featherface_v2"), create_model("featherface_v2")
-    save_weights(source, tmp_path / "w.safetensors", metadata={"model": "featherface_v2"})
-    load_weights(target, tmp_path / "w.safetensors")
-    assert all(torch.equal(value, target.state_dict()[key]) for key, value in source.state_dict().items())
-    assert read_metadata(tmp_path / "w.safetensors") == {"model": "featherface_v2"}
-    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]

@@ -32,6 +32,8 @@ def test_unknown_setting_lists_the_known() -> None:
         ("featherface_v1", {"out_channel": 75}, "divisible by 2, got 75"),
         ("featherface_paper", {"out_channel": 62}, "divisible by 4, got 62"),
         ("featherface_v1", {"out_channel": 0}, "at least 1"),
+        ("featherface_v1", {"out_channel": 74.0}, "out_channel of featherface_v1 is 74 by default, got 74.0"),
+        ("featherface_v1", {"light_pyramid": 1}, "light_pyramid of featherface_v1 is False by default, got 1"),
         ("featherface_v2", {"context": "ssh"}, "context is one of deformable, deformable_ssh, grouped_ssh, got 'ssh'"),
     ],
 )
@@ -55,13 +57,29 @@ def test_a_model_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         """Be small."""
         return nn.Linear(width, 1)
 
-    register_model(params=5, source="here")(tiny)
+    register_model(params=5, year=2026, paper="Tiny")(tiny)
     assert "tiny" in list_models()
     assert create_model("tiny", width=7).in_features == 7
     with pytest.raises(ValueError, match="registered already"):
-        register_model(params=5, source="here")(tiny)
+        register_model(params=5, year=2026, paper="Tiny")(tiny)
     with pytest.raises(UsageError, match="no detector"):
         create_detector("tiny")
+
+
+def test_factories_that_a_name_cannot_build() -> None:
+    """A parameter without a default, and a default that no file can name, are refused where they are registered."""
+
+    def open_ended(width: int) -> nn.Module:
+        return nn.Linear(width, 1)
+
+    def with_a_class(*, activation: type[nn.Module] = nn.ReLU) -> nn.Module:
+        return activation()
+
+    with pytest.raises(ValueError, match="'width' of open_ended has no default"):
+        register_model(params=5, year=2026, paper="Open")(open_ended)
+    with pytest.raises(ValueError, match="'activation' of with_a_class is <class"):
+        register_model(params=0, year=2026, paper="Class")(with_a_class)
+    assert not {"open_ended", "with_a_class"} & set(list_models())
 
 
 def test_targets_outside_the_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

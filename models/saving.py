@@ -1,0 +1,120 @@
+"""Models in files that say what they are: saved with name and settings, built back from the file alone."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from featherpress.errors import CheckpointError, UsageError
+from featherpress.models.checkpoints import load_weights
+from featherpress.models.detectors import Detector, create_detector, require_detector
+from featherpress.models.registry import Origin, create_model, origin_of
+
+__all__ = ["load_detector", "load_model", "read_metadata", "read_origin", "save_model", "save_weights"]
+
+
+def save_model(model: nn.Module, path: str | Path, *, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a model so that `load_model` builds it back: its weights, its name and all its settings.
+
+    Errors: `UsageError` for a model that `create_model` did not build, as nothing could build it back.
+    """
+    if origin_of(model) is None:
+        raise UsageError(
+            f"this {type(model).__name__} was not built by create_model, so that no file can say how to build it; "
+            "register it with featherpress.models.register_model, or keep its weights alone with save_weights"
+        )
+    save_weights(model, path, metadata=metadata)
+
+
+def load_model(path: str | Path) -> nn.Module:
+    """Build the model that a file says it holds, with the file's weights, in training mode as `create_model` does.
+
+    Errors: `CheckpointError` for a file that is missing or broken, does not say which model it is of, or is of one
+    that cannot be built here.
+    """
+    origin = read_origin(path)
+    if origin is None:
+        raise CheckpointError(f"{path} does not say which model it is of; build it by name and use load_weights")
+    try:
+        model = create_model(origin.name, **origin.settings)
+    except UsageError as error:
+        raise CheckpointError(f"{path} is of a model that cannot be built here: {error}") from error
+    load_weights(model, path)
+    return model
+
+
+def load_detector(path: str | Path, *, name: str = "") -> Detector:
+    """Build a detector with a file's weights: the model that the file says it is of, or the one named.
+
+    Errors: `CheckpointError` as `load_model` and `load_weights`; `UsageError` for a model that is no `Detector`, and
+    when neither the file nor `name` says which model it is.
+    """
+    origin = read_origin(path)
+    if origin is not None and name in {"", origin.name}:
+        return require_detector(load_model(path), origin.name)
+    if not name:
+        raise UsageError(f"{path} does not say which model it is of; name it too")
+    detector = create_detector(name)
+    load_weights(detector, path)
+    return detector
+
+
+def save_weights(model: nn.Module, path: str | Path, *, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a model's state as safetensors under plain keys; the file appears whole or not at all.
+
+    What `create_model` built is named in the metadata, which `metadata` adds to.
+    """
+    path = Path(path)
+    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    temporary = path.with_name(path.name + ".partial")
+    save_file(state, temporary, metadata={**(metadata or {}), **_to_metadata(origin_of(model))})
+    temporary.replace(path)
+
+
+def read_origin(path: str | Path) -> Origin | None:
+    """Read which model a file says it is of; None when it does not say.
+
+    Errors: `CheckpointError` for a file that is missing or broken.
+    """
+    metadata = read_metadata(path)
+    if "model" not in metadata:
+        return None
+    try:
+        settings = json.loads(metadata.get("settings", "{}"))
+    except ValueError as error:
+        raise CheckpointError(f"{path} names the settings of its model in broken JSON: {error}") from error
+    if not isinstance(settings, dict):
+        raise CheckpointError(f"{path} holds a {type(settings).__name__} as its model's settings, expected an object")
+    return Origin(name=metadata["model"], settings={key: _to_tuples(value) for key, value in settings.items()})
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Read what a safetensors file says of itself; empty for files of other kinds.
+
+    Errors: `CheckpointError` for a file that is missing or broken.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"there is no weights file at {path}")
+    if path.suffix != ".safetensors":
+        return {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
+
+
+def _to_metadata(origin: Origin | None) -> dict[str, str]:
+    if origin is None:
+        return {}
+    return {"model": origin.name, "settings": json.dumps(dict(origin.settings))}
+
+
+def _to_tuples(value: Any) -> Any:
+    """Turn JSON's lists into the tuples that settings were."""
+    return tuple(map(_to_tuples, value)) if isinstance(value, list) else value

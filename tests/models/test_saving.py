@@ -1,0 +1,105 @@
+"""Models in files that say what they are."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from featherpress.errors import CheckpointError, UsageError
+from featherpress.models import create_model, load_detector, load_model, save_model, save_weights
+from featherpress.models.registry import origin_of
+from featherpress.models.saving import read_metadata, read_origin
+
+
+def same(ours: nn.Module, theirs: nn.Module) -> bool:
+    expected = theirs.state_dict()
+    return all(torch.equal(value, expected[key]) for key, value in ours.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("featherface_v2", {}),
+        ("featherface_v1", {"out_channel": 48, "bifpn_repeats": 1, "context": "grouped_ssh", "num_anchors": 3}),
+        ("retinaface_mnet025", {"out_channel": 32}),
+    ],
+)
+def test_a_model_comes_back_from_its_file_alone(tmp_path: Path, name: str, overrides: dict[str, object]) -> None:
+    """Name, overrides and every weight are in the file, a copy's too, and no partial file stays behind."""
+    torch.manual_seed(2)
+    model = copy.deepcopy(create_model(name, **overrides))
+    save_model(model, tmp_path / "m.safetensors")
+    built = load_model(tmp_path / "m.safetensors")
+    assert type(built) is type(model)
+    assert same(model, built)
+    assert origin_of(built) == origin_of(model)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]
+
+
+def test_the_file_holds_the_whole_spec(tmp_path: Path) -> None:
+    """Settings at their defaults are written down too, so that a preset that changes later changes no old file."""
+    save_model(
+        create_model("featherface_v2", bifpn_repeats=1), tmp_path / "m.safetensors", metadata={"role": "student"}
+    )
+    metadata = read_metadata(tmp_path / "m.safetensors")
+    settings = json.loads(metadata["settings"])
+    assert metadata["model"] == "featherface_v2"
+    assert metadata["role"] == "student"
+    assert settings["bifpn_repeats"] == 1
+    assert settings["out_channel"] == 32
+    assert settings["heads"] == "shared"
+
+
+def test_models_of_other_making(tmp_path: Path) -> None:
+    """A module that `create_model` did not build cannot be saved as a model; its weights can, and say no name."""
+    with pytest.raises(UsageError, match="was not built by create_model"):
+        save_model(nn.Linear(2, 2), tmp_path / "m.safetensors")
+    save_weights(nn.Linear(2, 2), tmp_path / "w.safetensors")
+    assert read_origin(tmp_path / "w.safetensors") is None
+    with pytest.raises(CheckpointError, match="does not say which model"):
+        load_model(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "words"),
+    [
+        ({"model": "featherface_v22"}, "cannot be built here: no model is named 'featherface_v22'; did you mean"),
+        ({"model": "featherface_v2", "settings": "{"}, "broken JSON"),
+        ({"model": "featherface_v2", "settings": "[3]"}, "expected an object"),
+        (
+            {"model": "featherface_v2", "settings": '{"out_channel": "wide"}'},
+            "out_channel .* 32 by default, got 'wide'",
+        ),
+        ({"model": "featherface_v2", "settings": '{"widht": 3}'}, "no setting 'widht'"),
+    ],
+)
+def test_files_that_name_something_else(tmp_path: Path, metadata: dict[str, str], words: str) -> None:
+    """A file whose model or settings do not exist here is one sentence that starts with its name."""
+    save_file({"x": torch.zeros(1)}, tmp_path / "m.safetensors", metadata=metadata)
+    with pytest.raises(CheckpointError, match=rf"m.safetensors .*{words}"):
+        load_model(tmp_path / "m.safetensors")
+
+
+def test_detectors_by_file_and_by_name(tmp_path: Path) -> None:
+    """A detector is what its file says; a name is needed where the file says none, and one of another is refused."""
+    torch.manual_seed(0)
+    model = create_model("featherface_v2", num_anchors=3)
+    save_model(model, tmp_path / "m.safetensors")
+    assert same(model, load_detector(tmp_path / "m.safetensors"))
+    assert same(model, load_detector(tmp_path / "m.safetensors", name="featherface_v2"))
+    with pytest.raises(CheckpointError, match="does not fit"):
+        load_detector(tmp_path / "m.safetensors", name="featherface_v1")
+    torch.save(create_model("featherface_v2").state_dict(), tmp_path / "m.pth")
+    assert load_detector(tmp_path / "m.pth", name="featherface_v2").anchors.per_cell == 2
+    with pytest.raises(UsageError, match="does not say which model"):
+        load_detector(tmp_path / "m.pth")
+
+
+def test_weights_say_their_model_unasked(tmp_path: Path) -> None:
+    """What training writes with `save_weights` says its model as well."""
+    save_weights(create_model("featherface_v2"), tmp_path / "w.safetensors", metadata={"role": "student"})
+    assert read_metadata(tmp_path / "w.safetensors").keys() == {"model", "settings", "role"}
