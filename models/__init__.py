@@ -3,6 +3,7 @@
 from featherpress.models import featherface, retinaface  # noqa: F401  (importing a family registers its models)
 from featherpress.models.checkpoints import load_weights, read_weights
 from featherpress.models.detectors import Detector, create_detector
+from featherpress.models.fusing import fuse
 from featherpress.models.preprocessing import normalize
 from featherpress.models.priors import PriorSpec
 from featherpress.models.registry import ModelEntry, create_model, find_model, list_models, register_model
@@ -15,6 +16,7 @@ __all__ = [
     "create_detector",
     "create_model",
     "find_model",
+    "fuse",
     "list_models",
     "load_detector",
     "load_model",

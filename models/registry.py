@@ -19,6 +19,7 @@ __all__ = [
     "Origin",
     "create_model",
     "find_model",
+    "forget_origin",
     "list_models",
     "origin_of",
     "register",
@@ -158,6 +159,11 @@ def origin_of(model: nn.Module) -> Origin | None:
     """Return what `create_model` built this model from, copies included; None for a model of other making."""
     origin: Origin | None = model.__dict__.get("_origin")
     return origin
+
+
+def forget_origin(model: nn.Module) -> None:
+    """Make a model one of other making, as it no longer is what `create_model` builds."""
+    model.__dict__.pop("_origin", None)
 
 
 def _is_plain(value: object) -> bool:

@@ -1,5 +1,7 @@
 """The weighted bidirectional feature pyramid over three levels, full and light."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -31,6 +33,8 @@ class FusionNode(nn.Module):
     Parameters: 9*C + C^2/groups + 2*C, C more with a bias, and `weights` scalars.
     Source: Tan, Pang, Le 2020, EfficientDet, section 3.3 (fast normalised fusion).
     """
+
+    foldable: ClassVar = (("pointwise", "norm"),)
 
     def __init__(self, channels: int, *, weights: int, groups: int, bias: bool) -> None:
         super().__init__()

@@ -1,0 +1,129 @@
+"""BatchNorms folded into convolutions."""
+
+import pytest
+import torch
+from torch import nn
+
+from featherpress.errors import UsageError
+from featherpress.models import create_model, fuse, list_models, save_model
+from featherpress.models.layers.deformable import DeformableConv
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(weight.numel() for weight in module.parameters())
+
+
+def shake(model: nn.Module) -> None:
+    """Give every norm statistics and every deformable convolution offsets, as training does."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.2)
+            module.running_mean.normal_(std=0.2)
+            module.running_var.uniform_(0.5, 2)
+        if isinstance(module, DeformableConv):
+            nn.init.normal_(module.offset.weight, std=0.02)
+            nn.init.normal_(module.mask.weight, std=0.02)
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_fused_is_equal_and_smaller(name: str) -> None:
+    """On every model no BatchNorm is left, each took its scales or scales and a bias along, outputs are as before."""
+    torch.manual_seed(0)
+    model = create_model(name).eval()
+    shake(model)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    fused, images = fuse(model), torch.randn(2, 3, 96, 64)
+    with torch.no_grad():
+        for ours, theirs in zip(fused(images), model(images), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert norms
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fused.modules())
+    saved = parameters(model) - parameters(fused)
+    assert sum(norm.num_features for norm in norms) <= saved <= 2 * sum(norm.num_features for norm in norms)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_fused_models_do_not_pass_for_the_original(tmp_path: object) -> None:
+    """A fused model has other weights than its name says, so that it is not saved as that model."""
+    with pytest.raises(UsageError, match="not built by create_model"):
+        save_model(fuse(create_model("featherface_v2")), f"{tmp_path}/m.safetensors")
+
+
+def test_the_original_keeps_its_mode() -> None:
+    """The copy is in eval mode, where folding holds; the model stays in training."""
+    model = create_model("featherface_v2").train()
+    assert not fuse(model).training
+    assert model.training
+
+
+class Between(nn.Module):
+    """Uses what lies between its convolution and its norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        return y + self.norm(y)
+
+
+class Backwards(nn.Sequential):
+    """Is no sequence, whatever its base says."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for module in reversed(self):
+            x = module(x)
+        return x
+
+
+def tied() -> nn.Module:
+    a, b = nn.Conv2d(2, 2, 1), nn.Conv2d(2, 2, 1)
+    a.weight = b.weight
+    return nn.Sequential(a, nn.BatchNorm2d(2), nn.ReLU(), b)
+
+
+def repeated() -> nn.Module:
+    conv = nn.Conv2d(2, 2, 1)
+    return nn.Sequential(conv, nn.BatchNorm2d(2), nn.ReLU(), conv)
+
+
+def one_relu_twice() -> nn.Module:
+    relu = nn.ReLU()
+    return nn.Sequential(relu, nn.Conv2d(2, 2, 1), relu, nn.BatchNorm2d(2))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Between,
+        lambda: Backwards(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2)),
+        tied,
+        repeated,
+        one_relu_twice,
+        lambda: nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2, track_running_stats=False)),
+        lambda: nn.Sequential(nn.Conv2d(2, 2, 1), nn.ReLU(), nn.BatchNorm2d(2)),
+    ],
+    ids=[
+        "used between",
+        "another order",
+        "tied weights",
+        "used twice",
+        "one relu twice",
+        "statistics of the batch",
+        "relu between",
+    ],
+)
+def test_what_cannot_be_folded_is_left_alone(make: object) -> None:
+    """Where anything else sees the convolution's output or weights, the norm stays and the outputs too."""
+    torch.manual_seed(0)
+    assert callable(make)
+    model, x = make().eval(), torch.randn(2, 2, 4, 4)
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None:
+            norm.running_mean.normal_()
+    fused = fuse(model)
+    assert parameters(fused) == parameters(model)
+    torch.testing.assert_close(fused(x), model(x))
