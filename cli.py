@@ -18,6 +18,8 @@ from featherpress import __version__
 from featherpress.errors import DataError, FeatherpressError, FileError, UsageError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from featherpress.budgets import Audit, CrossCheck
     from featherpress.compress.recipes import Recipe
 
@@ -355,24 +357,34 @@ def demo(
 
     console = Console()
     recipe = _recipe("demo", None, resume=False, out=None)
-    steps = (
-        ("featherface_v1", "What does V1 cost, component by component, and is that what its document says?"),
-        ("featherface_v2", "And V2, the model it is to be distilled into?"),
-    )
-    for number, (name, question) in enumerate(steps, start=1):
-        console.rule(f"{number}. {question}")
+    for name, text in zip(("featherface_v1", "featherface_v2"), _DEMO[:2], strict=True):
+        _say(console, text)
         console.print(rendering.render_table(_audit(name, budget="")))
-    console.rule("3. Train V1 on synthetic faces, distil it into V2, and train the same V2 without it")
+    _say(console, _DEMO[2])
     audits = _audit_recipe(recipe, allow_over_budget=False)
     from featherpress.compress import experiments
 
     with _open_run(recipe, out, resume=False, overwrite=overwrite) as folder:
         experiments.distill(recipe, folder, audits=audits)
-    console.rule("4. Was it worth it?")
     comparison = json.loads((out / "eval" / "comparison.json").read_text(encoding="utf-8"))
-    console.print(comparison["sentence"])
-    console.print("The synthetic run is short: it shows the workings, not what distillation can do.")
+    _say(console, _DEMO[3])
+    console.print(comparison["sentence"], markup=False)
     typer.echo(f"report: {write_report([folder])}")
+
+
+_DEMO = (
+    "1. The audit of V1. Every component is counted on a copy without data, checked against the budget file that comes "
+    "with the package, and put beside what the model's document says; where that cannot be right, the reason is given.",
+    "2. The audit of V2, the model that V1 is to be distilled into.",
+    "3. V1 is trained on synthetic faces, then distilled into V2. The same V2 is trained without a teacher too, from the "
+    "same weights on the same crops: only against this control does a gain mean something. This takes some minutes.",
+    "4. Did it help? Each validation image is drawn again and again to see how far the difference depends on them. The "
+    "run is far too short to say what distillation can do; it shows how the question is answered.",
+)
+
+
+def _say(console: "Console", text: str) -> None:
+    console.print(f"\n{text}\n", style="bold", markup=False, highlight=False)
 
 
 def _audit(target: str, *, budget: str, side: int | None = None, strict_claims: bool = False) -> "Audit":
