@@ -88,6 +88,15 @@ def test_sampled_convolution_is_deform_conv2d(groups: int, size: tuple[int, int]
         torch.testing.assert_close(mine, reference, rtol=1e-3, atol=1e-3)
 
 
+def test_positions_survive_bfloat16() -> None:
+    """Offsets in bfloat16 still name pixels beyond the 256th column: only values are rounded, not places."""
+    torch.manual_seed(0)
+    x, mask = torch.randn(1, 2, 3, 600), torch.ones(1, 9, 3, 600)
+    offset, weight = torch.full((1, 18, 3, 600), 0.5), torch.randn(2, 2, 3, 3)
+    low = sampled_convolution(x, offset.bfloat16(), weight, mask.bfloat16())
+    torch.testing.assert_close(low, deform_conv2d(x, offset, weight, padding=1, mask=mask), rtol=1e-4, atol=1e-3)
+
+
 def test_deformable_follows_its_offsets() -> None:
     """An offset of one column makes every sample come from the pixel to the right."""
     torch.manual_seed(0)

@@ -80,6 +80,62 @@ def test_channels_last_changes_nothing(name: str) -> None:
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", list_models())
+def test_state_goes_round(name: str) -> None:
+    """A state dict loaded into a model of other weights makes it say exactly the same."""
+    torch.manual_seed(0)
+    source, target, images = create_model(name).eval(), create_model(name).eval(), torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        before = target(images)
+        target.load_state_dict(source.state_dict())
+        pairs = list(zip(source(images), target(images), strict=True))
+        assert not torch.equal(before[0], pairs[0][0])
+        assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_same_seed_same_outputs(name: str) -> None:
+    """A training step's outputs and gradients are decided by the seed too: nothing in a forward is random."""
+    found = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        model = create_model(name)
+        outputs = model(torch.randn(2, 3, 64, 64))
+        sum(output.square().mean() for output in outputs).backward()
+        found.append([*outputs, *(weight.grad for weight in model.parameters())])
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_exports(name: str) -> None:
+    """`torch.export` takes the whole model, and the graph says what the model says."""
+    torch.manual_seed(0)
+    model, images = create_model(name).eval(), torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        graph = torch.export.export(model, (images,)).module()
+        for ours, theirs in zip(graph(images), model(images), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_bfloat16_autocast(name: str) -> None:
+    """Under bfloat16 autocast a model trains and says about the same as in float32: eight bits of it."""
+    torch.manual_seed(0)
+    model, images = create_model(name), torch.randn(2, 3, 64, 96)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        outputs = model(images)
+        sum(output.float().square().mean() for output in outputs).backward()
+    assert all(weight.grad.isfinite().all() for weight in model.parameters())
+    model.eval()
+    with torch.no_grad():
+        expected = model(images)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            outputs = model(images)
+    for ours, theirs in zip(outputs, expected, strict=True):
+        scale = float(theirs.abs().max())
+        torch.testing.assert_close(ours.float() / scale, theirs / scale, rtol=0, atol=0.05)
+
+
 def test_overrides_change_the_shape() -> None:
     """A keyword overrides its preset: three anchors a cell need 144 weights more a channel and bias in nine heads."""
     model = create_model("featherface_v1", num_anchors=3)
