@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from featherpress import __version__
-from featherpress.errors import DataError, FeatherpressError, FileError, UsageError
+from featherpress.errors import CountError, DataError, FeatherpressError, FileError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from featherpress.budgets import Audit, CrossCheck
+    from featherpress.budgets import Audit, Cost, CrossCheck
     from featherpress.compress.recipes import Recipe
+    from featherpress.models.listing import Listed
 
 app = typer.Typer(
     help="Distillation and parameter budgeting for detectors.",
@@ -58,6 +59,7 @@ OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Empty that f
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the recipe as resolved, and stop.")]
 OverBudgetOption = Annotated[bool, typer.Option("--allow-over-budget", help="Train a student that breaks its budget.")]
 WeightsOption = Annotated[Path, typer.Option("--weights", help="A checkpoint: .safetensors, .pth, .pt or .tar.")]
+SideOption = Annotated[int, typer.Option("--input", min=1, help="Side of the square input in pixels.")]
 LongSideOption = Annotated[int, typer.Option(min=0, help="Scale images to this long side; 0: as they are.")]
 
 
@@ -86,34 +88,57 @@ def _options(
     """Distillation and parameter budgeting for detectors."""
 
 
-@app.command()
-def models(as_json: JsonOption = False) -> None:
-    """List the zoo with parameters, and MACs at 640x640.
+models_app = typer.Typer(invoke_without_command=True, rich_markup_mode="markdown")
+app.add_typer(models_app, name="models")
 
-    Example: `featherpress models`
+
+@models_app.callback()
+def models(context: typer.Context, side: SideOption = 640, as_json: JsonOption = False) -> None:
+    """List the zoo: year, paper, parameters, MACs, strides, and whether trained weights are known.
+
+    Examples: `featherpress models`; `featherpress models show featherface_v2`
     """
-    import torch
-    from rich.console import Console
-    from rich.table import Table
-
-    from featherpress.budgets import count
-    from featherpress.budgets.rendering import format_macs
-    from featherpress.models import create_model, find_model, list_models
-
-    rows: list[dict[str, Any]] = []
-    for name in list_models():
-        cost, entry = count(create_model(name), torch.zeros(1, 3, 640, 640)), find_model(name)
-        about = {"summary": entry.summary, "source": entry.source}
-        rows.append({"name": name, "params": cost.params, "macs": cost.macs, **about})
-    if as_json:
-        _print_json({"schema": "featherpress.models/1", "input": [1, 3, 640, 640], "models": rows})
+    if context.invoked_subcommand:
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("name", "params", "MACs", "what"):
-        table.add_column(column, justify="right" if column in ("params", "MACs") else "left", no_wrap=column != "what")
-    for row in rows:
-        table.add_row(row["name"], f"{row['params']:,}", format_macs(row["macs"]), row["summary"])
-    Console().print(table)
+    from rich.console import Console
+
+    from featherpress.budgets.rendering import format_macs
+    from featherpress.models import list_models, listing
+
+    rows = [_listed(name, side)[0] for name in list_models()]
+    if as_json:
+        _print_json(listing.list_to_dict(rows, side=side))
+    else:
+        Console().print(listing.render_list(rows, side=side, format_macs=format_macs))
+
+
+@models_app.command("show")
+def show_model(
+    name: Annotated[str, typer.Argument(help="A model of the zoo.")],
+    depth: Annotated[int, typer.Option(min=0, help="How many levels of modules; 0: all.")] = 2,
+    side: SideOption = 640,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw a model as a tree with the parameters and MACs of every module.
+
+    Example: `featherpress models show featherface_v2 --depth 3`
+    """
+    from rich.console import Console
+
+    from featherpress.budgets.rendering import format_macs
+    from featherpress.models import create_model, listing
+
+    row, cost = _listed(name, side)
+    if cost is None:
+        raise CountError(f"{name} cannot be counted at {side}x{side}; try another --input")
+    model = create_model(name)
+    parts = {path: cost.subtree(path) for path, _ in model.named_modules()}
+    costs = {path: (part.params, part.macs) for path, part in parts.items()}
+    tree = listing.tree_of(name, model, costs, depth=depth)
+    if as_json:
+        _print_json(listing.tree_to_dict(row, tree, side=side))
+    else:
+        Console().print(listing.render_tree(row, tree, side=side, format_macs=format_macs))
 
 
 @app.command()
@@ -376,8 +401,8 @@ _DEMO = (
     "1. The audit of V1. Every component is counted on a copy without data, checked against the budget file that comes "
     "with the package, and put beside what the model's document says; where that cannot be right, the reason is given.",
     "2. The audit of V2, the model that V1 is to be distilled into.",
-    "3. V1 is trained on synthetic faces, then distilled into V2. The same V2 is trained without a teacher too, from the "
-    "same weights on the same crops: only against this control does a gain mean something. This takes some minutes.",
+    "3. V1 is trained on synthetic faces, then distilled into V2. The same V2 is trained without a teacher too, from "
+    "the same weights on the same crops: only against this control does a gain mean something. This takes minutes.",
     "4. Did it help? Each validation image is drawn again and again to see how far the difference depends on them. The "
     "run is far too short to say what distillation can do; it shows how the question is answered.",
 )
@@ -385,6 +410,25 @@ _DEMO = (
 
 def _say(console: "Console", text: str) -> None:
     console.print(f"\n{text}\n", style="bold", markup=False, highlight=False)
+
+
+def _listed(name: str, side: int) -> "tuple[Listed, Cost | None]":
+    """Build and count a model of the zoo for a list; one that cannot be counted is listed without MACs."""
+    import torch
+
+    from featherpress.budgets import count
+    from featherpress.models import create_model, find_model, fuse
+    from featherpress.models.listing import Listed, strides_of
+
+    model = create_model(name)
+    params, fused = (sum(weight.numel() for weight in each.parameters()) for each in (model, fuse(model)))
+    try:
+        cost = count(model, torch.zeros(1, 3, side, side))
+    except FeatherpressError:
+        cost = None
+    macs = cost.macs if cost else None
+    row = Listed(entry=find_model(name), params=params, macs=macs, strides=strides_of(model), fused=fused)
+    return row, cost
 
 
 def _audit(target: str, *, budget: str, side: int | None = None, strict_claims: bool = False) -> "Audit":

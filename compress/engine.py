@@ -45,9 +45,10 @@ class Lessons:
 
 @dataclass(slots=True)
 class _Position:
-    """Where a run is: steps done, and the best evaluation so far."""
+    """Where a run is: steps done, epochs whose end is dealt with, and the best evaluation so far."""
 
     step: int = 0
+    epochs: int = 0
     best: float = field(default=-1.0)
 
 
@@ -114,7 +115,7 @@ class Trainer:
         with ExitStack() as stack:
             writer = None
             if self.accelerator.is_main_process:
-                self.metrics.keep_until(self.position.step)
+                self.metrics.keep_until(self.position.step, evaluated=self.position.epochs * self.per_epoch)
                 writer = SummaryWriter(str(self.folder.path), purge_step=self.position.step + 1)
                 stack.callback(writer.close)
             self._taps = [stack.enter_context(Tap(self.plain, self.recipe.distillation.student_tap).open())]
@@ -130,8 +131,13 @@ class Trainer:
 
     def _train(self, writer: SummaryWriter | None, progress: Progress) -> None:
         saved = time.monotonic()
-        while self.position.step < self.total:
+        while True:
             epoch, start = divmod(self.position.step, self.per_epoch)
+            if start == 0 and epoch > self.position.epochs:
+                self._end_epoch(writer, epoch - 1)
+                self.position.epochs = epoch
+            if self.position.step == self.total:
+                break
             for batch in self._batches(epoch, start):
                 began = time.monotonic()
                 logged = (self.position.step + 1) % self.schedule.log_every == 0
@@ -144,7 +150,6 @@ class Trainer:
                 if time.monotonic() - saved >= self.schedule.save_every:
                     self._save()
                     saved = time.monotonic()
-            self._end_epoch(writer, epoch)
         self._save()
         self._write_weights(self.folder.last_weights)
 
@@ -276,6 +281,7 @@ class Trainer:
             return
         state = {
             "step": self.position.step,
+            "epochs": self.position.epochs,
             "best": self.position.best,
             "model": self.plain.state_dict(),
             "average": self.average.model.state_dict(),
@@ -302,7 +308,7 @@ class Trainer:
         if self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"])
-        self.position = _Position(state["step"], state["best"])
+        self.position = _Position(state["step"], state["epochs"], state["best"])
         logger.info("%s: going on after step %d of %d", self.label, self.position.step, self.total)
 
 

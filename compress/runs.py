@@ -115,12 +115,17 @@ class MetricsFile:
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         self.path, self.columns = path, tuple(columns)
 
-    def keep_until(self, step: int) -> None:
-        """Drop rows after a step, as a resumed run will write them again, and write the heading."""
+    def keep_until(self, step: int, *, evaluated: int | None = None) -> None:
+        """Drop rows after a step, as a resumed run will write them again, and write the heading.
+
+        Rows with a validation score are dropped after the step `evaluated` already, where that is given.
+        """
         rows = []
         if self.path.exists():
             with self.path.open(newline="") as file:
-                rows = [row for row in csv.DictReader(file) if row["step"].isdigit() and int(row["step"]) <= step]
+                rows = [row for row in csv.DictReader(file) if row["step"].isdigit()]
+        last = {True: step if evaluated is None else evaluated, False: step}
+        rows = [row for row in rows if int(row["step"]) <= last[bool(row.get("val_ap"))]]
         lines = [",".join(self.columns), *(",".join(row.get(name) or "" for name in self.columns) for row in rows)]
         write_text(self.path, "\n".join(lines) + "\n")
 

@@ -49,7 +49,13 @@ def make_trainer(recipe: Recipe, tmp_path: Path, teacher: Detector) -> MakeTrain
     """Build a trainer that always starts from the same weights and sees the same crops."""
 
     def make(
-        name: str, *, distil: bool = False, source: Teacher | None = None, used: Recipe = recipe, seed: int = 0
+        name: str,
+        *,
+        distil: bool = False,
+        source: Teacher | None = None,
+        used: Recipe = recipe,
+        seed: int = 0,
+        evaluate: Callable[[Detector], float] | None = None,
     ) -> Trainer:
         torch.manual_seed(seed)
         student = create_detector("featherface_v2")
@@ -69,6 +75,7 @@ def make_trainer(recipe: Recipe, tmp_path: Path, teacher: Detector) -> MakeTrain
             seed=0,
             label=name,
             lessons=lessons,
+            evaluate=evaluate,
         )
 
     return make

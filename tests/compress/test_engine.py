@@ -94,6 +94,25 @@ def test_interrupted_run_ends_the_same(
     assert [{**row, "images_per_second": ""} for row in rows(resumed)] == timeless
 
 
+def test_interrupted_evaluation_is_made_up_for(make_trainer: MakeTrainer, recipe: Recipe) -> None:
+    """A run stopped while it evaluates evaluates again when resumed; the best weights are those of the best score."""
+    used = recipe.model_copy(update={"schedule": recipe.schedule.model_copy(update={"evaluate_every": 1})})
+    scores = iter([0.5, 0.25])
+
+    def interrupt(_model: Detector) -> float:
+        raise KeyboardInterrupt
+
+    with pytest.raises(TrainingError, match="stopped at step 3"):
+        make_trainer("run", used=used, evaluate=interrupt).run()
+    resumed = make_trainer("run", used=used, evaluate=lambda _model: next(scores))
+    trained = resumed.run()
+    evaluated = [(row["step"], row["val_ap"]) for row in rows(resumed) if row["val_ap"]]
+    assert evaluated == [("3", "0.5"), ("6", "0.25")]
+    best = create_detector("featherface_v2")
+    load_weights(best, resumed.folder.best_weights)
+    assert fingerprint(best) != fingerprint(trained)
+
+
 def test_infinite_loss_stops_with_its_name(make_trainer: MakeTrainer, recipe: Recipe) -> None:
     """A loss that is not finite stops the run, names term, step and images, and keeps the last good state."""
     make_trainer("bad").run()

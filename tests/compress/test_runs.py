@@ -68,6 +68,8 @@ def test_metrics_go_on_where_the_state_is(tmp_path: Path) -> None:
     metrics.keep_until(2)
     metrics.append({"step": 3, "val_ap": 0.25})
     assert (tmp_path / "metrics.csv").read_text() == "step,loss,val_ap\n1,0.5,\n2,1,\n3,,0.25\n"
+    metrics.keep_until(3, evaluated=2)
+    assert (tmp_path / "metrics.csv").read_text() == "step,loss,val_ap\n1,0.5,\n2,1,\n"
 
 
 def test_broken_state_falls_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
