@@ -1,5 +1,6 @@
 """Where and how a run was made, for its record."""
 
+import json
 import platform
 import sys
 from pathlib import Path
@@ -15,7 +16,12 @@ __all__ = ["write_environment"]
 
 
 def write_environment(out: Path, seconds: float) -> None:
-    """Write `environment.json`: versions, processor, threads, device, command and the time taken, in seconds."""
+    """Write `environment.json`: versions, processor, threads, device, command and the time taken, in seconds.
+
+    A run that was resumed keeps the command it began with, and its seconds add up.
+    """
+    path = out / "environment.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     record = {
         "schema": "featherpress.environment/1",
         "featherpress": __version__,
@@ -26,7 +32,7 @@ def write_environment(out: Path, seconds: float) -> None:
         "processor": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "device": str(default_device()),
-        "command": ["featherpress", *sys.argv[1:]],
-        "seconds": round(seconds, 1),
+        "command": before.get("command", ["featherpress", *sys.argv[1:]]),
+        "seconds": round(before.get("seconds", 0) + seconds, 1),
     }
-    write_json(out / "environment.json", record)
+    write_json(path, record)

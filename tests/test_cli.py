@@ -269,8 +269,12 @@ def test_distil_from_start_to_report(run: Run, tmp_path: Path, monkeypatch: pyte
     assert "256,812" in text
     assert comparison["sentence"] in text
     before = (folder / "weights" / "last.safetensors").stat().st_mtime_ns
+    began = json.loads((folder / "environment.json").read_text())
     assert run("distill", "--out", "run", "--resume").code == 0
     assert (folder / "weights" / "last.safetensors").stat().st_mtime_ns == before
+    ended = json.loads((folder / "environment.json").read_text())
+    assert ended["command"] == began["command"]
+    assert ended["seconds"] > began["seconds"]
 
 
 def test_over_budget_student_does_not_start(run: Run, tmp_path: Path) -> None:
