@@ -99,6 +99,8 @@ def models(context: typer.Context, side: SideOption = 640, as_json: JsonOption =
     Examples: `featherpress models`; `featherpress models show featherface_v2`
     """
     if context.invoked_subcommand:
+        if as_json:
+            raise UsageError("--json goes after `show NAME`")
         return
     from rich.console import Console
 

@@ -1,0 +1,159 @@
+"""The zoo for people and for programs: one table of all models, one tree of each.
+
+What a model costs is counted elsewhere and passed in, since models know nothing of counting.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+from torch import nn
+
+from featherpress.models.detectors import Detector
+from featherpress.models.registry import ModelEntry
+
+__all__ = ["Listed", "Node", "list_to_dict", "render_list", "render_tree", "strides_of", "tree_of", "tree_to_dict"]
+
+Format = Callable[[int], str]
+
+_WIDTH = 80
+_GUIDE = 4  # what rich's tree spends on one level
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """One model of the list.
+
+    Units: `params` learnable parameters; `macs` multiply-accumulates of one image, None where they could not be
+    counted; `strides` pixels between the cells of each level, empty for what is no detector; `fused` the parameters
+    after `fuse`.
+    """
+
+    entry: ModelEntry
+    params: int
+    macs: int | None
+    strides: tuple[int, ...] = ()
+    fused: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a record for JSON."""
+        entry = self.entry
+        return {
+            "name": entry.name,
+            "year": entry.year,
+            "paper": entry.paper,
+            "source": entry.source,
+            "summary": entry.summary,
+            "params": self.params,
+            "macs": self.macs,
+            "strides": list(self.strides),
+            "weights": list(entry.weights),
+            "settings": dict(entry.settings),
+            "fused_params": self.fused,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One module of a model with everything below it: what it is, what it costs.
+
+    `params` and `macs` are of the whole subtree.
+    """
+
+    name: str
+    kind: str
+    params: int
+    macs: int
+    children: tuple["Node", ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a record for JSON, children inside."""
+        record = {"name": self.name, "kind": self.kind, "params": self.params, "macs": self.macs}
+        return record | {"children": [child.to_dict() for child in self.children]}
+
+
+def strides_of(model: nn.Module) -> tuple[int, ...]:
+    """Return the strides of a detector's levels in pixels; empty for a model that is no detector."""
+    return model.anchors.strides if isinstance(model, Detector) else ()
+
+
+def tree_of(name: str, model: nn.Module, costs: Mapping[str, tuple[int, int]], *, depth: int) -> Node:
+    """Arrange a model's modules as a tree of this depth, 0 for all of it.
+
+    `costs` maps each module's path to the parameters and MACs of its subtree; the path "" is the model itself.
+    """
+
+    def node(name: str, path: str, module: nn.Module, depth: int) -> Node:
+        children = module.named_children() if depth else ()
+        below = tuple(node(child, f"{path}.{child}".lstrip("."), part, depth - 1) for child, part in children)
+        params, macs = costs.get(path, (0, 0))
+        return Node(name=name, kind=type(module).__name__, params=params, macs=macs, children=below)
+
+    return node(name, "", model, depth or -1)
+
+
+def list_to_dict(rows: Sequence[Listed], *, side: int) -> dict[str, Any]:
+    """Return the list as a record for JSON."""
+    return {"schema": "featherpress.models/1", "input": [1, 3, side, side], "models": [row.to_dict() for row in rows]}
+
+
+def tree_to_dict(row: Listed, tree: Node, *, side: int) -> dict[str, Any]:
+    """Return one model and its tree as a record for JSON."""
+    return {
+        "schema": "featherpress.model/1",
+        "input": [1, 3, side, side],
+        **row.to_dict(),
+        "tree": tree.to_dict(),
+    }
+
+
+def render_list(rows: Sequence[Listed], *, side: int, format_macs: Format) -> RenderableType:
+    """Make a table of all models for eighty columns."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("name", "year", "paper", "params", "MACs", "strides", "weights"):
+        number = column in {"params", "MACs"}
+        table.add_column(column, justify="right" if number else "left", no_wrap=column != "paper")
+    for row in rows:
+        table.add_row(
+            row.entry.name,
+            str(row.entry.year),
+            row.entry.paper,
+            f"{row.params:,}",
+            "-" if row.macs is None else format_macs(row.macs),
+            "/".join(map(str, row.strides)) or "-",
+            "known" if row.entry.weights else "-",
+        )
+    notes = f"MACs of one image of {side}x{side}; strides in pixels, level by level; weights: trained ones are public."
+    return Group(table, Text(), Text(notes), Text("`featherpress models show NAME` draws one as a tree."))
+
+
+def render_tree(row: Listed, tree: Node, *, side: int, format_macs: Format) -> RenderableType:
+    """Draw a model as a tree whose numbers stand in two columns, with what it is above and below."""
+    entry = row.entry
+    lines = [f"{entry.name}: {entry.summary}", f"{entry.source}"]
+    after = [f"MACs of one image of {side}x{side}; each row is a module with all that it holds."]
+    if row.fused is not None:
+        saved = f"{row.params - row.fused:,} fewer"
+        after.append(f"Folded for inference by fuse(model): {row.fused:,} parameters, {saved}.")
+    after.append("Settings: " + ", ".join(f"{key}={value}" for key, value in entry.settings.items()))
+    after.append(f"Trained weights known: {', '.join(entry.weights) or 'none'}")
+    heading = Text(_line("module", "params", "MACs", depth=0), style="bold")
+    return Group(*map(Text, lines), Text(), heading, _branch(tree, 0, format_macs), Text(), *map(Text, after))
+
+
+def _branch(node: Node, depth: int, format_macs: Format) -> Tree:
+    title = node.name if node.kind == node.name else f"{node.name} {node.kind}"
+    tree = Tree(Text(_line(title, f"{node.params:,}", format_macs(node.macs), depth=depth)), guide_style="dim")
+    tree.children = [_branch(child, depth + 1, format_macs) for child in node.children]
+    return tree
+
+
+def _line(title: str, params: str, macs: str, *, depth: int) -> str:
+    """Lay a row out so that its numbers end where those of every other depth end."""
+    numbers = f"{params:>10}  {macs:>9}"
+    room = _WIDTH - _GUIDE * depth - len(numbers) - 1
+    return f"{title if len(title) <= room else title[: room - 1] + '…':<{room}} {numbers}"
