@@ -1,6 +1,8 @@
 """Frozen teachers: asked live, or once a crop and then read from disk."""
 
 import hashlib
+import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 
 from featherpress.compress.data.samples import Batch
 from featherpress.compress.taps import Tap
+from featherpress.errors import TrainingError
 from featherpress.models import normalize
 
 __all__ = ["CachedTeacher", "Lesson", "LiveTeacher", "Teacher", "fingerprint"]
@@ -71,11 +74,13 @@ class CachedTeacher:
     """A teacher whose lessons are kept on disk in half precision, one row a crop.
 
     A lesson is rounded before its first use too, so that a run does not depend on what was cached when.
-    Rows are (variant * images + index). The files belong to one teacher and one set of crops: give each its folder.
+    Rows are (variant * images + index). The files belong to one set of crops, and lie under the teacher's fingerprint.
+
+    Errors: `TrainingError` when the disk has no room for all lessons: that is found out before the first.
     """
 
     def __init__(self, teacher: LiveTeacher, folder: Path, *, images: int, variants: int) -> None:
-        self.teacher, self.folder = teacher, folder
+        self.teacher, self.folder = teacher, folder / fingerprint(teacher.model)[:16]
         self.images, self.rows = images, images * variants
         self._known: NDArray[np.bool_] = np.zeros(self.rows, dtype=np.bool_)
         self._stores: list[NDArray[np.float16]] = []
@@ -97,7 +102,7 @@ class CachedTeacher:
         self._known[rows] = True
 
     def _open(self, shapes: list[tuple[int, ...]]) -> None:
-        """Map the files, made sparse: disk is taken as rows are written."""
+        """Map one file a tensor."""
         self.folder.mkdir(parents=True, exist_ok=True)
         files = [self.folder / f"{number}.f16" for number in range(len(shapes))]
         self._stores = [_map(file, np.float16, (self.rows, *shape)) for file, shape in zip(files, shapes, strict=True)]
@@ -105,9 +110,19 @@ class CachedTeacher:
 
 
 def _map(path: Path, dtype: type[Scalar], shape: tuple[int, ...]) -> NDArray[Scalar]:
-    """Map a file of this shape, keeping what it holds if it has the right size."""
-    fits = path.exists() and path.stat().st_size == np.dtype(dtype).itemsize * int(np.prod(shape))
-    return np.memmap(path, dtype=dtype, mode="r+" if fits else "w+", shape=shape)
+    """Map a file of this shape, keeping what it holds if it has the right size; else its room is taken at once."""
+    size = np.dtype(dtype).itemsize * math.prod(shape)
+    if not path.exists() or path.stat().st_size != size:
+        try:
+            with path.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise TrainingError(
+                f"no room to cache the teacher's lessons: {path} needs {size:,} bytes ({error.strerror}); "
+                "free some, lower data.variants, or set teacher.cache=false"
+            ) from error
+    return np.memmap(path, dtype=dtype, mode="r+", shape=shape)
 
 
 def fingerprint(model: nn.Module) -> str:

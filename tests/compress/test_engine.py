@@ -144,6 +144,21 @@ def test_cached_lessons_are_the_live_ones(make_trainer: MakeTrainer, teacher: De
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
+def test_cache_without_room(
+    make_trainer: MakeTrainer, teacher: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk too small for the lessons is found out before the first, in one sentence, and nothing stays."""
+
+    def refuse(*_arguments: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", refuse)
+    cached = CachedTeacher(LiveTeacher(teacher, "shuffle"), tmp_path / "cache", images=12, variants=2)
+    with pytest.raises(TrainingError, match=r"needs [\d,]+ bytes \(No space left on device\)"):
+        cached.teach(make_trainer("unused").crops.batch([(3, 0)]))
+    assert not any(path.is_file() for path in (tmp_path / "cache").rglob("*"))
+
+
 def test_shortest_schedules_run(make_trainer: MakeTrainer, recipe: Recipe, epochs: int) -> None:
     """One step, or two, is a schedule too."""
     short = recipe.schedule.model_copy(update={"epochs": epochs, "batch_size": 12})
