@@ -143,7 +143,6 @@ def test_cached_lessons_are_the_live_ones(make_trainer: MakeTrainer, teacher: De
     assert all(torch.equal(a[0], b[1]) for a, b in zip(first.tensors(), swapped.tensors(), strict=True))
 
 
-@pytest.mark.parametrize("epochs", [1, 2])
 def test_cache_without_room(
     make_trainer: MakeTrainer, teacher: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +158,7 @@ def test_cache_without_room(
     assert not any(path.is_file() for path in (tmp_path / "cache").rglob("*"))
 
 
+@pytest.mark.parametrize("epochs", [1, 2])
 def test_shortest_schedules_run(make_trainer: MakeTrainer, recipe: Recipe, epochs: int) -> None:
     """One step, or two, is a schedule too."""
     short = recipe.schedule.model_copy(update={"epochs": epochs, "batch_size": 12})
