@@ -191,6 +191,15 @@ def test_models_lists_the_zoo(run: Run) -> None:
     assert "485,599" in run("models").out
 
 
+def test_models_show_draws_one(run: Run) -> None:
+    """One model is drawn as a tree or printed as JSON; a typo is answered with the nearest name."""
+    assert "├── backbone MobileNetV1Quarter" in run("models", "show", "featherface_v2", "--input", "64").out
+    record = json.loads(run("models", "show", "featherface_v2", "--input", "64", "--json").out)
+    assert record["tree"]["params"] == record["params"] == 256_812
+    assert "did you mean featherface_v2" in run("models", "show", "featherface_v22").err
+    assert run("models", "--json", "show", "featherface_v2").code == 2
+
+
 def test_detect_draws_and_prints(run: Run, wider: Path, weights: Path, tmp_path: Path) -> None:
     """Detections are drawn beside, or printed as JSON with boxes inside the image."""
     image = wider / "WIDER_val" / "images" / "0--Test" / "val_0.jpg"
