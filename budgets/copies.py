@@ -4,7 +4,8 @@ Every tensor is replaced by one twin, wherever and however often it is held, so 
 """
 
 import copy
-from collections.abc import Callable, Iterable
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -66,6 +67,14 @@ def _check_initialised(tensors: Iterable[Tensor], model: nn.Module) -> None:
         )
 
 
+def _empty_containers(model: nn.Module) -> Iterator[Any]:
+    """List what is empty in most modules, ten dictionaries of hooks each, and what deepcopy is slowest with."""
+    for module in model.modules():
+        for held in vars(module).values():
+            if type(held) in {dict, OrderedDict, set} and not held:
+                yield held
+
+
 def copy_with(value: T, twin: Twin, memo: dict[int, Any]) -> T:
     """Copy a module, or a nest of inputs, with a twin for every tensor; `memo` maps a tensor's id to its twin.
 
@@ -76,6 +85,7 @@ def copy_with(value: T, twin: Twin, memo: dict[int, Any]) -> T:
             tensors = [*value.parameters(), *value.buffers()]
             _check_initialised(tensors, value)
             memo.update((id(t), _as_held(t, twin)) for t in tensors if id(t) not in memo)
+            memo.update((id(held), type(held)()) for held in _empty_containers(value))
         with _TwinMode(lambda tensor: _as_held(tensor, twin)):
             return copy.deepcopy(value, memo)
     except UsageError:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from featherpress.budgets.activations import Footprint
 from featherpress.budgets.formulas import CONVENTION
 
 __all__ = ["ROOT", "UNATTRIBUTED", "Cost", "ModuleCost"]
@@ -30,6 +31,7 @@ class ModuleCost:
     bytes: int = 0
     macs: int = 0
     elementwise: int = 0
+    activations: int = 0
     calls: int = 0
     owners: tuple[str, ...] = ()
 
@@ -46,7 +48,11 @@ class Cost:
     Units: `params` counts elements, each tensor once; `bytes` is what a weights file must hold (parameters and
     persistent buffers); `macs` are core MACs of the whole batch; `elementwise` counts elements and is added to nothing.
     `unused` parameters were read by no operator of this forward; `method` is "meta", "fake" or "real".
-    `work` maps (module path, operator) to MACs, `readers` a parameter's name to the operators that read it.
+    `activations` is the bytes of all tensors that operators wrote, `peak` the most bytes alive at one moment, inputs
+    included; both in the model's own types. The footprints are weights, activations and peak at other precisions.
+    `work` and `elementwise_work` map (module path, operator) to MACs and elements, `operator_calls` an operator to its
+    calls, `readers` a parameter's name to the operators that read it, and `weight_macs` to the MACs that multiply with
+    it alone ("" is all other core work).
     """
 
     model: str
@@ -59,8 +65,16 @@ class Cost:
     bytes: int
     macs: int
     elementwise: int
+    activations: int
+    peak: int
+    weight_footprint: Footprint
+    activation_footprint: Footprint
+    peak_footprint: Footprint
     modules: tuple[ModuleCost, ...]
     work: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    elementwise_work: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    operator_calls: Mapping[str, int] = field(default_factory=dict)
+    weight_macs: Mapping[str, int] = field(default_factory=dict)
     readers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unused_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -105,5 +119,6 @@ def total_of(rows: list[ModuleCost], *, path: str, kind: str = "", calls: int = 
         bytes=sum(row.bytes for row in rows),
         macs=sum(row.macs for row in rows),
         elementwise=sum(row.elementwise for row in rows),
+        activations=sum(row.activations for row in rows),
         calls=calls,
     )

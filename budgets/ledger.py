@@ -4,14 +4,12 @@ An operator is in exactly one of three places: a formula, the element-wise ledge
 move, make or look up data. One that is in none of them is an error, never a silent zero.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch._ops import OpOverload
 
-__all__ = ["changes_shape_with_data", "elements", "is_elementwise", "is_free", "operator_name", "tensors_in"]
+__all__ = ["changes_shape_with_data", "is_elementwise", "is_free", "may_change_shape_with_data", "operator_name"]
 
 #: Arithmetic on elements that PyTorch does not tag as pointwise: norms, reductions, pooling, resampling, sorting.
 _ELEMENTWISE = """
@@ -91,23 +89,15 @@ def is_elementwise(operator: OpOverload) -> bool:
     return space == "aten" and (name in ELEMENTWISE or torch.Tag.pointwise in operator.tags)
 
 
-def tensors_in(values: Any) -> Iterator[Tensor]:
-    """Walk the tensors among an operator's arguments or results, lists of them included."""
-    if isinstance(values, Tensor):
-        yield values
-    elif isinstance(values, (list, tuple)):
-        for value in values:
-            yield from tensors_in(value)
-
-
-def elements(args: Any, out: Any) -> int:
-    """Size of the largest tensor that an element-wise operator reads or writes."""
-    return max((int(tensor.numel()) for tensor in tensors_in([args, out])), default=0)
+def may_change_shape_with_data(operator: OpOverload) -> bool:
+    """Tell whether there are arguments with which the result's shape depends on values."""
+    indexes = operator_name(operator) in {"aten::index", "aten::_unsafe_index", "torchvision::nms"}
+    return indexes or torch.Tag.dynamic_output_shape in operator.tags
 
 
 def changes_shape_with_data(operator: OpOverload, args: Any) -> bool:
     """Tell whether the result's shape depends on values: nonzero, NMS, a boolean index."""
     name = operator_name(operator)
     if name in {"aten::index", "aten::_unsafe_index"}:
-        return any(t.dtype in {torch.bool, torch.uint8} for t in tensors_in(list(args[1])))
-    return name == "torchvision::nms" or torch.Tag.dynamic_output_shape in operator.tags
+        return any(t.dtype in {torch.bool, torch.uint8} for t in args[1] if t is not None)
+    return may_change_shape_with_data(operator)

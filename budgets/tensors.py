@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from featherpress.budgets.activations import Footprint
+
 __all__ = ["TensorRows", "list_tensors"]
 
 
@@ -16,11 +18,19 @@ class TensorRows:
     by_id: Mapping[int, Tensor]
     names: Mapping[int, tuple[str, ...]]
     buffer_bytes: Mapping[str, int]
+    buffers: tuple[Tensor, ...] = ()
 
     @property
     def bytes(self) -> int:
         """What a weights file must hold."""
         return sum(map(_size, self.by_id.values())) + sum(self.buffer_bytes.values())
+
+    @property
+    def footprint(self) -> Footprint:
+        """What a weights file would hold at other precisions; whole-number buffers keep their type."""
+        tensors = [*self.by_id.values(), *self.buffers]
+        floats = sum(tensor.numel() for tensor in tensors if tensor.is_floating_point())
+        return Footprint.of(floats, sum(_size(tensor) for tensor in tensors if not tensor.is_floating_point()))
 
     def rows(self, unused: set[int]) -> dict[str, dict[str, Any]]:
         """Sum the tensors up by owning module; a tensor with several owners has a row of its own."""
@@ -43,18 +53,20 @@ def list_tensors(model: nn.Module) -> TensorRows:
     for name, tensor in model.named_parameters(remove_duplicate=False):
         names[id(tensor)] = (*names.get(id(tensor), ()), name)
     by_id = {id(tensor): tensor for tensor in model.parameters()}
-    return TensorRows(by_id=by_id, names=names, buffer_bytes=_buffer_bytes(model))
+    buffers = _buffers(model)
+    sizes: dict[str, int] = {}
+    for path, buffer in buffers.values():
+        sizes[path] = sizes.get(path, 0) + _size(buffer)
+    return TensorRows(by_id=by_id, names=names, buffer_bytes=sizes, buffers=tuple(b for _, b in buffers.values()))
 
 
-def _buffer_bytes(model: nn.Module) -> dict[str, int]:
-    """Bytes of persistent buffers by the path of their first owner."""
-    found: dict[str, int] = {}
-    seen: set[int] = set()
+def _buffers(model: nn.Module) -> dict[int, tuple[str, Tensor]]:
+    """List persistent buffers once, by identity, with the path of their first owner."""
+    found: dict[int, tuple[str, Tensor]] = {}
     for path, module in model.named_modules():
-        for name, buffer in module.named_buffers(recurse=False):
-            if name not in module._non_persistent_buffers_set and id(buffer) not in seen:
-                seen.add(id(buffer))
-                found[path] = found.get(path, 0) + _size(buffer)
+        for name, buffer in module._buffers.items():
+            if buffer is not None and name not in module._non_persistent_buffers_set:
+                found.setdefault(id(buffer), (path, buffer))
     return found
 
 

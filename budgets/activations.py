@@ -1,0 +1,112 @@
+"""Memory between operators: which tensor is written when, and who reads it last."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+__all__ = ["PRECISIONS", "Footprint", "Lifetimes", "storage_key"]
+
+#: Bytes of a floating-point element at the precisions that are shown.
+PRECISIONS = {"fp32": 4, "fp16": 2, "int8": 1}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footprint:
+    """Bytes with floating-point elements at the sizes of `PRECISIONS`; all other tensors keep their type's."""
+
+    fp32: int = 0
+    fp16: int = 0
+    int8: int = 0
+
+    @classmethod
+    def of(cls, floats: int, others: int) -> "Footprint":
+        """Make one of a number of floating-point elements and the bytes of everything else."""
+        return cls(**{name: floats * size + others for name, size in PRECISIONS.items()})
+
+
+def storage_key(tensor: Tensor) -> int:
+    """Tell tensors' storages apart; one without a storage, such as a sparse one, is only itself."""
+    return tensor.untyped_storage()._cdata if tensor.layout is torch.strided else -id(tensor)
+
+
+@dataclass(slots=True)
+class Lifetimes:
+    """Every tensor that the operators write, from the operator that writes it to the last that reads it.
+
+    A view shares its storage, and so its life, with what it looks at; an operator in place writes nothing new. Inputs
+    are there from the start; results of the whole model stay to the end. Tensors are told apart by their storage,
+    which the model may free and reuse: a new one under an old key replaces it.
+    """
+
+    clock: int = 0
+    born: list[int] = field(default_factory=list)
+    died: list[int] = field(default_factory=list)
+    floats: list[int] = field(default_factory=list)
+    others: list[int] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    places: list[str | None] = field(default_factory=list)
+    alive: dict[int, int] = field(default_factory=dict)
+
+    def take(self, inputs: Iterable[Tensor]) -> None:
+        """Note the model's inputs, each storage once."""
+        for tensor in inputs:
+            key = storage_key(tensor)
+            if key not in self.alive:
+                self.write(tensor, key, None)
+
+    def read(self, key: int) -> None:
+        """Note that the operator of this moment reads a storage."""
+        entry = self.alive.get(key)
+        if entry is not None:
+            self.died[entry] = self.clock
+
+    def write(self, tensor: Tensor, key: int, place: str | None) -> None:
+        """Note that it writes a new one; a `place` of None is an input's."""
+        self.alive[key] = len(self.born)
+        count, each = tensor.numel(), tensor.element_size()
+        floating = tensor.is_floating_point()
+        self.born.append(self.clock)
+        self.died.append(self.clock)
+        self.floats.append(count if floating else 0)
+        self.others.append(0 if floating else count * each)
+        self.sizes.append(count * each)
+        self.places.append(place)
+
+    def keep(self, results: Iterable[Tensor]) -> None:
+        """Let the model's results stay to the end."""
+        for tensor in results:
+            self.read(storage_key(tensor))
+
+    def written(self) -> dict[str, int]:
+        """Sum what was written by place, in the model's own types."""
+        sums: dict[str, int] = {}
+        for place, size in zip(self.places, self.sizes, strict=True):
+            if place is not None:
+                sums[place] = sums.get(place, 0) + size
+        return sums
+
+    @property
+    def total(self) -> Footprint:
+        """Everything written, at each precision."""
+        mine = [index for index, place in enumerate(self.places) if place is not None]
+        return Footprint.of(sum(self.floats[i] for i in mine), sum(self.others[i] for i in mine))
+
+    def highest(self) -> int:
+        """Find the most bytes alive at one moment, in the model's own types."""
+        return self._peak(self.sizes)
+
+    def peak(self) -> Footprint:
+        """Find the most bytes alive at one moment, at each precision."""
+        mixed = zip(self.floats, self.others, strict=True)
+        rows = [Footprint.of(floats, others) for floats, others in mixed]
+        return Footprint(**{name: self._peak([getattr(row, name) for row in rows]) for name in PRECISIONS})
+
+    def _peak(self, sizes: Sequence[int]) -> int:
+        change = [0] * (self.clock + 2)
+        for born, died, size in zip(self.born, self.died, sizes, strict=True):
+            change[born] += size
+            change[died + 1] -= size
+        return max(accumulate(change), default=0)

@@ -1,0 +1,213 @@
+"""What the most common operators return on meta tensors, worked out in a few comparisons.
+
+PyTorch's own meta kernels are written in Python too, and general: half a millisecond for an addition. Those here
+answer only what is plain, contiguous floating-point tensors of one type whose shapes fit, and return None for all
+else, invalid calls included, so that PyTorch gives the answer or raises the error.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["ANSWERS", "Answer"]
+
+Answer = Callable[[Sequence[Any], Mapping[str, Any]], Any]
+FLOATS = frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16})
+META = torch.device("meta")
+aten = torch.ops.aten
+
+
+def _plain(*tensors: Any) -> bool:
+    """Tell whether all are contiguous meta tensors of one floating-point type."""
+    dtype = tensors[0].dtype
+    return dtype in FLOATS and all(t.is_meta and t.dtype is dtype and t.is_contiguous() for t in tensors)
+
+
+def _made(shape: Sequence[int], like: Tensor) -> Tensor:
+    return torch.empty(shape, dtype=like.dtype, device=META)
+
+
+def _same(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """One tensor, and numbers that change neither shape nor type."""
+    x = args[0]
+    scalars = all(isinstance(other, (int, float, str)) for other in (*args[1:], *kwargs.values()))
+    return _made(x.shape, x) if scalars and _plain(x) else None
+
+
+def _same_in_place(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
+    return None if _same(args, kwargs) is None else args[0]
+
+
+def _clone(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
+    x = args[0]
+    usual = kwargs.get("memory_format") in {None, torch.contiguous_format, torch.preserve_format}
+    return _made(x.shape, x) if usual and _plain(x) else None
+
+
+def _broadcast(left: Sequence[int], right: Sequence[int]) -> list[int] | None:
+    """Broadcast two shapes, None if they do not fit."""
+    pairs = list(zip_longest(reversed(left), reversed(right), fillvalue=1))
+    if any(a not in {b, 1} and b != 1 for a, b in pairs):
+        return None
+    return [b if a == 1 else a for a, b in reversed(pairs)]
+
+
+def _binary(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """Two tensors, or a tensor and a number."""
+    left, right = args[0], args[1]
+    if not isinstance(left, Tensor) or not isinstance(right, Tensor):
+        return _same(args, kwargs) if isinstance(left, Tensor) else None
+    if not _plain(left, right) or "rounding_mode" in kwargs:
+        return None
+    shape = _broadcast(left.shape, right.shape)
+    return None if shape is None else _made(shape, left)
+
+
+def _binary_in_place(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
+    out = _binary(args, kwargs)
+    return args[0] if out is not None and out.shape == args[0].shape else None
+
+
+def _empty(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
+    if kwargs.get("memory_format") is not None or kwargs.get("layout", torch.strided) is not torch.strided:
+        return None
+    dtype = kwargs.get("dtype") or torch.get_default_dtype()
+    return torch.empty(args[0], dtype=dtype, device=META) if kwargs.get("device") == META else None
+
+
+def _convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """A batched convolution that is not transposed."""
+    x, weight, bias, stride, padding, dilation, transposed, _, groups = args
+    axes = x.dim() - 2
+    tensors = (x, weight) if bias is None else (x, weight, bias)
+    if transposed or axes < 1 or weight.dim() != x.dim() or not _plain(*tensors):
+        return None
+    out, inside, *kernel = weight.shape
+    fits = x.shape[1] == inside * groups and out % groups == 0 and (bias is None or bias.shape == (out,))
+    if not fits or any(len(numbers) != axes for numbers in (stride, padding, dilation)) or 0 in x.shape:
+        return None
+    sides = [
+        (side + 2 * pad - dil * (size - 1) - 1) // step + 1
+        for side, size, step, pad, dil in zip(x.shape[2:], kernel, stride, padding, dilation, strict=True)
+    ]
+    return _made((x.shape[0], out, *sides), x) if min(sides) > 0 and min(padding) >= 0 else None
+
+
+def _mm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
+    left, right = args[0], args[1]
+    fits = left.dim() == right.dim() == 2 and left.shape[1] == right.shape[0]
+    return _made((left.shape[0], right.shape[1]), left) if fits and _alike(left, right) else None
+
+
+def _addmm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """A vector of biases and a product."""
+    bias, left, right = args[:3]
+    out = _mm((left, right), {})
+    fits = out is not None and _alike(bias, left) and bias.shape == out.shape[1:]
+    return out if fits else None
+
+
+def _alike(left: Tensor, right: Tensor) -> bool:
+    """Tell whether two tensors of any layout are floating-point meta tensors of one type."""
+    return left.is_meta and right.is_meta and left.dtype is right.dtype and left.dtype in FLOATS
+
+
+def _batch_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Batch normalisation by running statistics."""
+    x, weight, bias, mean, var, training = args[:6]
+    vectors = [vector for vector in (weight, bias, mean, var) if vector is not None]
+    if training or mean is None or var is None or x.dim() < 2 or not _plain(x, *vectors):
+        return None
+    if any(vector.shape != (x.shape[1],) for vector in vectors) or x.dtype not in {torch.float32, torch.float64}:
+        return None
+    return _made(x.shape, x), _made((0,), x), _made((0,), x)
+
+
+def _layer_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor] | None:
+    x, shape, weight, bias = args[:4]
+    tensors = [tensor for tensor in (weight, bias) if tensor is not None]
+    if not _plain(x, *tensors) or x.dtype not in {torch.float32, torch.float64}:
+        return None
+    lead = x.dim() - len(shape)
+    if lead < 0 or list(x.shape[lead:]) != list(shape) or any(list(t.shape) != list(shape) for t in tensors):
+        return None
+    statistics = (*x.shape[:lead], *(1 for _ in shape))
+    return _made(x.shape, x), _made(statistics, x), _made(statistics, x)
+
+
+def _softmax(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
+    x, dim = args[:2]
+    usual = not any(args[2:]) and kwargs.get("dtype") is None
+    return _made(x.shape, x) if usual and -x.dim() <= dim < x.dim() and _plain(x) else None
+
+
+def _reduce(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """Sum, mean or maximum over some axes."""
+    x, dims = args[0], args[1] if len(args) > 1 else []
+    keep = bool(args[2]) if len(args) > 2 else False
+    if kwargs or not dims or 0 in x.shape or not _plain(x) or any(not -x.dim() <= dim < x.dim() for dim in dims):
+        return None
+    axes = {dim % x.dim() for dim in dims}
+    if len(axes) != len(dims):
+        return None
+    return _made([1 if i in axes else s for i, s in enumerate(x.shape) if keep or i not in axes], x)
+
+
+def _cat(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
+    tensors, dim = args[0], args[1] if len(args) > 1 else 0
+    first = tensors[0]
+    if not _plain(*tensors) or any(t.dim() != first.dim() for t in tensors) or not -first.dim() <= dim < first.dim():
+        return None
+    axis = dim % first.dim()
+    shape = list(first.shape)
+    if any(s != shape[i] for t in tensors for i, s in enumerate(t.shape) if i != axis) or 0 in shape:
+        return None
+    shape[axis] = sum(t.shape[axis] for t in tensors)
+    return _made(shape, first)
+
+
+def _unsafe_view(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
+    x, shape = args
+    return x.view(shape) if x.is_meta and x.is_contiguous() else None
+
+
+_UNARY = (
+    *("relu", "leaky_relu", "sigmoid", "silu", "hardswish", "hardsigmoid", "gelu", "tanh", "elu", "hardtanh", "mish"),
+    *("exp", "sqrt", "rsqrt", "neg"),
+)
+_BINARY = ("add", "sub", "mul", "div")
+
+
+def _operator(name: str, overload: str = "default") -> Any:
+    return getattr(getattr(aten, name), overload)
+
+
+#: Operator to its answer.
+ANSWERS: Mapping[Any, Answer] = {
+    **{_operator(name): _same for name in _UNARY},
+    **{
+        _operator(name + "_"): _same_in_place
+        for name in _UNARY
+        if hasattr(aten, name + "_") and "default" in getattr(aten, name + "_").overloads()
+    },
+    **{_operator(name, "Scalar"): _same for name in _BINARY},
+    **{_operator(name, "Tensor"): _binary for name in _BINARY},
+    **{_operator(name + "_", "Tensor"): _binary_in_place for name in _BINARY},
+    aten.clone.default: _clone,
+    aten.empty.memory_format: _empty,
+    aten.convolution.default: _convolution,
+    aten.mm.default: _mm,
+    aten.addmm.default: _addmm,
+    aten.native_batch_norm.default: _batch_norm,
+    aten.native_layer_norm.default: _layer_norm,
+    aten._softmax.default: _softmax,
+    aten._safe_softmax.default: _softmax,
+    aten.mean.dim: _reduce,
+    aten.amax.default: _reduce,
+    aten.sum.dim_IntList: _reduce,
+    aten.cat.default: _cat,
+    aten._unsafe_view.default: _unsafe_view,
+}

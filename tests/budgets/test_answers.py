@@ -1,0 +1,147 @@
+"""Answers without PyTorch's meta kernels: the same shapes, strides and types, or none at all."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from featherpress.budgets.answers import ANSWERS
+
+aten = torch.ops.aten
+
+
+def m(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+def outcome(result: Any) -> Any:
+    """Say what can be seen of a result from outside."""
+    if isinstance(result, Tensor):
+        return tuple(result.shape), result.stride(), result.dtype, result.device.type
+    return tuple(map(outcome, result))
+
+
+def agrees(operator: Any, args: Sequence[Any], kwargs: dict[str, Any] | None = None) -> bool:
+    """Tell whether there is an answer; it must be PyTorch's."""
+    kwargs = kwargs or {}
+    answer = ANSWERS[operator](args, kwargs)
+    if answer is None:
+        return False
+    assert outcome(answer) == outcome(operator(*args, **kwargs)), (operator, args)
+    return True
+
+
+CONV = ([1, 1], [1, 1], [1, 1], False, [0, 0], 1)
+PLAIN = [
+    (aten.relu.default, (m(2, 3),)),
+    (aten.relu_.default, (m(2, 3),)),
+    (aten.leaky_relu.default, (m(2, 3), 0.1)),
+    (aten.hardtanh_.default, (m(2, 3), 0.0, 6.0)),
+    (aten.add.Tensor, (m(2, 3), m(3))),
+    (aten.mul.Tensor, (m(3), m(2, 1, 3))),
+    (aten.mul.Tensor, (m(2, 3), 2.0)),
+    (aten.div.Tensor, (m(2, 3), m())),
+    (aten.sub.Tensor, (m(4, 1), m(1, 5))),
+    (aten.add_.Tensor, (m(2, 3), m(3))),
+    (aten.mul.Scalar, (m(2, 3), 2)),
+    (aten.clone.default, (m(2, 3),)),
+    (aten.convolution.default, (m(1, 4, 9, 7), m(6, 4, 3, 3), m(6), *CONV)),
+    (aten.convolution.default, (m(2, 4, 9), m(6, 2, 3), None, [2], [1], [2], False, [0], 2)),
+    (
+        aten.convolution.default,
+        (m(1, 2, 5, 5, 5), m(3, 2, 3, 3, 3), None, [1] * 3, [0] * 3, [1] * 3, False, [0] * 3, 1),
+    ),
+    (aten.mm.default, (m(4, 3).t(), m(4, 5))),
+    (aten.addmm.default, (m(5), m(2, 3), m(5, 3).t())),
+    (aten.native_layer_norm.default, (m(2, 5, 3), [3], m(3), m(3), 1e-5)),
+    (aten.native_layer_norm.default, (m(2, 5, 3), [5, 3], None, None, 1e-5)),
+    (aten._softmax.default, (m(2, 3), -1, False)),
+    (aten._safe_softmax.default, (m(2, 3), 1)),
+    (aten.mean.dim, (m(2, 3, 4, 5), [2, 3], True)),
+    (aten.mean.dim, (m(2, 3, 4, 5), [-1])),
+    (aten.amax.default, (m(2, 3, 4), [1], True)),
+    (aten.sum.dim_IntList, (m(2, 3, 4), [0, 2])),
+    (aten.cat.default, ([m(2, 3), m(2, 4)], 1)),
+    (aten.cat.default, ([m(2, 3), m(1, 3)],)),
+    (aten._unsafe_view.default, (m(2, 3, 4), [6, 4])),
+]
+
+
+@pytest.mark.parametrize(("operator", "args"), PLAIN, ids=lambda value: str(value) if callable(value) else "")
+def test_plain_calls_are_answered_as_pytorch_does(operator: Any, args: tuple[Any, ...]) -> None:
+    """Everything a usual network asks has an answer, and it is the meta kernel's."""
+    assert agrees(operator, args)
+
+
+def test_batch_norm_saves_nothing_as_on_the_cpu() -> None:
+    """With running statistics a real run returns no others, which PyTorch's meta kernel does: they cost no memory."""
+    vectors = [None, None, torch.zeros(3), torch.ones(3)]
+    real = aten.native_batch_norm.default(torch.zeros(2, 3, 4), *vectors, False, 0.1, 1e-5)
+    vectors = [None if vector is None else vector.to("meta") for vector in vectors]
+    answer = ANSWERS[aten.native_batch_norm.default]((m(2, 3, 4), *vectors, False, 0.1, 1e-5), {})
+    assert [outcome(tensor)[:3] for tensor in answer] == [outcome(tensor)[:3] for tensor in real]
+
+
+ELSE = [
+    (aten.relu.default, (m(2, 3).t(),)),
+    (aten.relu.default, (m(2, 3, dtype=torch.int64),)),
+    (aten.add.Tensor, (m(2, 3), m(2, 3, dtype=torch.float64))),
+    (aten.add.Tensor, (m(2, 3), m(2))),
+    (aten.add_.Tensor, (m(3), m(2, 3))),
+    (aten.add.Tensor, (m(2, 3), torch.zeros(()))),
+    (aten.mul.Scalar, (m(2, 3), 2j)),
+    (aten.convolution.default, (m(1, 4, 9, 7), m(6, 3, 3, 3), m(6), *CONV)),
+    (aten.convolution.default, (m(1, 4, 9, 7), m(6, 4, 3, 3), m(5), *CONV)),
+    (aten.convolution.default, (m(1, 4, 1, 1), m(6, 4, 5, 5), None, *CONV)),
+    (aten.convolution.default, (m(1, 4, 9, 7), m(4, 6, 3, 3), None, [1, 1], [1, 1], [1, 1], True, [0, 0], 1)),
+    (aten.mm.default, (m(2, 3), m(2, 3))),
+    (aten.addmm.default, (m(4), m(2, 3), m(3, 5))),
+    (aten.native_batch_norm.default, (m(2, 3, 4), m(4), m(4), m(4), m(4), False, 0.1, 1e-5)),
+    (aten.native_batch_norm.default, (m(2, 3, 4), m(3), m(3), m(3), m(3), True, 0.1, 1e-5)),
+    (aten.native_layer_norm.default, (m(2, 3), [4], m(4), m(4), 1e-5)),
+    (aten.mean.dim, (m(2, 3), [2])),
+    (aten.mean.dim, (m(2, 3), [0, 0])),
+    (aten.sum.dim_IntList, (m(2, 3), None)),
+    (aten.cat.default, ([m(2, 3), m(3, 4)], 1)),
+    (aten.cat.default, ([m(0), m(3, 4)], 1)),
+    (aten.clone.default, (m(1, 2, 3, 3).to(memory_format=torch.channels_last),)),
+]
+
+
+@pytest.mark.parametrize(("operator", "args"), ELSE, ids=lambda value: str(value) if callable(value) else "")
+def test_anything_else_is_left_to_pytorch(operator: Any, args: tuple[Any, ...]) -> None:
+    """Other layouts, types and calls that cannot work have no answer, so that PyTorch's stands or its error is seen."""
+    assert not agrees(operator, args)
+
+
+@st.composite
+def shapes(draw: st.DrawFn) -> tuple[list[int], list[int]]:
+    full = draw(st.lists(st.integers(1, 4), max_size=4))
+    cut = draw(st.integers(0, len(full)))
+    return full, [draw(st.sampled_from([1, side])) for side in full[cut:]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(shapes(), st.booleans())
+def test_broadcasts_are_pytorchs(drawn: tuple[list[int], list[int]], swapped: bool) -> None:
+    """Any two shapes that broadcast, in either order."""
+    left, right = (m(*shape) for shape in (drawn[::-1] if swapped else drawn))
+    assert agrees(aten.add.Tensor, (left, right))
+
+
+SMALL = st.integers(1, 3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 9), st.tuples(SMALL, SMALL, st.integers(0, 2), st.integers(1, 2)), SMALL)
+def test_convolutions_are_pytorchs(side: int, window: tuple[int, int, int, int], groups: int) -> None:
+    """Any arguments: the answer is PyTorch's, or there is none because PyTorch refuses too."""
+    kernel, stride, pad, dilation = window
+    args = (m(2, 2 * groups, side), m(4 * groups, 2, kernel), None, [stride], [pad], [dilation], False, [0], groups)
+    if not agrees(aten.convolution.default, args):
+        with pytest.raises(RuntimeError):
+            aten.convolution.default(*args)
