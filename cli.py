@@ -4,17 +4,17 @@ Exit codes: 0 done or within budget, 1 over budget, 2 a mistake in usage or file
 """
 
 import json
-import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from featherpress import __version__
+from featherpress.compress.logs import log_to_stderr
 from featherpress.errors import CountError, DataError, FeatherpressError, FileError, UsageError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ LongSideOption = Annotated[int, typer.Option(min=0, help="Scale images to this l
 
 def main() -> None:
     """Run the command line; a user's mistake is one sentence and an exit code, never a traceback."""
-    _log_to_stderr()
+    log_to_stderr()
     try:
         app()
     except FeatherpressError as error:
@@ -301,8 +301,11 @@ def evaluate(
         return
     if weights is None or data is None:
         raise UsageError("evaluate needs MODEL, --weights and --data, or --predictions and --ground-truth")
+    from rich.console import Console
+
     from featherpress.compress.data import WiderFaces
     from featherpress.compress.evaluation.inference import DetectionSettings, evaluate_model
+    from featherpress.compress.evaluation.listing import render_evaluation
     from featherpress.models import load_detector
 
     detector = load_detector(weights, name=model).eval()
@@ -312,10 +315,12 @@ def evaluate(
     about = {"model": model, "role": "model", "weights": weights.name, "params": params}
     about |= {"macs": None, "file_bytes": weights.stat().st_size}
     record = result.to_dict(data={"name": data.name, "split": split}, about=about)
+    if record["ap"] is None:
+        raise DataError(f"there is no valid face in {data}, so that there is no AP")
     if as_json:
         _print_json(record)
     else:
-        _print_evaluation(record)
+        Console().print(render_evaluation(record))
 
 
 @app.command()
@@ -487,18 +492,12 @@ def _recipe(name: str, settings: list[str] | None, *, resume: bool, out: Path | 
 @contextmanager
 def _open_run(recipe: "Recipe", out: Path | None, *, resume: bool, overwrite: bool) -> Iterator[Path]:
     """Open the run's folder, and keep a log in it."""
+    from featherpress.compress.logs import log_into
     from featherpress.compress.runs import open_run
 
-    with open_run(out or Path("runs") / recipe.name, resume=resume, overwrite=overwrite) as folder:
-        handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        logger = logging.getLogger("featherpress")
-        logger.addHandler(handler)
-        try:
-            yield folder
-        finally:
-            logger.removeHandler(handler)
-            handler.close()
+    target = out or Path("runs") / recipe.name
+    with open_run(target, resume=resume, overwrite=overwrite) as folder, log_into(folder / "log.txt"):
+        yield folder
 
 
 def _evaluate_predictions(predictions: Path | None, ground_truth: Path | None, *, as_json: bool) -> None:
@@ -514,27 +513,6 @@ def _evaluate_predictions(predictions: Path | None, ground_truth: Path | None, *
             typer.echo(f"{name:<6}  {score:.4f}")
 
 
-def _print_evaluation(record: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    data, protocol = record["data"], record["protocol"]
-    if record["ap"] is None:
-        raise DataError("there is no valid face in these images, so that there is no AP")
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("face height", "faces", "AP"):
-        table.add_column(column, justify="left" if column == "face height" else "right")
-    for row in record["by_height"]:
-        table.add_row(f"{row['name']} px", f"{row['faces']:,}", "-" if row["ap"] is None else f"{row['ap']:.3f}")
-    table.add_row("all", f"{data['faces']:,}", f"{record['ap']:.3f}", style="bold")
-    console = Console()
-    console.print(table)
-    console.print(
-        f"{data['images']:,} images, {data['ignored']:,} faces ignored; IoU {protocol['iou']}, scale "
-        f"{protocol['test_scale']}, NMS {protocol['nms_iou']}, scores from {protocol['score_threshold']}"
-    )
-
-
 def _print_recipe(recipe: "Recipe") -> None:
     from featherpress.compress.recipes import recipe_to_toml
 
@@ -543,24 +521,6 @@ def _print_recipe(recipe: "Recipe") -> None:
 
 def _print_json(record: dict[str, Any]) -> None:
     typer.echo(json.dumps(record, indent=2))
-
-
-class _StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to what standard error is at that moment, so that a progress bar can lend it."""
-
-    def __init__(self) -> None:
-        logging.Handler.__init__(self)
-
-    @property
-    def stream(self) -> TextIO:  # type: ignore[override]
-        return sys.stderr
-
-
-def _log_to_stderr() -> None:
-    logger = logging.getLogger("featherpress")
-    if not any(isinstance(handler, _StderrHandler) for handler in logger.handlers):
-        logger.addHandler(_StderrHandler())
-    logger.setLevel(logging.INFO)
 
 
 if __name__ == "__main__":
