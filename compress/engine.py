@@ -118,7 +118,8 @@ class Trainer:
                 self.metrics.keep_until(self.position.step, evaluated=self.position.epochs * self.per_epoch)
                 writer = SummaryWriter(str(self.folder.path), purge_step=self.position.step + 1)
                 stack.callback(writer.close)
-            self._taps = [stack.enter_context(Tap(self.plain, self.recipe.distillation.student_tap).open())]
+            tap = Tap(self.plain, self.recipe.distillation.student_tap) if self.lessons else None
+            self._taps = [stack.enter_context(tap.open())] if tap else []
             progress = stack.enter_context(Progress(self.label, total=self.total, done=self.position.step))
             try:
                 self._train(writer, progress)
@@ -195,12 +196,12 @@ class Trainer:
         return ramp(self.position.step, total=self.total, recipe=self.recipe.distillation)
 
     def _terms(self, batch: Batch, factor: float) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """Return the weighted terms by name, and the student's tapped levels."""
+        """Return the weighted terms by name, and the student's tapped levels, none where nothing is taught."""
         images = normalize(batch.images)
         if self.schedule.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         boxes, logits, landmarks = self.model(images)
-        levels = self._taps[0].take()
+        levels = [level for tap in self._taps for level in tap.take()]
         targets = match_priors(self.priors, batch)
         count = self._mean_count(targets.positive.sum())
         loss = detection_loss(
