@@ -43,6 +43,14 @@ class Format(StrEnum):
     JUNIT = "junit"
 
 
+class By(StrEnum):
+    """What a row of an audit is."""
+
+    COMPONENT = "component"
+    MODULE = "module"
+    OPERATOR = "operator"
+
+
 class Arms(StrEnum):
     """Which models of a distillation are trained."""
 
@@ -76,6 +84,14 @@ def main() -> None:
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"featherpress {__version__}")
+        raise typer.Exit
+
+
+def _print_schema(wanted: bool) -> None:
+    if wanted:
+        from featherpress.budgets.files import budget_schema
+
+        typer.echo(budget_schema(), nl=False)
         raise typer.Exit
 
 
@@ -151,12 +167,20 @@ def audit(
         int | None, typer.Option("--input", min=1, help="Side of the square input in pixels; the budget's, or 640.")
     ] = None,
     init: Annotated[Path | None, typer.Option(help="Write a budget from the model as it is, and stop.")] = None,
+    pin: Annotated[Path | None, typer.Option(help="Write what the model costs now, for --baseline.")] = None,
+    baseline: Annotated[Path | None, typer.Option(help="Fail when anything grew since this file was pinned.")] = None,
     strict_claims: Annotated[bool, typer.Option(help="Fail when a claim of the budget file is wrong.")] = False,
     check: Annotated[
         bool, typer.Option("--cross-check", help="Count with fvcore, thop and torch too, and say why they differ.")
     ] = False,
+    by: Annotated[By, typer.Option(help="What a row is.")] = By.COMPONENT,
+    depth: Annotated[int | None, typer.Option(min=1, help="Show modules to this depth.")] = None,
+    sort: Annotated[str, typer.Option(help="model, name, params, macs, elementwise, activations or calls.")] = "model",
     style: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
     as_json: JsonOption = False,
+    _schema: Annotated[
+        bool, typer.Option("--schema", callback=_print_schema, is_eager=True, help="Print budget files' JSON Schema.")
+    ] = False,
 ) -> None:
     """Count a model component by component, and check it against a budget.
 
@@ -164,10 +188,7 @@ def audit(
 
     Examples: `featherpress audit featherface_v2`; `featherpress audit torchvision.models:resnet18 --input 224`
     """
-    from rich.console import Console
-
-    from featherpress.budgets import dump_budget, rendering
-    from featherpress.budgets.crosscheck import render_cross_check
+    from featherpress.budgets import dump_budget, pins, printing, rendering, summaries
     from featherpress.compress.runs import write_text
 
     result = _audit(target, budget=budget, side=side, strict_claims=strict_claims)
@@ -177,20 +198,16 @@ def audit(
         write_text(init, dump_budget(result))
         typer.echo(f"wrote {init}")
         return
+    if baseline is not None:
+        result = pins.ratchet(result, pins.load_pin(baseline), file=str(baseline))
+    if pin is not None:
+        write_text(pin, pins.dump_pin(result))
+    shown = printing.choose_view(result, by=by, depth=depth, sort=sort)
+    if shown is None:
+        result = printing.sort_components(result, sort)
     peers = _cross_check(target, result) if check else None
-    if as_json or style is Format.JSON:
-        _print_json(result.to_dict() | ({"cross_check": peers.to_dict()} if peers else {}))
-    elif style is Format.TABLE:
-        Console().print(rendering.render_table(result))
-        if peers:
-            Console().print(render_cross_check(peers))
-    else:
-        renderings = {
-            Format.MARKDOWN: rendering.render_markdown,
-            Format.CSV: rendering.render_csv,
-            Format.JUNIT: rendering.render_junit,
-        }
-        typer.echo(renderings[style](result), nl=False)
+    printing.print_audit(result, style="json" if as_json else style, shown=shown, peers=peers)
+    summaries.append_step_summary(rendering.render_markdown(result))
     raise typer.Exit(result.exit_code)
 
 

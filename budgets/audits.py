@@ -1,7 +1,7 @@
 """An audit: what a model costs against what it may cost."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
@@ -13,11 +13,19 @@ from featherpress.budgets.counting import count
 from featherpress.budgets.files import Budget, Claim, Limit, Limits
 from featherpress.errors import BudgetFileError, CountError, UsageError
 
-__all__ = ["Audit", "AuditRow", "Check", "ClaimCheck", "audit"]
+__all__ = ["Audit", "AuditRow", "Check", "ClaimCheck", "audit", "audit_cost", "name_largest"]
 
 SCHEMA = "featherpress.audit/1"
 #: The quantities that can be limited, and what sentences call them.
-QUANTITIES = {"params": "parameters", "macs": "MACs", "bytes": "bytes"}
+QUANTITIES = {
+    "params": "parameters",
+    "macs": "MACs",
+    "bytes": "bytes",
+    "activations": "bytes of activations",
+    "peak": "bytes of activations at the peak",
+}
+#: Those that hold for one input shape alone.
+SHAPED = frozenset({"macs", "activations", "peak"})
 Verdict = Literal["within", "over", "under", "warn", "unchecked"]
 
 
@@ -127,6 +135,13 @@ class Audit:
             "claims": [_claim_record(claim) for claim in self.claims],
             "failures": list(self.failures),
             "notes": list(self.notes),
+            "memory": {
+                "weights": asdict(self.cost.weight_footprint),
+                "activations": asdict(self.cost.activation_footprint),
+                "peak": asdict(self.cost.peak_footprint),
+            },
+            "shared": [{"names": list(row.owners), "params": row.params} for row in self.cost.shared],
+            "unused": list(self.cost.unused_names),
         }
 
     def _row(self, row: AuditRow) -> dict[str, Any]:
@@ -139,6 +154,7 @@ class Audit:
             "flops": cost.flops,
             "bytes": cost.bytes,
             "elementwise": cost.elementwise,
+            "activations": cost.activations,
             "trainable": cost.trainable,
             "frozen": cost.frozen,
             "unused": cost.unused,
@@ -204,14 +220,14 @@ def audit_cost(cost: Cost, budget: Budget | None, *, name: str, strict_claims: b
     if (total.params, total.macs) != (cost.params, cost.macs):
         raise CountError(f"the components of {name} do not sum to its total: this is our bug")
     same_shape = budget is None or [tuple(budget.input)] == list(cost.inputs)
-    limits = budget.components if budget else {}
     components = tuple(
-        AuditRow(name=part, cost=row, checks=_checks(row, limits.get(part), macs_too=same_shape))
+        AuditRow(
+            name=part, cost=row, checks=_checks(row, budget.components.get(part) if budget else None, shaped=same_shape)
+        )
         for part, row in rows.items()
     )
-    whole = AuditRow(
-        name="total", cost=total, checks=_checks(total, budget.total if budget else None, macs_too=same_shape)
-    )
+    checks = _checks(total, budget.total if budget else None, shaped=same_shape, peak=cost.peak)
+    whole = AuditRow(name="total", cost=total, checks=checks)
     claims = _check_claims(budget, {**rows, "total": total}, macs_too=same_shape) if budget else ()
     failures = _failures(budget, whole, components, parts) if budget else []
     if strict_claims and budget:
@@ -219,8 +235,8 @@ def audit_cost(cost: Cost, budget: Budget | None, *, name: str, strict_claims: b
     notes = list(cost.notes)
     if budget and not same_shape:
         notes.append(
-            f"limits and claims on MACs not checked: {budget.file} holds for input {_times(budget.input)}, "
-            f"counted was {', '.join(map(_times, cost.inputs))}"
+            f"limits and claims on MACs and activations not checked: {budget.file} holds for input "
+            f"{_times(budget.input)}, counted was {', '.join(map(_times, cost.inputs))}"
         )
     return Audit(
         name=name,
@@ -237,12 +253,12 @@ def _times(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))
 
 
-def _checks(cost: ModuleCost, limits: Limits | None, *, macs_too: bool) -> tuple[Check, ...]:
+def _checks(cost: ModuleCost, limits: Limits | None, *, shaped: bool, peak: int = 0) -> tuple[Check, ...]:
     found = []
     for quantity in QUANTITIES:
         limit = getattr(limits, quantity, None)
-        if limit is not None and (macs_too or quantity != "macs"):
-            found.append(_check(quantity, getattr(cost, quantity), limit))
+        if limit is not None and (shaped or quantity not in SHAPED):
+            found.append(_check(quantity, peak if quantity == "peak" else getattr(cost, quantity), limit))
     return tuple(found)
 
 
@@ -289,14 +305,15 @@ def _failures(
 def _sentence(row: AuditRow, check: Check, inside: Sequence[ModuleCost], budget: Budget, *, is_total: bool) -> str:
     table = "[total]" if is_total else f"[components.{row.name}]"
     side, bound = ("above", check.limit.high) if check.verdict == "over" else ("below", check.limit.low)
+    largest = "activations" if check.quantity == "peak" else check.quantity
     return (
         f"{row.name} has {check.actual:,} {QUANTITIES[check.quantity]}, "
-        f"{check.beyond:,} {side} the limit of {bound:,}; largest: {_largest(inside, check.quantity)}; "
+        f"{check.beyond:,} {side} the limit of {bound:,}; largest: {name_largest(inside, largest)}; "
         f"change the model, or {check.quantity} under {table} in {budget.file}"
     )
 
 
-def _largest(rows: Sequence[ModuleCost], quantity: str) -> str:
+def name_largest(rows: Sequence[ModuleCost], quantity: str) -> str:
     """Name the three largest contributors."""
     ranked = sorted(rows, key=lambda row: -getattr(row, quantity))[:3]
     named = [f"{row.path or ROOT} {getattr(row, quantity):,}" for row in ranked if getattr(row, quantity)]

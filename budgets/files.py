@@ -1,6 +1,7 @@
 """Budget files: TOML that people write, read strictly."""
 
 import difflib
+import json
 import re
 import tomllib
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 from featherpress.budgets.lines import find_line
 from featherpress.errors import BudgetFileError
 
-__all__ = ["Budget", "Claim", "Component", "Limit", "Limits", "list_budgets", "load_budget"]
+__all__ = ["Budget", "Claim", "Component", "Limit", "Limits", "budget_schema", "list_budgets", "load_budget"]
 
 Amount = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Size = Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -80,6 +81,13 @@ class Limits(_Strict):
     params: Limit | None = None
     macs: Limit | None = None
     bytes: Limit | None = None
+    activations: Limit | None = None
+
+
+class TotalLimits(Limits):
+    """What a whole model may cost, the peak of its activation memory included, which is no sum of its parts'."""
+
+    peak: Limit | None = None
 
 
 class Component(Limits):
@@ -115,7 +123,7 @@ class Budget(_Strict):
     model: Text
     input: Annotated[list[Size], Field(min_length=1, max_length=8)]
     convention: Literal["core-macs"] = "core-macs"
-    total: Limits = Limits()
+    total: TotalLimits = TotalLimits()
     components: dict[Text, Component] = {}
     claims: list[Claim] = []
     _file: str = PrivateAttr(default="(no file)")
@@ -130,6 +138,12 @@ class Budget(_Strict):
     def file(self) -> str:
         """Where the budget was read from, for messages."""
         return self._file
+
+
+def budget_schema() -> str:
+    """Write the JSON Schema of budget files, for editors that complete and check TOML by one."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | Budget.model_json_schema()
+    return json.dumps(schema, indent=2) + "\n"
 
 
 def list_budgets() -> list[str]:
@@ -247,8 +261,8 @@ def _dotted(place: Sequence[int | str]) -> str:
 
 def _keys(parents: Sequence[int | str]) -> list[str]:
     """List the keys that are known at a place in the file."""
-    if len(parents) and parents[-1] in {"params", "macs", "bytes"}:
+    if len(parents) and parents[-1] in TotalLimits.model_fields:
         return list(Limit.model_fields)
-    models: dict[int | str, type[BaseModel]] = {"total": Limits, "components": Component, "claims": Claim}
+    models: dict[int | str, type[BaseModel]] = {"total": TotalLimits, "components": Component, "claims": Claim}
     model = models.get(parents[0], Budget) if parents else Budget
     return list(model.model_fields)

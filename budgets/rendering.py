@@ -13,7 +13,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from featherpress.budgets.audits import QUANTITIES, Audit, AuditRow, Check, ClaimCheck
+from featherpress.budgets.activations import PRECISIONS
+from featherpress.budgets.audits import QUANTITIES, Audit, AuditRow, Check, ClaimCheck, name_largest
 from featherpress.budgets.formulas import CONVENTION_TEXT
 
 __all__ = [
@@ -29,6 +30,10 @@ __all__ = [
 COLUMNS = ("component", "params", "%", "MACs", "FLOPs", "target", "diff", "verdict")
 TABLE_COLUMNS = tuple(column for column in COLUMNS if column != "diff")
 CLAIM_COLUMNS = ("claim about", "claimed", "counted", "diff", "verdict")
+MEMORY_COLUMNS = ("bytes", *PRECISIONS)
+SHOWN = 3
+#: Columns of words, to the left; all others are numbers.
+WORDS = frozenset({"component", "claim about", "verdict", "bytes", "module", "operator", "change"})
 UNITS = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 STYLES = {"within": "green", "over": "bold red", "under": "bold red", "warn": "yellow", "equal": "green"}
 
@@ -46,12 +51,12 @@ def format_macs(amount: int) -> str:
     raise AssertionError(amount)
 
 
-def render_table(result: Audit) -> RenderableType:
-    """Make the tables and the lines under them, for a console of any width."""
-    parts: list[RenderableType] = [_components_table(result)]
-    if result.claims:
-        parts += [Text(), _claims_table(result.claims)]
-    parts.append(Text())
+def render_table(result: Audit, *, rows: bool = True) -> RenderableType:
+    """Make the tables and the lines under them, for a console of any width; without `rows` no components."""
+    parts: list[RenderableType] = [_components_table(result), Text()] if rows else []
+    if result.claims and rows:
+        parts += [_claims_table(result.claims), Text()]
+    parts += [_memory_table(result), Text()]
     parts += [Text(line) for line in _footer(result)]
     parts += [Text(f"note: {note}", style="yellow") for note in result.notes]
     parts += [Text(f"failed: {failure}", style="red") for failure in result.failures]
@@ -77,6 +82,7 @@ def render_markdown(result: Audit) -> str:
     if result.claims:
         lines += ["", *markdown_table(CLAIM_COLUMNS, [_claim_cells(claim) for claim in result.claims]), ""]
         lines += [f"- {claim.name}: {_plain(_reason(claim))}" for claim in result.claims if claim.verdict == "differs"]
+    lines += ["", *markdown_table(MEMORY_COLUMNS, _memory_rows(result))]
     lines += ["", *(f"- {_plain(line)}" for line in _footer(result))]
     lines += [f"- note: {_plain(note)}" for note in result.notes]
     lines += [f"- **failed:** {_plain(failure)}" for failure in result.failures]
@@ -133,6 +139,15 @@ def _components_table(result: Audit) -> Table:
         cells = dict(zip(COLUMNS, _cells(row, result), strict=True))
         plain = [cells[column] for column in TABLE_COLUMNS[:-1]]
         table.add_row(*plain, _verdict_text(row), style="bold" if row is result.total else None)
+    return table
+
+
+def _memory_table(result: Audit) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in MEMORY_COLUMNS:
+        table.add_column(column, justify="left" if column == MEMORY_COLUMNS[0] else "right", no_wrap=True)
+    for row in _memory_rows(result):
+        table.add_row(*row)
     return table
 
 
@@ -217,10 +232,30 @@ def _footer(result: Audit) -> list[str]:
         f"convention: {CONVENTION_TEXT}",
         f"input: {shapes} (batch {batch}); method: {_METHODS[cost.method]}",
         f"beside: {format_macs(cost.elementwise)} element-wise operations, not in MACs; {cost.bytes:,} weight bytes",
+        f"largest in parameters: {name_largest(cost.modules, 'params')}",
+        f"largest in MACs: {name_largest(cost.modules, 'macs')}",
+        f"parameters: {cost.trainable:,} trainable, {cost.frozen:,} frozen, {cost.unused:,} never read"
+        + _named(cost.unused_names),
     ]
-    if cost.frozen or cost.unused:
-        lines.append(f"parameters: {cost.trainable:,} trainable, {cost.frozen:,} frozen, {cost.unused:,} never read")
+    lines += [f"{row.path}: {row.params:,} parameters" for row in cost.shared[:SHOWN]]
     return lines
+
+
+def _named(names: Sequence[str]) -> str:
+    """Name the first few in brackets."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f" ({', '.join(names[:SHOWN])}{more})" if names else ""
+
+
+def _memory_rows(result: Audit) -> list[list[str]]:
+    """Format what weights and activations take at each precision."""
+    cost = result.cost
+    footprints = {
+        "weights": cost.weight_footprint,
+        "activations, peak": cost.peak_footprint,
+        "activations, sum": cost.activation_footprint,
+    }
+    return [[name, *(f"{getattr(held, key):,}" for key in PRECISIONS)] for name, held in footprints.items()]
 
 
 def _other_limits(result: Audit) -> list[str]:
@@ -256,7 +291,10 @@ _METHODS = {
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Make the lines of a Markdown table, numbers to the right."""
-    marks = ["---" if name in {"component", "claim about", "verdict"} else "---:" for name in header]
+    marks = [
+        "---" if name in {"component", "claim about", "verdict", "bytes", "module", "operator"} else "---:"
+        for name in header
+    ]
     return ["| " + " | ".join(map(_plain, row)) + " |" for row in (header, marks, *rows)]
 
 
