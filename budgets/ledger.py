@@ -11,7 +11,7 @@ from torch._ops import OpOverload
 
 __all__ = ["changes_shape_with_data", "is_elementwise", "is_free", "may_change_shape_with_data", "operator_name"]
 
-#: Arithmetic on elements that PyTorch does not tag as pointwise: norms, reductions, pooling, resampling, sorting.
+#: Arithmetic on elements that PyTorch, or an older PyTorch, does not tag as pointwise: activations, norms, reductions, pooling, resampling, sorting.
 _ELEMENTWISE = """
 _batch_norm_no_update _batch_norm_with_update _batch_norm_with_update_functional _native_batch_norm_legit
 _native_batch_norm_legit_functional _native_batch_norm_legit_no_training cudnn_batch_norm miopen_batch_norm
@@ -24,7 +24,7 @@ _upsample_nearest_exact3d upsample_linear1d upsample_bilinear2d upsample_triline
 _upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler_2d grid_sampler_3d _grid_sampler_2d_cpu_fallback
 affine_grid_generator
 _softmax _log_softmax _safe_softmax logsumexp logcumsumexp log_sigmoid_forward glu hardswish mish _prelu_kernel
-rrelu_with_noise threshold gelu hardsigmoid softplus _add_relu abs eq ne lt le gt ge floor_divide copysign
+leaky_relu elu celu selu hardtanh rrelu_with_noise threshold gelu hardsigmoid softplus _add_relu abs eq ne lt le gt ge floor_divide copysign
 heaviside polar complex isin bucketize searchsorted
 all any amax amin aminmax argmax argmin max min mean median nanmedian nansum sum prod norm
 linalg_vector_norm linalg__powsum var var_mean std std_mean count_nonzero cummax cummin cumprod cumsum mode kthvalue
