@@ -61,21 +61,55 @@ def sampled_convolution(x: Tensor, offset: Tensor, weight: Tensor, mask: Tensor)
     Shapes: x (N, C, H, W), offset (N, 18, H, W) as (tap, y, x), weight (out, C / groups, 3, 3), mask (N, 9, H, W)
     -> (N, out, H, W).
     """
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    places = _places(offset.to(dtype))
+    narrows = weight.shape[1] == x.shape[1] and weight.shape[0] < x.shape[1]
+    apply = _project_then_sample if narrows else _sample_then_project
+    return apply(x, places, weight, mask.to(dtype))
+
+
+def _places(offset: Tensor) -> Tensor:
+    """Turn offsets into the places of the samples as `grid_sample` names them, from -1 to 1 between the outer edges.
+
+    Shapes: (N, 18, H, W) -> (N, 9, H, W, 2) of x, y.
+    """
+    batch, _, height, width = offset.shape
+
+    def numbers(count: int) -> Tensor:
+        return torch.arange(count, device=offset.device, dtype=offset.dtype)
+
+    tap = numbers(_TAPS).view(1, _TAPS, 1, 1)
+    dy, dx = offset.view(batch, _TAPS, 2, height, width).unbind(dim=2)
+    y = numbers(height).view(1, 1, height, 1) + torch.floor(tap / _KERNEL) - 1 + dy
+    x = numbers(width).view(1, 1, 1, width) + tap % _KERNEL - 1 + dx
+    return torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
+
+
+def _sample_then_project(x: Tensor, places: Tensor, weight: Tensor, mask: Tensor) -> Tensor:
+    """Sample every input channel at every tap, then multiply by the kernel: 9 * C samples a position."""
     batch, channels, height, width = x.shape
     out, per_group = weight.shape[:2]
     groups = channels // per_group
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    x, offset, mask = x.to(dtype), offset.to(dtype), mask.to(dtype)
-    tap = torch.arange(_TAPS, device=x.device, dtype=dtype).view(1, _TAPS, 1, 1)
-    dy, dx = offset.view(batch, _TAPS, 2, height, width).unbind(dim=2)
-    rows = torch.arange(height, device=x.device, dtype=dtype).view(1, 1, height, 1)
-    columns = torch.arange(width, device=x.device, dtype=dtype).view(1, 1, 1, width)
-    y = rows + torch.floor(tap / _KERNEL) - 1 + dy
-    x_at = columns + tap % _KERNEL - 1 + dx
-    grid = torch.stack([(2 * x_at + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
-    grid = grid.view(batch, _TAPS * height, width, 2)
-    samples = F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    samples = _sample(x.to(places.dtype), places.view(batch, _TAPS * height, width, 2))
     samples = samples.view(batch, channels, _TAPS, height * width) * mask.reshape(batch, 1, _TAPS, height * width)
     samples = samples.view(batch, groups, per_group * _TAPS, height * width).to(weight.dtype)
     kernel = weight.reshape(groups, out // groups, per_group * _TAPS)
     return torch.matmul(kernel, samples).view(batch, out, height, width)
+
+
+def _project_then_sample(x: Tensor, places: Tensor, weight: Tensor, mask: Tensor) -> Tensor:
+    """Multiply by each tap of an ungrouped kernel, then sample the products: 9 * out samples a position.
+
+    Sampling is linear in what is sampled, and beyond the border both are zero, so that the order does not matter.
+    """
+    batch, channels, height, width = x.shape
+    out = weight.shape[0]
+    kernel = weight.reshape(out, channels, _TAPS).permute(2, 0, 1).reshape(_TAPS * out, channels)
+    products = torch.matmul(kernel, x.reshape(batch, channels, height * width))
+    products = products.to(places.dtype).view(batch * _TAPS, out, height, width)
+    samples = _sample(products, places.view(batch * _TAPS, height, width, 2)).view(batch, _TAPS, out, height, width)
+    return (samples * mask.unsqueeze(2)).sum(dim=1).to(x.dtype)
+
+
+def _sample(x: Tensor, grid: Tensor) -> Tensor:
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

@@ -67,14 +67,19 @@ def test_deformable_starts_as_plain_convolution() -> None:
     torch.testing.assert_close(conv(x), F.conv2d(x, conv.weight, padding=1, groups=2), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("groups", "size"), [(1, (8, 8)), (2, (5, 9)), (4, (13, 1))])
-def test_sampled_convolution_is_deform_conv2d(groups: int, size: tuple[int, int]) -> None:
-    """Built from samples, a deformable convolution has torchvision's values and gradients, beyond the border too."""
+@pytest.mark.parametrize(
+    ("groups", "out", "size"), [(1, 12, (8, 8)), (1, 4, (8, 8)), (1, 2, (3, 7)), (2, 12, (5, 9)), (4, 4, (13, 1))]
+)
+def test_sampled_convolution_is_deform_conv2d(groups: int, out: int, size: tuple[int, int]) -> None:
+    """Built from samples, a deformable convolution has torchvision's values and gradients, beyond the border too.
+
+    Fewer channels out than in take the other order of sampling and multiplying.
+    """
     torch.manual_seed(0)
     inputs = (
         torch.randn(2, 8, *size, requires_grad=True),
         (3 * torch.randn(2, 18, *size)).requires_grad_(),
-        torch.randn(12, 8 // groups, 3, 3, requires_grad=True),
+        torch.randn(out, 8 // groups, 3, 3, requires_grad=True),
         torch.rand(2, 9, *size, requires_grad=True),
     )
     x, offset, weight, mask = inputs
@@ -88,11 +93,12 @@ def test_sampled_convolution_is_deform_conv2d(groups: int, size: tuple[int, int]
         torch.testing.assert_close(mine, reference, rtol=1e-3, atol=1e-3)
 
 
-def test_positions_survive_bfloat16() -> None:
+@pytest.mark.parametrize("out", [1, 2])
+def test_positions_survive_bfloat16(out: int) -> None:
     """Offsets in bfloat16 still name pixels beyond the 256th column: only values are rounded, not places."""
     torch.manual_seed(0)
     x, mask = torch.randn(1, 2, 3, 600), torch.ones(1, 9, 3, 600)
-    offset, weight = torch.full((1, 18, 3, 600), 0.5), torch.randn(2, 2, 3, 3)
+    offset, weight = torch.full((1, 18, 3, 600), 0.5), torch.randn(out, 2, 3, 3)
     low = sampled_convolution(x, offset.bfloat16(), weight, mask.bfloat16())
     torch.testing.assert_close(low, deform_conv2d(x, offset, weight, padding=1, mask=mask), rtol=1e-4, atol=1e-3)
 
