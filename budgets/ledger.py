@@ -11,7 +11,8 @@ from torch._ops import OpOverload
 
 __all__ = ["changes_shape_with_data", "is_elementwise", "is_free", "may_change_shape_with_data", "operator_name"]
 
-#: Arithmetic on elements that PyTorch, or an older PyTorch, does not tag as pointwise: activations, norms, reductions, pooling, resampling, sorting.
+#: Arithmetic on elements that PyTorch, or a PyTorch as old as we support, does not tag as pointwise: activations,
+#: norms, reductions, pooling, resampling, sorting.
 _ELEMENTWISE = """
 _batch_norm_no_update _batch_norm_with_update _batch_norm_with_update_functional _native_batch_norm_legit
 _native_batch_norm_legit_functional _native_batch_norm_legit_no_training cudnn_batch_norm miopen_batch_norm
