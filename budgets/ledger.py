@@ -25,7 +25,8 @@ _upsample_nearest_exact3d upsample_linear1d upsample_bilinear2d upsample_triline
 _upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler_2d grid_sampler_3d _grid_sampler_2d_cpu_fallback
 affine_grid_generator
 _softmax _log_softmax _safe_softmax logsumexp logcumsumexp log_sigmoid_forward glu hardswish mish _prelu_kernel
-leaky_relu elu celu selu hardtanh rrelu_with_noise threshold gelu hardsigmoid softplus _add_relu abs eq ne lt le gt ge floor_divide copysign
+leaky_relu elu celu selu hardtanh
+rrelu_with_noise threshold gelu hardsigmoid softplus _add_relu abs eq ne lt le gt ge floor_divide copysign
 heaviside polar complex isin bucketize searchsorted
 all any amax amin aminmax argmax argmin max min mean median nanmedian nansum sum prod norm
 linalg_vector_norm linalg__powsum var var_mean std std_mean count_nonzero cummax cummin cumprod cumsum mode kthvalue
