@@ -34,11 +34,11 @@ Heads = Literal["separate", "shared"]
 class FeatherFaceSpec:
     """The whole shape of a FeatherFace.
 
-    `out_channel` is the width of the pyramid; `light_pyramid` drops biases and the second laterals; `shuffle_conv`
+    `out_channels` is the width of the pyramid; `light_pyramid` drops biases and the second laterals; `shuffle_conv`
     puts the shuffle inside a bottleneck of convolutions. The trained public checkpoints need the `channel_first` order.
     """
 
-    out_channel: int
+    out_channels: int
     attention: Attention = "cbam"
     cbam_reduction: int = 16
     bifpn_repeats: int = 2
@@ -54,7 +54,7 @@ class FeatherFaceSpec:
 
     def __post_init__(self) -> None:
         """Refuse sizes that no model has, and choices there are not."""
-        for name in ("out_channel", "cbam_reduction", "bifpn_repeats", "context_groups", "num_anchors"):
+        for name in ("out_channels", "cbam_reduction", "bifpn_repeats", "context_groups", "num_anchors"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
         choices = {"attention": Attention, "context": Context, "shuffle_order": ShuffleOrder, "heads": Heads}
@@ -74,7 +74,7 @@ class FeatherFace(Detector):
     def __init__(self, spec: FeatherFaceSpec) -> None:
         super().__init__(PriorSpec(per_cell=spec.num_anchors))
         self.spec = spec
-        width, levels = spec.out_channel, len(TAP_CHANNELS)
+        width, levels = spec.out_channels, len(TAP_CHANNELS)
         self.backbone = MobileNetV1Quarter()
         self.backbone_attention = _attention(spec, TAP_CHANNELS)
         self.bifpn = BiFPN(
@@ -108,36 +108,36 @@ def _attention(spec: FeatherFaceSpec, widths: tuple[int, ...]) -> nn.Module:
 
 def _context(spec: FeatherFaceSpec) -> nn.Module:
     if spec.context == "deformable":
-        return DeformableContext(spec.out_channel, groups=spec.context_groups)
+        return DeformableContext(spec.out_channels, groups=spec.context_groups)
     if spec.context == "grouped_ssh":
-        return GroupedSSH(spec.out_channel, groups=spec.context_groups)
-    return SSH(spec.out_channel, deformable=True)
+        return GroupedSSH(spec.out_channels, groups=spec.context_groups)
+    return SSH(spec.out_channels, deformable=True)
 
 
 def _shuffle(spec: FeatherFaceSpec) -> nn.Module:
     block = ShuffleBottleneck if spec.shuffle_conv else ChannelShuffle
-    return block(spec.out_channel, groups=spec.shuffle_groups, order=spec.shuffle_order)
+    return block(spec.out_channels, groups=spec.shuffle_groups, order=spec.shuffle_order)
 
 
 PRESETS: dict[str, tuple[FeatherFaceSpec, int, str]] = {
     "featherface_v1": (
-        FeatherFaceSpec(out_channel=74, bifpn_repeats=3, context="deformable", context_groups=2),
+        FeatherFaceSpec(out_channels=74, bifpn_repeats=3, context="deformable", context_groups=2),
         485_599,
         "V1: CBAM twice, three BiFPN cells, one grouped deformable convolution a level",
     ),
     "featherface_v1_ssh": (
-        FeatherFaceSpec(out_channel=56, context="deformable_ssh"),
+        FeatherFaceSpec(out_channels=56, context="deformable_ssh"),
         502_028,
         "V1 with deformable SSH at width 56, the source document's 502K",
     ),
     "featherface_v1_ssh_plain": (
-        FeatherFaceSpec(out_channel=56, context="deformable_ssh", attention="none", shuffle_order="channel_first"),
+        FeatherFaceSpec(out_channels=56, context="deformable_ssh", attention="none", shuffle_order="channel_first"),
         489_015,
         "V1 with deformable SSH at width 56 and no attention; public weights exist",
     ),
     "featherface_paper": (
         FeatherFaceSpec(
-            out_channel=64,
+            out_channels=64,
             bifpn_repeats=3,
             context="deformable_ssh",
             shuffle_conv=True,
@@ -148,7 +148,7 @@ PRESETS: dict[str, tuple[FeatherFaceSpec, int, str]] = {
     ),
     "featherface_v2": (
         FeatherFaceSpec(
-            out_channel=32,
+            out_channels=32,
             attention="shared",
             cbam_reduction=32,
             bifpn_groups=4,

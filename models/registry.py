@@ -31,6 +31,9 @@ ENTRY_POINTS = "featherpress.models"
 
 Build = Callable[..., nn.Module]
 
+# Settings under the names that published configurations give them.
+_PUBLISHED_NAMES = {"out_channel": "out_channels"}
+
 logger = logging.getLogger("featherpress")
 
 
@@ -144,6 +147,7 @@ def create_model(name: str, *, pretrained: bool = False, **overrides: Any) -> nn
     block cannot take, or `pretrained=True`, since no trained weights are shipped yet.
     """
     entry = find_model(name)
+    overrides = {key if key in entry.settings else _PUBLISHED_NAMES.get(key, key): overrides[key] for key in overrides}
     for key, value in overrides.items():
         if key not in entry.settings:
             raise UsageError(f"{name} has no setting {key!r}; it has {', '.join(entry.settings)}")

@@ -20,13 +20,13 @@ class RetinaFace(Detector):
     Source: Deng et al. 2020, RetinaFace.
     """
 
-    def __init__(self, *, out_channel: int, num_anchors: int) -> None:
+    def __init__(self, *, out_channels: int, num_anchors: int) -> None:
         super().__init__(PriorSpec(per_cell=num_anchors))
         levels = len(TAP_CHANNELS)
         self.backbone = MobileNetV1Quarter()
-        self.fpn = FPN(TAP_CHANNELS, out_channel)
-        self.context = PerLevel(SSH(out_channel, deformable=False) for _ in range(levels))
-        self.heads = SeparateHeads(out_channel, levels=levels, anchors=num_anchors)
+        self.fpn = FPN(TAP_CHANNELS, out_channels)
+        self.context = PerLevel(SSH(out_channels, deformable=False) for _ in range(levels))
+        self.heads = SeparateHeads(out_channels, levels=levels, anchors=num_anchors)
 
     def forward(self, images: Tensor) -> Detections:
         """Return raw boxes, class logits and landmarks for every prior."""
@@ -44,6 +44,6 @@ class RetinaFace(Detector):
     source="Deng, Guo, Ververas, Kotsia, Zafeiriou, RetinaFace, CVPR 2020",
     weights=("retinaface_mnet025_426608.pth",),
 )
-def retinaface_mnet025(*, out_channel: int = 64, num_anchors: int = 2) -> RetinaFace:
+def retinaface_mnet025(*, out_channels: int = 64, num_anchors: int = 2) -> RetinaFace:
     """RetinaFace on MobileNetV1-0.25: feature pyramid, SSH, nine heads; public weights exist."""
-    return RetinaFace(out_channel=out_channel, num_anchors=num_anchors)
+    return RetinaFace(out_channels=out_channels, num_anchors=num_anchors)

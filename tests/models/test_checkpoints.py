@@ -62,7 +62,7 @@ def test_every_kind_of_file(tmp_path: Path, suffix: str) -> None:
 
 def test_wrong_shapes_are_named(tmp_path: Path) -> None:
     """Weights of another width are refused with the first key that differs and both shapes."""
-    torch.save(create_model("retinaface_mnet025", out_channel=32).state_dict(), tmp_path / "narrow.pth")
+    torch.save(create_model("retinaface_mnet025", out_channels=32).state_dict(), tmp_path / "narrow.pth")
     words = r"wrongly shaped, first 'fpn.laterals.0.0.weight' of \(32, 64, 1, 1\), expected \(64, 64, 1, 1\)$"
     with pytest.raises(CheckpointError, match=words):
         load_weights(create_model("retinaface_mnet025"), tmp_path / "narrow.pth")

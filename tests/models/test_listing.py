@@ -67,7 +67,7 @@ def test_list_as_a_record() -> None:
     assert [row["name"] for row in record["models"]] == list_models()
     v1 = next(row for row in record["models"] if row["name"] == "featherface_v1")
     assert (v1["params"], v1["year"], v1["strides"], v1["weights"]) == (485_599, 2025, [8, 16, 32], [])
-    assert v1["settings"]["out_channel"] == 74
+    assert v1["settings"]["out_channels"] == 74
     assert v1["fused_params"] < v1["params"]
 
 

@@ -21,18 +21,18 @@ def test_unknown_name_suggests_the_nearest() -> None:
 
 def test_unknown_setting_lists_the_known() -> None:
     """A setting the preset does not have is refused, and those it has are named."""
-    with pytest.raises(UsageError, match=r"no setting 'width'.*out_channel"):
+    with pytest.raises(UsageError, match=r"no setting 'width'.*out_channels"):
         create_model("featherface_v2", width=3)
 
 
 @pytest.mark.parametrize(
     ("name", "settings", "words"),
     [
-        ("featherface_v2", {"out_channel": 40}, "divisible by 16, got 40; the nearest are 32 or 48"),
-        ("featherface_v1", {"out_channel": 75}, "divisible by 2, got 75"),
-        ("featherface_paper", {"out_channel": 62}, "divisible by 4, got 62"),
-        ("featherface_v1", {"out_channel": 0}, "at least 1"),
-        ("featherface_v1", {"out_channel": 74.0}, "out_channel of featherface_v1 is 74 by default, got 74.0"),
+        ("featherface_v2", {"out_channels": 40}, "divisible by 16, got 40; the nearest are 32 or 48"),
+        ("featherface_v1", {"out_channels": 75}, "divisible by 2, got 75"),
+        ("featherface_paper", {"out_channels": 62}, "divisible by 4, got 62"),
+        ("featherface_v1", {"out_channels": 0}, "at least 1"),
+        ("featherface_v1", {"out_channels": 74.0}, "out_channels of featherface_v1 is 74 by default, got 74.0"),
         ("featherface_v1", {"light_pyramid": 1}, "light_pyramid of featherface_v1 is False by default, got 1"),
         ("featherface_v2", {"context": "ssh"}, "context is one of deformable, deformable_ssh, grouped_ssh, got 'ssh'"),
     ],

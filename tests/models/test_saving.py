@@ -24,8 +24,8 @@ def same(ours: nn.Module, theirs: nn.Module) -> bool:
     ("name", "overrides"),
     [
         ("featherface_v2", {}),
-        ("featherface_v1", {"out_channel": 48, "bifpn_repeats": 1, "context": "grouped_ssh", "num_anchors": 3}),
-        ("retinaface_mnet025", {"out_channel": 32}),
+        ("featherface_v1", {"out_channels": 48, "bifpn_repeats": 1, "context": "grouped_ssh", "num_anchors": 3}),
+        ("retinaface_mnet025", {"out_channels": 32}),
     ],
 )
 def test_a_model_comes_back_from_its_file_alone(tmp_path: Path, name: str, overrides: dict[str, object]) -> None:
@@ -50,7 +50,7 @@ def test_the_file_holds_the_whole_spec(tmp_path: Path) -> None:
     assert metadata["model"] == "featherface_v2"
     assert metadata["role"] == "student"
     assert settings["bifpn_repeats"] == 1
-    assert settings["out_channel"] == 32
+    assert settings["out_channels"] == 32
     assert settings["heads"] == "shared"
 
 
@@ -71,8 +71,8 @@ def test_models_of_other_making(tmp_path: Path) -> None:
         ({"model": "featherface_v2", "settings": "{"}, "broken JSON"),
         ({"model": "featherface_v2", "settings": "[3]"}, "expected an object"),
         (
-            {"model": "featherface_v2", "settings": '{"out_channel": "wide"}'},
-            "out_channel .* 32 by default, got 'wide'",
+            {"model": "featherface_v2", "settings": '{"out_channels": "wide"}'},
+            "out_channels .* 32 by default, got 'wide'",
         ),
         ({"model": "featherface_v2", "settings": '{"widht": 3}'}, "no setting 'widht'"),
     ],

@@ -141,3 +141,41 @@ def test_overrides_change_the_shape() -> None:
     model = create_model("featherface_v1", num_anchors=3)
     assert parameters(model) == 485_599 + 48 * 75
     assert model(torch.zeros(1, 3, 64, 64))[0].shape[1] == 3 * (64 + 16 + 4)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "difference"),
+    [
+        ({"bifpn_repeats": 2}, 113_610 - 139_076),
+        ({"cbam_reduction": 8}, 129 * 4 + 257 * 8 + 513 * 16 + 3 * 149 * 5),
+        ({"attention": "none"}, -11_528 - 2_310),
+        ({"shuffle_groups": 37}, 0),
+        ({"context_groups": 1}, 3 * 9 * 74 * 37),
+    ],
+)
+def test_documented_variants(overrides: dict[str, object], difference: int) -> None:
+    """Each keyword changes V1 by what the formulas of its blocks say, and it still runs."""
+    model = create_model("featherface_v1", **overrides).eval()
+    assert parameters(model) == 485_599 + difference
+    assert model(torch.zeros(1, 3, 64, 64))[0].shape == (1, 2 * (64 + 16 + 4), 4)
+
+
+@pytest.mark.parametrize("keyword", ["out_channels", "out_channel"])
+@pytest.mark.parametrize("c", [64, 96])
+def test_width_follows_the_formulas(keyword: str, c: int) -> None:
+    """At any width V1 is the sum of its blocks; the published configuration's name for the width is taken too."""
+    h = c // 16
+    attention = 3 * (2 * c * h + h + c + 100)
+    pyramid = 3 * (4 * (9 * c + c * c + 3 * c) + 10) + 832 * c + 15 * c
+    context = 3 * (9 * c * c // 2 + 18 * (9 * c + 1) + 9 * (c + 1) + 2 * c)
+    total = 213_072 + 11_528 + pyramid + attention + context + 96 * (c + 1)
+    assert parameters(create_model("featherface_v1", **{keyword: c})) == total
+
+
+@pytest.mark.parametrize(
+    ("context", "params"), [("deformable_ssh", 77_655), ("grouped_ssh", 52_672), ("deformable", 47_963)]
+)
+def test_contexts_are_a_choice(context: str, params: int) -> None:
+    """The context of any preset can be another one; at width 64 each has the size of its formula."""
+    model = create_model("featherface_paper", context=context)
+    assert parameters(model.context[0]) == params
