@@ -5,9 +5,10 @@ Exit codes: 0 done or within budget, 1 over budget, 2 a mistake in usage or file
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,6 +59,9 @@ class Arms(StrEnum):
     STUDENT = "student"
     CONTROL = "control"
 
+
+#: What `fit` turns in a model of the zoo that has it.
+USUAL_KNOBS = ("out_channels=8:128:2", "bifpn_repeats=1:4")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override a recipe's key: `schedule.epochs=3`.")]
@@ -238,6 +242,39 @@ def diff(
         Console().print(render_diff(result))
     else:
         raise UsageError(f"diff prints table, json or markdown, not {style}")
+
+
+@app.command()
+def fit(
+    target: Annotated[str, typer.Argument(help="A model of the zoo, or `package.module:factory` with your knobs.")],
+    params: Annotated[int | None, typer.Option(min=1, help="The most parameters.")] = None,
+    macs: Annotated[int | None, typer.Option(min=1, help="The most MACs, at the input's size.")] = None,
+    knob: Annotated[
+        list[str] | None, typer.Option(help="A whole-number argument to turn: `out_channels=16:128:2` or `n=1,2,4`.")
+    ] = None,
+    side: Annotated[int, typer.Option("--input", min=1, help="Side of the square input in pixels.")] = 640,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the settings of a model that use a budget best, counted exactly.
+
+    Exit code: 0 if something fits, 1 if nothing does.
+
+    Examples: `featherpress fit featherface_v2 --params 256000`; `featherpress fit my:net --macs 5000000 --knob w=8:64`
+    """
+    from rich.console import Console
+
+    from featherpress.budgets import fit as solve
+    from featherpress.budgets.candidates import parse_knob
+    from featherpress.budgets.fitting import render_fit
+
+    make, usual = _factory(target)
+    knobs = [parse_knob(text) for text in knob or usual]
+    result = solve(make, knobs, name=target, params=params, macs=macs, side=side)
+    if as_json:
+        _print_json(result.to_dict())
+    else:
+        Console().print(render_fit(result))
+    raise typer.Exit(result.exit_code)
 
 
 @app.command()
@@ -469,6 +506,18 @@ def _audit(target: str, *, budget: str, side: int | None = None, strict_claims: 
     side = side or (None if limits else 640)
     inputs = torch.zeros(1, 3, side, side) if side else None
     return run_audit(model, limits, name=target, example_inputs=inputs, strict_claims=strict_claims)
+
+
+def _factory(target: str) -> tuple[Callable[..., Any], list[str]]:
+    """Find the function that builds a target, and the knobs to turn where none are given."""
+    if ":" in target:
+        from featherpress.budgets.candidates import import_factory
+
+        return import_factory(target), []
+    from featherpress.models import create_model, find_model
+
+    entry = find_model(target)
+    return partial(create_model, target), [knob for knob in USUAL_KNOBS if knob.partition("=")[0] in entry.settings]
 
 
 def _cross_check(target: str, result: "Audit") -> "CrossCheck":
