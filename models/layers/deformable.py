@@ -78,11 +78,12 @@ def _places(offset: Tensor) -> Tensor:
     def numbers(count: int) -> Tensor:
         return torch.arange(count, device=offset.device, dtype=offset.dtype)
 
-    tap = numbers(_TAPS).view(1, _TAPS, 1, 1)
+    tap = numbers(_KERNEL).repeat_interleave(_KERNEL).view(1, _TAPS, 1, 1)
+    y = (2 * (numbers(height).view(1, 1, height, 1) + tap) - 1) / height - 1
+    tap = numbers(_KERNEL).repeat(_KERNEL).view(1, _TAPS, 1, 1)
+    x = (2 * (numbers(width).view(1, 1, 1, width) + tap) - 1) / width - 1
     dy, dx = offset.view(batch, _TAPS, 2, height, width).unbind(dim=2)
-    y = numbers(height).view(1, 1, height, 1) + torch.floor(tap / _KERNEL) - 1 + dy
-    x = numbers(width).view(1, 1, 1, width) + tap % _KERNEL - 1 + dx
-    return torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
+    return torch.stack([torch.add(x, dx, alpha=2 / width), torch.add(y, dy, alpha=2 / height)], dim=-1)
 
 
 def _sample_then_project(x: Tensor, places: Tensor, weight: Tensor, mask: Tensor) -> Tensor:

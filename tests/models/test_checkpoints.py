@@ -116,3 +116,18 @@ def test_missing_and_broken_files(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"rubbish")
     with pytest.raises(CheckpointError, match=r"not a readable|more than tensors"):
         load_weights(model, tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["zip.pth", "old.pth", "tensors.safetensors"])
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
+def test_truncated_files(tmp_path: Path, kind: str, share: float) -> None:
+    """A download that stopped anywhere is one sentence with the file's name, and loads nothing."""
+    model, path = create_model("featherface_v2"), tmp_path / kind
+    if path.suffix == ".safetensors":
+        save_weights(model, path)
+    else:
+        torch.save(model.state_dict(), path, _use_new_zipfile_serialization=kind == "zip.pth")
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(CheckpointError, match=rf"{kind} is not a readable"):
+        load_weights(model, path)
