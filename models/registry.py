@@ -155,6 +155,8 @@ def create_model(name: str, *, pretrained: bool = False, **overrides: Any) -> nn
     if pretrained:
         raise UsageError(f"no trained weights are shipped for {name}; load your own with load_weights(model, path)")
     model = entry.build(**overrides)
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"{name} was built as a {type(model).__name__}, expected a torch.nn.Module")
     model.__dict__["_origin"] = Origin(name=name, settings={**entry.settings, **overrides})
     return model
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from featherpress.errors import UsageError
-from featherpress.models import create_detector, create_model, list_models, register_model
+from featherpress.errors import CheckpointError, UsageError
+from featherpress.models import create_detector, create_model, list_models, load_weights, register_model
 from featherpress.models import registry as registry_module
 from featherpress.models.targets import load_target
 
@@ -64,6 +64,21 @@ def test_a_model_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         register_model(params=5, year=2026, paper="Tiny")(tiny)
     with pytest.raises(UsageError, match="no detector"):
         create_detector("tiny")
+
+
+def test_a_model_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A factory that returns something else than a module is named, and does not stand in other models' way."""
+    monkeypatch.setattr(registry_module, "_REGISTER", dict(registry_module._REGISTER))
+
+    def forgetful() -> None:
+        """Forget to return the model."""
+
+    register_model(params=0, year=2026, paper="None")(forgetful)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="forgetful was built as a NoneType"):
+        create_model("forgetful")
+    torch.save({"x": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match="does not fit"):
+        load_weights(create_model("retinaface_mnet025"), tmp_path / "other.pth")
 
 
 def test_factories_that_a_name_cannot_build() -> None:
