@@ -148,7 +148,7 @@ def main() -> None:
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.rounds} rounds")
     for name in names:
         before, after = (
-            sum(weight.numel() for weight in each.parameters()) for each in (build(name), fuse(build(name)))
+            sum(weight.numel() for weight in each.parameters()) for each in (build(name), fold(build(name)))
         )
         print(f"{name:<30} {before:>11,} parameters, {after:>11,} fused ({before - after:,} fewer)")
     with torch.inference_mode():
