@@ -92,8 +92,8 @@ class ClaimCheck:
 
     @property
     def verdict(self) -> Literal["equal", "differs"]:
-        """Whether the document is right to the last digit."""
-        return "differs" if self.difference else "equal"
+        """Whether the document is right to the last digit that it prints."""
+        return "differs" if 2 * abs(self.difference) > self.claim.rounded_to - 1 else "equal"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

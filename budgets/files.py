@@ -97,12 +97,16 @@ class Component(Limits):
 
 
 class Claim(_Strict):
-    """What a document says of the total, of a component, or of several together, and where it says so."""
+    """What a document says of the total, of a component, or of several together, and where it says so.
+
+    A number that was printed as 502K is `rounded_to` 1,000: what rounds to it bears it out.
+    """
 
     component: Text | Annotated[list[Text], Field(min_length=1)]
     source: Text
     params: Amount | None = None
     macs: Amount | None = None
+    rounded_to: Annotated[int, Field(ge=1, le=2**63 - 1)] = 1
     note: str = ""
 
     @model_validator(mode="after")
