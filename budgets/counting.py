@@ -48,14 +48,14 @@ def count(
     _check_countable(model)
     inputs = (example_inputs, dict(kwargs or {}))
     table = {**FORMULAS, **(formulas or {})}
-    failure: Exception | None = None
+    failure: BaseException | None = None
     for method in METHODS:
         try:
             with bystanders_unharmed():
                 return _count_by(method, model, inputs, table)
         except (CountError, UsageError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             failure = error
     raise UsageError(
         f"{type(model).__name__} fails on inputs {_describe(_shapes(inputs))}: {_first_line(failure)}"
@@ -217,6 +217,6 @@ def _describe(shapes: Sequence[Sequence[int]]) -> str:
     return ", ".join("x".join(map(str, shape)) or "scalar" for shape in shapes) or "(none)"
 
 
-def _first_line(error: Exception | None) -> str:
+def _first_line(error: BaseException | None) -> str:
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__

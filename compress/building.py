@@ -50,6 +50,10 @@ def fresh_student(recipe: Recipe, seed: int, *, teacher: Detector | None) -> Det
             raise UsageError("the teacher's backbone has nothing of the student's shapes; leave `student.backbone` out")
         student.load_state_dict(ours | shared)
         logger.info("the student's backbone starts from the teacher's: %d tensors", len(shared))
+    elif source == "teacher":
+        raise UsageError(
+            "`student.backbone` is the teacher's, but training alone loads no teacher; add --set student.backbone=''"
+        )
     elif source:
         load_weights(student.get_submodule("backbone"), expand_path(source))
     return student

@@ -4,6 +4,7 @@ import csv
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -63,12 +64,26 @@ def is_leader() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+_FILES = re.compile(
+    r"(recipe\.toml|environment\.json|budget\.json|log\.txt|metrics\.csv|events\.out\..*|\.lock|\..*\.partial)"
+)
+_FOLDERS = re.compile(r"(weights|state|eval|report|cache|control|teacher|seed-\d+)")
+
+
 def _empty(folder: Path) -> None:
-    if not any((folder / name).exists() for name in ("recipe.toml", "metrics.csv", "report", "state")):
-        raise UsageError(f"{folder} does not look like a run; --overwrite removes runs only")
-    for item in folder.iterdir():
+    """Remove a run's own files and folders; where anything else lies, nothing is touched."""
+    items = sorted(folder.iterdir())
+    foreign = [item.name for item in items if not _is_ours(item)]
+    if foreign or not any(_FILES.fullmatch(item.name) and item.name != ".lock" for item in items):
+        what = f"holds {foreign[0]!r}" if foreign else "holds no run"
+        raise UsageError(f"{folder} {what}, so that it does not look like a run; --overwrite removes runs only")
+    for item in items:
         if item.name != ".lock":
-            shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
+            shutil.rmtree(item) if item.is_dir() else item.unlink()
+
+
+def _is_ours(item: Path) -> bool:
+    return bool((_FOLDERS if item.is_dir() and not item.is_symlink() else _FILES).fullmatch(item.name))
 
 
 class TrainingFolder:
@@ -122,8 +137,8 @@ class MetricsFile:
         """
         rows = []
         if self.path.exists():
-            with self.path.open(newline="") as file:
-                rows = [row for row in csv.DictReader(file) if row["step"].isdigit()]
+            with self.path.open(newline="", encoding="utf-8", errors="replace") as file:
+                rows = [row for row in csv.DictReader(file) if (row["step"] or "").isdecimal()]
         last = {True: step if evaluated is None else evaluated, False: step}
         rows = [row for row in rows if int(row["step"]) <= last[bool(row.get("val_ap"))]]
         lines = [",".join(self.columns), *(",".join(row.get(name) or "" for name in self.columns) for row in rows)]

@@ -15,6 +15,23 @@ __all__ = ["latest_state", "save_state"]
 logger = logging.getLogger("featherpress")
 
 _KEPT = 2
+_KEYS = {
+    "step",
+    "epochs",
+    "best",
+    "model",
+    "average",
+    "updates",
+    "adapters",
+    "optimizer",
+    "scheduler",
+    "scaler",
+    "random",
+}
+_BROKEN = (
+    *(AttributeError, EOFError, IndexError, KeyError, OSError),
+    *(RuntimeError, TypeError, ValueError, pickle.UnpicklingError),
+)
 
 
 def save_state(folder: TrainingFolder, step: int, state: dict[str, Any]) -> Path:
@@ -42,8 +59,11 @@ def latest_state(folder: TrainingFolder) -> dict[str, Any] | None:
     for path in folder.states:
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-            logger.warning("the state %s is broken (%s); going back to the one before", path, str(error).split("\n")[0])
+            if not isinstance(state, dict) or not state.keys() >= _KEYS:
+                raise ValueError("it does not hold what a run's state holds")
+        except _BROKEN as error:
+            reason = str(error).split("\n")[0]
+            logger.warning("the state %s is broken (%s); going back to the one before", path, reason)
             continue
         return state
     return None

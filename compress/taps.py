@@ -40,6 +40,11 @@ class Tap:
             handle.remove()
             self._levels = []
 
+    @property
+    def caught(self) -> bool:
+        """Whether a forward left something to take."""
+        return bool(self._levels)
+
     def take(self) -> list[Tensor]:
         """Return what came out of the last forward, once."""
         if not self._levels:
@@ -67,6 +72,11 @@ def tap_widths(model: nn.Module, path: str, *, size: int) -> list[int]:
         model.eval()
         with tap.open(), torch.no_grad():
             model(torch.zeros(1, 3, size, size, device=device))
-            return [level.shape[1] for level in tap.take()]
+            if not tap.caught:
+                raise UsageError(f"the module at {path!r} does not run by itself, so that it cannot be tapped")
+            levels = tap.take()
+            if any(level.dim() != 4 for level in levels):
+                raise UsageError(f"the module at {path!r} does not return feature maps (N, C, H, W) to compare")
+            return [level.shape[1] for level in levels]
     finally:
         model.train(was_training)

@@ -80,6 +80,11 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         fitting = _fitting_presets(state)
         hint = f"; it fits {' or '.join(fitting)}" if fitting else ""
         raise CheckpointError(f"{path} does not fit {type(model).__name__}: {difference}{hint}")
+    for key, value in state.items():
+        if value.is_floating_point() != model.state_dict()[key].is_floating_point():
+            raise CheckpointError(f"{path} holds {value.dtype} under {key!r}, which is not what the model holds there")
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise CheckpointError(f"{path} holds numbers that are not finite under {key!r}: what diverged is no model")
     model.load_state_dict(state)
 
 
@@ -127,7 +132,9 @@ def _clean(content: object, path: Path) -> dict[str, Tensor]:
         if name.rpartition(".")[2] in _PROFILER_LEFTOVERS:
             continue
         if not isinstance(value, Tensor):
-            raise CheckpointError(f"{path} holds a {type(value).__name__} under {key!r}, expected a tensor")
+            raise CheckpointError(f"{path} holds a {type(value).__name__} under {name[:80]!r}, expected a tensor")
+        if value.is_meta or value.layout is not torch.strided:
+            raise CheckpointError(f"{path} holds a tensor without plain numbers under {name[:80]!r}")
         state[name] = value
     return state
 

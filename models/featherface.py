@@ -54,7 +54,15 @@ class FeatherFaceSpec:
 
     def __post_init__(self) -> None:
         """Refuse sizes that no model has, and choices there are not."""
-        for name in ("out_channels", "cbam_reduction", "bifpn_repeats", "context_groups", "num_anchors"):
+        for name in (
+            "out_channels",
+            "cbam_reduction",
+            "bifpn_repeats",
+            "bifpn_groups",
+            "context_groups",
+            "shuffle_groups",
+            "num_anchors",
+        ):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
         choices = {"attention": Attention, "context": Context, "shuffle_order": ShuffleOrder, "heads": Heads}

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from contextlib import AbstractContextManager, redirect_stdout
 from pathlib import Path
 
 from torch import nn
@@ -10,6 +11,9 @@ from featherpress.errors import UsageError
 from featherpress.models.registry import create_model
 
 __all__ = ["load_target"]
+
+# Somebody's module may raise anything; one that exits must not make an audit succeed.
+_ANYTHING = (Exception, SystemExit)
 
 
 def load_target(target: str) -> nn.Module:
@@ -22,21 +26,36 @@ def load_target(target: str) -> nn.Module:
     module_name, colon, factory_name = target.partition(":")
     if not colon:
         return create_model(target)
+    if not all(part.isidentifier() for part in module_name.split(".")) or not factory_name:
+        raise UsageError(f"a target is a model of the zoo or package.module:factory, got {target!r}")
     try:
-        factory = getattr(_import(module_name), factory_name)
-    except ImportError as error:
-        raise UsageError(f"cannot import {module_name!r} for the target {target!r}: {error}") from error
-    except AttributeError as error:
-        raise UsageError(f"the module {module_name!r} has no {factory_name!r}") from error
+        with _output_to_stderr():
+            module = _import(module_name)
+    except _ANYTHING as error:
+        raise UsageError(f"cannot import {module_name!r} for the target {target!r}: {_reason(error)}") from error
+    factory = getattr(module, factory_name, None)
     if not callable(factory):
-        raise UsageError(f"{target!r} is a {type(factory).__name__}, expected a function that returns a model")
+        what = "has no" if factory is None else f"has a {type(factory).__name__}, expected a function, under the name"
+        raise UsageError(f"the module {module_name!r} {what} {factory_name!r}")
     try:
-        model = factory()
-    except TypeError as error:
-        raise UsageError(f"calling {target!r} without arguments failed: {error}") from error
+        with _output_to_stderr():
+            model = factory()
+    except _ANYTHING as error:
+        raise UsageError(f"calling {target!r} without arguments failed: {_reason(error)}") from error
     if not isinstance(model, nn.Module):
         raise UsageError(f"{target!r} returned a {type(model).__name__}, expected a torch.nn.Module")
     return model
+
+
+def _reason(error: BaseException) -> str:
+    """Say in one line what somebody's code raised."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+
+
+def _output_to_stderr() -> AbstractContextManager[object]:
+    """Keep what somebody's code prints out of our output, which may be JSON."""
+    return redirect_stdout(sys.stderr)
 
 
 def _import(name: str) -> object:

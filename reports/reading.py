@@ -116,7 +116,7 @@ def read_json(file: Path, kind: str) -> Fields | None:
         return None
     try:
         value = json.loads(read_text(file), parse_constant=_refuse_constant)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FileError(f"{file}: expected JSON, got a file that breaks off or is not JSON ({error}).") from error
     if not isinstance(value, dict):
         raise FileError(f"{file}: expected a JSON object, got {_brief(value)}.")

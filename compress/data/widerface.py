@@ -195,7 +195,7 @@ class _Lines:
     def count(self, name: str) -> int:
         """Take the number of faces of an image."""
         line = self.next()
-        if line is None or not line.isascii() or not line.isdigit():
+        if line is None or not line.isascii() or not line.isdigit() or len(line) > 9:
             raise self.error(f"the number of faces in {name}, got {_shown(line)}")
         return int(line)
 

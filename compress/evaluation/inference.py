@@ -15,7 +15,8 @@ from featherpress.compress.data import FaceDataset
 from featherpress.compress.evaluation.average_precision import average_precision, average_precision_by_height, match
 from featherpress.compress.evaluation.detections import Detections, DetectionSet, Truth
 from featherpress.compress.progress import Progress
-from featherpress.errors import DataError
+from featherpress.compress.recipes.schema import check_long_side
+from featherpress.errors import DataError, UsageError
 from featherpress.models import Detector, normalize
 from featherpress.models.priors import decode_boxes, decode_landmarks
 
@@ -38,6 +39,13 @@ class DetectionSettings:
     nms_iou: float = 0.4
     candidates: int = 5000
     top_k: int = 750
+
+    def __post_init__(self) -> None:
+        """Refuse a scale that no image survives."""
+        try:
+            check_long_side(self.long_side)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
 
     def to_dict(self) -> dict[str, Any]:
         """Return the protocol as an evaluation record has it."""

@@ -1,12 +1,13 @@
 """Recipes in and out of TOML files."""
 
+import difflib
 import json
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -17,6 +18,9 @@ __all__ = ["expand_path", "load_recipe", "recipe_to_toml", "shipped_recipes"]
 
 SHARED_VARIABLE = "FEATHERPRESS_SHARED"
 _SHARED_DEFAULT = "../shared"
+
+# Nesting beyond the stack and numbers beyond what Python reads are no TOML of ours either.
+_NO_TOML = (tomllib.TOMLDecodeError, RecursionError, ValueError)
 
 
 def shipped_recipes() -> list[str]:
@@ -35,8 +39,8 @@ def load_recipe(name_or_path: str | Path, *, settings: Sequence[str] = ()) -> Re
     text, source = _read(name_or_path)
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{source} is not valid TOML: {error}") from error
+    except _NO_TOML as error:
+        raise RecipeError(f"{source} is not valid TOML: {str(error)[:200]}") from error
     for setting in settings:
         _lay_over(content, setting)
     return _validate(content, source)
@@ -73,7 +77,7 @@ def _lay_over(content: dict[str, Any], setting: str) -> None:
         raise RecipeError(f"a setting is written key=value, got {setting!r}")
     try:
         parsed: object = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except _NO_TOML:
         parsed = value
     *tables, last = key.strip().split(".")
     for table in tables:
@@ -89,8 +93,20 @@ def _validate(content: Mapping[str, Any], source: str) -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the recipe"
+        if first["type"] == "extra_forbidden":
+            raise RecipeError(f"{source}: a recipe has no key {where}{_nearest(first['loc'])}") from error
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise RecipeError(f"{source}: {where}: {first['msg'].removeprefix('Value error, ')}{more}") from error
+
+
+def _nearest(place: tuple[int | str, ...]) -> str:
+    """Suggest the key that was meant, if one is near."""
+    fields = Recipe.model_fields
+    for part in place[:-1]:
+        kinds = get_args(fields[str(part)].annotation) or (fields[str(part)].annotation,)
+        fields = next(kind.model_fields for kind in kinds if hasattr(kind, "model_fields"))
+    near = difflib.get_close_matches(str(place[-1]), fields, n=1)
+    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(fields)}"
 
 
 def _tables(content: Mapping[str, Any], *, prefix: str) -> list[str]:

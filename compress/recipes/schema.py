@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 __all__ = [
     "DataRecipe",
@@ -12,9 +12,22 @@ __all__ = [
     "ScheduleRecipe",
     "StudentRecipe",
     "TeacherRecipe",
+    "check_long_side",
 ]
 
-Positive = Annotated[int, Field(ge=1)]
+
+def check_long_side(value: int) -> int:
+    """Refuse a test scale that no image survives."""
+    if value and not 32 <= value <= 16384:
+        raise ValueError(f"a long side is 0 (as it is) or 32 to 16384 pixels, got {value}")
+    return value
+
+
+Positive = Annotated[int, Field(ge=1, le=1_000_000)]
+Count = Annotated[int, Field(ge=0, le=10_000_000)]
+LongSide = Annotated[int, AfterValidator(check_long_side)]
+Side = Annotated[int, Field(ge=64, le=4096)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -51,7 +64,7 @@ class ScheduleRecipe(_Strict):
     clip: Weight = 10.0
     precision: Literal["no", "bf16", "fp16"] = "no"
     channels_last: bool = True
-    workers: Annotated[int, Field(ge=0)] = 0
+    workers: Annotated[int, Field(ge=0, le=64)] = 0
     log_every: Positive = 10
     evaluate_every: Annotated[int, Field(ge=0)] = 0
     evaluate_images: Annotated[int, Field(ge=0)] = 0
@@ -86,13 +99,13 @@ class DataRecipe(_Strict):
 
     kind: Literal["widerface", "synthetic"]
     root: str = ""
-    size: Annotated[int, Field(ge=64)] = 320
-    variants: Annotated[int, Field(ge=0)] = 0
-    train_images: Annotated[int, Field(ge=0)] = 0
-    validation_images: Annotated[int, Field(ge=0)] = 0
-    image_size: Annotated[int, Field(ge=64)] = 320
-    long_side: Annotated[int, Field(ge=0)] = 0
-    seed: Annotated[int, Field(ge=0)] = 0
+    size: Side = 320
+    variants: Annotated[int, Field(ge=0, le=1000)] = 0
+    train_images: Count = 0
+    validation_images: Count = 0
+    image_size: Side = 320
+    long_side: LongSide = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _enough_said(self) -> Self:
@@ -134,7 +147,7 @@ class Recipe(_Strict):
     """One experiment. Without a teacher it is plain training."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=100)] = (0,)
     control: bool = True
     budget: str = ""
     student: StudentRecipe

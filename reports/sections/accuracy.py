@@ -100,7 +100,9 @@ def _recall(evaluated: dict[str, tuple[Evaluation, ...]]) -> str:
 def _doubts(evaluated: dict[str, tuple[Evaluation, ...]]) -> list[str]:
     """Return warnings where the numbers do not belong side by side."""
     found = [e for seeds in evaluated.values() for e in seeds]
-    doubts = []
+    doubts: list[str] = []
+    if not found:
+        return doubts
     if len({e.data for e in found}) > 1 or len({e.protocol for e in found}) > 1:
         doubts.append(
             warning("These models were not evaluated on the same data by the same protocol: see the stamps below.")

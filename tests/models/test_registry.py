@@ -101,6 +101,7 @@ def test_targets_outside_the_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """`module:factory` is imported from the working directory; every way to get it wrong has its sentence."""
     (tmp_path / "my_models_for_test.py").write_text(
         "import torch\ndef net(): return torch.nn.Linear(2, 3)\ndef broken(x): return x\ndef other(): return 3\nn = 1\n"
+        "def leaves(): raise SystemExit(0)\n"
     )
     monkeypatch.chdir(tmp_path)
     before = list(sys.path)
@@ -110,7 +111,10 @@ def test_targets_outside_the_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "no_such_module_here:net": "cannot import",
         "my_models_for_test:broken": "without arguments failed",
         "my_models_for_test:other": "returned a int",
-        "my_models_for_test:n": "is a int",
+        "my_models_for_test:n": "has a int, expected a function",
+        "my_models_for_test:leaves": "SystemExit: 0",
+        ":net": "a target is",
+        "..:net": "a target is",
     }.items():
         with pytest.raises(UsageError, match=words):
             load_target(target)
