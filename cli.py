@@ -5,7 +5,7 @@ Exit codes: 0 done or within budget, 1 over budget, 2 a mistake in usage or file
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
@@ -20,6 +20,7 @@ from featherpress.errors import CountError, DataError, FeatherpressError, FileEr
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from torch import Tensor
 
     from featherpress.budgets import Audit, Cost, CrossCheck
     from featherpress.compress.recipes import Recipe
@@ -71,7 +72,7 @@ OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Empty that f
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the recipe as resolved, and stop.")]
 OverBudgetOption = Annotated[bool, typer.Option("--allow-over-budget", help="Train a student that breaks its budget.")]
 WeightsOption = Annotated[Path, typer.Option("--weights", help="A checkpoint: .safetensors, .pth, .pt or .tar.")]
-SideOption = Annotated[int, typer.Option("--input", min=1, help="Side of the square input in pixels.")]
+SideOption = Annotated[int, typer.Option("--input", min=1, max=65536, help="Side of the square input in pixels.")]
 LongSideOption = Annotated[int, typer.Option(min=0, help="Scale images to this long side; 0: as they are.")]
 
 
@@ -83,6 +84,10 @@ def main() -> None:
     except FeatherpressError as error:
         sys.stderr.write(f"featherpress: {error}\n")
         sys.exit(error.exit_code)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"featherpress: {where}{error.strerror or error}\n")
+        sys.exit(FileError.exit_code)
 
 
 def _version(wanted: bool) -> None:
@@ -122,7 +127,6 @@ def models(context: typer.Context, side: SideOption = 640, as_json: JsonOption =
         if as_json:
             raise UsageError("--json goes after `show NAME`")
         return
-    from rich.console import Console
 
     from featherpress.budgets.rendering import format_macs
     from featherpress.models import list_models, listing
@@ -131,7 +135,7 @@ def models(context: typer.Context, side: SideOption = 640, as_json: JsonOption =
     if as_json:
         _print_json(listing.list_to_dict(rows, side=side))
     else:
-        Console().print(listing.render_list(rows, side=side, format_macs=format_macs))
+        _console().print(listing.render_list(rows, side=side, format_macs=format_macs))
 
 
 @models_app.command("show")
@@ -145,8 +149,6 @@ def show_model(
 
     Example: `featherpress models show featherface_v2 --depth 3`
     """
-    from rich.console import Console
-
     from featherpress.budgets.rendering import format_macs
     from featherpress.models import create_model, listing
 
@@ -160,7 +162,7 @@ def show_model(
     if as_json:
         _print_json(listing.tree_to_dict(row, tree, side=side))
     else:
-        Console().print(listing.render_tree(row, tree, side=side, format_macs=format_macs))
+        _console().print(listing.render_tree(row, tree, side=side, format_macs=format_macs))
 
 
 @app.command()
@@ -219,7 +221,7 @@ def audit(
 def diff(
     before: Annotated[str, typer.Argument(help="A model of the zoo, or `package.module:factory`.")],
     after: Annotated[str, typer.Argument(help="Another.")],
-    side: Annotated[int, typer.Option("--input", min=1, help="Side of the square input in pixels.")] = 640,
+    side: Annotated[int, typer.Option("--input", min=1, max=65536, help="Side of the square input in pixels.")] = 640,
     style: Annotated[Format, typer.Option("--format", help="table, json or markdown.")] = Format.TABLE,
     as_json: JsonOption = False,
 ) -> None:
@@ -227,8 +229,6 @@ def diff(
 
     Example: `featherpress diff featherface_v1 featherface_v2`
     """
-    from rich.console import Console
-
     from featherpress.budgets import diff as compare_costs
     from featherpress.budgets.diffing import render_diff, render_diff_markdown
 
@@ -239,7 +239,7 @@ def diff(
     elif style is Format.MARKDOWN:
         typer.echo(render_diff_markdown(result), nl=False)
     elif style is Format.TABLE:
-        Console().print(render_diff(result))
+        _console().print(render_diff(result))
     else:
         raise UsageError(f"diff prints table, json or markdown, not {style}")
 
@@ -252,7 +252,7 @@ def fit(
     knob: Annotated[
         list[str] | None, typer.Option(help="A whole-number argument to turn: `out_channels=16:128:2` or `n=1,2,4`.")
     ] = None,
-    side: Annotated[int, typer.Option("--input", min=1, help="Side of the square input in pixels.")] = 640,
+    side: Annotated[int, typer.Option("--input", min=1, max=65536, help="Side of the square input in pixels.")] = 640,
     as_json: JsonOption = False,
 ) -> None:
     """Find the settings of a model that use a budget best, counted exactly.
@@ -261,8 +261,6 @@ def fit(
 
     Examples: `featherpress fit featherface_v2 --params 256000`; `featherpress fit my:net --macs 5000000 --knob w=8:64`
     """
-    from rich.console import Console
-
     from featherpress.budgets import fit as solve
     from featherpress.budgets.candidates import parse_knob
     from featherpress.budgets.fitting import render_fit
@@ -273,7 +271,7 @@ def fit(
     if as_json:
         _print_json(result.to_dict())
     else:
-        Console().print(render_fit(result))
+        _console().print(render_fit(result))
     raise typer.Exit(result.exit_code)
 
 
@@ -297,6 +295,8 @@ def train(
     audits = _audit_recipe(loaded, allow_over_budget=allow_over_budget)
     from featherpress.compress import experiments
 
+    if not resume:
+        experiments.check(loaded, alone=True)
     with _open_run(loaded, out, resume=resume, overwrite=overwrite) as folder:
         experiments.train(loaded, folder, audits=audits)
     typer.echo(f"trained: {folder}; `featherpress report {folder}` writes it up")
@@ -327,6 +327,8 @@ def distill(
     arms: tuple[experiments.Arm, ...] = ("student", "control")
     if arm is not Arms.BOTH:
         arms = ("student",) if arm is Arms.STUDENT else ("control",)
+    if not resume:
+        experiments.check(loaded, alone=False)
     with _open_run(loaded, out, resume=resume, overwrite=overwrite) as folder:
         experiments.distill(loaded, folder, audits=audits, arms=arms)
     typer.echo(f"distilled: {folder}; `featherpress report {folder}` writes it up")
@@ -351,11 +353,12 @@ def evaluate(
     `featherpress evaluate --predictions out/ --ground-truth ground_truth/`
     """
     if predictions is not None or ground_truth is not None:
+        if model or weights or data:
+            raise UsageError("evaluate scores either a model on --data, or --predictions: not both at once")
         _evaluate_predictions(predictions, ground_truth, as_json=as_json)
         return
     if weights is None or data is None:
         raise UsageError("evaluate needs MODEL, --weights and --data, or --predictions and --ground-truth")
-    from rich.console import Console
 
     from featherpress.compress.data import WiderFaces
     from featherpress.compress.evaluation.inference import DetectionSettings, evaluate_model
@@ -374,7 +377,7 @@ def evaluate(
     if as_json:
         _print_json(record)
     else:
-        Console().print(render_evaluation(record))
+        _console().print(render_evaluation(record))
 
 
 @app.command()
@@ -400,8 +403,11 @@ def detect(
 
     detector = load_detector(weights, name=model).eval()
     settings = DetectionSettings(long_side=long_side, score_threshold=threshold)
+    targets = [out / f"{path.stem}.png" for path in images]
+    if not as_json:
+        _refuse_overwriting(targets, images)
     rows = []
-    for path in images:
+    for path, target in zip(images, targets, strict=True):
         image = decode_image(path)
         found = detect_faces(detector, image, settings=settings)
         faces = zip(found.boxes.tolist(), found.scores.tolist(), found.landmarks.tolist(), strict=True)
@@ -409,7 +415,6 @@ def detect(
         rows.append({"file": str(path), "faces": [dict(zip(keys, face, strict=True)) for face in faces]})
         if not as_json:
             out.mkdir(parents=True, exist_ok=True)
-            target = out / f"{path.stem}.png"
             to_pil_image(draw_detections(image, found)).save(target)
             typer.echo(f"{path}: {len(found)} {'face' if len(found) == 1 else 'faces'}, drawn in {target}")
     if as_json:
@@ -436,12 +441,10 @@ def demo(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Do all of it on synthetic faces, in minutes on two cores: audit, distil, evaluate, report."""
-    from rich.console import Console
-
     from featherpress.budgets import rendering
     from featherpress.reports import write_report
 
-    console = Console()
+    console = _console()
     recipe = _recipe("demo", None, resume=False, out=None)
     for name, text in zip(("featherface_v1", "featherface_v2"), _DEMO[:2], strict=True):
         _say(console, text)
@@ -475,8 +478,6 @@ def _say(console: "Console", text: str) -> None:
 
 def _listed(name: str, side: int) -> "tuple[Listed, Cost | None]":
     """Build and count a model of the zoo for a list; one that cannot be counted is listed without MACs."""
-    import torch
-
     from featherpress.budgets import count
     from featherpress.models import create_model, find_model, fuse
     from featherpress.models.listing import Listed, strides_of
@@ -484,7 +485,7 @@ def _listed(name: str, side: int) -> "tuple[Listed, Cost | None]":
     model = create_model(name)
     params, fused = (sum(weight.numel() for weight in each.parameters()) for each in (model, fuse(model)))
     try:
-        cost = count(model, torch.zeros(1, 3, side, side))
+        cost = count(model, _images(1, 3, side, side))
     except FeatherpressError:
         cost = None
     macs = cost.macs if cost else None
@@ -494,8 +495,6 @@ def _listed(name: str, side: int) -> "tuple[Listed, Cost | None]":
 
 def _audit(target: str, *, budget: str, side: int | None = None, strict_claims: bool = False) -> "Audit":
     """Count a target at a size, or at its budget's, and check it; a zoo model's shipped budget is found by name."""
-    import torch
-
     from featherpress.budgets import audit as run_audit
     from featherpress.budgets import list_budgets, load_budget
     from featherpress.models.targets import load_target
@@ -504,7 +503,7 @@ def _audit(target: str, *, budget: str, side: int | None = None, strict_claims: 
     name = budget or (target if target in list_budgets() else "")
     limits = load_budget(name) if name else None
     side = side or (None if limits else 640)
-    inputs = torch.zeros(1, 3, side, side) if side else None
+    inputs = _images(1, 3, side, side) if side else None
     return run_audit(model, limits, name=target, example_inputs=inputs, strict_claims=strict_claims)
 
 
@@ -522,12 +521,10 @@ def _factory(target: str) -> tuple[Callable[..., Any], list[str]]:
 
 def _cross_check(target: str, result: "Audit") -> "CrossCheck":
     """Count a target with the other counters too, at the size it was audited at."""
-    import torch
-
     from featherpress.budgets import cross_check
     from featherpress.models.targets import load_target
 
-    inputs = [torch.zeros(shape) for shape in result.cost.inputs]
+    inputs = [_images(*shape) for shape in result.cost.inputs]
     return cross_check(load_target(target), *inputs)
 
 
@@ -549,9 +546,10 @@ def _recipe(name: str, settings: list[str] | None, *, resume: bool, out: Path | 
     from featherpress.compress.recipes import load_recipe
 
     if resume and out is not None and (out / "recipe.toml").is_file():
-        if settings:
-            raise UsageError("a run is resumed with the recipe it began with; leave --set out")
-        return load_recipe(out / "recipe.toml")
+        began = load_recipe(out / "recipe.toml")
+        if settings and load_recipe(name, settings=settings) != began:
+            raise UsageError(f"a run is resumed with the recipe it began with, {out / 'recipe.toml'}; leave --set out")
+        return began
     return load_recipe(name, settings=settings or ())
 
 
@@ -561,9 +559,35 @@ def _open_run(recipe: "Recipe", out: Path | None, *, resume: bool, overwrite: bo
     from featherpress.compress.logs import log_into
     from featherpress.compress.runs import open_run
 
+    if resume and overwrite:
+        raise UsageError("--resume goes on with a run and --overwrite removes it: choose one")
     target = out or Path("runs") / recipe.name
     with open_run(target, resume=resume, overwrite=overwrite) as folder, log_into(folder / "log.txt"):
         yield folder
+
+
+def _refuse_overwriting(targets: Sequence[Path], images: Sequence[Path]) -> None:
+    """Refuse to draw over an image that was given, or over another drawing."""
+    given = {path.resolve() for path in images}
+    for number, target in enumerate(targets):
+        if target.resolve() in given:
+            raise UsageError(f"drawing into {target} would overwrite an image you gave; choose another --out")
+        if target in targets[:number]:
+            raise UsageError(f"two images would be drawn into {target}; give them in two calls with different --out")
+
+
+def _console() -> "Console":
+    """Print plain text: names of modules and files are nobody's markup."""
+    from rich.console import Console
+
+    return Console(markup=False)
+
+
+def _images(*shape: int) -> "Tensor":
+    """Make zeros of any size without taking memory for them."""
+    import torch
+
+    return torch.zeros(1).expand(*shape)
 
 
 def _evaluate_predictions(predictions: Path | None, ground_truth: Path | None, *, as_json: bool) -> None:

@@ -28,7 +28,7 @@ from featherpress.compress.teachers import CachedTeacher, LiveTeacher, fingerpri
 from featherpress.errors import TrainingError, UsageError
 from featherpress.models import Detector, create_detector, load_weights
 
-__all__ = ["Arm", "distill", "train"]
+__all__ = ["Arm", "check", "distill", "train"]
 
 logger = logging.getLogger("featherpress")
 
@@ -123,6 +123,31 @@ class _Experiment:
         return evaluate_model(
             model, self.validation, settings=self.settings, skip_broken=True, indices=range(images)
         ).ap
+
+
+def check(recipe: Recipe, *, alone: bool = False) -> None:
+    """Find out, before anything is written, whether a recipe can start: data, models, weights, taps, batches.
+
+    `alone` is for training without the teacher.
+
+    Errors: as `train` and `distill` would raise, only earlier.
+    """
+    images = len(open_data(recipe.data, "train"))
+    open_data(recipe.data, "val")
+    schedules = [recipe.schedule]
+    teacher = None
+    if recipe.teacher is not None and not alone:
+        teacher = create_detector(recipe.teacher.model)
+        if recipe.teacher.weights:
+            load_weights(teacher, expand_path(recipe.teacher.weights))
+        elif recipe.teacher.schedule is not None:
+            schedules.append(recipe.teacher.schedule)
+    for schedule in schedules:
+        if images < schedule.batch_size:
+            raise UsageError(f"{images} images do not fill one batch of {schedule.batch_size}")
+    student = fresh_student(recipe, recipe.seeds[0], teacher=teacher)
+    if teacher is not None:
+        fresh_adapters(recipe, student, teacher, seed=recipe.seeds[0])
 
 
 def train(recipe: Recipe, out: Path, *, audits: Mapping[str, Mapping[str, Any]] | None = None) -> Path:

@@ -125,6 +125,10 @@ def mistakes(folder: Path) -> dict[str, tuple[list[str], str]]:
     (folder / "rubbish.pth").write_bytes(b"rubbish")
     (folder / "full").mkdir()
     (folder / "full" / "recipe.toml").write_text("x")
+    Image.effect_noise((64, 64), 50).save(folder / "good.png")
+    broken = create_model("featherface_v2")
+    torch.nn.init.constant_(next(broken.parameters()), float("nan"))
+    save_weights(broken, folder / "nan.safetensors")
     picture = folder / "cut.jpg"
     Image.effect_noise((64, 64), 50).save(picture)
     picture.write_bytes(picture.read_bytes()[:600])
@@ -146,6 +150,13 @@ def mistakes(folder: Path) -> dict[str, tuple[list[str], str]]:
         "report": (["report", "nowhere"], "nowhere"),
         "evaluate nothing": (["evaluate"], "needs MODEL"),
         "half a pair": (["evaluate", "--predictions", "full"], "go together"),
+        "no folder": (["detect", "good.png", "--weights", "v2.safetensors", "--out", "cut.jpg"], "cut.jpg"),
+        "no place": (["audit", "featherface_v2", "--init", "cut.jpg/b.toml"], "cut.jpg"),
+        "scale": (["detect", "good.png", "--weights", "v2.safetensors", "--long-side", "1"], "32 to 16384"),
+        "contradiction": (["train", "demo", "--resume", "--overwrite", "--out", "full"], "choose one"),
+        "no teacher": (["train", "demo"], "student.backbone"),
+        "tap": (["distill", "demo", "--set", "distillation.student_tap=heads"], "feature maps"),
+        "diverged": (["detect", "good.png", "--weights", "nan.safetensors"], "not finite"),
     }
 
 
@@ -167,6 +178,13 @@ CASES = (
     "report",
     "evaluate nothing",
     "half a pair",
+    "no folder",
+    "no place",
+    "scale",
+    "contradiction",
+    "no teacher",
+    "tap",
+    "diverged",
 )
 
 
@@ -292,6 +310,29 @@ def test_over_budget_student_does_not_start(run: Run, tmp_path: Path) -> None:
     assert ending.code == 2
     assert "--allow-over-budget" in ending.err
     assert not (tmp_path / "run").exists()
+
+
+def test_overwrite_keeps_the_old_run_until_the_new_one_can_start(run: Run, tmp_path: Path) -> None:
+    """A recipe that cannot start is refused before the run it was to replace is removed."""
+    small = ("data.train_images=4", "data.validation_images=2", "data.image_size=64", 'student.backbone=""')
+    assert run("train", "demo", "--out", "run", *settings(*TINY, *small)).code == 0
+    ending = run("train", "demo", "--out", "run", "--overwrite", *settings(*TINY, *small, "schedule.batch_size=9"))
+    assert ending.code == 2
+    assert "do not fill one batch of 9" in ending.err
+    assert (tmp_path / "run" / "weights" / "last.safetensors").exists()
+    again = ("train", "demo", "--out", "run", "--resume", *settings(*TINY, *small))
+    assert run(*again).code == 0
+    assert run(*again, "--set", "schedule.epochs=2").code == 2
+
+
+def test_drawing_never_overwrites(run: Run, weights: Path, tmp_path: Path) -> None:
+    """An image that was given, or another drawing, is not drawn over."""
+    for name in ("a.png", "a.jpg"):
+        Image.effect_noise((64, 64), 50).save(tmp_path / name)
+    before = (tmp_path / "a.png").read_bytes()
+    assert run("detect", "a.png", "--weights", weights, "--out", ".").code == 2
+    assert (tmp_path / "a.png").read_bytes() == before
+    assert run("detect", "a.png", "a.jpg", "--weights", weights).code == 2
 
 
 def test_dry_run_prints_the_recipe(run: Run, tmp_path: Path) -> None:
