@@ -1,6 +1,5 @@
 """The parts of an experiment, built from its recipe: data, student, adapters."""
 
-import logging
 from typing import Literal
 
 import torch
@@ -14,8 +13,6 @@ from featherpress.errors import UsageError
 from featherpress.models import Detector, create_detector, load_weights
 
 __all__ = ["default_device", "fresh_adapters", "fresh_student", "open_data"]
-
-logger = logging.getLogger("featherpress")
 
 _VALIDATION_SEED = 1_000_003
 
@@ -49,7 +46,6 @@ def fresh_student(recipe: Recipe, seed: int, *, teacher: Detector | None) -> Det
         if not shared:
             raise UsageError("the teacher's backbone has nothing of the student's shapes; leave `student.backbone` out")
         student.load_state_dict(ours | shared)
-        logger.info("the student's backbone starts from the teacher's: %d tensors", len(shared))
     elif source == "teacher":
         raise UsageError(
             "`student.backbone` is the teacher's, but training alone loads no teacher; add --set student.backbone=''"

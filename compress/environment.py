@@ -18,7 +18,7 @@ __all__ = ["write_environment"]
 def write_environment(out: Path, seconds: float) -> None:
     """Write `environment.json`: versions, processor, threads, device, command and the time taken, in seconds.
 
-    A run that was resumed keeps the command it began with, and its seconds add up.
+    A run that was resumed keeps what it began with, and its seconds add up.
     """
     path = out / "environment.json"
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
@@ -32,7 +32,7 @@ def write_environment(out: Path, seconds: float) -> None:
         "processor": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "device": str(default_device()),
-        "command": before.get("command", ["featherpress", *sys.argv[1:]]),
-        "seconds": round(before.get("seconds", 0) + seconds, 1),
+        "command": ["featherpress", *sys.argv[1:]],
+        "seconds": 0.0,
     }
-    write_json(path, record)
+    write_json(path, record | before | {"seconds": round(before.get("seconds", 0.0) + seconds, 1)})

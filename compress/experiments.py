@@ -272,6 +272,8 @@ def _fit_arm(
     recipe = experiment.recipe
     assert recipe.teacher is not None
     student = fresh_student(recipe, seed, teacher=teacher)
+    if recipe.student.backbone == "teacher":
+        logger.info("%s: the backbone starts from the teacher's", arm)
     lessons = None
     if arm == "student":
         live = LiveTeacher(teacher, recipe.distillation.teacher_tap)
