@@ -1,6 +1,6 @@
 """Two models side by side: what the second saves, component by component."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -68,23 +68,70 @@ class Diff:
 
 
 def diff(cost_a: Cost, cost_b: Cost, *, names: tuple[str, str] | None = None) -> Diff:
-    """Align two counts by component, in the first model's order and then the second's."""
-    before, after = ({name: total_of(rows, path=name) for name, rows in split(c).items()} for c in (cost_a, cost_b))
+    """Align two counts by component, in the first model's order and then the second's.
+
+    A component that only the first has and one that only the second has are one that was renamed if what they cost,
+    or what they are made of, is the same and nothing else comes as near.
+    """
+    parts = split(cost_a), split(cost_b)
+    before, after = ({name: total_of(rows, path=name) for name, rows in part.items()} for part in parts)
+    renamed = _renamed(*parts)
     absent = ModuleCost(path="")
-    rows = tuple(
-        DiffRow(name=name, before=before.get(name, absent), after=after.get(name, absent))
-        for name in dict.fromkeys([*before, *after])
-    )
+    rows = [
+        DiffRow(
+            name=f"{name} -> {renamed[name]}" if name in renamed else name,
+            before=cost,
+            after=after.get(renamed.get(name, name), absent),
+        )
+        for name, cost in before.items()
+    ]
+    new = after.keys() - before.keys() - set(renamed.values())
+    rows += [DiffRow(name=name, before=absent, after=cost) for name, cost in after.items() if name in new]
     return Diff(
         names=names or (cost_a.model, cost_b.model),
         inputs=(cost_a.inputs, cost_b.inputs),
-        rows=rows,
+        rows=tuple(rows),
         total=DiffRow(
             name="total",
             before=total_of([row.before for row in rows], path="total"),
             after=total_of([row.after for row in rows], path="total"),
         ),
     )
+
+
+def _renamed(before: dict[str, list[ModuleCost]], after: dict[str, list[ModuleCost]]) -> dict[str, str]:
+    """Match what is in one model alone with what is in the other alone, the most certain signs first."""
+    found: dict[str, str] = {}
+    for sign in (_cost_of, _kinds_of):
+        left = _by_sign(before, sign, {*after, *found})
+        right = _by_sign(after, sign, {*before, *found.values()})
+        for key, names in left.items():
+            if len(names) == 1 and len(right.get(key, ())) == 1:
+                found[names[0]] = right[key][0]
+    return found
+
+
+def _by_sign(
+    parts: dict[str, list[ModuleCost]], sign: Callable[[list[ModuleCost]], Hashable], without: set[str]
+) -> dict[Hashable, list[str]]:
+    """Group components by a sign; those without one match nothing."""
+    groups: dict[Hashable, list[str]] = {}
+    for name, rows in parts.items():
+        key = sign(rows)
+        if name not in without and key:
+            groups.setdefault(key, []).append(name)
+    return groups
+
+
+def _cost_of(rows: list[ModuleCost]) -> Hashable:
+    """Tell a component by its modules' parameters and MACs; one that costs nothing cannot be told."""
+    costs = tuple((row.kind, row.params, row.macs) for row in rows)
+    return costs if any(params or macs for _, params, macs in costs) else None
+
+
+def _kinds_of(rows: list[ModuleCost]) -> Hashable:
+    """Tell a component by the classes of its modules, in order, if it holds parameters or works."""
+    return tuple(row.kind for row in rows) if any(row.params or row.macs for row in rows) else None
 
 
 def render_diff(result: Diff) -> RenderableType:

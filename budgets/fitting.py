@@ -213,7 +213,7 @@ def render_fit(result: Fit) -> RenderableType:
     for title, rows in (("fits", result.rows), ("nearest beyond", result.neighbours)):
         if rows:
             parts += [_table(title, rows), Text()]
-    refused = f", {result.refused:,} of them cannot be built" if result.refused else ""
+    refused = f", {result.refused:,} known to be impossible" if result.refused else ""
     shape = "x".join(map(str, result.input))
     parts.append(Text(f"{result.candidates:,} candidates{refused}; MACs at input {shape}; every row was counted"))
     return Group(*parts)

@@ -21,7 +21,8 @@ def model(**parts: nn.Module) -> nn.Module:
 
 def result() -> Diff:
     before = model(stem=nn.Linear(8, 16), neck=nn.Linear(16, 16), head=nn.Linear(16, 2), old=nn.Linear(2, 2))
-    after = model(stem=nn.Linear(8, 16), neck=nn.Linear(16, 4), head=nn.Linear(4, 8), new=nn.Linear(8, 2))
+    new = nn.Sequential(nn.Linear(8, 2))
+    after = model(stem=nn.Linear(8, 16), neck=nn.Linear(16, 4), head=nn.Linear(4, 8), new=new)
     x = torch.zeros(1, 8)
     return diff(count(before, x), count(after, x), names=("big", "small"))
 
@@ -56,3 +57,26 @@ def test_other_inputs_are_said() -> None:
     linear = nn.Linear(8, 2)
     text = render_diff_text(diff(count(linear, torch.zeros(1, 8)), count(linear, torch.zeros(2, 8))))
     assert "1x8 and 2x8: MACs are not comparable" in text
+
+
+def renames(before: nn.Module, after: nn.Module) -> list[tuple[str, str]]:
+    x = torch.zeros(1, 8)
+    return [(row.name, row.change) for row in diff(count(before, x), count(after, x)).rows]
+
+
+def test_a_renamed_component_is_one_row() -> None:
+    """Equal cost under another name is the same component; so is one of the same classes whose widths changed."""
+    before = model(stem=nn.Linear(8, 16), neck=nn.Sequential(nn.Linear(16, 4), nn.ReLU()))
+    equal = model(trunk=nn.Linear(8, 16), neck=nn.Sequential(nn.Linear(16, 4), nn.ReLU()))
+    assert renames(before, equal) == [("stem -> trunk", "same"), ("neck", "same")]
+    slimmer = model(trunk=nn.Linear(8, 4), middle=nn.Sequential(nn.Linear(4, 4), nn.ReLU()))
+    assert renames(before, slimmer) == [("stem -> trunk", "shrunk"), ("neck -> middle", "shrunk")]
+
+
+def test_no_rename_is_guessed() -> None:
+    """Where two would do, or nothing alike is there, components are removed and added."""
+    before = model(one=nn.Linear(8, 8), two=nn.Linear(8, 8))
+    after = model(three=nn.Linear(8, 8), four=nn.Linear(8, 8))
+    assert renames(before, after) == [("one", "removed"), ("two", "removed"), ("three", "added"), ("four", "added")]
+    other = model(three=nn.Sequential(nn.Linear(8, 8), nn.PReLU()), two=nn.Linear(8, 8))
+    assert renames(before, other) == [("one", "removed"), ("two", "same"), ("three", "added")]

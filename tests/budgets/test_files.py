@@ -1,13 +1,16 @@
 """Budget files: what is read, and one clear sentence for everything that cannot be."""
 
+import json
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
-from featherpress.budgets import list_budgets, load_budget
-from featherpress.budgets.files import parse_budget
+from featherpress import budgets
+from featherpress.budgets import audit, list_budgets, load_budget
+from featherpress.budgets.files import budget_schema, parse_budget
 from featherpress.budgets.lines import find_line
 from featherpress.errors import BudgetFileError
 
@@ -42,14 +45,19 @@ def test_a_good_file_is_read_with_its_bounds() -> None:
 
 
 def test_shipped_budgets_are_read_by_name() -> None:
-    """Both files that are shipped are valid, and their totals are the published ones."""
-    assert list_budgets() == ["featherface_v1", "featherface_v2"]
+    """All files that are shipped are valid, and the defaults' totals are the published ones."""
+    assert list_budgets() == ["featherface_paper", "featherface_v1", "featherface_v1_ssh", "featherface_v2"]
     bounds = {}
     for name in list_budgets():
         limit = load_budget(name).total.params
         assert limit is not None
         bounds[name] = (limit.low, limit.high)
-    assert bounds == {"featherface_v1": (476_000, 502_000), "featherface_v2": (253_440, 258_560)}
+    assert bounds == {
+        "featherface_paper": (592_371, 592_371),
+        "featherface_v1": (476_000, 502_000),
+        "featherface_v1_ssh": (502_028, 502_028),
+        "featherface_v2": (253_440, 258_560),
+    }
 
 
 BROKEN = [
@@ -100,12 +108,12 @@ def test_a_broken_file_gets_one_sentence_with_its_line(old: str, new: str, sente
     [
         (
             lambda folder: folder / "absent.toml",
-            r"no budget file .*absent\.toml: give a path, or one of featherface_v1",
+            r"no budget file .*absent\.toml: give a path, or one of featherface_paper",
         ),
         (lambda folder: folder, "cannot read budget file"),
         (lambda folder: "nul\0name", "cannot read budget file"),
         (lambda folder: "x" * 5000, "cannot read budget file"),
-        (lambda folder: "featherface_v3", "no budget file featherface_v3: give a path, or one of featherface_v1"),
+        (lambda folder: "featherface_v3", "no budget file featherface_v3: give a path, or one of featherface_paper"),
     ],
 )
 def test_a_file_that_is_not_there(make: object, sentence: str, tmp_path: Path) -> None:
@@ -168,3 +176,37 @@ def test_lines_are_found_in_any_spelling() -> None:
     assert find_line(text, ("claims", 1, "source")) == 7
     assert find_line(text, ("claims", 0)) == 4
     assert find_line(text, ("elsewhere",)) is None
+
+
+def test_the_shipped_schema_is_current() -> None:
+    """The JSON Schema for editors is what `featherpress audit --schema` prints, and knows every key."""
+    shipped = (Path(budgets.__file__).parent / "data" / "budget.schema.json").read_text(encoding="utf-8")
+    assert shipped == budget_schema()
+    schema = json.loads(shipped)
+    assert set(schema["properties"]) == {"model", "input", "convention", "total", "components", "claims"}
+    assert schema["additionalProperties"] is False
+    assert "peak" in schema["$defs"]["TotalLimits"]["properties"]
+
+
+def test_activation_memory_can_be_limited() -> None:
+    """Bytes written are limited for any part, the peak for the whole model alone."""
+    text = 'model = "toy"\ninput = [1, 2, 4, 4]\n'
+    limits = "[total]\npeak = { max = 255 }\n[components.0]\nactivations = { max = 127 }\n"
+    model = nn.Sequential(nn.Conv2d(2, 2, 1), nn.ReLU())
+    result = audit(model, parse_budget(text + limits, file="toy.toml"), name="toy")
+    assert [failure.split(";")[0] for failure in result.failures] == [
+        "0 has 128 bytes of activations, 1 above the limit of 127",
+        "total has 256 bytes of activations at the peak, 1 above the limit of 255",
+    ]
+    with pytest.raises(BudgetFileError, match=r"line 4: unknown key 'peak' in components\.0"):
+        parse_budget(text + "[components.0]\npeak = { max = 1 }\n", file="toy.toml")
+
+
+def test_a_rounded_claim_is_borne_out_by_what_rounds_to_it() -> None:
+    """A document that prints 0.1K is right about 96 parameters, and wrong about 40."""
+    text = (
+        'model = "toy"\ninput = [1, 4]\n[[claims]]\ncomponent = "total"\nparams = 100\nsource = "x"\nrounded_to = 100\n'
+    )
+    budget = parse_budget(text, file="toy.toml")
+    found = [audit(nn.Linear(4, out, bias=False), budget, name="toy").claims[0].verdict for out in (24, 10, 13, 37, 38)]
+    assert found == ["equal", "differs", "equal", "equal", "differs"]

@@ -8,6 +8,7 @@ import torch
 
 from featherpress import budgets
 from featherpress.budgets import Audit, audit, cross_check, load_budget
+from featherpress.budgets.rendering import render_text
 from featherpress.models import create_model
 
 PARTS = ["backbone", "backbone_attention", "bifpn", "pyramid_attention", "context", "shuffle", "heads"]
@@ -46,6 +47,63 @@ def test_the_documents_rows_are_claims() -> None:
         "featherface_v1": ["backbone", "backbone_attention", "shuffle"],
         "featherface_v2": ["backbone", "shuffle"],
     }
+
+
+@pytest.mark.parametrize("name", ["featherface_paper", "featherface_v1_ssh"])
+def test_the_other_shipped_budgets_hold(name: str) -> None:
+    """The published model and the document's second V1 are within exact budgets, and every wrong claim is explained."""
+    result = audited(name)
+    assert (result.verdict, [row.name for row in result.components]) == ("within", PARTS)
+    assert {row.verdict for row in (*result.components, result.total)} == {"within"}
+    assert all(claim.claim.source for claim in result.claims)
+    assert all(claim.claim.note for claim in result.claims if claim.verdict == "differs")
+
+
+def test_the_documents_second_table() -> None:
+    """Of what the document says about C 56, only "502K" is right, and only as it was rounded."""
+    found = {(claim.name, claim.claimed): (claim.verdict, claim.ours) for claim in audited("featherface_v1_ssh").claims}
+    assert [key for key, (verdict, _) in found.items() if verdict == "equal"] == [("total", 502_000)]
+    assert found["context", 170_000] == ("differs", 192_555)
+    paper = {claim.claimed: claim.difference for claim in audited("featherface_paper").claims}
+    assert paper[488_661] == 103_710 == 3 * 9 * (64 * 32 + 64 * 16 + 3 * 16 * 16) + 30
+
+
+def test_notes_hold_their_formulas() -> None:
+    """The closed forms in the budgets' notes give the numbers that are counted."""
+
+    def bifpn(c: int, n: int) -> int:
+        return n * (4 * (c * c + 12 * c) + 10) + 847 * c
+
+    def cbam(c: int, h: int) -> int:
+        return 3 * (2 * c * h + h + c + 100)
+
+    with torch.device("meta"):
+        models = {
+            (74, "featherface_v1"): create_model("featherface_v1"),
+            (56, "featherface_v1_ssh"): create_model("featherface_v1_ssh"),
+        }
+    counted = {
+        key: {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
+        for key, model in models.items()
+    }
+    v1, ssh = counted[74, "featherface_v1"], counted[56, "featherface_v1_ssh"]
+    assert (v1["bifpn"], ssh["bifpn"]) == (bifpn(74, 3), bifpn(56, 2))
+    assert (v1["pyramid_attention"], ssh["pyramid_attention"]) == (cbam(74, 4), cbam(56, 3))
+    assert (cbam(74, 23), bifpn(74, 2), bifpn(54, 2), bifpn(55, 2)) == (10_803, 113_610, 74_270, 76_085)
+    assert 11_528 + cbam(64, 4) == 13_568
+    assert v1["context"] == 3 * (9 * 74 * 74 // 2 + 18 * (9 * 74 + 1) + 9 * 75 + 2 * 74)
+    assert (v1["heads"], ssh["heads"]) == (96 * 75, 96 * 57)
+
+
+def test_verdicts_never_break_inside_a_word() -> None:
+    """V2 under V1's budget, whose rows are under and over by large amounts, still fits 80 columns word by word."""
+    result = audit(create_model("featherface_v2"), load_budget("featherface_v1"), name="featherface_v2")
+    lines = render_text(result).splitlines()
+    assert max(map(len, lines)) <= 80
+    table = {line.split()[0]: line for line in lines[2:11] if line}
+    assert table["backbone_attention"].endswith("under by 10,532")
+    assert table["bifpn"].endswith("under by 119,664")
+    assert table["total"].endswith("under by 219,188")
 
 
 def test_one_model_breaks_the_others_budget() -> None:
