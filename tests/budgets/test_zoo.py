@@ -124,6 +124,10 @@ def test_where_489k_comes_from() -> None:
     assert "does not see 103,680 weights of DeformableConv used through deform_conv2d" in said
     assert "does not see 30 weights of FusionNode" in said
     assert result.explained
+    story = (Path(__file__).parents[2] / "docs" / "the_489k_finding.md").read_text(encoding="utf-8")
+    for row in result.rows:
+        printed = next(line.split() for line in story.splitlines() if line.split()[:1] == [row.name])
+        assert printed == [row.name, f"{row.params:,}", f"{row.peer_params['thop']:,}"]
 
 
 def test_budgets_never_import_models() -> None:

@@ -1,0 +1,152 @@
+"""Counting a model: how long it takes and how much memory, against fvcore and thop, in one run.
+
+    python benchmarks/counting.py [--rounds 5] [--skip-large] [NAME ...]
+
+The tools take turns on one model, so that a change of the machine's speed falls on all. Each gets a copy of the
+model that is made outside the timing (ours makes one more, of shapes only, inside). Times are the best of the rounds
+in wall time, ratios are to ours. Memory is how far a fresh process grows beyond the imports, a first count of a
+small model and the model and image themselves.
+"""
+
+import argparse
+import copy
+import importlib
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from featherpress.budgets import count
+
+PRESETS = (
+    "featherface_v1",
+    "featherface_v1_ssh",
+    "featherface_v1_ssh_plain",
+    "featherface_paper",
+    "featherface_v2",
+    "retinaface_mnet025",
+)
+OTHERS = ("resnet18", "mobilenet_v3_small", "vit_b_16", "swin_t")
+LARGE = ("featherface_v1", 4000)
+TOOLS = ("ours", "fvcore", "thop")
+
+
+def make(name: str, side: int) -> tuple[nn.Module, Tensor]:
+    """Make a model in eval mode and an image for it."""
+    if name in PRESETS:
+        model = importlib.import_module("featherpress.models").create_model(name)
+    else:
+        model = getattr(importlib.import_module("torchvision.models"), name)()
+    return model.eval(), torch.zeros(1, 3, side, side)
+
+
+def ask(tool: str, model: nn.Module, image: Tensor) -> None:
+    if tool == "ours":
+        count(model, image)
+        return
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        if tool == "thop":
+            importlib.import_module("thop").profile(model, (image,), verbose=False)
+        else:
+            analysis = importlib.import_module("fvcore.nn").FlopCountAnalysis(model, image)
+            analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none").total()
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def compare(name: str, side: int, rounds: int, tools: Sequence[str] = TOOLS) -> dict[str, float]:
+    """Best time of each tool, taking turns after one warm-up."""
+    model, image = make(name, side)
+    best = dict.fromkeys(tools, float("inf"))
+    for turn in range(rounds + 1):
+        for tool in tools:
+            replica = copy.deepcopy(model)
+            took = seconds(lambda tool=tool, replica=replica: ask(tool, replica, image))
+            best[tool] = min(best[tool], took) if turn or rounds == 1 else best[tool]
+    return best
+
+
+def status_kilobytes(key: str) -> int:
+    """Read a line of this process's status, such as VmHWM, the most memory it has held."""
+    with open("/proc/self/status", encoding="ascii") as lines:  # noqa: PTH123 - a pseudo-file
+        return next(int(line.split()[1]) for line in lines if line.startswith(key))
+
+
+def grown(tool: str, name: str, side: int) -> None:
+    """Print by how many MB this process grew at the most while it counted."""
+    ask(tool, nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()).eval(), torch.zeros(1, 3, 32, 32))
+    model, image = make(name, side)
+    with open("/proc/self/clear_refs", "w", encoding="ascii") as switch:  # noqa: PTH123
+        switch.write("5")  # the high-water mark begins anew
+    before = status_kilobytes("VmRSS")
+    ask(tool, model, image)
+    print((status_kilobytes("VmHWM") - before) / 1024)
+
+
+def memory(tool: str, name: str, side: int) -> float:
+    command = [sys.executable, __file__, "--grown", tool, name, str(side)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])  # noqa: S603
+
+
+def report(name: str, side: int, rounds: int) -> None:
+    best = compare(name, side, rounds)
+    held = [memory(tool, name, side) for tool in TOOLS]
+    print(
+        f"{name:<26}{side:>5}"
+        + "".join(f"{1000 * best[tool]:>9.0f}" for tool in TOOLS)
+        + "".join(f"{best[tool] / best['ours']:>8.1f}" for tool in TOOLS[1:])
+        + "".join(f"{amount:>9.1f}" for amount in held),
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--skip-large", action="store_true")
+    parser.add_argument("--grown", nargs=3)
+    options = parser.parse_args()
+    if options.grown:
+        tool, name, side = options.grown
+        return grown(tool, name, int(side))
+    head = ("ms ours", "fvcore", "thop", "x fvc.", "x thop", "MB ours", "fvcore", "thop")
+    widths = (9, 9, 9, 8, 8, 9, 9, 9)
+    print(f"{'model':<26}{'side':>5}" + "".join(f"{text:>{w}}" for text, w in zip(head, widths, strict=True)))
+    for name in options.names or (*PRESETS, *OTHERS):
+        report(name, 640 if name in PRESETS else 224, options.rounds)
+    if not options.skip_large and not options.names:
+        name, side = LARGE
+        report(name, side, 1)
+        turns = [(compare(name, 640, 3, ["ours"])["ours"], compare(name, side, 3, ["ours"])["ours"]) for _ in range(3)]
+        small, large = (min(times) for times in zip(*turns, strict=True))
+        print(f"ours at {side} against 640: {large / small:.2f} times as long")
+    if not options.names:
+        base, whole = start_up(options.rounds)
+        print(f"audit featherface_v2: {whole:.2f} s, {whole / base:.2f} times importing torch and torchvision")
+    return None
+
+
+def start_up(rounds: int) -> tuple[float, float]:
+    """Best wall times of importing torch and torchvision, and of a whole audit, in turns of fresh processes."""
+    commands = (["-c", "import torch, torchvision"], ["-m", "featherpress.cli", "audit", "featherface_v2"])
+    times = [
+        [seconds(lambda c=c: subprocess.run([sys.executable, *c], check=True, capture_output=True)) for c in commands]  # noqa: S603
+        for _ in range(rounds)
+    ]
+    base, whole = (min(column) for column in zip(*times, strict=True))
+    return base, whole
+
+
+if __name__ == "__main__":
+    main()
