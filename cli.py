@@ -4,6 +4,7 @@ Exit codes: 0 done or within budget, 1 over budget, 2 a mistake in usage or file
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -79,6 +80,8 @@ LongSideOption = Annotated[int, typer.Option(min=0, help="Scale images to this l
 def main() -> None:
     """Run the command line; a user's mistake is one sentence and an exit code, never a traceback."""
     log_to_stderr()
+    # Threads that spin while they wait cost threefold on a machine with other work; read when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except FeatherpressError as error:
@@ -289,6 +292,8 @@ def train(
 
     Example: `featherpress train my.toml --set schedule.epochs=3 --out runs/short`
     """
+    if resume and overwrite:
+        raise UsageError("--resume goes on with a run and --overwrite removes it: choose one")
     loaded = _recipe(recipe, settings, resume=resume, out=out)
     if dry_run:
         return _print_recipe(loaded)
@@ -318,6 +323,8 @@ def distill(
 
     Example: `featherpress distill v1_to_v2 --out runs/v1_to_v2`
     """
+    if resume and overwrite:
+        raise UsageError("--resume goes on with a run and --overwrite removes it: choose one")
     loaded = _recipe(recipe, settings, resume=resume, out=out)
     if dry_run:
         return _print_recipe(loaded)
@@ -559,8 +566,6 @@ def _open_run(recipe: "Recipe", out: Path | None, *, resume: bool, overwrite: bo
     from featherpress.compress.logs import log_into
     from featherpress.compress.runs import open_run
 
-    if resume and overwrite:
-        raise UsageError("--resume goes on with a run and --overwrite removes it: choose one")
     target = out or Path("runs") / recipe.name
     with open_run(target, resume=resume, overwrite=overwrite) as folder, log_into(folder / "log.txt"):
         yield folder
