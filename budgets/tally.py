@@ -125,7 +125,7 @@ class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_s
         results = _tensors([out])
         if plan.formula is not None:
             macs = int(plan.formula(args, out))
-            self._check_order(plan.name, macs)
+            self._check_order(plan.name)
             self.macs[path, plan.name] += macs
             pairs = zip(tensors, keys, strict=True)
             weights = {self.parameters[key] for tensor, key in pairs if key in self.parameters and tensor.dim() > 1}
@@ -149,9 +149,9 @@ class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_s
         kind = type(self.model if path in {"", UNATTRIBUTED} else self.model.get_submodule(path)).__name__
         return f"{path or ROOT} ({kind})"
 
-    def _check_order(self, name: str, macs: int) -> None:
+    def _check_order(self, name: str) -> None:
         """Refuse core work whose amount depends on values."""
-        if macs and self.value_dependent:
+        if self.value_dependent:
             culprit, place = next(iter(self.value_dependent.items()))
             self.refusal = self.refusal or CountError(
                 f"{name} in {self._place()} comes after {culprit} in {place}, whose result's shape depends on values, "
