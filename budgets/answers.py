@@ -10,12 +10,14 @@ from itertools import zip_longest
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 __all__ = ["ANSWERS", "Answer"]
 
 Answer = Callable[[Sequence[Any], Mapping[str, Any]], Any]
 FLOATS = frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16})
+#: A subclass may have a mind of its own.
+CLASSES = frozenset({Tensor, nn.Parameter})
 META = torch.device("meta")
 aten = torch.ops.aten
 
@@ -23,7 +25,9 @@ aten = torch.ops.aten
 def _plain(*tensors: Any) -> bool:
     """Tell whether all are contiguous meta tensors of one floating-point type."""
     dtype = tensors[0].dtype
-    return dtype in FLOATS and all(t.is_meta and t.dtype is dtype and t.is_contiguous() for t in tensors)
+    return dtype in FLOATS and all(
+        type(t) in CLASSES and t.is_meta and t.dtype is dtype and t.is_contiguous() for t in tensors
+    )
 
 
 def _made(shape: Sequence[int], like: Tensor) -> Tensor:
@@ -112,7 +116,8 @@ def _addmm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
 
 def _alike(left: Tensor, right: Tensor) -> bool:
     """Tell whether two tensors of any layout are floating-point meta tensors of one type."""
-    return left.is_meta and right.is_meta and left.dtype is right.dtype and left.dtype in FLOATS
+    usual = type(left) in CLASSES and type(right) in CLASSES
+    return usual and left.is_meta and right.is_meta and left.dtype is right.dtype and left.dtype in FLOATS
 
 
 def _batch_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor] | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ __all__ = ["Fit", "FitRow", "fit", "render_fit"]
 
 SCHEMA = "featherpress.fit/1"
 SHOWN, NEIGHBOURS = 5, 3
+MOST = 200_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +102,8 @@ def fit(
         raise UsageError("fit needs a limit: give params, macs or both")
     if not knobs or len({knob.name for knob in knobs}) != len(knobs):
         raise UsageError("fit needs knobs to turn, each named once, such as out_channels=16:128:2")
+    if prod(len(knob.values) for knob in knobs) > MOST:
+        raise UsageError(f"more than {MOST:,} candidates: take larger steps, or fewer knobs")
     search = _Search(Space(factory=factory, knobs=tuple(knobs)), params, macs, torch.zeros(1, 3, side, side))
     inside, outside = search.ranked()
     rows = search.confirm(inside, SHOWN)

@@ -21,7 +21,7 @@ By = Literal["module", "operator"]
 #: What rows can be sorted by, largest first; "name" goes by the alphabet, "model" leaves the model's order.
 SORTS = ("model", "name", "params", "macs", "elementwise", "activations", "calls")
 COLUMNS = {
-    "module": ("params", "%", "MACs", "%", "element-wise", "activations"),
+    "module": ("params", "%", "MACs", "element-wise", "act. bytes"),
     "operator": ("calls", "MACs", "%", "element-wise"),
 }
 
@@ -141,10 +141,10 @@ def render_view_csv(result: View) -> str:
 
 def _cells(row: ViewRow, result: View) -> list[str]:
     total = result.total
-    macs = [format_macs(row.macs), _percent(row.macs, total.macs), format_macs(row.elementwise)]
+    work = [format_macs(row.macs), format_macs(row.elementwise)]
     if result.by == "operator":
-        return [f"{row.calls:,}", *macs]
-    return [f"{row.params:,}", _percent(row.params, total.params), *macs, f"{row.activations:,}"]
+        return [f"{row.calls:,}", work[0], _percent(row.macs, total.macs), work[1]]
+    return [f"{row.params:,}", _percent(row.params, total.params), *work, format_macs(row.activations)]
 
 
 def _percent(part: int, whole: int) -> str:

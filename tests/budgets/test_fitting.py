@@ -2,6 +2,7 @@
 
 import json
 from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
@@ -80,7 +81,7 @@ def test_slack_and_neighbours_are_shown() -> None:
     left = 6_000 - result.rows[0].params
     text = print_plain(render_fit(result))
     assert f"{left:,} parameters left" in " ".join(text.split())
-    assert "nearest beyond" in text
+    assert text == (Path(__file__).parent.parent / "golden" / "fit.txt").read_text(encoding="utf-8")
     record = result.to_dict()
     assert record["rows"][0]["params_slack"] == left
     assert json.loads(json.dumps(record)) == record
@@ -140,5 +141,7 @@ def test_limits_and_knobs_are_needed() -> None:
     """Without either there is nothing to solve."""
     with pytest.raises(UsageError, match="fit needs a limit"):
         fit(Net, KNOBS, name="net")
+    with pytest.raises(UsageError, match="more than 200,000 candidates"):
+        fit(Net, [parse_knob("width=1:9000"), parse_knob("groups=1:30")], name="net", params=1)
     with pytest.raises(UsageError, match="fit needs knobs"):
         fit(Net, [], name="net", params=1)

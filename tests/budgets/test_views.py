@@ -1,6 +1,8 @@
 """The same count by module and by operator, sorted, in every format."""
 
 import json
+from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -8,7 +10,8 @@ from torch import Tensor, nn
 
 from featherpress.budgets import View, audit, count, view
 from featherpress.budgets.printing import choose_view, print_audit, sort_components
-from featherpress.budgets.views import render_view_csv, render_view_markdown
+from featherpress.budgets.rendering import print_plain
+from featherpress.budgets.views import render_view, render_view_csv, render_view_markdown
 from featherpress.errors import UsageError
 
 
@@ -58,6 +61,13 @@ def test_orders() -> None:
         view(COST, sort="size")
     with pytest.raises(UsageError, match="depth is at least 1"):
         view(COST, depth=0)
+
+
+@pytest.mark.parametrize(("file", "by"), [("modules.txt", "module"), ("operators.txt", "operator")])
+def test_output_is_as_the_golden_file(file: str, by: Literal["module", "operator"]) -> None:
+    """Both tables, letter by letter."""
+    text = print_plain(render_view(view(COST, by=by, depth=2)))
+    assert text == (Path(__file__).parent.parent / "golden" / file).read_text(encoding="utf-8")
 
 
 def test_formats(capsys: pytest.CaptureFixture[str]) -> None:
