@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from featherpress.budgets import count, tally
 from featherpress.budgets.answers import ANSWERS
 
 aten = torch.ops.aten
@@ -145,3 +147,18 @@ def test_convolutions_are_pytorchs(side: int, window: tuple[int, int, int, int],
     if not agrees(aten.convolution.default, args):
         with pytest.raises(RuntimeError):
             aten.convolution.default(*args)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "swin_t", "vit_b_16"])
+def test_whole_models_count_the_same_without_answers(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With PyTorch's kernels alone all costs the same; only batch norms' unused statistics take memory there."""
+    with torch.device("meta"):
+        model = getattr(torchvision.models, name)()
+    with_answers = count(model, torch.zeros(1, 3, 224, 224))
+    monkeypatch.setattr(tally, "ANSWERS", {})
+    without = count(model, torch.zeros(1, 3, 224, 224))
+    assert with_answers.work == without.work
+    assert with_answers.elementwise_work == without.elementwise_work
+    assert with_answers.operator_calls.keys() == without.operator_calls.keys()
+    channels = sum(norm.num_features for norm in model.modules() if isinstance(norm, torch.nn.BatchNorm2d))
+    assert without.activations - with_answers.activations == 2 * 4 * channels

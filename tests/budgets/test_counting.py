@@ -72,6 +72,20 @@ def test_batch_doubles_macs_and_not_params(drawn: tuple[nn.Conv2d, tuple[int, in
     assert two.elementwise == 2 * one.elementwise
 
 
+@settings(max_examples=30, deadline=None)
+@given(convolutions(), st.integers(1, 2))
+def test_transposed_convolutions_follow_their_closed_form(
+    drawn: tuple[nn.Conv2d, tuple[int, int], int], stride: int
+) -> None:
+    """One kernel for each input position, whatever the other arguments."""
+    like, (height, width), batch = drawn
+    sizes = {"kernel_size": like.kernel_size, "stride": stride, "dilation": like.dilation, "groups": like.groups}
+    conv = nn.ConvTranspose2d(like.in_channels, like.out_channels, **sizes)
+    kernel = like.kernel_size[0] * like.kernel_size[1]
+    cost = count(conv, torch.zeros(batch, like.in_channels, height, width))
+    assert cost.macs == batch * height * width * like.in_channels * like.out_channels // like.groups * kernel
+
+
 def test_tied_weight_counts_once_and_names_its_owners() -> None:
     """A tensor in two modules is one row of its own; neither owner claims it."""
     cost = count(Tied(), torch.zeros(2, 3, dtype=torch.long))
