@@ -6,26 +6,31 @@ Exit codes: 0 done or within budget, 1 over budget, 2 a mistake in usage or file
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from featherpress import __version__
+from featherpress.commands import (
+    DEMO,
+    audit_recipe,
+    audit_target,
+    cross_check_target,
+    find_factory,
+    find_recipe,
+    list_model,
+    open_logged_run,
+    plain_console,
+    refuse_overwriting,
+    say,
+)
 from featherpress.compress.logs import log_to_stderr
 from featherpress.errors import CountError, DataError, FeatherpressError, FileError, UsageError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from torch import Tensor
-
-    from featherpress.budgets import Audit, Cost, CrossCheck
     from featherpress.compress.recipes import Recipe
-    from featherpress.models.listing import Listed
 
 app = typer.Typer(
     help="Distillation and parameter budgeting for detectors.",
@@ -61,9 +66,6 @@ class Arms(StrEnum):
     STUDENT = "student"
     CONTROL = "control"
 
-
-#: What `fit` turns in a model of the zoo that has it.
-USUAL_KNOBS = ("out_channels=8:128:2", "bifpn_repeats=1:4")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override a recipe's key: `schedule.epochs=3`.")]
@@ -134,11 +136,11 @@ def models(context: typer.Context, side: SideOption = 640, as_json: JsonOption =
     from featherpress.budgets.rendering import format_macs
     from featherpress.models import list_models, listing
 
-    rows = [_listed(name, side)[0] for name in list_models()]
+    rows = [list_model(name, side)[0] for name in list_models()]
     if as_json:
         _print_json(listing.list_to_dict(rows, side=side))
     else:
-        _console().print(listing.render_list(rows, side=side, format_macs=format_macs))
+        plain_console().print(listing.render_list(rows, side=side, format_macs=format_macs))
 
 
 @models_app.command("show")
@@ -155,7 +157,7 @@ def show_model(
     from featherpress.budgets.rendering import format_macs
     from featherpress.models import create_model, listing
 
-    row, cost = _listed(name, side)
+    row, cost = list_model(name, side)
     if cost is None:
         raise CountError(f"{name} cannot be counted at {side}x{side}; try another --input")
     model = create_model(name)
@@ -165,7 +167,7 @@ def show_model(
     if as_json:
         _print_json(listing.tree_to_dict(row, tree, side=side))
     else:
-        _console().print(listing.render_tree(row, tree, side=side, format_macs=format_macs))
+        plain_console().print(listing.render_tree(row, tree, side=side, format_macs=format_macs))
 
 
 @app.command()
@@ -200,7 +202,7 @@ def audit(
     from featherpress.budgets import dump_budget, pins, printing, rendering, summaries
     from featherpress.compress.runs import write_text
 
-    result = _audit(target, budget=budget, side=side, strict_claims=strict_claims)
+    result = audit_target(target, budget=budget, side=side, strict_claims=strict_claims)
     if init is not None:
         if init.exists():
             raise FileError(f"{init} exists already; choose another name for the budget file")
@@ -214,7 +216,7 @@ def audit(
     shown = printing.choose_view(result, by=by, depth=depth, sort=sort)
     if shown is None:
         result = printing.sort_components(result, sort)
-    peers = _cross_check(target, result) if check else None
+    peers = cross_check_target(target, result) if check else None
     printing.print_audit(result, style="json" if as_json else style, shown=shown, peers=peers)
     summaries.append_step_summary(rendering.render_markdown(result))
     raise typer.Exit(result.exit_code)
@@ -233,18 +235,20 @@ def diff(
     Example: `featherpress diff featherface_v1 featherface_v2`
     """
     from featherpress.budgets import diff as compare_costs
+    from featherpress.budgets import summaries
     from featherpress.budgets.diffing import render_diff, render_diff_markdown
 
-    costs = [_audit(target, budget="", side=side).cost for target in (before, after)]
+    costs = [audit_target(target, budget="", side=side).cost for target in (before, after)]
     result = compare_costs(*costs, names=(before, after))
     if as_json or style is Format.JSON:
         _print_json(result.to_dict())
     elif style is Format.MARKDOWN:
         typer.echo(render_diff_markdown(result), nl=False)
     elif style is Format.TABLE:
-        _console().print(render_diff(result))
+        plain_console().print(render_diff(result))
     else:
         raise UsageError(f"diff prints table, json or markdown, not {style}")
+    summaries.append_step_summary(render_diff_markdown(result))
 
 
 @app.command()
@@ -268,13 +272,13 @@ def fit(
     from featherpress.budgets.candidates import parse_knob
     from featherpress.budgets.fitting import render_fit
 
-    make, usual = _factory(target)
+    make, usual = find_factory(target)
     knobs = [parse_knob(text) for text in knob or usual]
     result = solve(make, knobs, name=target, params=params, macs=macs, side=side)
     if as_json:
         _print_json(result.to_dict())
     else:
-        _console().print(render_fit(result))
+        plain_console().print(render_fit(result))
     raise typer.Exit(result.exit_code)
 
 
@@ -294,15 +298,15 @@ def train(
     """
     if resume and overwrite:
         raise UsageError("--resume goes on with a run and --overwrite removes it: choose one")
-    loaded = _recipe(recipe, settings, resume=resume, out=out)
+    loaded = find_recipe(recipe, settings, resume=resume, out=out)
     if dry_run:
         return _print_recipe(loaded)
-    audits = _audit_recipe(loaded, allow_over_budget=allow_over_budget)
+    audits = audit_recipe(loaded, allow_over_budget=allow_over_budget)
     from featherpress.compress import experiments
 
     if not resume:
         experiments.check(loaded, alone=True)
-    with _open_run(loaded, out, resume=resume, overwrite=overwrite) as folder:
+    with open_logged_run(loaded, out, resume=resume, overwrite=overwrite) as folder:
         experiments.train(loaded, folder, audits=audits)
     typer.echo(f"trained: {folder}; `featherpress report {folder}` writes it up")
     return None
@@ -325,10 +329,10 @@ def distill(
     """
     if resume and overwrite:
         raise UsageError("--resume goes on with a run and --overwrite removes it: choose one")
-    loaded = _recipe(recipe, settings, resume=resume, out=out)
+    loaded = find_recipe(recipe, settings, resume=resume, out=out)
     if dry_run:
         return _print_recipe(loaded)
-    audits = _audit_recipe(loaded, allow_over_budget=allow_over_budget)
+    audits = audit_recipe(loaded, allow_over_budget=allow_over_budget)
     from featherpress.compress import experiments
 
     arms: tuple[experiments.Arm, ...] = ("student", "control")
@@ -336,7 +340,7 @@ def distill(
         arms = ("student",) if arm is Arms.STUDENT else ("control",)
     if not resume:
         experiments.check(loaded, alone=False)
-    with _open_run(loaded, out, resume=resume, overwrite=overwrite) as folder:
+    with open_logged_run(loaded, out, resume=resume, overwrite=overwrite) as folder:
         experiments.distill(loaded, folder, audits=audits, arms=arms)
     typer.echo(f"distilled: {folder}; `featherpress report {folder}` writes it up")
     return None
@@ -384,7 +388,7 @@ def evaluate(
     if as_json:
         _print_json(record)
     else:
-        _console().print(render_evaluation(record))
+        plain_console().print(render_evaluation(record))
 
 
 @app.command()
@@ -412,7 +416,7 @@ def detect(
     settings = DetectionSettings(long_side=long_side, score_threshold=threshold)
     targets = [out / f"{path.stem}.png" for path in images]
     if not as_json:
-        _refuse_overwriting(targets, images)
+        refuse_overwriting(targets, images)
     rows = []
     for path, target in zip(images, targets, strict=True):
         image = decode_image(path)
@@ -451,148 +455,21 @@ def demo(
     from featherpress.budgets import rendering
     from featherpress.reports import write_report
 
-    console = _console()
-    recipe = _recipe("demo", None, resume=False, out=None)
-    for name, text in zip(("featherface_v1", "featherface_v2"), _DEMO[:2], strict=True):
-        _say(console, text)
-        console.print(rendering.render_table(_audit(name, budget="")))
-    _say(console, _DEMO[2])
-    audits = _audit_recipe(recipe, allow_over_budget=False)
+    console = plain_console()
+    recipe = find_recipe("demo", None, resume=False, out=None)
+    for name, text in zip(("featherface_v1", "featherface_v2"), DEMO[:2], strict=True):
+        say(console, text)
+        console.print(rendering.render_table(audit_target(name, budget="")))
+    say(console, DEMO[2])
+    audits = audit_recipe(recipe, allow_over_budget=False)
     from featherpress.compress import experiments
 
-    with _open_run(recipe, out, resume=False, overwrite=overwrite) as folder:
+    with open_logged_run(recipe, out, resume=False, overwrite=overwrite) as folder:
         experiments.distill(recipe, folder, audits=audits)
     comparison = json.loads((out / "eval" / "comparison.json").read_text(encoding="utf-8"))
-    _say(console, _DEMO[3])
+    say(console, DEMO[3])
     console.print(comparison["sentence"], markup=False)
     typer.echo(f"report: {write_report([folder])}")
-
-
-_DEMO = (
-    "1. The audit of V1. Every component is counted on a copy without data, checked against the budget file that comes "
-    "with the package, and put beside what the model's document says; where that cannot be right, the reason is given.",
-    "2. The audit of V2, the model that V1 is to be distilled into.",
-    "3. V1 is trained on synthetic faces, then distilled into V2. The same V2 is trained without a teacher too, from "
-    "the same weights on the same crops: only against this control does a gain mean something. This takes minutes.",
-    "4. Did it help? Each validation image is drawn again and again to see how far the difference depends on them. The "
-    "run is far too short to say what distillation can do; it shows how the question is answered.",
-)
-
-
-def _say(console: "Console", text: str) -> None:
-    console.print(f"\n{text}\n", style="bold", markup=False, highlight=False)
-
-
-def _listed(name: str, side: int) -> "tuple[Listed, Cost | None]":
-    """Build and count a model of the zoo for a list; one that cannot be counted is listed without MACs."""
-    from featherpress.budgets import count
-    from featherpress.models import create_model, find_model, fuse
-    from featherpress.models.listing import Listed, strides_of
-
-    model = create_model(name)
-    params, fused = (sum(weight.numel() for weight in each.parameters()) for each in (model, fuse(model)))
-    try:
-        cost = count(model, _images(1, 3, side, side))
-    except FeatherpressError:
-        cost = None
-    macs = cost.macs if cost else None
-    row = Listed(entry=find_model(name), params=params, macs=macs, strides=strides_of(model), fused=fused)
-    return row, cost
-
-
-def _audit(target: str, *, budget: str, side: int | None = None, strict_claims: bool = False) -> "Audit":
-    """Count a target at a size, or at its budget's, and check it; a zoo model's shipped budget is found by name."""
-    from featherpress.budgets import audit as run_audit
-    from featherpress.budgets import list_budgets, load_budget
-    from featherpress.models.targets import load_target
-
-    model = load_target(target)
-    name = budget or (target if target in list_budgets() else "")
-    limits = load_budget(name) if name else None
-    side = side or (None if limits else 640)
-    inputs = _images(1, 3, side, side) if side else None
-    return run_audit(model, limits, name=target, example_inputs=inputs, strict_claims=strict_claims)
-
-
-def _factory(target: str) -> tuple[Callable[..., Any], list[str]]:
-    """Find the function that builds a target, and the knobs to turn where none are given."""
-    if ":" in target:
-        from featherpress.budgets.candidates import import_factory
-
-        return import_factory(target), []
-    from featherpress.models import create_model, find_model
-
-    entry = find_model(target)
-    return partial(create_model, target), [knob for knob in USUAL_KNOBS if knob.partition("=")[0] in entry.settings]
-
-
-def _cross_check(target: str, result: "Audit") -> "CrossCheck":
-    """Count a target with the other counters too, at the size it was audited at."""
-    from featherpress.budgets import cross_check
-    from featherpress.models.targets import load_target
-
-    inputs = [_images(*shape) for shape in result.cost.inputs]
-    return cross_check(load_target(target), *inputs)
-
-
-def _audit_recipe(recipe: "Recipe", *, allow_over_budget: bool) -> dict[str, Any]:
-    """Audit a recipe's models; a student over its budget does not start."""
-    audits = {}
-    if recipe.teacher:
-        audits["teacher"] = _audit(recipe.teacher.model, budget="").to_dict()
-    student = _audit(recipe.student.model, budget=recipe.budget)
-    if student.exit_code and not allow_over_budget:
-        raise UsageError(
-            f"the student breaks its budget: {student.failures[0]}; add --allow-over-budget to train it all the same"
-        )
-    return audits | {"student": student.to_dict()}
-
-
-def _recipe(name: str, settings: list[str] | None, *, resume: bool, out: Path | None) -> "Recipe":
-    """Load a recipe; a run that is resumed goes on with its own."""
-    from featherpress.compress.recipes import load_recipe
-
-    if resume and out is not None and (out / "recipe.toml").is_file():
-        began = load_recipe(out / "recipe.toml")
-        if settings and load_recipe(name, settings=settings) != began:
-            raise UsageError(f"a run is resumed with the recipe it began with, {out / 'recipe.toml'}; leave --set out")
-        return began
-    return load_recipe(name, settings=settings or ())
-
-
-@contextmanager
-def _open_run(recipe: "Recipe", out: Path | None, *, resume: bool, overwrite: bool) -> Iterator[Path]:
-    """Open the run's folder, and keep a log in it."""
-    from featherpress.compress.logs import log_into
-    from featherpress.compress.runs import open_run
-
-    target = out or Path("runs") / recipe.name
-    with open_run(target, resume=resume, overwrite=overwrite) as folder, log_into(folder / "log.txt"):
-        yield folder
-
-
-def _refuse_overwriting(targets: Sequence[Path], images: Sequence[Path]) -> None:
-    """Refuse to draw over an image that was given, or over another drawing."""
-    given = {path.resolve() for path in images}
-    for number, target in enumerate(targets):
-        if target.resolve() in given:
-            raise UsageError(f"drawing into {target} would overwrite an image you gave; choose another --out")
-        if target in targets[:number]:
-            raise UsageError(f"two images would be drawn into {target}; give them in two calls with different --out")
-
-
-def _console() -> "Console":
-    """Print plain text: names of modules and files are nobody's markup."""
-    from rich.console import Console
-
-    return Console(markup=False)
-
-
-def _images(*shape: int) -> "Tensor":
-    """Make zeros of any size without taking memory for them."""
-    import torch
-
-    return torch.zeros(1).expand(*shape)
 
 
 def _evaluate_predictions(predictions: Path | None, ground_truth: Path | None, *, as_json: bool) -> None:
