@@ -311,5 +311,5 @@ def test_torch_is_never_imported(run_dir: Path) -> None:
         "print([m for m in sys.modules if m in ('torch', 'matplotlib.pyplot', 'featherpress.models', "
         "'featherpress.compress', 'featherpress.budgets')])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,0 +1,167 @@
+"""What several commands share: finding what a name means, and opening what a run needs.
+
+Only this module and the command line know all four parts. What is heavy is imported by the function that needs it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featherpress.errors import FeatherpressError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from torch import Tensor
+
+    from featherpress.budgets import Audit, Cost, CrossCheck
+    from featherpress.compress.recipes import Recipe
+    from featherpress.models.listing import Listed
+
+__all__ = [
+    "DEMO",
+    "audit_recipe",
+    "audit_target",
+    "cross_check_target",
+    "empty_images",
+    "find_factory",
+    "find_recipe",
+    "list_model",
+    "open_logged_run",
+    "plain_console",
+    "refuse_overwriting",
+    "say",
+]
+
+#: What `fit` turns in a model of the zoo that has it.
+USUAL_KNOBS = ("out_channels=8:128:2", "bifpn_repeats=1:4")
+
+DEMO = (
+    "1. The audit of V1. Every component is counted on a copy without data, checked against the budget file that comes "
+    "with the package, and put beside what the model's document says; where that cannot be right, the reason is given.",
+    "2. The audit of V2, the model that V1 is to be distilled into.",
+    "3. V1 is trained on synthetic faces, then distilled into V2. The same V2 is trained without a teacher too, from "
+    "the same weights on the same crops: only against this control does a gain mean something. This takes minutes.",
+    "4. Did it help? Each validation image is drawn again and again to see how far the difference depends on them. The "
+    "run is far too short to say what distillation can do; it shows how the question is answered.",
+)
+
+
+def say(console: "Console", text: str) -> None:
+    """Print a paragraph that stands out."""
+    console.print(f"\n{text}\n", style="bold", markup=False, highlight=False)
+
+
+def list_model(name: str, side: int) -> "tuple[Listed, Cost | None]":
+    """Build and count a model of the zoo for a list; one that cannot be counted is listed without MACs."""
+    from featherpress.budgets import count
+    from featherpress.models import create_model, find_model, fuse
+    from featherpress.models.listing import Listed, strides_of
+
+    model = create_model(name)
+    params, fused = (sum(weight.numel() for weight in each.parameters()) for each in (model, fuse(model)))
+    try:
+        cost = count(model, empty_images(1, 3, side, side))
+    except FeatherpressError:
+        cost = None
+    macs = cost.macs if cost else None
+    row = Listed(entry=find_model(name), params=params, macs=macs, strides=strides_of(model), fused=fused)
+    return row, cost
+
+
+def audit_target(target: str, *, budget: str, side: int | None = None, strict_claims: bool = False) -> "Audit":
+    """Count a target at a size, or at its budget's, and check it; a zoo model's shipped budget is found by name."""
+    from featherpress.budgets import audit as run_audit
+    from featherpress.budgets import list_budgets, load_budget
+    from featherpress.models.targets import load_target
+
+    model = load_target(target)
+    name = budget or (target if target in list_budgets() else "")
+    limits = load_budget(name) if name else None
+    side = side or (None if limits else 640)
+    inputs = empty_images(1, 3, side, side) if side else None
+    return run_audit(model, limits, name=target, example_inputs=inputs, strict_claims=strict_claims)
+
+
+def find_factory(target: str) -> tuple[Callable[..., Any], list[str]]:
+    """Find the function that builds a target, and the knobs to turn where none are given."""
+    if ":" in target:
+        from featherpress.budgets.candidates import import_factory
+
+        return import_factory(target), []
+    from featherpress.models import create_model, find_model
+
+    entry = find_model(target)
+    return partial(create_model, target), [knob for knob in USUAL_KNOBS if knob.partition("=")[0] in entry.settings]
+
+
+def cross_check_target(target: str, result: "Audit") -> "CrossCheck":
+    """Count a target with the other counters too, at the size it was audited at."""
+    from featherpress.budgets import cross_check
+    from featherpress.models.targets import load_target
+
+    inputs = [empty_images(*shape) for shape in result.cost.inputs]
+    return cross_check(load_target(target), *inputs)
+
+
+def audit_recipe(recipe: "Recipe", *, allow_over_budget: bool) -> dict[str, Any]:
+    """Audit a recipe's models; a student over its budget does not start."""
+    audits = {}
+    if recipe.teacher:
+        audits["teacher"] = audit_target(recipe.teacher.model, budget="").to_dict()
+    student = audit_target(recipe.student.model, budget=recipe.budget)
+    if student.exit_code and not allow_over_budget:
+        raise UsageError(
+            f"the student breaks its budget: {student.failures[0]}; add --allow-over-budget to train it all the same"
+        )
+    return audits | {"student": student.to_dict()}
+
+
+def find_recipe(name: str, settings: list[str] | None, *, resume: bool, out: Path | None) -> "Recipe":
+    """Load a recipe; a run that is resumed goes on with its own."""
+    from featherpress.compress.recipes import load_recipe
+
+    recipe = load_recipe(name, settings=settings or ())
+    saved = (out or Path("runs") / recipe.name) / "recipe.toml"
+    if not resume or not saved.is_file():
+        return recipe
+    began = load_recipe(saved)
+    if settings and recipe != began:
+        raise UsageError(f"a run is resumed with the recipe it began with, {saved}; leave --set out")
+    return began
+
+
+@contextmanager
+def open_logged_run(recipe: "Recipe", out: Path | None, *, resume: bool, overwrite: bool) -> Iterator[Path]:
+    """Open the run's folder, and keep a log in it."""
+    from featherpress.compress.logs import log_into
+    from featherpress.compress.runs import open_run
+
+    target = out or Path("runs") / recipe.name
+    with open_run(target, resume=resume, overwrite=overwrite) as folder, log_into(folder / "log.txt"):
+        yield folder
+
+
+def refuse_overwriting(targets: Sequence[Path], images: Sequence[Path]) -> None:
+    """Refuse to draw over an image that was given, or over another drawing."""
+    given = {path.resolve() for path in images}
+    for number, target in enumerate(targets):
+        if target.resolve() in given:
+            raise UsageError(f"drawing into {target} would overwrite an image you gave; choose another --out")
+        if target in targets[:number]:
+            raise UsageError(f"two images would be drawn into {target}; give them in two calls with different --out")
+
+
+def plain_console() -> "Console":
+    """Print plain text: names of modules and files are nobody's markup."""
+    from rich.console import Console
+
+    return Console(markup=False)
+
+
+def empty_images(*shape: int) -> "Tensor":
+    """Make zeros of any size without taking memory for them."""
+    import torch
+
+    return torch.zeros(1).expand(*shape)
