@@ -4,6 +4,7 @@ Every tensor is replaced by one twin, wherever and however often it is held, so 
 """
 
 import copy
+import copyreg
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
@@ -20,6 +21,8 @@ __all__ = ["Twin", "copy_with", "fake_twin", "meta_twin", "real_twin"]
 
 Twin = Callable[[Tensor], Tensor]
 T = TypeVar("T")
+#: What a copy shares with the original.
+ATOMS = frozenset({bool, int, float, str, type(None)})
 
 
 def meta_twin(tensor: Tensor) -> Tensor:
@@ -75,6 +78,24 @@ def _empty_containers(model: nn.Module) -> Iterator[Any]:
                 yield held
 
 
+def _copy_plain_modules(model: nn.Module, memo: dict[int, Any]) -> None:
+    """Do for modules that say nothing about copying what deepcopy does, without asking it about each number."""
+    plain = [module for module in model.modules() if id(module) not in memo and _is_plain(type(module))]
+    # All shells first, so that whatever refers to a module finds its copy.
+    memo.update((id(module), type(module).__new__(type(module))) for module in plain)
+    for module in plain:
+        held = vars(module).items()
+        state = {key: item if type(item) in ATOMS else copy.deepcopy(item, memo) for key, item in held}
+        memo[id(module)].__setstate__(state)
+
+
+def _is_plain(kind: type[nn.Module]) -> bool:
+    """Tell whether deepcopy would make an object of this class from its dictionary alone."""
+    hooks = ("__reduce_ex__", "__reduce__", "__getstate__", "__new__")
+    usual = all(getattr(kind, name, None) is getattr(object, name, None) for name in hooks)
+    return usual and not hasattr(kind, "__deepcopy__") and not copyreg._slotnames(kind)  # type: ignore[attr-defined]
+
+
 def copy_with(value: T, twin: Twin, memo: dict[int, Any]) -> T:
     """Copy a module, or a nest of inputs, with a twin for every tensor; `memo` maps a tensor's id to its twin.
 
@@ -87,6 +108,8 @@ def copy_with(value: T, twin: Twin, memo: dict[int, Any]) -> T:
             memo.update((id(t), _as_held(t, twin)) for t in tensors if id(t) not in memo)
             memo.update((id(held), type(held)()) for held in _empty_containers(value))
         with _TwinMode(lambda tensor: _as_held(tensor, twin)):
+            if isinstance(value, nn.Module):
+                _copy_plain_modules(value, memo)
             return copy.deepcopy(value, memo)
     except UsageError:
         raise
