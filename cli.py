@@ -82,8 +82,8 @@ LongSideOption = Annotated[int, typer.Option(min=0, help="Scale images to this l
 def main() -> None:
     """Run the command line; a user's mistake is one sentence and an exit code, never a traceback."""
     log_to_stderr()
-    # Threads that spin while they wait cost threefold on a machine with other work; read when torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads that spin for long while they wait cost threefold beside other work; read when torch is imported.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     try:
         app()
     except FeatherpressError as error:
