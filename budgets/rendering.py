@@ -28,7 +28,6 @@ __all__ = [
 ]
 
 COLUMNS = ("component", "params", "%", "MACs", "FLOPs", "target", "diff", "verdict")
-TABLE_COLUMNS = tuple(column for column in COLUMNS if column != "diff")
 CLAIM_COLUMNS = ("claim about", "claimed", "counted", "diff", "verdict")
 MEMORY_COLUMNS = ("bytes", *PRECISIONS)
 SHOWN = 3
@@ -125,20 +124,19 @@ def render_junit(result: Audit) -> str:
 
 
 def _components_table(result: Audit) -> Table:
-    """Lay the rows out so that a verdict breaks between words; its difference has a column only in other formats."""
+    """Lay the rows out for 80 columns: a verdict is a word or two, and breaks between words."""
     rows = (*result.components, result.total)
-    table = Table(title=result.name, title_justify="left", box=None, pad_edge=False)
-    for column in TABLE_COLUMNS:
+    table = Table(title=result.name, title_justify="left", box=None, pad_edge=False, collapse_padding=True)
+    for column in COLUMNS:
         text = column in {"component", "verdict"}
         table.add_column(column, justify="left" if text else "right", no_wrap=not text, overflow="fold")
     table.columns[0].min_width = min(max(len(row.name) for row in rows), 20)
-    table.columns[-1].min_width = max(len(word) for row in rows for word in _verdict(row).split()) + 1
+    table.columns[-1].min_width = max(len(line) for row in rows for line in _short_verdict(row).split("\n"))
     for row in rows:
         if row is result.total:
             table.add_row()
-        cells = dict(zip(COLUMNS, _cells(row, result), strict=True))
-        plain = [cells[column] for column in TABLE_COLUMNS[:-1]]
-        table.add_row(*plain, _verdict_text(row), style="bold" if row is result.total else None)
+        verdict = Text(_short_verdict(row), style=STYLES.get(row.verdict, ""))
+        table.add_row(*_cells(row, result)[:-1], verdict, style="bold" if row is result.total else None)
     return table
 
 
@@ -204,12 +202,7 @@ def _verdict(row: AuditRow) -> str:
     if not row.checks:
         return "unchecked"
     broken = [_broken(check) for check in row.checks if check.verdict != "within"]
-    return "; ".join(broken) or _within(row)
-
-
-def _within(row: AuditRow) -> str:
-    """Say "ok", and how far a tolerance was used."""
-    return f"ok ({row.difference:+,})" if row.difference and row.checks[0].limit.target is not None else "ok"
+    return "; ".join(broken) or "ok"
 
 
 def _broken(check: Check) -> str:
@@ -218,8 +211,12 @@ def _broken(check: Check) -> str:
     return f"{quantity}{word} by {check.beyond:,}"
 
 
-def _verdict_text(row: AuditRow) -> Text:
-    return Text(_verdict(row), style=STYLES.get(row.verdict, ""))
+def _short_verdict(row: AuditRow) -> str:
+    """Say it without the amount where that stands in the column of differences already, a line a quantity."""
+    if row.difference is None or not row.checks:
+        return _verdict(row)
+    broken = [_broken(check).partition(" by ")[0] for check in row.checks if check.verdict != "within"]
+    return "\n".join(broken) or "ok"
 
 
 def _footer(result: Audit) -> list[str]:
