@@ -15,7 +15,7 @@ from featherpress.errors import CheckpointError, FeatherpressError
 from featherpress.models.mobilenet import MobileNetV1Quarter
 from featherpress.models.registry import create_model, list_models
 
-__all__ = ["load_weights", "read_weights"]
+__all__ = ["load_weights", "require_fit", "read_weights"]
 
 _LEVELS = range(3)
 
@@ -75,17 +75,26 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     state = read_weights(path)
     if isinstance(model, MobileNetV1Quarter):
         state = {key: value for key, value in state.items() if not key.startswith("fc.")}
-    difference = _difference(model.state_dict(), state)
+    require_fit(model, state, path)
+    model.load_state_dict(state)
+
+
+def require_fit(model: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:
+    """Refuse a state that is not the model's, key by key, or that holds what is no number; the model may be on meta.
+
+    Errors: `CheckpointError` that names the file and the first keys that differ.
+    """
+    own = model.state_dict()
+    difference = _difference(own, state)
     if difference:
         fitting = _fitting_presets(state)
         hint = f"; it fits {' or '.join(fitting)}" if fitting else ""
         raise CheckpointError(f"{path} does not fit {type(model).__name__}: {difference}{hint}")
     for key, value in state.items():
-        if value.is_floating_point() != model.state_dict()[key].is_floating_point():
+        if value.is_floating_point() != own[key].is_floating_point():
             raise CheckpointError(f"{path} holds {value.dtype} under {key!r}, which is not what the model holds there")
         if value.is_floating_point() and not bool(value.isfinite().all()):
             raise CheckpointError(f"{path} holds numbers that are not finite under {key!r}: what diverged is no model")
-    model.load_state_dict(state)
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:

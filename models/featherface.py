@@ -30,6 +30,9 @@ Context = Literal["deformable", "deformable_ssh", "grouped_ssh"]
 Heads = Literal["separate", "shared"]
 
 
+_MOST, _MOST_REPEATS = 4096, 64
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatherFaceSpec:
     """The whole shape of a FeatherFace.
@@ -63,8 +66,9 @@ class FeatherFaceSpec:
             "shuffle_groups",
             "num_anchors",
         ):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
+            most = _MOST_REPEATS if name == "bifpn_repeats" else _MOST
+            if not 1 <= getattr(self, name) <= most:
+                raise UsageError(f"{name} must be at least 1 and at most {most:,}, got {getattr(self, name)}")
         choices = {"attention": Attention, "context": Context, "shuffle_order": ShuffleOrder, "heads": Heads}
         for name, choice in choices.items():
             if getattr(self, name) not in get_args(choice):

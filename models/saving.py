@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
 from featherpress.errors import CheckpointError, UsageError
-from featherpress.models.checkpoints import load_weights
+from featherpress.models.checkpoints import load_weights, read_weights, require_fit
 from featherpress.models.detectors import Detector, create_detector, require_detector
 from featherpress.models.registry import Origin, create_model, origin_of
 
@@ -40,8 +41,11 @@ def load_model(path: str | Path) -> nn.Module:
     if origin is None:
         raise CheckpointError(f"{path} does not say which model it is of; build it by name and use load_weights")
     try:
+        # What a file says of its model may be anything: compare without memory before taking any.
+        with torch.device("meta"):
+            require_fit(create_model(origin.name, **origin.settings), read_weights(path), path)
         model = create_model(origin.name, **origin.settings)
-    except UsageError as error:
+    except (UsageError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path} is of a model that cannot be built here: {error}") from error
     load_weights(model, path)
     return model

@@ -84,6 +84,16 @@ def test_files_that_name_something_else(tmp_path: Path, metadata: dict[str, str]
         load_model(tmp_path / "m.safetensors")
 
 
+@pytest.mark.parametrize("settings", [{"out_channels": 10**9}, {"bifpn_repeats": 10**9}, {"bifpn_groups": 0}])
+def test_lying_settings_take_no_memory(tmp_path: Path, settings: dict[str, int]) -> None:
+    """A file whose settings its tensors do not bear out is refused before a model of that size is built."""
+    path = tmp_path / "lie.safetensors"
+    state = create_model("featherface_v2").state_dict()
+    save_file(state, path, metadata={"model": "featherface_v2", "settings": json.dumps(settings)})
+    with pytest.raises(CheckpointError):
+        load_model(path)
+
+
 def test_detectors_by_file_and_by_name(tmp_path: Path) -> None:
     """A detector is what its file says; a name is needed where the file says none, and one of another is refused."""
     torch.manual_seed(0)
