@@ -101,9 +101,10 @@ def test_verdicts_never_break_inside_a_word() -> None:
     lines = render_text(result).splitlines()
     assert max(map(len, lines)) <= 80
     table = {line.split()[0]: line for line in lines[2:11] if line}
-    assert table["backbone_attention"].endswith("under by 10,532")
-    assert table["bifpn"].endswith("under by 119,664")
-    assert table["total"].endswith("under by 219,188")
+    assert table["backbone_attention"].endswith(" -10,532 under")
+    assert table["bifpn"].endswith(" -119,664 under")
+    assert table["total"].endswith(" -232,188 under")
+    assert "219,188 below the limit of 476,000" in " ".join(lines)
 
 
 def test_one_model_breaks_the_others_budget() -> None:

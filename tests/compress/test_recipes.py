@@ -49,7 +49,10 @@ def test_settings_are_laid_over(tmp_path: Path) -> None:
     ("change", "words"),
     [
         ("schedule.epocs=3", "no key schedule.epocs; did you mean epochs"),
-        ("teacher.schedule.epocs=3", "no key teacher.schedule.epocs; did you mean epochs"),
+        (
+            'teacher={model="a", weights="b", schedule={epochs=1, epocs=3}}',
+            "no key teacher.schedule.epocs; did you mean epochs",
+        ),
         ("zzz=3", "no key zzz; there are name, seeds"),
         ("a=" + "[" * 5000, "no key a"),
         ("schedule.epochs=0", "schedule.epochs: .*greater than or equal to 1"),

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -72,25 +73,35 @@ def test_metrics_go_on_where_the_state_is(tmp_path: Path) -> None:
     assert (tmp_path / "metrics.csv").read_text() == "step,loss,val_ap\n1,0.5,\n2,1,\n"
 
 
+def whole_state(step: int) -> dict[str, Any]:
+    """Make a state with everything that a run reads back."""
+    names = ("epochs", "best", "model", "average", "updates", "adapters", "optimizer", "scheduler", "scaler", "random")
+    return {"step": step, **{name: torch.ones(3) for name in names}}
+
+
 def test_broken_state_falls_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The newest state that is whole is taken, and a broken newer one is named; two are kept."""
     folder = TrainingFolder(tmp_path)
     assert latest_state(folder) is None
     for step in (1, 2, 3):
-        save_state(folder, step, {"step": step, "x": torch.ones(3)})
+        save_state(folder, step, whole_state(step))
     assert [path.name for path in folder.states] == ["step-00000003.pt", "step-00000002.pt"]
     newest = folder.state(3)
-    newest.write_bytes(newest.read_bytes()[:200])
-    state = latest_state(folder)
-    assert state is not None
-    assert state["step"] == 2
-    assert "step-00000003.pt is broken" in caplog.text
+    content = newest.read_bytes()
+    for broken in (content[:200], b"hello", b""):
+        newest.write_bytes(broken)
+        state = latest_state(folder)
+        assert state is not None
+        assert state["step"] == 2
+        assert "step-00000003.pt is broken" in caplog.text
+    torch.save({"step": 3}, newest)
+    assert (latest_state(folder) or {})["step"] == 2
 
 
 def test_refused_disk_keeps_the_state_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the disk refuses, the error is one sentence and the state before stays."""
     folder = TrainingFolder(tmp_path)
-    save_state(folder, 1, {"step": 1})
+    save_state(folder, 1, whole_state(1))
 
     def refuse(*_arguments: object) -> None:
         raise OSError(28, "No space left on device")
