@@ -296,9 +296,7 @@ def train(
 
     Example: `featherpress train my.toml --set schedule.epochs=3 --out runs/short`
     """
-    if resume and overwrite:
-        raise UsageError("--resume goes on with a run and --overwrite removes it: choose one")
-    loaded = find_recipe(recipe, settings, resume=resume, out=out)
+    loaded = find_recipe(recipe, settings, resume=resume, overwrite=overwrite, out=out)
     if dry_run:
         return _print_recipe(loaded)
     audits = audit_recipe(loaded, allow_over_budget=allow_over_budget)
@@ -327,9 +325,7 @@ def distill(
 
     Example: `featherpress distill v1_to_v2 --out runs/v1_to_v2`
     """
-    if resume and overwrite:
-        raise UsageError("--resume goes on with a run and --overwrite removes it: choose one")
-    loaded = find_recipe(recipe, settings, resume=resume, out=out)
+    loaded = find_recipe(recipe, settings, resume=resume, overwrite=overwrite, out=out)
     if dry_run:
         return _print_recipe(loaded)
     audits = audit_recipe(loaded, allow_over_budget=allow_over_budget)
@@ -456,7 +452,7 @@ def demo(
     from featherpress.reports import write_report
 
     console = plain_console()
-    recipe = find_recipe("demo", None, resume=False, out=None)
+    recipe = find_recipe("demo", None, resume=False, overwrite=overwrite, out=None)
     for name, text in zip(("featherface_v1", "featherface_v2"), DEMO[:2], strict=True):
         say(console, text)
         console.print(rendering.render_table(audit_target(name, budget="")))

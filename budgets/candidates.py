@@ -6,9 +6,7 @@ the places they are applied at, which width does not change, so a few traces say
 functions were read must come out exactly; if one does not, every candidate is built.
 """
 
-import importlib
 import random
-import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,8 +14,6 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice, pairwise, permutations, product
 from math import prod
-from pathlib import Path
-from typing import cast
 
 import torch
 from torch import nn
@@ -25,7 +21,7 @@ from torch import nn
 from featherpress.budgets.costs import Cost
 from featherpress.errors import UsageError
 
-__all__ = ["IMPOSSIBLE", "Estimate", "Knob", "Settings", "Space", "import_factory", "parse_knob", "size_of"]
+__all__ = ["IMPOSSIBLE", "Estimate", "Knob", "Settings", "Space", "parse_knob", "size_of"]
 
 Settings = tuple[int, ...]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -65,27 +61,6 @@ def parse_knob(text: str) -> Knob:
     if not equals or not name.strip().isidentifier() or not values or len(values) > 10_000:
         raise UsageError(f"cannot read knob {text!r}; expected NAME=FIRST:LAST:STEP or NAME=VALUE,VALUE")
     return Knob(name=name.strip(), values=tuple(dict.fromkeys(values)))
-
-
-def import_factory(target: str) -> Callable[..., nn.Module]:
-    """Import `package.module:factory`; the working directory is searched too.
-
-    Errors: UsageError.
-    """
-    module_name, _, name = target.partition(":")
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        factory = getattr(importlib.import_module(module_name), name)
-    except (ImportError, ValueError) as error:
-        raise UsageError(f"cannot import {module_name!r} for the target {target!r}: {error}") from error
-    except AttributeError as error:
-        raise UsageError(f"the module {module_name!r} has no {name!r}") from error
-    finally:
-        sys.path.remove(here)
-    if not callable(factory):
-        raise UsageError(f"{target!r} is a {type(factory).__name__}, expected a function that returns a model")
-    return cast("Callable[..., nn.Module]", factory)
 
 
 @dataclass(slots=True)

@@ -67,13 +67,12 @@ class Trainer:
         *,
         recipe: Recipe,
         schedule: ScheduleRecipe,
-        seed: int,
         label: str,
         lessons: Lessons | None = None,
         evaluate: Callable[[Detector], float] | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        self.recipe, self.schedule, self.crops, self.folder, self.seed = recipe, schedule, crops, folder, seed
+        self.recipe, self.schedule, self.crops, self.folder = recipe, schedule, crops, folder
         self.label, self.evaluate, self.metadata = label, evaluate, metadata
         # Only when told so does accelerate look for other processes on a machine without a GPU.
         self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=schedule.precision)

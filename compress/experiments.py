@@ -67,7 +67,6 @@ class _Experiment:
         role: str,
         schedule: ScheduleRecipe,
         crops: TrainingCrops,
-        seed: int,
         lessons: Lessons | None = None,
     ) -> DetectionSet | None:
         """Train a model, or find it trained, and evaluate it on the validation images.
@@ -84,7 +83,6 @@ class _Experiment:
             folder,
             recipe=self.recipe,
             schedule=schedule,
-            seed=seed,
             label=role,
             lessons=lessons,
             evaluate=lambda averaged: self._glance(averaged, schedule),
@@ -167,7 +165,6 @@ def train(recipe: Recipe, out: Path, *, audits: Mapping[str, Mapping[str, Any]] 
         role="student",
         schedule=recipe.schedule,
         crops=experiment.crops(seed),
-        seed=seed,
     )
     if is_leader():
         write_environment(out, time.monotonic() - began)
@@ -240,7 +237,6 @@ def _prepare_teacher(experiment: _Experiment) -> tuple[Detector, Path]:
             role="teacher in training",
             schedule=recipe.teacher.schedule,
             crops=experiment.crops(seed),
-            seed=seed,
         )
         weights = own.last_weights
     teacher = teacher.to(default_device())
@@ -292,7 +288,6 @@ def _fit_arm(
         role=arm,
         schedule=recipe.schedule,
         crops=crops,
-        seed=seed,
         lessons=lessons,
     )
     if is_leader():

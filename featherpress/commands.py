@@ -87,7 +87,7 @@ def audit_target(target: str, *, budget: str, side: int | None = None, strict_cl
 def find_factory(target: str) -> tuple[Callable[..., Any], list[str]]:
     """Find the function that builds a target, and the knobs to turn where none are given."""
     if ":" in target:
-        from featherpress.budgets.candidates import import_factory
+        from featherpress.models.targets import import_factory
 
         return import_factory(target), []
     from featherpress.models import create_model, find_model
@@ -118,10 +118,12 @@ def audit_recipe(recipe: "Recipe", *, allow_over_budget: bool) -> dict[str, Any]
     return audits | {"student": student.to_dict()}
 
 
-def find_recipe(name: str, settings: list[str] | None, *, resume: bool, out: Path | None) -> "Recipe":
+def find_recipe(name: str, settings: list[str] | None, *, resume: bool, overwrite: bool, out: Path | None) -> "Recipe":
     """Load a recipe; a run that is resumed goes on with its own."""
     from featherpress.compress.recipes import load_recipe
 
+    if resume and overwrite:
+        raise UsageError("--resume goes on with a run and --overwrite removes it: choose one")
     recipe = load_recipe(name, settings=settings or ())
     saved = (out or Path("runs") / recipe.name) / "recipe.toml"
     if not resume or not saved.is_file():

@@ -2,15 +2,17 @@
 
 import importlib
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from featherpress.errors import UsageError
 from featherpress.models.registry import create_model
 
-__all__ = ["load_target"]
+__all__ = ["import_factory", "load_target"]
 
 # Somebody's module may raise anything; one that exits must not make an audit succeed.
 _ANYTHING = (Exception, SystemExit)
@@ -23,9 +25,25 @@ def load_target(target: str) -> nn.Module:
 
     Errors: `UsageError` for a name, module or factory that is not there, or that does not return a module.
     """
-    module_name, colon, factory_name = target.partition(":")
-    if not colon:
+    if ":" not in target:
         return create_model(target)
+    factory = import_factory(target)
+    try:
+        with _output_to_stderr():
+            model = factory()
+    except _ANYTHING as error:
+        raise UsageError(f"calling {target!r} without arguments failed: {_reason(error)}") from error
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"{target!r} returned a {type(model).__name__}, expected a torch.nn.Module")
+    return model
+
+
+def import_factory(target: str) -> Callable[..., Any]:
+    """Import the function that `package.module:factory` names; the working directory is searched too.
+
+    Errors: `UsageError` for a module that cannot be imported, and for what is not there or is no function.
+    """
+    module_name, _, factory_name = target.partition(":")
     if not all(part.isidentifier() for part in module_name.split(".")) or not factory_name:
         raise UsageError(f"a target is a model of the zoo or package.module:factory, got {target!r}")
     try:
@@ -37,14 +55,8 @@ def load_target(target: str) -> nn.Module:
     if not callable(factory):
         what = "has no" if factory is None else f"has a {type(factory).__name__}, expected a function, under the name"
         raise UsageError(f"the module {module_name!r} {what} {factory_name!r}")
-    try:
-        with _output_to_stderr():
-            model = factory()
-    except _ANYTHING as error:
-        raise UsageError(f"calling {target!r} without arguments failed: {_reason(error)}") from error
-    if not isinstance(model, nn.Module):
-        raise UsageError(f"{target!r} returned a {type(model).__name__}, expected a torch.nn.Module")
-    return model
+    found: Callable[..., Any] = factory
+    return found
 
 
 def _reason(error: BaseException) -> str:

@@ -72,7 +72,6 @@ def make_trainer(recipe: Recipe, tmp_path: Path, teacher: Detector) -> MakeTrain
             TrainingFolder(tmp_path / name),
             recipe=used,
             schedule=used.schedule,
-            seed=0,
             label=name,
             lessons=lessons,
             evaluate=evaluate,
