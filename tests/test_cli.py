@@ -1,50 +1,24 @@
 """The commands as people type them: what they print, and how they end."""
 
 import json
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
-from featherpress import cli
 from featherpress.compress.data import SyntheticFaces
 from featherpress.models import create_model, save_weights
 
-
-class Ending(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ending]
+Run = Callable[..., Any]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Run]:
+def run(run_command: Run) -> Run:
     """Run a command in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    logger = logging.getLogger("featherpress")
-    before = list(logger.handlers)
-
-    def call(*arguments: str | Path) -> Ending:
-        monkeypatch.setattr("sys.argv", ["featherpress", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as ending:
-            code = ending.code if isinstance(ending.code, int) else int(bool(ending.code))
-        captured = capsys.readouterr()
-        return Ending(code, captured.out, captured.err)
-
-    yield call
-    logger.handlers[:] = before
+    return run_command
 
 
 @pytest.fixture

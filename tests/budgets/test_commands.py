@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from featherpress import cli
 from featherpress.budgets.files import budget_schema
 
 Run = Callable[..., tuple[int, str, str]]
@@ -33,25 +32,11 @@ class Breaks(nn.Module):
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+def run(run_command: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """Run a command in a folder with a module of models, outside any CI job."""
     (tmp_path / "mine_in_commands.py").write_text(MINE)
-    monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(
-            "sys.argv", ["featherpress", *(word.replace("mine:", "mine_in_commands:") for word in arguments)]
-        )
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as ending:
-            code = ending.code if isinstance(ending.code, int) else int(bool(ending.code))
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+    return lambda *arguments: run_command(*(word.replace("mine:", "mine_in_commands:") for word in arguments))
 
 
 def test_the_four_exit_codes(run: Run, tmp_path: Path) -> None:
