@@ -102,12 +102,14 @@ class _Experiment:
         evaluation = evaluate_model(
             model, self.validation, settings=self.settings, label=f"evaluating the {role}", skip_broken=True
         )
+        # The control is the student's model.
+        audited = self.audits.get("teacher" if role.startswith("teacher") else "student", {})
         about = {
             "model": name,
             "role": role,
             "weights": weights.name,
             "params": sum(weight.numel() for weight in model.parameters()),
-            "macs": self.audits.get(role, {}).get("total", {}).get("macs"),
+            "macs": audited.get("total", {}).get("macs"),
             "file_bytes": weights.stat().st_size,
         }
         data = {"name": self.recipe.data.kind, "split": "val"}

@@ -262,6 +262,8 @@ def test_distil_from_start_to_report(run: Run, tmp_path: Path, monkeypatch: pyte
     assert json.loads((folder / "budget.json").read_text())["student"]["total"]["params"] == 256_812
     for name in ("weights/last.safetensors", "control/weights/best.safetensors", "eval/gallery/gallery.json"):
         assert (folder / name).exists()
+    for record in ("eval/validation.json", "control/eval/validation.json"):
+        assert json.loads((folder / record).read_text())["macs"] == 429_603_776
     log = (folder / "log.txt").read_text()
     assert comparison["sentence"] in log
     written = run("report", "run")
