@@ -1,7 +1,10 @@
 """Image files to tensors: one decoder for every mode and orientation, strict about broken files."""
 
 import struct
+import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +15,12 @@ from torch import Tensor
 
 from featherpress.errors import DataError
 
-__all__ = ["decode_image"]
+__all__ = ["decode_image", "image_size"]
 
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 """What Pillow's decoders raise on files that are cut short, corrupt or of no known kind."""
+
+_ORIENTATION = 0x0112
 
 
 def decode_image(path: Path | str) -> Tensor:
@@ -24,16 +29,35 @@ def decode_image(path: Path | str) -> Tensor:
     Shapes: -> (3, H, W).
     Errors: DataError where the file is missing, cut short, corrupt or not an image.
     """
-    path = Path(path)
+    with _opened(Path(path)) as image:
+        _load_strictly(image)
+        pixels = _to_rgb(ImageOps.exif_transpose(image))
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+
+
+def image_size(path: Path | str) -> tuple[int, int]:
+    """Read width and height of the upright image from the head of its file, without decoding it.
+
+    Errors: DataError where the file is missing or not an image.
+    """
+    with _opened(Path(path)) as image:
+        width, height = image.size
+        # Orientations from 5 on lie on their side.
+        return (height, width) if image.getexif().get(_ORIENTATION, 1) in range(5, 9) else (width, height)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image file; what goes wrong inside is one sentence, and what Pillow only warns of is not printed."""
     if not path.is_file():
         raise DataError(f"expected an image at {path}, found {'a folder' if path.is_dir() else 'nothing'} there")
     try:
-        with Image.open(path) as image:
-            _load_strictly(image)
-            pixels = _to_rgb(ImageOps.exif_transpose(image))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                yield image
     except BROKEN as error:
         raise DataError(f"expected a whole image in {path}, got {_reason(error)}: replace or remove it") from error
-    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
 
 def _load_strictly(image: Image.Image) -> None:

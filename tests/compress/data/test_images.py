@@ -8,6 +8,7 @@ import torch
 from PIL import Image, ImageFile
 
 from featherpress.compress.data import decode_image
+from featherpress.compress.data.images import image_size
 from featherpress.errors import DataError
 
 COLOUR = (200, 100, 50)
@@ -82,6 +83,7 @@ def test_images_are_upright(tmp_path: Path, orientation: int) -> None:
     ]
     assert pixels[:, row, column].tolist() == [255, 0, 0]
     assert int((pixels[0] == 255).sum()) == 64
+    assert image_size(tmp_path / "e.png") == (pixels.shape[2], pixels.shape[1])
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "gif", "bmp"])
@@ -115,3 +117,13 @@ def test_missing_files_are_told_from_folders(tmp_path: Path) -> None:
         decode_image(tmp_path / "none.jpg")
     with pytest.raises(DataError, match="found a folder there"):
         decode_image(tmp_path)
+
+
+def test_what_pillow_only_warns_of_is_not_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A photograph that Pillow finds suspiciously large is read in silence, one that it refuses is an error."""
+    path = saved(Image.new("RGB", (40, 30), COLOUR), tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert decode_image(path).shape == (3, 30, 40)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    with pytest.raises(DataError, match="decompression bomb"):
+        decode_image(path)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from featherpress.compress.data import WiderFaces
+from featherpress.compress.data import WiderFaces, require_sound
 from featherpress.compress.data.widerface import read_labels, read_landmarks
 from featherpress.errors import DataError, UsageError
 
@@ -47,6 +47,75 @@ def test_images_without_faces_come_with_or_without_their_line_of_zeros(tmp_path:
     data = WiderFaces(base, "train")
     assert [data.name(i) for i in range(len(data))] == ["a.jpg", "b.jpg", "c.jpg"]
     assert [len(data.faces(i)) for i in range(3)] == [0, 0, 1]
+
+
+def test_a_blank_line_before_the_zeros_changes_nothing(tmp_path: Path) -> None:
+    """Files whose lines end twice, as after a bad conversion, are read."""
+    base = write(tmp_path, f"a.jpg\r\n\r\n0\r\n\r\n{' '.join(['0'] * 10)}\r\n\r\nb.jpg\r\n\r\n1\r\n\r\n{FACE}\r\n")
+    data = WiderFaces(base, "train")
+    assert [(data.name(i), len(data.faces(i))) for i in range(2)] == [("a.jpg", 0), ("b.jpg", 1)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1"])
+def test_names_beyond_ascii_find_their_file(tmp_path: Path, encoding: str) -> None:
+    """An image with an umlaut is found whether the label file is UTF-8, with a mark or without, or Latin-1."""
+    base = write(tmp_path, f"0--Faces/f\u00fcnf.jpg\n1\n{FACE}\n".encode(encoding))
+    folder = base / "WIDER_train" / "images" / "0--Faces"
+    (folder / "a.jpg").rename(folder / "f\u00fcnf.jpg")
+    assert WiderFaces(base, "train")[0].name == "0--Faces/f\u00fcnf.jpg"
+
+
+def test_a_link_out_of_the_image_folder_is_not_followed(tmp_path: Path) -> None:
+    """A linked image that leads outside is refused, directly or through a linked folder; one that stays in is read."""
+    secret = tmp_path / "secret" / "s.jpg"
+    secret.parent.mkdir()
+    Image.new("RGB", (64, 80)).save(secret)
+    base = write(tmp_path / "data", "0--Faces/out.jpg\n0\n0--Faces/in.jpg\n0\nevent/s.jpg\n0\n0--Faces/dead.jpg\n0\n")
+    folder = base / "WIDER_train" / "images" / "0--Faces"
+    (folder / "out.jpg").symlink_to(secret)
+    (folder / "in.jpg").symlink_to("a.jpg")
+    (folder / "dead.jpg").symlink_to("nothing.jpg")
+    (folder.parent / "event").symlink_to(secret.parent)
+    data = WiderFaces(base, "train")
+    for index, line in ((0, 1), (2, 5)):
+        with pytest.raises(DataError, match=rf"bbx_gt\.txt, line {line}: expected .*leads out of it"):
+            data[index]
+    assert data[1].image.shape == (3, 80, 64)
+    with pytest.raises(DataError, match=r"line 7: .*a link to nothing"):
+        data[3]
+
+
+def test_a_linked_image_folder_is_followed(tmp_path: Path) -> None:
+    """The folder of the images may be a link itself: people keep data on another disk."""
+    base = write(tmp_path / "data", "0--Faces/a.jpg\n0\n")
+    (base / "WIDER_train").rename(tmp_path / "disk")
+    (base / "WIDER_train").symlink_to(tmp_path / "disk")
+    assert WiderFaces(base, "train")[0].image.shape == (3, 80, 64)
+
+
+@pytest.mark.parametrize("box", ["64 0 9 9", "0 80 9 9", "-9 0 9 9", "70 -99 9 9"])
+def test_a_face_wholly_outside_its_image_is_named_with_its_line(tmp_path: Path, box: str) -> None:
+    """Such a label belongs to another image or another size of it; an ignored face there does no harm."""
+    base = write(tmp_path, f"0--Faces/a.jpg\n2\n{FACE}\n{box} 0 0 0 0 0 0\n")
+    with pytest.raises(DataError, match=r"line 4: expected a face in 0--Faces/a\.jpg, which is 64 x 80 pixels"):
+        WiderFaces(base, "train")[0]
+    write(tmp_path / "b", f"0--Faces/a.jpg\n1\n{box} 0 0 0 1 0 0\n")
+    assert len(WiderFaces(tmp_path / "b", "train")[0].faces) == 1
+
+
+def test_a_face_partly_outside_stays_as_it_is(tmp_path: Path) -> None:
+    """WIDER FACE labels what a border cuts; the box is kept, since the protocol scores it so."""
+    base = write(tmp_path, "0--Faces/a.jpg\n1\n-5 70 20 40 0 0 0 0 0 0\n")
+    assert WiderFaces(base, "train")[0].faces.boxes.tolist() == [[-5, 70, 15, 110]]
+
+
+def test_all_images_are_looked_at_before_work_begins(tmp_path: Path) -> None:
+    """The check needs no decoding, finds a broken head too, and says how many images cannot be used."""
+    base = write(tmp_path, f"0--Faces/a.jpg\n1\n{FACE}\n0--Faces/b.jpg\n0\n0--Faces/c.jpg\n0\n")
+    require_sound(WiderFaces(base, "train", limit=1))
+    (base / "WIDER_train" / "images" / "0--Faces" / "b.jpg").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"b\.jpg.*; 1 more of 3 images cannot be used"):
+        require_sound(WiderFaces(base, "train"))
 
 
 def test_windows_line_ends_blank_lines_and_latin_1_names(tmp_path: Path) -> None:
@@ -114,7 +183,16 @@ def test_bad_labels_are_named_by_file_and_line(tmp_path: Path, labels: str, line
 
 
 @pytest.mark.parametrize(
-    ("labels", "line"), [("1 2 3 4\n", 1), ("# a\n1 2 3\n", 2), ("# a\n1 2 -3 4\n", 2), ("# a\n\n1 2 3 x\n", 3)]
+    ("labels", "line"),
+    [
+        ("# ../a\n", 1),
+        ("#\n", 1),
+        ("# a\n1 2 3 4\n# a\n", 3),
+        ("1 2 3 4\n", 1),
+        ("# a\n1 2 3\n", 2),
+        ("# a\n1 2 -3 4\n", 2),
+        ("# a\n\n1 2 3 x\n", 3),
+    ],
 )
 def test_bad_landmarks_are_named_by_line(tmp_path: Path, labels: str, line: int) -> None:
     """The same holds for RetinaFace's file."""

@@ -1,0 +1,137 @@
+"""A folder of images and the labels of each, which know where in their file they stand."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from featherpress.compress.data.images import decode_image, image_size
+from featherpress.compress.data.samples import Faces, Sample
+from featherpress.compress.progress import Progress
+from featherpress.errors import DataError, UsageError
+
+__all__ = ["LabelledFolder", "LabelledImage", "is_inside_name", "require_sound"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledImage:
+    """The labels of one image; `place` and `face_places` are the numbers that the label file knows them by.
+
+    Shapes: face_places (n,), one a face.
+    """
+
+    name: str
+    faces: Faces
+    place: int
+    face_places: tuple[int, ...]
+
+
+class LabelledFolder:
+    """Images of a folder as a data set; what does not fit its label is an error that names the label's place.
+
+    An image that is missing, that a link puts outside the folder, or that a face lies wholly outside of, cannot be
+    read. Boxes that an image cuts stay as they are labelled. `places` are the words for a label's place in its file:
+    of an image, and of a face.
+    Errors: DataError on reading such an image, or one that is broken.
+    """
+
+    def __init__(
+        self,
+        images: Path,
+        labelled: Sequence[LabelledImage],
+        *,
+        labels: Path,
+        places: tuple[str, str] = ("line", "line"),
+        limit: int | None = None,
+    ) -> None:
+        if limit is not None and limit < 1:
+            raise UsageError(f"expected a limit of at least 1 image, got {limit}: leave it out to use all")
+        self.images, self.labels, self.places = images, labels, places
+        self._labelled = list(labelled[:limit])
+
+    def __len__(self) -> int:
+        return len(self._labelled)
+
+    def __getitem__(self, index: int, /) -> Sample:
+        """Read one image; raises DataError where it is broken or does not fit its labels."""
+        row = self._labelled[index]
+        problem = self._image_problem(row)
+        if problem:
+            raise DataError(problem)
+        image = decode_image(self.images / row.name)
+        problem = self._size_problem(row, image.shape[-1], image.shape[-2])
+        if problem:
+            raise DataError(problem)
+        return Sample(image=image, faces=row.faces, name=row.name)
+
+    def name(self, index: int, /) -> str:
+        """Name one image as the label file does: folder and file."""
+        return self._labelled[index].name
+
+    def faces(self, index: int, /) -> Faces:
+        """Give the labels of one image without reading it."""
+        return self._labelled[index].faces
+
+    def problem(self, index: int, /) -> str:
+        """Say in a sentence why an image cannot be used, from its file's head alone; nothing where it can."""
+        row = self._labelled[index]
+        problem = self._image_problem(row)
+        if problem:
+            return problem
+        try:
+            width, height = image_size(self.images / row.name)
+        except DataError as error:
+            return str(error)
+        return self._size_problem(row, width, height)
+
+    def _image_problem(self, row: LabelledImage) -> str:
+        problem = _file_problem(self.images, row.name)
+        return problem and f"{self.labels}, {self.places[0]} {row.place}: expected {problem}"
+
+    def _size_problem(self, row: LabelledImage, width: int, height: int) -> str:
+        boxes = row.faces.boxes
+        outside = (boxes[:, :2] >= boxes.new_tensor([width, height])).any(dim=1) | (boxes[:, 2:] <= 0).any(dim=1)
+        faces = (outside & ~row.faces.ignored).nonzero()[:, 0].tolist()
+        if not faces:
+            return ""
+        box = ", ".join(f"{value:g}" for value in boxes[faces[0]].tolist())
+        return (
+            f"{self.labels}, {self.places[1]} {row.face_places[faces[0]]}: expected a face in {row.name}, which is "
+            f"{width} x {height} pixels, got a box from corner to corner ({box}), wholly outside"
+        )
+
+
+def require_sound(dataset: LabelledFolder) -> None:
+    """Look at every image's file and labels before any work is spent on them.
+
+    Errors: DataError that names the first of what cannot be used, and how many there are.
+    """
+    problems = []
+    with Progress("checking labels", total=len(dataset)) as progress:
+        for index in range(len(dataset)):
+            problem = dataset.problem(index)
+            if problem:
+                problems.append(problem)
+            progress.advance()
+    if problems:
+        more = f"; {len(problems) - 1:,} more of {len(dataset):,} images cannot be used" if len(problems) > 1 else ""
+        raise DataError(problems[0] + more)
+
+
+def is_inside_name(name: str) -> bool:
+    """Tell whether a name is a relative path that does not climb, as POSIX reads it and as Windows does."""
+    return bool(name) and "\0" not in name and not any(map(_leaves, (PurePosixPath(name), PureWindowsPath(name))))
+
+
+def _leaves(path: PurePosixPath | PureWindowsPath) -> bool:
+    return path.is_absolute() or bool(path.drive) or ".." in path.parts
+
+
+def _file_problem(folder: Path, name: str) -> str:
+    """Say what was found in place of an image's file; the folder may be a link itself, what is in it may not leave."""
+    path = folder / name
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "a link to nothing" if path.is_symlink() else "nothing"
+        return f"an image at {path}, found {what} there"
+    if not path.resolve().is_relative_to(folder.resolve()):
+        return f"an image inside {folder}, got {name!r}, a link that leads out of it: copy the image there"
+    return ""
