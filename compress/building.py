@@ -4,7 +4,7 @@ from typing import Literal
 
 import torch
 
-from featherpress.compress.data import FaceDataset, SyntheticFaces, WiderFaces
+from featherpress.compress.data import CocoFaces, FaceDataset, SyntheticFaces, WiderFaces
 from featherpress.compress.distillation import Adapters
 from featherpress.compress.recipes import DataRecipe, Recipe
 from featherpress.compress.recipes.files import expand_path
@@ -25,6 +25,8 @@ def open_data(data: DataRecipe, split: Literal["train", "val"]) -> FaceDataset:
     images = data.train_images if split == "train" else data.validation_images
     if data.kind == "widerface":
         return WiderFaces(expand_path(data.root), split, limit=images or None)
+    if data.kind == "coco":
+        return CocoFaces(expand_path(data.root) / split, category=data.category, limit=images or None)
     seed = data.seed if split == "train" else data.seed + _VALIDATION_SEED
     return SyntheticFaces(length=images, seed=seed, size=(data.image_size, data.image_size))
 

@@ -92,13 +92,15 @@ class TeacherRecipe(_Strict):
 class DataRecipe(_Strict):
     """Where pictures come from, and how they are cut.
 
-    `kind` is `widerface`, read from `root`, or `synthetic`, drawn from `seed`. `size` is the side of a training crop in
+    `kind` is `widerface`, read from `root`; `coco`, read from the `annotations.json` in `root/train` and in `root/val`,
+    where `category` holds the faces; or `synthetic`, drawn from `seed`. `size` is the side of a training crop in
     pixels; `variants` how many different crops an image has, 0 for ever new ones. The limits shorten the sets.
     `long_side` is the scale at test: the longer side of an image in pixels, 0 for the image as it is.
     """
 
-    kind: Literal["widerface", "synthetic"]
+    kind: Literal["widerface", "coco", "synthetic"]
     root: str = ""
+    category: str = ""
     size: Side = 320
     variants: Annotated[int, Field(ge=0, le=1000)] = 0
     train_images: Count = 0
@@ -109,8 +111,10 @@ class DataRecipe(_Strict):
 
     @model_validator(mode="after")
     def _enough_said(self) -> Self:
-        if self.kind == "widerface" and not self.root:
-            raise ValueError("widerface data needs a `root`")
+        if self.kind != "synthetic" and not self.root:
+            raise ValueError(f"{self.kind} data needs a `root`")
+        if self.category and self.kind != "coco":
+            raise ValueError("only coco data has a `category`")
         if self.kind == "synthetic" and not (self.train_images and self.validation_images):
             raise ValueError("synthetic data needs `train_images` and `validation_images`")
         return self
