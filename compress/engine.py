@@ -2,21 +2,25 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate.utils import broadcast
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from featherpress.compress.accelerators import open_accelerator
 from featherpress.compress.averaging import MovingAverage
 from featherpress.compress.data import Batch, TrainingCrops, batches
 from featherpress.compress.distillation import Adapters, StudentOutput, distillation_terms, ramp
+from featherpress.compress.freezing import freeze, normalisations
+from featherpress.compress.interrupts import whole
 from featherpress.compress.losses.detection import detection_loss
-from featherpress.compress.losses.matching import match_priors
+from featherpress.compress.losses.matching import Targets, match_priors
+from featherpress.compress.processes import gather_processes, mean_over_processes
 from featherpress.compress.progress import Progress
 from featherpress.compress.recipes import Recipe, ScheduleRecipe
 from featherpress.compress.runs import MetricsFile, TrainingFolder
@@ -45,11 +49,20 @@ class Lessons:
 
 @dataclass(slots=True)
 class _Position:
-    """Where a run is: steps done, epochs whose end is dealt with, and the best evaluation so far."""
+    """Where a run is: steps done, epochs whose end is dealt with, the best evaluation so far, and how many since."""
 
     step: int = 0
     epochs: int = 0
     best: float = field(default=-1.0)
+    stale: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shares:
+    """What a step's sums are divided by: positives, and those with landmarks, a batch and process on average."""
+
+    positives: Tensor
+    with_landmarks: Tensor
 
 
 class Trainer:
@@ -74,18 +87,21 @@ class Trainer:
     ) -> None:
         self.recipe, self.schedule, self.crops, self.folder = recipe, schedule, crops, folder
         self.label, self.evaluate, self.metadata = label, evaluate, metadata
-        # Only when told so does accelerate look for other processes on a machine without a GPU.
-        self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=schedule.precision)
-        self.per_epoch = len(crops) // schedule.batch_size
+        self.accelerator = open_accelerator(schedule)
+        images = schedule.batch_size * schedule.accumulate
+        self.per_epoch = len(crops) // images
         if self.per_epoch == 0:
-            raise TrainingError(f"{len(crops)} images do not fill one batch of {schedule.batch_size}")
-        self.total = schedule.epochs * self.per_epoch
+            raise TrainingError(f"{len(crops)} images do not fill one batch of {images}")
+        self.per_step, self.total = images, schedule.epochs * self.per_epoch
         layout = torch.channels_last if schedule.channels_last else torch.contiguous_format
         model = model.to(self.accelerator.device, memory_format=layout)  # type: ignore[call-overload]
+        self._still = freeze(model, schedule.freeze)
+        if schedule.freeze_statistics:
+            self._still += normalisations(model)
         self.average = MovingAverage(model, schedule.ema)
         self.lessons = lessons
         parts = [model, lessons.adapters] if lessons else [model]
-        weights = [weight for part in parts for weight in part.parameters()]
+        weights = [weight for part in parts for weight in part.parameters() if weight.requires_grad]
         optimizer = torch.optim.AdamW(weights, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
         steps = self.total + 1
         # Below two steps of warm-up OneCycleLR divides by zero.
@@ -120,6 +136,7 @@ class Trainer:
             tap = Tap(self.plain, self.recipe.distillation.student_tap) if self.lessons else None
             self._taps = [stack.enter_context(tap.open())] if tap else []
             progress = stack.enter_context(Progress(self.label, total=self.total, done=self.position.step))
+            self._set_modes()
             try:
                 self._train(writer, progress)
             except KeyboardInterrupt:
@@ -127,23 +144,32 @@ class Trainer:
                 raise TrainingError(
                     f"stopped at step {self.position.step} of {self.total}; the same command with --resume goes on"
                 ) from None
+        # BatchNorm's statistics are each process's own: all return what the first one saved.
+        broadcast(list(self.average.model.state_dict().values()))
         return self.average.model
 
+    def _set_modes(self) -> None:
+        self.model.train()
+        for module in self._still:
+            module.eval()
+
     def _train(self, writer: SummaryWriter | None, progress: Progress) -> None:
-        saved = time.monotonic()
+        saved = began = time.monotonic()
         while True:
             epoch, start = divmod(self.position.step, self.per_epoch)
             if start == 0 and epoch > self.position.epochs:
                 self._end_epoch(writer, epoch - 1)
                 self.position.epochs = epoch
-            if self.position.step == self.total:
-                break
-            for batch in self._batches(epoch, start):
                 began = time.monotonic()
+            if self.position.step == self.total or self._is_stale():
+                break
+            for parts in self._steps(epoch, start):
                 logged = (self.position.step + 1) % self.schedule.log_every == 0
-                terms = self._step(batch.to(self.accelerator.device), measure=logged)
-                self.position.step += 1
-                speed = self.schedule.batch_size / (time.monotonic() - began)
+                with whole():
+                    terms = self._step(parts, measure=logged)
+                    self.position.step += 1
+                now = time.monotonic()
+                speed, began = self.per_step / (now - began), now
                 progress.advance(loss=terms["loss"], images_per_second=speed)
                 if logged or self.position.step == self.total:
                     self._log(writer, terms, epoch, speed)
@@ -153,63 +179,103 @@ class Trainer:
         self._save()
         self._write_weights(self.folder.last_weights)
 
-    def _batches(self, epoch: int, start: int) -> Any:
-        """Cut this process's share of every batch of an epoch, from batch `start` on."""
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        keys = self.crops.epoch_keys(epoch)[: self.per_epoch * self.schedule.batch_size]
-        return batches(
+    def _is_stale(self) -> bool:
+        """Tell, and say, whether evaluations have stopped getting better."""
+        patience = self.schedule.patience
+        if not patience or self.position.stale < patience:
+            return False
+        place = f"{self.label}: stopped early after step {self.position.step} of {self.total}"
+        logger.info("%s: %d evaluations without an AP above %.3f", place, self.position.stale, self.position.best)
+        return True
+
+    def _steps(self, epoch: int, start: int) -> Iterator[tuple[Batch, ...]]:
+        """Cut this process's share of every step of an epoch, from step `start` on, as batches to accumulate."""
+        rank, world, parts = self.accelerator.process_index, self.accelerator.num_processes, self.schedule.accumulate
+        keys = self.crops.epoch_keys(epoch)[: self.per_epoch * self.per_step]
+        found = batches(
             self.crops,
             keys[rank::world],
             batch_size=self.schedule.batch_size // world,
-            start=start,
+            start=start * parts,
             workers=self.schedule.workers,
             pin_memory=self.accelerator.device.type == "cuda",
         )
+        return zip(*[found] * parts, strict=True)
 
-    def _step(self, batch: Batch, *, measure: bool) -> dict[str, float]:
-        """Take one step and return every weighted term as a number."""
-        self.model.train()
+    def _step(self, parts: Sequence[Batch], *, measure: bool) -> dict[str, float]:
+        """Take one step and return every weighted term, averaged over batches and processes, as a number."""
         factor = self._ramp()
-        with self.accelerator.autocast():
-            terms, levels = self._terms(batch, factor)
-        task = torch.stack([terms[name] for name in _TASK]).sum()
-        kd = [value for name, value in terms.items() if name in _KD]
-        loss = task + sum(kd)
-        numbers = {name: float(value.detach()) for name, value in terms.items()}
-        self._require_finite(numbers, batch)
-        if kd and measure:
-            numbers["kd_ratio"] = _gradient_ratio(torch.stack(kd).sum(), task, levels)
-        self.accelerator.backward(loss)
+        parts = [part.to(self.accelerator.device) for part in parts]
+        targets = [match_priors(self.priors, part) for part in parts]
+        shares = self._shares(targets)
+        ratio, rows = {}, []
+        for number, (part, target) in enumerate(zip(parts, targets, strict=True), start=1):
+            with self.accelerator.accumulate(self.model, *([self.adapters] if self.adapters else [])):
+                with self.accelerator.autocast():
+                    terms, levels = self._terms(part, target, shares, factor)
+                task = torch.stack([terms[name] for name in _TASK]).sum()
+                kd = [value for name, value in terms.items() if name in _KD]
+                loss = task + sum(kd)
+                if kd and measure and number == len(parts):
+                    ratio = {"kd_ratio": _gradient_ratio(torch.stack(kd).sum(), task, levels)}
+                self.accelerator.backward(loss)
+            rows.append(torch.stack([value.detach().float() for value in (*terms.values(), task, loss)]))
+        numbers = self._finite_means((*terms, "task", "loss"), torch.stack(rows), parts)
         if self.schedule.clip:
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.schedule.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.scheduler.step()
         self.average.update(self.plain)
-        numbers["task"] = sum(numbers[name] for name in _TASK)
-        return numbers | {"loss": float(loss.detach())} | ({"ramp": factor} if self.lessons else {})
+        return numbers | ratio | ({"ramp": factor} if self.lessons else {})
+
+    def _shares(self, targets: Sequence[Targets]) -> _Shares:
+        """Count over all batches of a step and all processes, so that many small ones equal one large."""
+        counts = torch.stack([torch.stack([t.positive.sum(), t.has_landmarks.sum()]) for t in targets])
+        gathered = gather_processes(counts).flatten(0, 1)
+        positives, pointed = gathered.sum(dim=0).clamp(min=1) / len(gathered)
+        return _Shares(positives=positives, with_landmarks=pointed)
+
+    def _finite_means(self, names: Sequence[str], rows: Tensor, parts: Sequence[Batch]) -> dict[str, float]:
+        """Average terms (batches, terms) over batches and processes; stop where one is not finite, on every process.
+
+        Errors: `TrainingError` that names the term, the step and the images.
+        """
+        gathered = gather_processes(rows).flatten(0, 1)
+        means: list[float] = gathered.mean(dim=0).tolist()
+        bad = [name for name, value in zip(names, means, strict=True) if not abs(value) < float("inf")]
+        if not bad:
+            return dict(zip(names, means, strict=True))
+        keys = gather_processes(torch.stack([part.keys for part in parts])).flatten(0, 1)
+        first = int((~gathered[:, names.index(bad[0])].isfinite()).nonzero()[0])
+        images = ", ".join(self.crops.dataset.name(int(index)) for index in keys[first, :4, 0])
+        raise TrainingError(
+            f"the {bad[0]} term became {gathered[first, names.index(bad[0])]} at step {self.position.step + 1} "
+            f"(images {images}, ...); the last good state is kept: lower the learning rate and --resume"
+        )
 
     def _ramp(self) -> float:
         if self.lessons is None:
             return 0.0
         return ramp(self.position.step, total=self.total, recipe=self.recipe.distillation)
 
-    def _terms(self, batch: Batch, factor: float) -> tuple[dict[str, Tensor], list[Tensor]]:
+    def _terms(
+        self, batch: Batch, targets: Targets, shares: _Shares, factor: float
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Return the weighted terms by name, and the student's tapped levels, none where nothing is taught."""
         images = normalize(batch.images)
         if self.schedule.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         boxes, logits, landmarks = self.model(images)
         levels = [level for tap in self._taps for level in tap.take()]
-        targets = match_priors(self.priors, batch)
-        count = self._mean_count(targets.positive.sum())
         loss = detection_loss(
             boxes,
             logits,
             landmarks,
             targets,
-            positives=count,
-            with_landmarks=self._mean_count(targets.has_landmarks.sum()),
+            positives=shares.positives,
+            with_landmarks=shares.with_landmarks,
+            mining=self.recipe.losses.mining,
         )
         weights = self.recipe.losses
         terms = {
@@ -225,24 +291,10 @@ class Trainer:
                 negatives=loss.negatives,
                 priors=self.priors,
                 recipe=self.recipe.distillation,
-                count=count,
+                count=shares.positives,
             )
             terms |= {name: factor * value for name, value in taught.items()}
         return terms, levels
-
-    def _mean_count(self, count: Tensor) -> Tensor:
-        """Average a count over processes, so that many with small batches equal one with a large batch."""
-        mean: Tensor = self.accelerator.reduce(count.float(), reduction="mean")
-        return mean
-
-    def _require_finite(self, terms: Mapping[str, float], batch: Batch) -> None:
-        bad = [name for name, value in terms.items() if not abs(value) < float("inf")]
-        if bad:
-            names = ", ".join(self.crops.dataset.name(int(index)) for index in batch.keys[:4, 0])
-            raise TrainingError(
-                f"the {bad[0]} term became {terms[bad[0]]} at step {self.position.step + 1} (images {names}, ...); "
-                "the last good state is kept: lower the learning rate and --resume"
-            )
 
     def _log(self, writer: SummaryWriter | None, terms: Mapping[str, float], epoch: int, speed: float) -> None:
         rate = float(self.scheduler.get_last_lr()[0])
@@ -261,15 +313,21 @@ class Trainer:
         every = self.schedule.evaluate_every
         if not every or (epoch + 1) % every or self.evaluate is None:
             return
-        self.accelerator.wait_for_everyone()
-        if not self.accelerator.is_main_process:
-            return
-        score = self.evaluate(self.average.model)
-        self._record(writer, {"step": self.position.step, "epoch": epoch, "val_ap": score})
-        logger.info("%s: epoch %d of %d, AP %.3f", self.label, epoch + 1, self.schedule.epochs, score)
+        score = self._score(writer, epoch)
         if score > self.position.best:
-            self.position.best = score
             self._write_weights(self.folder.best_weights)
+            self.position.best, self.position.stale = score, 0
+        else:
+            self.position.stale += 1
+
+    def _score(self, writer: SummaryWriter | None, epoch: int) -> float:
+        """Evaluate on the first process, and tell the others."""
+        score = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
+        if self.accelerator.is_main_process and self.evaluate is not None:
+            score += self.evaluate(self.average.model)
+            self._record(writer, {"step": self.position.step, "epoch": epoch, "val_ap": float(score)})
+            logger.info("%s: epoch %d of %d, AP %.3f", self.label, epoch + 1, self.schedule.epochs, score)
+        return float(gather_processes(score).sum())
 
     def _write_weights(self, path: Any) -> None:
         if self.accelerator.is_main_process:
@@ -283,6 +341,7 @@ class Trainer:
             "step": self.position.step,
             "epochs": self.position.epochs,
             "best": self.position.best,
+            "stale": self.position.stale,
             "model": self.plain.state_dict(),
             "average": self.average.model.state_dict(),
             "updates": self.average.updates,
@@ -308,7 +367,7 @@ class Trainer:
         if self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"])
-        self.position = _Position(state["step"], state["epochs"], state["best"])
+        self.position = _Position(state["step"], state["epochs"], state["best"], state.get("stale", 0))
         logger.info("%s: going on after step %d of %d", self.label, self.position.step, self.total)
 
 
@@ -317,7 +376,7 @@ def _gradient_ratio(kd: Tensor, task: Tensor, levels: list[Tensor]) -> float:
 
     def norm(loss: Tensor) -> float:
         gradients = torch.autograd.grad(loss, levels, retain_graph=True, allow_unused=True)
-        squares = [float(gradient.float().square().sum()) for gradient in gradients if gradient is not None]
-        return float(sum(squares) ** 0.5)
+        squares = torch.stack([gradient.float().square().sum() for gradient in gradients if gradient is not None])
+        return float(mean_over_processes(squares.sum()).sqrt())
 
     return norm(kd) / max(norm(task), 1e-12)

@@ -1,14 +1,17 @@
 """The supervised loss: the baseline that every claim is measured against."""
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from featherpress.compress.losses.matching import Targets
+from featherpress.compress.processes import gather_processes, process_index
 
-__all__ = ["DetectionLoss", "detection_loss", "mine_negatives"]
+__all__ = ["DetectionLoss", "Mining", "detection_loss", "mine_negatives"]
+
+Mining: TypeAlias = Literal["batch", "image"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,21 +32,22 @@ def detection_loss(
     *,
     positives: Tensor | None = None,
     with_landmarks: Tensor | None = None,
+    mining: Mining = "batch",
 ) -> DetectionLoss:
     """Compare raw outputs with their targets.
 
     Cross-entropy over positives and mined negatives, smooth-L1 over the positives' deltas, all summed and divided by
-    the number of positives; landmarks by the number of positives that have them. `positives` and `with_landmarks`
-    replace these numbers, for instance by their means over processes.
+    the number of positives, or by 1; landmarks by the number of positives that have them. `positives` and
+    `with_landmarks` replace these numbers, as they are, for instance by their means over processes.
 
     Shapes: boxes (N, P, 4), logits (N, P, 2), landmarks (N, P, 10) -> scalars.
     Source: Deng et al. 2020, RetinaFace, eq. 1, without its dense term.
     """
-    count = (targets.positive.sum() if positives is None else positives).clamp(min=1)
-    pointed = (targets.has_landmarks.sum() if with_landmarks is None else with_landmarks).clamp(min=1)
+    count = targets.positive.sum().clamp(min=1) if positives is None else positives
+    pointed = targets.has_landmarks.sum().clamp(min=1) if with_landmarks is None else with_landmarks
     entropy = F.cross_entropy(logits.float().flatten(0, 1), targets.positive.long().flatten(), reduction="none")
     entropy = entropy.view_as(targets.positive)
-    negatives = mine_negatives(entropy.detach(), targets)
+    negatives = mine_negatives(entropy.detach(), targets, mining=mining)
     return DetectionLoss(
         classification=(entropy * (targets.positive | negatives)).sum() / count,
         box=_smooth_l1(boxes, targets.boxes, targets.positive) / count,
@@ -52,19 +56,35 @@ def detection_loss(
     )
 
 
-def mine_negatives(entropy: Tensor, targets: Targets, *, ratio: int = 7) -> Tensor:
-    """Choose the hardest negatives of the batch, `ratio` for each positive.
+def mine_negatives(entropy: Tensor, targets: Targets, *, ratio: int = 7, mining: Mining = "batch") -> Tensor:
+    """Choose the hardest negatives, `ratio` for each positive; without positives as if there were one.
 
-    The choice runs over the whole batch, so that an image without faces gives its hardest backgrounds too.
+    By `batch` the choice runs over the images of all processes at once, so that an image without faces gives its
+    hardest backgrounds too; by `image` over each alone. Of equally hard ones the first are taken, so that the choice
+    does not depend on how a batch is spread over processes, its i-th image lying with process i modulo their number.
 
     Shapes: entropy (N, P) -> (N, P) bool.
     Source: Shrivastava et al. 2016, OHEM; Liu et al. 2016, SSD, section 2.2.
     """
-    wanted = min(ratio * max(int(targets.positive.sum()), 1), entropy.numel())
-    hardness = entropy.masked_fill(~targets.negative, -1.0).flatten()
-    chosen = torch.zeros_like(hardness, dtype=torch.bool)
-    chosen[hardness.topk(wanted).indices] = True
-    return chosen.view_as(entropy) & targets.negative
+    hardness = entropy.masked_fill(~targets.negative, -1.0)
+    positives = targets.positive.sum(dim=1)
+    if mining == "image":
+        return _hardest(hardness, ratio * positives.clamp(min=1)) & targets.negative
+    rows, counts = gather_processes(hardness), gather_processes(positives.sum())
+    pool = rows.transpose(0, 1).reshape(1, -1)
+    chosen = _hardest(pool, ratio * counts.sum().clamp(min=1)[None])
+    chosen = chosen.view(len(entropy), len(rows), -1)[:, process_index()]
+    return chosen & targets.negative
+
+
+def _hardest(hardness: Tensor, wanted: Tensor) -> Tensor:
+    """Mark the `wanted` (R,) largest of every row of (R, K); of equal ones the first."""
+    wanted = wanted.clamp(max=hardness.shape[1])
+    values = hardness.topk(int(wanted.max()), sorted=True).values
+    threshold = values.gather(1, wanted[:, None] - 1)
+    harder, equal = hardness > threshold, hardness == threshold
+    missing = wanted[:, None] - harder.sum(dim=1, keepdim=True)
+    return harder | (equal & (equal.cumsum(dim=1) <= missing))
 
 
 def _smooth_l1(found: Tensor, wanted: Tensor, where: Tensor) -> Tensor:

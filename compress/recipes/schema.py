@@ -53,6 +53,11 @@ class ScheduleRecipe(_Strict):
     `learning_rate` is the cycle's peak, reached after `warmup` of the steps; `clip` bounds the gradient's norm, 0 for
     never; `evaluate_every` counts epochs, 0 for only at the end, `evaluate_images` how many images that is on, 0 for
     all; `save_every` counts seconds between saved states.
+
+    `batch_size` images, over all processes, go through the model at once, and a step sums the gradients of
+    `accumulate` such batches. `freeze` holds patterns over the paths of modules and weights that stay as they are, and
+    `freeze_statistics` keeps every BatchNorm's running statistics. After `patience` evaluations without a better
+    score training stops, 0 for never.
     """
 
     epochs: Positive
@@ -64,11 +69,21 @@ class ScheduleRecipe(_Strict):
     clip: Weight = 10.0
     precision: Literal["no", "bf16", "fp16"] = "no"
     channels_last: bool = True
+    accumulate: Annotated[int, Field(ge=1, le=10_000)] = 1
+    freeze: tuple[str, ...] = ()
+    freeze_statistics: bool = False
+    patience: Count = 0
     workers: Annotated[int, Field(ge=0, le=64)] = 0
     log_every: Positive = 10
     evaluate_every: Annotated[int, Field(ge=0)] = 0
     evaluate_images: Annotated[int, Field(ge=0)] = 0
     save_every: Annotated[float, Field(ge=0)] = 60.0
+
+    @model_validator(mode="after")
+    def _patience_counts_evaluations(self) -> Self:
+        if self.patience and not self.evaluate_every:
+            raise ValueError("`patience` counts evaluations, so that it needs `evaluate_every` above 0")
+        return self
 
 
 class TeacherRecipe(_Strict):
@@ -121,7 +136,12 @@ class DataRecipe(_Strict):
 
 
 class LossRecipe(_Strict):
-    """Weights of the supervised terms."""
+    """Weights of the supervised terms, and where hard negatives are looked for.
+
+    `mining` is `batch`, the hardest of all processes' images at once, or `image`, the hardest of each image.
+    """
+
+    mining: Literal["batch", "image"] = "batch"
 
     classification: Weight = 1.0
     box: Weight = 2.0
