@@ -31,13 +31,20 @@ def open_data(data: DataRecipe, split: Literal["train", "val"]) -> FaceDataset:
     return SyntheticFaces(length=images, seed=seed, size=(data.image_size, data.image_size))
 
 
-def fresh_student(recipe: Recipe, seed: int, *, teacher: Detector | None) -> Detector:
-    """Build the student from a seed; every arm of a seed starts from exactly these weights."""
+def fresh_student(recipe: Recipe, seed: int, *, teacher: Detector | None, control: bool = False) -> Detector:
+    """Build the student from a seed; both arms of a seed start from the same weights.
+
+    Where the recipe goes on from an earlier run, each arm starts from the weights of the same arm there.
+    """
     torch.manual_seed(seed)
     student = create_detector(recipe.student.model)
     source = recipe.student.backbone
     if recipe.student.weights:
         load_weights(student, expand_path(recipe.student.weights))
+    if recipe.student.run:
+        earlier = expand_path(recipe.student.run) / ("control" if control else "")
+        load_weights(student, earlier / "weights" / "last.safetensors")
+        return student
     if source == "teacher" and teacher is not None:
         ours, theirs = student.state_dict(), teacher.state_dict()
         shared = {

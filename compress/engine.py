@@ -89,10 +89,11 @@ class Trainer:
         self.label, self.evaluate, self.metadata = label, evaluate, metadata
         self.accelerator = open_accelerator(schedule)
         images = schedule.batch_size * schedule.accumulate
-        self.per_epoch = len(crops) // images
+        self.per_epoch = crops.labelled // images
         if self.per_epoch == 0:
-            raise TrainingError(f"{len(crops)} images do not fill one batch of {images}")
-        self.per_step, self.total = images, schedule.epochs * self.per_epoch
+            raise TrainingError(f"{crops.labelled} images do not fill one batch of {images}")
+        self.per_batch = schedule.batch_size + crops.extra
+        self.per_step, self.total = self.per_batch * schedule.accumulate, schedule.epochs * self.per_epoch
         layout = torch.channels_last if schedule.channels_last else torch.contiguous_format
         model = model.to(self.accelerator.device, memory_format=layout)  # type: ignore[call-overload]
         self._still = freeze(model, schedule.freeze)
@@ -195,7 +196,7 @@ class Trainer:
         found = batches(
             self.crops,
             keys[rank::world],
-            batch_size=self.schedule.batch_size // world,
+            batch_size=self.per_batch // world,
             start=start * parts,
             workers=self.schedule.workers,
             pin_memory=self.accelerator.device.type == "cuda",

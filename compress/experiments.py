@@ -21,6 +21,7 @@ from featherpress.compress.environment import write_environment
 from featherpress.compress.evaluation import DetectionSet, Matches, average_precision, compare, match
 from featherpress.compress.evaluation.inference import DetectionSettings, evaluate_model
 from featherpress.compress.gallery import write_gallery
+from featherpress.compress.pseudo_labels import mixed_crops
 from featherpress.compress.recipes import Recipe, ScheduleRecipe, recipe_to_toml
 from featherpress.compress.recipes.files import expand_path
 from featherpress.compress.runs import TrainingFolder, is_leader, write_json, write_text
@@ -269,11 +270,13 @@ def _fit_arm(
     """Train the student, or the control, which differs in having no lessons and in nothing else."""
     recipe = experiment.recipe
     assert recipe.teacher is not None
-    student = fresh_student(recipe, seed, teacher=teacher)
-    if recipe.student.backbone == "teacher":
+    student = fresh_student(recipe, seed, teacher=teacher, control=arm == "control")
+    if recipe.student.backbone == "teacher" and not recipe.student.run:
         logger.info("%s: the backbone starts from the teacher's", arm)
     lessons = None
     if arm == "student":
+        if recipe.data.unlabelled is not None:
+            crops = mixed_crops(recipe, experiment.training, teacher, out=experiment.out, seed=seed)
         live = LiveTeacher(teacher, recipe.distillation.teacher_tap)
         variants = recipe.data.variants
         cache = folder / "cache" / os.environ.get("RANK", "0")

@@ -84,6 +84,7 @@ class TrainingCrops:
         if not len(dataset):
             raise DataError("expected at least one image to cut crops from, got an empty data set")
         self.dataset, self.size, self.seed, self.variants = dataset, size, seed, variants
+        self.labelled, self.extra = len(dataset), 0  # images an epoch goes through; crops on top of each batch
         self.ranges = ranges or CropRanges()
         self.distortion = distortion or Distortion()
         self.cache_bytes = cache_bytes if cache == "ram" else 0
@@ -100,7 +101,7 @@ class TrainingCrops:
 
     def epoch_keys(self, epoch: int) -> list[Key]:
         """List the keys of an epoch in its shuffled order: every image once, in the epoch's variant."""
-        variant = epoch % self.variants if self.variants else epoch
+        variant = self._variant(epoch)
         order = self._random(ORDER_STREAM, epoch).permutation(len(self.dataset))
         return [(int(index), variant) for index in order]
 
@@ -154,6 +155,9 @@ class TrainingCrops:
             self.broken.add(index)
             if get_worker_info() is None:  # a worker's process tells the one that started it
                 logger.warning("skipped image %s: %s", self.dataset.name(index), error)
+
+    def _variant(self, turn: int) -> int:
+        return turn % self.variants if self.variants else turn
 
     def _random(self, stream: int, *numbers: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, stream, *numbers])

@@ -12,6 +12,7 @@ __all__ = [
     "ScheduleRecipe",
     "StudentRecipe",
     "TeacherRecipe",
+    "UnlabelledRecipe",
     "check_long_side",
 ]
 
@@ -39,11 +40,13 @@ class _Strict(BaseModel):
 class StudentRecipe(_Strict):
     """The model to train.
 
-    `backbone` is where its backbone's weights come from: the teacher, a file, or nothing.
+    `backbone` is where its backbone's weights come from: the teacher, a file, or nothing. `run` is the folder of an
+    earlier run to go on from: the student from its student's weights, the control from its control's.
     """
 
     model: str
     weights: str = ""
+    run: str = ""
     backbone: str = ""
 
 
@@ -104,6 +107,22 @@ class TeacherRecipe(_Strict):
         return self
 
 
+class UnlabelledRecipe(_Strict):
+    """Photographs without labels, which the teacher labels before the student's training.
+
+    `per_batch` crops of them come on top of every batch. What the teacher scores from `sure` on is a face; between
+    `doubt` and `sure` it is ignored; below it is background. `square = false` leaves out images with equal sides,
+    which are often squashed; `images` is how many are taken, 0 for all. The control never sees them.
+    """
+
+    root: str
+    per_batch: Positive = 8
+    images: Count = 0
+    square: bool = True
+    sure: Fraction = 0.6
+    doubt: Fraction = 0.2
+
+
 class DataRecipe(_Strict):
     """Where pictures come from, and how they are cut.
 
@@ -123,6 +142,7 @@ class DataRecipe(_Strict):
     image_size: Side = 320
     long_side: LongSide = 0
     seed: Seed = 0
+    unlabelled: UnlabelledRecipe | None = None
 
     @model_validator(mode="after")
     def _enough_said(self) -> Self:
