@@ -7,6 +7,7 @@ Source: Kim, Jung, Kim, "FeatherFace", Electronics 2025, 14(3), 517.
 
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
@@ -180,6 +181,8 @@ _WEIGHTS = {
     "featherface_paper": ("featherface_paper_c64_592371.pth",),
 }
 
+_SHIPPED = {"featherface_v2": Path(__file__).parent / "weights" / "featherface_v2.safetensors"}
+
 
 def _build(spec: FeatherFaceSpec, **overrides: Any) -> FeatherFace:
     return FeatherFace(replace(spec, **overrides))
@@ -197,5 +200,6 @@ for _name, (_spec, _params, _summary) in PRESETS.items():
             paper="FeatherFace",
             source="Kim, Jung, Kim, FeatherFace, Electronics 2025, 14(3), 517",
             weights=_WEIGHTS.get(_name, ()),
+            shipped=_SHIPPED.get(_name),
         )
     )

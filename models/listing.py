@@ -52,6 +52,7 @@ class Listed:
             "macs": self.macs,
             "strides": list(self.strides),
             "weights": list(entry.weights),
+            "shipped": entry.shipped is not None,
             "settings": dict(entry.settings),
             "fused_params": self.fused,
         }
@@ -125,10 +126,13 @@ def render_list(rows: Sequence[Listed], *, side: int, format_macs: Format) -> Re
             f"{row.params:,}",
             "-" if row.macs is None else format_macs(row.macs),
             "/".join(map(str, row.strides)) or "-",
-            "known" if row.entry.weights else "-",
+            "shipped" if row.entry.shipped else "known" if row.entry.weights else "-",
         )
-    notes = f"MACs of one image of {side}x{side}; strides in pixels, level by level; weights: trained ones are public."
-    return Group(table, Text(), Text(notes), Text("`featherpress models show NAME` draws one as a tree."))
+    notes = f"MACs of one image of {side}x{side}; strides in pixels, level by level."
+    weights = "Weights: shipped ones come along (`pretrained=True`), known ones are public."
+    return Group(
+        table, Text(), Text(notes), Text(weights), Text("`featherpress models show NAME` draws one as a tree.")
+    )
 
 
 def render_tree(row: Listed, tree: Node, *, side: int, format_macs: Format) -> RenderableType:

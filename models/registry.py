@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file
 from torch import nn
 
 from featherpress.errors import UsageError
@@ -43,7 +45,7 @@ class ModelEntry:
 
     `settings` are the keyword arguments of `build` with their defaults; `params` is the number of learnable parameters
     at these; `paper` is a title short enough for a table and `source` the whole reference; `weights` are the files
-    that trained weights are publicly known under.
+    that trained weights are publicly known under, and `shipped` the one of trained weights that comes with the package.
     """
 
     name: str
@@ -55,6 +57,7 @@ class ModelEntry:
     paper: str
     source: str
     weights: tuple[str, ...] = ()
+    shipped: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,10 +144,12 @@ def find_model(name: str) -> ModelEntry:
 
 
 def create_model(name: str, *, pretrained: bool = False, **overrides: Any) -> nn.Module:
-    """Build a registered model with fresh weights; keyword arguments override the preset's own.
+    """Build a registered model; keyword arguments override the preset's own.
+
+    Its weights are fresh or, with `pretrained`, the trained ones that come with the package.
 
     Errors: `UsageError` for an unknown name, an unknown override or one of another kind than its default, a width a
-    block cannot take, or `pretrained=True`, since no trained weights are shipped yet.
+    block cannot take, or `pretrained` where no trained weights are shipped for these settings.
     """
     entry = find_model(name)
     overrides = {key if key in entry.settings else _PUBLISHED_NAMES.get(key, key): overrides[key] for key in overrides}
@@ -152,11 +157,12 @@ def create_model(name: str, *, pretrained: bool = False, **overrides: Any) -> nn
         if key not in entry.settings:
             raise UsageError(f"{name} has no setting {key!r}; it has {', '.join(entry.settings)}")
         _check_kind(name, key, value, entry.settings[key])
-    if pretrained:
-        raise UsageError(f"no trained weights are shipped for {name}; load your own with load_weights(model, path)")
+    trained = _shipped_weights(entry, overrides) if pretrained else None
     model = entry.build(**overrides)
     if not isinstance(model, nn.Module):
         raise UsageError(f"{name} was built as a {type(model).__name__}, expected a torch.nn.Module")
+    if trained is not None:
+        model.load_state_dict(load_file(trained))
     model.__dict__["_origin"] = Origin(name=name, settings={**entry.settings, **overrides})
     return model
 
@@ -170,6 +176,20 @@ def origin_of(model: nn.Module) -> Origin | None:
 def forget_origin(model: nn.Module) -> None:
     """Make a model one of other making, as it no longer is what `create_model` builds."""
     model.__dict__.pop("_origin", None)
+
+
+def _shipped_weights(entry: ModelEntry, overrides: Mapping[str, Any]) -> Path:
+    """Return the file of a preset's trained weights, which fit its own settings alone."""
+    if entry.shipped is None:
+        have = ", ".join(name for name in list_models() if _REGISTER[name].shipped)
+        raise UsageError(
+            f"no trained weights are shipped for {entry.name} (they are for {have or 'none'}); load your own with "
+            "load_weights(model, path)"
+        )
+    changed = [f"{key}={value!r}" for key, value in overrides.items() if value != entry.settings[key]]
+    if changed:
+        raise UsageError(f"the weights shipped for {entry.name} fit it as it is, not with {', '.join(changed)}")
+    return entry.shipped
 
 
 def _is_plain(value: object) -> bool:

@@ -43,10 +43,27 @@ def test_impossible_widths_say_what_would_do(name: str, settings: dict[str, obje
         create_model(name, **settings)
 
 
-def test_no_weights_are_promised() -> None:
+def test_shipped_weights_detect() -> None:
+    """`pretrained` gives trained weights: two builds are equal, and unlike a fresh one they score no face in grey."""
+    first, second = (create_model("featherface_v2", pretrained=True).eval() for _ in range(2))
+    states = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in states)
+    with torch.inference_mode():
+        _, logits, _ = first(torch.zeros(1, 3, 128, 128))
+    assert logits.softmax(dim=-1)[..., 1].max() < 0.3
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("featherface_v1", {}, r"no trained weights are shipped for featherface_v1 \(they are for featherface_v2\)"),
+        ("featherface_v2", {"out_channels": 16}, "fit it as it is, not with out_channels=16"),
+    ],
+)
+def test_no_other_weights_are_promised(name: str, settings: dict[str, object], words: str) -> None:
     """`pretrained` fails rather than give random weights."""
-    with pytest.raises(UsageError, match="no trained weights are shipped"):
-        create_model("featherface_v2", pretrained=True)
+    with pytest.raises(UsageError, match=words):
+        create_model(name, pretrained=True, **settings)
 
 
 def test_a_model_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
