@@ -3,11 +3,12 @@
 With one process nothing is sent.
 """
 
-import torch
-from torch import Tensor, distributed
-from torch.distributed.nn.functional import all_reduce
+from typing import Any
 
-__all__ = ["gather_processes", "mean_over_processes", "process_count", "process_index"]
+import torch
+from torch import Tensor, distributed, nn
+
+__all__ = ["average_gradients", "gather_processes", "mean_over_processes", "process_count", "process_index"]
 
 
 def process_count() -> int:
@@ -25,7 +26,7 @@ def mean_over_processes(value: Tensor) -> Tensor:
     world = process_count()
     if world == 1:
         return value
-    total: Tensor = all_reduce(value) if value.requires_grad else _sum(value)  # type: ignore[no-untyped-call]
+    total: Tensor = _Sum.apply(value)
     return total / world
 
 
@@ -40,6 +41,32 @@ def gather_processes(value: Tensor) -> Tensor:
     parts = [torch.empty_like(value) for _ in range(world)]
     distributed.all_gather(parts, value.detach().contiguous())
     return torch.stack(parts)
+
+
+def average_gradients(module: nn.Module) -> None:
+    """Average a module's gradients over processes, where it has any: for what is too rarely used for DDP.
+
+    Every process must have used the same weights.
+    """
+    gradients = [weight.grad for weight in module.parameters() if weight.grad is not None]
+    if process_count() == 1 or not gradients:
+        return
+    mean = _sum(torch.cat([gradient.flatten() for gradient in gradients])) / process_count()
+    parts = torch.split(mean, [gradient.numel() for gradient in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+class _Sum(torch.autograd.Function):
+    """A sum over processes: each part moves all of their losses, so that its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(_context: Any, value: Tensor) -> Tensor:
+        return _sum(value)
+
+    @staticmethod
+    def backward(_context: Any, gradient: Tensor) -> Tensor:
+        return _sum(gradient)
 
 
 def _sum(value: Tensor) -> Tensor:
