@@ -119,11 +119,9 @@ def require_sound(dataset: LabelledFolder) -> None:
 
 def is_inside_name(name: str) -> bool:
     """Tell whether a name is a relative path that does not climb, as POSIX reads it and as Windows does."""
-    return bool(name) and "\0" not in name and not any(map(_leaves, (PurePosixPath(name), PureWindowsPath(name))))
-
-
-def _leaves(path: PurePosixPath | PureWindowsPath) -> bool:
-    return path.is_absolute() or bool(path.drive) or ".." in path.parts
+    paths = (PurePosixPath(name), PureWindowsPath(name))
+    leaves = any(path.is_absolute() or path.drive or ".." in path.parts for path in paths)
+    return bool(name) and "\0" not in name and not leaves
 
 
 def _file_problem(folder: Path, name: str) -> str:
