@@ -1,18 +1,24 @@
 """The parts of an experiment, built from its recipe: data, student, adapters."""
 
+import logging
 from typing import Literal
 
 import torch
+from torch import nn
 
+from featherpress.compress.adapters import AdapterKind, Adapters, build_adapters, describe
 from featherpress.compress.data import CocoFaces, FaceDataset, SyntheticFaces, WiderFaces
-from featherpress.compress.distillation import Adapters
-from featherpress.compress.recipes import DataRecipe, Recipe
+from featherpress.compress.losses.registry import find_loss
+from featherpress.compress.recipes import DataRecipe, DistillationRecipe, Recipe
 from featherpress.compress.recipes.files import expand_path
-from featherpress.compress.taps import tap_widths
+from featherpress.compress.recipes.terms import FeatureTerm, MgdTerm
+from featherpress.compress.taps import tap_shapes
 from featherpress.errors import UsageError
 from featherpress.models import Detector, create_detector, load_weights
 
-__all__ = ["default_device", "fresh_adapters", "fresh_student", "open_data"]
+__all__ = ["default_device", "fresh_adapters", "fresh_student", "open_data", "taps_of"]
+
+logger = logging.getLogger("featherpress")
 
 _VALIDATION_SEED = 1_000_003
 
@@ -64,16 +70,62 @@ def fresh_student(recipe: Recipe, seed: int, *, teacher: Detector | None, contro
     return student
 
 
-def fresh_adapters(recipe: Recipe, student: Detector, teacher: Detector, *, seed: int) -> Adapters:
-    """Build adapters between the taps without touching the random stream that the student was drawn from."""
-    size = max(64, min(recipe.data.size, 128))
+def fresh_adapters(
+    recipe: Recipe, student: nn.Module, teacher: nn.Module, *, seed: int, number: int = 0
+) -> dict[str, Adapters]:
+    """Build the adapters of each feature term without touching the random stream that the student was drawn from.
+
+    `number` is the teacher's among several.
+
+    Errors: `UsageError` for a tap that is not there, and for levels that cannot be compared.
+    """
+    side = max(64, min(recipe.data.size, 128))
+    built = {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        adapters = Adapters(
-            tap_widths(student, recipe.distillation.student_tap, size=size),
-            tap_widths(teacher, recipe.distillation.teacher_tap, size=size),
+        for name, path in taps_of(recipe.distillation, number).items():
+            term = recipe.distillation.losses[name]
+            assert isinstance(term, FeatureTerm)
+            ours, theirs = _shapes(student, term.student, side), _shapes(teacher, path, side)
+            _check_levels(name, term, ours)
+            built[name] = build_adapters(ours, theirs, name=name, kind=_adapter_kind(term)).to(default_device())
+            for level, pair in enumerate(zip(ours, theirs, strict=True), start=1):
+                logger.debug("%s: level %d: %s", name, level, describe(*pair))
+    return built
+
+
+def taps_of(recipe: DistillationRecipe, number: int = 0) -> dict[str, str]:
+    """Name the path at which each feature term that weighs something taps the teacher of a number."""
+    return {
+        name: term.teacher if isinstance(term.teacher, str) else term.teacher[number]
+        for name, term in recipe.losses.items()
+        if isinstance(term, FeatureTerm) and term.weight
+    }
+
+
+def _shapes(model: nn.Module, path: str, side: int) -> list[tuple[int, ...]]:
+    return tap_shapes(model, path, torch.zeros(1, 3, side, side, device=next(model.parameters()).device))
+
+
+def _check_levels(name: str, term: FeatureTerm, shapes: list[tuple[int, ...]]) -> None:
+    """Refuse a loss over places for what has none, and weights for other levels than there are."""
+    if find_loss(term.loss).maps and any(len(shape) != 4 for shape in shapes):
+        raise UsageError(
+            f"{name}: {term.loss} compares places, but {term.student!r} gives {shapes[0]}; use pkd or fitnets"
         )
-    return adapters.to(default_device())
+    if term.levels and (len(term.levels) != len(shapes) or not sum(term.levels)):
+        raise UsageError(
+            f"{name}: `levels` has {len(term.levels)} weights, expected {len(shapes)}, one for each level that "
+            f"{term.student!r} gives, not all 0"
+        )
+
+
+def _adapter_kind(term: FeatureTerm) -> AdapterKind:
+    if isinstance(term, MgdTerm):
+        return "generation"
+    if not find_loss(term.loss).adapter:
+        return "any"
+    return "none" if term.adapter == "none" else "linear"
 
 
 def default_device() -> torch.device:

@@ -1,104 +1,252 @@
-"""A student's lessons: what is compared with the teacher, through which adapters, with what weight, and when."""
+"""A student's lessons: what is compared with which teacher, through which adapters, with what weight, and when."""
 
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import starmap
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from featherpress.compress.losses.distillation import (
-    class_distillation,
-    feature_distillation,
-    regression_distillation,
+from featherpress.compress.adapters import Adapters, as_maps, match_sizes
+from featherpress.compress.losses.features import (
+    attention_transfer,
+    cwd,
+    fgd,
+    fitnets,
+    foreground_weights,
+    mgd,
+    pkd,
+    random_mask,
 )
-from featherpress.compress.losses.matching import Targets, pairwise_iou
+from featherpress.compress.losses.matching import pairwise_iou
+from featherpress.compress.losses.outputs import dkd, hinton, margin, regression
 from featherpress.compress.recipes import DistillationRecipe
-from featherpress.compress.teachers import Lesson
-from featherpress.errors import UsageError
+from featherpress.compress.recipes.terms import (
+    AttentionTerm,
+    CwdTerm,
+    DkdTerm,
+    FeatureTerm,
+    FgdTerm,
+    FitnetsTerm,
+    HintonTerm,
+    MarginTerm,
+    MgdTerm,
+    PkdTerm,
+    RegressionTerm,
+    Term,
+)
+from featherpress.compress.taps import Tap
+from featherpress.compress.tasks import Evidence, LabelEvidence, Outputs, PriorEvidence
+from featherpress.compress.teachers import Teacher
 from featherpress.models.priors import decode_boxes
 
-__all__ = ["Adapters", "distillation_terms", "ramp"]
+__all__ = ["Lessons", "Tutor", "ramp", "term_factor"]
 
-
-class Adapters(nn.ModuleList):
-    """One 1x1 convolution a level, from the student's width to the teacher's.
-
-    They are trained beside the student, saved for resuming, and belong neither to it nor to its budget.
-
-    Shapes: L tensors (N, s_l, H_l, W_l) -> L tensors (N, t_l, H_l, W_l).
-    Parameters: sum of s_l * t_l + t_l; 5,544 from V2 (32) to V1 (56).
-    Errors: `UsageError` when the taps have different numbers of levels.
-    """
-
-    def __init__(self, student_widths: list[int], teacher_widths: list[int]) -> None:
-        if len(student_widths) != len(teacher_widths):
-            raise UsageError(
-                f"the taps do not match: the student's has {len(student_widths)} levels, the teacher's "
-                f"{len(teacher_widths)}"
-            )
-        pairs = zip(student_widths, teacher_widths, strict=True)
-        super().__init__(starmap(lambda s, t: nn.Conv2d(s, t, 1), pairs))
-
-    def forward(self, levels: list[Tensor]) -> list[Tensor]:
-        """Bring each level to the teacher's width."""
-        return [adapter(level) for adapter, level in zip(self, levels, strict=True)]
-
-
-def ramp(step: int, *, total: int, recipe: DistillationRecipe) -> float:
-    """Return the factor on all distillation terms: up from 0 over the ramp, 1, then 0 at the end."""
-    if step >= total * (1 - recipe.stop):
-        return 0.0
-    return min(1.0, (step + 1) / max(recipe.ramp_steps, 1))
+Features = Mapping[str, list[Tensor]]
+"""What taps caught, by path."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StudentOutput:
-    """What the student said: raw outputs as in MODELS, and its adapted features."""
+class Tutor:
+    """A teacher as one student has it: its weight among several, and the taps and adapters of each feature term."""
 
-    boxes: Tensor
-    logits: Tensor
-    landmarks: Tensor
-    features: list[Tensor]
+    teacher: Teacher
+    weight: float = 1.0
+    taps: Mapping[str, str]
+    adapters: Mapping[str, Adapters]
 
 
-def distillation_terms(
-    student: StudentOutput,
-    lesson: Lesson,
-    targets: Targets,
-    *,
-    negatives: Tensor,
-    priors: Tensor,
-    recipe: DistillationRecipe,
-    count: Tensor,
-) -> dict[str, Tensor]:
-    """Compare a student with its teacher's lesson; each term is weighted, but not yet ramped.
+class Lessons:
+    """All that a recipe has a student learn from its teachers.
+
+    Terms that weigh nothing are left out. `scale` multiplies everything: with 0 all is computed and nothing counts,
+    which must be plain training, bit for bit.
+    """
+
+    def __init__(self, recipe: DistillationRecipe, tutors: Sequence[Tutor], *, scale: float = 1.0) -> None:
+        self.recipe, self.tutors, self.scale = recipe, tuple(tutors), scale
+        self.terms: dict[str, Term] = {name: term for name, term in recipe.losses.items() if term.weight}
+        # Names of terms may be those of a module's methods.
+        self.adapters = nn.ModuleList(
+            nn.ModuleDict({f"kd_{name}": part for name, part in tutor.adapters.items()}) for tutor in self.tutors
+        )
+        self._calls: dict[tuple[int, str], Any] = {}
+        self._taps: dict[str, Tap] = {}
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names under which terms are logged."""
+        return tuple(f"kd_{name}" for name in self.terms)
+
+    def prepare(self, accelerator: Any) -> list[Any]:
+        """Put the adapters on the run's device and under whatever synchronises their gradients; return these."""
+        self.adapters.to(accelerator.device)
+        for number, tutor in enumerate(self.tutors):
+            for name, part in tutor.adapters.items():
+                trained = any(weight.requires_grad for weight in part.parameters())
+                # One wrapper a term: terms may be off at different times, and DDP wants all of a module or nothing.
+                if trained:
+                    self._calls[number, name] = accelerator.prepare(part)
+        return list(self._calls.values())
+
+    @contextmanager
+    def open(self, student: nn.Module) -> Iterator[None]:
+        """Keep hooks on the student's tapped modules while the context lasts."""
+        paths = {term.student for term in self.terms.values() if isinstance(term, FeatureTerm)}
+        with ExitStack() as stack:
+            self._taps = {path: stack.enter_context(Tap(student, path).open()) for path in sorted(paths)}
+            yield
+        self._taps = {}
+
+    def take(self) -> Features:
+        """Return what the student's taps caught in the last forward."""
+        return {path: tap.take() for path, tap in self._taps.items()}
+
+    def compare(
+        self, outputs: Outputs, features: Features, batch: Any, evidence: Evidence, *, step: int, total: int
+    ) -> dict[str, Tensor]:
+        """Compare a student with its teachers at a step; each term is weighted and ramped, those that are off left out.
+
+        Several teachers: the mean of their terms by weight or, one after the other, those of the one whose turn it is.
+        """
+        factors = {name: term_factor(term, self.recipe, step=step, total=total) for name, term in self.terms.items()}
+        active = {name: self.terms[name] for name, factor in factors.items() if factor > 0}
+        sums: dict[str, Tensor] = {}
+        for number, share in self._shares(step, total).items() if active else ():
+            tutor = self.tutors[number]
+            lesson = tutor.teacher.teach(batch)
+            for name, term in active.items():
+                levels: list[tuple[Tensor, Tensor]] = []
+                if isinstance(term, FeatureTerm):
+                    adapt = self._calls.get((number, name), tutor.adapters[name])
+                    seed = zlib.crc32(f"{number} {name} {step}".encode())
+                    adapted = _adapt(term, adapt, features[term.student], seed=seed)
+                    levels = _pair(adapted, lesson.features[tutor.taps[name]])
+                value = _compare(term, outputs, lesson.outputs, levels, evidence)
+                weighted = self.scale * factors[name] * term.weight * share * value
+                sums[name] = sums[name] + weighted if name in sums else weighted
+        return {f"kd_{name}": value for name, value in sums.items()}
+
+    def ramp(self, step: int, total: int) -> float:
+        """Return the factor that a term without times of its own has at a step."""
+        return ramp(step, total=total, ramp_steps=self.recipe.ramp_steps, stop=self.recipe.stop)
+
+    def _shares(self, step: int, total: int) -> dict[int, float]:
+        """Say which teachers teach at a step, and with what share."""
+        weights = [tutor.weight for tutor in self.tutors]
+        return {number: weight / sum(weights) for number, weight in enumerate(weights)}
+
+
+def _adapt(term: FeatureTerm, adapt: Any, levels: list[Tensor], *, seed: int) -> list[Tensor]:
+    """Bring a student's levels to the teacher's width, or generate them from what a mask drawn from `seed` leaves."""
+    if isinstance(term, MgdTerm):
+        generator = torch.Generator().manual_seed(seed)
+        masks = [random_mask(level, masked=term.masked, generator=generator) for level in levels]
+        generated: list[Tensor] = adapt(levels, masks)
+        return generated
+    adapted: list[Tensor] = adapt(levels)
+    return adapted
+
+
+def _pair(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Pair levels as maps of one size."""
+    pairs = zip(map(as_maps, student), map(as_maps, teacher), strict=True)
+    return [(s, match_sizes(t, s)) for s, t in pairs]
+
+
+def ramp(step: int, *, total: int, ramp_steps: int, start: float = 0.0, stop: float = 0.0) -> float:
+    """Return a factor over the steps: 0 until `start`, up over the ramp, 1, then 0 at the end."""
+    first = round(total * start)
+    if step < first or step >= total * (1 - stop):
+        return 0.0
+    return min(1.0, (step - first + 1) / max(ramp_steps, 1))
+
+
+def term_factor(term: Term, recipe: DistillationRecipe, *, step: int, total: int) -> float:
+    """Return the factor of one term, which may have times of its own."""
+    return ramp(
+        step,
+        total=total,
+        start=term.start,
+        ramp_steps=recipe.ramp_steps if term.ramp_steps is None else term.ramp_steps,
+        stop=recipe.stop if term.stop is None else term.stop,
+    )
+
+
+def _compare(
+    term: Term, student: Outputs, teacher: Outputs, levels: Sequence[tuple[Tensor, Tensor]], evidence: Evidence
+) -> Tensor:
+    """Compute one term, not yet weighted."""
+    if isinstance(term, FeatureTerm):
+        weights = term.levels or (1.0,) * len(levels)
+        values = [weight * _compare_maps(term, s, t, evidence) for weight, (s, t) in zip(weights, levels, strict=True)]
+        return torch.stack(values).sum() / sum(weights)
+    if isinstance(evidence, PriorEvidence):
+        return _compare_priors(term, student, teacher, evidence)
+    return _compare_logits(term, student["logits"], teacher["logits"], evidence)
+
+
+def _compare_maps(term: FeatureTerm, student: Tensor, teacher: Tensor, evidence: Evidence) -> Tensor:
+    match term:
+        case PkdTerm():
+            return pkd(student, teacher)
+        case CwdTerm():
+            return cwd(student, teacher, temperature=term.temperature)
+        case FitnetsTerm():
+            return fitnets(student, teacher)
+        case AttentionTerm():
+            return attention_transfer(student, teacher)
+        case MgdTerm():
+            return mgd(student, teacher)
+        case FgdTerm():
+            assert isinstance(evidence, PriorEvidence)
+            size = (student.shape[2], student.shape[3])
+            foreground, background = foreground_weights(
+                evidence.boxes, evidence.present, image=evidence.image, size=size
+            )
+            return fgd(
+                student,
+                teacher,
+                foreground=foreground,
+                background=background,
+                temperature=term.temperature,
+                background_weight=term.background,
+                attention_weight=term.attention,
+            )
+    raise AssertionError(f"no comparison of maps for {term.loss}")
+
+
+def _compare_priors(term: Term, student: Outputs, teacher: Outputs, evidence: PriorEvidence) -> Tensor:
+    """Compare a detector's outputs.
 
     Classes over positives, mined negatives and what the teacher scores above `teacher_score`; boxes and landmarks on
     positives where the teacher's box is nearer to the label than the student's.
-
-    Shapes: outputs (N, P, ...), priors (P, 4), negatives (N, P) bool, count scalar -> scalars by name.
     """
-    teacher_score = lesson.logits.float().softmax(dim=-1)[..., 1]
-    where = targets.positive | negatives | ((teacher_score > recipe.teacher_score) & targets.negative)
-    better = _teacher_is_nearer(student.boxes, lesson.boxes, targets, priors)
-    pairs = zip(student.features, lesson.features, strict=True)
-    features = torch.stack([feature_distillation(s, t) for s, t in pairs]).mean()
-    classes = class_distillation(student.logits, lesson.logits, where, count=count, temperature=recipe.temperature)
-    box = regression_distillation(student.boxes, lesson.boxes, better, count=count)
-    landmark = regression_distillation(student.landmarks, lesson.landmarks, better, count=count)
-    return {
-        "kd_feature": recipe.feature * features,
-        "kd_class": recipe.classification * classes,
-        "kd_box": recipe.box * box,
-        "kd_landmark": recipe.landmark * landmark,
-    }
+    targets, count = evidence.targets, evidence.count
+    if isinstance(term, MarginTerm):
+        sure = teacher["logits"].float().softmax(dim=-1)[..., 1] > term.teacher_score
+        where = targets.positive | evidence.negatives | (sure & targets.negative)
+        return margin(student["logits"], teacher["logits"], where, count=count, temperature=term.temperature)
+    assert isinstance(term, RegressionTerm)
+    better = _teacher_is_nearer(student["boxes"], teacher["boxes"], evidence)
+    return regression(student[term.output], teacher[term.output], better, count=count)
 
 
-def _teacher_is_nearer(student: Tensor, teacher: Tensor, targets: Targets, priors: Tensor) -> Tensor:
+def _compare_logits(term: Term, student: Tensor, teacher: Tensor, evidence: LabelEvidence) -> Tensor:
+    if isinstance(term, HintonTerm):
+        return hinton(student, teacher, temperature=term.temperature)
+    assert isinstance(term, DkdTerm)
+    return dkd(student, teacher, evidence.labels, temperature=term.temperature, target=term.target, rest=term.rest)
+
+
+def _teacher_is_nearer(student: Tensor, teacher: Tensor, evidence: PriorEvidence) -> Tensor:
     """Mark the positives whose label the teacher's box overlaps more than the student's; (N, P) bool."""
+    targets = evidence.targets
     nearer = torch.zeros_like(targets.positive)
     rows, columns = targets.positive.nonzero(as_tuple=True)
-    own = priors[columns]
+    own = evidence.priors[columns]
     label = decode_boxes(targets.boxes[rows, columns], own)[:, None]
 
     def overlap(deltas: Tensor) -> Tensor:

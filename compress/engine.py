@@ -15,36 +15,21 @@ from torch.utils.tensorboard import SummaryWriter
 from featherpress.compress.accelerators import open_accelerator
 from featherpress.compress.averaging import MovingAverage
 from featherpress.compress.data import Batch, TrainingCrops, batches
-from featherpress.compress.distillation import Adapters, StudentOutput, distillation_terms, ramp
+from featherpress.compress.distillation import Lessons
 from featherpress.compress.freezing import freeze, normalisations
 from featherpress.compress.interrupts import whole
-from featherpress.compress.losses.detection import detection_loss
-from featherpress.compress.losses.matching import Targets, match_priors
 from featherpress.compress.processes import gather_processes, mean_over_processes
 from featherpress.compress.progress import Progress
 from featherpress.compress.recipes import Recipe, ScheduleRecipe
 from featherpress.compress.runs import MetricsFile, TrainingFolder
 from featherpress.compress.states import latest_state, save_state
-from featherpress.compress.taps import Tap
-from featherpress.compress.teachers import Teacher
+from featherpress.compress.tasks import DetectionTask, Task
 from featherpress.errors import TrainingError
-from featherpress.models import Detector, normalize, save_weights
+from featherpress.models import Detector, save_weights
 
-__all__ = ["Lessons", "Trainer"]
+__all__ = ["Trainer"]
 
 logger = logging.getLogger("featherpress")
-
-_TASK = ("class", "box", "landmark")
-_KD = ("kd_feature", "kd_class", "kd_box", "kd_landmark")
-_COLUMNS = ("step", "epoch", "lr", "images_per_second", "loss", "task", *_TASK, *_KD, "ramp", "kd_ratio", "val_ap")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lessons:
-    """A teacher, and the adapters through which a student's features are compared with its own."""
-
-    teacher: Teacher
-    adapters: Adapters
 
 
 @dataclass(slots=True)
@@ -55,14 +40,6 @@ class _Position:
     epochs: int = 0
     best: float = field(default=-1.0)
     stale: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Shares:
-    """What a step's sums are divided by: positives, and those with landmarks, a batch and process on average."""
-
-    positives: Tensor
-    with_landmarks: Tensor
 
 
 class Trainer:
@@ -81,6 +58,7 @@ class Trainer:
         recipe: Recipe,
         schedule: ScheduleRecipe,
         label: str,
+        task: Task | None = None,
         lessons: Lessons | None = None,
         evaluate: Callable[[Detector], float] | None = None,
         metadata: Mapping[str, str] | None = None,
@@ -100,6 +78,7 @@ class Trainer:
         if schedule.freeze_statistics:
             self._still += normalisations(model)
         self.average = MovingAverage(model, schedule.ema)
+        self.task: Task = task or DetectionTask(recipe.losses)
         self.lessons = lessons
         parts = [model, lessons.adapters] if lessons else [model]
         weights = [weight for part in parts for weight in part.parameters() if weight.requires_grad]
@@ -111,8 +90,7 @@ class Trainer:
             optimizer, max_lr=schedule.learning_rate, total_steps=steps, pct_start=warmup
         )
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
-        self.adapters = self.accelerator.prepare(lessons.adapters) if lessons else None
-        self.priors = self.plain.priors(crops.size, crops.size)
+        self._trained = [self.model, *(lessons.prepare(self.accelerator) if lessons else ())]
         self.position = _Position()
 
     @property
@@ -127,15 +105,15 @@ class Trainer:
         kept and `--resume` goes on from it.
         """
         self._restore()
-        self.metrics = MetricsFile(self.folder.path / "metrics.csv", _COLUMNS)
+        self.metrics = MetricsFile(self.folder.path / "metrics.csv", self._columns())
         with ExitStack() as stack:
             writer = None
             if self.accelerator.is_main_process:
                 self.metrics.keep_until(self.position.step, evaluated=self.position.epochs * self.per_epoch)
                 writer = SummaryWriter(str(self.folder.path), purge_step=self.position.step + 1)
                 stack.callback(writer.close)
-            tap = Tap(self.plain, self.recipe.distillation.student_tap) if self.lessons else None
-            self._taps = [stack.enter_context(tap.open())] if tap else []
+            if self.lessons:
+                stack.enter_context(self.lessons.open(self.plain))
             progress = stack.enter_context(Progress(self.label, total=self.total, done=self.position.step))
             self._set_modes()
             try:
@@ -148,6 +126,11 @@ class Trainer:
         # BatchNorm's statistics are each process's own: all return what the first one saved.
         broadcast(list(self.average.model.state_dict().values()))
         return self.average.model
+
+    def _columns(self) -> tuple[str, ...]:
+        """Name the columns of `metrics.csv`."""
+        taught = (*self.lessons.columns, "ramp", "kd_ratio") if self.lessons else ()
+        return ("step", "epoch", "lr", "images_per_second", "loss", "task", *self.task.terms, *taught, "val_ap")
 
     def _set_modes(self) -> None:
         self.model.train()
@@ -205,17 +188,16 @@ class Trainer:
 
     def _step(self, parts: Sequence[Batch], *, measure: bool) -> dict[str, float]:
         """Take one step and return every weighted term, averaged over batches and processes, as a number."""
-        factor = self._ramp()
         parts = [part.to(self.accelerator.device) for part in parts]
-        targets = [match_priors(self.priors, part) for part in parts]
+        targets = [self.task.aim(part, self.plain) for part in parts]
         shares = self._shares(targets)
         ratio, rows = {}, []
         for number, (part, target) in enumerate(zip(parts, targets, strict=True), start=1):
-            with self.accelerator.accumulate(self.model, *([self.adapters] if self.adapters else [])):
+            with self.accelerator.accumulate(*self._trained):
                 with self.accelerator.autocast():
-                    terms, levels = self._terms(part, target, shares, factor)
-                task = torch.stack([terms[name] for name in _TASK]).sum()
-                kd = [value for name, value in terms.items() if name in _KD]
+                    terms, levels = self._terms(part, target, shares)
+                task = torch.stack([terms[name] for name in self.task.terms]).sum()
+                kd = [value for name, value in terms.items() if name not in self.task.terms]
                 loss = task + sum(kd)
                 if kd and measure and number == len(parts):
                     ratio = {"kd_ratio": _gradient_ratio(torch.stack(kd).sum(), task, levels)}
@@ -228,14 +210,14 @@ class Trainer:
         self.optimizer.zero_grad()
         self.scheduler.step()
         self.average.update(self.plain)
-        return numbers | ratio | ({"ramp": factor} if self.lessons else {})
+        ramp = {"ramp": self.lessons.ramp(self.position.step, self.total)} if self.lessons else {}
+        return numbers | ratio | ramp
 
-    def _shares(self, targets: Sequence[Targets]) -> _Shares:
-        """Count over all batches of a step and all processes, so that many small ones equal one large."""
-        counts = torch.stack([torch.stack([t.positive.sum(), t.has_landmarks.sum()]) for t in targets])
+    def _shares(self, targets: Sequence[Any]) -> Tensor:
+        """Average what terms are divided by over a step's batches and processes: many small ones equal one large."""
+        counts = torch.stack([self.task.counts(each) for each in targets])
         gathered = gather_processes(counts).flatten(0, 1)
-        positives, pointed = gathered.sum(dim=0).clamp(min=1) / len(gathered)
-        return _Shares(positives=positives, with_landmarks=pointed)
+        return gathered.sum(dim=0).clamp(min=1) / len(gathered)
 
     def _finite_means(self, names: Sequence[str], rows: Tensor, parts: Sequence[Batch]) -> dict[str, float]:
         """Average terms (batches, terms) over batches and processes; stop where one is not finite, on every process.
@@ -255,47 +237,19 @@ class Trainer:
             f"(images {images}, ...); the last good state is kept: lower the learning rate and --resume"
         )
 
-    def _ramp(self) -> float:
-        if self.lessons is None:
-            return 0.0
-        return ramp(self.position.step, total=self.total, recipe=self.recipe.distillation)
-
-    def _terms(
-        self, batch: Batch, targets: Targets, shares: _Shares, factor: float
-    ) -> tuple[dict[str, Tensor], list[Tensor]]:
+    def _terms(self, batch: Batch, targets: Any, shares: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Return the weighted terms by name, and the student's tapped levels, none where nothing is taught."""
-        images = normalize(batch.images)
+        images = self.task.images(batch)
         if self.schedule.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        boxes, logits, landmarks = self.model(images)
-        levels = [level for tap in self._taps for level in tap.take()]
-        loss = detection_loss(
-            boxes,
-            logits,
-            landmarks,
-            targets,
-            positives=shares.positives,
-            with_landmarks=shares.with_landmarks,
-            mining=self.recipe.losses.mining,
-        )
-        weights = self.recipe.losses
-        terms = {
-            "class": weights.classification * loss.classification,
-            "box": weights.box * loss.box,
-            "landmark": weights.landmark * loss.landmark,
-        }
-        if self.lessons is not None and self.adapters is not None and factor > 0:
-            taught = distillation_terms(
-                StudentOutput(boxes=boxes, logits=logits, landmarks=landmarks, features=self.adapters(levels)),
-                self.lessons.teacher.teach(batch),
-                targets,
-                negatives=loss.negatives,
-                priors=self.priors,
-                recipe=self.recipe.distillation,
-                count=shares.positives,
-            )
-            terms |= {name: factor * value for name, value in taught.items()}
-        return terms, levels
+        outputs = self.task.name_outputs(self.model(images))
+        told = self.task.supervise(outputs, batch, targets, shares)
+        terms = dict(told.terms)
+        if self.lessons is None:
+            return terms, []
+        features, step = self.lessons.take(), self.position.step
+        terms |= self.lessons.compare(outputs, features, batch, told.evidence, step=step, total=self.total)
+        return terms, [level for levels in features.values() for level in levels]
 
     def _log(self, writer: SummaryWriter | None, terms: Mapping[str, float], epoch: int, speed: float) -> None:
         rate = float(self.scheduler.get_last_lr()[0])
@@ -346,7 +300,7 @@ class Trainer:
             "model": self.plain.state_dict(),
             "average": self.average.model.state_dict(),
             "updates": self.average.updates,
-            "adapters": self.accelerator.unwrap_model(self.adapters).state_dict() if self.adapters else {},
+            "adapters": self.lessons.adapters.state_dict() if self.lessons else {},
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
@@ -361,8 +315,8 @@ class Trainer:
         self.plain.load_state_dict(state["model"])
         self.average.model.load_state_dict(state["average"])
         self.average.updates = state["updates"]
-        if self.adapters is not None:
-            self.accelerator.unwrap_model(self.adapters).load_state_dict(state["adapters"])
+        if self.lessons:
+            self.lessons.adapters.load_state_dict(state["adapters"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         if self.accelerator.scaler:

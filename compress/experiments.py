@@ -13,10 +13,11 @@ from typing import Any, Literal
 import torch
 
 from featherpress import __version__
-from featherpress.compress.building import default_device, fresh_adapters, fresh_student, open_data
+from featherpress.compress.building import default_device, fresh_adapters, fresh_student, open_data, taps_of
 from featherpress.compress.data import FaceDataset, TrainingCrops
 from featherpress.compress.data.replay import ReplayedCrops
-from featherpress.compress.engine import Lessons, Trainer
+from featherpress.compress.distillation import Lessons, Tutor
+from featherpress.compress.engine import Trainer
 from featherpress.compress.environment import write_environment
 from featherpress.compress.evaluation import DetectionSet, Matches, average_precision, compare, match
 from featherpress.compress.evaluation.inference import DetectionSettings, evaluate_model
@@ -25,6 +26,7 @@ from featherpress.compress.pseudo_labels import mixed_crops
 from featherpress.compress.recipes import Recipe, ScheduleRecipe, recipe_to_toml
 from featherpress.compress.recipes.files import expand_path
 from featherpress.compress.runs import TrainingFolder, is_leader, write_json, write_text
+from featherpress.compress.tasks import DetectionTask, Task
 from featherpress.compress.teachers import CachedTeacher, LiveTeacher, fingerprint
 from featherpress.errors import TrainingError, UsageError
 from featherpress.models import Detector, create_detector, load_weights
@@ -47,10 +49,12 @@ class _Experiment:
     training: FaceDataset = field(init=False)
     validation: FaceDataset = field(init=False)
     settings: DetectionSettings = field(init=False)
+    task: Task = field(init=False)
 
     def __post_init__(self) -> None:
         self.training = open_data(self.recipe.data, "train")
         self.validation = open_data(self.recipe.data, "val")
+        self.task = DetectionTask(self.recipe.losses)
         self.settings = DetectionSettings(long_side=self.recipe.data.long_side)
 
     def crops(self, seed: int) -> TrainingCrops:
@@ -85,6 +89,7 @@ class _Experiment:
             recipe=self.recipe,
             schedule=schedule,
             label=role,
+            task=self.task,
             lessons=lessons,
             evaluate=lambda averaged: self._glance(averaged, schedule),
             metadata={"role": role, "featherpress": __version__},
@@ -277,14 +282,14 @@ def _fit_arm(
     if arm == "student":
         if recipe.data.unlabelled is not None:
             crops = mixed_crops(recipe, experiment.training, teacher, out=experiment.out, seed=seed)
-        live = LiveTeacher(teacher, recipe.distillation.teacher_tap)
+        adapters = fresh_adapters(recipe, student, teacher, seed=seed)
+        taps = taps_of(recipe.distillation)
+        live = LiveTeacher(teacher, list(taps.values()), experiment.task)
         variants = recipe.data.variants
         cache = folder / "cache" / os.environ.get("RANK", "0")
         cached = CachedTeacher(live, cache, images=len(crops), variants=variants)
-        lessons = Lessons(
-            teacher=cached if recipe.teacher.cache else live,
-            adapters=fresh_adapters(recipe, student, teacher, seed=seed),
-        )
+        tutor = Tutor(teacher=cached if recipe.teacher.cache else live, taps=taps, adapters=adapters)
+        lessons = Lessons(recipe.distillation, [tutor])
     target = TrainingFolder(folder if arm == "student" else folder / "control")
     found = experiment.fit(
         student,

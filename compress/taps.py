@@ -1,5 +1,6 @@
 """Taps: what flows out of named modules, caught on the way."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,75 +9,109 @@ from torch import Tensor, nn
 
 from featherpress.errors import UsageError
 
-__all__ = ["Tap", "tap_widths"]
+__all__ = ["Tap", "tap_shapes"]
 
 
 class Tap:
-    """Catch the output of the module at a path whenever it runs; a list of tensors is one tensor a level.
+    """Catch what the modules at a path, or at all paths that a pattern matches, return whenever they run.
 
-    Use as a context manager: the hook is there inside and gone after.
+    In a pattern `*` and `?` stand for anything but a dot. A list of tensors is one tensor a level; several modules, or
+    one that runs several times in a forward, give their levels one after the other, in the order of the model's
+    modules. Use as a context manager: the hooks are there inside and gone after.
 
-    Errors: `UsageError` for a path the model does not have; `RuntimeError` when read before the module ran.
+    Errors: `UsageError` for a path or pattern that matches no module of the model; `RuntimeError` when read before
+    every module ran.
     """
 
     def __init__(self, model: nn.Module, path: str) -> None:
         self.path = path
-        self._levels: list[Tensor] = []
-        try:
-            self._module = model.get_submodule(path)
-        except AttributeError:
-            children = ", ".join(name for name, _ in model.named_children())
-            raise UsageError(
-                f"{type(model).__name__} has no module {path!r} to tap; at the top it has {children}"
-            ) from None
+        self._model = model
+        self._modules = _matching(model, path)
+        self._caught: dict[str, list[Tensor]] = {name: [] for name in self._modules}
 
     @contextmanager
     def open(self) -> Iterator["Tap"]:
-        """Keep the hook on the module while the context lasts."""
-        handle = self._module.register_forward_hook(self._catch)
+        """Keep the hooks on the modules while the context lasts."""
+        handles = [self._model.register_forward_pre_hook(self._forget)]
+        for name, module in self._modules.items():
+            handles.append(module.register_forward_hook(_Catcher(name, self._caught)))
         try:
             yield self
         finally:
-            handle.remove()
-            self._levels = []
+            for handle in handles:
+                handle.remove()
+            self._clear()
 
     @property
-    def caught(self) -> bool:
-        """Whether a forward left something to take."""
-        return bool(self._levels)
+    def missing(self) -> list[str]:
+        """The tapped modules that did not run, or whose output was taken already."""
+        return [name for name, levels in self._caught.items() if not levels]
 
     def take(self) -> list[Tensor]:
         """Return what came out of the last forward, once."""
-        if not self._levels:
-            raise RuntimeError(f"the tap on {self.path!r} caught nothing: its module did not run")
-        levels, self._levels = self._levels, []
+        if self.missing:
+            raise RuntimeError(
+                f"the tap on {self.path!r} caught nothing at {self.missing[0]!r}: its module did not run"
+            )
+        levels = [level for caught in self._caught.values() for level in caught]
+        self._clear()
         return levels
 
-    def _catch(self, _module: nn.Module, _inputs: object, output: object) -> None:
+    def _forget(self, _module: nn.Module, _inputs: object) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
+        for levels in self._caught.values():
+            levels.clear()
+
+
+class _Catcher:
+    """A hook that keeps what a module returned under its name."""
+
+    def __init__(self, name: str, caught: dict[str, list[Tensor]]) -> None:
+        self.name, self.caught = name, caught
+
+    def __call__(self, _module: nn.Module, _inputs: object, output: object) -> None:
         outputs = output if isinstance(output, list | tuple) else (output,)
-        levels = [level for level in outputs if isinstance(level, Tensor)]
-        if len(levels) != len(outputs):
-            raise UsageError(f"the module at {self.path!r} does not return tensors, so that it cannot be tapped")
-        self._levels = levels
+        for level in outputs:
+            if not isinstance(level, Tensor):
+                raise UsageError(f"the module at {self.name!r} does not return tensors, so that it cannot be tapped")
+            self.caught[self.name].append(level)
 
 
-def tap_widths(model: nn.Module, path: str, *, size: int) -> list[int]:
-    """Return the channels of each level at a tap, from one forward without gradient in eval mode.
+def tap_shapes(model: nn.Module, path: str, images: Tensor) -> list[tuple[int, ...]]:
+    """Return the shape of each level at a tap, from one forward without gradient in eval mode.
 
-    Shapes: the model sees (1, 3, size, size).
+    Errors: `UsageError` for a path that is not there, a module that does not run by itself, and levels that are neither
+    maps (N, C, H, W), nor tokens (N, L, C), nor vectors (N, C).
     """
-    was_training = model.training
+    modes = {module: module.training for module in model.modules()}
     tap = Tap(model, path)
-    device = next(model.parameters()).device
     try:
         model.eval()
         with tap.open(), torch.no_grad():
-            model(torch.zeros(1, 3, size, size, device=device))
-            if not tap.caught:
-                raise UsageError(f"the module at {path!r} does not run by itself, so that it cannot be tapped")
-            levels = tap.take()
-            if any(level.dim() != 4 for level in levels):
-                raise UsageError(f"the module at {path!r} does not return feature maps (N, C, H, W) to compare")
-            return [level.shape[1] for level in levels]
+            model(images)
+            if tap.missing:
+                raise UsageError(
+                    f"the module at {tap.missing[0]!r} does not run by itself, so that it cannot be tapped"
+                )
+            shapes = [tuple(level.shape) for level in tap.take()]
     finally:
-        model.train(was_training)
+        for module, training in modes.items():
+            module.training = training
+    strange = next((shape for shape in shapes if len(shape) not in {2, 3, 4}), None)
+    if strange is not None:
+        raise UsageError(
+            f"the tap on {path!r} gives {strange}, expected maps (N, C, H, W), tokens (N, L, C) or vectors (N, C)"
+        )
+    return shapes
+
+
+def _matching(model: nn.Module, path: str) -> dict[str, nn.Module]:
+    """Find the modules that a path or pattern names, in the model's order."""
+    pattern = re.compile("".join({"*": r"[^.]*", "?": r"[^.]"}.get(sign, re.escape(sign)) for sign in path))
+    found = {name: module for name, module in model.named_modules() if name and pattern.fullmatch(name)}
+    if found:
+        return found
+    children = ", ".join(name for name, _ in model.named_children())
+    raise UsageError(f"{type(model).__name__} has no module {path!r} to tap; at the top it has {children}")

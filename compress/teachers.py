@@ -3,19 +3,20 @@
 import hashlib
 import math
 import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from featherpress.compress.data.samples import Batch
 from featherpress.compress.taps import Tap
+from featherpress.compress.tasks import Outputs, Task
 from featherpress.errors import TrainingError
-from featherpress.models import normalize
 
 __all__ = ["CachedTeacher", "Lesson", "LiveTeacher", "Teacher", "fingerprint"]
 
@@ -24,50 +25,53 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lesson:
-    """What a teacher says of a batch.
+    """What a teacher says of a batch: its outputs by name, and its features by the path they were tapped at.
 
-    Shapes: boxes (N, P, 4), logits (N, P, 2), landmarks (N, P, 10), features L times (N, C_l, H_l, W_l).
+    Shapes: those of the task's outputs; features L times (N, C_l, H_l, W_l).
     """
 
-    boxes: Tensor
-    logits: Tensor
-    landmarks: Tensor
-    features: list[Tensor]
+    outputs: Outputs
+    features: Mapping[str, list[Tensor]]
 
     def tensors(self) -> list[Tensor]:
         """List every tensor, outputs first."""
-        return [self.boxes, self.logits, self.landmarks, *self.features]
+        return [*self.outputs.values(), *(level for levels in self.features.values() for level in levels)]
 
-    @classmethod
-    def of(cls, tensors: list[Tensor]) -> "Lesson":
-        """Undo `tensors`."""
-        boxes, logits, landmarks, *features = tensors
-        return cls(boxes=boxes, logits=logits, landmarks=landmarks, features=features)
+    def filled(self, tensors: Sequence[Tensor]) -> "Lesson":
+        """Return the lesson with other tensors in the same places; undoes `tensors`."""
+        rest = iter(tensors)
+        return Lesson(
+            outputs={name: next(rest) for name in self.outputs},
+            features={path: [next(rest) for _ in levels] for path, levels in self.features.items()},
+        )
 
 
 class Teacher(Protocol):
     """Something that gives lessons."""
 
-    def teach(self, batch: Batch) -> Lesson:
+    def teach(self, batch: Any) -> Lesson:
         """Return what the teacher says of a batch, without gradient."""
         ...
 
 
 class LiveTeacher:
-    """A model in eval mode without gradients, asked anew for every batch."""
+    """A model in eval mode without gradients, tapped at some paths, asked anew for every batch."""
 
-    def __init__(self, model: nn.Module, tap: str) -> None:
+    def __init__(self, model: nn.Module, taps: Sequence[str], task: Task) -> None:
         self.model = model.eval().requires_grad_(False)
-        self.tap = Tap(model, tap)
+        self.taps = {path: Tap(model, path) for path in dict.fromkeys(taps)}
+        self.task = task
 
     @torch.no_grad()
-    def teach(self, batch: Batch) -> Lesson:
+    def teach(self, batch: Any) -> Lesson:
         """Run the model on the batch's images."""
         # A trainer that calls train() on all it holds must not flip the teacher's normalisation.
         self.model.eval()
-        with self.tap.open() as tap:
-            boxes, logits, landmarks = self.model(normalize(batch.images))
-            return Lesson(boxes=boxes, logits=logits, landmarks=landmarks, features=tap.take())
+        with ExitStack() as stack:
+            for tap in self.taps.values():
+                stack.enter_context(tap.open())
+            outputs = self.task.name_outputs(self.model(self.task.images(batch)))
+            return Lesson(outputs=outputs, features={path: tap.take() for path, tap in self.taps.items()})
 
 
 class CachedTeacher:
@@ -84,18 +88,22 @@ class CachedTeacher:
         self.images, self.rows = images, images * variants
         self._known: NDArray[np.bool_] = np.zeros(self.rows, dtype=np.bool_)
         self._stores: list[NDArray[np.float16]] = []
+        self._form: Lesson | None = None
 
-    def teach(self, batch: Batch) -> Lesson:
+    def teach(self, batch: Any) -> Lesson:
         """Read the batch's lessons; ask the teacher only for crops it has not seen."""
         rows = (batch.keys[:, 1] * self.images + batch.keys[:, 0]).cpu().numpy()
         if not self._known[rows].all():
             self._learn(batch, rows)
         device = batch.images.device
-        return Lesson.of([torch.from_numpy(store[rows]).to(device).float() for store in self._stores])
+        assert self._form is not None
+        return self._form.filled([torch.from_numpy(store[rows]).to(device).float() for store in self._stores])
 
-    def _learn(self, batch: Batch, rows: NDArray[np.int64]) -> None:
-        tensors = [tensor.half().cpu().numpy() for tensor in self.teacher.teach(batch).tensors()]
+    def _learn(self, batch: Any, rows: NDArray[np.int64]) -> None:
+        lesson = self.teacher.teach(batch)
+        tensors = [tensor.half().cpu().numpy() for tensor in lesson.tensors()]
         if not self._stores:
+            self._form = lesson.filled([tensor[:0] for tensor in lesson.tensors()])
             self._open([tensor.shape[1:] for tensor in tensors])
         for store, tensor in zip(self._stores, tensors, strict=True):
             store[rows] = tensor

@@ -129,7 +129,7 @@ def mistakes(folder: Path) -> dict[str, tuple[list[str], str]]:
         "scale": (["detect", "good.png", "--weights", "v2.safetensors", "--long-side", "1"], "32 to 16384"),
         "contradiction": (["train", "demo", "--resume", "--overwrite", "--out", "full"], "choose one"),
         "no teacher": (["train", "demo"], "student.backbone"),
-        "tap": (["distill", "demo", "--set", "distillation.student_tap=heads"], "feature maps"),
+        "tap": (["distill", "demo", "--set", "distillation.losses.feature.student=heads"], "cannot be compared"),
         "diverged": (["detect", "good.png", "--weights", "nan.safetensors"], "not finite"),
     }
 

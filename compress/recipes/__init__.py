@@ -1,6 +1,6 @@
 """Recipes: what to train, on what, for how long; TOML files, strictly checked."""
 
-from featherpress.compress.recipes.files import load_recipe, recipe_to_toml, shipped_recipes
+from featherpress.compress.recipes.files import load_recipe, recipe_schema, recipe_to_toml, shipped_recipes
 from featherpress.compress.recipes.schema import (
     DataRecipe,
     DistillationRecipe,
@@ -10,6 +10,7 @@ from featherpress.compress.recipes.schema import (
     StudentRecipe,
     TeacherRecipe,
 )
+from featherpress.compress.recipes.terms import Term
 
 __all__ = [
     "DataRecipe",
@@ -19,7 +20,9 @@ __all__ = [
     "ScheduleRecipe",
     "StudentRecipe",
     "TeacherRecipe",
+    "Term",
     "load_recipe",
+    "recipe_schema",
     "recipe_to_toml",
     "shipped_recipes",
 ]

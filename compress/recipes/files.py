@@ -4,20 +4,22 @@ import difflib
 import json
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from featherpress.compress.recipes.schema import Recipe
+from featherpress.compress.recipes.terms import loss_names
 from featherpress.errors import RecipeError
 
-__all__ = ["expand_path", "load_recipe", "recipe_to_toml", "shipped_recipes"]
+__all__ = ["expand_path", "load_recipe", "recipe_schema", "recipe_to_toml", "shipped_recipes"]
 
 SHARED_VARIABLE = "FEATHERPRESS_SHARED"
 _SHARED_DEFAULT = "../shared"
+_TAG = 3  # where pydantic puts the kind of a term: distillation.losses.NAME.KIND.key
 
 # Nesting beyond the stack and numbers beyond what Python reads are no TOML of ours either.
 _NO_TOML = (tomllib.TOMLDecodeError, RecursionError, ValueError)
@@ -58,6 +60,21 @@ def recipe_to_toml(recipe: Recipe) -> str:
     return "\n".join(_tables(recipe.model_dump(mode="json", exclude_none=True), prefix="")) + "\n"
 
 
+def recipe_schema() -> str:
+    """Write the JSON Schema of recipes, for editors that complete and check TOML by one."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | Recipe.model_json_schema()
+    for definition in schema["$defs"].values():
+        if "loss" in definition.get("properties", {}):
+            # A table that changes a default term need not repeat its loss.
+            definition["required"].remove("loss")
+    losses = schema["$defs"]["DistillationRecipe"]["properties"]["losses"]
+    for terms in losses["patternProperties"].values():
+        terms["anyOf"] = terms.pop("oneOf")
+        del terms["discriminator"]
+    losses["additionalProperties"] = False
+    return json.dumps(schema, indent=2) + "\n"
+
+
 def _read(name_or_path: str | Path) -> tuple[str, str]:
     name = str(name_or_path)
     if name in shipped_recipes():
@@ -92,21 +109,61 @@ def _validate(content: Mapping[str, Any], source: str) -> Recipe:
         return Recipe.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the recipe"
+        where = ".".join(map(str, _without_tag(first["loc"]))) or "the recipe"
         if first["type"] == "extra_forbidden":
             raise RecipeError(f"{source}: a recipe has no key {where}{_nearest(first['loc'])}") from error
+        if first["type"] == "missing":
+            raise RecipeError(f"{source}: {where} is missing") from error
+        if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
+            raise RecipeError(f"{source}: {where}: {_no_such_loss(first['input'])}") from error
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise RecipeError(f"{source}: {where}: {first['msg'].removeprefix('Value error, ')}{more}") from error
 
 
+def _without_tag(place: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Drop what pydantic adds to a place: the kind of loss that it took a term for, and the key behind a dict."""
+    shown = [part for part in place if part != "[key]"]
+    if len(shown) > _TAG and shown[:2] == ["distillation", "losses"]:
+        del shown[_TAG]
+    return tuple(shown)
+
+
+def _no_such_loss(term: object) -> str:
+    name = term.get("loss") if isinstance(term, Mapping) else None
+    if name is None:
+        return f"a term needs a `loss`, one of {', '.join(loss_names())}"
+    near = difflib.get_close_matches(str(name), loss_names(), n=1)
+    return f"no loss is named {name!r}; " + (
+        f"did you mean {near[0]}?" if near else f"there are {', '.join(loss_names())}"
+    )
+
+
 def _nearest(place: tuple[int | str, ...]) -> str:
     """Suggest the key that was meant, if one is near."""
-    fields = Recipe.model_fields
-    for part in place[:-1]:
-        kinds = get_args(fields[str(part)].annotation) or (fields[str(part)].annotation,)
-        fields = next(kind.model_fields for kind in kinds if hasattr(kind, "model_fields"))
+    fields = _fields_at(place[:-1])
     near = difflib.get_close_matches(str(place[-1]), fields, n=1)
     return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(fields)}"
+
+
+def _fields_at(place: tuple[int | str, ...]) -> list[str]:
+    """List the keys of the table at a place; what is no key on the way (a number, a term's name) leads nowhere."""
+    models: list[type[BaseModel]] = [Recipe]
+    for part in place:
+        kinds = [kind for kind in models if "loss" in kind.model_fields]
+        tagged = [kind for kind in kinds if get_args(kind.model_fields["loss"].annotation) == (part,)]
+        here = next((kind.model_fields[str(part)] for kind in models if str(part) in kind.model_fields), None)
+        if tagged:
+            models = tagged
+        elif here is not None and not kinds:
+            models = list(_models_in(here.annotation))
+    return [key for kind in models[:1] for key in kind.model_fields]
+
+
+def _models_in(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_in(part)
 
 
 def _tables(content: Mapping[str, Any], *, prefix: str) -> list[str]:
@@ -116,5 +173,7 @@ def _tables(content: Mapping[str, Any], *, prefix: str) -> list[str]:
     for key, value in content.items():
         if isinstance(value, dict):
             heading = f"{prefix}{key}"
-            lines += ["", f"[{heading}]", *_tables(value, prefix=f"{heading}.")]
+            only_tables = value and all(isinstance(inner, dict) for inner in value.values())
+            lines += [] if only_tables else ["", f"[{heading}]"]
+            lines += _tables(value, prefix=f"{heading}.")
     return lines

@@ -1,8 +1,21 @@
 """What a recipe may say."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
+
+from featherpress.compress.recipes.terms import (
+    DEFAULT_LOSSES,
+    Fraction,
+    Steps,
+    Strict,
+    Task,
+    Term,
+    TermName,
+    Weight,
+    lay_over_defaults,
+)
 
 __all__ = [
     "DataRecipe",
@@ -29,15 +42,9 @@ Count = Annotated[int, Field(ge=0, le=10_000_000)]
 LongSide = Annotated[int, AfterValidator(check_long_side)]
 Side = Annotated[int, Field(ge=64, le=4096)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class StudentRecipe(_Strict):
+class StudentRecipe(Strict):
     """The model to train.
 
     `backbone` is where its backbone's weights come from: the teacher, a file, or nothing. `run` is the folder of an
@@ -50,7 +57,7 @@ class StudentRecipe(_Strict):
     backbone: str = ""
 
 
-class ScheduleRecipe(_Strict):
+class ScheduleRecipe(Strict):
     """How long and how fast: AdamW under one cycle, an exponential moving average of the weights.
 
     `learning_rate` is the cycle's peak, reached after `warmup` of the steps; `clip` bounds the gradient's norm, 0 for
@@ -89,7 +96,7 @@ class ScheduleRecipe(_Strict):
         return self
 
 
-class TeacherRecipe(_Strict):
+class TeacherRecipe(Strict):
     """The model to learn from: trained weights, or a schedule to train it first.
 
     `cache` keeps its outputs on disk in half precision, so that each crop is paid once; it needs `data.variants`.
@@ -107,7 +114,7 @@ class TeacherRecipe(_Strict):
         return self
 
 
-class UnlabelledRecipe(_Strict):
+class UnlabelledRecipe(Strict):
     """Photographs without labels, which the teacher labels before the student's training.
 
     `per_batch` crops of them come on top of every batch. What the teacher scores from `sure` on is a face; between
@@ -123,7 +130,7 @@ class UnlabelledRecipe(_Strict):
     doubt: Fraction = 0.2
 
 
-class DataRecipe(_Strict):
+class DataRecipe(Strict):
     """Where pictures come from, and how they are cut.
 
     `kind` is `widerface`, read from `root`; `coco`, read from the `annotations.json` in `root/train` and in `root/val`,
@@ -142,7 +149,13 @@ class DataRecipe(_Strict):
     image_size: Side = 320
     long_side: LongSide = 0
     seed: Seed = 0
+
     unlabelled: UnlabelledRecipe | None = None
+
+    @property
+    def task(self) -> Task:
+        """What is to be learned from such data."""
+        return "detection"
 
     @model_validator(mode="after")
     def _enough_said(self) -> Self:
@@ -155,7 +168,7 @@ class DataRecipe(_Strict):
         return self
 
 
-class LossRecipe(_Strict):
+class LossRecipe(Strict):
     """Weights of the supervised terms, and where hard negatives are looked for.
 
     `mining` is `batch`, the hardest of all processes' images at once, or `image`, the hardest of each image.
@@ -168,26 +181,45 @@ class LossRecipe(_Strict):
     landmark: Weight = 1.0
 
 
-class DistillationRecipe(_Strict):
+class DistillationRecipe(Strict):
     """What to learn from the teacher, and when.
 
-    `feature`, `classification`, `box` and `landmark` are weights; taps are module paths, whose outputs are the levels
-    to compare. Terms grow from 0 over `ramp_steps`, and stop for the last `stop` of the steps.
+    `losses` are the terms by name. Unless `default_losses` is false, four are there already: `feature`, `class`, `box`
+    and `landmark`; a table of such a name changes only the keys that it gives. Terms grow from 0 over `ramp_steps`, and
+    stop for the last fraction `stop` of the steps.
     """
 
-    feature: Weight = 4.0
-    classification: Weight = 1.0
-    box: Weight = 0.5
-    landmark: Weight = 0.25
-    temperature: Annotated[float, Field(gt=0, le=20)] = 1.0
-    student_tap: str = "shuffle"
-    teacher_tap: str = "shuffle"
-    teacher_score: Fraction = 0.05
-    ramp_steps: Annotated[int, Field(ge=0)] = 1000
+    ramp_steps: Steps = 1000
     stop: Fraction = 0.1
+    default_losses: bool = True
+    losses: dict[TermName, Term] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, content: Any) -> Any:
+        if not isinstance(content, Mapping):
+            return content
+        moved = next((key for key in _MOVED if key in content), None)
+        if moved:
+            raise ValueError(f"`{moved}` is now `distillation.{_MOVED[moved]}`")
+        losses = content.get("losses", {})
+        if content.get("default_losses", True) is not True or not isinstance(losses, Mapping):
+            return content
+        return {**content, "losses": lay_over_defaults(losses)}
 
 
-class Recipe(_Strict):
+#: What keys were called before terms had names.
+_MOVED = {
+    **{name: f"losses.{name}.weight" for name in DEFAULT_LOSSES},
+    "classification": "losses.class.weight",
+    "temperature": "losses.class.temperature",
+    "teacher_score": "losses.class.teacher_score",
+    "student_tap": "losses.feature.student",
+    "teacher_tap": "losses.feature.teacher",
+}
+
+
+class Recipe(Strict):
     """One experiment. Without a teacher it is plain training."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
@@ -199,7 +231,7 @@ class Recipe(_Strict):
     data: DataRecipe
     schedule: ScheduleRecipe
     losses: LossRecipe = LossRecipe()
-    distillation: DistillationRecipe = DistillationRecipe()
+    distillation: DistillationRecipe = Field(default_factory=DistillationRecipe)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -213,3 +245,22 @@ class Recipe(_Strict):
         if self.student.backbone == "teacher" and self.teacher is None:
             raise ValueError("`student.backbone` is the teacher's, but there is no teacher")
         return self
+
+    @model_validator(mode="after")
+    def _losses_fit_the_task(self) -> Self:
+        for name, term in self.distillation.losses.items() if self.teacher else ():
+            if self.data.task not in term.tasks:
+                raise ValueError(f"`distillation.losses.{name}`: {_unfit(term.loss, self.data.task)}")
+        return self
+
+
+def _unfit(loss: str, task: Task) -> str:
+    """Say why a loss cannot be had for a task, and what can."""
+    if loss == "dkd":
+        return (
+            "dkd is refused for two classes, face and background: with only one class beside the label its non-target "
+            "term is always 0; use margin"
+        )
+    if task == "detection":
+        return f"{loss} compares a classifier's logits; for a detector use margin"
+    return f"{loss} compares a detector's priors or boxes; for a classifier set default_losses = false, and use hinton"

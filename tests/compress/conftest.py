@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from featherpress.compress.building import fresh_adapters, taps_of
 from featherpress.compress.data import SyntheticFaces, TrainingCrops
-from featherpress.compress.distillation import Adapters
-from featherpress.compress.engine import Lessons, Trainer
+from featherpress.compress.distillation import Lessons, Tutor
+from featherpress.compress.engine import Trainer
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.runs import TrainingFolder
+from featherpress.compress.tasks import DetectionTask
 from featherpress.compress.teachers import LiveTeacher, Teacher
 from featherpress.models import Detector, create_detector
 
@@ -52,6 +54,7 @@ def make_trainer(recipe: Recipe, tmp_path: Path, teacher: Detector) -> MakeTrain
         name: str,
         *,
         distil: bool = False,
+        scale: float = 1.0,
         source: Teacher | None = None,
         used: Recipe = recipe,
         seed: int = 0,
@@ -62,10 +65,13 @@ def make_trainer(recipe: Recipe, tmp_path: Path, teacher: Detector) -> MakeTrain
         faces = SyntheticFaces(length=12, seed=1, size=(64, 64))
         lessons = None
         if distil:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(7)
-                adapters = Adapters([32] * 3, [32] * 3)
-            lessons = Lessons(teacher=source or LiveTeacher(teacher, "shuffle"), adapters=adapters)
+            taps = taps_of(used.distillation)
+            tutor = Tutor(
+                teacher=source or LiveTeacher(teacher, list(taps.values()), DetectionTask(used.losses)),
+                taps=taps,
+                adapters=fresh_adapters(used, student, teacher, seed=7),
+            )
+            lessons = Lessons(used.distillation, [tutor], scale=scale)
         return Trainer(
             student,
             TrainingCrops(faces, size=64, seed=0, variants=2),

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from featherpress.compress.engine import Trainer
-from featherpress.compress.recipes import Recipe
+from featherpress.compress.recipes import LossRecipe, Recipe
+from featherpress.compress.tasks import DetectionTask
 from featherpress.compress.teachers import CachedTeacher, LiveTeacher, fingerprint
 from featherpress.errors import TrainingError
 from featherpress.models import Detector, create_detector, load_weights
@@ -41,10 +42,12 @@ def test_training_learns_and_leaves_its_files(make_trainer: MakeTrainer) -> None
 
 def test_distillation_weighed_nothing_is_plain_training(make_trainer: MakeTrainer, recipe: Recipe) -> None:
     """With every distillation term at 0 the student ends bit for bit where plain training ends."""
-    off = recipe.distillation.model_copy(update={"feature": 0.0, "classification": 0.0, "box": 0.0, "landmark": 0.0})
-    plain = make_trainer("plain").run()
-    taught = make_trainer("off", distil=True, used=recipe.model_copy(update={"distillation": off})).run()
-    assert fingerprint(plain) == fingerprint(taught)
+    losses = {name: term.model_copy(update={"weight": 0.0}) for name, term in recipe.distillation.losses.items()}
+    silent = recipe.distillation.model_copy(update={"losses": losses})
+    off = recipe.model_copy(update={"distillation": silent})
+    plain = fingerprint(make_trainer("plain").run())
+    assert fingerprint(make_trainer("none", distil=True, used=off).run()) == plain
+    assert fingerprint(make_trainer("scaled", distil=True, scale=0.0).run()) == plain
 
 
 def test_distillation_teaches_and_leaves_the_teacher(make_trainer: MakeTrainer, teacher: Detector) -> None:
@@ -53,6 +56,7 @@ def test_distillation_teaches_and_leaves_the_teacher(make_trainer: MakeTrainer, 
     trainer = make_trainer("taught", distil=True)
     assert trainer.lessons is not None
     adapters = [weight.clone() for weight in trainer.lessons.adapters.parameters()]
+    assert len(adapters) == 6
     trained = trainer.run()
     logged = rows(trainer)
     for row in logged[:5]:
@@ -126,7 +130,7 @@ def test_infinite_loss_stops_with_its_name(make_trainer: MakeTrainer, recipe: Re
 
 def test_cached_lessons_are_the_live_ones(make_trainer: MakeTrainer, teacher: Detector, tmp_path: Path) -> None:
     """A cached lesson is the live one in half precision, asked for once a crop, and read again from disk."""
-    live = LiveTeacher(teacher, "shuffle")
+    live = LiveTeacher(teacher, ["shuffle"], DetectionTask(LossRecipe()))
     crops = make_trainer("unused").crops
     batch = crops.batch([(3, 0), (7, 1)])
     cached = CachedTeacher(live, tmp_path / "cache", images=12, variants=2)
@@ -138,7 +142,7 @@ def test_cached_lessons_are_the_live_ones(make_trainer: MakeTrainer, teacher: De
         def teach(self, batch: object) -> object:  # type: ignore[override]
             raise AssertionError("asked again")
 
-    cached.teacher = Silent(teacher, "shuffle")
+    cached.teacher = Silent(teacher, ["shuffle"], DetectionTask(LossRecipe()))
     swapped = cached.teach(crops.batch([(7, 1), (3, 0)]))
     assert all(torch.equal(a[0], b[1]) for a, b in zip(first.tensors(), swapped.tensors(), strict=True))
 
@@ -152,7 +156,9 @@ def test_cache_without_room(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.posix_fallocate", refuse)
-    cached = CachedTeacher(LiveTeacher(teacher, "shuffle"), tmp_path / "cache", images=12, variants=2)
+    cached = CachedTeacher(
+        LiveTeacher(teacher, ["shuffle"], DetectionTask(LossRecipe())), tmp_path / "cache", images=12, variants=2
+    )
     with pytest.raises(TrainingError, match=r"needs [\d,]+ bytes \(No space left on device\)"):
         cached.teach(make_trainer("unused").crops.batch([(3, 0)]))
     assert not any(path.is_file() for path in (tmp_path / "cache").rglob("*"))

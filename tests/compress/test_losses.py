@@ -8,12 +8,9 @@ from torch import Tensor
 
 from featherpress.compress.data.samples import Batch
 from featherpress.compress.losses.detection import detection_loss, mine_negatives
-from featherpress.compress.losses.distillation import (
-    class_distillation,
-    feature_distillation,
-    regression_distillation,
-)
+from featherpress.compress.losses.features import pkd
 from featherpress.compress.losses.matching import Targets, match_priors, pairwise_iou
+from featherpress.compress.losses.outputs import margin, regression
 from featherpress.models.priors import PriorSpec, decode_boxes
 
 ONE = torch.tensor(1.0)
@@ -156,20 +153,16 @@ def test_feature_loss_is_one_minus_correlation() -> None:
     student, teacher = features(0), features(1)
     rows = [torch.stack([x.transpose(0, 1).flatten(1)[c] for x in (student, teacher)]) for c in range(5)]
     expected = 1 - sum(torch.corrcoef(pair)[0, 1] for pair in rows) / 5
-    torch.testing.assert_close(feature_distillation(student, teacher), torch.as_tensor(expected), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(pkd(student, teacher), torch.as_tensor(expected), rtol=1e-4, atol=1e-5)
 
 
 def test_feature_loss_ignores_scale_and_shift() -> None:
     """A teacher scaled and shifted by channel teaches the same, and a student like it has nothing to learn."""
     student, teacher = features(0), features(1)
     scaled = teacher * torch.tensor([2.0, 9, 0.5, 4, 7])[None, :, None, None] + 3
-    torch.testing.assert_close(
-        feature_distillation(student, teacher * 1e-4), feature_distillation(student, teacher), rtol=1e-4, atol=1e-5
-    )
-    torch.testing.assert_close(
-        feature_distillation(student, scaled), feature_distillation(student, teacher), rtol=1e-4, atol=1e-5
-    )
-    assert feature_distillation(scaled, teacher).item() == pytest.approx(0, abs=1e-5)
+    torch.testing.assert_close(pkd(student, teacher * 1e-4), pkd(student, teacher), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(pkd(student, scaled), pkd(student, teacher), rtol=1e-4, atol=1e-5)
+    assert pkd(scaled, teacher).item() == pytest.approx(0, abs=1e-5)
 
 
 def test_dead_teacher_channels_are_left_out() -> None:
@@ -177,10 +170,8 @@ def test_dead_teacher_channels_are_left_out() -> None:
     student, teacher = features(0), features(1)
     teacher[:, 2] = 4.0
     kept = [0, 1, 3, 4]
-    torch.testing.assert_close(
-        feature_distillation(student, teacher), feature_distillation(student[:, kept], teacher[:, kept])
-    )
-    assert feature_distillation(student * 0, teacher * 0).isfinite()
+    torch.testing.assert_close(pkd(student, teacher), pkd(student[:, kept], teacher[:, kept]))
+    assert pkd(student * 0, teacher * 0).isfinite()
 
 
 def test_class_loss_by_hand() -> None:
@@ -190,17 +181,17 @@ def test_class_loss_by_hand() -> None:
     p = 1 / (1 + math.exp(-2))
     expected = (p - 0.5) * (p * math.log(2 * p) + (1 - p) * math.log(2 * (1 - p)))
     where = torch.ones(1, 1, dtype=torch.bool)
-    assert class_distillation(student, teacher, where, count=ONE).item() == pytest.approx(expected, rel=1e-5)
+    assert margin(student, teacher, where, count=ONE).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_class_loss_knows_margins_only() -> None:
     """What both logits share makes no difference, and unmarked priors are not looked at."""
     student, teacher = torch.randn(2, 9, 2), torch.randn(2, 9, 2)
     where = torch.rand(2, 9) > 0.5
-    base = class_distillation(student, teacher, where, count=ONE, temperature=2)
-    torch.testing.assert_close(class_distillation(student + 5, teacher - 3, where, count=ONE, temperature=2), base)
+    base = margin(student, teacher, where, count=ONE, temperature=2)
+    torch.testing.assert_close(margin(student + 5, teacher - 3, where, count=ONE, temperature=2), base)
     elsewhere = torch.where(where[..., None], student, student + 100)
-    torch.testing.assert_close(class_distillation(elsewhere, teacher, where, count=ONE, temperature=2), base)
+    torch.testing.assert_close(margin(elsewhere, teacher, where, count=ONE, temperature=2), base)
 
 
 def test_regression_loss_by_hand() -> None:
@@ -208,7 +199,7 @@ def test_regression_loss_by_hand() -> None:
     student = torch.zeros(1, 2, 4)
     teacher = torch.tensor([[[2.0, 0, 0, 0], [7, 7, 7, 7]]])
     where = torch.tensor([[True, False]])
-    assert regression_distillation(student, teacher, where, count=torch.tensor(3.0)).item() == pytest.approx(0.5)
+    assert regression(student, teacher, where, count=torch.tensor(3.0)).item() == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("term", ["feature", "class", "regression"])
@@ -217,11 +208,11 @@ def test_equal_student_has_nothing_to_learn(term: str) -> None:
 
     def value(student: Tensor, teacher: Tensor) -> Tensor:
         if term == "feature":
-            return feature_distillation(student, teacher)
+            return pkd(student, teacher)
         where = torch.ones(student.shape[:2], dtype=torch.bool)
         if term == "class":
-            return class_distillation(student, teacher, where, count=ONE)
-        return regression_distillation(student, teacher, where, count=ONE)
+            return margin(student, teacher, where, count=ONE)
+        return regression(student, teacher, where, count=ONE)
 
     shape = (2, 4, 5, 5) if term == "feature" else (2, 9, 2)
     student = torch.randn(shape, requires_grad=True)

@@ -1,11 +1,16 @@
 """Recipes: what may be said, and what is answered to the rest."""
 
+import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from featherpress.compress.recipes import load_recipe, recipe_to_toml, shipped_recipes
+from featherpress.compress import recipes
+from featherpress.compress.losses.registry import find_loss, list_losses
+from featherpress.compress.recipes import load_recipe, recipe_schema, recipe_to_toml, shipped_recipes
 from featherpress.compress.recipes.files import expand_path
+from featherpress.compress.recipes.terms import FeatureTerm, MarginTerm, Term, loss_names
 from featherpress.errors import RecipeError
 
 MINIMAL = """
@@ -66,6 +71,17 @@ def test_settings_are_laid_over(tmp_path: Path) -> None:
         ('teacher.model="featherface_v1"', "needs `weights`, or a `schedule`"),
         ('teacher={model="a", weights="b", cache=true}', "never repeat cannot be cached"),
         ("losses.box=nan", "finite"),
+        ("distillation.feature=2", "`feature` is now `distillation.losses.feature.weight`"),
+        ("distillation.losses.feature.weigth=2", "no key distillation.losses.feature.weigth; did you mean weight"),
+        ("distillation.losses.feature.temperature=2", "feature.temperature; there are loss, weight"),
+        ("distillation.losses.x={weight=1}", "distillation.losses.x: a term needs a `loss`, one of pkd, cwd"),
+        ('distillation.losses.x={loss="pdk"}', "distillation.losses.x: no loss is named 'pdk'; did you mean pkd"),
+        ('distillation.losses.x={loss="pkd"}', "distillation.losses.x.student is missing"),
+        ('distillation.losses.box.output="x"', "distillation.losses.box.output: .*'boxes' or 'landmarks'"),
+        ('distillation.losses.ratio={loss="margin"}', "cannot be named ratio"),
+        ('distillation.losses.Kd={loss="margin"}', "distillation.losses.Kd: "),
+        ("distillation.losses=3", "distillation.losses: .*dictionary"),
+        ("distillation.losses.feature=3", "distillation.losses.feature: .*dictionary"),
     ],
 )
 def test_mistakes_name_the_key(tmp_path: Path, change: str, words: str) -> None:
@@ -73,6 +89,60 @@ def test_mistakes_name_the_key(tmp_path: Path, change: str, words: str) -> None:
     (tmp_path / "r.toml").write_text(MINIMAL)
     with pytest.raises(RecipeError, match=words):
         load_recipe(tmp_path / "r.toml", settings=[change])
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        ("dkd", "dkd is refused for two classes.*non-target term is always 0"),
+        ("hinton", "hinton compares a classifier's logits; for a detector use margin"),
+    ],
+)
+def test_losses_that_a_detector_cannot_have(loss: str, words: str) -> None:
+    """A classifier's loss between detectors is refused with the reason and the way out."""
+    with pytest.raises(RecipeError, match=words):
+        load_recipe("demo", settings=[f"distillation.losses.x.loss={loss}"])
+
+
+def test_default_terms_are_laid_under(tmp_path: Path) -> None:
+    """The four terms are there with their weights; a table changes only what it gives; or none is there."""
+    (tmp_path / "r.toml").write_text(MINIMAL)
+    losses = load_recipe(tmp_path / "r.toml").distillation.losses
+    assert {name: term.weight for name, term in losses.items()} == {
+        "feature": 4.0,
+        "class": 1.0,
+        "box": 0.5,
+        "landmark": 0.25,
+    }
+    settings = ["distillation.losses.feature.loss=cwd", "distillation.losses.class.temperature=2"]
+    changed = load_recipe(tmp_path / "r.toml", settings=settings).distillation.losses
+    assert (changed["feature"].loss, changed["feature"].weight) == ("cwd", 4.0)
+    assert isinstance(changed["feature"], FeatureTerm)
+    assert changed["feature"].student == "shuffle"
+    assert isinstance(changed["class"], MarginTerm)
+    assert (changed["class"].temperature, changed["class"].weight) == (2.0, 1.0)
+    assert changed["box"] == losses["box"]
+    alone = load_recipe(tmp_path / "r.toml", settings=["distillation.default_losses=false"])
+    assert alone.distillation.losses == {}
+
+
+def test_the_shipped_schema_is_current() -> None:
+    """The JSON Schema for editors is what the models say, and lets a table of a default term leave its loss out."""
+    shipped = Path(recipes.__file__).with_name("recipe.schema.json").read_text(encoding="utf-8")
+    assert shipped == recipe_schema()
+    definitions = json.loads(shipped)["$defs"]
+    assert "loss" not in definitions["PkdTerm"]["required"]
+    assert all(not part.get("additionalProperties", False) for part in definitions.values())
+
+
+def test_terms_and_losses_are_the_same_list() -> None:
+    """Every registered loss can be named in a recipe, and every term's loss is registered; needs and tasks agree."""
+    assert sorted(loss_names()) == list_losses()
+    for kind in get_args(get_args(Term)[0]):
+        (name,) = get_args(kind.model_fields["loss"].annotation)
+        entry = find_loss(name)
+        assert issubclass(kind, FeatureTerm) == ("features" in entry.needs)
+        assert ("classification" in kind.tasks) == (not entry.needs & {"priors", "boxes"})
 
 
 def test_broken_files(tmp_path: Path) -> None:
