@@ -8,6 +8,7 @@ from torch import nn
 
 from featherpress.compress.adapters import AdapterKind, Adapters, build_adapters, describe
 from featherpress.compress.data import CocoFaces, FaceDataset, SyntheticFaces, WiderFaces
+from featherpress.compress.data.subsets import hold_out
 from featherpress.compress.losses.registry import find_loss
 from featherpress.compress.recipes import DataRecipe, DistillationRecipe, Recipe
 from featherpress.compress.recipes.files import expand_path
@@ -23,11 +24,19 @@ logger = logging.getLogger("featherpress")
 _VALIDATION_SEED = 1_000_003
 
 
-def open_data(data: DataRecipe, split: Literal["train", "val"]) -> FaceDataset:
-    """Open a split of a recipe's data; synthetic validation faces come from a seed of their own.
+def open_data(data: DataRecipe, split: Literal["train", "val", "choose"]) -> FaceDataset:
+    """Open a split of a recipe's data; `choose` is what is held out of `train`, or else `val`.
 
-    Errors: `DataError` when there is nothing where the recipe says.
+    Errors: `DataError` when there is nothing where the recipe says; `UsageError` when nothing is left to train on.
     """
+    if split == "val" or not data.holdout:
+        return _open_split(data, "train" if split == "train" else "val")
+    training, choosing = hold_out(_open_split(data, "train"), data.holdout)
+    return training if split == "train" else choosing
+
+
+def _open_split(data: DataRecipe, split: Literal["train", "val"]) -> FaceDataset:
+    """Open a split as it lies there; synthetic validation faces come from a seed of their own."""
     images = data.train_images if split == "train" else data.validation_images
     if data.kind == "widerface":
         return WiderFaces(expand_path(data.root), split, limit=images or None)

@@ -47,12 +47,14 @@ class _Experiment:
     out: Path
     audits: Mapping[str, Mapping[str, Any]]
     training: FaceDataset = field(init=False)
+    choosing: FaceDataset = field(init=False)
     validation: FaceDataset = field(init=False)
     settings: DetectionSettings = field(init=False)
     task: Task = field(init=False)
 
     def __post_init__(self) -> None:
         self.training = open_data(self.recipe.data, "train")
+        self.choosing = open_data(self.recipe.data, "choose")
         self.validation = open_data(self.recipe.data, "val")
         self.task = DetectionTask(self.recipe.losses)
         self.settings = DetectionSettings(long_side=self.recipe.data.long_side)
@@ -125,10 +127,8 @@ class _Experiment:
         return evaluation.found
 
     def _glance(self, model: Detector, schedule: ScheduleRecipe) -> float:
-        images = min(schedule.evaluate_images or len(self.validation), len(self.validation))
-        return evaluate_model(
-            model, self.validation, settings=self.settings, skip_broken=True, indices=range(images)
-        ).ap
+        images = min(schedule.evaluate_images or len(self.choosing), len(self.choosing))
+        return evaluate_model(model, self.choosing, settings=self.settings, skip_broken=True, indices=range(images)).ap
 
 
 def check(recipe: Recipe, *, alone: bool = False) -> None:

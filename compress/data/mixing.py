@@ -1,9 +1,9 @@
 """Crops of labelled images with crops of photographs on top of every batch."""
 
 from featherpress.compress.data.crops import ORDER_STREAM
-from featherpress.compress.data.photographs import JoinedFaces
 from featherpress.compress.data.replay import ReplayedCrops
 from featherpress.compress.data.samples import FaceDataset, Key
+from featherpress.compress.data.subsets import JoinedFaces
 
 __all__ = ["MixedCrops"]
 

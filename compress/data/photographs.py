@@ -1,4 +1,4 @@
-"""Photographs without labels, and data sets joined to one."""
+"""Photographs without labels, or with those that a teacher gave them."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,7 +10,7 @@ from featherpress.compress.data.images import decode_image
 from featherpress.compress.data.samples import FaceDataset, Faces, Sample
 from featherpress.errors import DataError
 
-__all__ = ["JoinedFaces", "LabelledPhotographs", "Photographs"]
+__all__ = ["LabelledPhotographs", "Photographs"]
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
@@ -58,28 +58,6 @@ class LabelledPhotographs:
     def name(self, index: int) -> str:
         """Name a photograph."""
         return self.photographs.name(index)
-
-
-class JoinedFaces:
-    """Two data sets, one after the other, under one numbering."""
-
-    def __init__(self, first: FaceDataset, second: FaceDataset) -> None:
-        self.first, self.second = first, second
-
-    def __len__(self) -> int:
-        return len(self.first) + len(self.second)
-
-    def __getitem__(self, index: int) -> Sample:
-        data, row = self._find(index)
-        return data[row]
-
-    def name(self, index: int) -> str:
-        """Name an image of either."""
-        data, row = self._find(index)
-        return data.name(row)
-
-    def _find(self, index: int) -> tuple[FaceDataset, int]:
-        return (self.first, index) if index < len(self.first) else (self.second, index - len(self.first))
 
 
 def _is_square(path: Path) -> bool:

@@ -136,6 +136,8 @@ class DataRecipe(Strict):
     `kind` is `widerface`, read from `root`; `coco`, read from the `annotations.json` in `root/train` and in `root/val`,
     where `category` holds the faces; or `synthetic`, drawn from `seed`. `size` is the side of a training crop in
     pixels; `variants` how many different crops an image has, 0 for ever new ones. The limits shorten the sets.
+    `holdout` training images are kept back, and what is chosen on the way is chosen on them: scores between epochs, the
+    best weights, an early stop. Without them that is done on the validation images.
     `long_side` is the scale at test: the longer side of an image in pixels, 0 for the image as it is.
     """
 
@@ -149,7 +151,7 @@ class DataRecipe(Strict):
     image_size: Side = 320
     long_side: LongSide = 0
     seed: Seed = 0
-
+    holdout: Count = 0
     unlabelled: UnlabelledRecipe | None = None
 
     @property

@@ -9,8 +9,9 @@ from PIL import Image
 
 from featherpress.compress.data import Faces, SyntheticFaces, TrainingCrops
 from featherpress.compress.data.mixing import MixedCrops
-from featherpress.compress.data.photographs import JoinedFaces, LabelledPhotographs, Photographs
-from featherpress.errors import DataError
+from featherpress.compress.data.photographs import LabelledPhotographs, Photographs
+from featherpress.compress.data.subsets import JoinedFaces, hold_out
+from featherpress.errors import DataError, UsageError
 
 
 def draw_photographs(folder: Path, sizes: list[tuple[int, int]]) -> Path:
@@ -74,3 +75,18 @@ def test_a_teachers_faces_ride_on_photographs(tmp_path: Path) -> None:
     assert len(joined) == 3
     assert joined.name(2) == "00.png"
     assert joined[2].faces.boxes.tolist() == [[10.0, 10.0, 40.0, 50.0]]
+
+
+@pytest.mark.parametrize("count", [1, 3, 6])
+def test_held_out_images_are_not_trained_on(count: int) -> None:
+    """Every image is on one side of the split, and as many as asked for are held out."""
+    training, choosing = hold_out(SyntheticFaces(length=7, seed=0, size=(64, 64)), count)
+    assert len(choosing) == count
+    names = [part.name(index) for part in (training, choosing) for index in range(len(part))]
+    assert len(set(names)) == len(names) == 7
+
+
+def test_something_must_be_left_to_train_on() -> None:
+    """Holding out everything is refused."""
+    with pytest.raises(UsageError, match="hold out 1 to 2 of 3"):
+        hold_out(SyntheticFaces(length=3, seed=0, size=(64, 64)), 3)
