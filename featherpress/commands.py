@@ -3,7 +3,7 @@
 Only this module and the command line know all four parts. What is heavy is imported by the function that needs it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from featherpress.budgets import Audit, Cost, CrossCheck
+    from featherpress.compress.evaluation.detections import FloatArray
     from featherpress.compress.recipes import Recipe
+    from featherpress.models import Detector
     from featherpress.models.listing import Listed
 
 __all__ = [
@@ -24,15 +26,21 @@ __all__ = [
     "audit_recipe",
     "audit_target",
     "cross_check_target",
+    "draw_curves",
     "empty_images",
     "find_factory",
     "find_recipe",
     "list_model",
+    "open_detector",
     "open_logged_run",
     "plain_console",
     "refuse_overwriting",
+    "require_empty",
     "say",
 ]
+
+#: Whose shipped weights are taken where no model is named.
+DEFAULT_DETECTOR = "featherface_v2"
 
 #: What `fit` turns in a model of the zoo that has it.
 USUAL_KNOBS = ("out_channels=8:128:2", "bifpn_repeats=1:4")
@@ -143,6 +151,34 @@ def open_logged_run(recipe: "Recipe", out: Path | None, *, resume: bool, overwri
     target = out or Path("runs") / recipe.name
     with open_run(target, resume=resume, overwrite=overwrite) as folder, log_into(folder / "log.txt"):
         yield folder
+
+
+def open_detector(weights: Path | None, model: str) -> "Detector":
+    """Build a detector with a file's weights, or with the shipped ones, ready to look at images on what there is."""
+    from featherpress.compress.building import default_device
+    from featherpress.models import create_detector, load_detector
+
+    if weights is not None:
+        return load_detector(weights, name=model).to(default_device()).eval()
+    try:
+        return create_detector(model or DEFAULT_DETECTOR, pretrained=True).to(default_device()).eval()
+    except UsageError as error:
+        raise UsageError(f"without --weights the shipped ones are taken, but {error}") from error
+
+
+def require_empty(folder: Path | None) -> None:
+    """Refuse a folder for results that holds something: old files among new ones would be taken for results."""
+    if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is not an empty folder; name a new one with --out")
+
+
+def draw_curves(out: Path, curves: "Mapping[str, tuple[FloatArray, FloatArray]]", scores: Mapping[str, Any]) -> None:
+    """Draw precision over recall into `precision_recall.png`; `scores` has the AP of each curve by name."""
+    from featherpress.reports.figures import save
+    from featherpress.reports.figures.curves import precision_recall_curves
+
+    out.mkdir(parents=True, exist_ok=True)
+    save(precision_recall_curves(curves, scores), out / "precision_recall.png")
 
 
 def refuse_overwriting(targets: Sequence[Path], images: Sequence[Path]) -> None:

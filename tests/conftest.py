@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 from hypothesis import settings
+from PIL import Image
+
+from featherpress.compress.data import SyntheticFaces
+from featherpress.models import create_model, save_weights
 
 # A slow machine is no failure: speed lives in benchmarks.
 settings.register_profile("steady", deadline=None)
@@ -56,3 +61,32 @@ def run_command(
 
     yield call
     logger.handlers[:] = before
+
+
+@pytest.fixture
+def wider(tmp_path: Path) -> Path:
+    """A small folder in WIDER FACE's layout, made of synthetic faces."""
+    faces = SyntheticFaces(length=4, seed=3, size=(96, 96))
+    for split in ("train", "val"):
+        lines = []
+        for index in range(4):
+            sample, name = faces[index], f"0--Test/{split}_{index}.jpg"
+            path = tmp_path / "wider" / f"WIDER_{split}" / "images" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(sample.image.permute(1, 2, 0).numpy()).save(path)
+            boxes = [[round(v) for v in (x, y, x2 - x, y2 - y)] for x, y, x2, y2 in sample.faces.boxes.tolist()]
+            rows = [f"{' '.join(map(str, box))} 0 0 0 0 0 0" for box in boxes] or ["0 0 0 0 0 0 0 0 0 0"]
+            lines += [name, str(len(boxes)), *rows]
+        labels = tmp_path / "wider" / "wider_face_split" / f"wider_face_{split}_bbx_gt.txt"
+        labels.parent.mkdir(exist_ok=True)
+        labels.write_text("\n".join(lines) + "\n")
+    return tmp_path / "wider"
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """Weights of V2 as a run leaves them."""
+    torch.manual_seed(0)
+    path = tmp_path / "v2.safetensors"
+    save_weights(create_model("featherface_v2"), path, metadata={"model": "featherface_v2"})
+    return path

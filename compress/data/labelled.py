@@ -29,8 +29,8 @@ class LabelledFolder:
     """Images of a folder as a data set; what does not fit its label is an error that names the label's place.
 
     An image that is missing, that a link puts outside the folder, or that a face lies wholly outside of, cannot be
-    read. Boxes that an image cuts stay as they are labelled. `places` are the words for a label's place in its file:
-    of an image, and of a face.
+    read. Boxes that an image cuts stay as they are labelled, as do those outside where that is allowed. `places` are
+    the words for a label's place in its file: of an image, and of a face.
     Errors: DataError on reading such an image, or one that is broken.
     """
 
@@ -42,11 +42,12 @@ class LabelledFolder:
         labels: Path,
         places: tuple[str, str] = ("line", "line"),
         limit: int | None = None,
+        outside_allowed: bool = False,
     ) -> None:
         if limit is not None and limit < 1:
             raise UsageError(f"expected a limit of at least 1 image, got {limit}: leave it out to use all")
         self.images, self.labels, self.places = images, labels, places
-        self._labelled = list(labelled[:limit])
+        self._labelled, self._outside_allowed = list(labelled[:limit]), outside_allowed
 
     def __len__(self) -> int:
         return len(self._labelled)
@@ -91,7 +92,7 @@ class LabelledFolder:
         boxes = row.faces.boxes
         outside = (boxes[:, :2] >= boxes.new_tensor([width, height])).any(dim=1) | (boxes[:, 2:] <= 0).any(dim=1)
         faces = (outside & ~row.faces.ignored).nonzero()[:, 0].tolist()
-        if not faces:
+        if not faces or self._outside_allowed:
             return ""
         box = ", ".join(f"{value:g}" for value in boxes[faces[0]].tolist())
         return (

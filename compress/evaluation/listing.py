@@ -6,24 +6,46 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-__all__ = ["render_evaluation"]
+from featherpress.compress.evaluation.widerface_files import SUBSETS
+
+__all__ = ["render_evaluation", "render_subsets"]
 
 
 def render_evaluation(record: Mapping[str, Any]) -> RenderableType:
     """Lay an evaluation record out for a console of any width."""
-    data, protocol = record["data"], record["protocol"]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("face height", "faces", "AP"):
         table.add_column(column, justify="left" if column == "face height" else "right")
     for row in record["by_height"]:
         table.add_row(f"{row['name']} px", f"{row['faces']:,}", _score(row["ap"]))
-    table.add_row("all", f"{data['faces']:,}", _score(record["ap"]), style="bold")
-    protocol_line = (
+    table.add_row("all", f"{record['data']['faces']:,}", _score(record["ap"]), style="bold")
+    return Group(table, *_lines(record))
+
+
+def render_subsets(scores: Mapping[str, Any]) -> str:
+    """Give the three numbers of WIDER FACE, a line each."""
+    return "\n".join(f"{name:<6}  {_score(scores[name], 4)}" for name in SUBSETS)
+
+
+def _lines(record: Mapping[str, Any]) -> list[str]:
+    """Say what stands beside the table: other scores, the data, the protocol and the weights."""
+    data, protocol, lines = record["data"], record["protocol"], []
+    if "hard" in record:
+        lines.append(f"WIDER FACE:\n{render_subsets(record)}")
+        if data["missing"]:
+            lines.append(f"no official result: {data['missing']:,} of its images are missing")
+    if "coco" in record:
+        coco = record["coco"]
+        lines.append(f"COCO: AP {_score(coco['ap'])}, AP50 {_score(coco['ap50'])}, AP75 {_score(coco['ap75'])}")
+    lines.append(
         f"{data['images']:,} images, {data['ignored']:,} faces ignored; IoU {protocol['iou']}, scale "
-        f"{protocol['test_scale']}, NMS {protocol['nms_iou']}, scores from {protocol['score_threshold']}"
+        f"{protocol['test_scale']}, flip {'yes' if protocol['flip'] else 'no'}, NMS {protocol['nms_iou']}, "
+        f"scores from {protocol['score_threshold']}, at most {protocol['top_k']} an image"
     )
-    return Group(table, protocol_line)
+    if "weights_sha256" in record:
+        lines.append(f"weights {record['weights']}, sha256 {record['weights_sha256'][:12]}")
+    return lines
 
 
-def _score(ap: float | None) -> str:
-    return "-" if ap is None else f"{ap:.3f}"
+def _score(ap: float | None, digits: int = 3) -> str:
+    return "-" if ap is None else f"{ap:.{digits}f}"

@@ -5,8 +5,8 @@ taken. Of all the work this leaves nothing that depends on the threshold or on t
 each detection is judged once and the 1,000 thresholds are two histograms.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -30,13 +30,17 @@ IOU = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WiderScores:
-    """Average precision on the three subsets."""
+    """Average precision on the three subsets; None for one without a face, which only a partial set may have.
 
-    easy: float
-    medium: float
-    hard: float
+    `curves` has recall and the precision envelope at each of the 1,000 thresholds, by subset.
+    """
 
-    def to_dict(self) -> dict[str, float]:
+    easy: float | None
+    medium: float | None
+    hard: float | None
+    curves: Mapping[str, tuple[FloatArray, FloatArray]] = field(default_factory=dict, compare=False, repr=False)
+
+    def to_dict(self) -> dict[str, float | None]:
         """Give the three at full precision."""
         return {"easy": self.easy, "medium": self.medium, "hard": self.hard}
 
@@ -54,11 +58,14 @@ class _Judged:
     first: BoolArray
 
 
-def evaluate_widerface(predictions: Path | Predictions, ground_truth: Path | Sequence[WiderImage]) -> WiderScores:
+def evaluate_widerface(
+    predictions: Path | Predictions, ground_truth: Path | Sequence[WiderImage], *, partial: bool = False
+) -> WiderScores:
     """Score predictions for the validation images as the official evaluation does.
 
     Scores are brought to 0..1 over the whole set; an image without labels is left out; a detection on a
     face outside the subset is neither hit nor false alarm, a second one on a face within it is a false alarm.
+    With `partial`, the images are some of the set, and a subset may be left without a face.
 
     Errors: DataError for files that are missing or broken, and for images without predictions.
     Source: Yang et al. 2016, WIDER FACE, and its evaluation code.
@@ -68,13 +75,18 @@ def evaluate_widerface(predictions: Path | Predictions, ground_truth: Path | Seq
     where = f" in {predictions}" if isinstance(predictions, Path) else ""
     rows = [_rows_of(read, image, where) for image in images]
     judged = _judge(rows, [image.boxes for image in images], _score_range(read))
-    ap = {}
+    ap: dict[str, float | None] = {}
+    curves = {}
     for subset in SUBSETS:
         counted = np.concatenate([np.empty(0, np.bool_), *(image.counted[subset] for image in images)])
-        if not counted.any():
+        if counted.any():
+            recall, envelope = curves[subset] = _curve(judged, counted)
+            ap[subset] = float((np.diff(recall, prepend=0) * envelope).sum())
+        elif partial:
+            ap[subset] = None
+        else:
             raise DataError(f"The ground truth counts no face as {subset}: use the official four .mat files.")
-        ap[subset] = _average_precision(judged, counted)
-    return WiderScores(**ap)
+    return WiderScores(**ap, curves=curves)
 
 
 def _rows_of(predictions: Predictions, image: WiderImage, where: str) -> FloatArray:
@@ -141,15 +153,14 @@ def _overlap(found: FloatArray, labelled: FloatArray) -> NDArray[np.float64]:
     return overlap
 
 
-def _average_precision(judged: _Judged, counted: BoolArray) -> float:
+def _curve(judged: _Judged, counted: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """Give recall and the precision envelope at each threshold, the highest first."""
     on_face = judged.face >= 0
     on_counted = on_face & counted[judged.face]
     found = _up_to_each_threshold(judged.level[on_counted & judged.first])
     total = _up_to_each_threshold(judged.level[on_counted | ~on_face])
     precision = np.divide(found, total, out=np.zeros(THRESHOLDS), where=total > 0)
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    recall = found / counted.sum()
-    return float((np.diff(recall, prepend=0) * envelope).sum())
+    return found / counted.sum(), np.maximum.accumulate(precision[::-1])[::-1]
 
 
 def _up_to_each_threshold(level: IntArray) -> IntArray:

@@ -1,0 +1,136 @@
+"""`featherpress evaluate`: records, files and mistakes."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from featherpress.compress.data import WiderFaces
+from featherpress.compress.evaluation import DetectionSet, read_predictions
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def coco(wider: Path, tmp_path: Path) -> Path:
+    """The validation images of the small folder again, in COCO's format."""
+    data, folder = WiderFaces(wider, "val"), tmp_path / "coco"
+    folder.mkdir()
+    (folder / "images").symlink_to(wider / "WIDER_val" / "images")
+    rows = [
+        {"image_id": index, "category_id": 1, "bbox": [x, y, right - x, bottom - y]}
+        for index in range(len(data))
+        for x, y, right, bottom in data.faces(index).boxes.tolist()
+    ]
+    content = {
+        "images": [{"id": index, "file_name": data.name(index)} for index in range(len(data))],
+        "annotations": rows,
+        "categories": [{"id": 1, "name": "face"}],
+    }
+    (folder / "annotations.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_the_record_is_stamped_and_written(run_command: Run, wider: Path, weights: Path, tmp_path: Path) -> None:
+    """Protocol and the weights' hash are in the record; `--out` holds it with detections, text files and a figure."""
+    arguments = ("evaluate", "--weights", weights, "--data", wider, "--flip", "--long-side", 64, "--batch", 2)
+    ending = run_command(*arguments, "--out", "out", "--json")
+    assert ending.code == 0, ending.err
+    record = json.loads(ending.out)
+    assert record["model"] == "featherface_v2"
+    assert record["weights_sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert record["protocol"]["flip"] is True
+    assert record["protocol"]["test_scale"] == "long side 64"
+    assert set(record["coco"]) >= {"ap", "ap50", "ap75", "most_detections"}
+    out = tmp_path / "out"
+    assert json.loads((out / "evaluation.json").read_text()) == record
+    found = DetectionSet.load(out / "detections.npz")
+    assert found.names == tuple(f"0--Test/val_{index}.jpg" for index in range(4))
+    assert [len(rows) for rows in read_predictions(out / "predictions")["0--Test"].values()] == [
+        len(each) for each in found.detections
+    ]
+    with Image.open(out / "precision_recall.png") as figure:
+        assert figure.size[0] > 500
+    again = run_command(*arguments, "--out", "out")
+    assert again.code == 2
+    assert "not an empty folder" in again.err
+
+
+def test_coco_format_scores_as_the_same_labels_in_wider_layout(
+    run_command: Run, wider: Path, coco: Path, weights: Path
+) -> None:
+    """The same faces in another format give the same AP, by height too."""
+    both = [
+        json.loads(run_command("evaluate", "--weights", weights, "--data", data, "--no-coco", "--json").out)
+        for data in (wider, coco)
+    ]
+    assert both[0]["by_height"] == both[1]["by_height"]
+    assert both[0]["ap"] == both[1]["ap"]
+    assert "coco" not in both[0]
+
+
+def test_the_printed_table_fits_eighty_columns(run_command: Run, wider: Path, weights: Path) -> None:
+    """Scores, protocol and weights, without colour."""
+    out = run_command("evaluate", "--weights", weights, "--data", wider).out
+    assert max(map(len, out.splitlines())) <= 80
+    for words in ("COCO: AP", "flip no", "NMS 0.4", "sha256"):
+        assert words in out
+    assert "\x1b" not in out
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--ground-truth", "nowhere"), "No wider_face_val.mat in nowhere"),
+        (("--category", "head"), "only boxes in COCO's format"),
+        (("--present-only",), "goes with --ground-truth"),
+        (("--long-side", 5), "32 to 16384"),
+        (("--out", "."), "not an empty folder"),
+        (("--predictions", "x"), "not both at once"),
+    ],
+)
+def test_mistakes_end_in_a_sentence(
+    run_command: Run, wider: Path, weights: Path, options: tuple[str, ...], says: str
+) -> None:
+    """One line, exit code 2, before any image is looked at."""
+    ending = run_command("evaluate", "--weights", weights, "--data", wider, *options)
+    assert ending.code == 2
+    assert says in ending.err
+    assert len(ending.err.splitlines()) == 1
+
+
+def test_labels_without_a_face_are_said_to_be(run_command: Run, wider: Path, weights: Path) -> None:
+    """No face to find is no AP of 0, and is known before the work."""
+    labels = wider / "wider_face_split" / "wider_face_val_bbx_gt.txt"
+    labels.write_text("0--Test/val_0.jpg\n0\n0 0 0 0 0 0 0 0 0 0\n")
+    ending = run_command("evaluate", "--weights", weights, "--data", wider)
+    assert ending.code == 2
+    assert "no valid face" in ending.err
+
+
+def test_labels_are_checked_before_the_work(run_command: Run, wider: Path, weights: Path) -> None:
+    """All images that cannot be used are counted, the first with its line in the label file."""
+    for index in (1, 3):
+        (wider / "WIDER_val" / "images" / "0--Test" / f"val_{index}.jpg").unlink()
+    ending = run_command("evaluate", "--weights", weights, "--data", wider)
+    assert ending.code == 2
+    assert "wider_face_val_bbx_gt.txt, line" in ending.err
+    assert "1 more of 4 images cannot be used" in ending.err
+
+
+def test_text_predictions_are_scored_with_a_figure(run_command: Run, shared: Path, tmp_path: Path) -> None:
+    """The official files of the reference give its three numbers, and curves that fall."""
+    folder = shared / "data" / "wider_eval"
+    arguments = ("--predictions", folder / "predictions_a.tar.gz", "--ground-truth", folder / "ground_truth")
+    record = json.loads(run_command("evaluate", *arguments, "--json", "--out", "out").out)
+    expected = json.loads((folder / "expected_a.json").read_text())
+    assert [record[key] for key in ("easy", "medium", "hard")] == pytest.approx(
+        [expected[key] for key in ("easy", "medium", "hard")], rel=0, abs=1e-9
+    )
+    with Image.open(tmp_path / "out" / "precision_recall.png") as figure:
+        assert np.asarray(figure).std() > 0
