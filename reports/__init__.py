@@ -1,4 +1,4 @@
-"""What we say about a run: saved records in, one Markdown file and PNG figures out; torch is never imported here."""
+"""What we say about runs: saved records in, Markdown, a page, LaTeX and figures out; torch is never imported here."""
 
 from featherpress.reports.report import write_report
 from featherpress.reports.runs import Run, load_run

@@ -8,11 +8,16 @@ __all__ = [
     "ap",
     "bounds",
     "change",
+    "correlation",
     "duration",
     "integer",
     "label",
     "less",
+    "megabytes",
+    "milliseconds",
+    "per_cent",
     "percent",
+    "rate",
     "reduction",
     "signed_integer",
     "size",
@@ -47,6 +52,11 @@ def ap(value: float | None) -> str:
     return DASH if value is None or math.isnan(value) else f"{value:.3f}"
 
 
+def correlation(value: float | None) -> str:
+    """Return Pearson's r with three decimals, or a dash when there is none."""
+    return DASH if value is None else f"{value:.3f}".replace("-", MINUS)
+
+
 def spread(mean: float | None, std: float | None) -> str:
     """Return an AP with its standard deviation where that is known."""
     return ap(mean) if std is None else f"{ap(mean)} \N{PLUS-MINUS SIGN} {ap(std)}"
@@ -75,7 +85,7 @@ def reduction(before: int | None, after: int | None) -> str:
     return DASH if not before or after is None else percent((before - after) / before)
 
 
-def less(before: int | None, after: int | None) -> str:
+def less(before: float | None, after: float | None) -> str:
     """Return in words how `after` compares with `before`: "47.5 % less", "equal"."""
     if not before or after is None:
         return DASH
@@ -87,6 +97,29 @@ def less(before: int | None, after: int | None) -> str:
 def size(count: int | None) -> str:
     """Return a number of bytes, exact and in MB (10^6 bytes)."""
     return DASH if count is None else f"{count:,} B ({count / 1e6:.2f} MB)"
+
+
+def megabytes(count: int | None) -> str:
+    """Return a number of bytes in MB (10^6 bytes)."""
+    return DASH if count is None else f"{count / 1e6:,.1f} MB"
+
+
+def milliseconds(value: float | None) -> str:
+    """Return a time in milliseconds, with three digits where it has fewer before the point."""
+    if value is None:
+        return DASH
+    decimals = 2 if value < 10 else 1 if value < 100 else 0
+    return f"{value:,.{decimals}f} ms"
+
+
+def rate(value: float | None) -> str:
+    """Return a number a second, with one decimal."""
+    return DASH if value is None else f"{value:,.1f}"
+
+
+def per_cent(value: float | None) -> str:
+    """Return what is in per cent already, with two decimals as published tables have."""
+    return DASH if value is None else f"{value:.2f}"
 
 
 def duration(seconds: float | None) -> str:

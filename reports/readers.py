@@ -1,6 +1,7 @@
 """Records from their files: None for one that is not there, `FileError` for one that is broken."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +32,14 @@ from featherpress.reports.records import (
 )
 
 __all__ = [
+    "read_audit",
     "read_budget",
     "read_comparison",
     "read_environment",
     "read_evaluation",
     "read_gallery",
     "read_metrics",
+    "read_settings",
 ]
 
 # What a record may have rounded away before it contradicts itself.
@@ -54,6 +57,30 @@ def read_budget(file: Path) -> Budget | None:
         student=_audit(fields.child("student")),
         adapters=adapters.integer("params") if adapters is not None else None,
     )
+
+
+def read_audit(file: Path) -> Audit | None:
+    """Read what `featherpress audit NAME --json` printed."""
+    fields = read_json(file, "audit")
+    return None if fields is None else _audit(fields)
+
+
+def read_settings(file: Path) -> tuple[str, Mapping[str, str]] | None:
+    """Read a model's name and settings from what `featherpress models show NAME --json` printed."""
+    fields = read_json(file, "model")
+    return None if fields is None else (fields.text("name"), _settings(fields))
+
+
+def _settings(fields: Fields) -> dict[str, str]:
+    """Return what a model was built from, a word or a number each; empty where it was not recorded."""
+    found = fields.optional("settings", fields.child)
+    return {key: _word(value) for key, value in found.values.items()} if found is not None else {}
+
+
+def _word(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(_word, value)) if isinstance(value, list) else str(value)
 
 
 def _audit(fields: Fields) -> Audit:
@@ -77,6 +104,7 @@ def _audit(fields: Fields) -> Audit:
         total=total,
         components=components,
         claims=tuple(_claim(row) for row in fields.optional("claims", fields.children) or ()),
+        settings=_settings(fields),
     )
 
 

@@ -9,7 +9,7 @@ from typing import NoReturn, TypeVar
 
 from featherpress.errors import FileError
 
-__all__ = ["Fields", "read_json", "read_text"]
+__all__ = ["Fields", "read_json", "read_schema", "read_text"]
 
 T = TypeVar("T")
 
@@ -114,16 +114,30 @@ def read_json(file: Path, kind: str) -> Fields | None:
     """
     if not file.exists():
         return None
+    value = _read_object(file)
+    schema = f"featherpress.{kind}/1"
+    if value.get("schema") != schema:
+        raise FileError(f"{file}: expected the schema {schema!r}, got {_brief(value.get('schema'))}.")
+    return Fields(values=value, file=file)
+
+
+def read_schema(file: Path) -> str:
+    """Return the schema that a record names, empty when it names none.
+
+    Errors: `FileError` when it is not JSON.
+    """
+    schema = _read_object(file).get("schema")
+    return schema if isinstance(schema, str) else ""
+
+
+def _read_object(file: Path) -> dict[str, object]:
     try:
         value = json.loads(read_text(file), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise FileError(f"{file}: expected JSON, got a file that breaks off or is not JSON ({error}).") from error
     if not isinstance(value, dict):
         raise FileError(f"{file}: expected a JSON object, got {_brief(value)}.")
-    schema = f"featherpress.{kind}/1"
-    if value.get("schema") != schema:
-        raise FileError(f"{file}: expected the schema {schema!r}, got {_brief(value.get('schema'))}.")
-    return Fields(values=value, file=file)
+    return value
 
 
 def _refuse_constant(name: str) -> float:

@@ -77,7 +77,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """The costs of one model; `components` sum to `total`, exactly."""
+    """The costs of one model; `components` sum to `total`, exactly.
+
+    `settings` are what it was built from, as text; empty where the record does not say.
+    """
 
     model: str
     inputs: tuple[tuple[int, ...], ...]
@@ -87,6 +90,7 @@ class Audit:
     total: Component
     components: tuple[Component, ...]
     claims: tuple[Claim, ...]
+    settings: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,62 +1,80 @@
-"""One Markdown file and its figures from the records of one run or several."""
+"""A report from the records of one run or several: Markdown and figures, and on request one page, LaTeX and vectors."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from featherpress.errors import FileError, UsageError
+from featherpress.reports.blocks import Block, Heading, Paragraph, Table
 from featherpress.reports.figures import save
 from featherpress.reports.formats import DASH, change, integer, spread
-from featherpress.reports.runs import Run, load_run
+from featherpress.reports.inputs import Inputs, load_inputs
+from featherpress.reports.runs import Run
 from featherpress.reports.scores import score, scores
-from featherpress.reports.sections import SECTIONS, Chapter
-from featherpress.reports.tables import table
+from featherpress.reports.sections import COUNTED, SECTIONS, SHARED, Chapter, Draw
+from featherpress.reports.writers import to_latex, to_markdown, to_page
 
 __all__ = ["write_report"]
 
 
-def write_report(run_dirs: Sequence[Path], out: Path | None = None) -> Path:
+def write_report(
+    paths: Sequence[Path],
+    out: Path | None = None,
+    *,
+    page: bool = False,
+    latex: bool = False,
+    vectors: Collection[str] = (),
+) -> Path:
     """Write `report.md` and `figures/*.png` into `out`, by default the first run's `report/`; return the Markdown.
 
-    All is drawn beside `out` first and then renamed, the Markdown last: an interrupted report leaves the old one.
+    `paths` are run directories, and records of audits, models and benchmarks beside them. With `page` there is
+    `report.html` too, one file with all inside; with `latex` `tables.tex`; `vectors`, "pdf" or "svg", lie beside every
+    PNG. All is drawn beside `out` first and then renamed, the Markdown last: an interrupted report leaves the old one.
 
-    Errors: `UsageError` without a run; `FileError` when a record is broken or the folder cannot be written.
+    Errors: `UsageError` without a run or an audit, and without `out` where no run says where to; `FileError` when a
+    record is broken or the folder cannot be written.
     """
-    if not run_dirs:
-        raise UsageError("expected at least one run directory, got none; name one that `featherpress distill` wrote.")
-    runs = [load_run(path) for path in run_dirs]
-    out = runs[0].path / "report" if out is None else out
-    text, figures = _compose(runs)
+    inputs = load_inputs(paths)
+    if out is None:
+        if inputs.runs[0].counted_only:
+            raise UsageError("expected --out DIR, got none: no run directory was named that the report could go into.")
+        out = inputs.runs[0].path / "report"
+    blocks, figures = _compose(inputs)
     try:
-        _publish(out, text, figures)
+        _publish(out, blocks, figures, page=page, latex=latex, vectors=vectors)
     except OSError as error:
         raise FileError(f"{out}: expected a folder that can be written, got {error.strerror or error}.") from error
     return out / "report.md"
 
 
-def _compose(runs: Sequence[Run]) -> tuple[str, dict[str, Figure]]:
-    """Return the Markdown and the figures it shows, by file name."""
-    figures: dict[str, Figure] = {}
+def _compose(inputs: Inputs) -> tuple[list[Block], dict[str, Draw]]:
+    """Return the report's blocks and the figures they show, by name."""
+    figures: dict[str, Draw] = {}
+    runs = inputs.runs
+    blocks: list[Block]
     if len(runs) == 1:
-        parts = [f"# {_title(runs[0])}", _verdict(runs[0])]
-        chapters = [Chapter(run=runs[0], figures=figures)]
+        blocks = [Heading(text=_title(runs[0]), level=1), Paragraph(text=_verdict(runs[0]))]
+        chapters = [Chapter(run=runs[0], inputs=inputs, figures=figures)]
     else:
-        parts = [f"# {len(runs)} runs side by side", _runs_table(runs)]
+        blocks = [Heading(text=f"{len(runs)} runs side by side", level=1), _runs_table(runs)]
         chapters = [
-            Chapter(run=run, prefix=f"{number}-{run.name}-", level=3, figures=figures)
+            Chapter(run=run, inputs=inputs, prefix=f"{number}-{run.name}-", level=3, figures=figures)
             for number, run in enumerate(runs, start=1)
         ]
+    for section in SHARED:
+        blocks += section(Chapter(run=runs[0], inputs=inputs, figures=figures))
     for number, chapter in enumerate(chapters, start=1):
         if len(runs) > 1:
-            parts += [f"## Run {number}, `{chapter.run.name}`: {_title(chapter.run)}", _verdict(chapter.run)]
-        for section in SECTIONS:
-            parts += section(chapter)
-    return "\n\n".join(parts) + "\n", figures
+            title = f"Run {number}, `{chapter.run.name}`: {_title(chapter.run)}"
+            blocks += [Heading(text=title, level=2), Paragraph(text=_verdict(chapter.run))]
+        for section in COUNTED if chapter.run.counted_only else SECTIONS:
+            blocks += section(chapter)
+    return blocks, figures
 
 
 def _title(run: Run) -> str:
+    if run.counted_only:
+        return f"Counting {' against '.join(f'`{audit.model}`' for _, audit in run.audits)}"
     if run.distilled:
         return f"Distilling `{run.teacher_model}` into `{run.student_model}`"
     return f"Training `{run.student_model}`"
@@ -64,6 +82,8 @@ def _title(run: Run) -> str:
 
 def _verdict(run: Run) -> str:
     """Return the run's one sentence, as the comparison wrote it."""
+    if run.counted_only:
+        return "**Counted, not trained: nothing is said of accuracy.**"
     if run.comparison is not None:
         return f"**{run.comparison.sentence}**"
     if run.distilled:
@@ -71,9 +91,10 @@ def _verdict(run: Run) -> str:
     return "**One model trained without a teacher: there is nothing to compare it with.**"
 
 
-def _runs_table(runs: Sequence[Run]) -> str:
+def _runs_table(runs: Sequence[Run]) -> Table:
     header = ["run", "student", "parameters", "MACs", "AP control", "AP student", "difference", "interval", "verdict"]
-    return table(header, [_run_row(run) for run in runs], align="llrrrrrll")
+    rows = [_run_row(run) for run in runs]
+    return Table(name="runs", title="All runs", header=header, rows=rows, align="llrrrrrll")
 
 
 def _run_row(run: Run) -> list[str]:
@@ -93,15 +114,37 @@ def _run_row(run: Run) -> list[str]:
     ]
 
 
-def _publish(out: Path, text: str, figures: dict[str, Figure]) -> None:
+def _publish(
+    out: Path,
+    blocks: Sequence[Block],
+    figures: dict[str, Draw],
+    *,
+    page: bool,
+    latex: bool,
+    vectors: Collection[str],
+) -> None:
     """Write all files under a temporary name, then rename each into place, the Markdown last."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
         drawn = Path(folder)
-        for name, figure in figures.items():
-            save(figure, drawn / name)
-        (drawn / "report.md").write_text(text, encoding="utf-8")
+        (drawn / "figures").mkdir()
+        for name, draw in figures.items():
+            render(draw, [drawn / "figures" / f"{name}.{kind}" for kind in ("png", *sorted(vectors))])
+        texts = {"tables.tex": to_latex(blocks)} if latex else {}
+        if page:
+            texts["report.html"] = to_page(
+                blocks, {name: (drawn / "figures" / f"{name}.png").read_bytes() for name in figures}
+            )
+        texts["report.md"] = to_markdown(blocks)
+        for name, text in texts.items():
+            (drawn / name).write_text(text, encoding="utf-8")
         (out / "figures").mkdir(parents=True, exist_ok=True)
-        for name in figures:
-            (drawn / name).replace(out / "figures" / name)
-        (drawn / "report.md").replace(out / "report.md")
+        for file in (*sorted((drawn / "figures").iterdir()), *(drawn / name for name in texts)):
+            file.replace(out / file.relative_to(drawn))
+
+
+def render(draw: Draw, files: Sequence[Path]) -> None:
+    """Draw a figure and save it as each of the files' suffixes says."""
+    figure = draw()
+    for file in files:
+        save(figure, file)

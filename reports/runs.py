@@ -1,10 +1,12 @@
 """A run directory: which records it holds, and what each role's records are."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from featherpress.errors import FileError
+from featherpress.reports.correlation import Correlation, read_correlation
 from featherpress.reports.readers import (
     read_budget,
     read_comparison,
@@ -14,7 +16,7 @@ from featherpress.reports.readers import (
     read_metrics,
 )
 from featherpress.reports.reading import read_text
-from featherpress.reports.records import Budget, Comparison, Environment, Evaluation, Gallery, Metrics
+from featherpress.reports.records import Audit, Budget, Comparison, Environment, Evaluation, Gallery, Metrics
 
 __all__ = ["Run", "Training", "load_run"]
 
@@ -36,7 +38,8 @@ class Training:
 class Run:
     """All records of a run directory; None, or an empty tuple, where one is missing.
 
-    `students` and `controls` hold one training a seed, the first seed first.
+    `students` and `controls` hold one training a seed, the first seed first. What is `counted_only` was never a run:
+    audits that are set side by side.
     """
 
     path: Path
@@ -46,8 +49,26 @@ class Run:
     teacher: Evaluation | None
     comparison: Comparison | None
     gallery: Gallery | None
+    correlation: Correlation | None
     students: tuple[Training, ...]
     controls: tuple[Training, ...]
+    counted_only: bool = False
+
+    @classmethod
+    def empty(cls, path: Path) -> "Run":
+        """Return a run without any record."""
+        return cls(
+            path=path,
+            recipe=None,
+            environment=None,
+            budget=None,
+            teacher=None,
+            comparison=None,
+            gallery=None,
+            correlation=None,
+            students=(),
+            controls=(),
+        )
 
     @property
     def name(self) -> str:
@@ -57,7 +78,24 @@ class Run:
     @property
     def distilled(self) -> bool:
         """Whether a teacher took part."""
+        if self.counted_only:
+            return False
         return self.teacher is not None or self.comparison is not None or bool(self.budget and self.budget.teacher)
+
+    @property
+    def audits(self) -> tuple[tuple[str, Audit], ...]:
+        """The counted models with what each is to the other: teacher and student, first and second, or a lone model."""
+        if self.budget is None:
+            return ()
+        if self.budget.teacher is None:
+            return (("model", self.budget.student),)
+        first, second = ("first", "second") if self.counted_only else ("teacher", "student")
+        return ((first, self.budget.teacher), (second, self.budget.student))
+
+    @property
+    def settings(self) -> dict[str, Mapping[str, str]]:
+        """What the counted models were built from, by name, where that was recorded."""
+        return {audit.model: audit.settings for _, audit in self.audits if audit.settings}
 
     @property
     def student_model(self) -> str:
@@ -111,6 +149,7 @@ def load_run(path: Path) -> Run:
         teacher=read_evaluation(path / "eval" / "teacher.json"),
         comparison=read_comparison(path / "eval" / "comparison.json"),
         gallery=read_gallery(path / "eval" / "gallery" / "gallery.json"),
+        correlation=read_correlation(path / "eval" / "correlation.json"),
         students=_trainings(seeds),
         controls=_trainings([seed / "control" for seed in seeds]),
     )

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from featherpress.reports.figures.style import COLUMN, INK, PAGE, ROLES, SMALL, TEXT, canvas, tidy
+from featherpress.reports.figures.style import COLUMN, INK, ROLES, SMALL, canvas, role_keys, row_bars, tidy
 from featherpress.reports.formats import ap, integer
 from featherpress.reports.records import Evaluation
 from featherpress.reports.scores import mean_score, scores
@@ -16,7 +16,7 @@ __all__ = ["ap_by_height", "precision_recall"]
 
 def precision_recall(evaluations: Mapping[str, Sequence[Evaluation]]) -> Figure:
     """Draw precision against recall: the mean over seeds in bold, each seed thin."""
-    figure = canvas(COLUMN, 3.0)
+    figure = canvas(COLUMN, 2.7)
     axes = figure.add_subplot()
     for role, seeds in evaluations.items():
         stroke = ROLES[role]
@@ -37,49 +37,41 @@ def precision_recall(evaluations: Mapping[str, Sequence[Evaluation]]) -> Figure:
         )
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
     tidy(axes, x="recall", y="precision")
-    axes.legend(fontsize=TEXT, frameon=False, loc="lower left", labelcolor=INK, handlelength=2.6)
+    axes.legend(fontsize=SMALL, frameon=False, loc="lower left", labelcolor=INK, handlelength=2.6)
     return figure
 
 
 def ap_by_height(evaluations: Mapping[str, Sequence[Evaluation]]) -> Figure:
     """Draw AP over all faces and by face height: a bar the mean over seeds, a dot each seed."""
     first = next(iter(evaluations.values()))[0]
-    figure = canvas(PAGE, 2.6)
+    names: list[tuple[str | None, str]] = [(None, f"all heights\n{integer(first.data.faces)} faces")]
+    names += [(bucket.name, f"{bucket.name} px\n{integer(bucket.faces)} faces") for bucket in first.buckets]
+    figure = canvas(COLUMN, 0.65 + len(names) * (0.13 + 0.12 * len(evaluations)))
     axes = figure.add_subplot()
-    thick = min(0.28, 0.84 / len(evaluations))
-    for place, (role, seeds) in enumerate(evaluations.items()):
-        offset = thick * (place + 0.5 - len(evaluations) / 2)
-        groups = [scores(seeds), *(scores(seeds, bucket.name) for bucket in first.buckets)]
-        _bars(axes, role=role, offset=offset, thick=thick, groups=groups)
-    counts = [("all heights", first.data.faces), *((f"{b.name} px", b.faces) for b in first.buckets)]
-    axes.set_xticks(range(len(counts)), [f"{name}\n{integer(faces)} faces" for name, faces in counts])
-    axes.axvline(0.5, color="#BBBBBB", linewidth=0.6)
-    axes.set_ylim(0, min(1.12, axes.get_ylim()[1] * 1.08))
-    tidy(axes, x="face height", y="AP", grid="y")
-    axes.tick_params(axis="x", length=0)
+    groups = {role: [scores(seeds, name) for name, _ in names] for role, seeds in evaluations.items()}
+    bars = {role: [_bar(values) for values in found] for role, found in groups.items()}
+    row_bars(axes, [text for _, text in names], bars)
+    thick = 0.8 / len(groups)
+    for place, found in enumerate(groups.values()):
+        for row, values in enumerate(found):
+            if len(values) > 1:
+                _dots(axes, row - 0.4 + thick * (place + 0.5), values)
+    axes.axhline(0.5, color="#BBBBBB", linewidth=0.6)
+    axes.set_xlim(0, min(1.18, axes.get_xlim()[1] * 1.16))
+    axes.set_xticks([tick for tick in (0, 0.2, 0.4, 0.6, 0.8, 1.0) if tick <= axes.get_xlim()[1]])
+    tidy(axes, x="AP", grid="x")
+    axes.tick_params(axis="y", length=0)
     if len(evaluations) > 1:
-        figure.legend(fontsize=TEXT, frameon=False, loc="outside upper left", ncols=3, labelcolor=INK)
+        role_keys(figure, {role: role for role in evaluations}, columns=len(evaluations))
     return figure
 
 
-def _bars(axes: Axes, *, role: str, offset: float, thick: float, groups: Sequence[Sequence[float]]) -> None:
-    """Draw one role's bars, a group each; no bar, and a dash, where there is no AP."""
-    stroke = ROLES[role]
-    means = [mean_score(values) for values in groups]
-    places = [i + offset for i in range(len(groups))]
-    axes.bar(places, [mean or 0.0 for mean in means], width=thick * 0.92, color=stroke.color, label=role)
-    for x, values, mean in zip(places, groups, means, strict=True):
-        if len(values) > 1:
-            axes.plot(
-                [x] * len(values), values, "o", markersize=2, color="white", markeredgecolor=INK, markeredgewidth=0.5
-            )
-        axes.annotate(
-            ap(mean),
-            (x, max(values, default=0.0)),
-            (0, 2.5 if len(values) > 1 else 1.5),
-            textcoords="offset points",
-            ha="center",
-            va="bottom",
-            fontsize=SMALL,
-            color=INK,
-        )
+def _bar(values: Sequence[float]) -> tuple[float, str]:
+    """Return no bar, and a dash, where there is no AP."""
+    mean = mean_score(values)
+    # The text stands clear of the dots of seeds that lie beyond the mean.
+    return mean or 0.0, f"{'   ' if len(values) > 1 else ''}{ap(mean)}"
+
+
+def _dots(axes: Axes, y: float, values: Sequence[float]) -> None:
+    axes.plot(values, [y] * len(values), "o", markersize=2, color="white", markeredgecolor=INK, markeredgewidth=0.5)

@@ -2,26 +2,33 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from featherpress.reports.figures.style import (
+    COLUMN,
     GAIN,
     INK,
     LOSS,
     MUTED,
-    PAGE,
     ROLES,
     SMALL,
-    TEXT,
     canvas,
+    role_keys,
+    row_bars,
     tidy,
 )
 from featherpress.reports.formats import integer, label, signed_integer
-from featherpress.reports.records import Audit
+from featherpress.reports.records import Audit, Component
 
-__all__ = ["Pair", "pair_components", "parameters_by_component", "waterfall"]
+__all__ = ["Pair", "costs_by_component", "pair_components", "waterfall"]
+
+
+Quantity = Literal["params", "macs"]
+PANELS: tuple[tuple[str, Quantity], ...] = (("Parameters", "params"), ("MACs", "macs"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,88 +63,98 @@ def pair_components(teacher: Audit, student: Audit) -> tuple[Pair, ...]:
     return tuple(pairs)
 
 
-def parameters_by_component(audits: Sequence[tuple[str, Audit]]) -> Figure:
-    """Draw horizontal bars of the parameters of every component, one bar a model, with exact numbers.
+def costs_by_component(audits: Sequence[tuple[str, Audit]]) -> Figure:
+    """Draw horizontal bars of the parameters of every component, and below them of its MACs, with exact numbers.
 
     `audits` holds (role, audit), one or two of them.
     """
     names = list(dict.fromkeys(c.name for _, audit in audits for c in audit.components))
-    figure = canvas(PAGE, 0.75 + 0.36 * len(names))
-    axes = figure.add_subplot()
-    thick = 0.8 / len(audits)
-    for place, (role, audit) in enumerate(audits):
-        params = {c.name: c.params for c in audit.components}
-        rows = [(i - 0.4 + thick * (place + 0.5), params[name]) for i, name in enumerate(names) if name in params]
-        axes.barh(
-            [y for y, _ in rows],
-            [value for _, value in rows],
-            height=thick * 0.92,
-            color=ROLES[role].color,
-            label=f"{role} {audit.model}: {integer(audit.total.params)} in all",
-        )
-        for y, value in rows:
-            axes.annotate(
-                integer(value), (value, y), (3, 0), textcoords="offset points", va="center", fontsize=SMALL, color=INK
-            )
-    axes.set_yticks(range(len(names)), [label(name) for name in names])
-    axes.invert_yaxis()
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.margins(x=0.1)
-    tidy(axes, x="parameters", grid="x")
-    axes.tick_params(axis="y", length=0, labelsize=TEXT)
-    axes.legend(fontsize=TEXT, facecolor="white", edgecolor="none", framealpha=1, loc="lower right", labelcolor=INK)
+    rows = len(names) * (0.12 + 0.11 * len(audits))
+    figure = canvas(COLUMN, 0.9 + 0.13 * len(audits) + 2 * rows)
+    for axes, (title, quantity) in zip(figure.subplots(2, 1), PANELS, strict=True):
+        bars = {
+            role: [_bar(next((c for c in audit.components if c.name == name), None), quantity) for name in names]
+            for role, audit in audits
+        }
+        row_bars(axes, [label(name) for name in names], bars)
+        # Room for the longest number beyond the longest bar.
+        axes.margins(x=0.36 if quantity == "macs" else 0.24)
+        axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        tidy(axes, title=title, grid="x")
+        axes.tick_params(axis="y", length=0, labelsize=SMALL)
+    figure.axes[0].xaxis.set_major_formatter(lambda value, _: f"{value / 1e3:,.0f} K" if value else "0")
+    figure.axes[1].xaxis.set_major_formatter(lambda value, _: f"{value / 1e6:,.0f} M" if value else "0")
+    role_keys(figure, {role: f"{_named(role)}{audit.model}" for role, audit in audits})
     return figure
 
 
-def waterfall(teacher: Audit, student: Audit) -> Figure:
-    """Draw the way from the teacher's total down to the student's, a step a component that changed."""
-    steps = [p for p in pair_components(teacher, student) if p.params[0] != p.params[1]]
-    figure = canvas(PAGE, 2.7)
+def _bar(component: Component | None, quantity: Quantity) -> tuple[float, str] | None:
+    if component is None:
+        return None
+    value = component.params if quantity == "params" else component.macs
+    return value, integer(value)
+
+
+def _named(role: str) -> str:
+    """Return a role as a prefix of a model's name, where it says something of it."""
+    return f"{role} " if role in {"teacher", "student"} else ""
+
+
+def waterfall(first: tuple[str, Audit], second: tuple[str, Audit]) -> Figure:
+    """Draw the way from one model's total down to the other's, a row a component that changed.
+
+    Each is (role, audit).
+    """
+    (_, before), (_, after) = first, second
+    steps = [p for p in pair_components(before, after) if p.params[0] != p.params[1]]
+    figure = canvas(COLUMN, 0.75 + 0.21 * (len(steps) + 2))
     axes = figure.add_subplot()
     last = len(steps) + 1
-    for x, (role, audit) in ((0, ("teacher", teacher)), (last, ("student", student))):
-        axes.bar(x, audit.total.params, width=0.62, color=ROLES[role].color)
-        _note(text=integer(audit.total.params), x=x, y=audit.total.params, figure=figure, bold=True)
-    level = teacher.total.params
-    for x, step in enumerate(steps, start=1):
-        before, after = level, level + step.params[1] - step.params[0]
-        _step(axes, x, before, after)
-        _note(text=signed_integer(after - before), x=x, y=max(before, after), figure=figure, bold=False)
-        level = after
-    axes.plot([last - 0.69, last - 0.31], [level, level], color=MUTED, linewidth=0.6)
-    assert level == student.total.params
-    ends = [
-        f"teacher\n{teacher.model}",
-        *(label(p.name).replace(" ", "\n") for p in steps),
-        f"student\n{student.model}",
-    ]
-    axes.set_xticks(range(last + 1), ends)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.margins(y=0.1)
-    tidy(axes, y="parameters", grid="y")
-    axes.tick_params(axis="x", length=0)
+    for y, (role, audit) in ((0, first), (last, second)):
+        axes.barh(y, audit.total.params, height=0.66, color=ROLES[role].color)
+        _note(axes, integer(audit.total.params), audit.total.params, y, bold=True)
+    level = before.total.params
+    for y, step in enumerate(steps, start=1):
+        start, level = level, level + step.params[1] - step.params[0]
+        _step(axes, y, start, level)
+        _note(axes, signed_integer(level - start), max(start, level), y, bold=False)
+    axes.plot([level, level], [last - 0.67, last - 0.33], color=MUTED, linewidth=0.6)
+    assert level == after.total.params
+    ends = [before.model, *(label(p.name) for p in steps), after.model]
+    axes.set_yticks(range(last + 1), [_broken(name) for name in ends])
+    axes.set_ylim(last + 0.5, -0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1e3:,.0f} K" if value else "0")
+    axes.margins(x=0.26)
+    tidy(axes, x="parameters", grid="x")
+    axes.tick_params(axis="y", length=0, labelsize=SMALL)
     return figure
 
 
-def _step(axes: Axes, x: int, before: int, after: int) -> None:
+def _broken(name: str) -> str:
+    """Return a model's long name in two lines, so that the bars keep their room."""
+    cut = name.find("_", 8)
+    return name if len(name) <= 18 or cut < 0 else f"{name[: cut + 1]}\n{name[cut + 1 :]}"
+
+
+def _step(axes: Axes, y: int, before: int, after: int) -> None:
     """Draw one step and the line that leads to it: down plain, up hatched."""
     color = LOSS if after > before else GAIN
-    bottom, height = min(before, after), abs(after - before)
-    axes.plot([x - 0.69, x - 0.31], [before, before], color=MUTED, linewidth=0.6)
+    left, width = min(before, after), abs(after - before)
+    axes.plot([before, before], [y - 0.67, y - 0.33], color=MUTED, linewidth=0.6)
     hatch = "////" if after > before else None
-    axes.bar(x, height, bottom=bottom, width=0.62, color=color, hatch=hatch, edgecolor="white", linewidth=0)
+    axes.barh(y, width, left=left, height=0.66, color=color, hatch=hatch, edgecolor="white", linewidth=0)
     # The outline keeps a step in sight that is thinner than a pixel.
-    axes.bar(x, height, bottom=bottom, width=0.62, fill=False, edgecolor=color, linewidth=0.8)
+    axes.barh(y, width, left=left, height=0.66, fill=False, edgecolor=color, linewidth=0.8)
 
 
-def _note(*, text: str, x: float, y: float, figure: Figure, bold: bool) -> None:
-    figure.axes[0].annotate(
+def _note(axes: Axes, text: str, x: float, y: float, *, bold: bool) -> None:
+    axes.annotate(
         text,
         (x, y),
-        (0, 2),
+        (2.5, 0),
         textcoords="offset points",
-        ha="center",
-        va="bottom",
+        va="center_baseline",
         fontsize=SMALL,
         color=INK,
         fontweight="bold" if bold else "normal",

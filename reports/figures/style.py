@@ -3,14 +3,16 @@
 Source: Okabe and Ito 2008, Color Universal Design, for the colours.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 __all__ = [
     "COLUMN",
@@ -25,6 +27,8 @@ __all__ = [
     "TEXT",
     "Stroke",
     "canvas",
+    "role_keys",
+    "row_bars",
     "save",
     "tidy",
 ]
@@ -50,6 +54,8 @@ ROLES: Mapping[str, Stroke] = {
     "control": Stroke(color="#E69F00", dashes="--", marker="^"),
     "student": Stroke(color="#0072B2", dashes="-", marker="o"),
     "model": Stroke(color="#0072B2", dashes="-", marker="o"),
+    "first": Stroke(color="#56606B", dashes=":", marker="s"),
+    "second": Stroke(color="#0072B2", dashes="-", marker="o"),
 }
 
 
@@ -74,6 +80,48 @@ def tidy(axes: Axes, *, title: str = "", x: str = "", y: str = "", grid: Literal
         axes.grid(axis=grid, color="#DDDDDD", linewidth=0.5)
 
 
+def row_bars(axes: Axes, groups: Sequence[str], sides: Mapping[str, Sequence[tuple[float, str] | None]]) -> None:
+    """Draw groups of horizontal bars, one a role in each, with its text at its end; None leaves a gap.
+
+    Shapes: every role has as many bars as there are groups.
+    """
+    thick = 0.8 / len(sides)
+    for place, (role, bars) in enumerate(sides.items()):
+        rows = [(i - 0.4 + thick * (place + 0.5), *bar) for i, bar in enumerate(bars) if bar is not None]
+        lengths = [value for _, value, _ in rows]
+        axes.barh([y for y, _, _ in rows], lengths, height=thick * 0.92, color=ROLES[role].color)
+        for y, value, text in rows:
+            axes.annotate(
+                text, (value, y), (2, 0), textcoords="offset points", va="center_baseline", fontsize=SMALL, color=INK
+            )
+    axes.set_yticks(range(len(groups)), list(groups))
+    axes.set_ylim(len(groups) - 0.45, -0.55)
+
+
+def role_keys(figure: Figure, labels: Mapping[str, str], *, columns: int = 1) -> None:
+    """Set a key above the panels: a patch of each role's colour with its text."""
+    handles = [Patch(color=ROLES[role].color, label=text) for role, text in labels.items()]
+    figure.legend(
+        handles=handles,
+        fontsize=SMALL,
+        frameon=False,
+        loc="outside upper left",
+        ncols=columns,
+        labelcolor=INK,
+        handlelength=1.2,
+        handleheight=0.8,
+        borderaxespad=0.1,
+        columnspacing=1.2,
+    )
+
+
 def save(figure: Figure, file: Path) -> None:
-    """Write a PNG of exactly the figure's size; the same figure gives the same bytes."""
-    figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
+    """Write a figure at exactly its size as png, pdf or svg, as the suffix says; the same one gives the same bytes."""
+    kind = file.suffix.removeprefix(".")
+    metadata: dict[str, dict[str, str | None]] = {
+        "png": {"Software": None},
+        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+        "svg": {"Date": None, "Creator": None},
+    }
+    with rc_context({"svg.hashsalt": "featherpress", "pdf.fonttype": 42}):
+        figure.savefig(file, format=kind, dpi=DPI, metadata=metadata[kind])

@@ -6,8 +6,9 @@ from functools import reduce
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from featherpress.reports.figures.style import INK, MUTED, PAGE, ROLES, SMALL, Stroke, canvas, tidy
+from featherpress.reports.figures.style import COLUMN, INK, ROLES, SMALL, Stroke, canvas, tidy
 from featherpress.reports.records import FloatArray, Metrics
 
 __all__ = ["smooth", "training_curves"]
@@ -29,7 +30,7 @@ def training_curves(trainings: Mapping[str, Sequence[Metrics]]) -> Figure:
     """
     students = trainings.get("student", ())
     terms = distillation_terms(students)
-    figure = canvas(PAGE, 4.0 if terms else 2.2)
+    figure = canvas(COLUMN, 3.5 if terms else 1.9)
     panels = figure.subplots(2 if terms else 1, 2, squeeze=False)
     loss, accuracy = panels[0]
     for role, seeds in trainings.items():
@@ -40,11 +41,25 @@ def training_curves(trainings: Mapping[str, Sequence[Metrics]]) -> Figure:
     if terms:
         _draw_terms(panels[1], students, terms)
     for axes in panels.flat:
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        axes.set_ylim(bottom=0)
-        if len(axes.get_legend_handles_labels()[1]) > 1:
-            axes.legend(fontsize=SMALL, frameon=False, labelcolor=INK, handlelength=2.6)
+        # Room above the lines, for the key where there is one.
+        keys = len(axes.get_legend_handles_labels()[1])
+        axes.set_ylim(0, axes.get_ylim()[1] * (1.04 if keys < 2 or axes is accuracy else 1.25))
+        if keys > 1:
+            axes.legend(
+                fontsize=SMALL,
+                frameon=False,
+                labelcolor=INK,
+                handlelength=1.6,
+                borderaxespad=0.1,
+                labelspacing=0.3,
+                columnspacing=0.6,
+                handletextpad=0.4,
+                ncols=1 + (keys > 2),
+                loc="lower right" if axes is accuracy else "upper right",
+            )
     return figure
 
 
@@ -67,20 +82,21 @@ def _draw_terms(panels: Sequence[Axes], students: Sequence[Metrics], terms: Sequ
     left, right = panels
     for name, stroke in zip(terms, TERMS * len(terms), strict=False):
         _draw(left, students, x="step", y=name, stroke=stroke, name=name.removeprefix("kd_"))
-    tidy(left, title="Distillation terms (student)", x="step", y="weighted loss", grid="y")
+    tidy(left, title="Distillation terms", x="step", y="weighted loss", grid="y")
     _draw(right, students, x="step", y="kd_ratio", stroke=ROLES["student"], name="student")
     right.axhspan(*HEALTHY, color="#000000", alpha=0.07, linewidth=0)
     right.annotate(
         "0.3 to 0.5: healthy",
-        (1, HEALTHY[1]),
-        (-2, 2),
+        (1, sum(HEALTHY) / 2),
+        (-3, 0),
         xycoords=("axes fraction", "data"),
         textcoords="offset points",
         ha="right",
+        va="center",
         fontsize=SMALL,
-        color=MUTED,
+        color=INK,
     )
-    tidy(right, title="Gradient norm: distillation / task", x="step", y="ratio", grid="y")
+    tidy(right, title="Gradient norm", x="step", y="distillation / task", grid="y")
 
 
 def _draw(
@@ -101,9 +117,9 @@ def _draw(
         smooth(mean, max(1, len(mean) // 25)) if smoothed else mean,
         color=stroke.color,
         linestyle=stroke.dashes,
-        linewidth=1.5,
+        linewidth=1.3,
         marker="" if smoothed else stroke.marker,
-        markersize=3,
+        markersize=2.6,
         label=name,
         zorder=3 if stroke.dashes != "-" else 2,  # where two lines are one, both show
     )

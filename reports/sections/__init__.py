@@ -1,23 +1,28 @@
-"""The sections of a report: each a function from a chapter to its Markdown parts, empty when it has nothing to say."""
+"""The sections of a report: each a function from a chapter to its blocks, empty when it has nothing to say."""
 
-from featherpress.reports.sections.accuracy import accuracy, curves, distillation, gallery, training
-from featherpress.reports.sections.chapters import Chapter
-from featherpress.reports.sections.costs import budgets, claims, costs, where_parameters_went
+from featherpress.reports.sections.accuracy import accuracy, curves, distillation, gallery
+from featherpress.reports.sections.chapters import Chapter, Draw
+from featherpress.reports.sections.checks import budgets, claims
+from featherpress.reports.sections.costs import architecture, costs, where_parameters_went
+from featherpress.reports.sections.deployment import benchmarks, landscape
+from featherpress.reports.sections.learning import correlation, training
 from featherpress.reports.sections.provenance import environment, reproduction, stamps
 
-__all__ = ["SECTIONS", "Chapter"]
+__all__ = ["COUNTED", "SECTIONS", "SHARED", "Chapter", "Draw"]
 
+COUNTED = (where_parameters_went, costs, architecture, budgets, claims)
 SECTIONS = (
-    where_parameters_went,
-    costs,
-    budgets,
-    claims,
+    *COUNTED,
     accuracy,
     distillation,
     training,
+    correlation,
     curves,
     gallery,
+    landscape,
     environment,
     reproduction,
     stamps,
 )
+# Once in a report, however many runs it is of.
+SHARED = (benchmarks,)

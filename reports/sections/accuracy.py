@@ -1,17 +1,19 @@
 """What the models find: AP by face height, the verdict on distillation, curves and pictures."""
 
 import statistics
+from functools import partial
 
-from featherpress.reports.figures import ap_by_height, draw_gallery, precision_recall, training_curves
+from featherpress.reports.blocks import Block, Paragraph, Remark, Table, bold
+from featherpress.reports.figures import ap_by_height, draw_gallery, precision_recall
 from featherpress.reports.figures.gallery import pictures_shown
+from featherpress.reports.figures.style import PAGE
 from featherpress.reports.formats import ap, change, integer
 from featherpress.reports.records import Comparison, Evaluation
 from featherpress.reports.runs import Run
 from featherpress.reports.scores import score, scores
 from featherpress.reports.sections.chapters import Chapter
-from featherpress.reports.tables import bold, note, table, warning
 
-__all__ = ["accuracy", "curves", "distillation", "gallery", "interval_sentence", "training"]
+__all__ = ["accuracy", "curves", "distillation", "gallery", "interval_sentence"]
 
 FILES = {
     "teacher": "eval/teacher.json",
@@ -21,20 +23,20 @@ FILES = {
 }
 
 
-def accuracy(chapter: Chapter) -> list[str]:
+def accuracy(chapter: Chapter) -> list[Block]:
     """Give AP over all faces and by face height."""
     run = chapter.run
     evaluated = _evaluated(run)
     missing = [f"`{FILES[role]}`" for role in run.roles if role not in evaluated]
-    parts = [chapter.heading("Accuracy")]
+    parts: list[Block] = [chapter.heading("Accuracy")]
     if evaluated:
-        parts += [_accuracy_table(evaluated), _recall(evaluated)]
+        parts += [_accuracy_table(evaluated), Paragraph(text=_recall(evaluated))]
     if missing:
-        parts.append(note(f"Missing, so without numbers here: {', '.join(missing)}."))
+        parts.append(Remark(text=f"Missing, so without numbers here: {', '.join(missing)}."))
     return parts + _doubts(evaluated)
 
 
-def curves(chapter: Chapter) -> list[str]:
+def curves(chapter: Chapter) -> list[Block]:
     """Draw precision against recall, then AP by face height."""
     run = chapter.run
     evaluated = _evaluated(run)
@@ -42,14 +44,14 @@ def curves(chapter: Chapter) -> list[str]:
         return []
     iou = next(iter(evaluated.values()))[0].protocol.iou
     several = max(len(found) for found in evaluated.values()) > 1
-    parts = [chapter.heading("Precision, recall and face height")]
+    parts: list[Block] = [chapter.heading("Precision, recall and face height")]
     drawn = {role: tuple(e for e in found if e.curve_recall) for role, found in evaluated.items()}
     if any(drawn.values()):
         caption = f"Precision against recall at IoU {iou:g}, over all faces."
         parts.append(
             chapter.figure(
                 "precision_recall",
-                precision_recall({role: found for role, found in drawn.items() if found}),
+                partial(precision_recall, {role: found for role, found in drawn.items() if found}),
                 alt="Precision against recall",
                 caption=f"{caption} Bold: mean over seeds; thin: each seed." if several else caption,
             )
@@ -58,7 +60,7 @@ def curves(chapter: Chapter) -> list[str]:
     parts.append(
         chapter.figure(
             "ap_by_height",
-            ap_by_height(evaluated),
+            partial(ap_by_height, evaluated),
             alt="Bars of AP by face height",
             caption=f"{caption} Bars and numbers: mean over seeds; dots: each seed." if several else caption,
         )
@@ -71,7 +73,7 @@ def _evaluated(run: Run) -> dict[str, tuple[Evaluation, ...]]:
     return {role: run.evaluations(role) for role in run.roles if run.evaluations(role)}
 
 
-def _accuracy_table(evaluated: dict[str, tuple[Evaluation, ...]]) -> str:
+def _accuracy_table(evaluated: dict[str, tuple[Evaluation, ...]]) -> Table:
     reference = next(iter(evaluated.values()))[0]
     names: list[tuple[str, str | None, int]] = [("all", None, reference.data.faces)]
     names += [(f"{b.name} px", b.name, b.faces) for b in reference.buckets]
@@ -80,7 +82,14 @@ def _accuracy_table(evaluated: dict[str, tuple[Evaluation, ...]]) -> str:
         for text, name, faces in names
     ]
     header = ["face height", "faces", *(f"{role} AP" for role in evaluated)]
-    return table(header, [bold(rows[0]), *rows[1:]], align="lr" + "r" * len(evaluated))
+    return Table(
+        name="accuracy",
+        title="AP over all faces and by face height",
+        header=header,
+        rows=[bold(rows[0]), *rows[1:]],
+        align="lr" + "r" * len(evaluated),
+        pinned="first",
+    )
 
 
 def _recall(evaluated: dict[str, tuple[Evaluation, ...]]) -> str:
@@ -97,45 +106,49 @@ def _recall(evaluated: dict[str, tuple[Evaluation, ...]]) -> str:
     return text
 
 
-def _doubts(evaluated: dict[str, tuple[Evaluation, ...]]) -> list[str]:
+def _doubts(evaluated: dict[str, tuple[Evaluation, ...]]) -> list[Block]:
     """Return warnings where the numbers do not belong side by side."""
     found = [e for seeds in evaluated.values() for e in seeds]
-    doubts: list[str] = []
+    doubts: list[Block] = []
     if not found:
         return doubts
     if len({e.data for e in found}) > 1 or len({e.protocol for e in found}) > 1:
         doubts.append(
-            warning("These models were not evaluated on the same data by the same protocol: see the stamps below.")
+            Remark(
+                text="These models were not evaluated on the same data by the same protocol: see the stamps below.",
+                kind="warning",
+            )
         )
     reference = found[0]
     counted = sum(b.faces for b in reference.buckets)
     if counted != reference.data.faces:
-        doubts.append(note(f"The heights hold {integer(counted)} of {integer(reference.data.faces)} faces."))
+        doubts.append(Remark(text=f"The heights hold {integer(counted)} of {integer(reference.data.faces)} faces."))
     return doubts
 
 
-def distillation(chapter: Chapter) -> list[str]:
+def distillation(chapter: Chapter) -> list[Block]:
     """Say whether distillation helped, with everything the answer rests on."""
     run = chapter.run
     if not run.distilled:
         return []
-    parts = [chapter.heading("Did distillation help?")]
+    parts: list[Block] = [chapter.heading("Did distillation help?")]
     if run.comparison is None:
         text = "`eval/comparison.json` is missing: without a control trained alike, nothing is claimed."
-        return [*parts, note(text)]
+        return [*parts, Remark(text=text)]
     comparison = run.comparison
-    parts += [_seed_table(comparison), interval_sentence(comparison)]
+    parts += [_seed_table(comparison), Paragraph(text=interval_sentence(comparison))]
     if len(comparison.seeds) == 1:
         parts.append(
-            warning(
-                "One seed only: the interval covers the choice of images, not how much another seed would change. "
-                "Train more seeds before relying on it."
+            Remark(
+                text="One seed only: the interval covers the choice of images, not how much another seed would change. "
+                "Train more seeds before relying on it.",
+                kind="warning",
             )
         )
     return parts
 
 
-def _seed_table(comparison: Comparison) -> str:
+def _seed_table(comparison: Comparison) -> Table:
     control, distilled = comparison.control, comparison.distilled
     rows = [
         ["control", *(ap(value) for value in control.ap), ap(control.mean), ap(control.std)],
@@ -145,7 +158,14 @@ def _seed_table(comparison: Comparison) -> str:
     deviation = statistics.stdev(gaps) if len(gaps) > 1 else None
     difference = ["difference", *(change(gap) for gap in gaps), change(distilled.mean - control.mean), ap(deviation)]
     header = ["AP, all faces", *(f"seed {seed}" for seed in comparison.seeds), "mean", "std over seeds"]
-    return table(header, [*rows, bold(difference)], align="l" + "r" * (len(gaps) + 2))
+    return Table(
+        name="seeds",
+        title="AP of control and distilled student, seed by seed",
+        header=header,
+        rows=[*rows, bold(difference)],
+        align="l" + "r" * (len(gaps) + 2),
+        pinned="last",
+    )
 
 
 def interval_sentence(comparison: Comparison) -> str:
@@ -166,30 +186,12 @@ def interval_sentence(comparison: Comparison) -> str:
     return text
 
 
-def training(chapter: Chapter) -> list[str]:
-    """Show how losses and AP went."""
-    run = chapter.run
-    trained = {role: run.metrics(role) for role in run.roles if run.metrics(role)}
-    wanted = [role for role in run.roles if role != "teacher" and role not in trained]
-    parts = [chapter.heading("Training")]
-    if trained:
-        several = max(len(seeds) for seeds in trained.values()) > 1
-        lines = "Thin: each seed as logged. Bold: mean over seeds" if several else "Thin: as logged. Bold: the same"
-        caption = f"{lines}, losses smoothed over 1/25 of the steps."
-        figure = training_curves(trained)
-        parts.append(chapter.figure("training", figure, alt="Curves of the training", caption=caption))
-    if wanted:
-        files = {"control": "control/metrics.csv", "student": "metrics.csv", "model": "metrics.csv"}
-        parts.append(note(f"Missing, so not drawn: {', '.join(f'`{files[role]}`' for role in wanted)}."))
-    return parts
-
-
-def gallery(chapter: Chapter) -> list[str]:
+def gallery(chapter: Chapter) -> list[Block]:
     """Show real detections, model beside model."""
     run = chapter.run
-    parts = [chapter.heading("Detections")]
+    parts: list[Block] = [chapter.heading("Detections")]
     if run.gallery is None or not run.gallery.pictures:
-        return [*parts, note("`eval/gallery/` is missing: there is no picture to look at.")]
+        return [*parts, Remark(text="`eval/gallery/` is missing: there is no picture to look at.")]
     found = [e for role in run.roles for e in run.evaluations(role)]
     iou = found[0].protocol.iou if found else 0.5
     shown, held = len(pictures_shown(run.gallery)), len(run.gallery.pictures)
@@ -198,5 +200,5 @@ def gallery(chapter: Chapter) -> list[str]:
         + (f"All {held} pictures" if shown == held else f"The first {shown} of {held} pictures")
         + " in `eval/gallery/`."
     )
-    figure = draw_gallery(run.gallery, iou=iou)
-    return [*parts, chapter.figure("gallery", figure, alt="Hits, misses and false alarms", caption=caption)]
+    draw = partial(draw_gallery, run.gallery, iou=iou)
+    return [*parts, chapter.figure("gallery", draw, alt="Hits, misses and false alarms", caption=caption, width=PAGE)]

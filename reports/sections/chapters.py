@@ -1,36 +1,41 @@
 """One run's part of the report: its headings and its numbered figures."""
 
-import html
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from matplotlib.figure import Figure
 
+from featherpress.reports.blocks import Heading, Picture
+from featherpress.reports.figures.style import COLUMN
+from featherpress.reports.inputs import Inputs
 from featherpress.reports.runs import Run
-from featherpress.reports.tables import escape
 
-__all__ = ["Chapter"]
+__all__ = ["Chapter", "Draw"]
+
+#: Draws a figure when it is needed, one at a time.
+Draw: TypeAlias = Callable[[], Figure]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chapter:
     """A run being written about: `prefix` tells its figures' files from other runs', `level` is its headings'.
 
-    `figures` collects what has to be saved, by file name.
+    `inputs` is all that the report is written from; `figures` collects what has to be drawn, by name without suffix.
     """
 
     run: Run
+    inputs: Inputs
     prefix: str = ""
     level: int = 2
-    figures: dict[str, Figure] = field(default_factory=dict)
+    figures: dict[str, Draw] = field(default_factory=dict)
 
-    def heading(self, title: str) -> str:
+    def heading(self, title: str) -> Heading:
         """Return a section's heading."""
-        return f"{'#' * self.level} {title}"
+        return Heading(text=title, level=self.level)
 
-    def figure(self, name: str, figure: Figure, *, alt: str, caption: str) -> str:
-        """Keep a figure to be saved and return the Markdown that shows it with its caption below."""
-        file = f"{self.prefix}{name}.png"
-        self.figures[file] = figure
-        # Widths in proportion to the figures' inches, so that their letters come out alike.
-        tag = f'<img src="figures/{file}" alt="{html.escape(alt)}" width="{round(120 * figure.get_figwidth())}">'
-        return f"{tag}\n\n*Figure {len(self.figures)}. {escape(caption)}*"
+    def figure(self, name: str, draw: Draw, *, alt: str, caption: str, width: float = COLUMN) -> Picture:
+        """Keep a figure to be drawn, `width` inches wide, and return the block that shows it with its caption below."""
+        file = f"{self.prefix}{name}"
+        self.figures[file] = draw
+        return Picture(file=file, alt=alt, caption=caption, number=len(self.figures), width=width)

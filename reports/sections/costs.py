@@ -1,166 +1,135 @@
-"""What the models cost: where the parameters went, budgets, and claims."""
+"""What the models cost: component by component, as wholes, and what they are built from."""
 
-from featherpress.reports.figures import parameters_by_component, waterfall
+from functools import partial
+
+from featherpress.reports.blocks import Block, Paragraph, Remark, Table, bold
+from featherpress.reports.deployment import Latency
+from featherpress.reports.figures import costs_by_component, waterfall
 from featherpress.reports.figures.costs import pair_components
 from featherpress.reports.formats import (
     DASH,
-    MINUS,
-    bounds,
     change,
     integer,
     label,
     less,
+    milliseconds,
     reduction,
-    signed_integer,
     size,
 )
-from featherpress.reports.records import Audit, Check
+from featherpress.reports.records import Audit
 from featherpress.reports.runs import Run
 from featherpress.reports.scores import mean_score, score, scores
 from featherpress.reports.sections.chapters import Chapter
-from featherpress.reports.tables import bold, note, table, warning
 
-__all__ = ["budgets", "claims", "costs", "where_parameters_went"]
+__all__ = ["architecture", "costs", "where_parameters_went"]
 
-UNITS = {"params": "parameters", "macs": "MACs", "bytes": "bytes"}
 CONVENTIONS = {
     "core-macs": "Counted are the products of convolutions, deformable ones too, linear layers, matrix products and "
     "attention; biases, normalisation, activations and resampling are not"
 }
+# Settings that the source document's own table has, and their names there.
+SIZES = {"out_channels": "width of the pyramid (channels)", "bifpn_repeats": "BiFPN repeats"}
 
 
-def where_parameters_went(chapter: Chapter) -> list[str]:
-    """Show the parameters of every component, and the way from the teacher's total to the student's."""
+def where_parameters_went(chapter: Chapter) -> list[Block]:
+    """Show what every component costs, and the way from one model's parameters to the other's."""
     run = chapter.run
-    parts = [chapter.heading("Where the parameters went" if run.distilled else "Where the parameters are")]
-    if run.budget is None:
-        return [*parts, note("`budget.json` is missing: the costs of the components are not known.")]
-    audits = _audits(run)
+    compared = len(run.audits) == 2
+    parts: list[Block] = [chapter.heading("Where the parameters went" if compared else "Where the parameters are")]
+    if not run.audits:
+        return [*parts, Remark(text="`budget.json` is missing: the costs of the components are not known.")]
     parts.append(
         chapter.figure(
-            "parameters",
-            parameters_by_component(audits),
-            alt="Bars of the parameters of every component",
-            caption="Learnable parameters of every component, each tensor counted once.",
+            "costs",
+            partial(costs_by_component, run.audits),
+            alt="Bars of the parameters and the MACs of every component",
+            caption="Learnable parameters of every component, each tensor counted once, and its multiply-accumulates "
+            f"for an input of {_shapes(run.audits[-1][1])}.",
         )
     )
-    if run.budget.teacher is not None:
-        teacher, student = run.budget.teacher, run.budget.student
+    if compared:
+        first, second = run.audits
         parts.append(
             chapter.figure(
                 "waterfall",
-                waterfall(teacher, student),
-                alt="Steps from the parameters of the teacher to those of the student",
-                caption=f"From {integer(teacher.total.params)} to {integer(student.total.params)} parameters: "
+                partial(waterfall, first, second),
+                alt=f"Steps from the parameters of {first[1].model} to those of {second[1].model}",
+                caption=f"From {integer(first[1].total.params)} to {integer(second[1].total.params)} parameters: "
                 "what each component gave up (plain) or took on (hatched); those that did not change are left out.",
             )
         )
     return parts
 
 
-def costs(chapter: Chapter) -> list[str]:
+def costs(chapter: Chapter) -> list[Block]:
     """Set the models side by side, component by component, then as wholes."""
     run = chapter.run
-    if run.budget is None:
+    if not run.audits:
         return []
-    student = run.budget.student
-    if run.budget.teacher is None:
-        return [chapter.heading(f"What `{student.model}` costs"), _single_table(student), _convention(student)]
-    teacher = run.budget.teacher
-    parts = [chapter.heading(f"`{teacher.model}` against `{student.model}`"), _pair_table(teacher, student)]
-    notes = f"{_convention(student)} A negative reduction is growth; a dash means that there was nothing to reduce."
-    if run.budget.adapters is not None:
+    (role, first), (_, second) = run.audits[0], run.audits[-1]
+    if first is second:
+        return [
+            chapter.heading(f"What `{first.model}` costs"),
+            _single_table(first),
+            Paragraph(text=_convention(first)),
+        ]
+    notes = f"{_convention(first)} A negative reduction is growth; a dash means that there was nothing to reduce."
+    if run.budget is not None and run.budget.adapters is not None:
         notes += (
             f" Adapters for distillation: {integer(run.budget.adapters)} parameters, in training only; "
             "they are not in the student, not in its file and not in the table."
         )
-    parts += [notes, "The models as wholes:", _whole_table(run, teacher, student)]
-    return parts + [warning(text) for text in _disagreements(run)]
-
-
-def budgets(chapter: Chapter) -> list[str]:
-    """Say for every model whether it keeps its budget, from exact numbers."""
-    audits = [audit for _, audit in _audits(chapter.run)]
-    if not audits:
-        return []
-    parts = [chapter.heading("Budgets")]
-    rows = [
-        row
-        for audit in audits
-        for part in (*audit.components, audit.total)
-        for row in (_check_row(audit.model, part.name, check) for check in part.checks)
+    return [
+        chapter.heading(f"`{first.model}` against `{second.model}`"),
+        _pair_table(run),
+        Paragraph(text=notes),
+        Paragraph(text="The models as wholes:"),
+        _whole_table(chapter, first, second),
+        *_missing(chapter, role),
+        *(Remark(text=text, kind="warning") for text in _disagreements(run)),
     ]
-    if rows:
-        header = ["model", "component", "of", "counted", "target", f"counted {MINUS} target", "allowed", "verdict"]
-        verdicts = ", ".join(f"`{audit.model}` **{audit.verdict}**" for audit in audits)
-        parts += [f"Verdicts: {verdicts}.", table(header, rows, align="lllrrrll")]
-    unchecked = [f"`{audit.model}`" for audit in audits if audit.verdict == "unchecked"]
-    if unchecked:
-        parts.append(note(f"No budget was given for {' and '.join(unchecked)}: counted, not checked."))
-    return parts + [warning(f"{failure}.") for audit in audits for failure in audit.failures]
 
 
-def _check_row(model: str, component: str, check: Check) -> list[str]:
-    gap = None if check.target is None else check.actual - check.target
-    row = [f"`{model}`", label(component), UNITS.get(check.quantity, check.quantity), integer(check.actual)]
-    row += [integer(check.target), signed_integer(gap), bounds(check.low, check.high), check.verdict]
-    return bold(row) if component == "total" else row
-
-
-def claims(chapter: Chapter) -> list[str]:
-    """Set what documents say beside what was counted."""
-    rows = [
-        [
-            f"`{audit.model}`",
-            " + ".join(label(name) for name in claim.component.split(" + ")),
-            UNITS.get(claim.quantity, claim.quantity),
-            integer(claim.claimed),
-            integer(claim.measured),
-            signed_integer(claim.measured - claim.claimed),
-            claim.why or ("equal" if claim.measured == claim.claimed else DASH),
-            claim.source or DASH,
-        ]
-        for _, audit in _audits(chapter.run)
-        for claim in audit.claims
-    ]
-    if not rows:
+def architecture(chapter: Chapter) -> list[Block]:
+    """Set what the models are built from side by side."""
+    models = [audit.model for _, audit in chapter.run.audits]
+    known = chapter.inputs.settings
+    if not any(model in known for model in models):
         return []
-    header = [
-        "model",
-        "component",
-        "of",
-        "claimed",
-        "measured",
-        f"measured {MINUS} claimed",
-        "why they differ",
-        "source",
+    keys = dict.fromkeys(key for model in models for key in known.get(model, {}))
+    rows = [[f"`{key}`", *(f"`{known[m][key]}`" if key in known.get(m, {}) else DASH for m in models)] for key in keys]
+    header = ["setting", *(f"`{model}`" for model in models)]
+    title = "What the models are built from"
+    return [
+        chapter.heading("Architecture"),
+        Table(name="architecture", title=title, header=header, rows=rows, align="l" * len(header)),
     ]
-    return [chapter.heading("Claims checked"), table(header, rows, align="lllrrrll")]
 
 
-def _audits(run: Run) -> list[tuple[str, Audit]]:
-    if run.budget is None:
-        return []
-    teacher = run.budget.teacher
-    if teacher is None:
-        return [("model", run.budget.student)]
-    return [("teacher", teacher), ("student", run.budget.student)]
+def _shapes(audit: Audit) -> str:
+    sign = " \N{MULTIPLICATION SIGN} "
+    return " and ".join(sign.join(str(side) for side in shape) for shape in audit.inputs)
 
 
 def _convention(audit: Audit) -> str:
-    sign = " \N{MULTIPLICATION SIGN} "
-    shapes = " and ".join(sign.join(str(side) for side in shape) for shape in audit.inputs)
     convention = CONVENTIONS.get(audit.convention, f"Convention: {audit.convention}")
-    return f"MACs (multiply-accumulates) for an input of {shapes}; FLOPs are twice as many. {convention}."
+    return f"MACs (multiply-accumulates) for an input of {_shapes(audit)}; FLOPs are twice as many. {convention}."
 
 
-def _pair_table(teacher: Audit, student: Audit) -> str:
-    pairs = pair_components(teacher, student)
+def _pair_table(run: Run) -> Table:
+    (one, first), (other, second) = run.audits
+    pairs = pair_components(first, second)
     rows = [_pair_row(label(p.name), p.params, p.macs) for p in pairs]
-    total = _pair_row("total", (teacher.total.params, student.total.params), (teacher.total.macs, student.total.macs))
-    columns = [f"{role} {unit}" for unit in ("parameters", "MACs") for role in ("teacher", "student", "reduction of")]
-    header = ["component", *columns]
-    return table(header, [*rows, bold(total)], align="lrrrrrr")
+    total = _pair_row("total", (first.total.params, second.total.params), (first.total.macs, second.total.macs))
+    columns = [f"{role} {unit}" for unit in ("parameters", "MACs") for role in (one, other, "reduction of")]
+    return Table(
+        name="components",
+        title=f"Cost of every component: {one} `{first.model}`, {other} `{second.model}`",
+        header=["component", *columns],
+        rows=[*rows, bold(total)],
+        align="lrrrrrr",
+        pinned="last",
+    )
 
 
 def _pair_row(name: str, params: tuple[int, int], macs: tuple[int, int]) -> list[str]:
@@ -173,20 +142,69 @@ def _pair_row(name: str, params: tuple[int, int], macs: tuple[int, int]) -> list
     ]
 
 
-def _single_table(audit: Audit) -> str:
+def _single_table(audit: Audit) -> Table:
     rows = [[label(c.name), integer(c.params), integer(c.macs)] for c in audit.components]
     total = bold(["total", integer(audit.total.params), integer(audit.total.macs)])
-    return table(["component", "parameters", "MACs"], [*rows, total], align="lrr")
+    return Table(
+        name="components",
+        title=f"Cost of every component of `{audit.model}`",
+        header=["component", "parameters", "MACs"],
+        rows=[*rows, total],
+        align="lrr",
+        pinned="last",
+    )
 
 
-def _whole_table(run: Run, teacher: Audit, student: Audit) -> str:
-    a, b = teacher.total, student.total
-    files = [next((e.file_bytes for e in run.evaluations(role)), None) for role in ("teacher", "student")]
+def _whole_table(chapter: Chapter, first: Audit, second: Audit) -> Table:
+    run, (one, other) = chapter.run, [role for role, _ in chapter.run.audits]
+    a, b = first.total, second.total
+    files = [next((e.file_bytes for e in run.evaluations(role)), None) for role in (one, other)]
     rows = [
         ["parameters", integer(a.params), integer(b.params), less(a.params, b.params)],
         ["MACs", integer(a.macs), integer(b.macs), less(a.macs, b.macs)],
-        ["weight file", *(size(count) for count in files), less(*files)],
+        *_size_rows(chapter, first, second),
     ]
+    if not run.counted_only:
+        rows.append(["weight file", *(size(count) for count in files), less(*files)])
+    rows += [*_latency_rows(chapter, first, second), *_accuracy_rows(run)]
+    header = ["", f"{one} `{first.model}`", f"{other} `{second.model}`", f"{other} against {one}"]
+    return Table(name="wholes", title="The models as wholes", header=header, rows=rows, align="lrrr")
+
+
+def _size_rows(chapter: Chapter, first: Audit, second: Audit) -> list[list[str]]:
+    """Return the sizes that the source document's table has, where a record says them."""
+    rows = []
+    for key, text in SIZES.items():
+        values = [chapter.inputs.settings.get(audit.model, {}).get(key, "") for audit in (first, second)]
+        if any(values):
+            numbers = [int(value) if value.isdecimal() else None for value in values]
+            rows.append([text, *(integer(number) for number in numbers), less(*numbers)])
+    return rows
+
+
+def _latency_rows(chapter: Chapter, first: Audit, second: Audit) -> list[list[str]]:
+    """Return a row for every setting in which one benchmark timed both models."""
+    rows = []
+    for bench in chapter.inputs.benches:
+        found = {(t.model, *t.setting): t.latency for t in bench.timings}
+        for setting in dict.fromkeys(timing.setting for timing in bench.timings):
+            pair = [found.get((audit.model, *setting)) for audit in (first, second)]
+            if pair[0] is not None and pair[1] is not None:
+                rows.append(_latency_row(setting, pair[0], pair[1]))
+    return rows
+
+
+def _latency_row(setting: tuple[str, int, int], first: Latency, second: Latency) -> list[str]:
+    backend, side, batch = setting
+    medians = (first.median, second.median)
+    text = f"latency, {backend}, {side} px, batch {batch}"
+    return [text, *(milliseconds(median) for median in medians), less(*medians)]
+
+
+def _accuracy_rows(run: Run) -> list[list[str]]:
+    if run.counted_only:
+        return []
+    rows = []
     heights = dict.fromkeys(bucket.name for role in run.roles for e in run.evaluations(role) for bucket in e.buckets)
     for name in (None, *heights):
         first, second = (scores(run.evaluations(role), name) for role in ("teacher", "student"))
@@ -194,14 +212,33 @@ def _whole_table(run: Run, teacher: Audit, student: Audit) -> str:
         gap = DASH if before is None or after is None else change(after - before)
         text = "AP, all faces" if name is None else f"AP, faces {name} px"
         rows.append([text, score(first), score(second), gap])
-    header = ["", f"teacher `{teacher.model}`", f"student `{student.model}`", "student against teacher"]
-    return table(header, rows, align="lrrr")
+    return rows
+
+
+def _missing(chapter: Chapter, role: str) -> list[Block]:
+    """Say which rows of the table of wholes have no record, and what writes one."""
+    models = [audit.model for _, audit in chapter.run.audits]
+    parts: list[Block] = []
+    if not all(model in chapter.inputs.settings for model in models):
+        text = (
+            "Widths and repeats are not in the records: give the output of `featherpress models show NAME --json` of "
+            "both models beside the run."
+        )
+        parts.append(Remark(text=text))
+    timed = {timing.model for bench in chapter.inputs.benches for timing in bench.timings}
+    if not set(models) <= timed:
+        text = (
+            f"No latency of both models was given: measure `featherpress bench {' '.join(models)} --json`, and give "
+            "the record beside the run."
+        )
+        parts.append(Remark(text=text))
+    return parts
 
 
 def _disagreements(run: Run) -> list[str]:
     """Return a sentence for every evaluated model that is not the one that was counted."""
     sentences = []
-    for role, audit in _audits(run):
+    for role, audit in run.audits:
         for evaluation in run.evaluations(role):
             if evaluation.params != audit.total.params:
                 sentences.append(

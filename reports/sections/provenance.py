@@ -5,18 +5,18 @@ from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import TypeVar
 
+from featherpress.reports.blocks import Block, Code, Fold, Remark, Table
 from featherpress.reports.formats import duration, integer
 from featherpress.reports.records import Environment, Evaluation
 from featherpress.reports.runs import Run
 from featherpress.reports.sections.chapters import Chapter
-from featherpress.reports.tables import fence, note, table
 
 __all__ = ["environment", "reproduction", "stamps"]
 
 Stamp = TypeVar("Stamp", bound=Hashable)
 
 
-def stamps(chapter: Chapter) -> list[str]:
+def stamps(chapter: Chapter) -> list[Block]:
     """State the data and the protocol behind every AP, once for all roles that share them."""
     run = chapter.run
     data = _by_stamp(run, lambda e: e.data)
@@ -34,8 +34,8 @@ def stamps(chapter: Chapter) -> list[str]:
     columns = ["models", "match IoU", "test scale", "NMS IoU", "score threshold", "most detections"]
     return [
         chapter.heading("Data and protocol"),
-        table(header, rows, align="lllrrrr"),
-        table(columns, protocols, align="lrlrrr"),
+        Table(name="data", title="Data behind every AP", header=header, rows=rows, align="lllrrrr"),
+        Table(name="protocol", title="Protocol behind every AP", header=columns, rows=protocols, align="lrlrrr"),
     ]
 
 
@@ -50,32 +50,35 @@ def _by_stamp(run: Run, stamp: Callable[[Evaluation], Stamp]) -> dict[Stamp, str
     return {value: ", ".join(roles) for value, roles in found.items()}
 
 
-def environment(chapter: Chapter) -> list[str]:
+def environment(chapter: Chapter) -> list[Block]:
     """State the machine and the versions."""
     found = chapter.run.environment
-    parts = [chapter.heading("Environment")]
+    parts: list[Block] = [chapter.heading("Environment")]
     if found is None:
-        return [*parts, note("`environment.json` is missing: the machine and the versions are not known.")]
+        return [*parts, Remark(text="`environment.json` is missing: the machine and the versions are not known.")]
     rows = [[name, value] for name, value in found.facts.items()]
     if found.seconds is not None:
         rows.append(["time taken", duration(found.seconds)])
-    return [*parts, table(["", "value"], rows, align="ll")]
+    return [
+        *parts,
+        Table(name="environment", title="The machine and the versions", header=["", "value"], rows=rows, align="ll"),
+    ]
 
 
-def reproduction(chapter: Chapter) -> list[str]:
+def reproduction(chapter: Chapter) -> list[Block]:
     """Give the commands that make the run and this report again, and the recipe as it was resolved."""
     run = chapter.run
     lines = []
     if run.environment is not None and run.environment.command:
         lines.append(_command(run.environment))
-    lines.append(shlex.join(["featherpress", "report", str(run.path)]))
-    parts = [chapter.heading("Reproduce it"), fence("\n".join(lines), "sh")]
+    lines.append(shlex.join(["featherpress", "report", *(str(path) for path in chapter.inputs.named(run))]))
+    parts: list[Block] = [chapter.heading("Reproduce it"), Code(text="\n".join(lines), language="sh")]
     if len(lines) == 1:
-        parts.append(note("The command that trained this run was not recorded."))
+        parts.append(Remark(text="The command that trained this run was not recorded."))
     if run.recipe is None:
-        return [*parts, note("`recipe.toml` is missing: the settings of the run are not known.")]
-    details = ["<details>", "<summary>The recipe as it was resolved</summary>", fence(run.recipe, "toml"), "</details>"]
-    return [*parts, *details]
+        return [*parts, Remark(text="`recipe.toml` is missing: the settings of the run are not known.")]
+    recipe = Code(text=run.recipe, language="toml")
+    return [*parts, Fold(summary="The recipe as it was resolved", code=recipe)]
 
 
 def _command(found: Environment) -> str:

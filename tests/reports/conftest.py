@@ -132,6 +132,7 @@ def write_run(run: Path, *, seeds: tuple[int, ...]) -> None:
     write_json(run / "eval/comparison.json", comparison(seeds))
     write_json(run / "budget.json", budget())
     write_json(run / "environment.json", environment())
+    write_json(run / "eval/correlation.json", correlation())
     write_gallery(run / "eval/gallery")
     (run / "recipe.toml").write_text(RECIPE, encoding="utf-8")
 
@@ -269,6 +270,7 @@ def audit(
         "claims": [claim(name, *said, rows) for name, said in claims.items()],
         "failures": [],
         "notes": [],
+        "settings": {"out_channels": 74 if "v1" in model else 32, "bifpn_repeats": 3 if "v1" in model else 2},
     }
 
 
@@ -317,6 +319,61 @@ def budget() -> dict[str, Any]:
         "student": audit("featherface_v2", STUDENT, target=256_000, slack=2_560, claims={}),
         "adapters": {"params": 7_104},
     }
+
+
+def correlation() -> dict[str, Any]:
+    """Return how far both arms' features follow the teacher's, the student's further, at three levels."""
+    levels = []
+    for number, stride in enumerate((8, 16, 32)):
+        rng = np.random.default_rng(stride)
+        channels = {
+            role: [round(float(value), 6) for value in (middle + 0.1 * number + rng.normal(0, 0.08, 12)).clip(-1, 1)]
+            for role, middle in (("student", 0.62), ("control", 0.38))
+        }
+        means = {role: float(np.mean(values)) for role, values in channels.items()}
+        levels.append({"stride": stride, **means, "channels": channels})
+    return {
+        "schema": "featherpress.correlation/1",
+        "images": 24,
+        "method": "Each arm through the linear map that fits it best.",
+        "levels": levels,
+    }
+
+
+@pytest.fixture
+def bench() -> Path:
+    """A benchmark of both models on two backends, in a file of its own."""
+    rows = [
+        {
+            "model": model,
+            "params": params,
+            "macs": 0,
+            "size": side,
+            "batch": 1,
+            "backend": backend,
+            "latency_ms": {
+                "median": ms * (side / 320) ** 2,
+                "p10": ms * 0.9 * (side / 320) ** 2,
+                "p90": ms * side / 200,
+            },
+            "images_per_second": 1000 / ms,
+            "peak_memory_bytes": 90_000_000 + side,
+        }
+        for backend, factor in (("eager", 1.0), ("onnxruntime fp32", 0.4))
+        for side in (320, 640)
+        for model, params, ms in (
+            ("featherface_v1", 485_599, 30.0 * factor),
+            ("featherface_v2", 256_812, 12.5 * factor),
+        )
+    ]
+    record = {
+        "schema": "featherpress.bench/1",
+        "environment": {"processor": "x86_64", "threads": 2, "torch": "2.15.0"},
+        "rounds": 50,
+        "results": rows,
+    }
+    write_json(Path("bench.json"), record)
+    return Path("bench.json")
 
 
 def environment() -> dict[str, Any]:

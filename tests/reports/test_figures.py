@@ -1,24 +1,33 @@
 """Figures: that what is drawn is what the records say."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from featherpress.errors import FileError
 from featherpress.reports.figures import (
+    accuracy_against_latency,
+    accuracy_against_parameters,
     ap_by_height,
+    costs_by_component,
     draw_gallery,
-    parameters_by_component,
+    level_correlation,
     precision_recall,
+    save,
     training_curves,
     waterfall,
 )
 from featherpress.reports.figures.gallery import PENS, mark, pictures_shown
+from featherpress.reports.figures.landscape import Point
 from featherpress.reports.figures.style import ROLES
 from featherpress.reports.figures.training import smooth
+from featherpress.reports.published import published_detectors
 from featherpress.reports.records import Found, Truth
 from featherpress.reports.runs import Run, load_run
 
@@ -35,25 +44,22 @@ def bars(axes: object) -> list[Rectangle]:
 
 
 def test_bars_are_as_long_as_the_counts(run: Run) -> None:
-    """The bars of each model add up to its total."""
-    assert run.budget is not None
-    assert run.budget.teacher is not None
-    figure = parameters_by_component([("teacher", run.budget.teacher), ("student", run.budget.student)])
-    lengths = [round(bar.get_width()) for bar in bars(figure.axes[0])]
-    assert (sum(lengths[:7]), sum(lengths[7:])) == (485_599, 256_812)
+    """The bars of each model add up to its total, parameters above and MACs below."""
+    above, below = costs_by_component(run.audits).axes
+    for axes, totals in ((above, (485_599, 256_812)), (below, (927_736_256, 429_603_776))):
+        lengths = [round(bar.get_width()) for bar in bars(axes)]
+        assert (sum(lengths[:7]), sum(lengths[7:])) == totals
 
 
 def test_waterfall_falls_from_total_to_total(run: Run) -> None:
     """The steps between the two totals are exactly what lies between them, each starting where the last one ended."""
-    assert run.budget is not None
-    assert run.budget.teacher is not None
-    first, last, *steps = bars(waterfall(run.budget.teacher, run.budget.student).axes[0])
-    level = first.get_height()
+    first, last, *steps = bars(waterfall(*run.audits).axes[0])
+    level = first.get_width()
     for step in steps:
-        bottom, top = step.get_y(), step.get_y() + step.get_height()
-        assert level in (bottom, top)
-        level = bottom if level == top else top
-    assert level == last.get_height() == 256_812
+        left, right = step.get_x(), step.get_x() + step.get_width()
+        assert level in (left, right)
+        level = left if level == right else right
+    assert level == last.get_width() == 256_812
 
 
 def test_roles_differ_by_more_than_colour() -> None:
@@ -91,10 +97,58 @@ def test_legend_of_precision_and_recall_has_the_ap(run: Run) -> None:
 
 def test_height_bars_are_means_over_seeds(run: Run) -> None:
     """Five groups of three bars, each the mean of its seeds."""
-    heights = [bar.get_height() for bar in bars(ap_by_height({r: run.evaluations(r) for r in run.roles}).axes[0])]
-    assert len(heights) == 15
-    assert heights[5] == pytest.approx((0.571 + 0.567) / 2)
-    assert heights[11] == pytest.approx((0.117 + 0.121) / 2)
+    lengths = [bar.get_width() for bar in bars(ap_by_height({r: run.evaluations(r) for r in run.roles}).axes[0])]
+    assert len(lengths) == 15
+    assert lengths[5] == pytest.approx((0.571 + 0.567) / 2)
+    assert lengths[11] == pytest.approx((0.117 + 0.121) / 2)
+
+
+def test_published_and_measured_stay_apart(run: Run) -> None:
+    """Every published mean is hollow and above, every measured AP filled and below, each at its own place."""
+    points = [Point(role="teacher", name="teacher", x=485_599, ap=0.812)]
+    above, below = accuracy_against_parameters(published_detectors(), points).axes
+    drawn = {(line.get_xdata()[0], line.get_ydata()[0]) for line in above.lines}
+    assert drawn == {(row.params, row.mean) for row in published_detectors()}
+    assert all(line.get_markerfacecolor() == "white" for line in above.lines)
+    (line,) = below.lines
+    assert (line.get_xdata()[0], line.get_ydata()[0]) == (485_599, 81.2)
+    assert line.get_markerfacecolor() != "white"
+
+
+@pytest.mark.parametrize(("draw", "x"), [(accuracy_against_parameters, 256_812), (accuracy_against_latency, 25.0)])
+def test_names_do_not_cover_one_another(draw: Callable[..., Figure], x: float) -> None:
+    """No two names overlap, and none leaves its panel."""
+    points = [Point(role=role, name=role, x=x, ap=0.7 + i / 20) for i, role in enumerate(("control", "student"))]
+    figure = draw(published_detectors(), points)
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        boxes = [text.get_window_extent() for text in axes.texts]
+        assert boxes
+        for one, other in combinations(boxes, 2):
+            assert not one.padded(-1).overlaps(other.padded(-1))
+        assert all(axes.bbox.padded(1).contains(*corner) for box in boxes for corner in (box.min, box.max))
+
+
+def test_correlation_has_a_dot_a_channel_and_its_mean(run: Run) -> None:
+    """Each arm has its channels' dots at each level, and a line at their mean."""
+    assert run.correlation is not None
+    lines = level_correlation(run.correlation).axes[0].lines
+    dots, means = lines[::2], lines[1::2]
+    assert len(dots) == len(means) == 6
+    for each, mean in zip(dots, means, strict=True):
+        assert len(each.get_ydata()) == 12
+        assert mean.get_ydata()[0] == pytest.approx(np.mean(each.get_ydata()))
+
+
+@pytest.mark.parametrize("kind", ["png", "pdf", "svg"])
+def test_drawn_again_it_is_the_same_file(run: Run, tmp_path: Path, kind: str) -> None:
+    """The same records give the same bytes, as raster and as vectors, at the same size."""
+    files = [tmp_path / f"{name}.{kind}" for name in ("a", "b")]
+    for file in files:
+        save(waterfall(*run.audits), file)
+    assert files[0].read_bytes() == files[1].read_bytes()
+    if kind == "svg":
+        assert 'width="252pt"' in files[0].read_text(encoding="utf-8")
 
 
 def test_marks_tell_hits_misses_and_false_alarms_apart() -> None:

@@ -16,13 +16,22 @@ from featherpress.reports import write_report
 from featherpress.reports.formats import DASH, MINUS
 
 Edit = Callable[[Path, Callable[[dict[str, Any]], object]], None]
-FIGURES = {"parameters", "waterfall", "training", "precision_recall", "ap_by_height", "gallery"}
+FIGURES = {
+    "costs",
+    "waterfall",
+    "training",
+    "correlation",
+    "precision_recall",
+    "ap_by_height",
+    "gallery",
+    "accuracy_parameters",
+}
 
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compose figures but do not render them: for tests of the text."""
-    monkeypatch.setattr("featherpress.reports.report.save", lambda _figure, path: path.touch())
+    """Leave the figures' files empty: for tests of the text."""
+    monkeypatch.setattr("featherpress.reports.report.render", lambda _draw, files: [file.touch() for file in files])
 
 
 undrawn_only = pytest.mark.usefixtures("undrawn")
@@ -156,6 +165,7 @@ def test_one_seed_is_warned_about(run_dir: Path, one_seed: Path) -> None:
         ("eval/comparison.json", "`eval/comparison.json` is missing"),
         ("eval/teacher.json", "Missing, so without numbers here: `eval/teacher.json`."),
         ("eval/gallery", "`eval/gallery/` is missing"),
+        ("eval/correlation.json", "`eval/correlation.json` is missing"),
         ("control", "Missing, so without numbers here: `control/eval/validation.json`."),
         ("metrics.csv", "Missing, so not drawn: `metrics.csv`."),
     ],
@@ -181,6 +191,7 @@ def test_training_without_a_teacher_is_reported(trained: Path) -> None:
         "training",
         "precision_recall",
         "ap_by_height",
+        "accuracy_parameters",
     }
 
 
@@ -241,13 +252,16 @@ def test_sections_come_in_the_agreed_order(run_dir: Path) -> None:
     assert re.findall(r"^## (.*)", text, re.MULTILINE) == [
         "Where the parameters went",
         "`featherface_v1` against `featherface_v2`",
+        "Architecture",
         "Budgets",
         "Claims checked",
         "Accuracy",
         "Did distillation help?",
         "Training",
+        "How far the student's features follow the teacher's",
         "Precision, recall and face height",
         "Detections",
+        "Beside published detectors",
         "Environment",
         "Reproduce it",
         "Data and protocol",
@@ -255,9 +269,10 @@ def test_sections_come_in_the_agreed_order(run_dir: Path) -> None:
 
 
 def test_figures_open_at_their_size(one_seed: Path) -> None:
-    """Every PNG is whole and 700 or 1,400 pixels wide, one column of a paper or both; drawn again it is the same."""
-    folder, again = (write_report([one_seed], Path(name)).parent / "figures" for name in ("a", "b"))
-    assert all(file.read_bytes() == (again / file.name).read_bytes() for file in folder.iterdir())
+    """Every PNG is whole and 700 or 1,400 pixels wide, one column of a paper or both, as the Markdown says."""
+    file = write_report([one_seed])
+    folder = file.parent / "figures"
+    told = dict(re.findall(r'figures/(\w+)\.png" alt="[^"]*" width="(\d+)"', file.read_text(encoding="utf-8")))
     widths = {}
     for file in folder.iterdir():
         with Image.open(file) as image:
@@ -265,7 +280,8 @@ def test_figures_open_at_their_size(one_seed: Path) -> None:
             assert image.format == "PNG"
             assert image.info["dpi"] == pytest.approx((200, 200), abs=0.1)
             widths[file.stem] = image.width
-    assert widths == {name: 700 if name == "precision_recall" else 1400 for name in FIGURES}
+    assert widths == {name: 1400 if name == "gallery" else 700 for name in FIGURES}
+    assert {name: int(width) * 200 // 120 for name, width in told.items()} == widths
 
 
 @undrawn_only
@@ -283,13 +299,13 @@ def test_interruption_leaves_the_old_report(run_dir: Path, monkeypatch: pytest.M
     before = {path: path.read_bytes() for path in sorted(file.parent.rglob("*.*"))}
     drawn: list[Path] = []
 
-    def stop_at_third(figure: object, path: Path) -> None:
-        drawn.append(path)
-        path.write_bytes(b"half")
+    def stop_at_third(_draw: object, files: list[Path]) -> None:
+        drawn.extend(files)
+        files[0].write_bytes(b"half")
         if len(drawn) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("featherpress.reports.report.save", stop_at_third)
+    monkeypatch.setattr("featherpress.reports.report.render", stop_at_third)
     with pytest.raises(KeyboardInterrupt):
         write_report([run_dir])
     assert {path: path.read_bytes() for path in sorted(file.parent.rglob("*.*"))} == before
@@ -306,8 +322,9 @@ def test_torch_is_never_imported(run_dir: Path) -> None:
     """Writing a report imports neither torch nor the packages that need it, nor pyplot's global state."""
     code = (
         "import sys; from pathlib import Path; from featherpress.reports import write_report; "
-        "import featherpress.reports.report as module; module.save = lambda figure, path: path.touch(); "
-        f"write_report([Path({str(run_dir)!r})]); "
+        "import featherpress.reports.report as module; "
+        "module.render = lambda draw, files: [draw(), *(file.touch() for file in files)]; "
+        f"write_report([Path({str(run_dir)!r})], page=True, latex=True); "
         "print([m for m in sys.modules if m in ('torch', 'matplotlib.pyplot', 'featherpress.models', "
         "'featherpress.compress', 'featherpress.budgets')])"
     )

@@ -4,7 +4,8 @@ import pytest
 
 from featherpress.reports import formats
 from featherpress.reports.formats import DASH, MINUS
-from featherpress.reports.tables import fence, table
+from featherpress.reports.writers.markdown import fence
+from featherpress.reports.writers.markdown import render_table as table
 
 
 def test_columns_are_aligned() -> None:

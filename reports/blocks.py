@@ -1,0 +1,94 @@
+"""What a report is made of, before it is Markdown, HTML or LaTeX.
+
+All texts may hold `code` and **bold**, as in Markdown, and nothing else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+__all__ = ["Block", "Code", "Fold", "Heading", "Paragraph", "Picture", "Remark", "Table", "bold"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heading:
+    """A section's title; `level` 1 is the report's own."""
+
+    text: str
+    level: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paragraph:
+    """A running text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Rows under a heading; `align` has one letter a column, `l` or `r`.
+
+    `name` and `title` identify it where tables float; the `pinned` rows are sums or the like, which stay where they
+    are when the others are sorted.
+
+    Shapes: every row has as many cells as the header.
+    """
+
+    name: str
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    align: str
+    pinned: Literal["", "first", "last"] = ""
+
+    def __post_init__(self) -> None:
+        """Refuse uneven rows, which are our own mistake."""
+        if any(len(cells) != len(self.align) for cells in (self.header, *self.rows)):
+            raise ValueError(f"table {self.name}: a row is shorter or longer than its {len(self.align)} columns")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A numbered figure; `file` is its name without a suffix, in the report's `figures/`.
+
+    Units: `width` in inches on paper.
+    """
+
+    file: str
+    alt: str
+    caption: str
+    number: int
+    width: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remark:
+    """Something set apart: a note, or a warning."""
+
+    text: str
+    kind: Literal["note", "warning"] = "note"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Code:
+    """Lines to be copied as they are."""
+
+    text: str
+    language: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fold:
+    """Code that is hidden under its summary until asked for."""
+
+    summary: str
+    code: Code
+
+
+Block: TypeAlias = Heading | Paragraph | Table | Picture | Remark | Code | Fold
+
+
+def bold(row: Sequence[str]) -> list[str]:
+    """Return a row in bold."""
+    return [f"**{cell}**" for cell in row]

@@ -1,0 +1,74 @@
+"""Names beside points, each where it hides the least."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.transforms import Bbox
+
+from featherpress.reports.figures.style import INK, SMALL
+
+__all__ = ["Name", "place_names"]
+
+# Where a name may stand, best first: how far from its point in widths and heights of its text, then in points.
+PLACES = (
+    (0.0, -0.5, 5, 0),
+    (-1.0, -0.5, -5, 0),
+    (-0.5, 0.0, 0, 4.5),
+    (-0.5, -1.0, 0, -4.5),
+    (0.0, 0.0, 3.5, 2.5),
+    (-1.0, 0.0, -3.5, 2.5),
+    (0.0, -1.0, 3.5, -2.5),
+    (-1.0, -1.0, -3.5, -2.5),
+    (-0.8, 0.0, 0, 4.5),
+    (-0.2, 0.0, 0, 4.5),
+    (-0.8, -1.0, 0, -4.5),
+    (-0.2, -1.0, 0, -4.5),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Name:
+    """A text and the point it belongs to, in data coordinates."""
+
+    text: str
+    x: float
+    y: float
+
+
+def place_names(axes: Axes, names: Sequence[Name]) -> None:
+    """Write each name at the first place beside its point that is free of points, of other names and of the edge.
+
+    The axes' limits must be final; a name that finds no free place takes the one that overlaps least.
+    """
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()
+    unit = figure.dpi / 72
+    points = [axes.transData.transform((name.x, name.y)) for name in names]
+    marks = [Bbox.from_extents(x - 3 * unit, y - 3 * unit, x + 3 * unit, y + 3 * unit) for x, y in points]
+    legend = axes.get_legend()
+    taken = [] if legend is None else [legend.get_window_extent()]
+    for name, mark, (x, y) in zip(names, marks, points, strict=True):
+        others = [*taken, *(other for other in marks if other is not mark)]
+        lines = name.text.split("\n")
+        # The font's letters are about 0.63 of its size wide.
+        wide, high = 0.63 * SMALL * max(map(len, lines)) * unit, 1.15 * SMALL * len(lines) * unit
+        boxes = [
+            Bbox.from_bounds(x + along * wide + dx * unit, y + up * high + dy * unit, wide, high)
+            for along, up, dx, dy in PLACES
+        ]
+        covered = [_covered(box, others, axes.bbox) for box in boxes]
+        box = boxes[covered.index(min(covered))]
+        taken.append(box)
+        middle_x, middle_y = axes.transData.inverted().transform(((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2))
+        text = axes.text(middle_x, middle_y, name.text, ha="center", va="center", fontsize=SMALL, color=INK)
+        text.set_linespacing(1.0)
+        text.set_in_layout(False)
+
+
+def _covered(box: Bbox, taken: Sequence[Bbox], inside: Bbox) -> float:
+    """Return the area of what a box covers, and of what of it lies outside."""
+    covered = sum(shared.width * shared.height for other in taken if (shared := Bbox.intersection(box, other)))
+    kept = Bbox.intersection(box, inside)
+    return covered + box.width * box.height - (kept.width * kept.height if kept else 0)

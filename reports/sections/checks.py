@@ -1,0 +1,67 @@
+"""What was promised of the models: budgets, and what documents claim."""
+
+from featherpress.reports.blocks import Block, Paragraph, Remark, Table, bold
+from featherpress.reports.formats import DASH, MINUS, bounds, integer, label, signed_integer
+from featherpress.reports.records import Check
+from featherpress.reports.sections.chapters import Chapter
+
+__all__ = ["budgets", "claims"]
+
+UNITS = {"params": "parameters", "macs": "MACs", "bytes": "bytes"}
+
+
+def budgets(chapter: Chapter) -> list[Block]:
+    """Say for every model whether it keeps its budget, from exact numbers."""
+    audits = [audit for _, audit in chapter.run.audits]
+    if not audits:
+        return []
+    parts: list[Block] = [chapter.heading("Budgets")]
+    rows = [
+        row
+        for audit in audits
+        for part in (*audit.components, audit.total)
+        for row in (_check_row(audit.model, part.name, check) for check in part.checks)
+    ]
+    if rows:
+        header = ["model", "component", "of", "counted", "target", f"counted {MINUS} target", "allowed", "verdict"]
+        verdicts = ", ".join(f"`{audit.model}` **{audit.verdict}**" for audit in audits)
+        title = "Every limit of the budgets, and what was counted"
+        table = Table(name="budgets", title=title, header=header, rows=rows, align="lllrrrll")
+        parts += [Paragraph(text=f"Verdicts: {verdicts}."), table]
+    unchecked = [f"`{audit.model}`" for audit in audits if audit.verdict == "unchecked"]
+    if unchecked:
+        parts.append(Remark(text=f"No budget was given for {' and '.join(unchecked)}: counted, not checked."))
+    failures = [failure for audit in audits for failure in audit.failures]
+    return [*parts, *(Remark(text=f"{failure}.", kind="warning") for failure in failures)]
+
+
+def _check_row(model: str, component: str, check: Check) -> list[str]:
+    gap = None if check.target is None else check.actual - check.target
+    row = [f"`{model}`", label(component), UNITS.get(check.quantity, check.quantity), integer(check.actual)]
+    row += [integer(check.target), signed_integer(gap), bounds(check.low, check.high), check.verdict]
+    return bold(row) if component == "total" else row
+
+
+def claims(chapter: Chapter) -> list[Block]:
+    """Set what documents say beside what was counted."""
+    rows = [
+        [
+            f"`{audit.model}`",
+            " + ".join(label(name) for name in claim.component.split(" + ")),
+            UNITS.get(claim.quantity, claim.quantity),
+            integer(claim.claimed),
+            integer(claim.measured),
+            signed_integer(claim.measured - claim.claimed),
+            claim.why or ("equal" if claim.measured == claim.claimed else DASH),
+            claim.source or DASH,
+        ]
+        for _, audit in chapter.run.audits
+        for claim in audit.claims
+    ]
+    if not rows:
+        return []
+    header = ["model", "component", "of", "claimed", "measured", f"measured {MINUS} claimed"]
+    header += ["why they differ", "source"]
+    title = "What documents claim, and what was counted"
+    table = Table(name="claims", title=title, header=header, rows=rows, align="lllrrrll")
+    return [chapter.heading("Claims checked"), table]

@@ -1,0 +1,139 @@
+"""What the models are in use: latency, throughput, memory, and where they stand beside published detectors."""
+
+from functools import partial
+
+from featherpress.reports.blocks import Block, Paragraph, Remark, Table
+from featherpress.reports.deployment import Bench, Timing
+from featherpress.reports.figures import accuracy_against_latency, accuracy_against_parameters
+from featherpress.reports.figures.landscape import Point
+from featherpress.reports.formats import DASH, integer, megabytes, milliseconds, per_cent, rate
+from featherpress.reports.published import Published, published_detectors
+from featherpress.reports.runs import Run
+from featherpress.reports.scores import mean_score, scores
+from featherpress.reports.sections.chapters import Chapter
+
+__all__ = ["benchmarks", "landscape"]
+
+APART = (
+    "The panels have scales of AP of their own, and no point of one may be held against a point of the other: "
+    "published are APs on WIDER FACE's validation set, ours are on the data of this run"
+)
+
+
+def benchmarks(chapter: Chapter) -> list[Block]:
+    """Give what benchmarks measured, model beside model."""
+    if not chapter.inputs.benches:
+        return []
+    parts: list[Block] = [chapter.heading("Latency, throughput and memory")]
+    for bench in chapter.inputs.benches:
+        parts += _bench(bench)
+    return parts
+
+
+def _bench(bench: Bench) -> list[Block]:
+    header = ["model", "backend", "pixels a side", "batch", "median latency", "10th to 90th percentile"]
+    header += ["images a second", "peak memory"]
+    rows = [_timing_row(timing) for timing in bench.timings]
+    title = "Latency, throughput and memory, all models in one interleaved run"
+    table = Table(name="latency", title=title, header=header, rows=rows, align="llrrrrrr")
+    facts = ", ".join(f"{name} {value}" for name, value in bench.facts.items())
+    rounds = f"{integer(bench.rounds)} rounds, the models by turns. " if bench.rounds is not None else ""
+    text = f"{rounds}{facts}. " if facts else rounds
+    return [table, Paragraph(text=f"{text}Latency is the time one batch takes; times of other machines differ.")]
+
+
+def _timing_row(timing: Timing) -> list[str]:
+    found = timing.latency
+    spread = DASH
+    if found is not None and found.p10 is not None and found.p90 is not None:
+        spread = f"{milliseconds(found.p10)} to {milliseconds(found.p90)}"
+    return [
+        f"`{timing.model}`",
+        timing.backend,
+        integer(timing.size),
+        integer(timing.batch),
+        milliseconds(found.median) if found is not None else DASH,
+        spread,
+        rate(timing.images_per_second),
+        megabytes(timing.peak_memory),
+    ]
+
+
+def landscape(chapter: Chapter) -> list[Block]:
+    """Set our accuracy and cost beside published detectors, which stay on axes of their own."""
+    run = chapter.run
+    ours = _points(run)
+    if not ours:
+        return []
+    published = published_detectors()
+    data = next(e.data for role in run.roles for e in run.evaluations(role))
+    where = f"{APART} ({data.name}, {data.split}, {integer(data.images)} images)"
+    parts: list[Block] = [
+        chapter.heading("Beside published detectors"),
+        chapter.figure(
+            "accuracy_parameters",
+            partial(accuracy_against_parameters, published, ours),
+            alt="Accuracy against parameters, published detectors above and ours below",
+            caption=f"Accuracy against parameters. Hollow: as published; filled: as measured here. {where}. "
+            "Test scales move the AP by up to twenty points, so published points of two scales do not compare either.",
+        ),
+    ]
+    timed = _timed(chapter, ours)
+    if timed:
+        parts.append(
+            chapter.figure(
+                "accuracy_latency",
+                partial(accuracy_against_latency, published, timed),
+                alt="Accuracy against latency, published detectors above and ours below",
+                caption="Accuracy against latency. Hollow: as published, each on the machine its source used; filled: "
+                f"as measured here, on one. {where}; nor do latencies of two machines compare.",
+            )
+        )
+    else:
+        text = "No latency of an evaluated model was given: accuracy is not drawn against latency."
+        parts.append(Remark(text=text))
+    return [*parts, _published_table(published)]
+
+
+def _points(run: Run) -> list[Point]:
+    """Return the evaluated models at their parameters; teacher, control and student, or a lone model."""
+    points = []
+    for role in run.roles if not run.counted_only else ():
+        found = run.evaluations(role)
+        ap = mean_score(scores(found))
+        if ap is not None:
+            points.append(Point(role=role, name=role, x=found[0].params, ap=ap))
+    return points
+
+
+def _timed(chapter: Chapter, points: list[Point]) -> list[Point]:
+    """Return the same models at their latencies; the control is the student's model, and as fast."""
+    run = chapter.run
+    found = []
+    for point in points:
+        model = run.evaluations(point.role)[0].model
+        for bench in chapter.inputs.benches:
+            for timing in bench.timings:
+                if timing.model == model and timing.latency is not None and timing.batch == 1:
+                    name = f"{point.name}, {timing.backend} {timing.size}"
+                    found.append(Point(role=point.role, name=name, x=timing.latency.median, ap=point.ap))
+    return found
+
+
+def _published_table(published: tuple[Published, ...]) -> Table:
+    rows = [
+        [
+            row.name,
+            integer(row.params),
+            *(per_cent(value) for value in (row.easy, row.medium, row.hard, row.mean)),
+            row.scale or DASH,
+            milliseconds(row.latency_ms),
+            row.machine or DASH,
+            row.source,
+        ]
+        for row in published
+    ]
+    header = ["published detector", "parameters", "easy AP", "medium AP", "hard AP", "their mean", "test scale"]
+    header += ["latency", "machine", "source"]
+    title = "Published detectors on WIDER FACE's validation set; a dash: the source does not say"
+    return Table(name="published", title=title, header=header, rows=rows, align="lrrrrrlrll")

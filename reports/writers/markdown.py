@@ -1,0 +1,70 @@
+"""Markdown that GitHub renders: tables with aligned columns, and text that cannot break out of its cell."""
+
+import html
+import re
+from collections.abc import Sequence
+
+from featherpress.reports.blocks import Block, Code, Fold, Heading, Paragraph, Picture, Remark, Table
+
+__all__ = ["escape", "fence", "render_table", "to_markdown"]
+
+
+def to_markdown(blocks: Sequence[Block]) -> str:
+    """Return the whole report as one Markdown text."""
+    return "\n\n".join(map(_render, blocks)) + "\n"
+
+
+def _render(block: Block) -> str:
+    match block:
+        case Heading():
+            return f"{'#' * block.level} {block.text}"
+        case Paragraph():
+            return escape(block.text)
+        case Table():
+            return render_table(block.header, block.rows, align=block.align)
+        case Picture():
+            return _picture(block)
+        case Remark():
+            return f"> [!{block.kind.upper()}]\n> {escape(block.text)}"
+        case Code():
+            return fence(block.text, block.language)
+        case Fold():
+            summary = f"<summary>{escape(block.summary)}</summary>"
+            return "\n\n".join(["<details>", summary, fence(block.code.text, block.code.language), "</details>"])
+
+
+def _picture(picture: Picture) -> str:
+    # Widths in proportion to the figures' inches, so that their letters come out alike.
+    width = round(120 * picture.width)
+    tag = f'<img src="figures/{picture.file}.png" alt="{html.escape(picture.alt)}" width="{width}">'
+    return f"{tag}\n\n*Figure {picture.number}. {escape(picture.caption)}*"
+
+
+def escape(text: str) -> str:
+    """Return one line of text that Markdown shows as it is, in a table too."""
+    flat = " ".join(text.split())
+    # "< 16" stays readable in the source; "<b>" must not become a tag.
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", flat).replace("|", "\\|")
+
+
+def render_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, align: str) -> str:
+    """Return a Markdown table; `align` has one letter a column, `l` or `r`.
+
+    Shapes: every row has as many cells as the header.
+    """
+    cells = [[escape(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
+    rule = [":" + "-" * (w - 1) if side == "l" else "-" * (w - 1) + ":" for w, side in zip(widths, align, strict=True)]
+    return "\n".join(_line(row, widths, align) for row in (cells[0], rule, *cells[1:]))
+
+
+def _line(row: Sequence[str], widths: Sequence[int], align: str) -> str:
+    columns = zip(row, widths, align, strict=True)
+    return f"| {' | '.join(cell.ljust(w) if side == 'l' else cell.rjust(w) for cell, w, side in columns)} |"
+
+
+def fence(text: str, language: str) -> str:
+    """Return a code block that its own content cannot close."""
+    longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
+    ticks = "`" * (longest + 1)
+    return f"{ticks}{language}\n{text.rstrip()}\n{ticks}"

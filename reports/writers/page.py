@@ -1,0 +1,117 @@
+"""One HTML page that needs nothing else: its style, its few lines of script and its pictures are inside."""
+
+import base64
+import html
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
+
+from featherpress.reports.blocks import Block, Code, Fold, Heading, Paragraph, Picture, Remark, Table
+from featherpress.reports.writers.inline import render_inline
+
+__all__ = ["sort_value", "to_page"]
+
+# Nothing may be loaded, from wherever the page is opened.
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+_NUMBER = re.compile(r"[+\N{MINUS SIGN}-]?\d[\d,]*(?:\.\d+)?")
+
+
+def to_page(blocks: Sequence[Block], pictures: Mapping[str, bytes]) -> str:
+    """Return the report as one page; `pictures` has the PNG of every figure by its name.
+
+    Errors: `KeyError` when a figure has no picture.
+    """
+    data = files("featherpress.reports") / "data"
+    style, script = ((data / name).read_text(encoding="utf-8").strip() for name in ("page.css", "page.js"))
+    title = next((block.text for block in blocks if isinstance(block, Heading)), "Report")
+    head = [
+        "<!doctype html>",
+        '<html lang="en">',
+        '<meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        '<meta name="color-scheme" content="light dark">',
+        f"<title>{html.escape(title.replace('`', ''))}</title>",
+        f"<style>\n{style}\n</style>",
+        "<main>",
+    ]
+    body = [_render(block, pictures) for block in blocks]
+    return "\n".join([*head, *body, "</main>", f"<script>\n{script}\n</script>", "</html>"]) + "\n"
+
+
+def sort_value(cell: str) -> str:
+    """Return the number a cell is sorted by, empty when it has none.
+
+    A cell such as "0.596 ± 0.003" or "1,048,728 B (1.05 MB)" is sorted by its first number.
+    """
+    found = _NUMBER.search(cell)
+    return found[0].replace(",", "").replace("\N{MINUS SIGN}", "-").lstrip("+") if found else ""
+
+
+def _inline(text: str) -> str:
+    return render_inline(
+        " ".join(text.split()),
+        plain=html.escape,
+        bold="<strong>{}</strong>".format,
+        code=lambda raw: f"<code>{html.escape(raw)}</code>",
+    )
+
+
+def _render(block: Block, pictures: Mapping[str, bytes]) -> str:
+    match block:
+        case Heading():
+            return f"<h{block.level}>{_inline(block.text)}</h{block.level}>"
+        case Paragraph():
+            return f"<p>{_inline(block.text)}</p>"
+        case Table():
+            return "\n".join(_table(block))
+        case Picture():
+            return _picture(block, pictures[block.file])
+        case Remark():
+            name = block.kind.capitalize()
+            return f'<aside class="{block.kind}"><p><strong>{name}.</strong> {_inline(block.text)}</p></aside>'
+        case Code():
+            return _code(block)
+        case Fold():
+            return f"<details>\n<summary>{_inline(block.summary)}</summary>\n{_code(block.code)}\n</details>"
+
+
+def _code(code: Code) -> str:
+    return f'<pre tabindex="0"><code>{html.escape(code.text.rstrip())}</code></pre>'
+
+
+def _picture(picture: Picture, png: bytes) -> str:
+    source = f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+    # Style's pixels are 1/96 inch; a little larger than on paper, as screens are farther away.
+    width = round(120 * picture.width)
+    return (
+        f'<figure>\n<img src="{source}" alt="{html.escape(picture.alt)}" width="{width}">\n'
+        f"<figcaption><strong>Figure {picture.number}.</strong> {_inline(picture.caption)}</figcaption>\n</figure>"
+    )
+
+
+def _table(table: Table) -> Iterator[str]:
+    """Give the lines of a table; pinned rows stand in a body of their own."""
+    title = html.escape(table.title.replace("`", ""))
+    yield f'<div class="scroll" role="region" aria-label="{title}" tabindex="0">'
+    yield f"<table>\n<caption>{_inline(table.title)}</caption>\n<thead>"
+    heads = (
+        f'<th scope="col" class="{side}" aria-sort="none"><button type="button">{_inline(text) or "row"}</button></th>'
+        for text, side in zip(table.header, table.align, strict=True)
+    )
+    yield f"<tr>{''.join(heads)}</tr>\n</thead>"
+    rows = [_row(row, table.align) for row in table.rows]
+    bodies = {"first": (rows[:1], rows[1:]), "last": ([], rows[:-1], rows[-1:]), "": ([], rows)}[table.pinned]
+    for place, body in enumerate(bodies):
+        if body:
+            yield "\n".join(["<tbody data-sorted>" if place == 1 else "<tbody>", *body, "</tbody>"])
+    yield "</table>\n</div>"
+
+
+def _row(row: Sequence[str], align: str) -> str:
+    cells = []
+    for place, (cell, side) in enumerate(zip(row, align, strict=True)):
+        value = f' data-value="{sort_value(cell)}"' if side == "r" else ""
+        tag = 'th scope="row"' if place == 0 else "td"
+        cells.append(f'<{tag} class="{side}"{value}>{_inline(cell)}</{tag[:2]}>')
+    return f"<tr>{''.join(cells)}</tr>"
