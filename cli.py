@@ -18,16 +18,19 @@ from featherpress.commands import (
     audit_recipe,
     audit_target,
     cross_check_target,
+    draw_curves,
     find_factory,
     find_recipe,
     list_model,
+    open_detector,
     open_logged_run,
     plain_console,
     refuse_overwriting,
+    require_empty,
     say,
 )
 from featherpress.compress.logs import log_to_stderr
-from featherpress.errors import CountError, DataError, FeatherpressError, FileError, UsageError
+from featherpress.errors import CountError, FeatherpressError, FileError, UsageError
 
 if TYPE_CHECKING:
     from featherpress.compress.recipes import Recipe
@@ -91,6 +94,7 @@ OverBudgetOption = Annotated[bool, typer.Option("--allow-over-budget", help="Tra
 WeightsOption = Annotated[Path, typer.Option("--weights", help="A checkpoint: .safetensors, .pth, .pt or .tar.")]
 SideOption = Annotated[int, typer.Option("--input", min=1, max=65536, help="Side of the square input in pixels.")]
 LongSideOption = Annotated[int, typer.Option(min=0, help="Scale images to this long side; 0: as they are.")]
+FlipOption = Annotated[bool, typer.Option("--flip", help="Look at the mirrored image too: twice the time.")]
 
 
 def main() -> None:
@@ -360,45 +364,54 @@ def distill(
 def evaluate(
     model: Annotated[str, typer.Argument(help="A model of the zoo; not needed where the weights file says it.")] = "",
     weights: Annotated[Path | None, typer.Option(help="A checkpoint: .safetensors, .pth, .pt or .tar.")] = None,
-    data: Annotated[Path | None, typer.Option(help="A folder in WIDER FACE's layout.")] = None,
+    data: Annotated[Path | None, typer.Option(help="A folder in WIDER FACE's layout, or with COCO's format.")] = None,
     split: Annotated[str, typer.Option(help="Which split of it.")] = "val",
+    category: Annotated[str, typer.Option(help="COCO's category of the faces; the one, or `face`, unless given.")] = "",
     limit: Annotated[int, typer.Option(min=0, help="Only the first images; 0: all.")] = 0,
     long_side: LongSideOption = 0,
+    flip: FlipOption = False,
+    batch: Annotated[int, typer.Option(min=1, max=1024, help="How many images of one size go through at once.")] = 1,
+    coco: Annotated[bool, typer.Option(help="Score COCO's AP too.")] = True,
     predictions: Annotated[Path | None, typer.Option(help="Text predictions to score, a folder or .tar.gz.")] = None,
     ground_truth: Annotated[Path | None, typer.Option(help="The folder of WIDER FACE's .mat files.")] = None,
+    present_only: Annotated[bool, typer.Option("--present-only", help="Score part of WIDER FACE's images.")] = False,
+    out: Annotated[Path | None, typer.Option(help="A new folder: record, detections, text files, figure.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score a model by AP at IoU 0.5, overall and by face height, or text predictions by WIDER FACE's protocol.
+    """Score a model by AP at IoU 0.5, overall and by face height, and by COCO's AP; or by WIDER FACE's protocol.
 
     Examples: `featherpress evaluate featherface_v2 --weights last.safetensors --data ../shared/data`;
+    `featherpress evaluate --weights last.safetensors --data WIDER --ground-truth ground_truth/ --out results/`;
     `featherpress evaluate --predictions out/ --ground-truth ground_truth/`
     """
-    if predictions is not None or ground_truth is not None:
+    require_empty(out)
+    if predictions is not None or (ground_truth is not None and not (model or weights or data)):
         if model or weights or data:
             raise UsageError("evaluate scores either a model on --data, or --predictions: not both at once")
-        _evaluate_predictions(predictions, ground_truth, as_json=as_json)
+        _evaluate_predictions(predictions, ground_truth, out=out, as_json=as_json)
         return
     if weights is None or data is None:
         raise UsageError("evaluate needs MODEL, --weights and --data, or --predictions and --ground-truth")
 
-    from featherpress.compress.data import WiderFaces
-    from featherpress.compress.evaluation.inference import DetectionSettings, evaluate_model
+    from featherpress.compress.evaluation import scoring
     from featherpress.compress.evaluation.listing import render_evaluation
-    from featherpress.models import load_detector
+    from featherpress.compress.evaluation.settings import DetectionSettings
 
-    detector = load_detector(weights, name=model).eval()
-    dataset = WiderFaces(data, split, limit=limit or None)
-    result = evaluate_model(detector, dataset, settings=DetectionSettings(long_side=long_side))
-    params = sum(weight.numel() for weight in detector.parameters())
-    about = {"model": model, "role": "model", "weights": weights.name, "params": params}
-    about |= {"macs": None, "file_bytes": weights.stat().st_size}
-    record = result.to_dict(data={"name": data.name, "split": split}, about=about)
-    if record["ap"] is None:
-        raise DataError(f"there is no valid face in {data}, so that there is no AP")
+    settings = DetectionSettings(long_side=long_side, flip=flip)
+    detector = open_detector(weights, model)
+    dataset = scoring.open_labelled(
+        data, split=split, category=category, ground_truth=ground_truth, present_only=present_only, limit=limit
+    )
+    about = scoring.describe_weights(weights, detector, name=model)
+    where = {"name": data.name, "split": split}
+    scored = scoring.score_model(detector, dataset, settings=settings, about=about, data=where, batch=batch, coco=coco)
+    if out is not None:
+        scoring.save_scored(scored, out)
+        draw_curves(out, scored.curves, {"all faces": scored.record["ap"]} | scored.record)
     if as_json:
-        _print_json(record)
+        _print_json(scored.record)
     else:
-        plain_console().print(render_evaluation(record))
+        plain_console().print(render_evaluation(scored.record))
 
 
 @app.command()
@@ -495,17 +508,24 @@ def demo(
     typer.echo(f"report: {write_report([folder])}")
 
 
-def _evaluate_predictions(predictions: Path | None, ground_truth: Path | None, *, as_json: bool) -> None:
+def _evaluate_predictions(
+    predictions: Path | None, ground_truth: Path | None, *, out: Path | None, as_json: bool
+) -> None:
     if predictions is None or ground_truth is None:
         raise UsageError("--predictions and --ground-truth go together")
     from featherpress.compress.evaluation import evaluate_widerface
+    from featherpress.compress.evaluation.listing import render_subsets
+    from featherpress.compress.runs import write_json
 
-    scores = evaluate_widerface(predictions, ground_truth).to_dict()
+    result = evaluate_widerface(predictions, ground_truth)
+    record = {"schema": "featherpress.widerface/1", **result.to_dict()}
+    if out is not None:
+        write_json(out / "evaluation.json", record)
+        draw_curves(out, result.curves, record)
     if as_json:
-        _print_json({"schema": "featherpress.widerface/1", **scores})
+        _print_json(record)
     else:
-        for name, score in scores.items():
-            typer.echo(f"{name:<6}  {score:.4f}")
+        typer.echo(render_subsets(record))
 
 
 def _print_recipe(recipe: "Recipe") -> None:
