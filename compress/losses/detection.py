@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -45,8 +46,9 @@ def detection_loss(
     """
     count = targets.positive.sum().clamp(min=1) if positives is None else positives
     pointed = targets.has_landmarks.sum().clamp(min=1) if with_landmarks is None else with_landmarks
-    entropy = F.cross_entropy(logits.float().flatten(0, 1), targets.positive.long().flatten(), reduction="none")
-    entropy = entropy.view_as(targets.positive)
+    margin = logits[..., 1].float() - logits[..., 0].float()
+    # Two classes leave one margin, and their cross-entropy is its softplus.
+    entropy = F.softplus(torch.where(targets.positive, -margin, margin))
     negatives = mine_negatives(entropy.detach(), targets, mining=mining)
     return DetectionLoss(
         classification=(entropy * (targets.positive | negatives)).sum() / count,
@@ -88,4 +90,5 @@ def _hardest(hardness: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _smooth_l1(found: Tensor, wanted: Tensor, where: Tensor) -> Tensor:
-    return F.smooth_l1_loss(found[where].float(), wanted[where], reduction="sum")
+    places = where.nonzero(as_tuple=True)
+    return F.smooth_l1_loss(found[places].float(), wanted[places], reduction="sum")

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from featherpress.compress.processes import mean_over_processes
+
 __all__ = ["attention_transfer", "cwd", "fgd", "fitnets", "foreground_weights", "mgd", "pkd", "random_mask"]
 
 _STUDENT_EPS = 1e-6  # bounds the gradient of a channel that hardly varies
@@ -156,8 +158,11 @@ def _attention(x: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
 
 
 def _standardise(x: Tensor, *, eps: float) -> tuple[Tensor, Tensor]:
-    """Return channels with mean 0 and variance 1 over batch and space, (C, N * H * W), and their variance (C,)."""
+    """Return channels with mean 0 and variance 1 over batch and space, (C, N * H * W), and their variance (C,).
+
+    The batch is that of all processes.
+    """
     rows = x.float().transpose(0, 1).flatten(1)
-    rows = rows - rows.mean(dim=1, keepdim=True)
-    variance = rows.square().mean(dim=1)
+    rows = rows - mean_over_processes(rows.mean(dim=1, keepdim=True))
+    variance = mean_over_processes(rows.square().mean(dim=1))
     return rows * torch.rsqrt(variance + eps)[:, None], variance
