@@ -28,6 +28,7 @@ from featherpress.commands import (
     refuse_overwriting,
     require_empty,
     say,
+    say_usage,
 )
 from featherpress.compress.logs import log_to_stderr
 from featherpress.errors import CountError, FeatherpressError, FileError, UsageError
@@ -97,13 +98,22 @@ LongSideOption = Annotated[int, typer.Option(min=0, help="Scale images to this l
 FlipOption = Annotated[bool, typer.Option("--flip", help="Look at the mirrored image too: twice the time.")]
 
 
+# What typer raises on words it does not understand; where that class lives depends on its version.
+_CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
+
+
 def main() -> None:
     """Run the command line; a user's mistake is one sentence and an exit code, never a traceback."""
     log_to_stderr()
     # Threads that spin for long while they wait cost threefold beside other work; read when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     try:
-        app()
+        sys.exit(app(prog_name="featherpress", standalone_mode=False) or 0)
+    except _CommandLineError as error:
+        say_usage(error)
+        sys.exit(UsageError.exit_code)
+    except typer.Abort:
+        sys.exit(1)
     except FeatherpressError as error:
         sys.stderr.write(f"featherpress: {error}\n")
         sys.exit(error.exit_code)

@@ -3,6 +3,7 @@
 Only this module and the command line know all four parts. What is heavy is imported by the function that needs it.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -37,6 +38,7 @@ __all__ = [
     "refuse_overwriting",
     "require_empty",
     "say",
+    "say_usage",
 ]
 
 #: Whose shipped weights are taken where no model is named.
@@ -59,6 +61,16 @@ DEMO = (
 def say(console: "Console", text: str) -> None:
     """Print a paragraph that stands out."""
     console.print(f"\n{text}\n", style="bold", markup=False, highlight=False)
+
+
+def say_usage(error: Any) -> None:
+    """Say in one sentence which words of a command line make no sense, or show the help that was asked for."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return
+    message = " ".join(error.format_message().split()).rstrip(".")
+    path = error.ctx.command_path if error.ctx else "featherpress"
+    sys.stderr.write(f"featherpress: {message[:1].lower()}{message[1:]}; see `{path} --help`\n")
 
 
 def list_model(name: str, side: int) -> "tuple[Listed, Cost | None]":

@@ -286,3 +286,20 @@ def test_dry_run_prints_the_recipe(run: Run, tmp_path: Path) -> None:
     ending = run("distill", "v1_to_v2", "--dry-run", "--set", "seeds=[7]")
     assert "seeds = [7]" in ending.out
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["audit"], "missing argument 'target'; see `featherpress audit --help`"),
+        (["audit", "featherface_v2", "--inputs", "3"], "no such option: --inputs"),
+        (["audit", "featherface_v2", "--input", "wide"], "invalid value for '--input'"),
+        (["audits"], "no such command 'audits'"),
+    ],
+)
+def test_a_misspelt_command_line_is_one_sentence(run: Run, arguments: list[str], sentence: str) -> None:
+    """Words that make no sense end in one line on stderr and exit code 2."""
+    ending = run(*arguments)
+    assert (ending.code, ending.out) == (2, "")
+    assert ending.err.startswith(f"featherpress: {sentence}")
+    assert ending.err.count("\n") == 1
