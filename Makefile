@@ -5,7 +5,7 @@ BIN := .venv/bin
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --editable '.[test,export]'
 	touch $@
 
 demo: .venv/.installed

@@ -15,12 +15,14 @@ import typer
 from featherpress import __version__
 from featherpress.commands import (
     DEMO,
+    ask_for_int8,
     audit_recipe,
     audit_target,
     cross_check_target,
     draw_curves,
     find_factory,
     find_recipe,
+    list_candidates,
     list_model,
     open_detector,
     open_logged_run,
@@ -83,6 +85,23 @@ class Arms(StrEnum):
     BOTH = "both"
     STUDENT = "student"
     CONTROL = "control"
+
+
+class DeformableForm(StrEnum):
+    """What a deformable convolution becomes in ONNX."""
+
+    SAMPLES = "samples"
+    OPERATOR = "operator"
+
+
+class BackendName(StrEnum):
+    """What runs a model in a benchmark."""
+
+    EAGER = "eager"
+    FUSED = "fused"
+    COMPILED = "compiled"
+    ONNX = "onnx"
+    ONNX_INT8 = "onnx-int8"
 
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -463,6 +482,97 @@ def detect(
             typer.echo(f"{path}: {len(found)} {'face' if len(found) == 1 else 'faces'}, drawn in {target}")
     if as_json:
         _print_json({"schema": "featherpress.detections/1", "threshold": threshold, "images": rows})
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="A model of the zoo, or `package.module:factory`; the file's.")] = "",
+    weights: Annotated[Path | None, typer.Option(help="A checkpoint: .safetensors, .pth, .pt or .tar.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The ONNX file; the others are named after it.")] = None,
+    priors: Annotated[bool, typer.Option(help="Give the priors as an output.")] = False,
+    decode: Annotated[bool, typer.Option(help="Give boxes and landmarks in pixels, and scores.")] = False,
+    deformable: Annotated[
+        DeformableForm, typer.Option(help="Deformable convolutions as GridSample, or as DeformConv.")
+    ] = DeformableForm.SAMPLES,
+    opset: Annotated[int, typer.Option(min=20, max=25, help="ONNX's operator set.")] = 25,
+    side: Annotated[int | None, typer.Option("--input", min=1, help="Side of another model's input; 640.")] = None,
+    program: Annotated[bool, typer.Option("--program", help="Write a torch.export program too, .pt2.")] = False,
+    onnx: Annotated[bool, typer.Option(help="Write ONNX.")] = True,
+    int8: Annotated[bool, typer.Option("--int8", help="Quantise too, and score before and after.")] = False,
+    data: Annotated[Path | None, typer.Option(help="Photographs for --int8; synthetic faces unless given.")] = None,
+    images: Annotated[int, typer.Option("--calibration", min=1, help="How many images --int8 calibrates on.")] = 100,
+    limit: Annotated[int, typer.Option(min=0, help="Score --int8 on the first images only; 0: all.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a model as ONNX for any batch and size, checked against torch to 1e-4; quantise it; write a program.
+
+    Exit code: 1 if the model cannot be exported, or its export computes something else; then nothing is written.
+
+    Examples: `featherpress export --weights last.safetensors --out v2.onnx --decode`;
+    `featherpress export --weights last.safetensors --int8 --data ../shared/data`;
+    `featherpress export torchvision.models:resnet18 --input 224 --program`
+    """
+    from featherpress.compress.deployment import exporting, graphs, listing
+
+    options = graphs.GraphOptions(priors=priors, decode=decode, deformable=deformable.value)
+    request = exporting.ExportRequest(
+        target=model,
+        weights=weights,
+        out=out,
+        options=options,
+        side=side,
+        opset=opset,
+        program=program,
+        onnx=onnx,
+        int8=ask_for_int8(data, limit=limit, images=images) if int8 else None,
+        overwrite=overwrite,
+    )
+    record = exporting.export(request)
+    if as_json:
+        _print_json(record)
+    else:
+        plain_console().print(listing.render_export(record))
+
+
+@app.command()
+def bench(
+    models: Annotated[list[str], typer.Argument(help="Models of the zoo, or `package.module:factory`.")],
+    backend: Annotated[list[BackendName] | None, typer.Option(help="One or several; all unless given.")] = None,
+    size: Annotated[list[int] | None, typer.Option(min=1, max=8192, help="Sides in pixels; 320 and 640.")] = None,
+    batch: Annotated[int, typer.Option(min=1, max=1024, help="Images a forward.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Forwards of each that are measured, taking turns.")] = 20,
+    warm_up: Annotated[int, typer.Option(min=1, help="Forwards of each before.")] = 3,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of every backend.")] = 1,
+    memory: Annotated[bool, typer.Option(help="Measure peak memory too, in processes of their own.")] = True,
+    out: Annotated[Path | None, typer.Option(help="Write the record here, for `featherpress report`.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure latency, throughput and peak memory of models side by side, with random weights, in one run.
+
+    Example: `featherpress bench featherface_v1 featherface_v2 --backend fused --backend onnx --out bench.json`
+    """
+    from featherpress.compress.deployment import latency, listing
+    from featherpress.compress.runs import write_json
+
+    sizes = list(dict.fromkeys(size or (320, 640)))
+    request = latency.BenchRequest(
+        candidates=list_candidates(list(dict.fromkeys(models)), sizes),
+        backends=[each.value for each in dict.fromkeys(backend or BackendName)],
+        sizes=sizes,
+        batch=batch,
+        rounds=rounds,
+        warm_up=warm_up,
+        threads=threads,
+        memory=memory,
+    )
+    record = latency.bench(request)
+    if out is not None:
+        write_json(out, record)
+    if as_json:
+        _print_json(record)
+    else:
+        plain_console().print(listing.render_bench(record))
 
 
 @app.command()

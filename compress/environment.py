@@ -3,7 +3,10 @@
 import json
 import platform
 import sys
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
@@ -12,7 +15,19 @@ from featherpress import __version__
 from featherpress.compress.building import default_device
 from featherpress.compress.runs import write_json
 
-__all__ = ["write_environment"]
+__all__ = ["software", "write_environment"]
+
+
+def software(*packages: str) -> dict[str, Any]:
+    """Name the versions and the processor that a number depends on, with those of other packages."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        **{name: version(name) for name in packages if find_spec(name)},
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processor": torch.backends.cpu.get_cpu_capability(),
+    }
 
 
 def write_environment(out: Path, seconds: float) -> None:
@@ -25,11 +40,7 @@ def write_environment(out: Path, seconds: float) -> None:
     record = {
         "schema": "featherpress.environment/1",
         "featherpress": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "platform": f"{platform.system()} {platform.machine()}",
-        "processor": torch.backends.cpu.get_cpu_capability(),
+        **software(),
         "threads": torch.get_num_threads(),
         "device": str(default_device()),
         "command": ["featherpress", *sys.argv[1:]],

@@ -10,13 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featherpress.errors import FeatherpressError, UsageError
+from featherpress.errors import CountError, FeatherpressError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
     from torch import Tensor
 
     from featherpress.budgets import Audit, Cost, CrossCheck
+    from featherpress.compress.deployment.exporting import Int8Request
+    from featherpress.compress.deployment.latency import Candidate
     from featherpress.compress.evaluation.detections import FloatArray
     from featherpress.compress.recipes import Recipe
     from featherpress.models import Detector
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEMO",
+    "ask_for_int8",
     "audit_recipe",
     "audit_target",
     "cross_check_target",
@@ -31,6 +34,7 @@ __all__ = [
     "empty_images",
     "find_factory",
     "find_recipe",
+    "list_candidates",
     "list_model",
     "open_detector",
     "open_logged_run",
@@ -176,6 +180,41 @@ def open_detector(weights: Path | None, model: str) -> "Detector":
         return create_detector(model or DEFAULT_DETECTOR, pretrained=True).to(default_device()).eval()
     except UsageError as error:
         raise UsageError(f"without --weights the shipped ones are taken, but {error}") from error
+
+
+def ask_for_int8(data: Path | None, *, limit: int, images: int) -> "Int8Request":
+    """Open the images to calibrate on and to score on: a folder's splits train and val, or synthetic faces."""
+    from featherpress.compress.data import SyntheticFaces
+    from featherpress.compress.deployment.exporting import Int8Request
+
+    if data is None:
+        calibration = SyntheticFaces(length=images, seed=0)
+        validation = SyntheticFaces(length=limit or 200, seed=1_000_003)
+        about = {"name": "synthetic faces", "split": "val"}
+        return Int8Request(calibration=calibration, validation=validation, about=about, images=images)
+    from featherpress.compress.evaluation.scoring import open_labelled
+
+    return Int8Request(
+        calibration=open_labelled(data, split="train", limit=images),
+        validation=open_labelled(data, split="val", limit=limit),
+        about={"name": data.name, "split": "val"},
+        images=images,
+    )
+
+
+def list_candidates(targets: Sequence[str], sizes: Sequence[int]) -> "list[Candidate]":
+    """Count every model at every size; MACs that cannot be counted are left open."""
+    from featherpress.compress.deployment.latency import Candidate
+    from featherpress.models.targets import load_target
+
+    def cost(target: str, size: int) -> tuple[int, int | None]:
+        try:
+            counted = audit_target(target, budget="", side=size).cost
+        except CountError:
+            return sum(weight.numel() for weight in load_target(target).parameters()), None
+        return counted.params, counted.macs
+
+    return [Candidate(target=target, costs={size: cost(target, size) for size in sizes}) for target in targets]
 
 
 def require_empty(folder: Path | None) -> None:

@@ -8,6 +8,7 @@ FeatherpressError            one clear sentence: what was expected, what came, w
 │   ├── CheckpointError      weights that do not fit, or that are not safe to load
 │   └── DataError            labels or images that cannot be used
 ├── CountError               a count that cannot be trusted
+├── ExportError              a model that cannot be exported, or whose export computes something else
 └── TrainingError            a run that had to stop: its last good state is kept
 
 The command line prints the sentence and exits with `exit_code`; nothing else becomes an exit code.
@@ -20,6 +21,7 @@ __all__ = [
     "CheckpointError",
     "CountError",
     "DataError",
+    "ExportError",
     "FeatherpressError",
     "FileError",
     "RecipeError",
@@ -62,6 +64,12 @@ class CountError(FeatherpressError):
     """A count that cannot be trusted: an operator without a formula, or sums that disagree."""
 
     exit_code = 3
+
+
+class ExportError(FeatherpressError):
+    """A model that cannot be exported as it is, or an export that does not compute what the model does."""
+
+    exit_code = 1
 
 
 class TrainingError(FeatherpressError):

@@ -29,7 +29,8 @@ class PriorSpec:
 
     def grid(self, height: int, width: int) -> list[tuple[int, int]]:
         """Return (rows, columns) of each level for an image of height x width pixels, rounded up."""
-        return [(-(-height // stride), -(-width // stride)) for stride in self.strides]
+        # Of positive numbers only: exported graphs divide whole numbers towards zero.
+        return [((height - 1) // stride + 1, (width - 1) // stride + 1) for stride in self.strides]
 
     def priors(self, height: int, width: int, *, device: torch.device | str | None = None) -> Tensor:
         """Lay out all priors in level, row, column, size order.

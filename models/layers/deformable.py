@@ -24,6 +24,8 @@ class DeformableConv(nn.Module):
     """
 
     bias: nn.Parameter | None
+    sampled = True
+    """Whether it is computed on CPUs by `sampled_convolution`; without, by torchvision's operator everywhere."""
 
     def __init__(self, in_channels: int, out_channels: int, *, groups: int = 1, mask_kernel: int = _KERNEL) -> None:
         super().__init__()
@@ -44,7 +46,7 @@ class DeformableConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Sample x where the offsets point."""
         offset, mask = self.offset(x), 2.0 * torch.sigmoid(self.mask(x))
-        if x.device.type == "cpu":
+        if self.sampled and x.device.type == "cpu":
             y = sampled_convolution(x, offset, self.weight, mask)
             return y if self.bias is None else y + self.bias.view(-1, 1, 1)
         z: Tensor = deform_conv2d(x, offset, self.weight, self.bias, padding=_KERNEL // 2, mask=mask)

@@ -1,0 +1,105 @@
+"""The ways a model can be run on this machine, each prepared as a function without arguments."""
+
+import copy
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from featherpress.compress.deployment.capturing import capture
+from featherpress.compress.deployment.conversion import convert
+from featherpress.compress.deployment.extras import missing_packages, quiet
+from featherpress.compress.deployment.graphs import Subject
+from featherpress.compress.deployment.parity import example_images
+from featherpress.compress.deployment.quantization import quantize
+from featherpress.compress.deployment.sessions import Session
+from featherpress.models import fuse
+
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "Work",
+    "can_compile",
+    "channels_last",
+    "prepare",
+    "threads_of_torch",
+    "torch_forward",
+    "why_not",
+    "write_onnx_files",
+]
+
+Backend = Literal["eager", "fused", "compiled", "onnx", "onnx-int8"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+
+Work = Callable[[], object]
+
+_CALIBRATION_SIDE = 320
+
+
+def can_compile() -> bool:
+    """Tell whether there is a C++ compiler, without which torch.compile cannot work on a CPU."""
+    return any(map(shutil.which, ("c++", "g++", "clang++")))
+
+
+def why_not(backend: Backend) -> str:
+    """Say why a backend cannot run here; empty where it can."""
+    if backend == "compiled" and not can_compile():
+        return "as there is no C++ compiler on this machine"
+    if backend.startswith("onnx") and missing_packages():
+        return f"as {', '.join(missing_packages())} are not installed: pip install 'featherpress[export]'"
+    return ""
+
+
+def channels_last(model: nn.Module) -> nn.Module:
+    """Copy a model into the layout in which oneDNN needs no reordering."""
+    return copy.deepcopy(model).to(memory_format=torch.channels_last)
+
+
+def torch_forward(
+    model: nn.Module, images: Tensor, *, fold: Callable[[nn.Module], nn.Module] | None, last: bool, compiled: bool
+) -> Work:
+    """Prepare a forward by torch: folded by `fold`, in channels last, compiled for one size."""
+    if fold is not None:
+        model = fold(model)
+    if last:
+        model, images = channels_last(model), images.contiguous(memory_format=torch.channels_last)
+    return partial(torch.compile(model, dynamic=False) if compiled else model, images)
+
+
+def write_onnx_files(subject: Subject, folder: Path, *, int8: bool) -> dict[Backend, Path]:
+    """Write the files that the ONNX backends run; ranges are of random images, as speed does not depend on them."""
+    files: dict[Backend, Path] = {"onnx": folder / "float32.onnx"}
+    files["onnx"].write_bytes(convert(subject, capture(subject)).SerializeToString())
+    if int8:
+        shape = (1, 3, _CALIBRATION_SIDE, _CALIBRATION_SIDE) if subject.detector else subject.shapes[0]
+        files["onnx-int8"] = folder / "int8.onnx"
+        quantize(files["onnx"], files["onnx-int8"], iter([example_images(shape).numpy()]))
+    return files
+
+
+def prepare(
+    backend: Backend, model: nn.Module | None, images: Tensor, *, file: Path | None = None, threads: int = 1
+) -> Work:
+    """Prepare one forward: by torch from a model, by onnxruntime from a file."""
+    if file is not None:
+        return partial(Session(file, threads=threads).run, images.numpy())
+    assert model is not None
+    fused = backend in {"fused", "compiled"}
+    with quiet():
+        return torch_forward(model, images, fold=fuse if fused else None, last=fused, compiled=backend == "compiled")
+
+
+@contextmanager
+def threads_of_torch(threads: int) -> Iterator[None]:
+    """Let torch use so many threads, and give it back what it had."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,58 @@
+"""A model traced by torch.export, with its batch and size left free."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.export import Dim, ExportedProgram
+
+from featherpress.compress.deployment.extras import quiet
+from featherpress.compress.deployment.graphs import LEAST_SIDE, Subject
+from featherpress.errors import ExportError
+
+__all__ = ["capture", "free_axes"]
+
+_AXES = {"batch": 0, "height": 2, "width": 3}
+
+
+def free_axes(subject: Subject) -> Mapping[int, str]:
+    """Number the axes of the images that stay free, with their names."""
+    return {_AXES[name]: name for name in subject.dynamic}
+
+
+def capture(subject: Subject) -> ExportedProgram:
+    """Trace a model for every batch and size that it takes.
+
+    Errors: `ExportError` that says what torch cannot trace.
+    """
+    least = dict.fromkeys((2, 3), LEAST_SIDE) if subject.detector else {}
+    sizes: dict[int, Any] = {axis: Dim.AUTO(min=least.get(axis, 1)) for axis in free_axes(subject)}
+    try:
+        # oneDNN's choice by batch size would become a condition on the batch.
+        with quiet(), torch.no_grad(), torch.backends.mkldnn.flags(enabled=False):
+            program = torch.export.export(
+                subject.module,
+                (torch.randn(subject.example),),
+                dynamic_shapes=(sizes,),
+                strict=False,
+                prefer_deferred_runtime_asserts_over_guards=True,
+            )
+    except Exception as error:  # tracing runs other people's code and raises what it and torch raise
+        raise ExportError(f"{subject.name} cannot be traced by torch.export: {_reason(error)}") from error
+    fixed = [name for axis, name in free_axes(subject).items() if isinstance(_image_shape(program)[axis], int)]
+    if fixed:
+        raise ExportError(f"{subject.name} was traced for one {' and '.join(fixed)} only; its code branches on it")
+    return program
+
+
+def _image_shape(program: ExportedProgram) -> torch.Size:
+    [name] = program.graph_signature.user_inputs
+    [node] = [node for node in program.graph.nodes if node.name == name]
+    shape: torch.Size = node.meta["val"].shape
+    return shape
+
+
+def _reason(error: Exception) -> str:
+    """Say the first line of what torch says, and which line of the model's code it was."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__

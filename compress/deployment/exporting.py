@@ -1,0 +1,231 @@
+"""A model out of the house: traced, written, checked against torch, quantised, and put on record."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from featherpress import __version__
+from featherpress.compress.deployment.capturing import capture
+from featherpress.compress.deployment.conversion import NEWEST_OPSET, convert
+from featherpress.compress.deployment.extras import quiet, require_packages
+from featherpress.compress.deployment.graphs import GraphOptions, Subject, find_subject, flat_outputs
+from featherpress.compress.deployment.parity import check_parity
+from featherpress.compress.deployment.quantization import calibration_images, quantize
+from featherpress.compress.deployment.sessions import Session, SessionDetector
+from featherpress.compress.environment import software
+from featherpress.compress.runs import write_json
+from featherpress.errors import UsageError
+from featherpress.models import Detector
+
+if TYPE_CHECKING:
+    import onnx
+
+    from featherpress.compress.data import FaceDataset
+
+__all__ = ["ExportRequest", "Int8Request", "export"]
+
+_PREPROCESSING = "BGR, 0..255, minus (104, 117, 123)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Int8Request:
+    """What to quantise with: images to calibrate on, never scored on, and images to score on."""
+
+    calibration: "FaceDataset"
+    validation: "FaceDataset"
+    about: Mapping[str, Any]
+    images: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportRequest:
+    """What is wanted: files named after `out`, which ends in `.onnx`; with `program`, a torch program beside it."""
+
+    target: str
+    weights: Path | None
+    out: Path | None = None
+    options: GraphOptions = field(default_factory=GraphOptions)
+    side: int | None = None
+    opset: int = NEWEST_OPSET
+    program: bool = False
+    onnx: bool = True
+    int8: Int8Request | None = None
+    overwrite: bool = False
+
+
+def export(request: ExportRequest) -> dict[str, Any]:
+    """Write what is wanted, each file checked before it gets its name, and the record beside; return the record.
+
+    Errors: `UsageError` for files in the way and options that do not go together; `ExportError` for a model that cannot
+    be exported, and for an export that does not compute the same; then nothing is left.
+    """
+    if request.onnx:
+        require_packages("writing ONNX")
+    elif request.int8 or not request.program:
+        raise UsageError("without ONNX there is nothing to quantise; ask for --program alone, or leave --no-onnx out")
+    subject = find_subject(request.target, request.weights, options=request.options, side=request.side)
+    if request.int8 and subject.detector is None:
+        raise UsageError(f"--int8 calibrates and scores on photographs, for which {subject.name} must be a detector")
+    places = _places(request, subject.name)
+    with _whole_or_not_at_all(places.values()) as temporary:
+        files = _write(request, subject, {kind: temporary[path] for kind, path in places.items()})
+        record = _record(request, subject) | files
+        for entry in record["files"]:
+            entry["file"] = places[entry["kind"]].name
+        write_json(temporary[places["record"]], record)
+    return record
+
+
+def _places(request: ExportRequest, name: str) -> dict[str, Path]:
+    """Say where every file goes.
+
+    Errors: `UsageError` for a name that is not `.onnx`, and for a file that is there already.
+    """
+    stem = name.rpartition(":")[2]
+    out = request.out or Path(f"{stem}.onnx")
+    if out.suffix != ".onnx":
+        raise UsageError(f"--out names the ONNX file, after which the others are named: expected {out.stem}.onnx")
+    places = {"record": out.with_suffix(".export.json")}
+    if request.onnx:
+        places["onnx"] = out
+    if request.int8:
+        places["int8"] = out.with_suffix(".int8.onnx")
+    if request.program:
+        places["program"] = out.with_suffix(".pt2")
+    for path in places.values():
+        if path.exists() and not request.overwrite:
+            raise UsageError(f"{path} exists already; add --overwrite to replace it, or choose another --out")
+    return places
+
+
+@contextmanager
+def _whole_or_not_at_all(places: Iterable[Path]) -> Iterator[dict[Path, Path]]:
+    """Give every file a temporary name beside its own, and rename all of them at the end, or remove them."""
+    names = {path: path.with_name(f".partial-{path.name}") for path in places}
+    for path in names:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield names
+        for path, temporary in names.items():
+            temporary.replace(path)
+    finally:
+        for temporary in names.values():
+            temporary.unlink(missing_ok=True)
+
+
+def _write(request: ExportRequest, subject: Subject, places: Mapping[str, Path]) -> dict[str, Any]:
+    """Write every file under its temporary name; return what the record says of them."""
+    program = capture(subject)
+    about = {key: _text(value) for key, value in _record(request, subject).items() if key != "environment"}
+    files = []
+    if request.onnx:
+        files.append(_write_onnx(convert(subject, program, opset=request.opset), subject, about, places["onnx"]))
+    if request.program:
+        files.append(_write_program(program, subject, about, places["program"]))
+    evaluation = None
+    if request.int8:
+        entry, evaluation = _write_int8(request.int8, subject, about, places)
+        files.append(entry)
+    return {"files": files, "evaluation": evaluation}
+
+
+def _write_onnx(proto: "onnx.ModelProto", subject: Subject, about: Mapping[str, str], path: Path) -> dict[str, Any]:
+    path.write_bytes(proto.SerializeToString())
+    parity = check_parity(subject, partial(_run_session, Session(path, threads=1)), what="the ONNX file")
+    _describe(proto, {**about, "parity": _text(parity.to_dict())})
+    path.write_bytes(proto.SerializeToString())
+    [opset] = [each.version for each in proto.opset_import if not each.domain]
+    entry = {"kind": "onnx", "precision": "float32", "bytes": path.stat().st_size, "opset": opset}
+    return entry | {"nodes": len(proto.graph.node), "parity": parity.to_dict()}
+
+
+def _write_program(program: ExportedProgram, subject: Subject, about: Mapping[str, str], path: Path) -> dict[str, Any]:
+    with quiet():
+        torch.export.save(program, path, extra_files={"featherpress.json": json.dumps(dict(about))})
+        # What is read back here was written by the line above.
+        module = torch.export.load(path).module()
+        parity = check_parity(subject, lambda images: flat_outputs(module(images)), what="the torch program")
+    return {"kind": "program", "precision": "float32", "bytes": path.stat().st_size, "parity": parity.to_dict()}
+
+
+def _write_int8(
+    request: Int8Request, subject: Subject, about: Mapping[str, str], places: Mapping[str, Path]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Quantise the ONNX file and score both; return the entries of file and scores."""
+    import onnx  # noqa: PLC0415  (optional)
+
+    source, target = places["onnx"], places["int8"]
+    kept = quantize(source, target, calibration_images(request.calibration, request.images))
+    proto = onnx.load(target)
+    calibration = _text({**request.about, "images": request.images})
+    _describe(proto, {**about, "precision": "int8", "calibration": calibration})
+    target.write_bytes(proto.SerializeToString())
+    assert subject.detector is not None
+    scores = {kind: _score(places[kind], subject.detector, request, kind) for kind in ("onnx", "int8")}
+    entry = {"kind": "int8", "precision": "int8", "bytes": target.stat().st_size, "kept_in_float": len(kept)}
+    entry |= {"calibration_images": min(request.images, len(request.calibration))}
+    before, after = (scores[kind] for kind in ("onnx", "int8"))
+    return entry, {
+        "data": {**request.about, **before["data"]},
+        "protocol": before["protocol"],
+        "float32": {"ap": before["ap"], "by_height": before["by_height"]},
+        "int8": {"ap": after["ap"], "by_height": after["by_height"]},
+        "difference": None if None in (before["ap"], after["ap"]) else after["ap"] - before["ap"],
+    }
+
+
+def _score(path: Path, detector: Detector, request: Int8Request, kind: str) -> dict[str, Any]:
+    from featherpress.compress.evaluation.inference import DetectionSettings, evaluate_model  # noqa: PLC0415
+
+    exported = SessionDetector(Session(path, threads=torch.get_num_threads()), detector)
+    label = f"scoring {'float32' if kind == 'onnx' else kind}"
+    result = evaluate_model(exported, request.validation, settings=DetectionSettings(), label=label)
+    return result.to_dict(data={}, about={})
+
+
+def _run_session(session: Session, images: Tensor) -> Sequence[Tensor]:
+    return [torch.from_numpy(each) for each in session.run(images.numpy())]
+
+
+def _describe(proto: "onnx.ModelProto", about: Mapping[str, str]) -> None:
+    del proto.metadata_props[:]
+    for key, value in about.items():
+        proto.metadata_props.add(key=key, value=value)
+    proto.producer_name, proto.producer_version = "featherpress", __version__
+
+
+def _record(request: ExportRequest, subject: Subject) -> dict[str, Any]:
+    """Say what was exported, from what, and how."""
+    weights = request.weights
+    source = None
+    if weights is not None:
+        digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+        source = {"file": weights.name, "bytes": weights.stat().st_size, "sha256": digest}
+    return {
+        "schema": "featherpress.export/1",
+        "featherpress": __version__,
+        "model": subject.name,
+        "settings": dict(subject.settings),
+        "params": subject.params,
+        "weights": source,
+        "input": {"name": "images", "shape": list(subject.example), "dynamic": list(subject.dynamic)},
+        "preprocessing": _PREPROCESSING if subject.detector else None,
+        "outputs": list(subject.outputs),
+        "decoded": request.options.decode,
+        "deformable": request.options.deformable,
+        "folded": True,
+        "environment": software("onnx", "onnxscript", "onnxruntime"),
+    }
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,214 @@
+"""What goes into an exported graph: the model as it infers, and for a detector its priors and decoding."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from featherpress.errors import ExportError, UsageError
+from featherpress.models import Detector, create_model, fuse, load_model, load_weights
+from featherpress.models.layers.deformable import DeformableConv
+from featherpress.models.priors import decode_boxes, decode_landmarks
+from featherpress.models.registry import origin_of
+from featherpress.models.saving import read_origin
+from featherpress.models.targets import load_target
+
+__all__ = ["Deformable", "DetectorGraph", "GraphOptions", "Subject", "find_subject", "flat_outputs"]
+
+Deformable = Literal["samples", "operator"]
+
+Model = TypeVar("Model", bound=nn.Module)
+
+_DETECTOR_EXAMPLE = (2, 3, 99, 163)
+"""Odd sizes, of which no level is divisible: what is traced must hold for every size."""
+_DETECTOR_SHAPES = ((1, 3, 64, 64), (2, 3, 96, 160), (1, 3, 333, 250))
+LEAST_SIDE = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphOptions:
+    """What the graph of a detector holds beside the model.
+
+    `priors` adds an output with the priors of the image's size. `decode` turns raw outputs into corner boxes and
+    landmarks in pixels and the face's probability. `deformable` says what a deformable convolution becomes: `samples`,
+    GridSample and one matrix product, or `operator`, ONNX's own DeformConv.
+    """
+
+    priors: bool = False
+    decode: bool = False
+    deformable: Deformable = "samples"
+
+
+class DetectorGraph(nn.Module):
+    """A detector with what `GraphOptions` adds.
+
+    Shapes: images (N, 3, H, W) -> raw (N, P, 4), (N, P, 2), (N, P, 10), or decoded: corner boxes (N, P, 4), scores
+    (N, P), points (N, P, 10); with `priors` (P, 4) last.
+    """
+
+    def __init__(self, detector: Detector, options: GraphOptions) -> None:
+        super().__init__()
+        self.detector, self.options = detector, options
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Name what comes out, in order."""
+        names = ("boxes", "scores" if self.options.decode else "logits", "landmarks")
+        return (*names, "priors") if self.options.priors else names
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Detect, and decode where that is wanted."""
+        boxes, logits, landmarks = self.detector(images)
+        if not (self.options.decode or self.options.priors):
+            return boxes, logits, landmarks
+        priors = self.detector.priors(*images.shape[-2:])
+        found = (boxes, logits, landmarks)
+        if self.options.decode:
+            scores = logits.softmax(dim=-1)[..., 1]
+            found = (decode_boxes(boxes, priors), scores, decode_landmarks(landmarks, priors))
+        return (*found, priors) if self.options.priors else found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """A model on its way out.
+
+    `original` is the model as it was given, in eval mode, and the reference; `module` is what is traced: folded, its
+    deformable convolutions in the wanted form. `example` is the shape that is traced and `shapes` those that are
+    checked; `dynamic` names the axes of the images that stay free.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    params: int
+    original: nn.Module
+    module: nn.Module
+    outputs: tuple[str, ...]
+    example: tuple[int, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    dynamic: tuple[str, ...]
+
+    @property
+    def detector(self) -> Detector | None:
+        """The detector inside, where it is one."""
+        return self.original.detector if isinstance(self.original, DetectorGraph) else None
+
+
+def find_subject(
+    target: str, weights: Path | None, *, options: GraphOptions, side: int | None = None, random: bool = False
+) -> Subject:
+    """Build a model of the zoo with its weights, or anyone's by `package.module:factory`, and prepare it for tracing.
+
+    `target` may be empty where the weights file says which model it is of; `side` is the input's where the model is no
+    detector; `random` allows a model of the zoo without weights, whose speed is the same.
+
+    Errors: `UsageError` for names, files and options that do not go together; `CheckpointError` as `load_weights`.
+    """
+    model = _load(target, weights, random=random).eval().requires_grad_(False)
+    if isinstance(model, Detector):
+        if side is not None:
+            raise UsageError(f"a detector is exported for every size from {LEAST_SIDE} pixels on; leave --input out")
+        return _detector_subject(target, model, options)
+    if options.priors or options.decode:
+        raise UsageError(f"{target} is no featherpress detector, so that there are no priors to add or decode with")
+    return _plain_subject(target, model, side or 640, options)
+
+
+def _load(target: str, weights: Path | None, *, random: bool) -> nn.Module:
+    if weights is None:
+        if ":" not in target and not random:
+            raise UsageError("export needs --weights: without them a model of the zoo is random")
+        return load_target(target)
+    if ":" in target:
+        model = load_target(target)
+        load_weights(model, weights)
+        return model
+    origin = read_origin(weights)
+    if origin is not None and target in {"", origin.name}:
+        return load_model(weights)
+    if not target:
+        raise UsageError(f"{weights} does not say which model it is of; name it too")
+    model = create_model(target)
+    load_weights(model, weights)
+    return model
+
+
+def _detector_subject(target: str, model: Detector, options: GraphOptions) -> Subject:
+    origin = origin_of(model)
+    graph = DetectorGraph(model, options)
+    return Subject(
+        name=origin.name if origin else target,
+        settings=dict(origin.settings) if origin else {},
+        params=_count(model),
+        original=graph,
+        module=DetectorGraph(_folded(model, options), options),
+        outputs=graph.outputs,
+        example=_DETECTOR_EXAMPLE,
+        shapes=_DETECTOR_SHAPES,
+        dynamic=("batch", "height", "width"),
+    )
+
+
+def _plain_subject(target: str, model: nn.Module, side: int, options: GraphOptions) -> Subject:
+    """Find out by running it which axes of its input a model lets vary."""
+    base = (1, 3, side, side)
+    names = _output_names(flat_outputs(_try(model, base, target)))
+    twice, wide, tall = (2, 3, side, side), (1, 3, side, 2 * side), (2, 3, 2 * side, side)
+    batch = _runs(model, twice)
+    size = batch and _runs(model, wide) and _runs(model, tall)
+    shapes = [base, *([twice] if batch else []), *([wide, tall] if size else [])]
+    origin = origin_of(model)
+    return Subject(
+        name=target,
+        settings=dict(origin.settings) if origin else {},
+        params=_count(model),
+        original=model,
+        module=_folded(model, options),
+        outputs=names,
+        example=twice if batch else base,
+        shapes=tuple(shapes),
+        dynamic=(("batch",) if batch else ()) + (("height", "width") if size else ()),
+    )
+
+
+def _folded(model: Model, options: GraphOptions) -> Model:
+    folded = fuse(model).requires_grad_(False)
+    for module in folded.modules():
+        if isinstance(module, DeformableConv):
+            module.sampled = options.deformable == "samples"
+    return folded
+
+
+def _count(model: nn.Module) -> int:
+    return sum(weight.numel() for weight in model.parameters())
+
+
+def _try(model: nn.Module, shape: tuple[int, ...], target: str) -> object:
+    try:
+        with torch.no_grad():
+            return model(torch.zeros(shape))
+    except Exception as error:  # other people's forward: whatever it raises, it did not take the input
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ExportError(f"{target} does not take an input of {shape}: {reason}") from error
+
+
+def _runs(model: nn.Module, shape: tuple[int, ...]) -> bool:
+    try:
+        _try(model, shape, "")
+    except ExportError:
+        return False
+    return True
+
+
+def flat_outputs(outputs: object) -> list[Tensor]:
+    """List the tensors in whatever a model returns, in torch's order."""
+    leaves = tree_leaves(outputs)
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+
+
+def _output_names(found: Sequence[Tensor]) -> tuple[str, ...]:
+    return ("output",) if len(found) == 1 else tuple(f"output_{number}" for number in range(len(found)))

@@ -1,0 +1,179 @@
+"""How long a forward takes: several ways of running it measured in turns, so that a busy machine disturbs all alike."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from featherpress import __version__
+from featherpress.compress.deployment.backends import (
+    Backend,
+    Work,
+    prepare,
+    threads_of_torch,
+    why_not,
+    write_onnx_files,
+)
+from featherpress.compress.deployment.extras import quiet
+from featherpress.compress.deployment.graphs import GraphOptions, find_subject
+from featherpress.compress.deployment.memory import peak_memory
+from featherpress.compress.deployment.parity import example_images
+from featherpress.compress.environment import software
+from featherpress.compress.progress import Progress
+from featherpress.errors import UsageError
+from featherpress.models.targets import load_target
+
+__all__ = ["BenchRequest", "Candidate", "bench", "interleave", "ratio", "timed"]
+
+Key = TypeVar("Key")
+
+
+def timed(work: Work) -> float:
+    """Run once and return the seconds it took."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def interleave(works: Mapping[Key, Work], *, rounds: int, warm_up: int = 0, label: str = "") -> dict[Key, list[float]]:
+    """Run all in turns, first unmeasured, then measured; return the seconds of every round of each."""
+    seconds: dict[Key, list[float]] = {key: [] for key in works}
+    with Progress(label or "measuring", total=rounds + warm_up) as progress:
+        for number in range(rounds + warm_up):
+            for key, work in works.items():
+                took = timed(work)
+                if number >= warm_up:
+                    seconds[key].append(took)
+            progress.advance()
+    return seconds
+
+
+def ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
+    """Return how many times as long one took as the other: the median over rounds."""
+    return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A model to measure, with what it costs by size: (parameters, MACs or None)."""
+
+    target: str
+    costs: Mapping[int, tuple[int, int | None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchRequest:
+    """What to measure, and how: all models at all sizes in all backends, `rounds` forwards of a batch each."""
+
+    candidates: Sequence[Candidate]
+    backends: Sequence[Backend]
+    sizes: Sequence[int]
+    batch: int = 1
+    rounds: int = 20
+    warm_up: int = 3
+    threads: int = 1
+    memory: bool = True
+
+
+Case = tuple[str, int, Backend]
+
+
+@torch.inference_mode()
+def bench(request: BenchRequest) -> dict[str, Any]:
+    """Measure latency, throughput and memory with random weights, and return the record.
+
+    Errors: `UsageError` when no backend can run here; `ExportError` for a model that ONNX has no words for.
+    """
+    left_out = [{"backend": each, "reason": reason} for each in request.backends if (reason := why_not(each))]
+    backends = [each for each in request.backends if not why_not(each)]
+    if not backends:
+        raise UsageError(f"nothing to measure: {left_out[0]['backend']} is left out, {left_out[0]['reason']}")
+    results = []
+    with tempfile.TemporaryDirectory() as folder, threads_of_torch(request.threads), quiet():
+        files = _write_files(request, backends, Path(folder))
+        for size in request.sizes:
+            works = _prepare_all(request, backends, size, files)
+            seconds = interleave(works, rounds=request.rounds, warm_up=request.warm_up, label=f"measuring at {size}")
+            results += [_row(request, case, seconds[case], files) for case in works]
+    return {
+        "schema": "featherpress.bench/1",
+        "featherpress": __version__,
+        "environment": software("onnxruntime"),
+        "rounds": request.rounds,
+        "warm_up": request.warm_up,
+        "threads": request.threads,
+        "batch": request.batch,
+        "memory": "resident memory of a child process at its peak while it runs, above what its libraries take",
+        "left_out": left_out,
+        "results": results,
+    }
+
+
+Files = Mapping[tuple[str, Backend], Path]
+
+
+def _write_files(request: BenchRequest, backends: Sequence[Backend], folder: Path) -> Files:
+    """Export what the ONNX backends need, a folder a model."""
+    files: dict[tuple[str, Backend], Path] = {}
+    if not any(each.startswith("onnx") for each in backends):
+        return files
+    with Progress("exporting", total=len(request.candidates)) as progress, torch.inference_mode(mode=False):
+        for number, candidate in enumerate(request.candidates):
+            own = folder / str(number)
+            own.mkdir()
+            subject = find_subject(
+                candidate.target, None, options=GraphOptions(), side=_side(request, candidate), random=True
+            )
+            written = write_onnx_files(subject, own, int8="onnx-int8" in backends)
+            files |= {(candidate.target, backend): path for backend, path in written.items()}
+            progress.advance()
+    return files
+
+
+def _side(request: BenchRequest, candidate: Candidate) -> int | None:
+    return request.sizes[0] if ":" in candidate.target else None
+
+
+def _build(target: str) -> nn.Module:
+    torch.manual_seed(0)
+    return load_target(target).eval()
+
+
+def _prepare_all(request: BenchRequest, backends: Sequence[Backend], size: int, files: Files) -> dict[Case, Work]:
+    images = example_images((request.batch, 3, size, size))
+    works: dict[Case, Work] = {}
+    for candidate in request.candidates:
+        model = _build(candidate.target)
+        for backend in backends:
+            file = files.get((candidate.target, backend))
+            works[candidate.target, size, backend] = prepare(backend, model, images, file=file, threads=request.threads)
+    return works
+
+
+def _row(request: BenchRequest, case: Case, seconds: Sequence[float], files: Files) -> dict[str, Any]:
+    target, size, backend = case
+    [candidate] = [each for each in request.candidates if each.target == target]
+    params, macs = candidate.costs[size]
+    low, median, high = (float(each) * 1000 for each in np.percentile(seconds, (10, 50, 90)))
+    memory = None
+    if request.memory and backend != "compiled":  # compiling takes memory of its own
+        file = files.get((target, backend))
+        memory = peak_memory(target, backend, size=size, batch=request.batch, threads=request.threads, file=file)
+    return {
+        "model": target,
+        "params": params,
+        "macs": macs,
+        "size": size,
+        "batch": request.batch,
+        "backend": backend,
+        "latency_ms": {"median": median, "p10": low, "p90": high},
+        "images_per_second": 1000 * request.batch / median,
+        "peak_memory_bytes": memory,
+    }

@@ -1,0 +1,76 @@
+"""Exports and measured speeds for people: tables that fit a terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+__all__ = ["render_bench", "render_export"]
+
+
+def render_export(record: Mapping[str, Any]) -> RenderableType:
+    """Lay an export's record out: a row a file, then what was checked and scored."""
+    table = _table({"file": "left", "precision": "left", "bytes": "right", "largest difference": "right"})
+    for entry in record["files"]:
+        largest = _largest(entry.get("parity"))
+        table.add_row(entry["file"], entry["precision"], f"{entry['bytes']:,}", largest)
+    dynamic = ", ".join(record["input"]["dynamic"]) or "nothing"
+    lines = [
+        f"{record['model']}: {record['params']:,} parameters; free: {dynamic}; outputs: {', '.join(record['outputs'])}"
+    ]
+    checked = [each["parity"] for each in record["files"] if "parity" in each]
+    if checked:
+        shapes = ", ".join("x".join(map(str, row["shape"])) for row in checked[0]["checked"])
+        lines.append(f"checked against torch at {shapes}: {checked[0]['measure']}, {checked[0]['tolerance']:g} allowed")
+    return Group(table, *lines, *_scores(record.get("evaluation")))
+
+
+def _largest(parity: Mapping[str, Any] | None) -> str:
+    if parity is None:
+        return "-"
+    return f"{max(max(row['difference'].values()) for row in parity['checked']):.1e}"
+
+
+def _scores(evaluation: Mapping[str, Any] | None) -> list[str]:
+    if evaluation is None:
+        return []
+    data = evaluation["data"]
+    before, after = evaluation["float32"]["ap"], evaluation["int8"]["ap"]
+    where = f"{data['faces']:,} faces in {data['images']:,} images of {data['name']}"
+    if before is None or after is None:
+        return [f"there is no valid face among {where}, so that there is no AP"]
+    return [f"AP at IoU 0.5: {before:.4f} float32, {after:.4f} int8 ({after - before:+.4f}), {where}"]
+
+
+def render_bench(record: Mapping[str, Any]) -> RenderableType:
+    """Lay a benchmark's record out: a row a model, size and backend, then how it was measured."""
+    columns = {"model": "left", "size": "right", "backend": "left", "ms": "right", "p10-p90": "right"}
+    table = _table(columns | {"images/s": "right", "memory": "right"})
+    for row in record["results"]:
+        latency, memory = row["latency_ms"], row["peak_memory_bytes"]
+        table.add_row(
+            row["model"],
+            str(row["size"]),
+            row["backend"],
+            f"{latency['median']:.1f}",
+            f"{latency['p10']:.1f}-{latency['p90']:.1f}",
+            f"{row['images_per_second']:.1f}",
+            "-" if memory is None else f"{memory / 2**20:.0f} MiB",
+        )
+    environment = record["environment"]
+    threads, rounds = record["threads"], record["rounds"]
+    how = (
+        f"batch {record['batch']}; {rounds} interleaved rounds after {record['warm_up']} to warm up; "
+        f"{threads} {'thread' if threads == 1 else 'threads'}; torch {environment['torch']}, {environment['processor']}"
+    )
+    lines = [how, "memory: resident memory of a child process above what its libraries take, at its peak"]
+    lines += [f"{each['backend']}: left out, {each['reason']}" for each in record["left_out"]]
+    return Group(table, *lines)
+
+
+def _table(columns: Mapping[str, Any]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, side in columns.items():
+        table.add_column(name, justify=side, overflow="fold")
+    return table

@@ -1,0 +1,87 @@
+"""Whether what was exported computes what the model computes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from featherpress.compress.deployment.graphs import Subject, flat_outputs
+from featherpress.errors import ExportError
+
+__all__ = ["TOLERANCE", "Parity", "check_parity", "example_images"]
+
+TOLERANCE = 1e-4
+
+Forward = Callable[[Tensor], Sequence[Tensor]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parity:
+    """The largest difference of every output by shape: |exported - torch| / max(1, largest |torch| of the row).
+
+    A row is a box, the logits or the landmarks of one prior: its numbers come from one another, and round as the
+    largest does.
+    """
+
+    differences: Mapping[tuple[int, ...], Mapping[str, float]]
+
+    @property
+    def largest(self) -> float:
+        """The largest of all."""
+        return max(max(each.values()) for each in self.differences.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entry of an export's record."""
+        rows = [{"shape": list(shape), "difference": dict(each)} for shape, each in self.differences.items()]
+        return {
+            "tolerance": TOLERANCE,
+            "measure": "|exported - torch| / max(1, largest |torch| of the row)",
+            "checked": rows,
+        }
+
+
+def example_images(shape: Sequence[int], *, seed: int = 0) -> Tensor:
+    """Draw images as a model sees them, normalised: coarse shapes with some fine noise on top."""
+    generator = torch.Generator().manual_seed(seed)
+    batch, channels, height, width = shape
+    coarse = torch.randn(batch, channels, height // 8 + 1, width // 8 + 1, generator=generator)
+    images = 50 * F.interpolate(coarse, size=(height, width), mode="bilinear")
+    return images + 5 * torch.randn(*shape, generator=generator)
+
+
+@torch.no_grad()
+def check_parity(subject: Subject, exported: Forward, *, what: str) -> Parity:
+    """Compare an exported model with the original at every shape.
+
+    Errors: `ExportError` where an output differs by more than `TOLERANCE`, or has another shape.
+    """
+    differences = {}
+    for shape in subject.shapes:
+        images = example_images(shape)
+        expected, found = flat_outputs(subject.original(images)), exported(images)
+        rows = {}
+        for name, ours, theirs in zip(subject.outputs, expected, found, strict=True):
+            if ours.shape != theirs.shape:
+                raise ExportError(
+                    f"{what} gives {name} of {tuple(theirs.shape)}, torch {tuple(ours.shape)}, at {shape}"
+                )
+            rows[name] = _difference(ours, theirs)
+            # Written so that a difference that is no number fails too.
+            if not rows[name] <= TOLERANCE:
+                raise ExportError(
+                    f"{what} does not compute what {subject.name} does: {name} differs by {rows[name]:.2g} at {shape}, "
+                    f"{TOLERANCE:g} allowed; nothing was written"
+                )
+        differences[shape] = rows
+    return Parity(differences=differences)
+
+
+def _difference(ours: Tensor, theirs: Tensor) -> float:
+    if not ours.numel():
+        return 0.0
+    ours, theirs = ours.double(), theirs.double()
+    scale = ours.abs().amax(dim=-1, keepdim=True) if ours.dim() else ours.abs()
+    return float(((theirs - ours).abs() / scale.clamp(min=1)).max())

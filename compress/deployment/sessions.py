@@ -1,0 +1,75 @@
+"""ONNX files run by onnxruntime on this machine's processor."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from featherpress.compress.deployment.conversion import INPUT
+from featherpress.compress.deployment.extras import quiet, require_packages
+from featherpress.errors import ExportError
+from featherpress.models import Detector
+from featherpress.models.priors import encode_boxes, encode_landmarks
+
+__all__ = ["Session", "SessionDetector"]
+
+
+class Session:
+    """One ONNX file, loaded; threads sleep while they wait, since others measure in the same process.
+
+    Errors: `ExportError` when onnxruntime cannot load the file, or fails in running it.
+    """
+
+    def __init__(self, path: Path, *, threads: int) -> None:
+        require_packages("running ONNX files")
+        import onnxruntime  # noqa: PLC0415  (optional)
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 4
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            with quiet():
+                self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's errors have no common base
+            raise _refused(path, error) from error
+        self._path = path
+        self.outputs: tuple[str, ...] = tuple(each.name for each in self._session.get_outputs())
+
+    def run(self, images: npt.NDArray[np.float32]) -> list[npt.NDArray[Any]]:
+        """Compute every output; shapes: images (N, 3, H, W)."""
+        try:
+            outputs: list[npt.NDArray[Any]] = self._session.run(None, {INPUT: images})
+        except Exception as error:  # as above
+            raise _refused(self._path, error) from error
+        return outputs
+
+
+def _refused(path: Path, error: Exception) -> ExportError:
+    return ExportError(f"onnxruntime cannot run {path.name}: {str(error).splitlines()[0][:300]}")
+
+
+class SessionDetector(Detector):
+    """An exported detector in the place of the model it was exported from, so that one evaluation serves both.
+
+    Where the graph decodes, decoding is undone.
+    """
+
+    def __init__(self, session: Session, detector: Detector) -> None:
+        super().__init__(detector.anchors)
+        self._session = session
+        # Tells which device and type the outputs have.
+        self.anchor = nn.Parameter(torch.empty(0), requires_grad=False)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Run the file; shapes as `Detector`."""
+        found = [torch.from_numpy(each) for each in self._session.run(images.contiguous().numpy())]
+        boxes, logits, landmarks = found[:3]
+        if "scores" not in self._session.outputs:
+            return boxes, logits, landmarks
+        priors = self.priors(*images.shape[-2:])
+        logits = torch.stack([1 - logits, logits], dim=-1).log()
+        return encode_boxes(boxes, priors), logits, encode_landmarks(landmarks, priors)
