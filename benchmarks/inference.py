@@ -7,22 +7,22 @@ Every model is run as it is, with channels last, with its BatchNorms folded, wit
 turns, one forward of a batch each a round, so that a change of the machine's speed falls on all; the median is printed,
 and ratios are medians over rounds. Weights are random, and every model is asked for its raw outputs: backbone, neck and
 head, without decoding and suppression. Torchvision's two are built for one class and the same square input, and folded
-by torch.fx, which knows them; ours are folded by `featherpress.models.fuse`.
+by torch.fx, which knows them; ours are folded by `featherpress.models.fuse`. `featherpress bench` measures onnxruntime
+and memory too; here are the peers, and every step between eager and compiled.
 """
 
 import argparse
-import copy
-import shutil
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse as fuse_traced
 from torchvision.models.detection import retinanet_resnet50_fpn, ssdlite320_mobilenet_v3_large
 
+from featherpress.compress.deployment.backends import Work, can_compile, torch_forward
+from featherpress.compress.deployment.latency import interleave, ratio
 from featherpress.models import create_model, fuse, list_models
 
 PEERS = {
@@ -55,25 +55,10 @@ def fold(model: nn.Module) -> nn.Module:
     return fuse_traced(model) if isinstance(model, Raw) else fuse(model)
 
 
-def last(model: nn.Module) -> nn.Module:
-    return copy.deepcopy(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def forward_in(mode: str, model: nn.Module, images: Tensor) -> Callable[[], object]:
+def forward_in(mode: str, model: nn.Module, images: Tensor) -> Work:
     """Prepare a forward in a mode; what is prepared is not timed."""
-    if mode in {"fused", "fused, last", "compiled"}:
-        model = fold(model)
-    if mode in {"channels-last", "fused, last", "compiled"}:
-        model, images = last(model), images.contiguous(memory_format=torch.channels_last)
-    if mode == "compiled":
-        model = torch.compile(model, dynamic=False)
-    return partial(model, images)
-
-
-def timed(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+    folded, last = mode in {"fused", "fused, last", "compiled"}, mode in {"channels-last", "fused, last", "compiled"}
+    return torch_forward(model, images, fold=fold if folded else None, last=last, compiled=mode == "compiled")
 
 
 def measure(
@@ -88,15 +73,7 @@ def measure(
         if key.endswith("compiled"):
             print(f"compiled {key.split('|')[0]} for {size} in {time.perf_counter() - began:.0f} s", flush=True)
             work()
-    seconds: dict[str, list[float]] = {key: [] for key in works}
-    for _ in range(rounds):
-        for key, work in works.items():
-            seconds[key].append(timed(work))
-    return seconds
-
-
-def ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
-    return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
+    return interleave(works, rounds=rounds)
 
 
 def show(seconds: dict[str, list[float]], names: Sequence[str], modes: Sequence[str], *, size: int, batch: int) -> None:
@@ -121,7 +98,7 @@ def show(seconds: dict[str, list[float]], names: Sequence[str], modes: Sequence[
 
 def usable(modes: Sequence[str]) -> list[str]:
     """Leave out compiling where nothing can compile, and say so."""
-    if "compiled" in modes and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+    if "compiled" in modes and not can_compile():
         print("compiled: skipped, as there is no C++ compiler on this machine (looked for c++, g++ and clang++)")
         return [mode for mode in modes if mode != "compiled"]
     return list(modes)
