@@ -15,14 +15,12 @@ import typer
 from featherpress import __version__
 from featherpress.commands import (
     DEMO,
-    ask_for_int8,
     audit_recipe,
     audit_target,
     cross_check_target,
     draw_curves,
     find_factory,
     find_recipe,
-    list_candidates,
     list_model,
     open_detector,
     open_logged_run,
@@ -30,7 +28,6 @@ from featherpress.commands import (
     refuse_overwriting,
     require_empty,
     say,
-    say_usage,
 )
 from featherpress.compress.logs import log_to_stderr
 from featherpress.errors import CountError, FeatherpressError, FileError, UsageError
@@ -87,23 +84,6 @@ class Arms(StrEnum):
     CONTROL = "control"
 
 
-class DeformableForm(StrEnum):
-    """What a deformable convolution becomes in ONNX."""
-
-    SAMPLES = "samples"
-    OPERATOR = "operator"
-
-
-class BackendName(StrEnum):
-    """What runs a model in a benchmark."""
-
-    EAGER = "eager"
-    FUSED = "fused"
-    COMPILED = "compiled"
-    ONNX = "onnx"
-    ONNX_INT8 = "onnx-int8"
-
-
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override a recipe's key: `schedule.epochs=3`.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="The run's folder; `runs/NAME` unless given.")]
@@ -111,14 +91,10 @@ ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Empty that folder first.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the recipe as resolved, and stop.")]
 OverBudgetOption = Annotated[bool, typer.Option("--allow-over-budget", help="Train a student that breaks its budget.")]
-WeightsOption = Annotated[Path, typer.Option("--weights", help="A checkpoint: .safetensors, .pth, .pt or .tar.")]
 SideOption = Annotated[int, typer.Option("--input", min=1, max=65536, help="Side of the square input in pixels.")]
 LongSideOption = Annotated[int, typer.Option(min=0, help="Scale images to this long side; 0: as they are.")]
+BatchOption = Annotated[int, typer.Option(min=1, max=1024, help="How many of one size go through at once.")]
 FlipOption = Annotated[bool, typer.Option("--flip", help="Look at the mirrored image too: twice the time.")]
-
-
-# What typer raises on words it does not understand; where that class lives depends on its version.
-_CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 
 
 def main() -> None:
@@ -127,12 +103,7 @@ def main() -> None:
     # Threads that spin for long while they wait cost threefold beside other work; read when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     try:
-        sys.exit(app(prog_name="featherpress", standalone_mode=False) or 0)
-    except _CommandLineError as error:
-        say_usage(error)
-        sys.exit(UsageError.exit_code)
-    except typer.Abort:
-        sys.exit(1)
+        app()
     except FeatherpressError as error:
         sys.stderr.write(f"featherpress: {error}\n")
         sys.exit(error.exit_code)
@@ -399,7 +370,7 @@ def evaluate(
     limit: Annotated[int, typer.Option(min=0, help="Only the first images; 0: all.")] = 0,
     long_side: LongSideOption = 0,
     flip: FlipOption = False,
-    batch: Annotated[int, typer.Option(min=1, max=1024, help="How many images of one size go through at once.")] = 1,
+    batch: BatchOption = 1,
     coco: Annotated[bool, typer.Option(help="Score COCO's AP too.")] = True,
     predictions: Annotated[Path | None, typer.Option(help="Text predictions to score, a folder or .tar.gz.")] = None,
     ground_truth: Annotated[Path | None, typer.Option(help="The folder of WIDER FACE's .mat files.")] = None,
@@ -445,43 +416,55 @@ def evaluate(
 
 @app.command()
 def detect(
-    images: Annotated[list[Path], typer.Argument(help="Image files.")],
-    weights: WeightsOption,
+    images: Annotated[list[Path], typer.Argument(help="Image files, folders, or patterns in quotes.")],
+    weights: Annotated[Path | None, typer.Option(help="A checkpoint; the shipped weights unless given.")] = None,
     model: Annotated[str, typer.Option(help="The weights' model, when their file does not say.")] = "",
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Show detections from this score on.")] = 0.5,
     long_side: LongSideOption = 0,
+    flip: FlipOption = False,
+    tile: Annotated[int, typer.Option(min=0, help="Look at large images in tiles of this side; 0: whole.")] = 0,
+    overlap: Annotated[int | None, typer.Option(min=0, help="What tiles share; a quarter unless given.")] = None,
+    batch: BatchOption = 1,
+    recursive: Annotated[bool, typer.Option("--recursive", help="Look into the folders in folders too.")] = False,
     out: Annotated[Path, typer.Option(help="Where the drawn images go.")] = Path("detections"),
     as_json: JsonOption = False,
 ) -> None:
     """Find faces in images and draw boxes, landmarks and scores; with --json, print them instead.
 
-    Example: `featherpress detect photo.jpg --weights runs/v1_to_v2/weights/last.safetensors`
+    Exit code: 2 if an image could not be read; the others are done all the same.
+
+    Examples: `featherpress detect photo.jpg --weights last.safetensors`;
+    `featherpress detect album/ --recursive --json --weights last.safetensors`;
+    `featherpress detect crowd.jpg --tile 1024 --weights last.safetensors`
     """
-    from torchvision.transforms.v2.functional import to_pil_image
+    from featherpress.compress.evaluation import photographs
+    from featherpress.compress.evaluation.drawing import save_drawing
+    from featherpress.compress.evaluation.settings import DetectionSettings
+    from featherpress.compress.evaluation.tiling import Tiling
 
-    from featherpress.compress.data import decode_image
-    from featherpress.compress.evaluation.drawing import draw_detections
-    from featherpress.compress.evaluation.inference import DetectionSettings, detect_faces
-    from featherpress.models import load_detector
-
-    detector = load_detector(weights, name=model).eval()
-    settings = DetectionSettings(long_side=long_side, score_threshold=threshold)
-    targets = [out / f"{path.stem}.png" for path in images]
+    if overlap is not None and not tile:
+        raise UsageError("--overlap goes with --tile")
+    settings = DetectionSettings(long_side=long_side, flip=flip, score_threshold=threshold)
+    tiling = Tiling(size=tile, overlap=tile // 4 if overlap is None else overlap) if tile else None
+    found = photographs.find_photographs(images, recursive=recursive, leave_out=out)
+    targets = photographs.drawing_paths(found, out)
     if not as_json:
-        refuse_overwriting(targets, images)
-    rows = []
-    for path, target in zip(images, targets, strict=True):
-        image = decode_image(path)
-        found = detect_faces(detector, image, settings=settings)
-        faces = zip(found.boxes.tolist(), found.scores.tolist(), found.landmarks.tolist(), strict=True)
-        keys = ("box", "score", "landmarks")
-        rows.append({"file": str(path), "faces": [dict(zip(keys, face, strict=True)) for face in faces]})
+        refuse_overwriting(targets, [each.path for each in found])
+    detector = open_detector(weights, model)
+    rows = {}
+    for number, image, faces in photographs.detect_photographs(
+        detector, found, settings=settings, tiling=tiling, batch=batch
+    ):
+        rows[number] = {"file": str(found[number].path), **photographs.faces_to_dict(image, faces)}
         if not as_json:
-            out.mkdir(parents=True, exist_ok=True)
-            to_pil_image(draw_detections(image, found)).save(target)
-            typer.echo(f"{path}: {len(found)} {'face' if len(found) == 1 else 'faces'}, drawn in {target}")
+            save_drawing(image, faces, targets[number])
+            count = f"{len(faces)} {'face' if len(faces) == 1 else 'faces'}"
+            typer.echo(f"{found[number].path}: {count}, drawn in {targets[number]}")
     if as_json:
-        _print_json({"schema": "featherpress.detections/1", "threshold": threshold, "images": rows})
+        about = {"schema": "featherpress.detections/1", "threshold": threshold, "protocol": settings.to_dict()}
+        about |= {"tile": tile, "overlap": tiling.overlap if tiling else 0, "skipped": len(found) - len(rows)}
+        _print_json({**about, "images": [rows[number] for number in sorted(rows)]})
+    raise typer.Exit(2 if len(rows) < len(found) else 0)
 
 
 @app.command()

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
 from featherpress.errors import DataError
@@ -20,7 +21,7 @@ __all__ = ["decode_image", "image_size"]
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 """What Pillow's decoders raise on files that are cut short, corrupt or of no known kind."""
 
-_ORIENTATION = 0x0112
+_WIDTH, _LENGTH, _ORIENTATION = 0x0100, 0x0101, 0x0112
 
 
 def decode_image(path: Path | str) -> Tensor:
@@ -41,7 +42,10 @@ def image_size(path: Path | str) -> tuple[int, int]:
     Errors: DataError where the file is missing or not an image.
     """
     with _opened(Path(path)) as image:
-        width, height = image.size
+        # Some versions of Pillow turn a TIFF's size already as they open it, and some do not.
+        width, height = (
+            (image.tag_v2[_WIDTH], image.tag_v2[_LENGTH]) if isinstance(image, TiffImageFile) else image.size
+        )
         # Orientations from 5 on lie on their side.
         return (height, width) if image.getexif().get(_ORIENTATION, 1) in range(5, 9) else (width, height)
 
@@ -54,7 +58,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
+            # Given a path, Pillow maps plain TIFFs into memory, and scrambles those that lie on their side.
+            with path.open("rb") as file, Image.open(file) as image:
                 yield image
     except BROKEN as error:
         raise DataError(f"expected a whole image in {path}, got {_reason(error)}: replace or remove it") from error

@@ -70,20 +70,22 @@ def test_transparency_shows_white(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_images_are_upright(tmp_path: Path, orientation: int) -> None:
-    """All eight EXIF orientations come out with the red corner where a viewer shows it."""
+@pytest.mark.parametrize(("mode", "suffix"), [("RGB", "png"), ("RGB", "tif"), ("CMYK", "tif"), ("L", "tif")])
+def test_images_are_upright(tmp_path: Path, orientation: int, mode: str, suffix: str) -> None:
+    """All eight EXIF orientations come out with the bright corner where a viewer shows it, TIFFs of any kind too."""
     image = Image.new("RGB", (32, 16), "black")
-    image.paste("red", (0, 0, 8, 8))
+    image.paste("white", (0, 0, 8, 8))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    pixels = decode_image(saved(image, tmp_path / "e.png", exif=exif))
+    path = saved(image.convert(mode), tmp_path / f"e.{suffix}", exif=exif)
+    pixels = decode_image(path)
     assert pixels.shape == ((3, 16, 32) if orientation < 5 else (3, 32, 16))
+    assert image_size(path) == (pixels.shape[2], pixels.shape[1])
     row, column = {1: (0, 0), 2: (0, -1), 3: (-1, -1), 4: (-1, 0), 5: (0, 0), 6: (0, -1), 7: (-1, -1), 8: (-1, 0)}[
         orientation
     ]
-    assert pixels[:, row, column].tolist() == [255, 0, 0]
+    assert pixels[:, row, column].tolist() == [255, 255, 255]
     assert int((pixels[0] == 255).sum()) == 64
-    assert image_size(tmp_path / "e.png") == (pixels.shape[2], pixels.shape[1])
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "gif", "bmp"])

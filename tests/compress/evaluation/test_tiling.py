@@ -1,0 +1,124 @@
+"""Tiles: they cover, they overlap, and no face is lost or found twice for being cut."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from featherpress.compress.evaluation.inference import DetectionSettings, detect_faces
+from featherpress.compress.evaluation.tiling import Tiling, detect_tiled
+from featherpress.errors import UsageError
+from featherpress.models import Detector, PriorSpec
+from featherpress.models.priors import encode_boxes
+
+
+class Squares(Detector):
+    """Finds white squares on black as a good detector would: what it sees of each, and surely if it sees all.
+
+    Every square is found by looking at the pixels; its box goes to the prior that fits best.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(PriorSpec())
+        self.mean = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        priors = self.priors(*images.shape[-2:])
+        boxes = torch.zeros(len(images), len(priors), 4)
+        logits = torch.zeros(len(images), len(priors), 2)
+        logits[..., 1] = -20
+        for number, image in enumerate(images):
+            for row, box in enumerate(squares(image[0] > 60)):
+                centre = (box[:2] + box[2:]) / 2
+                place = ((priors[:, :2] - centre).abs().sum(dim=1) + (priors[:, 2] - (box[2] - box[0])).abs()).argmin()
+                boxes[number, place] = encode_boxes(box, priors[place])
+                logits[number, place, 1] = 3 + row / 100
+        return boxes, logits, torch.zeros(len(images), len(priors), 10)
+
+
+def squares(white: Tensor) -> list[Tensor]:
+    """Give the bounding box of each connected white square; squares lie apart."""
+    left = white.clone()
+    found = []
+    while left.any():
+        top, start = left.nonzero()[0].tolist()
+        row = white[top, start:]
+        width = int((~row).nonzero()[0]) if (~row).any() else len(row)
+        column = white[top:, start]
+        height = int((~column).nonzero()[0]) if (~column).any() else len(column)
+        left[top : top + height, start : start + width] = False
+        if min(width, height) >= 4:
+            found.append(torch.tensor([start, top, start + width, top + height], dtype=torch.float32))
+    return found
+
+
+def picture(height: int, width: int, boxes: list[tuple[int, int, int]]) -> Tensor:
+    image = torch.zeros(3, height, width, dtype=torch.uint8)
+    for left, top, side in boxes:
+        image[:, top : top + side, left : left + side] = 255
+    return image
+
+
+@given(st.integers(1, 900), st.integers(1, 900), st.integers(64, 300), st.data())
+def test_tiles_cover_the_image_and_overlap(height: int, width: int, size: int, data: st.DataObject) -> None:
+    """Along each side tiles begin at 0, end at the end, lie within, and share the overlap at least."""
+    tiling = Tiling(size=size, overlap=data.draw(st.integers(0, size // 2)))
+    for length in (height, width):
+        starts = tiling.starts(length)
+        assert starts[0] == 0
+        assert starts[-1] == max(length - size, 0)
+        assert all(0 < after - before <= size - tiling.overlap for before, after in pairwise(starts))
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_face_on_an_edge_is_found_once_and_whole(batch: int) -> None:
+    """Squares on edges, on a corner of four tiles and far from any are each found once; one larger than a tile too."""
+    boxes = [(118, 20, 20), (120, 122, 24), (30, 30, 16), (260, 118, 24), (190, 100, 20), (20, 170, 130)]
+    image = picture(320, 320, boxes)
+    tiling = Tiling(size=128, overlap=40)
+    done: list[int] = []
+    found = detect_tiled(
+        Squares(),
+        image,
+        settings=DetectionSettings(score_threshold=0.5),
+        tiling=tiling,
+        batch=batch,
+        advance=done.append,
+    )
+    got = sorted((round(float(x)), round(float(y)), round(float(right - x))) for x, y, right, _ in found.boxes)
+    expected = sorted(boxes)
+    assert len(got) == len(expected)
+    np.testing.assert_allclose(got, expected, atol=5)  # the large one is seen at less than half its size
+    assert sum(done) == len(tiling.corners(320, 320)) == 16
+    assert (np.diff(found.scores) <= 0).all()
+
+
+def test_cut_faces_would_be_found_twice_without_care() -> None:
+    """The scene is a hard one: tiles on their own see some of its squares in several parts."""
+    image = picture(320, 320, [(118, 20, 20), (120, 122, 24)])
+    model, settings = Squares(), DetectionSettings(score_threshold=0.5)
+    halves = [detect_faces(model, image[:, :, left : left + 128], settings=settings) for left in (0, 128)]
+    assert sum(map(len, halves)) == 4
+
+
+def test_an_image_of_one_tile_is_looked_at_once() -> None:
+    """Where a tile holds it all, tiles change nothing."""
+    image, settings = picture(100, 120, [(10, 10, 20)]), DetectionSettings(score_threshold=0.5)
+    tiled = detect_tiled(Squares(), image, settings=settings, tiling=Tiling(size=128, overlap=32))
+    np.testing.assert_array_equal(tiled.boxes, detect_faces(Squares(), image, settings=settings).boxes)
+
+
+def test_tilings_that_make_no_sense_are_refused() -> None:
+    """Tiles below 64 pixels, overlaps above a half, and tiles at a test scale."""
+    with pytest.raises(UsageError, match="64 to 16384"):
+        Tiling(size=63, overlap=0)
+    with pytest.raises(UsageError, match="half a tile, 50 pixels here, got 51"):
+        Tiling(size=100, overlap=51)
+    with pytest.raises(UsageError, match="leave the long side out"):
+        detect_tiled(
+            Squares(), picture(64, 64, []), settings=DetectionSettings(long_side=64), tiling=Tiling(size=64, overlap=0)
+        )

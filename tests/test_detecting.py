@@ -1,0 +1,156 @@
+"""`featherpress detect`: files, folders, patterns, tiles, formats and mistakes."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from featherpress.compress.evaluation.photographs import drawing_paths, find_photographs
+from featherpress.errors import UsageError
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def album(tmp_path: Path) -> Path:
+    """Images of two sizes in two folders, a hidden one, and a text file."""
+    noise = np.random.default_rng(0)
+    for name, size in {"a.jpg": (90, 70), "b.PNG": (90, 70), "sub/c.webp": (64, 80), ".hidden.png": (64, 64)}.items():
+        path = tmp_path / "album" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise.integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)).save(path)
+    (tmp_path / "album" / "notes.txt").write_text("no image")
+    return tmp_path / "album"
+
+
+def names(found: list[Any]) -> list[str]:
+    return [str(each.place) for each in found]
+
+
+def test_folders_files_and_patterns_name_images(album: Path) -> None:
+    """A folder's images, those below it if asked for, what a pattern matches, each once, no hidden ones."""
+    assert names(find_photographs([album])) == ["a.jpg", "b.PNG"]
+    assert names(find_photographs([album], recursive=True)) == ["a.jpg", "b.PNG", "sub/c.webp"]
+    assert names(find_photographs([album / "*.jpg", album / "a.jpg"])) == ["a.jpg"]
+    assert names(find_photographs([album / "**" / "c.*"])) == ["c.webp"]
+    assert names(find_photographs([album], recursive=True, leave_out=album / "sub")) == ["a.jpg", "b.PNG"]
+    for wrong, says in (
+        (album / "gone.jpg", "found nothing at"),
+        (album / "*.tif", "found none"),
+        (album.parent, "--recursive looks into"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            find_photographs([wrong])
+
+
+def test_drawings_keep_apart_what_shares_a_stem(album: Path) -> None:
+    """a.jpg and a.png are drawn in two files; folders below a folder are kept."""
+    Image.new("RGB", (64, 64)).save(album / "a.png")
+    found = find_photographs([album], recursive=True)
+    assert [str(path) for path in drawing_paths(found, Path("out"))] == [
+        "out/a.jpg.png",
+        "out/a.png.png",
+        "out/b.png",
+        "out/sub/c.png",
+    ]
+
+
+def test_a_folder_is_drawn_and_printed(run_command: Run, album: Path, weights: Path, tmp_path: Path) -> None:
+    """Every image below is drawn at its own size, a second time too; JSON has them in order, whatever the batches."""
+    for _ in range(2):
+        ending = run_command("detect", ".", "--recursive", "--weights", weights, "--out", "album/out")
+        assert ending.code == 0, ending.err
+        assert ending.out.count("drawn in") == 3
+    with Image.open(tmp_path / "album" / "out" / "album" / "sub" / "c.png") as drawn:
+        assert drawn.size == (64, 80)
+    options = ("--batch", 2, "--flip", "--out", "album/out")
+    ending = run_command("detect", album, "--recursive", "--weights", weights, "--json", *options)
+    record = json.loads(ending.out)
+    assert [Path(row["file"]).name for row in record["images"]] == ["a.jpg", "b.PNG", "c.webp"]
+    assert [(row["width"], row["height"]) for row in record["images"]] == [(90, 70), (90, 70), (64, 80)]
+    assert (record["threshold"], record["skipped"], record["protocol"]["flip"]) == (0.5, 0, True)
+
+
+def test_a_broken_image_is_reported_and_the_others_are_done(run_command: Run, album: Path, weights: Path) -> None:
+    """One line a broken image, everything else printed, and exit code 2."""
+    (album / "b.PNG").write_bytes((album / "b.PNG").read_bytes()[:300])
+    ending = run_command("detect", album, "--weights", weights, "--json")
+    assert ending.code == 2
+    assert len(ending.err.splitlines()) == 1
+    assert "b.PNG" in ending.err
+    record = json.loads(ending.out)
+    assert (record["skipped"], len(record["images"])) == (1, 1)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "CMYK", "I;16", "1"])
+def test_any_mode_is_detected_in_silence(run_command: Run, weights: Path, tmp_path: Path, mode: str) -> None:
+    """Grey, transparent, palette, CMYK and 16-bit images are read, turned upright and drawn; Pillow says nothing."""
+    base = Image.effect_noise((100, 70), 50)
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(base).astype(np.uint16) * 257)
+    else:
+        image = base.convert("RGB").convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / ("image.tif" if mode in {"CMYK", "I;16"} else "image.png")
+    image.save(path, exif=exif)
+    ending = run_command("detect", path, "--weights", weights)
+    assert (ending.code, ending.err) == (0, "")
+    with Image.open(tmp_path / "detections" / "image.png") as drawn:
+        assert drawn.size == (70, 100)
+
+
+def test_tiles_print_what_they_were(run_command: Run, album: Path, weights: Path) -> None:
+    """The size and overlap of tiles are stamped; boxes lie in the image."""
+    arguments = ("--tile", 64, "--overlap", 20, "--threshold", 0.3, "--json")
+    record = json.loads(run_command("detect", album / "a.jpg", "--weights", weights, *arguments).out)
+    assert (record["tile"], record["overlap"]) == (64, 20)
+    for face in record["images"][0]["faces"]:
+        assert 0 <= face["box"][0] <= face["box"][2] <= 90
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--overlap", 3), "goes with --tile"),
+        (("--tile", 3), "64 to 16384"),
+        (("--tile", 64, "--overlap", 60), "half a tile"),
+        (("--tile", 64, "--long-side", 64), "leave the long side out"),
+    ],
+)
+def test_tiles_that_make_no_sense_end_in_a_sentence(
+    run_command: Run, album: Path, weights: Path, options: tuple[str, ...], says: str
+) -> None:
+    """One line, exit code 2."""
+    ending = run_command("detect", album / "a.jpg", "--weights", weights, *options)
+    assert ending.code == 2
+    assert says in ending.err
+    assert len(ending.err.splitlines()) == 1
+
+
+def test_without_weights_the_shipped_ones_are_taken(
+    run_command: Run, album: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`create_model(name, pretrained=True)` is asked, and what it says of weights that are not there is passed on."""
+    from featherpress.errors import UsageError as Mistake
+    from featherpress.models import create_model, detectors
+
+    def none_shipped(name: str, *, pretrained: bool = False, **_: Any) -> Any:
+        assert pretrained
+        raise Mistake(f"no trained weights are shipped for {name}")
+
+    def build(create: Callable[..., Any], name: str, *, pretrained: bool) -> Any:
+        assert pretrained
+        return create(name)
+
+    monkeypatch.setattr(detectors, "create_model", none_shipped)
+    ending = run_command("detect", album / "a.jpg")
+    assert ending.code == 2
+    assert "without --weights the shipped ones are taken, but no trained weights are shipped for" in ending.err
+    monkeypatch.setattr(detectors, "create_model", partial(build, create_model))
+    assert run_command("detect", album / "a.jpg", "--model", "featherface_v2").code == 0
