@@ -272,13 +272,14 @@ def test_overwrite_keeps_the_old_run_until_the_new_one_can_start(run: Run, tmp_p
 
 
 def test_drawing_never_overwrites(run: Run, weights: Path, tmp_path: Path) -> None:
-    """An image that was given, or another drawing, is not drawn over."""
+    """An image that was given, or another drawing, is not drawn over: one that shares a stem keeps its suffix."""
     for name in ("a.png", "a.jpg"):
         Image.effect_noise((64, 64), 50).save(tmp_path / name)
     before = (tmp_path / "a.png").read_bytes()
     assert run("detect", "a.png", "--weights", weights, "--out", ".").code == 2
     assert (tmp_path / "a.png").read_bytes() == before
-    assert run("detect", "a.png", "a.jpg", "--weights", weights).code == 2
+    assert run("detect", "a.png", "a.jpg", "--weights", weights).code == 0
+    assert {path.name for path in (tmp_path / "detections").iterdir()} == {"a.png.png", "a.jpg.png"}
 
 
 def test_dry_run_prints_the_recipe(run: Run, tmp_path: Path) -> None:

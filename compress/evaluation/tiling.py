@@ -43,7 +43,7 @@ class Tiling:
     def starts(self, length: int) -> list[int]:
         """Say where tiles begin along a side of so many pixels, evenly; the last ends where the side does."""
         count = max(math.ceil((length - self.overlap) / (self.size - self.overlap)), 1)
-        return np.linspace(0, max(length - self.size, 0), count).round().astype(int).tolist()
+        return [round(start) for start in np.linspace(0, max(length - self.size, 0), count).tolist()]
 
     def corners(self, height: int, width: int) -> list[tuple[int, int]]:
         """Give the left and top of every tile, row by row."""
