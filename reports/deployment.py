@@ -6,7 +6,7 @@ from pathlib import Path
 
 from featherpress.reports.reading import Fields, read_json
 
-__all__ = ["Bench", "Latency", "Timing", "read_bench"]
+__all__ = ["Bench", "Export", "Exported", "Latency", "Timing", "read_bench", "read_export"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +50,29 @@ class Bench:
     facts: Mapping[str, str]
     rounds: int | None
     timings: tuple[Timing, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """One file that was written, and by how much at most its outputs differ from torch's; None where not compared."""
+
+    kind: str
+    precision: str
+    size: int
+    opset: int | None
+    difference: float | None
+    tolerance: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """The files of one export, and the AP of float32 and int8 where both were scored."""
+
+    model: str
+    files: tuple[Exported, ...]
+    before: float | None
+    after: float | None
 
 
 def read_bench(file: Path) -> Bench | None:
@@ -67,6 +90,9 @@ def read_bench(file: Path) -> Bench | None:
         facts={key: str(value) for key, value in values.items() if key != "schema" and _is_plain(value)},
         rounds=fields.optional("rounds", fields.integer),
         timings=tuple(_timing(row) for row in fields.children("results")),
+        left_out=tuple(
+            (row.text("backend"), row.text("reason")) for row in fields.optional("left_out", fields.children) or ()
+        ),
     )
 
 
@@ -90,4 +116,37 @@ def _timing(fields: Fields) -> Timing:
         ),
         images_per_second=fields.optional("images_per_second", fields.number),
         peak_memory=fields.optional("peak_memory_bytes", fields.integer),
+    )
+
+
+def read_export(file: Path) -> Export | None:
+    """Read a record of the schema featherpress.export/1.
+
+    Errors: `FileError` when it is broken.
+    """
+    fields = read_json(file, "export")
+    if fields is None:
+        return None
+    scored = fields.optional("evaluation", fields.child)
+    before, after = (None if scored is None else scored.child(kind) for kind in ("float32", "int8"))
+    return Export(
+        model=fields.text("model"),
+        files=tuple(_exported(row) for row in fields.children("files")),
+        before=before.optional("ap", before.number) if before is not None else None,
+        after=after.optional("ap", after.number) if after is not None else None,
+    )
+
+
+def _exported(fields: Fields) -> Exported:
+    parity = fields.optional("parity", fields.child)
+    shapes = parity.children("checked") if parity is not None else ()
+    outputs = [shape.child("difference") for shape in shapes]
+    differences = [output.number(name) for output in outputs for name in output.values]
+    return Exported(
+        kind=fields.text("kind"),
+        precision=fields.optional("precision", fields.text) or "",
+        size=fields.integer("bytes"),
+        opset=fields.optional("opset", fields.integer),
+        difference=max(differences, default=None),
+        tolerance=parity.optional("tolerance", parity.number) if parity is not None else None,
     )

@@ -19,6 +19,7 @@ __all__ = [
     "percent",
     "rate",
     "reduction",
+    "scientific",
     "signed_integer",
     "size",
     "spread",
@@ -110,6 +111,11 @@ def milliseconds(value: float | None) -> str:
         return DASH
     decimals = 2 if value < 10 else 1 if value < 100 else 0
     return f"{value:,.{decimals}f} ms"
+
+
+def scientific(value: float | None) -> str:
+    """Return a small number with two digits and its power of ten, 0 as 0."""
+    return DASH if value is None else f"{value:.1e}".replace("-", MINUS) if value else "0"
 
 
 def rate(value: float | None) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from featherpress.errors import FileError, UsageError
-from featherpress.reports.deployment import Bench, read_bench
+from featherpress.reports.deployment import Bench, Export, read_bench, read_export
 from featherpress.reports.readers import read_audit, read_settings
 from featherpress.reports.reading import read_schema
 from featherpress.reports.records import Audit, Budget
@@ -13,12 +13,12 @@ from featherpress.reports.runs import Run, load_run
 
 __all__ = ["Inputs", "load_inputs"]
 
-KINDS = ("audit", "model", "bench")
+KINDS = ("audit", "model", "bench", "export")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """All that was given: runs, the settings of models by name, and benchmarks.
+    """All that was given: runs, the settings of models by name, benchmarks and exports.
 
     Audits of models that no run holds make a run of their own, which has nothing but its budget.
     """
@@ -26,6 +26,7 @@ class Inputs:
     runs: tuple[Run, ...]
     settings: Mapping[str, Mapping[str, str]]
     benches: tuple[Bench, ...]
+    exports: tuple[Export, ...]
     records: tuple[Path, ...]
 
     def named(self, run: Run) -> tuple[Path, ...]:
@@ -52,10 +53,11 @@ def load_inputs(paths: Sequence[Path]) -> Inputs:
             "or the output of `featherpress audit NAME --json`."
         )
     benches = [bench for path in records["bench"] if (bench := read_bench(path))]
+    exports = [export for path in records["export"] if (export := read_export(path))]
     settings = {name: values for run in runs for name, values in run.settings.items()}
     settings |= dict(found for path in records["model"] if (found := read_settings(path)))
     files = tuple(path for path in paths if path.is_file())
-    return Inputs(runs=tuple(runs), settings=settings, benches=tuple(benches), records=files)
+    return Inputs(runs=tuple(runs), settings=settings, benches=tuple(benches), exports=tuple(exports), records=files)
 
 
 def _kind(path: Path) -> str:

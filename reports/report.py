@@ -61,14 +61,14 @@ def _compose(inputs: Inputs) -> tuple[list[Block], dict[str, Draw]]:
             Chapter(run=run, inputs=inputs, prefix=f"{number}-{run.name}-", level=3, figures=figures)
             for number, run in enumerate(runs, start=1)
         ]
-    for section in SHARED:
-        blocks += section(Chapter(run=runs[0], inputs=inputs, figures=figures))
     for number, chapter in enumerate(chapters, start=1):
         if len(runs) > 1:
             title = f"Run {number}, `{chapter.run.name}`: {_title(chapter.run)}"
             blocks += [Heading(text=title, level=2), Paragraph(text=_verdict(chapter.run))]
         for section in COUNTED if chapter.run.counted_only else SECTIONS:
             blocks += section(chapter)
+    for section in SHARED:
+        blocks += section(Chapter(run=runs[0], inputs=inputs, figures=figures))
     return blocks, figures
 
 

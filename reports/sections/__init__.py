@@ -4,7 +4,7 @@ from featherpress.reports.sections.accuracy import accuracy, curves, distillatio
 from featherpress.reports.sections.chapters import Chapter, Draw
 from featherpress.reports.sections.checks import budgets, claims
 from featherpress.reports.sections.costs import architecture, costs, where_parameters_went
-from featherpress.reports.sections.deployment import benchmarks, landscape
+from featherpress.reports.sections.deployment import benchmarks, exports, landscape
 from featherpress.reports.sections.learning import correlation, training
 from featherpress.reports.sections.provenance import environment, reproduction, stamps
 
@@ -25,4 +25,4 @@ SECTIONS = (
     stamps,
 )
 # Once in a report, however many runs it is of.
-SHARED = (benchmarks,)
+SHARED = (benchmarks, exports)

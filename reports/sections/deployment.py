@@ -6,13 +6,24 @@ from featherpress.reports.blocks import Block, Paragraph, Remark, Table
 from featherpress.reports.deployment import Bench, Timing
 from featherpress.reports.figures import accuracy_against_latency, accuracy_against_parameters
 from featherpress.reports.figures.landscape import Point
-from featherpress.reports.formats import DASH, integer, megabytes, milliseconds, per_cent, rate
+from featherpress.reports.formats import (
+    DASH,
+    ap,
+    change,
+    integer,
+    megabytes,
+    milliseconds,
+    per_cent,
+    rate,
+    scientific,
+    size,
+)
 from featherpress.reports.published import Published, published_detectors
 from featherpress.reports.runs import Run
 from featherpress.reports.scores import mean_score, scores
 from featherpress.reports.sections.chapters import Chapter
 
-__all__ = ["benchmarks", "landscape"]
+__all__ = ["benchmarks", "exports", "landscape"]
 
 APART = (
     "The panels have scales of AP of their own, and no point of one may be held against a point of the other: "
@@ -39,7 +50,9 @@ def _bench(bench: Bench) -> list[Block]:
     facts = ", ".join(f"{name} {value}" for name, value in bench.facts.items())
     rounds = f"{integer(bench.rounds)} rounds, the models by turns. " if bench.rounds is not None else ""
     text = f"{rounds}{facts}. " if facts else rounds
-    return [table, Paragraph(text=f"{text}Latency is the time one batch takes; times of other machines differ.")]
+    left_out = [Remark(text=f"{backend} was left out: {reason}.") for backend, reason in bench.left_out]
+    text += "Latency is the time one batch takes; times of other machines differ."
+    return [table, Paragraph(text=text), *left_out]
 
 
 def _timing_row(timing: Timing) -> list[str]:
@@ -57,6 +70,38 @@ def _timing_row(timing: Timing) -> list[str]:
         rate(timing.images_per_second),
         megabytes(timing.peak_memory),
     ]
+
+
+def exports(chapter: Chapter) -> list[Block]:
+    """Give what was exported: sizes, how near torch, and what int8 costs in AP."""
+    found = chapter.inputs.exports
+    if not found:
+        return []
+    rows = [
+        [
+            f"`{export.model}`",
+            file.kind,
+            file.precision or DASH,
+            size(file.size),
+            integer(file.opset),
+            scientific(file.difference),
+            scientific(file.tolerance),
+        ]
+        for export in found
+        for file in export.files
+    ]
+    header = ["model", "file", "precision", "size", "opset", "largest difference from torch", "allowed"]
+    title = "Exported files, and how far their outputs are from torch's"
+    parts: list[Block] = [
+        chapter.heading("Exported files"),
+        Table(name="exports", title=title, header=header, rows=rows, align="lllrrrr"),
+    ]
+    for export in found:
+        if export.before is not None and export.after is not None:
+            gap = change(export.after - export.before)
+            text = f"AP of `{export.model}`: {ap(export.before)} in float32, {ap(export.after)} in int8, {gap}."
+            parts.append(Paragraph(text=text))
+    return parts
 
 
 def landscape(chapter: Chapter) -> list[Block]:
@@ -100,9 +145,9 @@ def _points(run: Run) -> list[Point]:
     points = []
     for role in run.roles if not run.counted_only else ():
         found = run.evaluations(role)
-        ap = mean_score(scores(found))
-        if ap is not None:
-            points.append(Point(role=role, name=role, x=found[0].params, ap=ap))
+        mean = mean_score(scores(found))
+        if mean is not None:
+            points.append(Point(role=role, name=role, x=found[0].params, ap=mean))
     return points
 
 

@@ -53,7 +53,8 @@ def _inline(text: str) -> str:
         " ".join(text.split()),
         plain=html.escape,
         bold="<strong>{}</strong>".format,
-        code=lambda raw: f"<code>{html.escape(raw)}</code>",
+        # Long names may break where a reader would break them.
+        code=lambda raw: f"<code>{html.escape(raw).replace('_', '_<wbr>')}</code>",
     )
 
 
@@ -82,10 +83,11 @@ def _code(code: Code) -> str:
 
 def _picture(picture: Picture, png: bytes) -> str:
     source = f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
-    # Style's pixels are 1/96 inch; a little larger than on paper, as screens are farther away.
+    # A little larger than the 96 pixels of an inch on paper, as screens are farther away.
     width = round(120 * picture.width)
+    image = f'<img src="{source}" alt="{html.escape(picture.alt)}" width="{width}">'
     return (
-        f'<figure>\n<img src="{source}" alt="{html.escape(picture.alt)}" width="{width}">\n'
+        f'<figure style="width: {width + 20}px">\n{image}\n'
         f"<figcaption><strong>Figure {picture.number}.</strong> {_inline(picture.caption)}</figcaption>\n</figure>"
     )
 
@@ -100,7 +102,8 @@ def _table(table: Table) -> Iterator[str]:
         for text, side in zip(table.header, table.align, strict=True)
     )
     yield f"<tr>{''.join(heads)}</tr>\n</thead>"
-    rows = [_row(row, table.align) for row in table.rows]
+    kinds = _kinds(table)
+    rows = [_row(row, kinds) for row in table.rows]
     bodies = {"first": (rows[:1], rows[1:]), "last": ([], rows[:-1], rows[-1:]), "": ([], rows)}[table.pinned]
     for place, body in enumerate(bodies):
         if body:
@@ -108,10 +111,19 @@ def _table(table: Table) -> Iterator[str]:
     yield "</table>\n</div>"
 
 
-def _row(row: Sequence[str], align: str) -> str:
+def _kinds(table: Table) -> list[str]:
+    """Return the classes of the columns: numbers, words, and texts, which get the room to be read."""
+    columns = zip(*table.rows, strict=True)
+    return [
+        "l long" if side == "l" and max(map(len, column)) > 40 else side
+        for side, column in zip(table.align, columns, strict=True)
+    ]
+
+
+def _row(row: Sequence[str], kinds: Sequence[str]) -> str:
     cells = []
-    for place, (cell, side) in enumerate(zip(row, align, strict=True)):
-        value = f' data-value="{sort_value(cell)}"' if side == "r" else ""
-        tag = 'th scope="row"' if place == 0 else "td"
-        cells.append(f'<{tag} class="{side}"{value}>{_inline(cell)}</{tag[:2]}>')
+    for place, (cell, kind) in enumerate(zip(row, kinds, strict=True)):
+        value = f' data-value="{sort_value(cell)}"' if kind == "r" else ""
+        tag, name = ('th scope="row"', "th") if place == 0 else ("td", "td")
+        cells.append(f'<{tag} class="{kind}"{value}>{_inline(cell)}</{name}>')
     return f"<tr>{''.join(cells)}</tr>"

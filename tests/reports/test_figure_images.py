@@ -1,0 +1,103 @@
+"""Figures as pictures: each against a small baseline, with a tolerance for other versions of matplotlib."""
+
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from featherpress.reports.deployment import read_bench
+from featherpress.reports.figures import (
+    accuracy_against_latency,
+    accuracy_against_parameters,
+    ap_by_height,
+    costs_by_component,
+    draw_gallery,
+    level_correlation,
+    precision_recall,
+    save,
+    training_curves,
+    waterfall,
+)
+from featherpress.reports.figures.landscape import Point
+from featherpress.reports.published import published_detectors
+from featherpress.reports.runs import Run, load_run
+
+BASELINE = Path(__file__).with_name("baseline")
+SIDE = 175  # pixels: a quarter of a column's width, so that the shape of letters hardly matters
+# Root of the mean squared difference, of 255: letters drawn by another version give less, other bars more.
+TOLERANCE = 4.5
+
+
+def landscape_points(run: Run) -> list[Point]:
+    """Return the three roles at their parameters."""
+    places = {role: run.evaluations(role)[0] for role in run.roles}
+    return [Point(role=role, name=role, x=e.params, ap=e.ap or 0.0) for role, e in places.items()]
+
+
+def latency_points(bench: Path) -> list[Point]:
+    """Return what the benchmark timed."""
+    read = read_bench(bench)
+    assert read is not None
+    return [
+        Point(role="teacher" if "v1" in t.model else "student", name=t.backend, x=t.latency.median, ap=0.8)
+        for t in read.timings
+        if t.latency is not None and t.size == 320
+    ]
+
+
+Drawing = Callable[[Run, Path], Figure]
+DRAWINGS: dict[str, Drawing] = {
+    "costs": lambda run, _: costs_by_component(run.audits),
+    "waterfall": lambda run, _: waterfall(*run.audits),
+    "training": lambda run, _: training_curves({r: run.metrics(r) for r in ("control", "student")}),
+    "correlation": lambda run, _: level_correlation(run.correlation),  # type: ignore[arg-type]
+    "precision_recall": lambda run, _: precision_recall({r: run.evaluations(r) for r in run.roles}),
+    "ap_by_height": lambda run, _: ap_by_height({r: run.evaluations(r) for r in run.roles}),
+    "gallery": lambda run, _: draw_gallery(run.gallery, iou=0.5),  # type: ignore[arg-type]
+    "accuracy_parameters": lambda run, _: accuracy_against_parameters(published_detectors(), landscape_points(run)),
+    "accuracy_latency": lambda _, bench: accuracy_against_latency(published_detectors(), latency_points(bench)),
+}
+
+
+def shrink(file: Path) -> Image.Image:
+    """Return a drawing in grey at a quarter of its size."""
+    with Image.open(file) as image:
+        height = round(image.height * SIDE / image.width)
+        return image.convert("L").resize((SIDE, height), Image.Resampling.BOX)
+
+
+def difference(one: Image.Image, other: Image.Image) -> float:
+    """Return the root of the mean squared difference of two drawings; infinite when their sizes differ."""
+    if one.size != other.size:
+        return float("inf")
+    pixels: list[NDArray[np.float64]] = [np.asarray(image, dtype=np.float64) for image in (one, other)]
+    return float(np.sqrt(np.mean((pixels[0] - pixels[1]) ** 2)))
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_figure_looks_as_it_did(run_dir: Path, bench: Path, tmp_path: Path, name: str) -> None:
+    """Every figure is the baseline's within the tolerance; FEATHERPRESS_REGENERATE=1 writes the baseline instead."""
+    file = tmp_path / f"{name}.png"
+    save(DRAWINGS[name](load_run(run_dir), bench), file)
+    small = shrink(file)
+    if os.environ.get("FEATHERPRESS_REGENERATE"):
+        BASELINE.mkdir(exist_ok=True)
+        small.save(BASELINE / f"{name}.png", optimize=True)
+    with Image.open(BASELINE / f"{name}.png") as kept:
+        assert difference(small, kept) <= TOLERANCE
+
+
+def test_another_drawing_is_told_apart(run_dir: Path, tmp_path: Path) -> None:
+    """A waterfall of other numbers is farther from the baseline than the tolerance: the comparison can fail."""
+    first, second = load_run(run_dir).audits
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        save(waterfall(second, first), tmp_path / "other.png")
+    with Image.open(BASELINE / "waterfall.png") as kept:
+        assert difference(shrink(tmp_path / "other.png"), kept) > 2 * TOLERANCE
