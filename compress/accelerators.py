@@ -11,8 +11,8 @@ from featherpress.errors import UsageError
 __all__ = ["open_accelerator"]
 
 
-def open_accelerator(schedule: ScheduleRecipe) -> Accelerator:
-    """Find the device and the other processes.
+def open_accelerator(schedule: ScheduleRecipe, *, images: int) -> Accelerator:
+    """Find the device and the other processes, over which the `images` of a batch are spread.
 
     Errors: `UsageError` where the schedule asks for what they cannot do.
     """
@@ -27,9 +27,9 @@ def open_accelerator(schedule: ScheduleRecipe) -> Accelerator:
         # The others wait while the first one evaluates.
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=6))],
     )
-    if schedule.batch_size % accelerator.num_processes:
+    if images % accelerator.num_processes:
         raise UsageError(
-            f"a batch of {schedule.batch_size} cannot be spread evenly over {accelerator.num_processes} processes; "
+            f"a batch of {images} cannot be spread evenly over {accelerator.num_processes} processes; "
             "choose a multiple for schedule.batch_size"
         )
     return accelerator

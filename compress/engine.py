@@ -65,12 +65,12 @@ class Trainer:
     ) -> None:
         self.recipe, self.schedule, self.crops, self.folder = recipe, schedule, crops, folder
         self.label, self.evaluate, self.metadata = label, evaluate, metadata
-        self.accelerator = open_accelerator(schedule)
+        self.per_batch = schedule.batch_size + crops.extra
+        self.accelerator = open_accelerator(schedule, images=self.per_batch)
         images = schedule.batch_size * schedule.accumulate
         self.per_epoch = crops.labelled // images
         if self.per_epoch == 0:
             raise TrainingError(f"{crops.labelled} images do not fill one batch of {images}")
-        self.per_batch = schedule.batch_size + crops.extra
         self.per_step, self.total = self.per_batch * schedule.accumulate, schedule.epochs * self.per_epoch
         layout = torch.channels_last if schedule.channels_last else torch.contiguous_format
         model = model.to(self.accelerator.device, memory_format=layout)  # type: ignore[call-overload]
@@ -105,6 +105,8 @@ class Trainer:
         kept and `--resume` goes on from it.
         """
         self._restore()
+        # Accelerate keeps one number for all of a process, that of the trainer built last.
+        self.accelerator.gradient_accumulation_steps = self.schedule.accumulate
         self.metrics = MetricsFile(self.folder.path / "metrics.csv", self._columns())
         with ExitStack() as stack:
             writer = None
@@ -208,7 +210,9 @@ class Trainer:
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.schedule.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.scheduler.step()
+        # Where float16 overflowed, no step was taken, and no rate is used up.
+        if not self.optimizer.step_was_skipped:
+            self.scheduler.step()
         self.average.update(self.plain)
         ramp = {"ramp": self.lessons.ramp(self.position.step, self.total)} if self.lessons else {}
         return numbers | ratio | ramp
