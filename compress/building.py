@@ -1,7 +1,8 @@
 """The parts of an experiment, built from its recipe: data, student, adapters."""
 
 import logging
-from typing import Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import nn
@@ -15,7 +16,10 @@ from featherpress.compress.recipes.files import expand_path
 from featherpress.compress.recipes.terms import FeatureTerm, MgdTerm
 from featherpress.compress.taps import tap_shapes
 from featherpress.errors import UsageError
-from featherpress.models import Detector, create_detector, load_weights
+from featherpress.models import load_weights
+
+if TYPE_CHECKING:
+    from featherpress.compress.tasks import Task
 
 __all__ = ["default_device", "fresh_adapters", "fresh_student", "open_data", "taps_of"]
 
@@ -46,13 +50,16 @@ def _open_split(data: DataRecipe, split: Literal["train", "val"]) -> FaceDataset
     return SyntheticFaces(length=images, seed=seed, size=(data.image_size, data.image_size))
 
 
-def fresh_student(recipe: Recipe, seed: int, *, teacher: Detector | None, control: bool = False) -> Detector:
+def fresh_student(
+    recipe: Recipe, seed: int, *, task: "Task", teachers: Sequence[nn.Module], control: bool = False
+) -> nn.Module:
     """Build the student from a seed; both arms of a seed start from the same weights.
 
-    Where the recipe goes on from an earlier run, each arm starts from the weights of the same arm there.
+    Where the recipe goes on from an earlier run, each arm starts from the weights of the same arm there. The backbone
+    is that of the first teacher that has one of its shapes.
     """
     torch.manual_seed(seed)
-    student = create_detector(recipe.student.model)
+    student = task.build(recipe.student.model, recipe.student.settings)
     source = recipe.student.backbone
     if recipe.student.weights:
         load_weights(student, expand_path(recipe.student.weights))
@@ -60,16 +67,8 @@ def fresh_student(recipe: Recipe, seed: int, *, teacher: Detector | None, contro
         earlier = expand_path(recipe.student.run) / ("control" if control else "")
         load_weights(student, earlier / "weights" / "last.safetensors")
         return student
-    if source == "teacher" and teacher is not None:
-        ours, theirs = student.state_dict(), teacher.state_dict()
-        shared = {
-            name: theirs[name]
-            for name, value in ours.items()
-            if name.startswith("backbone.") and name in theirs and theirs[name].shape == value.shape
-        }
-        if not shared:
-            raise UsageError("the teacher's backbone has nothing of the student's shapes; leave `student.backbone` out")
-        student.load_state_dict(ours | shared)
+    if source == "teacher" and teachers:
+        _take_backbone(student, teachers)
     elif source == "teacher":
         raise UsageError(
             "`student.backbone` is the teacher's, but training alone loads no teacher; add --set student.backbone=''"
@@ -77,6 +76,21 @@ def fresh_student(recipe: Recipe, seed: int, *, teacher: Detector | None, contro
     elif source:
         load_weights(student.get_submodule("backbone"), expand_path(source))
     return student
+
+
+def _take_backbone(student: nn.Module, teachers: Sequence[nn.Module]) -> None:
+    ours = student.state_dict()
+    for teacher in teachers:
+        theirs = teacher.state_dict()
+        shared = {
+            name: theirs[name]
+            for name, value in ours.items()
+            if name.startswith("backbone.") and name in theirs and theirs[name].shape == value.shape
+        }
+        if shared:
+            student.load_state_dict(ours | shared)
+            return
+    raise UsageError("the teacher's backbone has nothing of the student's shapes; leave `student.backbone` out")
 
 
 def fresh_adapters(
@@ -88,7 +102,7 @@ def fresh_adapters(
 
     Errors: `UsageError` for a tap that is not there, and for levels that cannot be compared.
     """
-    side = max(64, min(recipe.data.size, 128))
+    side = _probe_side(recipe.data)
     built = {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -110,6 +124,11 @@ def taps_of(recipe: DistillationRecipe, number: int = 0) -> dict[str, str]:
         for name, term in recipe.losses.items()
         if isinstance(term, FeatureTerm) and term.weight
     }
+
+
+def _probe_side(data: DataRecipe) -> int:
+    """Choose the size of the image that shapes are found out with; detectors scale, so that a small one will do."""
+    return data.image_size if data.task == "classification" else max(64, min(data.size, 128))
 
 
 def _shapes(model: nn.Module, path: str, side: int) -> list[tuple[int, ...]]:

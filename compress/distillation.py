@@ -136,6 +136,10 @@ class Lessons:
     def _shares(self, step: int, total: int) -> dict[int, float]:
         """Say which teachers teach at a step, and with what share."""
         weights = [tutor.weight for tutor in self.tutors]
+        ends = [sum(weights[: number + 1]) / sum(weights) for number in range(len(weights))]
+        if self.recipe.teaching == "in_turn":
+            turn = next((number for number, end in enumerate(ends) if step < round(end * total)), len(ends) - 1)
+            return {turn: 1.0}
         return {number: weight / sum(weights) for number, weight in enumerate(weights)}
 
 

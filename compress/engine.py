@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import broadcast
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from featherpress.compress.accelerators import open_accelerator
@@ -25,7 +25,7 @@ from featherpress.compress.runs import MetricsFile, TrainingFolder
 from featherpress.compress.states import latest_state, save_state
 from featherpress.compress.tasks import DetectionTask, Task
 from featherpress.errors import TrainingError
-from featherpress.models import Detector, save_weights
+from featherpress.models import save_weights
 
 __all__ = ["Trainer"]
 
@@ -43,15 +43,15 @@ class _Position:
 
 
 class Trainer:
-    """Train a detector by a recipe, writing everything into a folder, resuming from what lies there.
+    """Train a model by a recipe, writing everything into a folder, resuming from what lies there.
 
-    `evaluate` scores the averaged model and returns an AP; `lessons` turns training into distillation. Nothing else
+    `evaluate` scores the averaged model; `lessons` turns training into distillation. Nothing else
     differs: without lessons the same steps run in the same order.
     """
 
     def __init__(
         self,
-        model: Detector,
+        model: nn.Module,
         crops: TrainingCrops,
         folder: TrainingFolder,
         *,
@@ -60,7 +60,7 @@ class Trainer:
         label: str,
         task: Task | None = None,
         lessons: Lessons | None = None,
-        evaluate: Callable[[Detector], float] | None = None,
+        evaluate: Callable[[Any], float] | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         self.recipe, self.schedule, self.crops, self.folder = recipe, schedule, crops, folder
@@ -78,7 +78,7 @@ class Trainer:
         if schedule.freeze_statistics:
             self._still += normalisations(model)
         self.average = MovingAverage(model, schedule.ema)
-        self.task: Task = task or DetectionTask(recipe.losses)
+        self.task: Task = task or DetectionTask(recipe)
         self.lessons = lessons
         parts = [model, lessons.adapters] if lessons else [model]
         weights = [weight for part in parts for weight in part.parameters() if weight.requires_grad]
@@ -96,9 +96,9 @@ class Trainer:
     @property
     def plain(self) -> Any:
         """The model itself, without what accelerate wraps around it."""
-        return self.accelerator.unwrap_model(self.model)
+        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
 
-    def run(self) -> Detector:
+    def run(self) -> nn.Module:
         """Train to the end and return the averaged model.
 
         Errors: `TrainingError` when a loss is not finite, when the disk is full, or on Ctrl-C; the last good state is
@@ -132,7 +132,17 @@ class Trainer:
     def _columns(self) -> tuple[str, ...]:
         """Name the columns of `metrics.csv`."""
         taught = (*self.lessons.columns, "ramp", "kd_ratio") if self.lessons else ()
-        return ("step", "epoch", "lr", "images_per_second", "loss", "task", *self.task.terms, *taught, "val_ap")
+        return (
+            "step",
+            "epoch",
+            "lr",
+            "images_per_second",
+            "loss",
+            "task",
+            *self.task.terms,
+            *taught,
+            f"val_{self.task.metric}",
+        )
 
     def _set_modes(self) -> None:
         self.model.train()
@@ -171,7 +181,7 @@ class Trainer:
         if not patience or self.position.stale < patience:
             return False
         place = f"{self.label}: stopped early after step {self.position.step} of {self.total}"
-        logger.info("%s: %d evaluations without an AP above %.3f", place, self.position.stale, self.position.best)
+        logger.info("%s: %d evaluations without a score above %.3f", place, self.position.stale, self.position.best)
         return True
 
     def _steps(self, epoch: int, start: int) -> Iterator[tuple[Batch, ...]]:
@@ -284,8 +294,9 @@ class Trainer:
         score = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
         if self.accelerator.is_main_process and self.evaluate is not None:
             score += self.evaluate(self.average.model)
-            self._record(writer, {"step": self.position.step, "epoch": epoch, "val_ap": float(score)})
-            logger.info("%s: epoch %d of %d, AP %.3f", self.label, epoch + 1, self.schedule.epochs, score)
+            self._record(writer, {"step": self.position.step, "epoch": epoch, f"val_{self.task.metric}": float(score)})
+            name = self.task.metric.replace("ap", "AP")
+            logger.info("%s: epoch %d of %d, %s %.3f", self.label, epoch + 1, self.schedule.epochs, name, score)
         return float(gather_processes(score).sum())
 
     def _write_weights(self, path: Any) -> None:

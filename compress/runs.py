@@ -67,7 +67,7 @@ def is_leader() -> bool:
 _FILES = re.compile(
     r"(recipe\.toml|environment\.json|budget\.json|log\.txt|metrics\.csv|events\.out\..*|\.lock|\..*\.partial)"
 )
-_FOLDERS = re.compile(r"(weights|state|eval|report|cache|control|teacher|seed-\d+)")
+_FOLDERS = re.compile(r"(weights|state|eval|report|cache|control|teacher(-\d+)?|ablation|seed-\d+)")
 
 
 def _empty(folder: Path) -> None:
@@ -140,7 +140,7 @@ class MetricsFile:
             with self.path.open(newline="", encoding="utf-8", errors="replace") as file:
                 rows = [row for row in csv.DictReader(file) if (row["step"] or "").isdecimal()]
         last = {True: step if evaluated is None else evaluated, False: step}
-        rows = [row for row in rows if int(row["step"]) <= last[bool(row.get("val_ap"))]]
+        rows = [row for row in rows if int(row["step"]) <= last[_is_evaluation(row)]]
         lines = [",".join(self.columns), *(",".join(row.get(name) or "" for name in self.columns) for row in rows)]
         write_text(self.path, "\n".join(lines) + "\n")
 
@@ -151,6 +151,10 @@ class MetricsFile:
             file.write(",".join(cells) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def _is_evaluation(row: Mapping[str, str | None]) -> bool:
+    return any(value for name, value in row.items() if name and name.startswith("val_"))
 
 
 def _cell(value: float) -> str:

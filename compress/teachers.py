@@ -3,6 +3,7 @@
 import hashlib
 import math
 import os
+import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -75,19 +76,25 @@ class LiveTeacher:
 
 
 class CachedTeacher:
-    """A teacher whose lessons are kept on disk in half precision, one row a crop.
+    """A teacher whose lessons are kept on disk, one row a crop, in half precision unless `precision` is `fp32`.
 
     A lesson is rounded before its first use too, so that a run does not depend on what was cached when.
-    Rows are (variant * images + index). The files belong to one set of crops, and lie under the teacher's fingerprint.
+    Rows are (variant * images + index). The files belong to one set of crops, and lie under a name made of the
+    teacher's fingerprint, its taps and the precision.
 
     Errors: `TrainingError` when the disk has no room for all lessons: that is found out before the first.
     """
 
-    def __init__(self, teacher: LiveTeacher, folder: Path, *, images: int, variants: int) -> None:
-        self.teacher, self.folder = teacher, folder / fingerprint(teacher.model)[:16]
+    def __init__(
+        self, teacher: LiveTeacher, folder: Path, *, images: int, variants: int, precision: str = "fp16"
+    ) -> None:
+        self.teacher = teacher
+        taps = zlib.crc32("|".join(teacher.taps).encode())
+        self.folder = folder / f"{fingerprint(teacher.model)[:16]}-{taps:08x}-{precision}"
+        self.kind: type[np.floating[Any]] = np.float32 if precision == "fp32" else np.float16
         self.images, self.rows = images, images * variants
         self._known: NDArray[np.bool_] = np.zeros(self.rows, dtype=np.bool_)
-        self._stores: list[NDArray[np.float16]] = []
+        self._stores: list[NDArray[np.floating[Any]]] = []
         self._form: Lesson | None = None
 
     def teach(self, batch: Any) -> Lesson:
@@ -101,7 +108,7 @@ class CachedTeacher:
 
     def _learn(self, batch: Any, rows: NDArray[np.int64]) -> None:
         lesson = self.teacher.teach(batch)
-        tensors = [tensor.half().cpu().numpy() for tensor in lesson.tensors()]
+        tensors = [tensor.float().cpu().numpy().astype(self.kind) for tensor in lesson.tensors()]
         if not self._stores:
             self._form = lesson.filled([tensor[:0] for tensor in lesson.tensors()])
             self._open([tensor.shape[1:] for tensor in tensors])
@@ -109,11 +116,16 @@ class CachedTeacher:
             store[rows] = tensor
         self._known[rows] = True
 
+    @property
+    def bytes(self) -> int:
+        """What the lessons take on disk; 0 before the first."""
+        return sum(store.nbytes for store in self._stores)
+
     def _open(self, shapes: list[tuple[int, ...]]) -> None:
         """Map one file a tensor."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        files = [self.folder / f"{number}.f16" for number in range(len(shapes))]
-        self._stores = [_map(file, np.float16, (self.rows, *shape)) for file, shape in zip(files, shapes, strict=True)]
+        files = [self.folder / f"{number}.cache" for number in range(len(shapes))]
+        self._stores = [_map(file, self.kind, (self.rows, *shape)) for file, shape in zip(files, shapes, strict=True)]
         self._known = _map(self.folder / "known.bool", np.bool_, (self.rows,))
 
 

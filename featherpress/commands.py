@@ -94,13 +94,20 @@ def list_model(name: str, side: int) -> "tuple[Listed, Cost | None]":
     return row, cost
 
 
-def audit_target(target: str, *, budget: str, side: int | None = None, strict_claims: bool = False) -> "Audit":
+def audit_target(
+    target: str,
+    *,
+    budget: str,
+    side: int | None = None,
+    strict_claims: bool = False,
+    settings: Mapping[str, Any] | None = None,
+) -> "Audit":
     """Count a target at a size, or at its budget's, and check it; a zoo model's shipped budget is found by name."""
     from featherpress.budgets import audit as run_audit
     from featherpress.budgets import list_budgets, load_budget
     from featherpress.models.targets import load_target
 
-    model = load_target(target)
+    model = load_target(target, settings)
     name = budget or (target if target in list_budgets() else "")
     limits = load_budget(name) if name else None
     side = side or (None if limits else 640)
@@ -131,10 +138,13 @@ def cross_check_target(target: str, result: "Audit") -> "CrossCheck":
 
 def audit_recipe(recipe: "Recipe", *, allow_over_budget: bool) -> dict[str, Any]:
     """Audit a recipe's models; a student over its budget does not start."""
+    # A classifier is counted at the size that it sees, a detector at the usual one.
+    side = None if recipe.data.task == "detection" else recipe.data.image_size
     audits = {}
-    if recipe.teacher:
-        audits["teacher"] = audit_target(recipe.teacher.model, budget="").to_dict()
-    student = audit_target(recipe.student.model, budget=recipe.budget)
+    for number, teacher in enumerate(recipe.tutors, start=1):
+        role = "teacher" if number == 1 else f"teacher-{number}"
+        audits[role] = audit_target(teacher.model, budget="", side=side, settings=teacher.settings).to_dict()
+    student = audit_target(recipe.student.model, budget=recipe.budget, side=side, settings=recipe.student.settings)
     if student.exit_code and not allow_over_budget:
         raise UsageError(
             f"the student breaks its budget: {student.failures[0]}; add --allow-over-budget to train it all the same"

@@ -2,7 +2,7 @@
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -18,21 +18,22 @@ __all__ = ["import_factory", "load_target"]
 _ANYTHING = (Exception, SystemExit)
 
 
-def load_target(target: str) -> nn.Module:
-    """Build what a target names: `featherface_v2`, or `package.module:factory`, called without arguments.
+def load_target(target: str, settings: Mapping[str, Any] | None = None) -> nn.Module:
+    """Build what a target names: `featherface_v2`, or `package.module:factory`, called with `settings` alone.
 
     The working directory is searched for the module too.
 
     Errors: `UsageError` for a name, module or factory that is not there, or that does not return a module.
     """
     if ":" not in target:
-        return create_model(target)
+        return create_model(target, **(settings or {}))
     factory = import_factory(target)
     try:
         with _output_to_stderr():
-            model = factory()
+            model = factory(**(settings or {}))
     except _ANYTHING as error:
-        raise UsageError(f"calling {target!r} without arguments failed: {_reason(error)}") from error
+        given = f"with {', '.join(settings)}" if settings else "without arguments"
+        raise UsageError(f"calling {target!r} {given} failed: {_reason(error)}") from error
     if not isinstance(model, nn.Module):
         raise UsageError(f"{target!r} returned a {type(model).__name__}, expected a torch.nn.Module")
     return model

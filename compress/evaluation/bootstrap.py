@@ -35,9 +35,9 @@ class SeedScores:
         """The sample standard deviation over seeds, None for one seed."""
         return float(np.std(self.ap, ddof=1)) if len(self.ap) > 1 else None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Give the entry of a comparison record."""
-        return {"ap": list(self.ap), "mean": self.mean, "std": self.std}
+    def to_dict(self, metric: str = "ap") -> dict[str, Any]:
+        """Give the entry of a comparison record; scores that are no AP are named by their metric."""
+        return {metric: list(self.ap), "mean": self.mean, "std": self.std}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +56,7 @@ class Comparison:
     confidence: float
     resamples: int
     images: int
+    metric: str = "AP"
 
     @property
     def verdict(self) -> Verdict:
@@ -77,20 +78,20 @@ class Comparison:
         if self.verdict == "not shown":
             difference = round(self.difference, digits) + 0.0  # never -0.000
             return (
-                f"A gain from distillation is not shown: AP differs by {difference:+.{digits}f}, "
+                f"A gain from distillation is not shown: {self.metric} differs by {difference:+.{digits}f}, "
                 f"and the {percent} interval {interval} holds 0 ({basis})."
             )
         verb = "raised" if self.verdict == "better" else "lowered"
         return (
-            f"Distillation {verb} AP by {abs(self.difference):.{digits}f} "
+            f"Distillation {verb} {self.metric} by {abs(self.difference):.{digits}f} "
             f"({percent} interval of the difference {interval}, {basis})."
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Give `control`, `distilled`, `difference`, `verdict` and `sentence` as a comparison record holds them."""
         return {
-            "control": self.control.to_dict(),
-            "distilled": self.distilled.to_dict(),
+            "control": self.control.to_dict(self.metric.lower()),
+            "distilled": self.distilled.to_dict(self.metric.lower()),
             "difference": {
                 "mean": self.difference,
                 "low": self.low,

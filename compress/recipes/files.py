@@ -167,13 +167,20 @@ def _models_in(annotation: object) -> Iterator[type[BaseModel]]:
 
 
 def _tables(content: Mapping[str, Any], *, prefix: str) -> list[str]:
-    """Write plain values first, then each table under its heading."""
-    values = {key: value for key, value in content.items() if not isinstance(value, dict)}
+    """Write plain values first, then each table, and each of a list of tables, under its heading."""
+    lists = {key: value for key, value in content.items() if _is_tables(value)}
+    values = {key: value for key, value in content.items() if not isinstance(value, dict) and key not in lists}
     lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
     for key, value in content.items():
+        heading = f"{prefix}{key}"
         if isinstance(value, dict):
-            heading = f"{prefix}{key}"
             only_tables = value and all(isinstance(inner, dict) for inner in value.values())
             lines += [] if only_tables else ["", f"[{heading}]"]
             lines += _tables(value, prefix=f"{heading}.")
+        for inner in lists.get(key, ()):
+            lines += ["", f"[[{heading}]]", *_tables(inner, prefix=f"{heading}.")]
     return lines
+
+
+def _is_tables(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(inner, dict) for inner in value)

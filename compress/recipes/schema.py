@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from featherpress.compress.recipes.terms import (
     DEFAULT_LOSSES,
+    FeatureTerm,
     Fraction,
     Steps,
     Strict,
@@ -37,6 +38,11 @@ def check_long_side(value: int) -> int:
     return value
 
 
+def _name_cache(value: bool | str) -> bool | str:
+    return "fp16" if value is True else value
+
+
+Settings = dict[str, bool | int | float | str]
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
 Count = Annotated[int, Field(ge=0, le=10_000_000)]
 LongSide = Annotated[int, AfterValidator(check_long_side)]
@@ -45,13 +51,14 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class StudentRecipe(Strict):
-    """The model to train.
+    """The model to train: one of the zoo, or `package.module:factory`, built with `settings`.
 
     `backbone` is where its backbone's weights come from: the teacher, a file, or nothing. `run` is the folder of an
     earlier run to go on from: the student from its student's weights, the control from its control's.
     """
 
     model: str
+    settings: Settings = Field(default_factory=dict)
     weights: str = ""
     run: str = ""
     backbone: str = ""
@@ -99,19 +106,25 @@ class ScheduleRecipe(Strict):
 class TeacherRecipe(Strict):
     """The model to learn from: trained weights, or a schedule to train it first.
 
-    `cache` keeps its outputs on disk in half precision, so that each crop is paid once; it needs `data.variants`.
+    `model` and `settings` are as the student's. `cache` keeps its outputs on disk, as `fp32` or `fp16`, which true
+    means, so that each crop is paid once; it needs `data.variants`. `weight` is its share among several teachers.
     """
 
     model: str
+    settings: Settings = Field(default_factory=dict)
     weights: str = ""
     schedule: ScheduleRecipe | None = None
-    cache: bool = False
+    cache: Annotated[bool | Literal["fp16", "fp32"], AfterValidator(_name_cache)] = False
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
 
     @model_validator(mode="after")
     def _weights_or_schedule(self) -> Self:
         if not self.weights and self.schedule is None:
             raise ValueError("a teacher needs `weights`, or a `schedule` to train it by")
         return self
+
+
+_DRAWN = ("synthetic", "shapes")
 
 
 class UnlabelledRecipe(Strict):
@@ -134,14 +147,15 @@ class DataRecipe(Strict):
     """Where pictures come from, and how they are cut.
 
     `kind` is `widerface`, read from `root`; `coco`, read from the `annotations.json` in `root/train` and in `root/val`,
-    where `category` holds the faces; or `synthetic`, drawn from `seed`. `size` is the side of a training crop in
+    where `category` holds the faces; `synthetic`, faces drawn from `seed`; or `shapes`, drawn too, of `classes` kinds,
+    which are to be told apart rather than found. `size` is the side of a training crop in
     pixels; `variants` how many different crops an image has, 0 for ever new ones. The limits shorten the sets.
     `holdout` training images are kept back, and what is chosen on the way is chosen on them: scores between epochs, the
     best weights, an early stop. Without them that is done on the validation images.
     `long_side` is the scale at test: the longer side of an image in pixels, 0 for the image as it is.
     """
 
-    kind: Literal["widerface", "coco", "synthetic"]
+    kind: Literal["widerface", "coco", "synthetic", "shapes"]
     root: str = ""
     category: str = ""
     size: Side = 320
@@ -152,21 +166,24 @@ class DataRecipe(Strict):
     long_side: LongSide = 0
     seed: Seed = 0
     holdout: Count = 0
+    classes: Annotated[int, Field(ge=2, le=6)] = 6
     unlabelled: UnlabelledRecipe | None = None
 
     @property
     def task(self) -> Task:
         """What is to be learned from such data."""
-        return "detection"
+        return "classification" if self.kind == "shapes" else "detection"
 
     @model_validator(mode="after")
     def _enough_said(self) -> Self:
-        if self.kind != "synthetic" and not self.root:
+        if self.kind not in _DRAWN and not self.root:
             raise ValueError(f"{self.kind} data needs a `root`")
         if self.category and self.kind != "coco":
             raise ValueError("only coco data has a `category`")
-        if self.kind == "synthetic" and not (self.train_images and self.validation_images):
-            raise ValueError("synthetic data needs `train_images` and `validation_images`")
+        if self.kind in _DRAWN and not (self.train_images and self.validation_images):
+            raise ValueError(f"{self.kind} data needs `train_images` and `validation_images`")
+        if self.kind == "shapes" and (self.unlabelled or self.holdout):
+            raise ValueError("shapes data has neither `unlabelled` photographs nor a `holdout`")
         return self
 
 
@@ -188,8 +205,11 @@ class DistillationRecipe(Strict):
 
     `losses` are the terms by name. Unless `default_losses` is false, four are there already: `feature`, `class`, `box`
     and `landmark`; a table of such a name changes only the keys that it gives. Terms grow from 0 over `ramp_steps`, and
-    stop for the last fraction `stop` of the steps.
+    stop for the last fraction `stop` of the steps. Several teachers are `averaged`, their losses by their weights, or
+    teach `in_turn`, each for the share of the steps that its weight is of all.
     """
+
+    teaching: Literal["averaged", "in_turn"] = "averaged"
 
     ramp_steps: Steps = 1000
     stop: Fraction = 0.1
@@ -222,7 +242,7 @@ _MOVED = {
 
 
 class Recipe(Strict):
-    """One experiment. Without a teacher it is plain training."""
+    """One experiment. Without a teacher it is plain training; `teachers` are several."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=100)] = (0,)
@@ -230,6 +250,7 @@ class Recipe(Strict):
     budget: str = ""
     student: StudentRecipe
     teacher: TeacherRecipe | None = None
+    teachers: tuple[TeacherRecipe, ...] = ()
     data: DataRecipe
     schedule: ScheduleRecipe
     losses: LossRecipe = LossRecipe()
@@ -239,21 +260,31 @@ class Recipe(Strict):
     def _consistent(self) -> Self:
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError("`seeds` holds a seed twice")
-        if self.teacher and self.teacher.cache and not self.data.variants:
+        if self.teacher and self.teachers:
+            raise ValueError("`teacher` is one and `teachers` are several: give one of the two")
+        if any(teacher.cache for teacher in self.tutors) and not self.data.variants:
             raise ValueError("`teacher.cache` needs `data.variants` above 0: crops that never repeat cannot be cached")
-        own = self.teacher.schedule if self.teacher else None
-        if own and own.precision != self.schedule.precision:
+        if any(own.schedule and own.schedule.precision != self.schedule.precision for own in self.tutors):
             raise ValueError("`teacher.schedule.precision` and `schedule.precision` must be the same in one run")
-        if self.student.backbone == "teacher" and self.teacher is None:
+        if self.student.backbone == "teacher" and not self.tutors:
             raise ValueError("`student.backbone` is the teacher's, but there is no teacher")
         return self
 
     @model_validator(mode="after")
     def _losses_fit_the_task(self) -> Self:
-        for name, term in self.distillation.losses.items() if self.teacher else ():
+        for name, term in self.distillation.losses.items() if self.tutors else ():
             if self.data.task not in term.tasks:
                 raise ValueError(f"`distillation.losses.{name}`: {_unfit(term.loss, self.data.task)}")
+            if isinstance(term, FeatureTerm) and not isinstance(term.teacher, str):
+                taps, teachers = len(term.teacher), len(self.tutors)
+                if taps != teachers:
+                    raise ValueError(f"`distillation.losses.{name}.teacher` names {taps} taps for {teachers} teachers")
         return self
+
+    @property
+    def tutors(self) -> tuple[TeacherRecipe, ...]:
+        """All teachers, whether one or several."""
+        return (self.teacher,) if self.teacher else self.teachers
 
 
 def _unfit(loss: str, task: Task) -> str:

@@ -1,17 +1,22 @@
-"""What the engine asks of a task."""
+"""What the engine and an experiment ask of a task."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeAlias
 
 from torch import Tensor, nn
 
+from featherpress.compress.data import TrainingCrops
+from featherpress.compress.evaluation import Comparison
 from featherpress.compress.losses.matching import Targets
 
-__all__ = ["Evidence", "LabelEvidence", "Outputs", "PriorEvidence", "Supervision", "Task"]
+__all__ = ["Evidence", "LabelEvidence", "Outputs", "PriorEvidence", "Scored", "Split", "Supervision", "Task"]
 
 Outputs: TypeAlias = Mapping[str, Tensor]
 """What a model says, by name: `boxes`, `logits` and `landmarks` of a detector, `logits` of a classifier."""
+
+Split: TypeAlias = Literal["train", "choose", "val"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +54,48 @@ class Supervision:
     evidence: Evidence
 
 
+class Found(Protocol):
+    """What a model found in a set of images, from which its score can be computed again."""
+
+    def save(self, path: Path) -> None:
+        """Write it as npz."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """What a model found, how good that is, and the record of it."""
+
+    found: Any
+    score: float
+    record: Mapping[str, Any]
+
+
 class Task(Protocol):
-    """One kind of problem; `terms` names the supervised terms, `metric` the score."""
+    """One kind of problem: its models and images, its losses, its score.
+
+    `terms` names the supervised terms, `metric` the score; a teacher that scores less than `least` cannot teach.
+    """
 
     terms: tuple[str, ...]
     metric: str
+
+    @property
+    def least(self) -> float:
+        """The score below which a teacher cannot teach."""
+        ...
+
+    def build(self, target: str, settings: Mapping[str, Any]) -> nn.Module:
+        """Build a model of the zoo, or anyone's, with fresh weights."""
+        ...
+
+    def open(self, split: Split) -> Any:
+        """Open a split of the data."""
+        ...
+
+    def crops(self, dataset: Any, seed: int) -> TrainingCrops:
+        """Cut training images."""
+        ...
 
     def images(self, batch: Any) -> Tensor:
         """Give a batch's images as models take them."""
@@ -73,4 +115,22 @@ class Task(Protocol):
 
     def supervise(self, outputs: Outputs, batch: Any, targets: Any, counts: Tensor) -> Supervision:
         """Compare a model's outputs with its targets."""
+        ...
+
+    def evaluate(
+        self, model: nn.Module, dataset: Any, *, label: str, about: Mapping[str, Any] | None = None, images: int = 0
+    ) -> Scored:
+        """Score a model on a data set, or on its first images; `about` opens the record."""
+        ...
+
+    def load(self, path: Path) -> Any:
+        """Read what a model found."""
+        ...
+
+    def compare(self, *, control: Sequence[Any], distilled: Sequence[Any]) -> Comparison:
+        """Put an interval on the difference of scores."""
+        ...
+
+    def show(self, folder: Path, dataset: Any, found: Mapping[str, Any]) -> None:
+        """Save a few images with what each model found, where that can be looked at."""
         ...

@@ -1,16 +1,29 @@
 """The detection of faces."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from featherpress.compress.data import Batch
+from featherpress.compress.building import open_data
+from featherpress.compress.data import Batch, FaceDataset, TrainingCrops
+from featherpress.compress.data.replay import ReplayedCrops
+from featherpress.compress.evaluation import Comparison, DetectionSet, Matches, compare, match
+from featherpress.compress.evaluation.inference import DetectionSettings, evaluate_model
+from featherpress.compress.gallery import write_gallery
 from featherpress.compress.losses.detection import detection_loss
 from featherpress.compress.losses.matching import Targets, match_priors
-from featherpress.compress.recipes import LossRecipe
-from featherpress.compress.tasks.base import Outputs, PriorEvidence, Supervision
+from featherpress.compress.recipes import Recipe
+from featherpress.compress.tasks.base import Outputs, PriorEvidence, Scored, Split, Supervision
 from featherpress.models import Detector, normalize
+from featherpress.models.detectors import require_detector
+from featherpress.models.targets import load_target
 
 __all__ = ["DetectionTask"]
+
+_LEAST_AP = 0.05
 
 
 class DetectionTask:
@@ -19,9 +32,31 @@ class DetectionTask:
     terms: tuple[str, ...] = ("class", "box", "landmark")
     metric = "ap"
 
-    def __init__(self, weights: LossRecipe) -> None:
-        self.weights = weights
+    def __init__(self, recipe: Recipe) -> None:
+        self.data, self.weights = recipe.data, recipe.losses
+        self.settings = DetectionSettings(long_side=recipe.data.long_side)
         self._priors: dict[tuple[int, int], Tensor] = {}
+
+    @property
+    def least(self) -> float:
+        """The AP below which a teacher cannot teach."""
+        return _LEAST_AP
+
+    def build(self, target: str, settings: Mapping[str, Any]) -> nn.Module:
+        """Build a detector with fresh weights.
+
+        Errors: `UsageError` for a model that is none.
+        """
+        return require_detector(load_target(target, settings), target)
+
+    def open(self, split: Split) -> FaceDataset:
+        """Open a split of labelled photographs."""
+        return open_data(self.data, split)
+
+    def crops(self, dataset: FaceDataset, seed: int) -> TrainingCrops:
+        """Cut training crops; those that come again are kept."""
+        kind = ReplayedCrops if self.data.variants else TrainingCrops
+        return kind(dataset, size=self.data.size, seed=seed, variants=self.data.variants)
 
     def images(self, batch: Batch) -> Tensor:
         """Give a batch's images as BGR minus the mean."""
@@ -68,10 +103,46 @@ class DetectionTask:
         )
         return Supervision(terms=terms, evidence=evidence)
 
+    def evaluate(
+        self,
+        model: nn.Module,
+        dataset: FaceDataset,
+        *,
+        label: str,
+        about: Mapping[str, Any] | None = None,
+        images: int = 0,
+    ) -> Scored:
+        """Score a model by AP; broken images are skipped and counted."""
+        detector = require_detector(model, type(model).__name__)
+        indices = range(min(images or len(dataset), len(dataset)))
+        evaluation = evaluate_model(
+            detector, dataset, settings=self.settings, label=label, skip_broken=True, indices=indices
+        )
+        record = evaluation.to_dict(data={"name": self.data.kind, "split": "val"}, about=about or {})
+        return Scored(found=evaluation.found, score=evaluation.ap, record=record)
+
+    def load(self, path: Path) -> DetectionSet:
+        """Read a model's detections."""
+        return DetectionSet.load(path)
+
+    def compare(self, *, control: Sequence[DetectionSet], distilled: Sequence[DetectionSet]) -> Comparison:
+        """Bootstrap the difference of AP over images."""
+
+        def matches(sets: Sequence[DetectionSet]) -> list[Matches]:
+            return [match(each.detections, each.truths) for each in sets]
+
+        return compare(control=matches(control), distilled=matches(distilled))
+
+    def show(self, folder: Path, dataset: FaceDataset, found: Mapping[str, DetectionSet]) -> None:
+        """Save the report's gallery."""
+        write_gallery(folder, dataset, found)
+
     def _priors_of(self, batch: Batch, model: nn.Module) -> Tensor:
         """Compute the priors of a size once."""
         assert isinstance(model, Detector)
-        return self._priors.setdefault(_size(batch), model.priors(*_size(batch)))
+        if _size(batch) not in self._priors:
+            self._priors[_size(batch)] = model.priors(*_size(batch))
+        return self._priors[_size(batch)]
 
 
 def _size(batch: Batch) -> tuple[int, int]:

@@ -67,7 +67,7 @@ def make_trainer(recipe: Recipe, tmp_path: Path, teacher: Detector) -> MakeTrain
         if distil:
             taps = taps_of(used.distillation)
             tutor = Tutor(
-                teacher=source or LiveTeacher(teacher, list(taps.values()), DetectionTask(used.losses)),
+                teacher=source or LiveTeacher(teacher, list(taps.values()), DetectionTask(used)),
                 taps=taps,
                 adapters=fresh_adapters(used, student, teacher, seed=7),
             )

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from featherpress.compress.engine import Trainer
-from featherpress.compress.recipes import LossRecipe, Recipe
+from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.tasks import DetectionTask
 from featherpress.compress.teachers import CachedTeacher, LiveTeacher, fingerprint
 from featherpress.errors import TrainingError
@@ -130,7 +130,7 @@ def test_infinite_loss_stops_with_its_name(make_trainer: MakeTrainer, recipe: Re
 
 def test_cached_lessons_are_the_live_ones(make_trainer: MakeTrainer, teacher: Detector, tmp_path: Path) -> None:
     """A cached lesson is the live one in half precision, asked for once a crop, and read again from disk."""
-    live = LiveTeacher(teacher, ["shuffle"], DetectionTask(LossRecipe()))
+    live = LiveTeacher(teacher, ["shuffle"], DetectionTask(load_recipe("demo")))
     crops = make_trainer("unused").crops
     batch = crops.batch([(3, 0), (7, 1)])
     cached = CachedTeacher(live, tmp_path / "cache", images=12, variants=2)
@@ -142,7 +142,7 @@ def test_cached_lessons_are_the_live_ones(make_trainer: MakeTrainer, teacher: De
         def teach(self, batch: object) -> object:  # type: ignore[override]
             raise AssertionError("asked again")
 
-    cached.teacher = Silent(teacher, ["shuffle"], DetectionTask(LossRecipe()))
+    cached.teacher = Silent(teacher, ["shuffle"], DetectionTask(load_recipe("demo")))
     swapped = cached.teach(crops.batch([(7, 1), (3, 0)]))
     assert all(torch.equal(a[0], b[1]) for a, b in zip(first.tensors(), swapped.tensors(), strict=True))
 
@@ -157,7 +157,7 @@ def test_cache_without_room(
 
     monkeypatch.setattr("os.posix_fallocate", refuse)
     cached = CachedTeacher(
-        LiveTeacher(teacher, ["shuffle"], DetectionTask(LossRecipe())), tmp_path / "cache", images=12, variants=2
+        LiveTeacher(teacher, ["shuffle"], DetectionTask(load_recipe("demo"))), tmp_path / "cache", images=12, variants=2
     )
     with pytest.raises(TrainingError, match=r"needs [\d,]+ bytes \(No space left on device\)"):
         cached.teach(make_trainer("unused").crops.batch([(3, 0)]))

@@ -1,0 +1,121 @@
+"""What every model of one run shares: data, task, folder; and how one is trained and scored."""
+
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from featherpress import __version__
+from featherpress.compress.data import TrainingCrops
+from featherpress.compress.distillation import Lessons
+from featherpress.compress.engine import Trainer
+from featherpress.compress.recipes import Recipe, ScheduleRecipe
+from featherpress.compress.runs import TrainingFolder, is_leader, write_json
+from featherpress.compress.tasks import Task, task_of
+from featherpress.models import load_weights
+
+__all__ = ["Trial"]
+
+logger = logging.getLogger("featherpress")
+
+
+@dataclass(slots=True)
+class Trial:
+    """A recipe in a folder: trains models on its data and scores them."""
+
+    recipe: Recipe
+    out: Path
+    audits: Mapping[str, Mapping[str, Any]]
+    task: Task = field(init=False)
+    training: Any = field(init=False)
+    choosing: Any = field(init=False)
+    validation: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.task = task_of(self.recipe)
+        self.training = self.task.open("train")
+        self.choosing = self.task.open("choose")
+        self.validation = self.task.open("val")
+
+    def crops(self, seed: int) -> TrainingCrops:
+        """Cut training images by a seed."""
+        return self.task.crops(self.training, seed)
+
+    def fit(
+        self,
+        model: nn.Module,
+        folder: TrainingFolder,
+        *,
+        name: str,
+        role: str,
+        schedule: ScheduleRecipe,
+        crops: TrainingCrops,
+        lessons: Lessons | None = None,
+    ) -> Any:
+        """Train a model, or find it trained, and score it on the validation images.
+
+        Of several processes all train, and the first scores; the others return None.
+        """
+        if folder.evaluation.exists() and folder.matches.exists():
+            logger.info("%s: trained already", role)
+            load_weights(model, folder.last_weights)
+            return self.task.load(folder.matches)
+        trainer = Trainer(
+            model,
+            crops,
+            folder,
+            recipe=self.recipe,
+            schedule=schedule,
+            label=role,
+            task=self.task,
+            lessons=lessons,
+            evaluate=lambda averaged: self._glance(averaged, schedule),
+            metadata={"role": role, "featherpress": __version__},
+        )
+        trained = trainer.run()
+        model.load_state_dict(trained.state_dict())
+        if is_leader() and not folder.best_weights.exists():
+            shutil.copyfile(folder.last_weights, folder.best_weights)
+        if crops.broken:
+            logger.warning("%s: %d broken images were skipped in training", role, len(crops.broken))
+        if not is_leader():
+            return None
+        return self.score(trained, folder, name=name, role=role, weights=folder.last_weights)[0]
+
+    def score(
+        self,
+        model: nn.Module,
+        folder: TrainingFolder,
+        *,
+        name: str,
+        role: str,
+        weights: Path,
+        record: str = "validation",
+    ) -> tuple[Any, float]:
+        """Score a model on all validation images; save the record and what was found, and return what and how well."""
+        # The control is the student's model.
+        audited = self.audits.get(
+            role if role.startswith("teacher-") else role.split(maxsplit=1)[0], self.audits.get("student", {})
+        )
+        about = {
+            "model": name,
+            "role": role,
+            "weights": weights.name,
+            "params": sum(weight.numel() for weight in model.parameters()),
+            "macs": audited.get("total", {}).get("macs"),
+            "file_bytes": weights.stat().st_size,
+        }
+        scored = self.task.evaluate(model, self.validation, label=f"evaluating the {role}", about=about)
+        scored.found.save(folder.path / "eval" / f"{record}.npz")
+        write_json(folder.path / "eval" / f"{record}.json", scored.record)
+        metric, images = self.task.metric.replace("ap", "AP"), len(scored.found.names)
+        logger.info("%s: %s %.3f on %d validation images", role, metric, scored.score, images)
+        return scored.found, scored.score
+
+    def _glance(self, model: nn.Module, schedule: ScheduleRecipe) -> float:
+        images = schedule.evaluate_images
+        return self.task.evaluate(model, self.choosing, label="evaluating", images=images).score
