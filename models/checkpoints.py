@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import tarfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -124,6 +125,10 @@ def _read_pickle(path: Path) -> object:
             f"{path} holds more than tensors, and loading it could run code of its author's; save its state dict alone"
         ) from error
     except _DAMAGED as error:
+        if tarfile.is_tarfile(path):
+            raise CheckpointError(
+                f"{path} is a tar archive; unpack it and give the weights file that is in it"
+            ) from error
         raise CheckpointError(
             f"{path} is not a readable checkpoint: {(str(error) or type(error).__name__).splitlines()[0]}"
         ) from error

@@ -1,5 +1,6 @@
 """Weights from files: clean, strict, safe, and equal to the public models."""
 
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -131,3 +132,12 @@ def test_truncated_files(tmp_path: Path, kind: str, share: float) -> None:
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(CheckpointError, match=rf"{kind} is not a readable"):
         load_weights(model, path)
+
+
+def test_a_tar_archive_is_told_from_a_checkpoint(tmp_path: Path) -> None:
+    """What was packed is named as that in one line, without torch's advice to load it unsafely."""
+    with tarfile.open(tmp_path / "packed.tar", "w") as archive:
+        archive.add(__file__, "weights.pth")
+    with pytest.raises(CheckpointError, match=r"packed\.tar is a tar archive; unpack it") as caught:
+        load_weights(create_model("featherface_v2"), tmp_path / "packed.tar")
+    assert "\n" not in str(caught.value)
