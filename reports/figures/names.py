@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from featherpress.reports.figures.style import INK, SMALL
@@ -41,8 +42,8 @@ def place_names(axes: Axes, names: Sequence[Name]) -> None:
 
     The axes' limits must be final; a name that finds no free place takes the one that overlaps least.
     """
-    figure = axes.get_figure(root=True)
-    assert figure is not None
+    figure = axes.figure
+    assert isinstance(figure, Figure)
     figure.draw_without_rendering()
     unit = figure.dpi / 72
     points = [axes.transData.transform((name.x, name.y)) for name in names]

@@ -1,10 +1,10 @@
 """Figures as pictures: each against a small baseline, with a tolerance for other versions of matplotlib."""
 
 import os
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -29,9 +29,11 @@ from featherpress.reports.published import published_detectors
 from featherpress.reports.runs import Run, load_run
 
 BASELINE = Path(__file__).with_name("baseline")
-SIDE = 175  # pixels: a quarter of a column's width, so that the shape of letters hardly matters
-# Root of the mean squared difference, of 255: letters drawn by another version give less, other bars more.
-TOLERANCE = 4.5
+SIDE, COARSE = 175, 44  # pixels: a quarter of a column's width, and a sixteenth, where letters hardly matter
+# Roots of mean squared differences, of 255. The version that drew the baselines is held to every line. Others set
+# letters and with them panels elsewhere: 3.9 against 3.11 gives up to 22 at a quarter, up to 6 at a sixteenth.
+DRAWN_WITH = "3.11."
+TOLERANCE, COARSE_TOLERANCE = 4.5, 9.0
 
 
 def landscape_points(run: Run) -> list[Point]:
@@ -72,11 +74,14 @@ def shrink(file: Path) -> Image.Image:
         return image.convert("L").resize((SIDE, height), Image.Resampling.BOX)
 
 
-def difference(one: Image.Image, other: Image.Image) -> float:
-    """Return the root of the mean squared difference of two drawings; infinite when their sizes differ."""
+def difference(one: Image.Image, other: Image.Image, *, width: int) -> float:
+    """Return the root of the mean squared difference at a width in pixels; infinite where sizes differ."""
     if one.size != other.size:
         return float("inf")
-    pixels: list[NDArray[np.float64]] = [np.asarray(image, dtype=np.float64) for image in (one, other)]
+    size = (width, max(1, round(width * one.height / one.width)))
+    pixels: list[NDArray[np.float64]] = [
+        np.asarray(image.resize(size, Image.Resampling.BOX), dtype=np.float64) for image in (one, other)
+    ]
     return float(np.sqrt(np.mean((pixels[0] - pixels[1]) ** 2)))
 
 
@@ -90,14 +95,14 @@ def test_figure_looks_as_it_did(run_dir: Path, bench: Path, tmp_path: Path, name
         BASELINE.mkdir(exist_ok=True)
         small.save(BASELINE / f"{name}.png", optimize=True)
     with Image.open(BASELINE / f"{name}.png") as kept:
-        assert difference(small, kept) <= TOLERANCE
+        assert difference(small, kept, width=COARSE) <= COARSE_TOLERANCE
+        if mpl.__version__.startswith(DRAWN_WITH):
+            assert difference(small, kept, width=SIDE) <= TOLERANCE
 
 
 def test_another_drawing_is_told_apart(run_dir: Path, tmp_path: Path) -> None:
     """A waterfall of other numbers is farther from the baseline than the tolerance: the comparison can fail."""
     first, second = load_run(run_dir).audits
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        save(waterfall(second, first), tmp_path / "other.png")
+    save(waterfall(second, first), tmp_path / "other.png")
     with Image.open(BASELINE / "waterfall.png") as kept:
-        assert difference(shrink(tmp_path / "other.png"), kept) > 2 * TOLERANCE
+        assert difference(shrink(tmp_path / "other.png"), kept, width=COARSE) > 2 * COARSE_TOLERANCE
