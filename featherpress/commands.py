@@ -143,13 +143,24 @@ def audit_recipe(recipe: "Recipe", *, allow_over_budget: bool) -> dict[str, Any]
     audits = {}
     for number, teacher in enumerate(recipe.tutors, start=1):
         role = "teacher" if number == 1 else f"teacher-{number}"
-        audits[role] = audit_target(teacher.model, budget="", side=side, settings=teacher.settings).to_dict()
+        counted = audit_target(teacher.model, budget="", side=side, settings=teacher.settings).to_dict()
+        audits[role] = counted | {"settings": settings_of(teacher.model, teacher.settings)}
     student = audit_target(recipe.student.model, budget=recipe.budget, side=side, settings=recipe.student.settings)
     if student.exit_code and not allow_over_budget:
         raise UsageError(
             f"the student breaks its budget: {student.failures[0]}; add --allow-over-budget to train it all the same"
         )
-    return audits | {"student": student.to_dict()}
+    settings = settings_of(recipe.student.model, recipe.student.settings)
+    return audits | {"student": student.to_dict() | {"settings": settings}}
+
+
+def settings_of(target: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Say what a target is built from: its preset's settings, where it has one, under those that were given."""
+    if ":" in target:
+        return dict(settings)
+    from featherpress.models import find_model
+
+    return {**find_model(target).settings, **settings}
 
 
 def find_recipe(name: str, settings: list[str] | None, *, resume: bool, overwrite: bool, out: Path | None) -> "Recipe":
