@@ -76,6 +76,14 @@ class By(StrEnum):
     OPERATOR = "operator"
 
 
+class Cache(StrEnum):
+    """Where decoded images are kept while a model trains."""
+
+    RAM = "ram"
+    DISK = "disk"
+    NONE = "none"
+
+
 class Arms(StrEnum):
     """Which models of a distillation are trained."""
 
@@ -90,6 +98,7 @@ OutOption = Annotated[Path | None, typer.Option("--out", help="The run's folder;
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Empty that folder first.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the recipe as resolved, and stop.")]
+CacheOption = Annotated[Cache | None, typer.Option(help="Where decoded images are kept, as data.cache says.")]
 OverBudgetOption = Annotated[bool, typer.Option("--allow-over-budget", help="Train a student that breaks its budget.")]
 SideOption = Annotated[int, typer.Option("--input", min=1, max=65536, help="Side of the square input in pixels.")]
 LongSideOption = Annotated[int, typer.Option(min=0, help="Scale images to this long side; 0: as they are.")]
@@ -309,11 +318,13 @@ def train(
     overwrite: OverwriteOption = False,
     dry_run: DryRunOption = False,
     allow_over_budget: OverBudgetOption = False,
+    cache: CacheOption = None,
 ) -> None:
     """Train a recipe's student alone.
 
     Example: `featherpress train my.toml --set schedule.epochs=3 --out runs/short`
     """
+    settings = [*(settings or []), *([f"data.cache={cache}"] if cache else [])]
     loaded = find_recipe(recipe, settings, resume=resume, overwrite=overwrite, out=out)
     if dry_run:
         return _print_recipe(loaded)
@@ -337,12 +348,14 @@ def distill(
     overwrite: OverwriteOption = False,
     dry_run: DryRunOption = False,
     allow_over_budget: OverBudgetOption = False,
+    cache: CacheOption = None,
     arm: Annotated[Arms, typer.Option(help="Train one of the two only, without a comparison.")] = Arms.BOTH,
 ) -> None:
     """Distil a teacher into a student, train the control beside it, and say whether the gain is real.
 
     Example: `featherpress distill v1_to_v2 --out runs/v1_to_v2`
     """
+    settings = [*(settings or []), *([f"data.cache={cache}"] if cache else [])]
     loaded = find_recipe(recipe, settings, resume=resume, overwrite=overwrite, out=out)
     if dry_run:
         return _print_recipe(loaded)

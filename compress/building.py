@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from featherpress.compress.adapters import AdapterKind, Adapters, build_adapters, describe
-from featherpress.compress.data import CocoFaces, FaceDataset, SyntheticFaces, WiderFaces
+from featherpress.compress.data import CocoFaces, FaceDataset, LabelledFolder, SyntheticFaces, WiderFaces
+from featherpress.compress.data.labelled import require_faces
 from featherpress.compress.data.subsets import hold_out
 from featherpress.compress.losses.registry import find_loss
 from featherpress.compress.recipes import DataRecipe, DistillationRecipe, Recipe
@@ -42,12 +43,22 @@ def open_data(data: DataRecipe, split: Literal["train", "val", "choose"]) -> Fac
 def _open_split(data: DataRecipe, split: Literal["train", "val"]) -> FaceDataset:
     """Open a split as it lies there; synthetic validation faces come from a seed of their own."""
     images = data.train_images if split == "train" else data.validation_images
-    if data.kind == "widerface":
-        return WiderFaces(expand_path(data.root), split, limit=images or None)
-    if data.kind == "coco":
-        return CocoFaces(expand_path(data.root) / split, category=data.category, limit=images or None)
+    if data.kind != "synthetic":
+        return _open_folder(data, split, limit=images or None)
     seed = data.seed if split == "train" else data.seed + _VALIDATION_SEED
     return SyntheticFaces(length=images, seed=seed, size=(data.image_size, data.image_size))
+
+
+def _open_folder(data: DataRecipe, split: Literal["train", "val"], *, limit: int | None) -> LabelledFolder:
+    """Open labelled images; those to train on must hold a face."""
+    folder: LabelledFolder
+    if data.kind == "widerface":
+        folder = WiderFaces(expand_path(data.root), split, limit=limit)
+    else:
+        folder = CocoFaces(expand_path(data.root) / split, category=data.category, limit=limit)
+    if split == "train":
+        require_faces(folder)
+    return folder
 
 
 def fresh_student(

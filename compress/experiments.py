@@ -81,6 +81,7 @@ def train(recipe: Recipe, out: Path, *, audits: Mapping[str, Mapping[str, Any]] 
         crops=trial.crops(seed),
     )
     if is_leader():
+        trial.forget_images()
         write_environment(out, time.monotonic() - began)
     return out
 
@@ -116,6 +117,7 @@ def distill(
     require_unchanged(masters)
     if is_leader():
         _conclude(trial, masters, taught, found)
+        trial.forget_images()
         write_environment(out, time.monotonic() - began)
     return out
 

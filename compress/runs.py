@@ -67,7 +67,7 @@ def is_leader() -> bool:
 _FILES = re.compile(
     r"(recipe\.toml|environment\.json|budget\.json|log\.txt|metrics\.csv|events\.out\..*|\.lock|\..*\.partial)"
 )
-_FOLDERS = re.compile(r"(weights|state|eval|report|cache|control|teacher(-\d+)?|ablation|seed-\d+)")
+_FOLDERS = re.compile(r"(weights|state|eval|report|cache|decoded|control|teacher(-\d+)?|ablation|seed-\d+)")
 
 
 def _empty(folder: Path) -> None:

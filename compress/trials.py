@@ -41,6 +41,10 @@ class Trial:
         self.choosing = self.task.open("choose")
         self.validation = self.task.open("val")
 
+    def forget_images(self) -> None:
+        """Remove decoded images, once nothing trains on them any more."""
+        shutil.rmtree(self.out / "decoded", ignore_errors=True)
+
     def crops(self, seed: int) -> TrainingCrops:
         """Cut training images by a seed."""
         return self.task.crops(self.training, seed)
@@ -64,6 +68,7 @@ class Trial:
             logger.info("%s: trained already", role)
             load_weights(model, folder.last_weights)
             return self.task.load(folder.matches)
+        crops.cache_images(self.recipe.data.cache, self.out / "decoded")
         trainer = Trainer(
             model,
             crops,

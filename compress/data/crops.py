@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 from torchvision.transforms.v2 import functional as F
 
+from featherpress.compress.data.caching import DiskCache, read_enough
 from featherpress.compress.data.colours import Distortion, distort
 from featherpress.compress.data.samples import Batch, FaceDataset, Faces, Key, Sample, collate
 from featherpress.errors import DataError, UsageError
@@ -89,6 +91,9 @@ class TrainingCrops:
         self.distortion = distortion or Distortion()
         self.cache_bytes = cache_bytes if cache == "ram" else 0
         self.broken: set[int] = set()
+        # Whatever is cut, a window is no smaller than this part of an image's short side.
+        self.enough = math.ceil(size / self.ranges.zoom_in[0])
+        self._disk: DiskCache | None = None
         self._cached: dict[int, Sample] = {}
         self._cached_bytes, self._full = 0, self.cache_bytes == 0
 
@@ -98,6 +103,12 @@ class TrainingCrops:
     def __getstate__(self) -> dict[str, object]:
         # A process that is not forked reads its images itself, rather than receive gigabytes through a pipe.
         return self.__dict__ | {"_cached": {}, "_cached_bytes": 0, "_full": self.cache_bytes == 0}
+
+    def cache_images(self, kind: Literal["ram", "disk", "none"], folder: Path) -> None:
+        """Say where decoded images are kept: in memory while they fit, in a folder, or nowhere."""
+        self._disk = DiskCache(self.dataset, folder, side=self.enough) if kind == "disk" else None
+        if kind != "ram":
+            self._cached, self._cached_bytes, self._full, self.cache_bytes = {}, 0, True, 0
 
     def epoch_keys(self, epoch: int) -> list[Key]:
         """List the keys of an epoch in its shuffled order: every image once, in the epoch's variant."""
@@ -165,13 +176,16 @@ class TrainingCrops:
     def _read(self, index: int) -> Sample:
         sample = self._cached.get(index)
         if sample is None:
-            sample = self.dataset[index]
+            sample = self._decode(index)
             self._keep(index, sample)
         return sample
 
+    def _decode(self, index: int) -> Sample:
+        return self._disk.read(index) if self._disk else read_enough(self.dataset, index, self.enough)
+
     def _try(self, index: int) -> Sample | DataError:
         try:
-            return self.dataset[index]
+            return self._decode(index)
         except DataError as error:
             return error
 

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from featherpress.compress.data.images import decode_image, image_size
+from featherpress.compress.data.images import decode_reduced, image_size
 from featherpress.compress.data.samples import Faces, Sample
 from featherpress.compress.progress import Progress
 from featherpress.errors import DataError, UsageError
 
-__all__ = ["LabelledFolder", "LabelledImage", "is_inside_name", "require_sound"]
+__all__ = ["LabelledFolder", "LabelledImage", "is_inside_name", "require_faces", "require_sound"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,19 +54,43 @@ class LabelledFolder:
 
     def __getitem__(self, index: int, /) -> Sample:
         """Read one image; raises DataError where it is broken or does not fit its labels."""
+        return self.read_enough(index, 0)
+
+    def read_enough(self, index: int, side: int) -> Sample:
+        """Read one image, a JPEG 2, 4 or 8 times smaller where its short side stays `side` or more; 0: as it is.
+
+        Faces are scaled by exactly that factor. The pixels are libjpeg's, averaged while decoding, which is near what
+        scaling them down later would give, but not equal.
+        """
         row = self._labelled[index]
         problem = self._image_problem(row)
         if problem:
             raise DataError(problem)
-        image = decode_image(self.images / row.name)
-        problem = self._size_problem(row, image.shape[-1], image.shape[-2])
+        image, factor = decode_reduced(self.images / row.name, side)
+        problem = self._size_problem(row, image.shape[-1] * factor, image.shape[-2] * factor)
         if problem:
             raise DataError(problem)
-        return Sample(image=image, faces=row.faces, name=row.name)
+        faces = row.faces if factor == 1 else row.faces.scaled(1 / factor, 1 / factor)
+        return Sample(image=image, faces=faces, name=row.name)
+
+    def stamp(self, index: int, /) -> str:
+        """Tell one content of an image and its labels from another."""
+        row = self._labelled[index]
+        try:
+            about = (self.images / row.name).stat()
+            written = f"{about.st_size} {about.st_mtime_ns}"
+        except OSError:
+            written = ""
+        return f"{written} {row.faces.boxes.tolist()} {row.faces.landmarks.tolist()} {row.faces.ignored.tolist()}"
 
     def name(self, index: int, /) -> str:
         """Name one image as the label file does: folder and file."""
         return self._labelled[index].name
+
+    @property
+    def labelled(self) -> Sequence[LabelledImage]:
+        """All images with their labels, unread."""
+        return self._labelled
 
     def faces(self, index: int, /) -> Faces:
         """Give the labels of one image without reading it."""
@@ -116,6 +140,19 @@ def require_sound(dataset: LabelledFolder) -> None:
     if problems:
         more = f"; {len(problems) - 1:,} more of {len(dataset):,} images cannot be used" if len(problems) > 1 else ""
         raise DataError(problems[0] + more)
+
+
+def require_faces(dataset: LabelledFolder) -> None:
+    """Refuse labels from which nothing can be learned.
+
+    Errors: DataError where no image has a face that counts.
+    """
+    if all(bool(row.faces.ignored.all()) for row in dataset.labelled):
+        marked = sum(len(row.faces) for row in dataset.labelled)
+        what = f"{marked:,} that are all marked invalid or empty" if marked else "none"
+        raise DataError(
+            f"{dataset.labels}: expected faces to learn from in at least one of {len(dataset):,} images, got {what}"
+        )
 
 
 def is_inside_name(name: str) -> bool:

@@ -18,15 +18,16 @@ class JoinedFaces:
         return len(self.first) + len(self.second)
 
     def __getitem__(self, index: int) -> Sample:
-        data, row = self._find(index)
+        data, row = self.find(index)
         return data[row]
 
     def name(self, index: int) -> str:
         """Name an image of either."""
-        data, row = self._find(index)
+        data, row = self.find(index)
         return data.name(row)
 
-    def _find(self, index: int) -> tuple[FaceDataset, int]:
+    def find(self, index: int) -> tuple[FaceDataset, int]:
+        """Say which data set an image is of, and its number there."""
         return (self.first, index) if index < len(self.first) else (self.second, index - len(self.first))
 
 
@@ -45,6 +46,10 @@ class SelectedFaces:
     def name(self, index: int) -> str:
         """Name an image as its own data set does."""
         return self.dataset.name(self.indices[index])
+
+    def find(self, index: int) -> tuple[FaceDataset, int]:
+        """Give the whole data set, and an image's number there."""
+        return self.dataset, self.indices[index]
 
 
 def hold_out(dataset: FaceDataset, count: int) -> tuple[SelectedFaces, SelectedFaces]:

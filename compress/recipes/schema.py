@@ -153,6 +153,7 @@ class DataRecipe(Strict):
     `holdout` training images are kept back, and what is chosen on the way is chosen on them: scores between epochs, the
     best weights, an early stop. Without them that is done on the validation images.
     `long_side` is the scale at test: the longer side of an image in pixels, 0 for the image as it is.
+    `cache` keeps decoded images in memory up to 2 GiB, on disk in the run's folder while it trains, or not at all.
     """
 
     kind: Literal["widerface", "coco", "synthetic", "shapes"]
@@ -166,6 +167,7 @@ class DataRecipe(Strict):
     long_side: LongSide = 0
     seed: Seed = 0
     holdout: Count = 0
+    cache: Literal["ram", "disk", "none"] = "ram"
     classes: Annotated[int, Field(ge=2, le=6)] = 6
     unlabelled: UnlabelledRecipe | None = None
 

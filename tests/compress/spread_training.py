@@ -37,7 +37,7 @@ def lessons(recipe: Recipe, student: Detector) -> Lessons:
     torch.manual_seed(5)
     teacher = create_detector("featherface_v2")
     taps = taps_of(recipe.distillation)
-    live = LiveTeacher(teacher, list(taps.values()), DetectionTask(recipe.losses))
+    live = LiveTeacher(teacher, list(taps.values()), DetectionTask(recipe))
     adapters = fresh_adapters(recipe, student, teacher, seed=7)
     return Lessons(recipe.distillation, [Tutor(teacher=live, taps=taps, adapters=adapters)])
 
