@@ -6,6 +6,7 @@ Exit codes: 0 done or within budget, 1 over budget, 2 a mistake in usage or file
 import json
 import os
 import sys
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,20 +15,24 @@ import typer
 
 from featherpress import __version__
 from featherpress.commands import (
-    DEMO,
+    ask_for_int8,
     audit_recipe,
     audit_target,
     cross_check_target,
     draw_curves,
     find_factory,
     find_recipe,
+    fly,
+    list_candidates,
     list_model,
     open_detector,
     open_logged_run,
     plain_console,
     refuse_overwriting,
     require_empty,
-    say,
+    run_demo,
+    run_distillation,
+    say_usage,
 )
 from featherpress.compress.logs import log_to_stderr
 from featherpress.errors import CountError, FeatherpressError, FileError, UsageError
@@ -76,6 +81,12 @@ class By(StrEnum):
     OPERATOR = "operator"
 
 
+class Ablation(StrEnum):
+    """What is taken apart."""
+
+    LOSSES = "losses"
+
+
 class Cache(StrEnum):
     """Where decoded images are kept while a model trains."""
 
@@ -92,6 +103,23 @@ class Arms(StrEnum):
     CONTROL = "control"
 
 
+class DeformableForm(StrEnum):
+    """What a deformable convolution becomes in ONNX."""
+
+    SAMPLES = "samples"
+    OPERATOR = "operator"
+
+
+class BackendName(StrEnum):
+    """What runs a model in a benchmark."""
+
+    EAGER = "eager"
+    FUSED = "fused"
+    COMPILED = "compiled"
+    ONNX = "onnx"
+    ONNX_INT8 = "onnx-int8"
+
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override a recipe's key: `schedule.epochs=3`.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="The run's folder; `runs/NAME` unless given.")]
@@ -106,13 +134,22 @@ BatchOption = Annotated[int, typer.Option(min=1, max=1024, help="How many of one
 FlipOption = Annotated[bool, typer.Option("--flip", help="Look at the mirrored image too: twice the time.")]
 
 
+# What typer raises on words it does not understand; where that class lives depends on its version.
+_CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
+
+
 def main() -> None:
     """Run the command line; a user's mistake is one sentence and an exit code, never a traceback."""
     log_to_stderr()
     # Threads that spin for long while they wait cost threefold beside other work; read when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     try:
-        app()
+        sys.exit(app(prog_name="featherpress", standalone_mode=False) or 0)
+    except _CommandLineError as error:
+        say_usage(error)
+        sys.exit(UsageError.exit_code)
+    except typer.Abort:
+        sys.exit(1)
     except FeatherpressError as error:
         sys.stderr.write(f"featherpress: {error}\n")
         sys.exit(error.exit_code)
@@ -133,6 +170,14 @@ def _print_schema(wanted: bool) -> None:
         from featherpress.budgets.files import budget_schema
 
         typer.echo(budget_schema(), nl=False)
+        raise typer.Exit
+
+
+def _print_recipe_schema(wanted: bool) -> None:
+    if wanted:
+        from featherpress.compress.recipes import recipe_schema
+
+        typer.echo(recipe_schema(), nl=False)
         raise typer.Exit
 
 
@@ -350,27 +395,54 @@ def distill(
     allow_over_budget: OverBudgetOption = False,
     cache: CacheOption = None,
     arm: Annotated[Arms, typer.Option(help="Train one of the two only, without a comparison.")] = Arms.BOTH,
+    ablate: Annotated[Ablation | None, typer.Option(help="Then each loss alone, and each left out: one table.")] = None,
+    no_preflight: Annotated[bool, typer.Option("--no-preflight", help="Start without a few steps to check.")] = False,
+    _schema: Annotated[
+        bool, typer.Option("--schema", callback=_print_recipe_schema, is_eager=True, help="Print recipes' JSON Schema.")
+    ] = False,
 ) -> None:
     """Distil a teacher into a student, train the control beside it, and say whether the gain is real.
 
-    Example: `featherpress distill v1_to_v2 --out runs/v1_to_v2`
+    Examples: `featherpress distill v1_to_v2 --out runs/v1_to_v2`; `featherpress distill demo --ablate losses`
     """
     settings = [*(settings or []), *([f"data.cache={cache}"] if cache else [])]
     loaded = find_recipe(recipe, settings, resume=resume, overwrite=overwrite, out=out)
     if dry_run:
         return _print_recipe(loaded)
-    audits = audit_recipe(loaded, allow_over_budget=allow_over_budget)
-    from featherpress.compress import experiments
-
-    arms: tuple[experiments.Arm, ...] = ("student", "control")
-    if arm is not Arms.BOTH:
-        arms = ("student",) if arm is Arms.STUDENT else ("control",)
-    if not resume:
-        experiments.check(loaded, alone=False)
-    with open_logged_run(loaded, out, resume=resume, overwrite=overwrite) as folder:
-        experiments.distill(loaded, folder, audits=audits, arms=arms)
+    folder, table = run_distillation(
+        loaded,
+        out,
+        arms=("student", "control") if arm is Arms.BOTH else (arm,),
+        ablate=ablate is not None,
+        resume=resume,
+        overwrite=overwrite,
+        checked=not no_preflight,
+        allow_over_budget=allow_over_budget,
+    )
+    if table:
+        typer.echo(table)
     typer.echo(f"distilled: {folder}; `featherpress report {folder}` writes it up")
     return None
+
+
+@app.command()
+def preflight(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one.")],
+    settings: SetOption = None,
+    allow_over_budget: OverBudgetOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Distil for a few steps and check what has ruined distillations elsewhere; exit code 0 if all is well, else 1.
+
+    Example: `featherpress preflight v1_to_v2`
+    """
+    loaded = find_recipe(recipe, settings, resume=False, overwrite=False, out=None)
+    findings = fly(loaded, allow_over_budget=allow_over_budget)
+    if as_json:
+        _print_json({"schema": "featherpress.preflight/1", "findings": [asdict(each) for each in findings]})
+    else:
+        typer.echo("\n".join(str(each) for each in findings))
+    raise typer.Exit(int(not all(each.passed for each in findings)))
 
 
 @app.command()
@@ -604,24 +676,7 @@ def demo(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Do all of it on synthetic faces, in minutes on two cores: audit, distil, evaluate, report."""
-    from featherpress.budgets import rendering
-    from featherpress.reports import write_report
-
-    console = plain_console()
-    recipe = find_recipe("demo", None, resume=False, overwrite=overwrite, out=None)
-    for name, text in zip(("featherface_v1", "featherface_v2"), DEMO[:2], strict=True):
-        say(console, text)
-        console.print(rendering.render_table(audit_target(name, budget="")))
-    say(console, DEMO[2])
-    audits = audit_recipe(recipe, allow_over_budget=False)
-    from featherpress.compress import experiments
-
-    with open_logged_run(recipe, out, resume=False, overwrite=overwrite) as folder:
-        experiments.distill(recipe, folder, audits=audits)
-    comparison = json.loads((out / "eval" / "comparison.json").read_text(encoding="utf-8"))
-    say(console, DEMO[3])
-    console.print(comparison["sentence"], markup=False)
-    typer.echo(f"report: {write_report([folder])}")
+    typer.echo(f"report: {run_demo(out, overwrite=overwrite)}")
 
 
 def _evaluate_predictions(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from featherpress.compress.deployment.exporting import Int8Request
     from featherpress.compress.deployment.latency import Candidate
     from featherpress.compress.evaluation.detections import FloatArray
+    from featherpress.compress.preflight import Finding
     from featherpress.compress.recipes import Recipe
     from featherpress.models import Detector
     from featherpress.models.listing import Listed
@@ -34,12 +35,15 @@ __all__ = [
     "empty_images",
     "find_factory",
     "find_recipe",
+    "fly",
     "list_candidates",
     "list_model",
     "open_detector",
     "open_logged_run",
     "plain_console",
     "refuse_overwriting",
+    "run_demo",
+    "run_distillation",
     "require_empty",
     "say",
     "say_usage",
@@ -251,6 +255,76 @@ def draw_curves(out: Path, curves: "Mapping[str, tuple[FloatArray, FloatArray]]"
 
     out.mkdir(parents=True, exist_ok=True)
     save(precision_recall_curves(curves, scores), out / "precision_recall.png")
+
+
+def fly(recipe: "Recipe", *, allow_over_budget: bool) -> "list[Finding]":
+    """Run the preflight; a student over its budget is a finding too."""
+    from featherpress.compress.preflight import Finding, preflight
+
+    try:
+        audit_recipe(recipe, allow_over_budget=allow_over_budget)
+    except UsageError as error:
+        budget = Finding(check="budget", passed=False, sentence=str(error))
+    else:
+        within = "the student is within its budget" if recipe.budget else "the recipe names no budget"
+        budget = Finding(check="budget", passed=True, sentence=within)
+    return [budget, *preflight(recipe)]
+
+
+def run_demo(out: Path, *, overwrite: bool) -> Path:
+    """Audit both models, distil on synthetic faces, and report, with a word before each; return the report."""
+    import json
+
+    from featherpress.budgets import rendering
+    from featherpress.compress import experiments
+    from featherpress.reports import write_report
+
+    console = plain_console()
+    recipe = find_recipe("demo", None, resume=False, overwrite=overwrite, out=None)
+    for name, text in zip(("featherface_v1", "featherface_v2"), DEMO[:2], strict=True):
+        say(console, text)
+        console.print(rendering.render_table(audit_target(name, budget="")))
+    say(console, DEMO[2])
+    audits = audit_recipe(recipe, allow_over_budget=False)
+    with open_logged_run(recipe, out, resume=False, overwrite=overwrite) as folder:
+        experiments.distill(recipe, folder, audits=audits)
+    comparison = json.loads((out / "eval" / "comparison.json").read_text(encoding="utf-8"))
+    say(console, DEMO[3])
+    console.print(comparison["sentence"], markup=False)
+    return write_report([folder])
+
+
+def run_distillation(
+    recipe: "Recipe",
+    out: Path | None,
+    *,
+    arms: Sequence[str],
+    ablate: bool,
+    resume: bool,
+    overwrite: bool,
+    checked: bool,
+    allow_over_budget: bool,
+) -> tuple[Path, str]:
+    """Check a recipe, fly it if it is to be `checked`, run it; return the folder, and the ablation's table if any."""
+    audits = audit_recipe(recipe, allow_over_budget=allow_over_budget)
+    from featherpress.compress import ablation, experiments
+    from featherpress.compress.preflight import require_sound
+
+    if ablate:
+        if len(arms) < 2:
+            raise UsageError("--ablate compares with the control, so that it trains both: leave --arm out")
+        ablation.variants(recipe)
+    if not resume:
+        experiments.check(recipe)
+        if checked and "student" in arms:
+            require_sound(recipe)
+    with open_logged_run(recipe, out, resume=resume, overwrite=overwrite) as folder:
+        if ablate:
+            return folder, ablation.ablate(recipe, folder, audits=audits)
+        chosen: tuple[experiments.Arm, ...] = ("student", "control")
+        chosen = tuple(arm for arm in chosen if arm in arms)
+        experiments.distill(recipe, folder, audits=audits, arms=chosen)
+        return folder, ""
 
 
 def refuse_overwriting(targets: Sequence[Path], images: Sequence[Path]) -> None:

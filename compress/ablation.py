@@ -1,0 +1,162 @@
+"""Which losses earn their place: each alone, each left out, all and none, against one control."""
+
+import copy
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from featherpress.compress.experiments import Arm, distill, fit_arm
+from featherpress.compress.recipes import Recipe
+from featherpress.compress.runs import is_leader, write_json, write_text
+from featherpress.compress.trials import Trial
+from featherpress.compress.tutoring import prepare_teachers, require_unchanged
+from featherpress.errors import UsageError
+
+__all__ = ["Row", "ablate", "ablation_lines", "ablation_markdown", "variants"]
+
+logger = logging.getLogger("featherpress")
+
+_HEADINGS = ("losses", "score", "std", "difference", "low", "high", "verdict")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One set of losses: its mean score over seeds, and the difference to the control with its interval."""
+
+    losses: str
+    score: float
+    std: float | None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    verdict: str = ""
+
+    def cells(self) -> list[str]:
+        """Give the row as a table shows it."""
+        numbers = [f"{self.score:.3f}", "" if self.std is None else f"{self.std:.3f}"]
+        bounds = ["" if value is None else f"{value:+.4f}" for value in (self.difference, self.low, self.high)]
+        return [self.losses, *numbers, *bounds, self.verdict]
+
+
+def variants(recipe: Recipe) -> dict[str, Recipe]:
+    """Name the recipes to compare with the whole one and with the control: each term alone, and each left out.
+
+    Errors: `UsageError` for fewer than two terms that weigh something.
+    """
+    names = [name for name, term in recipe.distillation.losses.items() if term.weight]
+    if len(names) < 2:
+        raise UsageError(
+            f"an ablation needs two losses or more that weigh something, and {recipe.name} has {len(names)}"
+        )
+    alone = {f"only {name}": _keep(recipe, {name}) for name in names}
+    # Of two, each left out is the other alone.
+    left_out = {f"without {name}": _keep(recipe, set(names) - {name}) for name in names if len(names) > 2}
+    return alone | left_out
+
+
+def ablate(recipe: Recipe, out: Path, *, audits: Mapping[str, Mapping[str, Any]] | None = None) -> str:
+    """Run the whole distillation with its control, then every variant in `ablation/`, and compare all with the control.
+
+    What is there already is not done again. The table is kept as `ablation/ablation.json` and `.md`, and returned for a
+    terminal.
+    """
+    chosen = variants(recipe)
+    distill(recipe.model_copy(update={"control": True}), out, audits=audits)
+    trial = Trial(recipe, out, audits or {})
+    masters = prepare_teachers(trial)
+    found: dict[str, list[Any]] = {"none": _read(trial, "control"), "all": _read(trial, "student")}
+    for name, variant in chosen.items():
+        own = copy.copy(trial)
+        own.recipe = variant
+        logger.info("ablation: %s", name)
+        folder = out / "ablation" / name.replace(" ", "-")
+        found[name] = [
+            fit_arm(
+                own, "student", _seed_folder(recipe, folder, seed), seed=seed, crops=own.crops(seed), masters=masters
+            )
+            for seed in recipe.seeds
+        ]
+    require_unchanged(masters)
+    if not is_leader():
+        return ""
+    rows = _rows(trial, found)
+    metric = trial.task.metric
+    write_json(
+        out / "ablation" / "ablation.json",
+        {
+            "schema": "featherpress.ablation/1",
+            "metric": metric,
+            "seeds": list(recipe.seeds),
+            "images": len(found["none"][0].names),
+            "rows": [asdict(row) for row in rows],
+        },
+    )
+    write_text(out / "ablation" / "ablation.md", ablation_markdown(rows, metric=metric))
+    return "\n".join(ablation_lines(rows, metric=metric))
+
+
+def ablation_lines(rows: list[Row], *, metric: str) -> list[str]:
+    """Lay the table out in columns for a terminal."""
+    table = [_headings(metric), *(row.cells() for row in rows)]
+    widths = [max(len(cells[column]) for cells in table) for column in range(len(_HEADINGS))]
+
+    def line(cells: list[str]) -> str:
+        first, *rest = zip(cells, widths, strict=True)
+        last = rest.pop()
+        return "  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest), last[0]]).rstrip()
+
+    return [line(cells) for cells in table]
+
+
+def ablation_markdown(rows: list[Row], *, metric: str) -> str:
+    """Lay the table out as Markdown."""
+    rule = ["---", *["---:"] * (len(_HEADINGS) - 2), "---"]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (_headings(metric), rule, *(row.cells() for row in rows)))
+
+
+def _headings(metric: str) -> list[str]:
+    return [metric.replace("ap", "AP") if name == "score" else name for name in _HEADINGS]
+
+
+def _keep(recipe: Recipe, names: set[str]) -> Recipe:
+    losses = {
+        name: term if name in names else term.model_copy(update={"weight": 0.0})
+        for name, term in recipe.distillation.losses.items()
+    }
+    return recipe.model_copy(update={"distillation": recipe.distillation.model_copy(update={"losses": losses})})
+
+
+def _seed_folder(recipe: Recipe, folder: Path, seed: int) -> Path:
+    return folder if seed == recipe.seeds[0] else folder / f"seed-{seed}"
+
+
+def _read(trial: Trial, arm: Arm) -> list[Any]:
+    """Read what the whole run's students, or its controls, found."""
+    folders = [_seed_folder(trial.recipe, trial.out, seed) for seed in trial.recipe.seeds]
+    folders = folders if arm == "student" else [folder / "control" for folder in folders]
+    return [trial.task.load(folder / "eval" / "validation.npz") for folder in folders] if is_leader() else []
+
+
+def _rows(trial: Trial, found: Mapping[str, list[Any]]) -> list[Row]:
+    control = found["none"]
+    rows = []
+    for name, sets in found.items():
+        comparison = trial.task.compare(control=control, distilled=sets)
+        score = comparison.distilled
+        if name == "none":
+            rows.append(Row(losses=name, score=score.mean, std=score.std, verdict="the control"))
+            continue
+        rows.append(
+            Row(
+                losses=name,
+                score=score.mean,
+                std=score.std,
+                difference=comparison.difference,
+                low=comparison.low,
+                high=comparison.high,
+                verdict=comparison.verdict,
+            )
+        )
+    return rows
