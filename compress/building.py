@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -12,17 +13,17 @@ from featherpress.compress.data import CocoFaces, FaceDataset, LabelledFolder, S
 from featherpress.compress.data.labelled import require_faces
 from featherpress.compress.data.subsets import hold_out
 from featherpress.compress.losses.registry import find_loss
-from featherpress.compress.recipes import DataRecipe, DistillationRecipe, Recipe
+from featherpress.compress.recipes import DataRecipe, DistillationRecipe, Recipe, StudentRecipe, TeacherRecipe
 from featherpress.compress.recipes.files import expand_path
 from featherpress.compress.recipes.terms import FeatureTerm, MgdTerm
 from featherpress.compress.taps import tap_shapes
 from featherpress.errors import UsageError
-from featherpress.models import load_weights
+from featherpress.models import load_weights, shipped_weights
 
 if TYPE_CHECKING:
     from featherpress.compress.tasks import Task
 
-__all__ = ["default_device", "fresh_adapters", "fresh_student", "open_data", "taps_of"]
+__all__ = ["default_device", "find_weights", "fresh_adapters", "fresh_student", "open_data", "taps_of"]
 
 logger = logging.getLogger("featherpress")
 
@@ -73,7 +74,7 @@ def fresh_student(
     student = task.build(recipe.student.model, recipe.student.settings)
     source = recipe.student.backbone
     if recipe.student.weights:
-        load_weights(student, expand_path(recipe.student.weights))
+        load_weights(student, find_weights(recipe.student))
     if recipe.student.run:
         earlier = expand_path(recipe.student.run) / ("control" if control else "")
         load_weights(student, earlier / "weights" / "last.safetensors")
@@ -102,6 +103,16 @@ def _take_backbone(student: nn.Module, teachers: Sequence[nn.Module]) -> None:
             student.load_state_dict(ours | shared)
             return
     raise UsageError("the teacher's backbone has nothing of the student's shapes; leave `student.backbone` out")
+
+
+def find_weights(model: StudentRecipe | TeacherRecipe) -> Path:
+    """Return the file of a model's weights, which is the package's own where the recipe says `shipped`.
+
+    Errors: `UsageError` where none are shipped for the model as its settings make it.
+    """
+    if model.weights == "shipped":
+        return shipped_weights(model.model, model.settings)
+    return expand_path(model.weights)
 
 
 def fresh_adapters(

@@ -8,13 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from featherpress.compress.building import fresh_adapters, fresh_student
+from featherpress.compress.building import find_weights, fresh_adapters, fresh_student
 from featherpress.compress.correlation import record_correlation
 from featherpress.compress.data import TrainingCrops
 from featherpress.compress.environment import write_environment
 from featherpress.compress.pseudo_labels import mixed_crops
 from featherpress.compress.recipes import Recipe, recipe_to_toml
-from featherpress.compress.recipes.files import expand_path
 from featherpress.compress.runs import TrainingFolder, is_leader, write_json, write_text
 from featherpress.compress.tasks import task_of
 from featherpress.compress.trials import Trial
@@ -50,7 +49,7 @@ def check(recipe: Recipe, *, alone: bool = False) -> None:
     for own in () if alone else recipe.tutors:
         teacher = task.build(own.model, own.settings)
         if own.weights:
-            load_weights(teacher, expand_path(own.weights))
+            load_weights(teacher, find_weights(own))
         elif own.schedule is not None:
             schedules.append(own.schedule)
         teachers.append(teacher)
@@ -136,7 +135,7 @@ def fit_arm(trial: Trial, arm: Arm, folder: Path, *, seed: int, crops: TrainingC
             crops = mixed_crops(recipe, trial.training, teachers[0], out=trial.out, seed=seed)
         cache = folder / "cache"
         lessons = make_lessons(recipe, masters, student, task=trial.task, crops=crops, cache=cache, seed=seed)
-        if is_leader():
+        if is_leader() and folder == trial.out:
             note_adapters(trial.out, lessons)
     found = trial.fit(
         student,

@@ -11,11 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from featherpress.compress.building import default_device, fresh_adapters, taps_of
+from featherpress.compress.building import default_device, find_weights, fresh_adapters, taps_of
 from featherpress.compress.data import TrainingCrops
 from featherpress.compress.distillation import Lessons, Tutor
 from featherpress.compress.recipes import Recipe, TeacherRecipe
-from featherpress.compress.recipes.files import expand_path
 from featherpress.compress.runs import TrainingFolder, write_json
 from featherpress.compress.tasks import Task
 from featherpress.compress.teachers import CachedTeacher, LiveTeacher, Teacher, fingerprint
@@ -128,8 +127,8 @@ def _prepare(trial: Trial, own: TeacherRecipe, *, name: str) -> Master:
     seed = trial.recipe.seeds[0]
     torch.manual_seed(seed)
     model = trial.task.build(own.model, own.settings)
-    weights = expand_path(own.weights)
     if own.weights:
+        weights = find_weights(own)
         load_weights(model, weights)
     else:
         assert own.schedule is not None

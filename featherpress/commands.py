@@ -106,13 +106,16 @@ def audit_target(
     strict_claims: bool = False,
     settings: Mapping[str, Any] | None = None,
 ) -> "Audit":
-    """Count a target at a size, or at its budget's, and check it; a zoo model's shipped budget is found by name."""
+    """Count a target at a size, or at its budget's, and check it.
+
+    The shipped budget of a zoo model is found by its name, unless `settings` make it another model.
+    """
     from featherpress.budgets import audit as run_audit
     from featherpress.budgets import list_budgets, load_budget
     from featherpress.models.targets import load_target
 
     model = load_target(target, settings)
-    name = budget or (target if target in list_budgets() else "")
+    name = budget or (target if target in list_budgets() and not settings else "")
     limits = load_budget(name) if name else None
     side = side or (None if limits else 640)
     inputs = empty_images(1, 3, side, side) if side else None

@@ -6,7 +6,14 @@ from featherpress.models.detectors import Detector, create_detector
 from featherpress.models.fusing import fuse
 from featherpress.models.preprocessing import normalize
 from featherpress.models.priors import PriorSpec
-from featherpress.models.registry import ModelEntry, create_model, find_model, list_models, register_model
+from featherpress.models.registry import (
+    ModelEntry,
+    create_model,
+    find_model,
+    list_models,
+    register_model,
+    shipped_weights,
+)
 from featherpress.models.saving import load_detector, load_model, save_model, save_weights
 
 __all__ = [
@@ -26,4 +33,5 @@ __all__ = [
     "register_model",
     "save_model",
     "save_weights",
+    "shipped_weights",
 ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from safetensors.torch import load_file
@@ -26,6 +27,7 @@ __all__ = [
     "origin_of",
     "register",
     "register_model",
+    "shipped_weights",
 ]
 
 #: The group of entry points under which a package names the modules that register its models.
@@ -157,7 +159,7 @@ def create_model(name: str, *, pretrained: bool = False, **overrides: Any) -> nn
         if key not in entry.settings:
             raise UsageError(f"{name} has no setting {key!r}; it has {', '.join(entry.settings)}")
         _check_kind(name, key, value, entry.settings[key])
-    trained = _shipped_weights(entry, overrides) if pretrained else None
+    trained = shipped_weights(name, overrides) if pretrained else None
     model = entry.build(**overrides)
     if not isinstance(model, nn.Module):
         raise UsageError(f"{name} was built as a {type(model).__name__}, expected a torch.nn.Module")
@@ -165,6 +167,24 @@ def create_model(name: str, *, pretrained: bool = False, **overrides: Any) -> nn
         model.load_state_dict(load_file(trained))
     model.__dict__["_origin"] = Origin(name=name, settings={**entry.settings, **overrides})
     return model
+
+
+def shipped_weights(name: str, settings: Mapping[str, Any] = MappingProxyType({})) -> Path:
+    """Return the file of the trained weights that come with the package for a preset; they fit its own settings alone.
+
+    Errors: `UsageError` for an unknown name, and where there are none for these settings.
+    """
+    entry = find_model(name)
+    if entry.shipped is None:
+        have = ", ".join(name for name in list_models() if _REGISTER[name].shipped)
+        raise UsageError(
+            f"no trained weights are shipped for {name} (they are for {have or 'none'}); load your own with "
+            "load_weights(model, path)"
+        )
+    changed = [f"{key}={value!r}" for key, value in settings.items() if value != entry.settings[key]]
+    if changed:
+        raise UsageError(f"the weights shipped for {name} fit it as it is, not with {', '.join(changed)}")
+    return entry.shipped
 
 
 def origin_of(model: nn.Module) -> Origin | None:
@@ -176,20 +196,6 @@ def origin_of(model: nn.Module) -> Origin | None:
 def forget_origin(model: nn.Module) -> None:
     """Make a model one of other making, as it no longer is what `create_model` builds."""
     model.__dict__.pop("_origin", None)
-
-
-def _shipped_weights(entry: ModelEntry, overrides: Mapping[str, Any]) -> Path:
-    """Return the file of a preset's trained weights, which fit its own settings alone."""
-    if entry.shipped is None:
-        have = ", ".join(name for name in list_models() if _REGISTER[name].shipped)
-        raise UsageError(
-            f"no trained weights are shipped for {entry.name} (they are for {have or 'none'}); load your own with "
-            "load_weights(model, path)"
-        )
-    changed = [f"{key}={value!r}" for key, value in overrides.items() if value != entry.settings[key]]
-    if changed:
-        raise UsageError(f"the weights shipped for {entry.name} fit it as it is, not with {', '.join(changed)}")
-    return entry.shipped
 
 
 def _is_plain(value: object) -> bool:

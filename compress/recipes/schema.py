@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from featherpress.compress.recipes.terms import (
     DEFAULT_LOSSES,
+    DkdTerm,
     FeatureTerm,
     Fraction,
     Steps,
@@ -53,8 +54,9 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 class StudentRecipe(Strict):
     """The model to train: one of the zoo, or `package.module:factory`, built with `settings`.
 
-    `backbone` is where its backbone's weights come from: the teacher, a file, or nothing. `run` is the folder of an
-    earlier run to go on from: the student from its student's weights, the control from its control's.
+    `weights` is a file, or `shipped` for those that come with the package; `backbone` is where its backbone's weights
+    come from: the teacher, a file, or nothing. `run` is the folder of an earlier run to go on from: the student from
+    its student's weights, the control from its control's.
     """
 
     model: str
@@ -106,8 +108,9 @@ class ScheduleRecipe(Strict):
 class TeacherRecipe(Strict):
     """The model to learn from: trained weights, or a schedule to train it first.
 
-    `model` and `settings` are as the student's. `cache` keeps its outputs on disk, as `fp32` or `fp16`, which true
-    means, so that each crop is paid once; it needs `data.variants`. `weight` is its share among several teachers.
+    `model`, `settings` and `weights` are as the student's. `cache` keeps its outputs on disk, as `fp32` or `fp16`,
+    which true means, so that each crop is paid once; it needs `data.variants`. `weight` is its share among several
+    teachers.
     """
 
     model: str
@@ -277,6 +280,11 @@ class Recipe(Strict):
         for name, term in self.distillation.losses.items() if self.tutors else ():
             if self.data.task not in term.tasks:
                 raise ValueError(f"`distillation.losses.{name}`: {_unfit(term.loss, self.data.task)}")
+            if isinstance(term, DkdTerm) and self.data.classes <= 2:
+                raise ValueError(
+                    f"`distillation.losses.{name}`: dkd needs three classes or more: with two its non-target term is "
+                    "always 0; use hinton"
+                )
             if isinstance(term, FeatureTerm) and not isinstance(term.teacher, str):
                 taps, teachers = len(term.teacher), len(self.tutors)
                 if taps != teachers:
