@@ -147,7 +147,7 @@ def test_terms_and_losses_are_the_same_list() -> None:
 
 def test_broken_files(tmp_path: Path) -> None:
     """A missing file, broken TOML and other encodings are one sentence each."""
-    with pytest.raises(RecipeError, match="shipped are classifier, demo"):
+    with pytest.raises(RecipeError, match="shipped are classifier, demo, paper"):
         load_recipe("nonsense")
     (tmp_path / "broken.toml").write_text("name = 1 2\n")
     with pytest.raises(RecipeError, match=r"not valid TOML.*line 1"):
