@@ -60,6 +60,11 @@ def accuracy_against_latency(published: Sequence[Published], points: Sequence[Po
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     tidy(panels[0], title="Published, each on its own machine", x="latency (ms)", y=PUBLISHED_AP, grid="y")
     tidy(panels[1], title="Measured here", x="median latency (ms)", y=OUR_AP, grid="y")
+    keys = [
+        Line2D([], [], color=ROLES[role].color, marker=ROLES[role].marker, markersize=5, linestyle="", label=role)
+        for role in dict.fromkeys(point.role for point in points)
+    ]
+    panels[1].legend(handles=keys, fontsize=SMALL, frameon=False, labelcolor=INK, loc="best", handletextpad=0.2)
     _draw(panels, places, {row: row.machine for row in places}, points)
     return figure
 
@@ -105,7 +110,7 @@ def _draw_published(axes: Axes, places: Mapping[Published, float], kinds: Mappin
 
 
 def _leave_room(axes: Axes, values: Sequence[float]) -> None:
-    room = max(1.0, 0.18 * (max(values) - min(values)))
+    room = max(1.0, 0.25 * (max(values) - min(values)))
     axes.set_ylim(min(values) - room, max(values) + room)
 
 

@@ -1,5 +1,6 @@
 """What the models are in use: latency, throughput, memory, and where they stand beside published detectors."""
 
+from dataclasses import replace
 from functools import partial
 
 from featherpress.reports.blocks import Block, Paragraph, Remark, Table
@@ -123,7 +124,7 @@ def landscape(chapter: Chapter) -> list[Block]:
             "Test scales move the AP by up to twenty points, so published points of two scales do not compare either.",
         ),
     ]
-    timed = _timed(chapter, ours)
+    timed, side = _timed(chapter, ours)
     if timed:
         parts.append(
             chapter.figure(
@@ -131,7 +132,8 @@ def landscape(chapter: Chapter) -> list[Block]:
                 partial(accuracy_against_latency, published, timed),
                 alt="Accuracy against latency, published detectors above and ours below",
                 caption="Accuracy against latency. Hollow: as published, each on the machine its source used; filled: "
-                f"as measured here, on one. {where}; nor do latencies of two machines compare.",
+                f"as measured here, on one, for an image of {side} pixels a side, while the AP is of images as the "
+                f"protocol scales them. {where}; nor do latencies of two machines compare.",
             )
         )
     else:
@@ -151,18 +153,27 @@ def _points(run: Run) -> list[Point]:
     return points
 
 
-def _timed(chapter: Chapter, points: list[Point]) -> list[Point]:
-    """Return the same models at their latencies; the control is the student's model, and as fast."""
+def _timed(chapter: Chapter, points: list[Point]) -> tuple[list[Point], int]:
+    """Return the same models at their latencies for single images at the largest size, and that size.
+
+    The control is the student's model, as fast, and left out; so is int8, which finds something else than what was
+    scored.
+    """
     run = chapter.run
-    found = []
-    for point in points:
-        model = run.evaluations(point.role)[0].model
-        for bench in chapter.inputs.benches:
-            for timing in bench.timings:
-                if timing.model == model and timing.latency is not None and timing.batch == 1:
-                    name = f"{point.name}, {timing.backend} {timing.size}"
-                    found.append(Point(role=point.role, name=name, x=timing.latency.median, ap=point.ap))
-    return found
+    models = {run.evaluations(point.role)[0].model: point for point in points if point.role != "control"}
+    timings = [
+        timing
+        for bench in chapter.inputs.benches
+        for timing in bench.timings
+        if timing.model in models and timing.latency is not None and timing.batch == 1 and "int8" not in timing.backend
+    ]
+    side = max((timing.size for timing in timings), default=0)
+    found = [
+        replace(models[timing.model], name=timing.backend, x=timing.latency.median)
+        for timing in timings
+        if timing.size == side and timing.latency is not None
+    ]
+    return found, side
 
 
 def _published_table(published: tuple[Published, ...]) -> Table:
