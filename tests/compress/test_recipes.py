@@ -1,16 +1,32 @@
 """Recipes: what may be said, and what is answered to the rest."""
 
 import json
+import re
 from pathlib import Path
 from typing import get_args
 
 import pytest
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from featherpress.compress import recipes
 from featherpress.compress.losses.registry import find_loss, list_losses
-from featherpress.compress.recipes import load_recipe, recipe_schema, recipe_to_toml, shipped_recipes
+from featherpress.compress.recipes import (
+    DataRecipe,
+    DistillationRecipe,
+    LossRecipe,
+    Recipe,
+    ScheduleRecipe,
+    StudentRecipe,
+    TeacherRecipe,
+    load_recipe,
+    recipe_schema,
+    recipe_to_toml,
+    shipped_recipes,
+)
 from featherpress.compress.recipes.files import expand_path
-from featherpress.compress.recipes.terms import FeatureTerm, MarginTerm, Term, loss_names
+from featherpress.compress.recipes.schema import UnlabelledRecipe
+from featherpress.compress.recipes.terms import FeatureTerm, MarginTerm, OutputTerm, Term, loss_names
 from featherpress.errors import RecipeError
 
 MINIMAL = """
@@ -163,3 +179,59 @@ def test_shared_folder_has_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
     assert expand_path("$FEATHERPRESS_SHARED/data") == Path("../shared/data")
     monkeypatch.setenv("FEATHERPRESS_SHARED", "/elsewhere")
     assert expand_path("${FEATHERPRESS_SHARED}/data") == Path("/elsewhere/data")
+
+
+REFERENCE = Path(__file__).parent.parent.parent / "docs" / "recipes.md"
+SECTIONS = {
+    "## The recipe": Recipe,
+    "## `[student]`": StudentRecipe,
+    "## `[teacher]`": TeacherRecipe,
+    "## `[data]`": DataRecipe,
+    "## `[data.unlabelled]`": UnlabelledRecipe,
+    "## `[schedule]`": ScheduleRecipe,
+    "## `[losses]`": LossRecipe,
+    "## `[distillation]`": DistillationRecipe,
+    "Keys of every term": OutputTerm,
+}
+
+
+def default_of(field: FieldInfo) -> str:
+    """Write a default as the reference does."""
+    if field.is_required():
+        return "*required*"
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, BaseModel):
+        return "*all defaults*"
+    return "*none*" if value is None else f"`{json.dumps(value)}`"
+
+
+@pytest.mark.parametrize("heading", SECTIONS)
+def test_the_reference_knows_every_key(heading: str) -> None:
+    """`docs/recipes.md` lists each table's keys with their defaults, all of them and no other."""
+    table = REFERENCE.read_text().split(f"\n{heading}", 1)[1].split("| key |", 1)[1].split("\n\n", 1)[0]
+    written = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", table, flags=re.MULTILINE))
+    assert written == {key: default_of(field) for key, field in SECTIONS[heading].model_fields.items()}
+
+
+def test_the_reference_knows_every_loss() -> None:
+    """So are the losses, each with the keys that it has beside the common ones."""
+    text = REFERENCE.read_text()
+    table = text.split("\nKeys of those between features", 1)[1].split("| key |", 1)[1].split("\n\n", 1)[0]
+    written = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", table, flags=re.MULTILINE))
+    common = OutputTerm.model_fields
+    own = {key: default_of(field) for key, field in FeatureTerm.model_fields.items() if key not in common}
+    assert written == own
+    losses = text.split("| loss | key |", 1)[1]
+    rows = set(re.findall(r"^\| `(\w+)` \| *`?(\w*)`? *\| *(.*?) *\|", losses, flags=re.MULTILINE))
+    expected = set()
+    for kind in get_args(get_args(Term)[0]):
+        keys = {key: field for key, field in kind.model_fields.items() if key not in {*common, *own}}
+        (name,) = get_args(kind.model_fields["loss"].annotation)
+        expected |= {(name, key, default_of(field)) for key, field in keys.items()} or {(name, "", "")}
+    assert rows == expected
+
+
+def test_the_reference_knows_every_shipped_recipe() -> None:
+    """And the recipes that are shipped."""
+    table = REFERENCE.read_text().split("| shipped |", 1)[1].split("\n\n", 1)[0]
+    assert sorted(re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE)) == shipped_recipes()
