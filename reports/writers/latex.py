@@ -97,9 +97,9 @@ def _layout(table: Table, widths: Sequence[int]) -> tuple[str, str]:
     ]
     # What footnotesize takes of a line as wide as both columns: a character 0.0085 of it, a column's gap 0.016.
     short = sum(0.0085 * width + 0.016 for width, is_long in zip(widths, long, strict=True) if not is_long)
-    size, gap = (r"\footnotesize", 4) if short < 0.75 + 0.25 * (not any(long)) else (r"\scriptsize", 3)
-    left = 0.98 - short * (1 if gap == 4 else 0.86)
-    broken = rf">{{\raggedright\arraybackslash}}p{{{max(0.15, left / max(1, sum(long)) - 0.016):.2f}\linewidth}}"
+    size, gap = (r"\footnotesize", 4) if short < 0.75 + 0.25 * (not any(long)) else (r"\scriptsize", 2)
+    left = 0.98 - short * (1 if gap == 4 else 0.8)
+    broken = rf">{{\raggedright\arraybackslash}}p{{{max(0.13, left / max(1, sum(long)) - 0.016):.2f}\linewidth}}"
     types = "".join(broken if is_long else side for side, is_long in zip(table.align, long, strict=True))
     return rf"{size}\setlength{{\tabcolsep}}{{{gap}pt}}", types
 
