@@ -1,6 +1,8 @@
 """States to resume from: everything a training step reads, saved so that a kill at any moment loses no run."""
 
+import io
 import logging
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -42,12 +44,19 @@ def save_state(folder: TrainingFolder, step: int, state: dict[str, Any]) -> Path
     path = folder.state(step)
     temporary = path.with_suffix(".partial")
     try:
-        torch.save(state, temporary)
+        # In memory first: writing files itself, PyTorch does not say why it cannot.
+        content = io.BytesIO()
+        torch.save(state, content)
+        with temporary.open("wb") as file:
+            file.write(content.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)
-    except (OSError, RuntimeError) as error:
+    except OSError as error:
         temporary.unlink(missing_ok=True)
         raise TrainingError(
-            f"could not save the state after step {step} to {path}: {error}; the state before it is kept"
+            f"could not save the state after step {step} to {path}: {error.strerror}; the state before it is kept; "
+            "make room and --resume"
         ) from error
     for old in folder.states[_KEPT:]:
         old.unlink()

@@ -1,66 +1,54 @@
-"""A run killed at any moment and resumed ends like one left alone."""
+"""A run killed at any moment and resumed ends like one left alone, and a full disk costs no run."""
 
-import random
+import json
 import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
+import pytest
 from safetensors.torch import load_file
 
-SETTINGS = (
-    "data.size=64",
-    "data.image_size=64",
-    "data.train_images=16",
-    "data.validation_images=2",
-    "schedule.epochs=5",
-    "schedule.batch_size=4",
-    "schedule.log_every=1",
-    "schedule.evaluate_every=0",
-    "schedule.save_every=0",
-    "schedule.channels_last=false",
-    'student.backbone=""',
-)
-STEPS = 20
-KILLS = 3
+SCRIPT = Path(__file__).with_name("forked_runs.py")
+SEED, STEPS = 3, 40
 
 
-def command(out: Path, *options: str) -> list[str]:
-    return [sys.executable, "-m", "featherpress.cli", "train", "demo", "--out", str(out), *options]
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """Let the script do all its runs, in one process that has imported what takes long."""
+    out = tmp_path_factory.mktemp("forked")
+    ended = subprocess.run([sys.executable, str(SCRIPT), str(out), str(SEED)], capture_output=True, text=True)  # noqa: PLW1510
+    assert ended.returncode == 0, ended.stderr
+    return out, json.loads(ended.stdout)
 
 
-def fresh(out: Path) -> list[str]:
-    return command(out, *(part for setting in SETTINGS for part in ("--set", setting)))
-
-
-def steps_done(out: Path) -> int:
-    states = sorted((out / "state").glob("step-*.pt"))
-    return int(states[-1].stem.removeprefix("step-")) if states else 0
-
-
-def kill_after(arguments: list[str], out: Path, step: int, delay: float) -> None:
-    """Start a run and kill it, without a chance to clean up, a moment after it has passed a step."""
-    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        while process.poll() is None and steps_done(out) < step:
-            time.sleep(0.005)
-        time.sleep(delay)
-        process.kill()
-
-
-def test_killed_runs_end_the_same(tmp_path: Path) -> None:
-    """Killed three times at moments of chance and resumed, a run has the weights of one left alone, bit for bit."""
-    chance = random.Random(7)  # noqa: S311
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run(fresh(whole), check=True, capture_output=True)
-    arguments = fresh(killed)
-    for number in range(KILLS):
-        kill_after(arguments, killed, step=1 + number * STEPS // (KILLS + 1), delay=chance.uniform(0, 0.2))
-        arguments = command(killed, "--resume")
-    assert 0 < steps_done(killed) < STEPS
-    subprocess.run(arguments, check=True, capture_output=True)
-    expected = load_file(whole / "weights" / "last.safetensors")
-    found = load_file(killed / "weights" / "last.safetensors")
+def require_equal(one: Path, other: Path) -> None:
+    expected, found = (load_file(run / "weights" / "last.safetensors") for run in (one, other))
     assert expected.keys() == found.keys()
     assert all(expected[key].equal(found[key]) for key in expected)
-    metrics = [(folder / "metrics.csv").read_text().splitlines() for folder in (whole, killed)]
-    assert len(metrics[0]) == len(metrics[1]) == STEPS + 1
+
+
+def test_ten_kills(runs: tuple[Path, dict[str, Any]]) -> None:
+    """Killed ten times, at moments of chance and while it saved, a run ends with the same weights, bit for bit."""
+    out, found = runs
+    assert found["whole"] == found["finished"] == 0
+    assert found["killed"] == [-9] * 10
+    assert found["places"] == sorted(found["places"])
+    assert 0 < found["places"][-1] < STEPS
+    require_equal(out / "whole", out / "killed")
+    metrics = [(out / name / "metrics.csv").read_text().splitlines() for name in ("whole", "killed")]
+    assert len(metrics[0]) == len(metrics[1]) == 1 + STEPS + 2
+
+
+def test_full_disk(runs: tuple[Path, dict[str, Any]]) -> None:
+    """A disk that is full ends a run in one sentence, keeps the last good state, and costs nothing once there is room."""
+    out, found = runs
+    assert found["full"] == 2
+    (sentence,) = [line for line in found["said"].splitlines() if line.startswith("featherpress:")]
+    assert found["said"].splitlines()[-1] == sentence
+    assert f"could not save the state after step {found['kept'] + 1}" in sentence
+    assert "File too large; the state before it is kept" in sentence
+    assert found["kept"] >= 5
+    assert found["left"] == []
+    assert found["resumed"] == 0
+    require_equal(out / "whole", out / "full")
