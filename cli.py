@@ -7,7 +7,6 @@ import json
 import os
 import sys
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,9 +32,32 @@ from featherpress.commands import (
     run_demo,
     run_distillation,
     say_usage,
+    weights_or_shipped,
 )
 from featherpress.compress.logs import log_to_stderr
 from featherpress.errors import CountError, FeatherpressError, FileError, UsageError
+from featherpress.options import (
+    Ablation,
+    Arms,
+    BackendName,
+    BatchOption,
+    By,
+    CacheOption,
+    DeformableForm,
+    DryRunOption,
+    FigureFormat,
+    FlipOption,
+    Format,
+    JsonOption,
+    LongSideOption,
+    OutOption,
+    OverBudgetOption,
+    OverwriteOption,
+    ReportFormat,
+    ResumeOption,
+    SetOption,
+    SideOption,
+)
 
 if TYPE_CHECKING:
     from featherpress.compress.recipes import Recipe
@@ -47,91 +69,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-
-
-class Format(StrEnum):
-    """How an audit is printed."""
-
-    TABLE = "table"
-    JSON = "json"
-    MARKDOWN = "markdown"
-    CSV = "csv"
-    JUNIT = "junit"
-
-
-class ReportFormat(StrEnum):
-    """How a report is written."""
-
-    MARKDOWN = "markdown"
-    LATEX = "latex"
-
-
-class FigureFormat(StrEnum):
-    """How figures are written beside PNG."""
-
-    PDF = "pdf"
-    SVG = "svg"
-
-
-class By(StrEnum):
-    """What a row of an audit is."""
-
-    COMPONENT = "component"
-    MODULE = "module"
-    OPERATOR = "operator"
-
-
-class Ablation(StrEnum):
-    """What is taken apart."""
-
-    LOSSES = "losses"
-
-
-class Cache(StrEnum):
-    """Where decoded images are kept while a model trains."""
-
-    RAM = "ram"
-    DISK = "disk"
-    NONE = "none"
-
-
-class Arms(StrEnum):
-    """Which models of a distillation are trained."""
-
-    BOTH = "both"
-    STUDENT = "student"
-    CONTROL = "control"
-
-
-class DeformableForm(StrEnum):
-    """What a deformable convolution becomes in ONNX."""
-
-    SAMPLES = "samples"
-    OPERATOR = "operator"
-
-
-class BackendName(StrEnum):
-    """What runs a model in a benchmark."""
-
-    EAGER = "eager"
-    FUSED = "fused"
-    COMPILED = "compiled"
-    ONNX = "onnx"
-    ONNX_INT8 = "onnx-int8"
-
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override a recipe's key: `schedule.epochs=3`.")]
-OutOption = Annotated[Path | None, typer.Option("--out", help="The run's folder; `runs/NAME` unless given.")]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Empty that folder first.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the recipe as resolved, and stop.")]
-CacheOption = Annotated[Cache | None, typer.Option(help="Where decoded images are kept, as data.cache says.")]
-OverBudgetOption = Annotated[bool, typer.Option("--allow-over-budget", help="Train a student that breaks its budget.")]
-SideOption = Annotated[int, typer.Option("--input", min=1, max=65536, help="Side of the square input in pixels.")]
-LongSideOption = Annotated[int, typer.Option(min=0, help="Scale images to this long side; 0: as they are.")]
-BatchOption = Annotated[int, typer.Option(min=1, max=1024, help="How many of one size go through at once.")]
-FlipOption = Annotated[bool, typer.Option("--flip", help="Look at the mirrored image too: twice the time.")]
 
 
 # What typer raises on words it does not understand; where that class lives depends on its version.
@@ -198,7 +135,11 @@ app.add_typer(models_app, name="models")
 def models(context: typer.Context, side: SideOption = 640, as_json: JsonOption = False) -> None:
     """List the zoo: year, paper, parameters, MACs, strides, and whether trained weights are known.
 
-    Examples: `featherpress models`; `featherpress models show featherface_v2`
+    Examples:
+    ```
+    featherpress models
+    featherpress models show featherface_v2
+    ```
     """
     if context.invoked_subcommand:
         if as_json:
@@ -224,7 +165,10 @@ def show_model(
 ) -> None:
     """Draw a model as a tree with the parameters and MACs of every module.
 
-    Example: `featherpress models show featherface_v2 --depth 3`
+    Examples:
+    ```
+    featherpress models show featherface_v2 --depth 3
+    ```
     """
     from featherpress.budgets.rendering import format_macs
     from featherpress.models import create_model, listing
@@ -269,7 +213,11 @@ def audit(
 
     Exit code: 0 within budget, 1 over, 2 usage or a bad file, 3 the count cannot be trusted.
 
-    Examples: `featherpress audit featherface_v2`; `featherpress audit torchvision.models:resnet18 --input 224`
+    Examples:
+    ```
+    featherpress audit featherface_v2
+    featherpress audit torchvision.models:resnet18 --input 224
+    ```
     """
     from featherpress.budgets import dump_budget, pins, printing, rendering, summaries
     from featherpress.compress.runs import write_text
@@ -304,7 +252,10 @@ def diff(
 ) -> None:
     """Compare two models component by component: parameters, MACs, and what is saved.
 
-    Example: `featherpress diff featherface_v1 featherface_v2`
+    Examples:
+    ```
+    featherpress diff featherface_v1 featherface_v2
+    ```
     """
     from featherpress.budgets import diff as compare_costs
     from featherpress.budgets import summaries
@@ -338,7 +289,11 @@ def fit(
 
     Exit code: 0 if something fits, 1 if nothing does.
 
-    Examples: `featherpress fit featherface_v2 --params 256000`; `featherpress fit my:net --macs 5000000 --knob w=8:64`
+    Examples:
+    ```
+    featherpress fit featherface_v2 --params 256000
+    featherpress fit my:net --macs 5000000 --knob w=8:64
+    ```
     """
     from featherpress.budgets import fit as solve
     from featherpress.budgets.candidates import parse_knob
@@ -367,7 +322,10 @@ def train(
 ) -> None:
     """Train a recipe's student alone.
 
-    Example: `featherpress train my.toml --set schedule.epochs=3 --out runs/short`
+    Examples:
+    ```
+    featherpress train my.toml --set schedule.epochs=3 --out runs/short
+    ```
     """
     settings = [*(settings or []), *([f"data.cache={cache}"] if cache else [])]
     loaded = find_recipe(recipe, settings, resume=resume, overwrite=overwrite, out=out)
@@ -403,7 +361,11 @@ def distill(
 ) -> None:
     """Distil a teacher into a student, train the control beside it, and say whether the gain is real.
 
-    Examples: `featherpress distill v1_to_v2 --out runs/v1_to_v2`; `featherpress distill demo --ablate losses`
+    Examples:
+    ```
+    featherpress distill v1_to_v2 --out runs/v1_to_v2
+    featherpress distill demo --ablate losses
+    ```
     """
     settings = [*(settings or []), *([f"data.cache={cache}"] if cache else [])]
     loaded = find_recipe(recipe, settings, resume=resume, overwrite=overwrite, out=out)
@@ -434,7 +396,10 @@ def preflight(
 ) -> None:
     """Distil for a few steps and check what has ruined distillations elsewhere; exit code 0 if all is well, else 1.
 
-    Example: `featherpress preflight v1_to_v2`
+    Examples:
+    ```
+    featherpress preflight v1_to_v2
+    ```
     """
     loaded = find_recipe(recipe, settings, resume=False, overwrite=False, out=None)
     findings = fly(loaded, allow_over_budget=allow_over_budget)
@@ -448,7 +413,7 @@ def preflight(
 @app.command()
 def evaluate(
     model: Annotated[str, typer.Argument(help="A model of the zoo; not needed where the weights file says it.")] = "",
-    weights: Annotated[Path | None, typer.Option(help="A checkpoint: .safetensors, .pth, .pt or .tar.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="A checkpoint; the shipped weights unless given.")] = None,
     data: Annotated[Path | None, typer.Option(help="A folder in WIDER FACE's layout, or with COCO's format.")] = None,
     split: Annotated[str, typer.Option(help="Which split of it.")] = "val",
     category: Annotated[str, typer.Option(help="COCO's category of the faces; the one, or `face`, unless given.")] = "",
@@ -465,9 +430,13 @@ def evaluate(
 ) -> None:
     """Score a model by AP at IoU 0.5, overall and by face height, and by COCO's AP; or by WIDER FACE's protocol.
 
-    Examples: `featherpress evaluate featherface_v2 --weights last.safetensors --data ../shared/data`;
-    `featherpress evaluate --weights last.safetensors --data WIDER --ground-truth ground_truth/ --out results/`;
-    `featherpress evaluate --predictions out/ --ground-truth ground_truth/`
+    Examples:
+    ```
+    featherpress evaluate --data wider/
+    featherpress evaluate --weights last.safetensors --data wider/ --flip
+    featherpress evaluate --data wider/ --ground-truth mat/ --out results/
+    featherpress evaluate --predictions out/ --ground-truth mat/
+    ```
     """
     require_empty(out)
     if predictions is not None or (ground_truth is not None and not (model or weights or data)):
@@ -475,19 +444,20 @@ def evaluate(
             raise UsageError("evaluate scores either a model on --data, or --predictions: not both at once")
         _evaluate_predictions(predictions, ground_truth, out=out, as_json=as_json)
         return
-    if weights is None or data is None:
-        raise UsageError("evaluate needs MODEL, --weights and --data, or --predictions and --ground-truth")
+    if data is None:
+        raise UsageError("evaluate needs --data to look at, or --predictions and --ground-truth to compare")
 
     from featherpress.compress.evaluation import scoring
     from featherpress.compress.evaluation.listing import render_evaluation
     from featherpress.compress.evaluation.settings import DetectionSettings
 
     settings = DetectionSettings(long_side=long_side, flip=flip)
-    detector = open_detector(weights, model)
+    trained = weights_or_shipped(weights, model)
+    detector = open_detector(trained, model)
     dataset = scoring.open_labelled(
         data, split=split, category=category, ground_truth=ground_truth, present_only=present_only, limit=limit
     )
-    about = scoring.describe_weights(weights, detector, name=model)
+    about = scoring.describe_weights(trained, detector, name=model)
     where = {"name": data.name, "split": split}
     scored = scoring.score_model(detector, dataset, settings=settings, about=about, data=where, batch=batch, coco=coco)
     if out is not None:
@@ -518,9 +488,12 @@ def detect(
 
     Exit code: 2 if an image could not be read; the others are done all the same.
 
-    Examples: `featherpress detect photo.jpg --weights last.safetensors`;
-    `featherpress detect album/ --recursive --json --weights last.safetensors`;
-    `featherpress detect crowd.jpg --tile 1024 --weights last.safetensors`
+    Examples:
+    ```
+    featherpress detect photo.jpg
+    featherpress detect album/ --recursive --json
+    featherpress detect crowd.jpg --tile 1024 --weights last.safetensors
+    ```
     """
     from featherpress.compress.evaluation import photographs
     from featherpress.compress.evaluation.drawing import save_drawing
@@ -535,7 +508,7 @@ def detect(
     targets = photographs.drawing_paths(found, out)
     if not as_json:
         refuse_overwriting(targets, [each.path for each in found])
-    detector = open_detector(weights, model)
+    detector = open_detector(weights_or_shipped(weights, model), model)
     rows = {}
     for number, image, faces in photographs.detect_photographs(
         detector, found, settings=settings, tiling=tiling, batch=batch
@@ -577,9 +550,12 @@ def export(
 
     Exit code: 1 if the model cannot be exported, or its export computes something else; then nothing is written.
 
-    Examples: `featherpress export --weights last.safetensors --out v2.onnx --decode`;
-    `featherpress export --weights last.safetensors --int8 --data ../shared/data`;
-    `featherpress export torchvision.models:resnet18 --input 224 --program`
+    Examples:
+    ```
+    featherpress export --weights last.safetensors --out v2.onnx --decode
+    featherpress export --weights last.safetensors --int8 --data wider/
+    featherpress export torchvision.models:resnet18 --input 224 --program
+    ```
     """
     from featherpress.compress.deployment import exporting, graphs, listing
 
@@ -618,7 +594,11 @@ def bench(
 ) -> None:
     """Measure latency, throughput and peak memory of models side by side, with random weights, in one run.
 
-    Example: `featherpress bench featherface_v1 featherface_v2 --backend fused --backend onnx --out bench.json`
+    Examples:
+    ```
+    featherpress bench featherface_v1 featherface_v2 --out bench.json
+    featherpress bench featherface_v2 --backend fused --backend onnx
+    ```
     """
     from featherpress.compress.deployment import latency, listing
     from featherpress.compress.runs import write_json
@@ -657,7 +637,11 @@ def report(
 ) -> None:
     """Write Markdown and PNG figures from the records of one run or several, and of audits and benchmarks.
 
-    Examples: `featherpress report runs/v1_to_v2 --html`; `featherpress report v1.json v2.json --out counted`
+    Examples:
+    ```
+    featherpress report runs/v1_to_v2 --html
+    featherpress report v1.json v2.json --out counted
+    ```
     """
     from featherpress.reports import write_report
 
@@ -675,7 +659,14 @@ def demo(
     out: Annotated[Path, typer.Option(help="The demo's run folder.")] = Path("runs/demo"),
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Do all of it on synthetic faces, in minutes on two cores: audit, distil, evaluate, report."""
+    """Do all of it on synthetic faces, in minutes on two cores: audit, distil, evaluate, report.
+
+    Examples:
+    ```
+    featherpress demo
+    featherpress demo --out runs/again --overwrite
+    ```
+    """
     typer.echo(f"report: {run_demo(out, overwrite=overwrite)}")
 
 

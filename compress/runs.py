@@ -13,7 +13,7 @@ from typing import Any
 
 from featherpress.errors import UsageError
 
-__all__ = ["TrainingFolder", "is_leader", "open_run", "write_json", "write_text"]
+__all__ = ["TrainingFolder", "check_folder", "is_leader", "open_run", "write_json", "write_text"]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -35,16 +35,9 @@ def open_run(folder: Path, *, resume: bool = False, overwrite: bool = False) -> 
 
     Of several processes of one run, the first checks and locks.
 
-    Errors: `UsageError` for a folder that holds something when neither `resume` nor `overwrite` is said, for nothing
-    to resume, and for a folder another process works in.
+    Errors: `UsageError` as `check_folder`, and for a folder another process works in.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file; name a folder for the run")
-    filled = folder.is_dir() and any(item.name != ".lock" for item in folder.iterdir())
-    if filled and not resume and not overwrite and is_leader():
-        raise UsageError(f"{folder} is not empty; add --resume to go on with it or --overwrite to start again")
-    if resume and not filled and is_leader():
-        raise UsageError(f"there is no run in {folder} to resume")
+    filled = check_folder(folder, resume=resume, overwrite=overwrite)
     folder.mkdir(parents=True, exist_ok=True)
     if not is_leader():
         yield folder
@@ -59,13 +52,29 @@ def open_run(folder: Path, *, resume: bool = False, overwrite: bool = False) -> 
         yield folder
 
 
+def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> bool:
+    """Find out, before any work, whether a run may go into a folder; return whether something is there already.
+
+    Errors: `UsageError` for a folder that holds something when neither `resume` nor `overwrite` is said, and for
+    nothing to resume.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; name a folder for the run")
+    filled = folder.is_dir() and any(item.name != ".lock" for item in folder.iterdir())
+    if filled and not resume and not overwrite and is_leader():
+        raise UsageError(f"{folder} is not empty; add --resume to go on with it or --overwrite to start again")
+    if resume and not filled and is_leader():
+        raise UsageError(f"there is no run in {folder} to resume")
+    return filled
+
+
 def is_leader() -> bool:
     """Tell whether this process is the one that writes: the only one, or the first of those torchrun started."""
     return os.environ.get("RANK", "0") == "0"
 
 
 _FILES = re.compile(
-    r"(recipe\.toml|environment\.json|budget\.json|log\.txt|metrics\.csv|events\.out\..*|\.lock|\..*\.partial)"
+    r"(recipe\.toml|labels\.json|environment\.json|budget\.json|log\.txt|metrics\.csv|events\.out\..*|\.lock|\..*\.partial)"
 )
 _FOLDERS = re.compile(r"(weights|state|eval|report|cache|decoded|control|teacher(-\d+)?|ablation|seed-\d+)")
 

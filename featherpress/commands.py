@@ -47,6 +47,7 @@ __all__ = [
     "require_empty",
     "say",
     "say_usage",
+    "weights_or_shipped",
 ]
 
 #: Whose shipped weights are taken where no model is named.
@@ -177,7 +178,7 @@ def find_recipe(name: str, settings: list[str] | None, *, resume: bool, overwrit
     if resume and overwrite:
         raise UsageError("--resume goes on with a run and --overwrite removes it: choose one")
     recipe = load_recipe(name, settings=settings or ())
-    saved = (out or Path("runs") / recipe.name) / "recipe.toml"
+    saved = run_folder(recipe, out) / "recipe.toml"
     if not resume or not saved.is_file():
         return recipe
     began = load_recipe(saved)
@@ -186,26 +187,35 @@ def find_recipe(name: str, settings: list[str] | None, *, resume: bool, overwrit
     return began
 
 
+def run_folder(recipe: "Recipe", out: Path | None) -> Path:
+    """Say where a recipe's run goes."""
+    return out or Path("runs") / recipe.name
+
+
 @contextmanager
 def open_logged_run(recipe: "Recipe", out: Path | None, *, resume: bool, overwrite: bool) -> Iterator[Path]:
     """Open the run's folder, and keep a log in it."""
     from featherpress.compress.logs import log_into
     from featherpress.compress.runs import open_run
 
-    target = out or Path("runs") / recipe.name
-    with open_run(target, resume=resume, overwrite=overwrite) as folder, log_into(folder / "log.txt"):
+    with open_run(run_folder(recipe, out), resume=resume, overwrite=overwrite) as folder, log_into(folder / "log.txt"):
         yield folder
 
 
-def open_detector(weights: Path | None, model: str) -> "Detector":
-    """Build a detector with a file's weights, or with the shipped ones, ready to look at images on what there is."""
+def open_detector(weights: Path, model: str) -> "Detector":
+    """Build a detector with a file's weights, ready to look at images on what there is."""
     from featherpress.compress.building import default_device
-    from featherpress.models import create_detector, load_detector
+    from featherpress.models import load_detector
 
-    if weights is not None:
-        return load_detector(weights, name=model).to(default_device()).eval()
+    return load_detector(weights, name=model).to(default_device()).eval()
+
+
+def weights_or_shipped(weights: Path | None, model: str) -> Path:
+    """Return the file of the weights that were named, or of the model's that come with the package."""
+    from featherpress.models import shipped_weights
+
     try:
-        return create_detector(model or DEFAULT_DETECTOR, pretrained=True).to(default_device()).eval()
+        return weights or shipped_weights(model or DEFAULT_DETECTOR)
     except UsageError as error:
         raise UsageError(f"without --weights the shipped ones are taken, but {error}") from error
 
@@ -309,9 +319,12 @@ def run_distillation(
     allow_over_budget: bool,
 ) -> tuple[Path, str]:
     """Check a recipe, fly it if it is to be `checked`, run it; return the folder, and the ablation's table if any."""
-    audits = audit_recipe(recipe, allow_over_budget=allow_over_budget)
     from featherpress.compress import ablation, experiments
     from featherpress.compress.preflight import require_sound
+    from featherpress.compress.runs import check_folder
+
+    check_folder(run_folder(recipe, out), resume=resume, overwrite=overwrite)
+    audits = audit_recipe(recipe, allow_over_budget=allow_over_budget)
 
     if ablate:
         if len(arms) < 2:

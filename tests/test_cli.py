@@ -1,6 +1,7 @@
 """The commands as people type them: what they print, and how they end."""
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ def mistakes(folder: Path) -> dict[str, tuple[list[str], str]]:
         "truncated image": (["detect", "cut.jpg", "--weights", "v2.safetensors"], "cut.jpg"),
         "missing image": (["detect", "gone.jpg", "--weights", "v2.safetensors"], "gone.jpg"),
         "report": (["report", "nowhere"], "nowhere"),
-        "evaluate nothing": (["evaluate"], "needs MODEL"),
+        "evaluate nothing": (["evaluate"], "evaluate needs --data"),
         "half a pair": (["evaluate", "--predictions", "full"], "go together"),
         "no folder": (["detect", "good.png", "--weights", "v2.safetensors", "--out", "cut.jpg"], "cut.jpg"),
         "no place": (["audit", "featherface_v2", "--init", "cut.jpg/b.toml"], "cut.jpg"),
@@ -304,3 +305,21 @@ def test_a_misspelt_command_line_is_one_sentence(run: Run, arguments: list[str],
     assert (ending.code, ending.out) == (2, "")
     assert ending.err.startswith(f"featherpress: {sentence}")
     assert ending.err.count("\n") == 1
+
+
+def test_every_command_shows_examples_that_parse() -> None:
+    """Each command's help has examples that fit eighty columns, and the command takes them as they stand."""
+    from typer.main import get_command
+
+    from featherpress.cli import app
+
+    program = get_command(app)
+    for name, command in program.commands.items():
+        text = command.callback.__doc__ or ""
+        lines = [line.strip() for line in text.splitlines() if line.strip().startswith("featherpress ")]
+        assert lines, name
+        for line in lines:
+            assert len(line) <= 76, line
+            words = shlex.split(line)[1:]
+            assert words[0] == name
+            command.make_context(name, words[1:])

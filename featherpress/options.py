@@ -1,0 +1,116 @@
+"""Options that several commands share, and what some may be."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "Ablation",
+    "Arms",
+    "BackendName",
+    "BatchOption",
+    "By",
+    "Cache",
+    "CacheOption",
+    "DeformableForm",
+    "DryRunOption",
+    "FigureFormat",
+    "FlipOption",
+    "Format",
+    "JsonOption",
+    "LongSideOption",
+    "OutOption",
+    "OverBudgetOption",
+    "OverwriteOption",
+    "ReportFormat",
+    "ResumeOption",
+    "SetOption",
+    "SideOption",
+]
+
+
+class Format(StrEnum):
+    """How an audit is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    MARKDOWN = "markdown"
+    CSV = "csv"
+    JUNIT = "junit"
+
+
+class ReportFormat(StrEnum):
+    """How a report is written."""
+
+    MARKDOWN = "markdown"
+    LATEX = "latex"
+
+
+class FigureFormat(StrEnum):
+    """How figures are written beside PNG."""
+
+    PDF = "pdf"
+    SVG = "svg"
+
+
+class By(StrEnum):
+    """What a row of an audit is."""
+
+    COMPONENT = "component"
+    MODULE = "module"
+    OPERATOR = "operator"
+
+
+class Ablation(StrEnum):
+    """What is taken apart."""
+
+    LOSSES = "losses"
+
+
+class Cache(StrEnum):
+    """Where decoded images are kept while a model trains."""
+
+    RAM = "ram"
+    DISK = "disk"
+    NONE = "none"
+
+
+class Arms(StrEnum):
+    """Which models of a distillation are trained."""
+
+    BOTH = "both"
+    STUDENT = "student"
+    CONTROL = "control"
+
+
+class DeformableForm(StrEnum):
+    """What a deformable convolution becomes in ONNX."""
+
+    SAMPLES = "samples"
+    OPERATOR = "operator"
+
+
+class BackendName(StrEnum):
+    """What runs a model in a benchmark."""
+
+    EAGER = "eager"
+    FUSED = "fused"
+    COMPILED = "compiled"
+    ONNX = "onnx"
+    ONNX_INT8 = "onnx-int8"
+
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override a recipe's key: `schedule.epochs=3`.")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="The run's folder; `runs/NAME` unless given.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Empty that folder first.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the recipe as resolved, and stop.")]
+CacheOption = Annotated[Cache | None, typer.Option(help="Where decoded images are kept, as data.cache says.")]
+OverBudgetOption = Annotated[bool, typer.Option("--allow-over-budget", help="Train a student that breaks its budget.")]
+SideOption = Annotated[int, typer.Option("--input", min=1, max=65536, help="Side of the square input in pixels.")]
+LongSideOption = Annotated[int, typer.Option(min=0, help="Scale images to this long side; 0: as they are.")]
+BatchOption = Annotated[int, typer.Option(min=1, max=1024, help="How many of one size go through at once.")]
+FlipOption = Annotated[bool, typer.Option("--flip", help="Look at the mirrored image too: twice the time.")]
