@@ -17,7 +17,7 @@ from featherpress import __version__
 from featherpress.compress.deployment.capturing import capture
 from featherpress.compress.deployment.conversion import NEWEST_OPSET, convert
 from featherpress.compress.deployment.extras import quiet, require_packages
-from featherpress.compress.deployment.graphs import GraphOptions, Subject, find_subject, flat_outputs
+from featherpress.compress.deployment.graphs import LEAST_SIDE, GraphOptions, Subject, find_subject, flat_outputs
 from featherpress.compress.deployment.parity import check_parity
 from featherpress.compress.deployment.quantization import calibration_images, quantize
 from featherpress.compress.deployment.sessions import Session, SessionDetector
@@ -73,6 +73,8 @@ def export(request: ExportRequest) -> dict[str, Any]:
     elif request.int8 or not request.program:
         raise UsageError("without ONNX there is nothing to quantise; ask for --program alone, or leave --no-onnx out")
     subject = find_subject(request.target, request.weights, options=request.options, side=request.side)
+    if request.side is not None and subject.detector:
+        raise UsageError(f"a detector is exported for every size from {LEAST_SIDE} pixels on; leave --input out")
     if request.int8 and subject.detector is None:
         raise UsageError(f"--int8 calibrates and scores on photographs, for which {subject.name} must be a detector")
     places = _places(request, subject.name)

@@ -13,7 +13,18 @@ __all__ = ["missing_packages", "quiet", "require_packages"]
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 # What these report to a user is for their own developers: what matters here is checked and said by us.
-_TALKATIVE = ("torch.onnx", "torch.export", "torch._export", "torch.fx", "onnxscript", "onnx_ir", "onnxruntime", "root")
+_TALKATIVE = (
+    "torch",
+    "torch.__trace",
+    "torch.onnx",
+    "torch.export",
+    "torch._export",
+    "torch.fx",
+    "onnxscript",
+    "onnx_ir",
+    "onnxruntime",
+    "root",
+)
 
 _ERRORS_OF_RUNTIME = 4
 """The severity from which onnxruntime writes to standard error: fatal."""

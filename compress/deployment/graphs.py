@@ -17,7 +17,7 @@ from featherpress.models.registry import origin_of
 from featherpress.models.saving import read_origin
 from featherpress.models.targets import load_target
 
-__all__ = ["Deformable", "DetectorGraph", "GraphOptions", "Subject", "find_subject", "flat_outputs"]
+__all__ = ["LEAST_SIDE", "Deformable", "DetectorGraph", "GraphOptions", "Subject", "find_subject", "flat_outputs"]
 
 Deformable = Literal["samples", "operator"]
 
@@ -110,8 +110,6 @@ def find_subject(
     """
     model = _load(target, weights, random=random).eval().requires_grad_(False)
     if isinstance(model, Detector):
-        if side is not None:
-            raise UsageError(f"a detector is exported for every size from {LEAST_SIDE} pixels on; leave --input out")
         return _detector_subject(target, model, options)
     if options.priors or options.decode:
         raise UsageError(f"{target} is no featherpress detector, so that there are no priors to add or decode with")

@@ -128,17 +128,11 @@ def _write_files(request: BenchRequest, backends: Sequence[Backend], folder: Pat
         for number, candidate in enumerate(request.candidates):
             own = folder / str(number)
             own.mkdir()
-            subject = find_subject(
-                candidate.target, None, options=GraphOptions(), side=_side(request, candidate), random=True
-            )
+            subject = find_subject(candidate.target, None, options=GraphOptions(), side=request.sizes[0], random=True)
             written = write_onnx_files(subject, own, int8="onnx-int8" in backends)
             files |= {(candidate.target, backend): path for backend, path in written.items()}
             progress.advance()
     return files
-
-
-def _side(request: BenchRequest, candidate: Candidate) -> int | None:
-    return request.sizes[0] if ":" in candidate.target else None
 
 
 def _build(target: str) -> nn.Module:

@@ -1,0 +1,203 @@
+"""What is exported computes what the model does, says what it is, or is not written."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+import torch
+from torch import Tensor
+
+from featherpress.compress.deployment import extras, parity
+from featherpress.compress.deployment.capturing import capture
+from featherpress.compress.deployment.conversion import convert
+from featherpress.compress.deployment.exporting import ExportRequest, export
+from featherpress.compress.deployment.graphs import GraphOptions, find_subject, flat_outputs
+from featherpress.compress.deployment.quantization import kept_in_float
+from featherpress.compress.deployment.sessions import Session, SessionDetector
+from featherpress.errors import ExportError, UsageError
+from featherpress.models import Detector
+from featherpress.models.priors import decode_boxes, decode_landmarks
+from featherpress.models.targets import load_target
+
+from .conftest import Exported
+
+SHAPE = (3, 3, 77, 131)
+"""A batch and a size that the export itself did not check."""
+
+
+@pytest.fixture
+def detector(nets: Path) -> Detector:
+    model = load_target("export_nets:small").eval()
+    assert isinstance(model, Detector)
+    return model
+
+
+def decoded(detector: Detector, images: Tensor) -> list[Tensor]:
+    with torch.no_grad():
+        boxes, logits, landmarks = detector(images)
+    priors = detector.priors(*images.shape[-2:])
+    return [decode_boxes(boxes, priors), logits.softmax(-1)[..., 1], decode_landmarks(landmarks, priors), priors]
+
+
+def test_onnx_computes_what_torch_does(exported: Exported, detector: Detector) -> None:
+    """Decoding and priors in the graph are those of torch, at a batch and an odd size that were never traced."""
+    images = parity.example_images(SHAPE, seed=5)
+    found = Session(exported.folder / "small.onnx", threads=1).run(images.numpy())
+    for ours, theirs in zip(decoded(detector, images), found, strict=True):
+        torch.testing.assert_close(torch.from_numpy(theirs), ours, rtol=1e-4, atol=1e-3)
+
+
+def test_program_computes_what_torch_does(exported: Exported, detector: Detector) -> None:
+    """The torch program runs at any batch and size, and says what it is."""
+    extra = {"featherpress.json": ""}
+    program = torch.export.load(exported.folder / "small.pt2", extra_files=extra)
+    images = parity.example_images(SHAPE, seed=5)
+    with torch.no_grad():
+        found = flat_outputs(program.module()(images))
+    for ours, theirs in zip(decoded(detector, images), found, strict=True):
+        torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-3)
+    assert json.loads(extra["featherpress.json"])["model"] == "export_nets:small"
+
+
+def test_file_says_what_it_is(exported: Exported) -> None:
+    """Model, version, the weights' fingerprint and the parity are in the file, and no path of this machine is."""
+    path = exported.folder / "small.onnx"
+    proto = onnx.load(path)
+    about = {each.key: each.value for each in proto.metadata_props}
+    assert about["model"] == "export_nets:small"
+    assert json.loads(about["weights"])["sha256"] == hashlib.sha256(exported.weights.read_bytes()).hexdigest()
+    shapes = [row["shape"] for row in json.loads(about["parity"])["checked"]]
+    assert len(shapes) == 3
+    assert any(shape[0] == 2 for shape in shapes)
+    assert any(shape[2] != shape[3] for shape in shapes)
+    assert proto.opset_import[0].version == 25
+    content = path.read_bytes()
+    assert str(Path(__file__).parents[3]).encode() not in content
+    assert b"site-packages" not in content
+
+
+def test_axes_are_free_and_named(exported: Exported) -> None:
+    """Batch, height and width of the input have names, and outputs are sized by them."""
+    graph = onnx.load(exported.folder / "small.onnx").graph
+    dims = [dim.dim_param or dim.dim_value for dim in graph.input[0].type.tensor_type.shape.dim]
+    assert dims == ["batch", 3, "height", "width"]
+    assert [each.name for each in graph.output] == ["boxes", "scores", "landmarks", "priors"]
+    assert "height" in graph.output[3].type.tensor_type.shape.dim[0].dim_param
+
+
+def test_record_lists_every_file(exported: Exported) -> None:
+    """The record beside the files names each with its size, and nothing half-written lies there."""
+    record = json.loads((exported.folder / "small.export.json").read_text())
+    assert record == exported.record
+    assert record["schema"] == "featherpress.export/1"
+    assert {each["file"]: each["bytes"] for each in record["files"]} == {
+        name: (exported.folder / name).stat().st_size for name in ("small.onnx", "small.pt2", "small.int8.onnx")
+    }
+    assert len(list(exported.folder.iterdir())) == 4
+    scores = record["evaluation"]
+    assert scores["difference"] == scores["int8"]["ap"] - scores["float32"]["ap"]
+
+
+def test_eight_bits_by_channel(exported: Exported) -> None:
+    """Weights have a scale a channel; the last convolutions and those that say where to sample stay in float."""
+    source, proto = (onnx.load(exported.folder / name) for name in ("small.onnx", "small.int8.onnx"))
+    quantised = {each.name for each in proto.graph.initializer if each.data_type == onnx.TensorProto.INT8}
+    assert quantised
+    scales = {each.name: tuple(each.dims) for each in proto.graph.initializer}
+    axes = [node for node in proto.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in quantised]
+    assert any(scales[node.input[1]] == (8,) for node in axes)
+    kept, convolutions = kept_in_float(source), [node for node in source.graph.node if node.op_type == "Conv"]
+    # Three heads and the offsets at each of two levels; the blocks are not among them.
+    assert len(kept) >= 2 * 4
+    assert set(kept) < {node.name for node in convolutions}
+    assert not set(kept) & {node.name for node in convolutions if tuple(node.attribute) and "images" in node.input}
+
+
+def test_exported_detector_stands_in_for_the_model(exported: Exported, detector: Detector) -> None:
+    """A graph that decodes gives raw outputs back, so that one evaluation serves both."""
+    images = parity.example_images((1, 3, 64, 96), seed=2)
+    stand_in = SessionDetector(Session(exported.folder / "small.onnx", threads=1), detector)
+    with torch.no_grad():
+        for ours, theirs in zip(detector(images), stand_in(images), strict=True):
+            if ours.shape[-1] == 2:
+                ours, theirs = ours.softmax(-1), theirs.softmax(-1)  # noqa: PLW2901  (logits are known up to a constant)
+            torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-3)
+
+
+def test_deformable_convolution_in_both_forms(exported: Exported, nets: Path) -> None:
+    """A deformable convolution is samples unless ONNX's own operator is wanted, and either computes the same."""
+    assert "GridSample" in {node.op_type for node in onnx.load(exported.folder / "small.onnx").graph.node}
+    subject = find_subject("export_nets:small", None, options=GraphOptions(deformable="operator"))
+    proto = convert(subject, capture(subject), opset=22)
+    assert "DeformConv" in {node.op_type for node in proto.graph.node}
+    path = nets / "operator.onnx"
+    path.write_bytes(proto.SerializeToString())
+    session = Session(path, threads=1)
+    found = parity.check_parity(
+        subject, lambda images: [torch.from_numpy(each) for each in session.run(images.numpy())], what="the file"
+    )
+    assert found.largest < 1e-4
+
+
+def request(target: str, folder: Path, **settings: Any) -> ExportRequest:
+    return ExportRequest(target=target, weights=None, out=folder / "net.onnx", side=8, **settings)
+
+
+def test_operator_without_counterpart_is_named(nets: Path, tmp_path: Path) -> None:
+    """A model with an operator that ONNX lacks is refused by the operator and its module, and nothing is written."""
+    with pytest.raises(ExportError, match=r"aten\.special_airy_ai, used in '1', has no counterpart"):
+        export(request("export_nets:airy", tmp_path))
+    assert list(tmp_path.iterdir()) == []
+    record = export(request("export_nets:airy", tmp_path, onnx=False, program=True))
+    assert [each["kind"] for each in record["files"]] == ["program"]
+
+
+def test_branch_on_values_is_refused(nets: Path, tmp_path: Path) -> None:
+    """A model whose code depends on its values cannot be traced, and the sentence says so."""
+    with pytest.raises(ExportError, match=r"cannot be traced by torch\.export: .*data-dependent"):
+        export(request("export_nets:branch", tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_anyones_model_of_one_size(nets: Path, tmp_path: Path) -> None:
+    """A model that takes one size only is exported for that size, its batch left free; a file is not replaced."""
+    record = export(request("export_nets:classifier", tmp_path))
+    assert record["input"]["dynamic"] == ["batch"]
+    session = Session(tmp_path / "net.onnx", threads=1)
+    images = parity.example_images((5, 3, 8, 8))
+    model = load_target("export_nets:classifier").eval()
+    torch.testing.assert_close(torch.from_numpy(session.run(images.numpy())[0]), model(images).detach())
+    with pytest.raises(UsageError, match="exists already; add --overwrite"):
+        export(request("export_nets:classifier", tmp_path))
+
+
+def test_failed_parity_leaves_nothing(nets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An export that differs from torch is an error with the output and the difference, and no file."""
+    monkeypatch.setattr(parity, "TOLERANCE", -1.0)
+    with pytest.raises(ExportError, match=r"does not compute what .* does: output differs by"):
+        export(request("export_nets:classifier", tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), 0.01])
+def test_parity_sees_what_differs(nets: Path, wrong: float) -> None:
+    """A number that is none, and a difference above the tolerance, fail; the model itself passes."""
+    subject = find_subject("export_nets:classifier", None, options=GraphOptions(), side=8)
+
+    def forward(add: float) -> Callable[[Tensor], list[Tensor]]:
+        return lambda images: [each + add for each in flat_outputs(subject.original(images))]
+
+    assert parity.check_parity(subject, forward(0.0), what="itself").largest == 0
+    with pytest.raises(ExportError):
+        parity.check_parity(subject, forward(wrong), what="another")
+
+
+def test_missing_packages_are_named(nets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extra, one sentence says what to install."""
+    monkeypatch.setattr(extras, "_PACKAGES", ("onnx", "no_such_package"))
+    with pytest.raises(UsageError, match=r"needs no_such_package; install with: pip install 'featherpress\[export\]'"):
+        export(request("export_nets:classifier", tmp_path))

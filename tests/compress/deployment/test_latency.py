@@ -1,0 +1,81 @@
+"""Measuring in turns, and what a benchmark's record holds; never how fast anything is."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from featherpress.compress.deployment import extras
+from featherpress.compress.deployment.backends import write_onnx_files
+from featherpress.compress.deployment.graphs import GraphOptions, find_subject
+from featherpress.compress.deployment.latency import interleave, ratio
+from featherpress.compress.deployment.memory import peak_memory
+
+Run = Callable[..., Any]
+
+
+def test_measuring_takes_turns() -> None:
+    """Everything runs once a round, in turns, and what warms up is not measured."""
+    calls: list[str] = []
+    seconds = interleave({name: lambda name=name: calls.append(name) for name in "ab"}, rounds=3, warm_up=1)
+    assert calls == list("abababab")
+    assert {name: len(each) for name, each in seconds.items()} == {"a": 3, "b": 3}
+
+
+def test_ratio_is_taken_round_by_round() -> None:
+    """A round in which the machine was slow for both does not move the ratio."""
+    assert ratio([2.0, 20.0, 4.0], [1.0, 10.0, 2.0]) == 2.0
+
+
+def test_bench_writes_a_record(run_command: Run, nets: Path, tmp_path: Path) -> None:
+    """Two sizes and three backends give six rows with the model's costs, and nothing on standard error."""
+    backends = [part for name in ("eager", "fused", "onnx-int8") for part in ("--backend", name)]
+    sizes = ["--size", "64", "--size", "96"]
+    ending = run_command(
+        "bench", "export_nets:small", *backends, *sizes, "--rounds", "2", "--no-memory", "--out", "bench.json", "--json"
+    )
+    assert ending.code == 0, ending.err
+    assert ending.err == ""
+    record = json.loads(ending.out)
+    assert record == json.loads((tmp_path / "bench.json").read_text())
+    assert record["schema"] == "featherpress.bench/1"
+    assert (record["rounds"], record["threads"]) == (2, 1)
+    assert [(row["size"], row["backend"]) for row in record["results"]] == [
+        (size, backend) for size in (64, 96) for backend in ("eager", "fused", "onnx-int8")
+    ]
+    macs = {row["size"]: row["macs"] for row in record["results"]}
+    assert macs[96] > macs[64] > 0
+    for row in record["results"]:
+        latency = row["latency_ms"]
+        assert 0 < latency["p10"] <= latency["median"] <= latency["p90"]
+        assert row["images_per_second"] == pytest.approx(1000 / latency["median"])
+
+
+def test_bench_leaves_out_what_is_not_installed(run_command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backend that cannot run is left out with the reason; when none can, that is a mistake."""
+    monkeypatch.setattr(extras, "_PACKAGES", ("no_such_package",))
+    arguments = ("bench", "retinaface_mnet025", "--size", "64", "--rounds", "1", "--no-memory", "--backend", "onnx")
+    ending = run_command(*arguments)
+    assert ending.code == 2
+    assert "pip install 'featherpress[export]'" in ending.err
+    table = run_command(*arguments, "--backend", "eager").out
+    assert "onnx: left out, as no_such_package" in " ".join(table.split())
+    assert max(map(len, table.splitlines())) <= 80
+
+
+def test_memory_is_measured_in_a_child(nets: Path, tmp_path: Path) -> None:
+    """A child process says how far memory rose, more for more images; a broken file says nothing."""
+    subject = find_subject("export_nets:small", None, options=GraphOptions())
+    file = write_onnx_files(subject, tmp_path, int8=False)["onnx"]
+
+    def peak(batch: int) -> int | None:
+        return peak_memory("small", "onnx", size=320, batch=batch, threads=1, file=file)
+
+    one, many = peak(1), peak(16)
+    if one is None or many is None:
+        pytest.skip("needs /proc/self/clear_refs, which this system does not let a process write")
+    assert many > one > 0
+    file.write_bytes(b"no graph")
+    assert peak(1) is None
