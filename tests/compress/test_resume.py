@@ -41,7 +41,7 @@ def test_ten_kills(runs: tuple[Path, dict[str, Any]]) -> None:
 
 
 def test_full_disk(runs: tuple[Path, dict[str, Any]]) -> None:
-    """A disk that is full ends a run in one sentence, keeps the last good state, and costs nothing once there is room."""
+    """A disk that is full ends a run in one sentence, keeps the last good state, and then goes on."""
     out, found = runs
     assert found["full"] == 2
     (sentence,) = [line for line in found["said"].splitlines() if line.startswith("featherpress:")]

@@ -147,7 +147,9 @@ def scaled(trainer: Trainer, scale: float) -> Trainer:
     """Scale a trainer's losses as float16 would, on the CPU."""
     scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=2)
     trainer.accelerator.scaler = scaler
-    trainer.optimizer = AcceleratedOptimizer(trainer.optimizer.optimizer, scaler=scaler)
+    optimizer = trainer.optimizer.optimizer
+    optimizer.param_groups[0]["fused"] = optimizer._step_supports_amp_scaling = False
+    trainer.optimizer = AcceleratedOptimizer(optimizer, scaler=scaler)
     return trainer
 
 
