@@ -147,6 +147,23 @@ def test_cached_lessons_are_the_live_ones(make_trainer: MakeTrainer, teacher: De
     assert all(torch.equal(a[0], b[1]) for a, b in zip(first.tensors(), swapped.tensors(), strict=True))
 
 
+def test_lessons_cached_whole_are_the_live_ones(make_trainer: MakeTrainer, teacher: Detector, tmp_path: Path) -> None:
+    """In single precision a cached lesson is the live one to 1e-6; other taps or precisions lie apart on disk."""
+    task = DetectionTask(load_recipe("demo"))
+    live = LiveTeacher(teacher, ["shuffle"], task)
+    batch = make_trainer("unused").crops.batch([(3, 0), (7, 1)])
+    caches = [
+        CachedTeacher(live, tmp_path, images=12, variants=2, precision="fp32"),
+        CachedTeacher(live, tmp_path, images=12, variants=2),
+        CachedTeacher(LiveTeacher(teacher, ["bifpn"], task), tmp_path, images=12, variants=2),
+    ]
+    for ours, theirs in zip(caches[0].teach(batch).tensors(), live.teach(batch).tensors(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+    caches[1].teach(batch)
+    assert caches[0].bytes == 2 * caches[1].bytes > 0
+    assert len({cache.folder for cache in caches}) == 3
+
+
 def test_cache_without_room(
     make_trainer: MakeTrainer, teacher: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

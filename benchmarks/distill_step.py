@@ -1,0 +1,155 @@
+"""What a distillation step costs beside a plain one: with the live teacher, and with its lessons read from disk.
+
+    python benchmarks/distill_step.py
+    python benchmarks/distill_step.py --recipe paper_to_v2 --batch 16 --size 256 --rounds 7
+
+Plain step, teacher's forward, live step and cached step take turns in every round on the same synthetic crops; ratios
+are medians over rounds, with the quarters beside. Times are CPU seconds of this process (seconds on a GPU), which other
+programs disturb less. The overhead is (live - teacher) / plain: what taps, adapters and losses add to a student's step,
+which must stay at 1.15 or less. A cached lesson of fp32 must be the live one, to 1e-6.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+
+from featherpress.compress.building import default_device, find_weights, fresh_student
+from featherpress.compress.data import Batch, SyntheticFaces
+from featherpress.compress.engine import Trainer
+from featherpress.compress.recipes import Recipe, load_recipe
+from featherpress.compress.runs import TrainingFolder
+from featherpress.compress.tasks import task_of
+from featherpress.compress.teachers import CachedTeacher, fingerprint
+from featherpress.compress.tutoring import Master, make_lessons
+from featherpress.models import load_weights
+
+
+def masters(recipe: Recipe) -> list[Master]:
+    found = []
+    for own in recipe.tutors:
+        model = task_of(recipe).build(own.model, own.settings)
+        weights = find_weights(own)
+        if weights.is_file():
+            load_weights(model, weights)
+        model = model.to(default_device()).eval().requires_grad_(False)
+        found.append(Master(name="teacher", recipe=own, model=model, weights=weights, hash=fingerprint(model)))
+    return found
+
+
+def trainer(recipe: Recipe, folder: Path, *, kind: str, stack: ExitStack) -> Trainer:
+    """Build a trainer of one kind: `plain`, `live`, or `fp16` and `fp32` with a cache."""
+    task = task_of(recipe)
+    cache = {"live": False}.get(kind, kind)
+    teachers = [own.model_copy(update={"cache": cache}) for own in recipe.tutors]
+    recipe = recipe.model_copy(update={"teacher": None, "teachers": tuple(teachers)})
+    student = fresh_student(recipe, 0, task=task, teachers=[master.model for master in masters(recipe)])
+    faces = SyntheticFaces(length=2 * recipe.schedule.batch_size, seed=0, size=(recipe.data.size,) * 2)
+    crops = task.crops(faces, 0)
+    lessons = None
+    if kind != "plain":
+        student = student.to(default_device())
+        lessons = make_lessons(
+            recipe, masters(recipe), student, task=task, crops=crops, cache=folder / "cache" / kind, seed=0
+        )
+    built = Trainer(
+        student,
+        crops,
+        TrainingFolder(folder / kind),
+        recipe=recipe,
+        schedule=recipe.schedule,
+        label=kind,
+        task=task,
+        lessons=lessons,
+    )
+    if lessons:
+        stack.enter_context(lessons.open(built.plain))
+    built._set_modes()
+    return built
+
+
+def timed(call: Callable[[], object]) -> float:
+    if default_device().type == "cuda":
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        call()
+        torch.cuda.synchronize()
+        return time.perf_counter() - began
+    began = time.process_time()
+    call()
+    return time.process_time() - began
+
+
+def show(name: str, values: list[float], unit: str = "") -> None:
+    low, middle, high = statistics.quantiles(values, n=4)
+    print(f"{name:<34}{middle:8.3f}{unit}  ({low:.3f} to {high:.3f})")
+
+
+def report(times: dict[str, list[float]]) -> None:
+    for name, values in times.items():
+        show(name, values, " s")
+    rounds = [dict(zip(times, row, strict=True)) for row in zip(*times.values(), strict=True)]
+    show("overhead (live - teacher) / plain", [(r["live step"] - r["teacher"]) / r["plain step"] for r in rounds])
+    show("live / plain", [r["live step"] / r["plain step"] for r in rounds])
+    show("cached fp16 / plain", [r["fp16 step"] / r["plain step"] for r in rounds])
+    show("live / cached fp16", [r["live step"] / r["fp16 step"] for r in rounds])
+
+
+def check_cache(built: Trainer, live: Trainer, batch: Batch, name: str) -> None:
+    """Say how far a cached lesson is from the live one, and what a crop takes on disk."""
+    assert built.lessons is not None
+    assert live.lessons is not None
+    cached = built.lessons.tutors[0].teacher
+    assert isinstance(cached, CachedTeacher)
+    pairs = zip(cached.teach(batch).tensors(), live.lessons.tutors[0].teacher.teach(batch).tensors(), strict=True)
+    worst = max(float((ours - theirs).abs().max()) for ours, theirs in pairs)
+    print(f"{name}: {cached.bytes / cached.rows / 1000:,.0f} KB a crop, at most {worst:.2g} from the live lesson")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--recipe", default="v1_to_v2")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    recipe = load_recipe(
+        options.recipe,
+        settings=[
+            *("data.kind=synthetic", f"data.size={options.size}", "data.train_images=64", "data.validation_images=1"),
+            *(f"schedule.batch_size={options.batch}", "distillation.ramp_steps=0", "data.variants=1"),
+        ],
+    )
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        kinds = {
+            kind: trainer(recipe, Path(folder), kind=kind, stack=stack) for kind in ("plain", "live", "fp16", "fp32")
+        }
+        batch = kinds["plain"].crops.batch([(index, 0) for index in range(options.batch)]).to(default_device())
+        teacher = kinds["live"].lessons.tutors[0].teacher  # type: ignore[union-attr]
+        calls: dict[str, Callable[[], object]] = {
+            "plain step": lambda: kinds["plain"]._step([batch], measure=False),
+            "teacher": lambda: teacher.teach(batch),
+            "live step": lambda: kinds["live"]._step([batch], measure=False),
+            "fp16 step": lambda: kinds["fp16"]._step([batch], measure=False),
+        }
+        times: dict[str, list[float]] = {name: [] for name in calls}
+        for number in range(options.rounds + 1):
+            for name, call in calls.items():
+                seconds = timed(call)
+                if number:  # the first round warms up, and fills the cache
+                    times[name].append(seconds)
+        print(f"{options.recipe}, batch {options.batch}, {options.size}x{options.size}, {options.rounds} rounds")
+        report(times)
+        for kind in ("fp32", "fp16"):
+            check_cache(kinds[kind], kinds["live"], batch, kind)
+
+
+if __name__ == "__main__":
+    main()
