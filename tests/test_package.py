@@ -1,9 +1,9 @@
 """What is installed, what imports what, and what is imported when."""
 
 import ast
-import sysconfig
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from importlib.metadata import distributions
 from pathlib import Path
