@@ -383,7 +383,8 @@ def distill(
     )
     if table:
         typer.echo(table)
-    typer.echo(f"distilled: {folder}; `featherpress report {folder}` writes it up")
+    closing = f"; `featherpress report {folder}` writes it up" if loaded.data.task == "detection" else ""
+    typer.echo(f"distilled: {folder}{closing}")
     return None
 
 
@@ -528,7 +529,7 @@ def detect(
 @app.command()
 def export(
     model: Annotated[str, typer.Argument(help="A model of the zoo, or `package.module:factory`; the file's.")] = "",
-    weights: Annotated[Path | None, typer.Option(help="A checkpoint: .safetensors, .pth, .pt or .tar.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="A checkpoint; the shipped weights unless given.")] = None,
     out: Annotated[Path | None, typer.Option(help="The ONNX file; the others are named after it.")] = None,
     priors: Annotated[bool, typer.Option(help="Give the priors as an output.")] = False,
     decode: Annotated[bool, typer.Option(help="Give boxes and landmarks in pixels, and scores.")] = False,
@@ -562,7 +563,7 @@ def export(
     options = graphs.GraphOptions(priors=priors, decode=decode, deformable=deformable.value)
     request = exporting.ExportRequest(
         target=model,
-        weights=weights,
+        weights=weights if ":" in model else weights_or_shipped(weights, model),
         out=out,
         options=options,
         side=side,
@@ -586,7 +587,6 @@ def bench(
     size: Annotated[list[int] | None, typer.Option(min=1, max=8192, help="Sides in pixels; 320 and 640.")] = None,
     batch: Annotated[int, typer.Option(min=1, max=1024, help="Images a forward.")] = 1,
     rounds: Annotated[int, typer.Option(min=1, help="Forwards of each that are measured, taking turns.")] = 20,
-    warm_up: Annotated[int, typer.Option(min=1, help="Forwards of each before.")] = 3,
     threads: Annotated[int, typer.Option(min=1, help="Threads of every backend.")] = 1,
     memory: Annotated[bool, typer.Option(help="Measure peak memory too, in processes of their own.")] = True,
     out: Annotated[Path | None, typer.Option(help="Write the record here, for `featherpress report`.")] = None,
@@ -600,20 +600,14 @@ def bench(
     featherpress bench featherface_v2 --backend fused --backend onnx
     ```
     """
-    from featherpress.compress.deployment import latency, listing
+    from featherpress.compress.deployment import backends, latency, listing
     from featherpress.compress.runs import write_json
 
     sizes = list(dict.fromkeys(size or (320, 640)))
-    request = latency.BenchRequest(
-        candidates=list_candidates(list(dict.fromkeys(models)), sizes),
-        backends=[each.value for each in dict.fromkeys(backend or BackendName)],
-        sizes=sizes,
-        batch=batch,
-        rounds=rounds,
-        warm_up=warm_up,
-        threads=threads,
-        memory=memory,
-    )
+    wanted: list[backends.Backend] = [each.value for each in dict.fromkeys(backend or BackendName)]
+    candidates = list_candidates(list(dict.fromkeys(models)), sizes)
+    counts = {"batch": batch, "rounds": rounds, "threads": threads}
+    request = latency.BenchRequest(candidates=candidates, backends=wanted, sizes=sizes, memory=memory, **counts)
     record = latency.bench(request)
     if out is not None:
         write_json(out, record)

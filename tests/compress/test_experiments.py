@@ -12,7 +12,7 @@ import torch
 
 from featherpress.compress import ablation, experiments
 from featherpress.compress.ablation import ablate, ablation_lines, ablation_markdown, variants
-from featherpress.compress.recipes import Recipe, load_recipe, recipe_to_toml, shipped_recipes
+from featherpress.compress.recipes import Recipe, load_recipe, recipe_schema, recipe_to_toml, shipped_recipes
 from featherpress.compress.tasks import task_of
 from featherpress.compress.teachers import LiveTeacher
 from featherpress.errors import RecipeError, TrainingError, UsageError
@@ -250,3 +250,22 @@ def test_ablation_tables() -> None:
         "only feature  0.625  0.010     +0.1250  +0.1000  +0.1500  better",
     ]
     assert ablation_markdown(rows, metric="ap").splitlines()[1] == "| --- | ---: | ---: | ---: | ---: | ---: | --- |"
+
+
+def test_commands(tiny: Callable[..., Recipe], run_command: Callable[..., Any]) -> None:
+    """`distill --ablate losses` prints the table, resumes, and refuses one arm alone; `--schema` is the shipped one."""
+    assert tiny().name == "tiny"
+    ablating = ("distill", "tiny.toml", "--ablate", "losses", "--out", "run")
+    ending = run_command(*ablating)
+    assert ending.code == 0, ending.err
+    lines = ending.out.splitlines()
+    assert [line.split("  ")[0] for line in lines[:5]] == ["losses", "none", "all", "only logits", "only feature"]
+    assert max(map(len, lines)) <= 80
+    assert lines[5] == "distilled: run"
+    assert "preflight: 10 checks passed" in ending.err
+    again = run_command(*ablating, "--resume")
+    assert again.out == ending.out
+    refused = run_command(*ablating, "--arm", "student", "--resume")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "leave --arm out" in refused.err
+    assert run_command("distill", "--schema").out == recipe_schema()
