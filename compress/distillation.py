@@ -1,9 +1,10 @@
 """A student's lessons: what is compared with which teacher, through which adapters, with what weight, and when."""
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ from featherpress.compress.recipes.terms import (
 )
 from featherpress.compress.taps import Tap
 from featherpress.compress.tasks import Evidence, LabelEvidence, Outputs, PriorEvidence
-from featherpress.compress.teachers import Teacher
+from featherpress.compress.teachers import Lesson, Teacher
 from featherpress.models.priors import decode_boxes
 
 __all__ = ["Lessons", "Tutor", "ramp", "term_factor"]
@@ -104,30 +105,51 @@ class Lessons:
         """Return what the student's taps caught in the last forward."""
         return {path: tap.take() for path, tap in self._taps.items()}
 
+    def ask(self, batch: Any, *, step: int, total: int) -> dict[int, Lesson]:
+        """Ask the teachers whose turn it is; none where every term is off.
+
+        Best done before the student's forward, whose activations would else be held meanwhile.
+        """
+        if not self._active(step, total):
+            return {}
+        return {number: self.tutors[number].teacher.teach(batch) for number in self._shares(step, total)}
+
     def compare(
-        self, outputs: Outputs, features: Features, batch: Any, evidence: Evidence, *, step: int, total: int
+        self,
+        outputs: Outputs,
+        features: Features,
+        lessons: Mapping[int, Lesson],
+        evidence: Evidence,
+        *,
+        step: int,
+        total: int,
     ) -> dict[str, Tensor]:
-        """Compare a student with its teachers at a step; each term is weighted and ramped, those that are off left out.
+        """Compare a student with what its teachers say at a step; each term is weighted and ramped, those off left out.
 
         Several teachers: the mean of their terms by weight or, one after the other, those of the one whose turn it is.
         """
-        factors = {name: term_factor(term, self.recipe, step=step, total=total) for name, term in self.terms.items()}
-        active = {name: self.terms[name] for name, factor in factors.items() if factor > 0}
+        active, shares = self._active(step, total), self._shares(step, total)
         sums: dict[str, Tensor] = {}
-        for number, share in self._shares(step, total).items() if active else ():
+        for number, lesson in lessons.items():
             tutor = self.tutors[number]
-            lesson = tutor.teacher.teach(batch)
-            for name, term in active.items():
+            nearer = cache(partial(_teacher_is_nearer, outputs, lesson.outputs, evidence))
+            for name, factor in active.items():
+                term = self.terms[name]
                 levels: list[tuple[Tensor, Tensor]] = []
                 if isinstance(term, FeatureTerm):
                     adapt = self._calls.get((number, name), tutor.adapters[name])
                     seed = zlib.crc32(f"{number} {name} {step}".encode())
                     adapted = _adapt(term, adapt, features[term.student], seed=seed)
                     levels = _pair(adapted, lesson.features[tutor.taps[name]])
-                value = _compare(term, outputs, lesson.outputs, levels, evidence)
-                weighted = self.scale * factors[name] * term.weight * share * value
+                value = _compare(term, outputs, lesson.outputs, levels, evidence, nearer=nearer)
+                weighted = self.scale * factor * term.weight * shares[number] * value
                 sums[name] = sums[name] + weighted if name in sums else weighted
         return {f"kd_{name}": value for name, value in sums.items()}
+
+    def _active(self, step: int, total: int) -> dict[str, float]:
+        """Name the terms that are on at a step, with their factors."""
+        factors = {name: term_factor(term, self.recipe, step=step, total=total) for name, term in self.terms.items()}
+        return {name: factor for name, factor in factors.items() if factor > 0}
 
     def ramp(self, step: int, total: int) -> float:
         """Return the factor that a term without times of its own has at a step."""
@@ -180,15 +202,21 @@ def term_factor(term: Term, recipe: DistillationRecipe, *, step: int, total: int
 
 
 def _compare(
-    term: Term, student: Outputs, teacher: Outputs, levels: Sequence[tuple[Tensor, Tensor]], evidence: Evidence
+    term: Term,
+    student: Outputs,
+    teacher: Outputs,
+    levels: Sequence[tuple[Tensor, Tensor]],
+    evidence: Evidence,
+    *,
+    nearer: Callable[[], Tensor],
 ) -> Tensor:
-    """Compute one term, not yet weighted."""
+    """Compute one term, not yet weighted; `nearer` marks where a teacher's deltas are worth following."""
     if isinstance(term, FeatureTerm):
         weights = term.levels or (1.0,) * len(levels)
         values = [weight * _compare_maps(term, s, t, evidence) for weight, (s, t) in zip(weights, levels, strict=True)]
         return torch.stack(values).sum() / sum(weights)
     if isinstance(evidence, PriorEvidence):
-        return _compare_priors(term, student, teacher, evidence)
+        return _compare_priors(term, student, teacher, evidence, nearer)
     return _compare_logits(term, student["logits"], teacher["logits"], evidence)
 
 
@@ -222,7 +250,9 @@ def _compare_maps(term: FeatureTerm, student: Tensor, teacher: Tensor, evidence:
     raise AssertionError(f"no comparison of maps for {term.loss}")
 
 
-def _compare_priors(term: Term, student: Outputs, teacher: Outputs, evidence: PriorEvidence) -> Tensor:
+def _compare_priors(
+    term: Term, student: Outputs, teacher: Outputs, evidence: PriorEvidence, nearer: Callable[[], Tensor]
+) -> Tensor:
     """Compare a detector's outputs.
 
     Classes over positives, mined negatives and what the teacher scores above `teacher_score`; boxes and landmarks on
@@ -234,8 +264,7 @@ def _compare_priors(term: Term, student: Outputs, teacher: Outputs, evidence: Pr
         where = targets.positive | evidence.negatives | (sure & targets.negative)
         return margin(student["logits"], teacher["logits"], where, count=count, temperature=term.temperature)
     assert isinstance(term, RegressionTerm)
-    better = _teacher_is_nearer(student["boxes"], teacher["boxes"], evidence)
-    return regression(student[term.output], teacher[term.output], better, count=count)
+    return regression(student[term.output], teacher[term.output], nearer(), count=count)
 
 
 def _compare_logits(term: Term, student: Tensor, teacher: Tensor, evidence: LabelEvidence) -> Tensor:
@@ -245,8 +274,9 @@ def _compare_logits(term: Term, student: Tensor, teacher: Tensor, evidence: Labe
     return dkd(student, teacher, evidence.labels, temperature=term.temperature, target=term.target, rest=term.rest)
 
 
-def _teacher_is_nearer(student: Tensor, teacher: Tensor, evidence: PriorEvidence) -> Tensor:
+def _teacher_is_nearer(student: Outputs, teacher: Outputs, evidence: Evidence) -> Tensor:
     """Mark the positives whose label the teacher's box overlaps more than the student's; (N, P) bool."""
+    assert isinstance(evidence, PriorEvidence)
     targets = evidence.targets
     nearer = torch.zeros_like(targets.positive)
     rows, columns = targets.positive.nonzero(as_tuple=True)
@@ -257,5 +287,5 @@ def _teacher_is_nearer(student: Tensor, teacher: Tensor, evidence: PriorEvidence
         boxes = decode_boxes(deltas.detach()[rows, columns].float(), own)
         return pairwise_iou(boxes[:, None], label)[:, 0, 0]
 
-    nearer[rows, columns] = overlap(teacher) > overlap(student)
+    nearer[rows, columns] = overlap(teacher["boxes"]) > overlap(student["boxes"])
     return nearer

@@ -259,6 +259,8 @@ class Trainer:
 
     def _terms(self, batch: Batch, targets: Any, shares: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Return the weighted terms by name, and the student's tapped levels, none where nothing is taught."""
+        step, total = self.position.step, self.total
+        lessons = self.lessons.ask(batch, step=step, total=total) if self.lessons else {}
         images = self.task.images(batch)
         if self.schedule.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
@@ -267,8 +269,8 @@ class Trainer:
         terms = dict(told.terms)
         if self.lessons is None:
             return terms, []
-        features, step = self.lessons.take(), self.position.step
-        terms |= self.lessons.compare(outputs, features, batch, told.evidence, step=step, total=self.total)
+        features = self.lessons.take()
+        terms |= self.lessons.compare(outputs, features, lessons, told.evidence, step=step, total=total)
         return terms, [level for levels in features.values() for level in levels]
 
     def _log(self, writer: SummaryWriter | None, terms: Mapping[str, float], epoch: int, speed: float) -> None:
