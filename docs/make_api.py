@@ -20,6 +20,8 @@ MODULES = {
     "featherpress.compress.losses.registry": "The losses of distillation, by name.",
     "featherpress.compress.data": "Labelled pictures, and the crops that training sees.",
     "featherpress.compress.evaluation": "How good it is: average precision, WIDER FACE's protocol, intervals.",
+    "featherpress.compress.deployment.exporting": "How a model leaves: ONNX, int8, a torch program, each checked.",
+    "featherpress.compress.deployment.latency": "How fast it then is: several models and backends measured in turns.",
     "featherpress.reports": "What is said of it: saved records in, a report out.",
 }
 
