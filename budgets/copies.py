@@ -6,7 +6,8 @@ Every tensor is replaced by one twin, wherever and however often it is held, so 
 import copy
 import copyreg
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Mapping, Sequence
+from types import FunctionType
 from typing import Any, TypeVar
 
 import torch
@@ -21,14 +22,20 @@ __all__ = ["Twin", "copy_with", "fake_twin", "meta_twin", "real_twin"]
 
 Twin = Callable[[Tensor], Tensor]
 T = TypeVar("T")
-#: What a copy shares with the original.
-ATOMS = frozenset({bool, int, float, str, type(None)})
+#: What a copy shares with the original, since it cannot change: deepcopy would return it too.
+ATOMS = frozenset({bool, int, float, complex, str, bytes, type(None), type, FunctionType, torch.dtype, torch.device})
+#: By these a class, or one object, tells deepcopy how it is to be copied.
+COPY_METHODS = frozenset(
+    {"__deepcopy__", "__getnewargs__", "__getnewargs_ex__", "__getstate__", "__new__", "__reduce__", "__reduce_ex__"}
+)
+USUAL = frozenset({Tensor, nn.Parameter})
+CONTAINERS = frozenset({dict, OrderedDict, list, set, tuple})
+META = torch.device("meta")
 
 
 def meta_twin(tensor: Tensor) -> Tensor:
     """Make a tensor of the same shape, strides and type that has no memory."""
-    with torch.no_grad():
-        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=META)
 
 
 def real_twin(tensor: Tensor) -> Tensor:
@@ -58,42 +65,74 @@ class _TwinMode(TorchFunctionMode):
 def _as_held(tensor: Tensor, twin: Twin) -> Tensor:
     """Make the twin a Parameter where the tensor is one."""
     made = twin(tensor)
-    if isinstance(tensor, nn.Parameter):
-        return nn.Parameter(made, requires_grad=tensor.requires_grad)
-    return made
+    if type(tensor) is Tensor or not isinstance(tensor, nn.Parameter):
+        return made
+    return nn.Parameter(made, requires_grad=tensor.requires_grad)
 
 
-def _check_initialised(tensors: Iterable[Tensor], model: nn.Module) -> None:
-    if any(isinstance(tensor, (UninitializedParameter, UninitializedBuffer)) for tensor in tensors):
-        raise UsageError(
-            f"{type(model).__name__} has parameters without a shape yet (a lazy module): run it once before counting it"
-        )
+def _add_twins(modules: Sequence[nn.Module], twin: Twin, memo: dict[int, Any]) -> None:
+    """Make the twins of parameters and buffers."""
+    for module in modules:
+        for tensor in (*module._parameters.values(), *module._buffers.values()):
+            if tensor is None or id(tensor) in memo:
+                continue
+            if type(tensor) not in USUAL and isinstance(tensor, (UninitializedBuffer, UninitializedParameter)):
+                raise UsageError(
+                    f"{type(modules[0]).__name__} has parameters without a shape yet (a lazy module): "
+                    "run it once before counting it"
+                )
+            memo[id(tensor)] = _as_held(tensor, twin)
 
 
-def _empty_containers(model: nn.Module) -> Iterator[Any]:
-    """List what is empty in most modules, ten dictionaries of hooks each, and what deepcopy is slowest with."""
-    for module in model.modules():
-        for held in vars(module).values():
-            if type(held) in {dict, OrderedDict, set} and not held:
-                yield held
-
-
-def _copy_plain_modules(model: nn.Module, memo: dict[int, Any]) -> None:
-    """Do for modules that say nothing about copying what deepcopy does, without asking it about each number."""
-    plain = [module for module in model.modules() if id(module) not in memo and _is_plain(type(module))]
+def _copy_plain_modules(modules: Sequence[nn.Module], memo: dict[int, Any]) -> None:
+    """Do for modules that say nothing about copying what deepcopy does, without asking it about each attribute."""
+    kinds = {kind: _is_plain(kind) for kind in set(map(type, modules))}
+    plain = [m for m in modules if kinds[type(m)] and COPY_METHODS.isdisjoint(vars(m)) and id(m) not in memo]
     # All shells first, so that whatever refers to a module finds its copy.
     memo.update((id(module), type(module).__new__(type(module))) for module in plain)
     for module in plain:
-        held = vars(module).items()
-        state = {key: item if type(item) in ATOMS else copy.deepcopy(item, memo) for key, item in held}
-        memo[id(module)].__setstate__(state)
+        shell = memo[id(module)]
+        usual = type(module).__setstate__ is nn.Module.__setstate__
+        state = vars(shell) if usual else {}
+        _copy_items(vars(module), state, memo)
+        # The copy runs as it was written, whatever the original was compiled to.
+        state.pop("_compiled_call_impl", None)
+        if not usual:
+            shell.__setstate__(state)
 
 
 def _is_plain(kind: type[nn.Module]) -> bool:
     """Tell whether deepcopy would make an object of this class from its dictionary alone."""
-    hooks = ("__reduce_ex__", "__reduce__", "__getstate__", "__new__")
-    usual = all(getattr(kind, name, None) is getattr(object, name, None) for name in hooks)
-    return usual and not hasattr(kind, "__deepcopy__") and not copyreg._slotnames(kind)  # type: ignore[attr-defined]
+    usual = all(getattr(kind, name, None) is getattr(nn.Module, name, None) for name in COPY_METHODS)
+    return usual and kind not in copyreg.dispatch_table and not copyreg._slotnames(kind)  # type: ignore[attr-defined]
+
+
+def _copy_items(held: Mapping[Any, Any], made: dict[Any, Any], memo: dict[int, Any]) -> None:
+    """Copy a dictionary's items into another: twins and modules are in the memo, numbers and names are shared."""
+    for key, item in held.items():
+        kind = type(item)
+        if kind in ATOMS:
+            made[key] = item
+            continue
+        copied = memo.get(id(item))
+        if copied is None:
+            # Most of what a module holds is empty: ten dictionaries of hooks.
+            if kind in CONTAINERS and not item:
+                copied = memo[id(item)] = kind()
+            else:
+                copied = _copied(item, kind, memo)
+        made[key] = copied
+
+
+def _copied(item: Any, kind: type, memo: dict[int, Any]) -> Any:
+    """Copy the usual containers, and leave all else to deepcopy."""
+    if kind in {dict, OrderedDict} and ATOMS.issuperset(map(type, item)):
+        made = memo[id(item)] = kind()
+        _copy_items(item, made, memo)
+        return made
+    if kind in {list, set, tuple} and ATOMS.issuperset(map(type, item)):
+        return memo.setdefault(id(item), item if kind is tuple else kind(item))
+    return copy.deepcopy(item, memo)
 
 
 def copy_with(value: T, twin: Twin, memo: dict[int, Any]) -> T:
@@ -101,15 +140,11 @@ def copy_with(value: T, twin: Twin, memo: dict[int, Any]) -> T:
 
     Errors: UsageError for a model with lazy parameters, or one that cannot be copied.
     """
+    modules = list(value.modules()) if isinstance(value, nn.Module) else []
     try:
-        if isinstance(value, nn.Module):
-            tensors = [*value.parameters(), *value.buffers()]
-            _check_initialised(tensors, value)
-            memo.update((id(t), _as_held(t, twin)) for t in tensors if id(t) not in memo)
-            memo.update((id(held), type(held)()) for held in _empty_containers(value))
+        _add_twins(modules, twin, memo)
         with _TwinMode(lambda tensor: _as_held(tensor, twin)):
-            if isinstance(value, nn.Module):
-                _copy_plain_modules(value, memo)
+            _copy_plain_modules(modules, memo)
             return copy.deepcopy(value, memo)
     except UsageError:
         raise
