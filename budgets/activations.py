@@ -1,6 +1,6 @@
 """Memory between operators: which tensor is written when, and who reads it last."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -44,18 +44,15 @@ class Lifetimes:
     clock: int = 0
     born: list[int] = field(default_factory=list)
     died: list[int] = field(default_factory=list)
-    floats: list[int] = field(default_factory=list)
-    others: list[int] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
+    kinds: list[tuple[int, torch.dtype]] = field(default_factory=list)
     places: list[str | None] = field(default_factory=list)
     alive: dict[int, int] = field(default_factory=dict)
 
-    def take(self, inputs: Iterable[Tensor]) -> None:
+    def take(self, inputs: Sequence[Tensor]) -> None:
         """Note the model's inputs, each storage once."""
         for tensor in inputs:
-            key = storage_key(tensor)
-            if key not in self.alive:
-                self.write(tensor, key, None)
+            if storage_key(tensor) not in self.alive:
+                self.write([tensor], (), None)
 
     def read(self, key: int) -> None:
         """Note that the operator of this moment reads a storage."""
@@ -63,22 +60,30 @@ class Lifetimes:
         if entry is not None:
             self.died[entry] = self.clock
 
-    def write(self, tensor: Tensor, key: int, place: str | None) -> None:
-        """Note that it writes a new one; a `place` of None is an input's."""
-        self.alive[key] = len(self.born)
-        count, each = tensor.numel(), tensor.element_size()
-        floating = tensor.is_floating_point()
-        self.born.append(self.clock)
-        self.died.append(self.clock)
-        self.floats.append(count if floating else 0)
-        self.others.append(0 if floating else count * each)
-        self.sizes.append(count * each)
-        self.places.append(place)
+    def write(self, results: Sequence[Tensor], known: Container[int], place: str | None) -> None:
+        """Note that it writes what is in no storage it was given; a `place` of None is an input's."""
+        for tensor in results:
+            key, count = storage_key(tensor), tensor.numel()
+            if count and key not in known:
+                self.alive[key] = len(self.born)
+                self.born.append(self.clock)
+                self.died.append(self.clock)
+                self.kinds.append((count, tensor.dtype))
+                self.places.append(place)
 
     def keep(self, results: Iterable[Tensor]) -> None:
         """Let the model's results stay to the end."""
         for tensor in results:
             self.read(storage_key(tensor))
+
+    @property
+    def sizes(self) -> list[int]:
+        """What each takes in the model's own type."""
+        return [count * dtype.itemsize for count, dtype in self.kinds]
+
+    def _elements(self) -> list[tuple[int, int]]:
+        """Split what each takes into floating-point elements and other bytes."""
+        return [(n, 0) if dtype.is_floating_point else (0, n * dtype.itemsize) for n, dtype in self.kinds]
 
     def written(self) -> dict[str, int]:
         """Sum what was written by place, in the model's own types."""
@@ -91,8 +96,9 @@ class Lifetimes:
     @property
     def total(self) -> Footprint:
         """Everything written, at each precision."""
-        mine = [index for index, place in enumerate(self.places) if place is not None]
-        return Footprint.of(sum(self.floats[i] for i in mine), sum(self.others[i] for i in mine))
+        pairs = zip(self.places, self._elements(), strict=True)
+        mine = [elements for place, elements in pairs if place is not None]
+        return Footprint.of(sum(floats for floats, _ in mine), sum(others for _, others in mine))
 
     def highest(self) -> int:
         """Find the most bytes alive at one moment, in the model's own types."""
@@ -100,9 +106,9 @@ class Lifetimes:
 
     def peak(self) -> Footprint:
         """Find the most bytes alive at one moment, at each precision."""
-        mixed = zip(self.floats, self.others, strict=True)
-        rows = [Footprint.of(floats, others) for floats, others in mixed]
-        return Footprint(**{name: self._peak([getattr(row, name) for row in rows]) for name in PRECISIONS})
+        mixed = self._elements()
+        peaks = {name: self._peak([floats * n + others for floats, others in mixed]) for name, n in PRECISIONS.items()}
+        return Footprint(**peaks)
 
     def _peak(self, sizes: Sequence[int]) -> int:
         change = [0] * (self.clock + 2)

@@ -29,6 +29,8 @@ from featherpress.errors import CountError, UsageError
 __all__ = ["count"]
 
 METHODS = ("meta", "fake", "real")
+#: All modules of a model by path, itself first, one that has several paths under each.
+Tree = Sequence[tuple[str, nn.Module]]
 
 
 def count(
@@ -45,14 +47,14 @@ def count(
     Errors: CountError for an operator that nothing answers for, or when core work follows an operator whose result's
     shape depends on values; UsageError if the model cannot be copied or fails on these inputs.
     """
-    _check_countable(model)
+    tree = _tree(model)
     inputs = (example_inputs, dict(kwargs or {}))
     table = {**FORMULAS, **(formulas or {})}
     failure: BaseException | None = None
     for method in METHODS:
         try:
             with bystanders_unharmed():
-                return _count_by(method, model, inputs, table)
+                return _count_by(method, tree, inputs, table)
         except (CountError, UsageError):
             raise
         except (Exception, SystemExit) as error:
@@ -62,25 +64,30 @@ def count(
     ) from failure
 
 
-def _check_countable(model: nn.Module) -> None:
+def _tree(model: nn.Module) -> Tree:
+    """List all modules under all their names."""
     if not isinstance(model, nn.Module):
         raise UsageError(f"expected a torch.nn.Module to count, got {type(model).__name__}")
-    for path, module in model.named_modules():
+    tree = list(model.named_modules(remove_duplicate=False))
+    for path, module in tree:
         if isinstance(module, torch.jit.ScriptModule):
             raise UsageError(
                 f"{path or ROOT} of {type(model).__name__} is a scripted or traced module, which hides what it runs: "
                 "count the module that it was made from"
             )
+    return tree
 
 
-def _count_by(method: str, model: nn.Module, inputs: Any, table: Mapping[str, Formula]) -> Cost:
+def _count_by(method: str, tree: Tree, inputs: Any, table: Mapping[str, Formula]) -> Cost:
     """Run one step of the ladder; errors of the model's own forward come through as they are."""
+    model = tree[0][1]
     fake_mode = FakeTensorMode(allow_non_fake_inputs=True) if method == "fake" else None
     twin = _twin(method, fake_mode)
     memo: dict[int, Any] = {}
     replica = copy_with(model, twin, memo)
     args, kwargs = copy_with(inputs, twin, memo)
-    replica.eval()
+    if any(module.training for _, module in tree):
+        replica.eval()
     rows = list_tensors(model)
     stack = ModuleStack(replica)
     parameters = {memo[key].untyped_storage()._cdata: key for key in rows.by_id}
@@ -89,16 +96,15 @@ def _count_by(method: str, model: nn.Module, inputs: Any, table: Mapping[str, Fo
     with ExitStack() as contexts:
         contexts.enter_context(torch.no_grad())
         contexts.enter_context(fake_mode or nullcontext())
-        contexts.enter_context(torch.device("meta") if method == "meta" else nullcontext())
         contexts.enter_context(tally)
         try:
             results = replica(*args, **kwargs)
         finally:
-            # A model may catch exceptions; it cannot hide from us that an operator had no formula.
-            if tally.refusal:
-                raise tally.refusal
+            # A model may catch exceptions; it cannot hide from us that an operator had no formula, or no answer.
+            if refusal := tally.refusal or tally.failure:
+                raise refusal
     tally.lifetimes.keep(_tensors_in(results))
-    return _summarise(model, inputs, method, rows, tally)
+    return _summarise(tree, inputs, method, rows, tally)
 
 
 def _twin(method: str, fake_mode: FakeTensorMode | None) -> Twin:
@@ -107,13 +113,13 @@ def _twin(method: str, fake_mode: FakeTensorMode | None) -> Twin:
     return meta_twin if method == "meta" else real_twin
 
 
-def _summarise(model: nn.Module, inputs: Any, method: str, rows: TensorRows, tally: Tally) -> Cost:
+def _summarise(tree: Tree, inputs: Any, method: str, rows: TensorRows, tally: Tally) -> Cost:
     """Put tensors and work together, and check that the rows sum to the totals."""
     unused = set(rows.by_id) - tally.readers.keys()
     lifetimes = tally.lifetimes
     first_name = {key: names[0] for key, names in rows.names.items()}
     cost = Cost(
-        model=type(model).__name__,
+        model=type(tree[0][1]).__name__,
         inputs=_shapes(inputs),
         method=method,
         params=sum(t.numel() for t in rows.by_id.values()),
@@ -128,7 +134,7 @@ def _summarise(model: nn.Module, inputs: Any, method: str, rows: TensorRows, tal
         weight_footprint=rows.footprint,
         activation_footprint=lifetimes.total,
         peak_footprint=lifetimes.peak(),
-        modules=_modules(model, rows.rows(unused), tally),
+        modules=_modules(tree, rows.rows(unused), tally),
         work=dict(tally.macs),
         elementwise_work=dict(tally.elementwise),
         operator_calls=dict(tally.calls),
@@ -144,22 +150,30 @@ def _summarise(model: nn.Module, inputs: Any, method: str, rows: TensorRows, tal
     return cost
 
 
-def _modules(model: nn.Module, held: Mapping[str, dict[str, Any]], tally: Tally) -> tuple[ModuleCost, ...]:
+def _modules(tree: Tree, held: Mapping[str, dict[str, Any]], tally: Tally) -> tuple[ModuleCost, ...]:
     """Make a row for each module, for each tensor of several owners, and for work outside all modules."""
     macs, elementwise = _by_path(tally.macs), _by_path(tally.elementwise)
     written = tally.lifetimes.written()
     left = dict(held)
-    kinds = {path: type(module).__name__ for path, module in model.named_modules(remove_duplicate=False)}
-    order = dict.fromkeys(path for path, _ in model.named_modules())
+    kinds = {path: type(module).__name__ for path, module in tree}
+    # A module with several paths has its row at the first; at another only if work was done there.
+    first = {id(module): path for path, module in reversed(tree)}
+    order = dict.fromkeys(first[id(module)] for _, module in tree)
     order |= dict.fromkeys([*tally.stack.calls, *macs, *elementwise, *written])
-    modules = []
-    for path in order:
-        own = left.pop(path, {})
-        work = {"macs": macs[path], "elementwise": elementwise[path], "activations": written.get(path, 0)}
-        modules.append(
-            ModuleCost(path=path, kind=kinds.get(path, ""), calls=tally.stack.calls[path], **(own | work)),
+    calls = tally.stack.calls
+    rows = [
+        ModuleCost(
+            path=path,
+            kind=kinds.get(path, ""),
+            macs=macs.get(path, 0),
+            elementwise=elementwise.get(path, 0),
+            activations=written.get(path, 0),
+            calls=calls.get(path, 0),
+            **left.pop(path, {}),
         )
-    return (*modules, *(ModuleCost(path=path, **own) for path, own in left.items()))
+        for path in order
+    ]
+    return (*rows, *(ModuleCost(path=path, **own) for path, own in left.items()))
 
 
 def _by_path(work: Mapping[tuple[str, str], int]) -> Counter[str]:

@@ -4,12 +4,14 @@ An operator is in exactly one of three places: a formula, the element-wise ledge
 move, make or look up data. One that is in none of them is an error, never a silent zero.
 """
 
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 from torch._ops import OpOverload
 
-__all__ = ["changes_shape_with_data", "is_elementwise", "is_free", "may_change_shape_with_data", "operator_name"]
+__all__ = ["Facts", "changes_shape_with_data", "facts_of", "is_elementwise", "is_free", "operator_name"]
 
 #: Arithmetic on elements that PyTorch, or a PyTorch as old as we support, does not tag as pointwise: activations,
 #: norms, reductions, pooling, resampling, sorting.
@@ -103,3 +105,36 @@ def changes_shape_with_data(operator: OpOverload, args: Any) -> bool:
     if name in {"aten::index", "aten::_unsafe_index"}:
         return any(t.dtype in {torch.bool, torch.uint8} for t in args[1] if t is not None)
     return may_change_shape_with_data(operator)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What an operator's name, tags and schema say of it, whatever it is called with.
+
+    `writes` unless its results only alias what it was given; `dynamic` if a result's shape may depend on values;
+    `places` are the positions of arguments that can be tensors or lists of them.
+    """
+
+    name: str
+    free: bool
+    elementwise: bool
+    writes: bool
+    dynamic: bool
+    makes: bool
+    places: tuple[int, ...]
+
+
+@cache
+def facts_of(operator: OpOverload) -> Facts:
+    """Look an operator up, once."""
+    free, schema = is_free(operator), operator._schema
+    places = tuple(i for i, argument in enumerate(schema.arguments) if "Tensor" in str(argument.type))
+    return Facts(
+        name=operator_name(operator),
+        free=free,
+        elementwise=not free and is_elementwise(operator),
+        writes=not any(result.alias_info for result in schema.returns),
+        dynamic=may_change_shape_with_data(operator),
+        makes=not places and any(argument.name == "device" for argument in schema.arguments),
+        places=places,
+    )

@@ -1,18 +1,20 @@
 """What sees every operator of a forward: counted, known to cost nothing, or refused."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
-from torch._ops import HigherOrderOperator
+from torch._ops import HigherOrderOperator, OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
 from featherpress.budgets import ledger
 from featherpress.budgets.activations import Lifetimes, storage_key
-from featherpress.budgets.answers import ANSWERS, Answer
+from featherpress.budgets.answers import ANSWERS, META, Answer
 from featherpress.budgets.attribution import ModuleStack
+from featherpress.budgets.copies import meta_twin
 from featherpress.budgets.costs import ROOT, UNATTRIBUTED
 from featherpress.budgets.formulas import Formula
 from featherpress.errors import CountError
@@ -24,9 +26,10 @@ __all__ = ["Tally"]
 class _Plan:
     """What to do about an operator; `writes` unless its results only alias what it was given.
 
-    `dynamic` if a result's shape may depend on values.
+    `dynamic` if a result's shape may depend on values; `places` are the arguments that can be tensors.
     """
 
+    operator: OpOverload
     name: str
     formula: Formula | None
     answer: Answer | None
@@ -34,6 +37,8 @@ class _Plan:
     elementwise: bool
     writes: bool
     dynamic: bool
+    makes: bool
+    places: tuple[int, ...]
 
 
 class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_subclass__ has no types
@@ -61,7 +66,7 @@ class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_s
         self.model = model
         self.parameters = parameters
         self.on_meta = on_meta
-        self.plans: dict[Any, _Plan] = {}
+        self.plans: dict[int, _Plan] = {}
         self.macs: Counter[tuple[str, str]] = Counter()
         self.elementwise: Counter[tuple[str, str]] = Counter()
         self.calls: Counter[str] = Counter()
@@ -71,74 +76,109 @@ class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_s
         self.lifetimes = Lifetimes()
         self.value_dependent: dict[str, str] = {}
         self.refusal: CountError | None = None
+        #: Why a count on these tensors cannot go on, though one on others may.
+        self.failure: RuntimeError | None = None
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Be called as it is: nothing compiles here, and to guard each call against it takes as long as the call."""
+        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if isinstance(func, HigherOrderOperator):
-            return self._refuse(f"higher_order::{func}")
+        plan = self.plans.get(id(func)) or self._plan(func)
         kwargs = kwargs or {}
-        plan = self.plans.get(func) or self._plan(func)
         if not plan.known:
             with self:
                 out = func.decompose(*args, **kwargs)
             return self._refuse(plan.name) if out is NotImplemented else out
-        self.lifetimes.clock += 1
-        tensors = _tensors([*args, *kwargs.values()])
-        keys = self._note_reads(plan.name, tensors)
+        if plan.makes and self.on_meta:
+            kwargs = {**kwargs, "device": META}
+        tensors = _tensors_at(plan.places, args)
+        if kwargs:
+            tensors += _tensors(kwargs.values())
+        keys, weights = self._note_reads(plan, tensors)
         out = plan.answer(args, kwargs) if plan.answer else None
         if out is None:
+            if self.on_meta and len({tensor.is_meta for tensor in tensors}) > 1:
+                args, kwargs = self._without_values(func, args, kwargs)
             out = func(*args, **kwargs)
-        self._add(plan, args, tensors, keys, out)
+        path = self.stack.running[-1] if self.stack.running else UNATTRIBUTED
+        self.calls[plan.name] += 1
+        results = [out] if type(out) is Tensor else _tensors((out,))
+        if plan.formula:
+            self._add_work(plan, path, args, out, weights)
+        elif plan.elementwise:
+            self.elementwise[path, plan.name] += max([t.numel() for t in tensors + results], default=0)
+        if plan.writes:
+            self.lifetimes.write(results, keys, path)
         if plan.dynamic and ledger.changes_shape_with_data(func, args):
             self.value_dependent.setdefault(plan.name, self._place())
         return out
 
     def _plan(self, func: Any) -> _Plan:
-        name = ledger.operator_name(func)
-        formula, free = self.table.get(name), ledger.is_free(func)
-        elementwise = not free and ledger.is_elementwise(func)
+        if isinstance(func, HigherOrderOperator):
+            self._refuse(f"higher_order::{func}")
+        facts = ledger.facts_of(func)
+        formula = self.table.get(facts.name)
         plan = _Plan(
-            name=name,
+            operator=func,
+            name=facts.name,
             formula=formula,
-            answer=ANSWERS.get(func) if self.on_meta else None,
-            known=formula is not None or free or elementwise,
-            elementwise=elementwise and formula is None,
-            writes=not any(result.alias_info for result in func._schema.returns),
-            dynamic=ledger.may_change_shape_with_data(func),
+            answer=(ANSWERS.get(func) or ANSWERS.get(facts.name)) if self.on_meta else None,
+            known=formula is not None or facts.free or facts.elementwise,
+            elementwise=facts.elementwise and formula is None,
+            writes=facts.writes,
+            dynamic=facts.dynamic,
+            makes=facts.makes,
+            places=facts.places,
         )
-        self.plans[func] = plan
+        self.plans[id(func)] = plan
         return plan
 
-    def _note_reads(self, name: str, tensors: Sequence[Tensor]) -> list[int]:
-        """Note who reads which parameter, and how long other tensors live; return the storages read."""
-        keys = [storage_key(tensor) for tensor in tensors]
-        for key in keys:
-            parameter = self.parameters.get(key)
-            if parameter is not None:
-                self.readers[parameter].add(name)
-            else:
-                self.lifetimes.read(key)
-        return keys
+    def _note_reads(self, plan: _Plan, tensors: Sequence[Tensor]) -> tuple[list[int], set[int]]:
+        """Note who reads which parameter, and how long other tensors live.
 
-    def _add(self, plan: _Plan, args: Any, tensors: list[Tensor], keys: list[int], out: Any) -> None:
-        path = self._path()
-        self.calls[plan.name] += 1
-        results = _tensors([out])
-        if plan.formula is not None:
-            macs = int(plan.formula(args, out))
-            self._check_order(plan.name)
-            self.macs[path, plan.name] += macs
-            pairs = zip(tensors, keys, strict=True)
-            weights = {self.parameters[key] for tensor, key in pairs if key in self.parameters and tensor.dim() > 1}
-            self.weight_macs[weights.pop() if len(weights) == 1 else None] += macs
-        elif plan.elementwise:
-            self.elementwise[path, plan.name] += max((t.numel() for t in (*tensors, *results)), default=0)
+        Returns the storages of all, and the parameters among them that could be multiplied with.
+        """
+        parameters, lifetimes = self.parameters, self.lifetimes
+        lifetimes.clock += 1
+        keys, weights = [], set()
+        for tensor in tensors:
+            key = storage_key(tensor)
+            keys.append(key)
+            parameter = parameters.get(key)
+            if parameter is None:
+                lifetimes.read(key)
+                continue
+            self.readers[parameter].add(plan.name)
+            if plan.formula and tensor.dim() > 1:
+                weights.add(parameter)
+        return keys, weights
+
+    def _add_work(self, plan: _Plan, path: str, args: Any, out: Any, weights: set[int]) -> None:
+        """Add core work, and tell whose weights it was done with."""
+        assert plan.formula is not None
+        macs = int(plan.formula(args, out))
+        if self.value_dependent:
+            self._refuse_after_values(plan.name)
+        self.macs[path, plan.name] += macs
+        self.weight_macs[weights.pop() if len(weights) == 1 else None] += macs
         if plan.name == "torchvision::deform_conv2d":
             self.elementwise[path, plan.name] += _sampled(args, out)
-        if plan.writes:
-            for tensor in results:
-                key = storage_key(tensor)
-                if key not in keys and tensor.numel():
-                    self.lifetimes.write(tensor, key, path)
+
+    def _without_values(self, func: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        """Give an operator that meets meta tensors twins of those with values; refuse to write to one of these."""
+        arguments = enumerate(func._schema.arguments)
+        values = [
+            args[i] if i < len(args) else kwargs.get(argument.name)
+            for i, argument in arguments
+            if argument.alias_info and argument.alias_info.is_write
+        ]
+        if not all(tensor.is_meta for tensor in _tensors(values)):
+            self.failure = RuntimeError(f"{func} writes to a tensor with values what has none on meta tensors")
+            raise self.failure
+        twins = tree_map_only(Tensor, lambda tensor: tensor if tensor.is_meta else meta_twin(tensor), (args, kwargs))
+        return twins[0], twins[1]
 
     def _path(self) -> str:
         path = self.stack.path
@@ -149,15 +189,14 @@ class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_s
         kind = type(self.model if path in {"", UNATTRIBUTED} else self.model.get_submodule(path)).__name__
         return f"{path or ROOT} ({kind})"
 
-    def _check_order(self, name: str) -> None:
+    def _refuse_after_values(self, name: str) -> Any:
         """Refuse core work whose amount depends on values."""
-        if self.value_dependent:
-            culprit, place = next(iter(self.value_dependent.items()))
-            self.refusal = self.refusal or CountError(
-                f"{name} in {self._place()} comes after {culprit} in {place}, whose result's shape depends on values, "
-                "so one count would not hold for other inputs: count the part of the model before it"
-            )
-            raise self.refusal
+        culprit, place = next(iter(self.value_dependent.items()))
+        self.refusal = self.refusal or CountError(
+            f"{name} in {self._place()} comes after {culprit} in {place}, whose result's shape depends on values, "
+            "so one count would not hold for other inputs: count the part of the model before it"
+        )
+        raise self.refusal
 
     def _refuse(self, name: str) -> Any:
         remedy = f'pass count(..., formulas={{"{name}": formula}}) or ' if not name.startswith("higher_order::") else ""
@@ -168,7 +207,22 @@ class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_s
         raise self.refusal
 
 
-def _tensors(values: Sequence[Any]) -> list[Tensor]:
+def _tensors_at(places: Sequence[int], args: Sequence[Any]) -> list[Tensor]:
+    """List the tensors among the arguments that can be some; those after the last that was given have defaults."""
+    found: list[Tensor] = []
+    given = len(args)
+    for place in places:
+        if place >= given:
+            break
+        value = args[place]
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif value is not None:
+            found += _tensors((value,))
+    return found
+
+
+def _tensors(values: Iterable[Any]) -> list[Tensor]:
     """List the tensors among values and in lists of them."""
     found: list[Tensor] = []
     for value in values:

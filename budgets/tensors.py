@@ -41,18 +41,22 @@ class TensorRows:
             row = rows.setdefault("shared: " + ", ".join(names) if tied else names[0].rpartition(".")[0], {})
             if tied:
                 row["owners"] = names
-            added = {"params": size, "trainable" if tensor.requires_grad else "frozen": size, "bytes": _size(tensor)}
-            for quantity, amount in {**added, "unused": size if key in unused else 0}.items():
-                row[quantity] = row.get(quantity, 0) + amount
+            row["params"] = row.get("params", 0) + size
+            row["bytes"] = row.get("bytes", 0) + _size(tensor)
+            state = "trainable" if tensor.requires_grad else "frozen"
+            row[state] = row.get(state, 0) + size
+            if key in unused:
+                row["unused"] = row.get("unused", 0) + size
         return rows
 
 
 def list_tensors(model: nn.Module) -> TensorRows:
     """List a model's parameters and persistent buffers."""
     names: dict[int, tuple[str, ...]] = {}
+    by_id: dict[int, Tensor] = {}
     for name, tensor in model.named_parameters(remove_duplicate=False):
         names[id(tensor)] = (*names.get(id(tensor), ()), name)
-    by_id = {id(tensor): tensor for tensor in model.parameters()}
+        by_id[id(tensor)] = tensor
     buffers = _buffers(model)
     sizes: dict[str, int] = {}
     for path, buffer in buffers.values():

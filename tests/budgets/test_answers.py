@@ -70,13 +70,35 @@ PLAIN = [
     (aten.cat.default, ([m(2, 3), m(2, 4)], 1)),
     (aten.cat.default, ([m(2, 3), m(1, 3)],)),
     (aten._unsafe_view.default, (m(2, 3, 4), [6, 4])),
+    (aten.stack.default, ([m(2, 3), m(2, 3)], -1)),
+    (aten.stack.default, ([m(2, 3)],)),
+    (aten.sum.default, (m(2, 3),)),
+    (aten.mean.default, (m(2, 3),)),
+    (aten.bmm.default, (m(5, 2, 3), m(5, 4, 3).transpose(1, 2))),
+    (aten.constant_pad_nd.default, (m(1, 2, 5, 7), [0, 1, 1, 1], 0.0)),
+    (aten.constant_pad_nd.default, (m(4), [2, 0])),
+    (aten.upsample_nearest2d.default, (m(1, 3, 4, 5), [8, 10], 2.0, 2.0)),
+    (aten.upsample_nearest2d.default, (m(2, 1, 1, 1), [1, 3])),
+    (aten.max_pool2d_with_indices.default, (m(1, 2, 9, 7), [3, 3], [2, 2], [1, 1])),
+    (aten.max_pool2d_with_indices.default, (m(1, 2, 9, 7), [2], [], [0], [3])),
+    (aten.max_pool2d_with_indices.default, (m(1, 2, 9, 7), [2, 3])),
+    (aten.clone.default, (m(2, 3).t(),), {"memory_format": torch.contiguous_format}),
+    (aten.zeros.default, ([2, 3],), {"device": torch.device("meta"), "dtype": torch.int64}),
+    (aten.ones.default, ([],), {"device": torch.device("meta"), "pin_memory": False}),
 ]
 
 
-@pytest.mark.parametrize(("operator", "args"), PLAIN, ids=lambda value: str(value) if callable(value) else "")
-def test_plain_calls_are_answered_as_pytorch_does(operator: Any, args: tuple[Any, ...]) -> None:
+@pytest.mark.parametrize("call", PLAIN, ids=lambda call: str(call[0]))
+def test_plain_calls_are_answered_as_pytorch_does(call: tuple[Any, ...]) -> None:
     """Everything a usual network asks has an answer, and it is the meta kernel's."""
-    assert agrees(operator, args)
+    assert agrees(*call)
+
+
+def test_deformable_convolutions_are_answered_as_torchvision_does() -> None:
+    """The answer stands under the name of an operator that exists only once torchvision is imported."""
+    operator = torch.ops.torchvision.deform_conv2d.default
+    args = (m(1, 4, 9, 9), m(6, 2, 3, 3), m(1, 18, 7, 7), m(1, 9, 7, 7), m(6), *[1, 1, 0, 0, 1, 1], 2, 1, True)
+    assert outcome(ANSWERS["torchvision::deform_conv2d"](args, {})) == outcome(operator(*args))
 
 
 def test_batch_norm_saves_nothing_as_on_the_cpu() -> None:
@@ -110,14 +132,34 @@ ELSE = [
     (aten.sum.dim_IntList, (m(2, 3), None)),
     (aten.cat.default, ([m(2, 3), m(3, 4)], 1)),
     (aten.cat.default, ([m(0), m(3, 4)], 1)),
+    (aten.cat.default, ([],)),
     (aten.clone.default, (m(1, 2, 3, 3).to(memory_format=torch.channels_last),)),
+    (aten.clone.default, (m(1, 2, 3, 3),), {"memory_format": torch.channels_last}),
+    (aten.stack.default, ([],)),
+    (aten.stack.default, ([m(2, 3), m(3, 2)],)),
+    (aten.stack.default, ([m(2, 3)], 3)),
+    (aten.sum.default, (m(2, 3, dtype=torch.int64),)),
+    (aten.sum.default, (m(2, 3),), {"dtype": torch.float64}),
+    (aten.bmm.default, (m(5, 2, 3), m(5, 2, 3))),
+    (aten.bmm.default, (m(5, 2, 3), m(4, 3, 2))),
+    (aten.constant_pad_nd.default, (m(1, 2, 5, 7), [-1, 1])),
+    (aten.constant_pad_nd.default, (m(4), [1, 1, 1, 1])),
+    (aten.upsample_nearest2d.default, (m(3, 4, 5), [8, 10])),
+    (aten.upsample_nearest2d.default, (m(1, 3, 4, 5).to(memory_format=torch.channels_last), [8, 10])),
+    (aten.max_pool2d_with_indices.default, (m(2, 9, 7), [3, 3])),
+    (aten.max_pool2d_with_indices.default, (m(1, 2, 9, 7), [3, 3], [2, 2], [0, 0], [1, 1], True)),
+    (aten.max_pool2d_with_indices.default, (m(1, 2, 9, 7), [3, 3], [2, 2], [2, 2])),
+    (aten.max_pool2d_with_indices.default, (m(1, 2, 2, 7), [3, 3])),
+    (aten.max_pool2d_with_indices.default, (m(1, 2, 9, 7), [3, 3], [0, 0])),
+    (aten.max_pool2d_with_indices.default, (m(1, 2, 9, 7), [3, 3, 3])),
+    (aten.zeros.default, ([2, 3],), {"device": torch.device("cpu")}),
 ]
 
 
-@pytest.mark.parametrize(("operator", "args"), ELSE, ids=lambda value: str(value) if callable(value) else "")
-def test_anything_else_is_left_to_pytorch(operator: Any, args: tuple[Any, ...]) -> None:
+@pytest.mark.parametrize("call", ELSE, ids=lambda call: str(call[0]))
+def test_anything_else_is_left_to_pytorch(call: tuple[Any, ...]) -> None:
     """Other layouts, types and calls that cannot work have no answer, so that PyTorch's stands or its error is seen."""
-    assert not agrees(operator, args)
+    assert not agrees(*call)
 
 
 @st.composite
@@ -147,6 +189,27 @@ def test_convolutions_are_pytorchs(side: int, window: tuple[int, int, int, int],
     if not agrees(aten.convolution.default, args):
         with pytest.raises(RuntimeError):
             aten.convolution.default(*args)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.tuples(SMALL, SMALL, st.integers(1, 9), st.integers(1, 9)),
+    *[st.lists(st.integers(least, most), min_size=1, max_size=2) for least, most in ((1, 4), (1, 3), (0, 2), (1, 2))],
+)
+def test_pools_are_pytorchs(
+    shape: tuple[int, ...], size: list[int], step: list[int], pad: list[int], gap: list[int]
+) -> None:
+    """Any arguments: the answer is PyTorch's, or it is left to PyTorch."""
+    agrees(aten.max_pool2d_with_indices.default, (m(*shape), size, step, pad, gap))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(SMALL, min_size=1, max_size=4), st.lists(st.integers(0, 2), max_size=8), st.integers(-5, 4))
+def test_pads_stacks_and_repeats_are_pytorchs(shape: list[int], pads: list[int], dim: int) -> None:
+    """Any shape, sides of one included, whose strides say little."""
+    agrees(aten.constant_pad_nd.default, (m(*shape), pads))
+    agrees(aten.stack.default, ([m(*shape), m(*shape)], dim))
+    agrees(aten.upsample_nearest2d.default, (m(*shape), [2, 3]))
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "swin_t", "vit_b_16"])

@@ -3,8 +3,10 @@
 import random
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -132,6 +134,28 @@ def test_functional_work_belongs_to_the_running_module() -> None:
 
     cost = count(nn.Sequential(Block(), nn.Linear(3, 1)), torch.zeros(3, 5))
     assert {row.path: row.macs for row in cost.modules} == {"": 0, "0": 45, "1": 9}
+
+
+def test_a_forward_that_fails_leaves_its_module() -> None:
+    """What a parent does after it caught a child's failure is the parent's work, and the child was called."""
+
+    class Fails(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise KeyError(x @ x.T)
+
+    class Catches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.child = Fails()
+
+        def forward(self, x: Tensor) -> Tensor:
+            try:
+                return self.child(x)
+            except KeyError:
+                return x @ x.T
+
+    cost = count(Catches(), torch.zeros(3, 5))
+    assert {row.path: (row.macs, row.calls) for row in cost.modules} == {"": (45, 1), "child": (45, 1)}
 
 
 def test_an_unknown_operator_is_an_error_that_names_it() -> None:
@@ -311,6 +335,36 @@ def test_tensors_outside_parameters_and_buffers() -> None:
 
     cost = count(Keeps(), torch.zeros(5, 4))
     assert (cost.macs, cost.method) == (60 + 30, "meta")
+
+
+def test_tensors_from_values_meet_those_without() -> None:
+    """Numbers and arrays become tensors in forward, and factories are asked for a device: all is counted on meta."""
+
+    class Makes(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            x = x + torch.tensor([1.0, 2.0]) + torch.as_tensor([1.0, 2.0]) + torch.from_numpy(np.ones(2, np.float32))
+            rows = torch.tensor([2, 3]).sum().item()
+            x = x @ torch.ones(2, int(rows), device="cpu") @ torch.empty(5, 7).normal_()
+            return x.masked_fill(torch.tensor(True), 0.0) * torch.arange(7.0) + torch.Tensor(3, 7)
+
+    cost = count(Makes(), torch.zeros(3, 2))
+    assert (cost.macs, cost.method) == (3 * 2 * 5 + 3 * 5 * 7, "meta")
+
+
+def test_values_that_would_be_overwritten_are_not_trusted() -> None:
+    """A tensor with values, overwritten by one without, ends the count on meta, also if the forward catches that."""
+
+    class Overwrites(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            number = torch.tensor([1])
+            with suppress(RuntimeError):
+                number += torch.full_like(x[0, :1], 3).long()
+            for _ in range(int(number)):
+                x = x @ torch.eye(2)
+            return x
+
+    cost = count(Overwrites(), torch.zeros(3, 2))
+    assert (cost.macs, cost.method) == (4 * 12, "real")
 
 
 def test_what_cannot_be_counted_is_a_usage_error() -> None:
