@@ -7,6 +7,7 @@ from typing import Self
 
 import numpy as np
 
+from featherpress.compress.evaluation.archives import BROKEN, load_arrays, save_arrays
 from featherpress.compress.evaluation.bootstrap import Comparison, SeedScores
 from featherpress.compress.evaluation.detections import IntArray
 from featherpress.errors import DataError, UsageError
@@ -38,12 +39,7 @@ class Predictions:
 
     def save(self, path: Path) -> None:
         """Write one compressed npz, complete or not at all."""
-        partial = path.with_name(f"{path.name}.partial")
-        with partial.open("wb") as file:
-            np.savez_compressed(
-                file, allow_pickle=False, names=np.array(self.names), labels=self.labels, predicted=self.predicted
-            )
-        partial.replace(path)
+        save_arrays(path, {"names": np.array(self.names), "labels": self.labels, "predicted": self.predicted})
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -51,11 +47,11 @@ class Predictions:
 
         Errors: DataError for a missing, truncated or foreign file.
         """
+        arrays = load_arrays(path, what="answers")
         try:
-            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-                names = tuple(str(name) for name in file["names"])
-                return cls(names=names, labels=file["labels"], predicted=file["predicted"])
-        except (OSError, KeyError, ValueError, EOFError) as error:
+            names = tuple(str(name) for name in arrays["names"])
+            return cls(names=names, labels=arrays["labels"], predicted=arrays["predicted"])
+        except BROKEN as error:
             raise DataError(f"{path} is not a complete file of saved answers ({error}): evaluate again.") from error
 
 

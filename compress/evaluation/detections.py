@@ -1,8 +1,5 @@
 """What a detector found and what there was to find, as plain arrays that need no torch."""
 
-import tokenize
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeAlias
@@ -10,6 +7,7 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from featherpress.compress.evaluation.archives import BROKEN, load_arrays, save_arrays
 from featherpress.errors import DataError
 
 __all__ = ["BoolArray", "DetectionSet", "Detections", "FloatArray", "IntArray", "Truth"]
@@ -17,12 +15,6 @@ __all__ = ["BoolArray", "DetectionSet", "Detections", "FloatArray", "IntArray", 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
 IntArray: TypeAlias = NDArray[np.integer[Any]]
 BoolArray: TypeAlias = NDArray[np.bool_]
-
-# What zipfile, zlib and numpy's header parser raise on damaged files.
-_BROKEN = (
-    *(AttributeError, EOFError, KeyError, OSError, RuntimeError, SyntaxError, TypeError, ValueError),
-    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -102,10 +94,7 @@ class DetectionSet:
             "truth_boxes": np.concatenate([none.reshape(0, 4), *(each.boxes for each in self.truths)]),
             "truth_ignored": np.concatenate([np.empty(0, np.bool_), *(each.ignored for each in self.truths)]),
         }
-        partial = path.with_name(f"{path.name}.partial")
-        with partial.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-        partial.replace(path)
+        save_arrays(path, arrays)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -113,14 +102,10 @@ class DetectionSet:
 
         Errors: DataError for a missing, truncated or foreign file.
         """
+        arrays = load_arrays(path, what="detections")
         try:
-            # numpy leaves a broken file open when it opens it itself.
-            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-                arrays = {key: file[key] for key in file.files}
             return cls._from_arrays(arrays)
-        except FileNotFoundError as error:
-            raise DataError(f"No saved detections at {path}: give a file that an evaluation wrote.") from error
-        except _BROKEN as error:
+        except BROKEN as error:
             raise DataError(f"{path} is not a complete file of saved detections ({error}): evaluate again.") from error
 
     @classmethod

@@ -1,0 +1,43 @@
+"""Arrays in a file: whole or not at all when written, and plainly refused when broken."""
+
+import tokenize
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featherpress.errors import DataError
+
+__all__ = ["BROKEN", "load_arrays", "save_arrays"]
+
+# What zipfile, zlib and numpy's header parser raise on damaged files, and we on what is not in them.
+BROKEN = (
+    *(AttributeError, EOFError, KeyError, OSError, RuntimeError, SyntaxError, TypeError, ValueError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
+
+
+def save_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    """Write one compressed npz of plain arrays, complete or not at all."""
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+    partial.replace(path)
+
+
+def load_arrays(path: Path, *, what: str) -> dict[str, NDArray[Any]]:
+    """Read what `save_arrays` wrote; `what` names it in the words of an error.
+
+    Errors: DataError for a missing, truncated or foreign file.
+    """
+    try:
+        # numpy leaves a broken file open when it opens it itself.
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except FileNotFoundError as error:
+        raise DataError(f"No saved {what} at {path}: give a file that an evaluation wrote.") from error
+    except BROKEN as error:
+        raise DataError(f"{path} is not a complete file of saved {what} ({error}): evaluate again.") from error
