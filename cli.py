@@ -6,6 +6,7 @@ Exit codes: 0 done or within budget, 1 over budget, 2 a mistake in usage or file
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -60,6 +61,8 @@ from featherpress.options import (
 )
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from featherpress.compress.recipes import Recipe
 
 app = typer.Typer(
@@ -150,10 +153,11 @@ def models(context: typer.Context, side: SideOption = 640, as_json: JsonOption =
     from featherpress.models import list_models, listing
 
     rows = [list_model(name, side)[0] for name in list_models()]
-    if as_json:
-        _print_json(listing.list_to_dict(rows, side=side))
-    else:
-        plain_console().print(listing.render_list(rows, side=side, format_macs=format_macs))
+    _show(
+        listing.list_to_dict(rows, side=side),
+        as_json,
+        lambda: listing.render_list(rows, side=side, format_macs=format_macs),
+    )
 
 
 @models_app.command("show")
@@ -180,10 +184,11 @@ def show_model(
     parts = {path: cost.subtree(path) for path, _ in model.named_modules()}
     costs = {path: (part.params, part.macs) for path, part in parts.items()}
     tree = listing.tree_of(name, model, costs, depth=depth)
-    if as_json:
-        _print_json(listing.tree_to_dict(row, tree, side=side))
-    else:
-        plain_console().print(listing.render_tree(row, tree, side=side, format_macs=format_macs))
+    _show(
+        listing.tree_to_dict(row, tree, side=side),
+        as_json,
+        lambda: listing.render_tree(row, tree, side=side, format_macs=format_macs),
+    )
 
 
 @app.command()
@@ -302,10 +307,7 @@ def fit(
     make, usual = find_factory(target)
     knobs = [parse_knob(text) for text in knob or usual]
     result = solve(make, knobs, name=target, params=params, macs=macs, side=side)
-    if as_json:
-        _print_json(result.to_dict())
-    else:
-        plain_console().print(render_fit(result))
+    _show(result.to_dict(), as_json, lambda: render_fit(result))
     raise typer.Exit(result.exit_code)
 
 
@@ -464,10 +466,7 @@ def evaluate(
     if out is not None:
         scoring.save_scored(scored, out)
         draw_curves(out, scored.curves, {"all faces": scored.record["ap"]} | scored.record)
-    if as_json:
-        _print_json(scored.record)
-    else:
-        plain_console().print(render_evaluation(scored.record))
+    _show(scored.record, as_json, lambda: render_evaluation(scored.record))
 
 
 @app.command()
@@ -574,10 +573,7 @@ def export(
         overwrite=overwrite,
     )
     record = exporting.export(request)
-    if as_json:
-        _print_json(record)
-    else:
-        plain_console().print(listing.render_export(record))
+    _show(record, as_json, lambda: listing.render_export(record))
 
 
 @app.command()
@@ -611,10 +607,7 @@ def bench(
     record = latency.bench(request)
     if out is not None:
         write_json(out, record)
-    if as_json:
-        _print_json(record)
-    else:
-        plain_console().print(listing.render_bench(record))
+    _show(record, as_json, lambda: listing.render_bench(record))
 
 
 @app.command()
@@ -688,6 +681,14 @@ def _print_recipe(recipe: "Recipe") -> None:
     from featherpress.compress.recipes import recipe_to_toml
 
     typer.echo(recipe_to_toml(recipe), nl=False)
+
+
+def _show(record: dict[str, Any], as_json: bool, render: Callable[[], "RenderableType"]) -> None:
+    """Print a record as JSON, or as it is rendered for people."""
+    if as_json:
+        _print_json(record)
+    else:
+        plain_console().print(render())
 
 
 def _print_json(record: dict[str, Any]) -> None:
