@@ -38,6 +38,9 @@ def training_curves(trainings: Mapping[str, Sequence[Metrics]]) -> Figure:
         _draw(accuracy, seeds, x="epoch", y="val_ap", stroke=ROLES[role], name=role, smoothed=False)
     tidy(loss, title="Task loss", x="step", y="weighted loss", grid="y")
     tidy(accuracy, title="Validation AP", x="epoch", y="AP", grid="y")
+    if not accuracy.lines:
+        accuracy.set_axis_off()
+        accuracy.text(0.5, 0.5, "not evaluated\nbetween epochs", ha="center", va="center", fontsize=SMALL, color=INK)
     if terms:
         _draw_terms(panels[1], students, terms)
     for axes in panels.flat:

@@ -76,6 +76,17 @@ def test_curves_are_the_mean_of_the_seeds(run: Run) -> None:
     np.testing.assert_allclose(bold, (one + other) / 2)
 
 
+def test_a_run_without_evaluations_shows_no_empty_axes(run: Run) -> None:
+    """Where nothing was evaluated between epochs the panel says so, rather than show axes without a line."""
+    seeds = [
+        replace(each, columns={**each.columns, "val_ap": each.columns["loss"] * np.nan})
+        for each in run.metrics("student")
+    ]
+    axes = training_curves({"student": seeds}).axes[1]
+    assert not axes.axison
+    assert "not evaluated" in axes.texts[0].get_text()
+
+
 def test_control_alone_has_no_panel_of_distillation(run: Run) -> None:
     """Without distillation terms there are two panels, with them four."""
     assert len(training_curves({"control": run.metrics("control")}).axes) == 2
