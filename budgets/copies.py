@@ -29,7 +29,10 @@ COPY_METHODS = frozenset(
     {"__deepcopy__", "__getnewargs__", "__getnewargs_ex__", "__getstate__", "__new__", "__reduce__", "__reduce_ex__"}
 )
 USUAL = frozenset({Tensor, nn.Parameter})
-CONTAINERS = frozenset({dict, OrderedDict, list, set, tuple})
+CONTAINERS = frozenset({dict, OrderedDict, set})
+SEQUENCES = frozenset({list, set, tuple})
+#: Dictionaries of hooks and the like, empty in most modules; no two modules share one.
+REGISTRIES = frozenset(key for key, held in vars(nn.Module()).items() if isinstance(held, (dict, set)))
 META = torch.device("meta")
 
 
@@ -113,24 +116,20 @@ def _copy_items(held: Mapping[Any, Any], made: dict[Any, Any], memo: dict[int, A
         kind = type(item)
         if kind in ATOMS:
             made[key] = item
-            continue
-        copied = memo.get(id(item))
-        if copied is None:
-            # Most of what a module holds is empty: ten dictionaries of hooks.
-            if kind in CONTAINERS and not item:
-                copied = memo[id(item)] = kind()
-            else:
-                copied = _copied(item, kind, memo)
-        made[key] = copied
+        elif kind in CONTAINERS and not item and key in REGISTRIES:
+            made[key] = kind()
+        else:
+            copied = memo.get(id(item))
+            made[key] = _copied(item, kind, memo) if copied is None else copied
 
 
 def _copied(item: Any, kind: type, memo: dict[int, Any]) -> Any:
     """Copy the usual containers, and leave all else to deepcopy."""
-    if kind in {dict, OrderedDict} and ATOMS.issuperset(map(type, item)):
+    if (kind is dict or kind is OrderedDict) and ATOMS.issuperset(map(type, item)):
         made = memo[id(item)] = kind()
         _copy_items(item, made, memo)
         return made
-    if kind in {list, set, tuple} and ATOMS.issuperset(map(type, item)):
+    if kind in SEQUENCES and ATOMS.issuperset(map(type, item)):
         return memo.setdefault(id(item), item if kind is tuple else kind(item))
     return copy.deepcopy(item, memo)
 
