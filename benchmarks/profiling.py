@@ -2,6 +2,7 @@
 
     python benchmarks/profiling.py
     python benchmarks/profiling.py --models featherface_v2 --steps 5 --threads 1
+    python benchmarks/profiling.py --rounds 9    # images a second, not where the time goes
 
 A training step is the trainer's: cut crops, forward, loss, backward, clip, AdamW, the moving average. Every operator's
 own time is counted once, under the part of the step it ran for and, in forward and backward, under what it is. Shares
@@ -10,6 +11,7 @@ of a profiled run are somewhat too large for what consists of many small operato
 
 import argparse
 import json
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -122,6 +124,31 @@ def measure(work: Callable[[], None], steps: int) -> dict[str, float]:
     return spent.shares()
 
 
+def throughput(works: dict[str, tuple[int, Callable[[], None]]], rounds: int) -> dict[str, list[float]]:
+    """Time each work once a round, all taking turns; images a second, ordered."""
+    found: dict[str, list[float]] = {name: [] for name in works}
+    for _, work in works.values():
+        work()
+    for _ in range(rounds):
+        for name, (images, work) in works.items():
+            began = time.perf_counter()
+            work()
+            found[name].append(images / (time.perf_counter() - began))
+    return {name: sorted(speeds) for name, speeds in found.items()}
+
+
+def print_throughput(options: argparse.Namespace) -> None:
+    works = {}
+    for name in options.models:
+        torch.manual_seed(0)
+        step = trainer(create_detector(name), size=options.size, batch=options.batch)
+        works[f"{name}, training"] = (options.batch, step)
+        works[f"{name}, inference"] = (1, inference(create_detector(name), size=options.size))
+    for title, speeds in throughput(works, options.rounds).items():
+        low, middle, high = (speeds[len(speeds) * part // 4] for part in (1, 2, 3))
+        print(f"{title:<36} {middle:6.1f} images/s ({low:.1f} to {high:.1f})")
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--models", nargs="+", default=["featherface_v1", "featherface_v2"])
@@ -129,6 +156,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=0, help="measure throughput instead, this many times in turns")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
 
@@ -136,6 +164,10 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     options = parse()
     torch.set_num_threads(options.threads)
+    if options.rounds:
+        print(f"torch {torch.__version__}, {options.threads} threads, {options.size}x{options.size}")
+        print_throughput(options)
+        return
     shares = {}
     for name in options.models:
         torch.manual_seed(0)

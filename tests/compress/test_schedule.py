@@ -109,7 +109,7 @@ def test_early_stop(make_trainer: MakeTrainer, recipe: Recipe, caplog: pytest.Lo
     with caplog.at_level(logging.INFO, logger="featherpress"):
         trained = trainer.run()
     assert trainer.position.step == 12
-    assert "stopped early after step 12 of 18: 2 evaluations without an AP above 0.700" in caplog.text
+    assert "stopped early after step 12 of 18: 2 evaluations without a score above 0.700" in caplog.text
     assert trainer.folder.last_weights.exists()
     again = make_trainer("early", used=used, evaluate=lambda _model: 1.0)
     assert fingerprint(again.run()) == fingerprint(trained)
