@@ -212,10 +212,13 @@ def open_detector(weights: Path, model: str) -> "Detector":
 
 def weights_or_shipped(weights: Path | None, model: str) -> Path:
     """Return the file of the weights that were named, or of the model's that come with the package."""
-    from featherpress.models import shipped_weights
+    from featherpress.models import find_model, shipped_weights
 
+    if weights is not None:
+        return weights
+    entry = find_model(model or DEFAULT_DETECTOR)
     try:
-        return weights or shipped_weights(model or DEFAULT_DETECTOR)
+        return shipped_weights(entry.name)
     except UsageError as error:
         raise UsageError(f"without --weights the shipped ones are taken, but {error}") from error
 
