@@ -31,10 +31,13 @@ def write_report(
     `report.html` too, one file with all inside; with `latex` `tables.tex`; `vectors`, "pdf" or "svg", lie beside every
     PNG. All is drawn beside `out` first and then renamed, the Markdown last: an interrupted report leaves the old one.
 
-    Errors: `UsageError` without a run or an audit, and without `out` where no run says where to; `FileError` when a
+    Errors: `UsageError` without a run or an audit, without `out` where no run says where to, and for audits to be
+    compared that were counted at different inputs; `FileError` when a
     record is broken or the folder cannot be written.
     """
     inputs = load_inputs(paths)
+    for run in inputs.runs:
+        _require_one_size(run)
     if out is None:
         if inputs.runs[0].counted_only:
             raise UsageError("expected --out DIR, got none: no run directory was named that the report could go into.")
@@ -45,6 +48,14 @@ def write_report(
     except OSError as error:
         raise FileError(f"{out}: expected a folder that can be written, got {error.strerror or error}.") from error
     return out / "report.md"
+
+
+def _require_one_size(run: Run) -> None:
+    """Refuse to set multiply-accumulates of different inputs side by side: they say nothing of the models."""
+    sizes = {audit.model: " and ".join("x".join(map(str, shape)) for shape in audit.inputs) for _, audit in run.audits}
+    if len(set(sizes.values())) > 1:
+        counted = ", ".join(f"{model} at {size}" for model, size in sizes.items())
+        raise UsageError(f"expected audits of one input size, got {counted}: count them again with the same --input.")
 
 
 def _compose(inputs: Inputs) -> tuple[list[Block], dict[str, Draw]]:

@@ -1,5 +1,6 @@
 """The report: its text against a golden file, its sums, its verdicts, and what it says is missing."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -330,3 +331,13 @@ def test_torch_is_never_imported(run_dir: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_audits_of_different_inputs_are_not_compared(tmp_path: Path, run_dir: Path) -> None:
+    """Two counts at different sizes are refused in a sentence that names both: their ratio would say nothing."""
+    audits = json.loads((run_dir / "budget.json").read_text())
+    for role, side in (("teacher", 640), ("student", 64)):
+        (tmp_path / f"{role}.json").write_text(json.dumps(audits[role] | {"input": [1, 3, side, side]}))
+    with pytest.raises(UsageError, match="featherface_v1 at 1x3x640x640, featherface_v2 at 1x3x64x64"):
+        write_report([tmp_path / "teacher.json", tmp_path / "student.json"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
