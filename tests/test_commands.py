@@ -1,6 +1,6 @@
 """What commands share: what a run's models are said to be built from."""
 
-from featherpress.commands import settings_of
+from featherpress.commands.targets import settings_of
 
 
 def test_settings_are_the_presets_under_those_given() -> None:

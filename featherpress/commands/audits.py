@@ -1,0 +1,138 @@
+"""`audit`, `diff` and `fit`: what models cost, and what they may."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from featherpress.commands.printing import plain_console, print_json, show
+from featherpress.commands.targets import audit_target, cross_check_target, find_factory
+from featherpress.errors import FileError, UsageError
+from featherpress.options import By, Format, JsonOption
+
+__all__ = ["audit", "diff", "fit"]
+
+
+def _print_schema(wanted: bool) -> None:
+    if wanted:
+        from featherpress.budgets.files import budget_schema
+
+        typer.echo(budget_schema(), nl=False)
+        raise typer.Exit
+
+
+def audit(
+    target: Annotated[str, typer.Argument(help="A model of the zoo, or `package.module:factory` for yours.")],
+    budget: Annotated[str, typer.Option(help="A budget file, or the name of a shipped one.")] = "",
+    side: Annotated[
+        int | None, typer.Option("--input", min=1, help="Side of the square input in pixels; the budget's, or 640.")
+    ] = None,
+    init: Annotated[Path | None, typer.Option(help="Write a budget from the model as it is, and stop.")] = None,
+    pin: Annotated[Path | None, typer.Option(help="Write what the model costs now, for --baseline.")] = None,
+    baseline: Annotated[Path | None, typer.Option(help="Fail when anything grew since this file was pinned.")] = None,
+    strict_claims: Annotated[bool, typer.Option(help="Fail when a claim of the budget file is wrong.")] = False,
+    check: Annotated[
+        bool, typer.Option("--cross-check", help="Count with fvcore, thop and torch too, and say why they differ.")
+    ] = False,
+    by: Annotated[By, typer.Option(help="What a row is.")] = By.COMPONENT,
+    depth: Annotated[int | None, typer.Option(min=1, help="Show modules to this depth.")] = None,
+    sort: Annotated[str, typer.Option(help="model, name, params, macs, elementwise, activations or calls.")] = "model",
+    style: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+    as_json: JsonOption = False,
+    _schema: Annotated[
+        bool, typer.Option("--schema", callback=_print_schema, is_eager=True, help="Print budget files' JSON Schema.")
+    ] = False,
+) -> None:
+    """Count a model component by component, and check it against a budget.
+
+    Exit code: 0 within budget, 1 over, 2 usage or a bad file, 3 the count cannot be trusted.
+
+    Examples:
+    ```
+    featherpress audit featherface_v2
+    featherpress audit torchvision.models:resnet18 --input 224
+    ```
+    """
+    from featherpress.budgets import dump_budget, pins, printing, rendering, summaries
+    from featherpress.compress.runs import write_text
+
+    result = audit_target(target, budget=budget, side=side, strict_claims=strict_claims)
+    if init is not None:
+        if init.exists():
+            raise FileError(f"{init} exists already; choose another name for the budget file")
+        write_text(init, dump_budget(result))
+        typer.echo(f"wrote {init}")
+        return
+    if baseline is not None:
+        result = pins.ratchet(result, pins.load_pin(baseline), file=str(baseline))
+    if pin is not None:
+        write_text(pin, pins.dump_pin(result))
+    shown = printing.choose_view(result, by=by, depth=depth, sort=sort)
+    if shown is None:
+        result = printing.sort_components(result, sort)
+    peers = cross_check_target(target, result) if check else None
+    printing.print_audit(result, style="json" if as_json else style, shown=shown, peers=peers)
+    summaries.append_step_summary(rendering.render_markdown(result))
+    raise typer.Exit(result.exit_code)
+
+
+def diff(
+    before: Annotated[str, typer.Argument(help="A model of the zoo, or `package.module:factory`.")],
+    after: Annotated[str, typer.Argument(help="Another.")],
+    side: Annotated[int, typer.Option("--input", min=1, max=65536, help="Side of the square input in pixels.")] = 640,
+    style: Annotated[Format, typer.Option("--format", help="table, json or markdown.")] = Format.TABLE,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two models component by component: parameters, MACs, and what is saved.
+
+    Examples:
+    ```
+    featherpress diff featherface_v1 featherface_v2
+    ```
+    """
+    from featherpress.budgets import diff as compare_costs
+    from featherpress.budgets import summaries
+    from featherpress.budgets.diffing import render_diff, render_diff_markdown
+
+    costs = [audit_target(target, budget="", side=side).cost for target in (before, after)]
+    result = compare_costs(*costs, names=(before, after))
+    if as_json or style is Format.JSON:
+        print_json(result.to_dict())
+    elif style is Format.MARKDOWN:
+        typer.echo(render_diff_markdown(result), nl=False)
+    elif style is Format.TABLE:
+        plain_console().print(render_diff(result))
+    else:
+        raise UsageError(f"diff prints table, json or markdown, not {style}")
+    summaries.append_step_summary(render_diff_markdown(result))
+
+
+def fit(
+    target: Annotated[str, typer.Argument(help="A model of the zoo, or `package.module:factory` with your knobs.")],
+    params: Annotated[int | None, typer.Option(min=1, help="The most parameters.")] = None,
+    macs: Annotated[int | None, typer.Option(min=1, help="The most MACs, at the input's size.")] = None,
+    knob: Annotated[
+        list[str] | None, typer.Option(help="A whole-number argument to turn: `out_channels=16:128:2` or `n=1,2,4`.")
+    ] = None,
+    side: Annotated[int, typer.Option("--input", min=1, max=65536, help="Side of the square input in pixels.")] = 640,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the settings of a model that use a budget best, counted exactly.
+
+    Exit code: 0 if something fits, 1 if nothing does.
+
+    Examples:
+    ```
+    featherpress fit featherface_v2 --params 256000
+    featherpress fit my:net --macs 5000000 --knob w=8:64
+    ```
+    """
+    from featherpress.budgets import fit as solve
+    from featherpress.budgets.candidates import parse_knob
+    from featherpress.budgets.fitting import render_fit
+
+    make, usual = find_factory(target)
+    knobs = [parse_knob(text) for text in knob or usual]
+    result = solve(make, knobs, name=target, params=params, macs=macs, side=side)
+    show(result.to_dict(), as_json, lambda: render_fit(result))
+    raise typer.Exit(result.exit_code)

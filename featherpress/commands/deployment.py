@@ -1,0 +1,136 @@
+"""`export` and `bench`: how a model leaves, and how fast it then is."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from featherpress.commands.printing import show
+from featherpress.commands.targets import audit_target, weights_or_shipped
+from featherpress.errors import CountError
+from featherpress.options import BackendName, DeformableForm, JsonOption
+
+if TYPE_CHECKING:
+    from featherpress.compress.deployment.exporting import Int8Request
+    from featherpress.compress.deployment.latency import Candidate
+
+__all__ = ["bench", "export"]
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="A model of the zoo, or `package.module:factory`; the file's.")] = "",
+    weights: Annotated[Path | None, typer.Option(help="A checkpoint; the shipped weights unless given.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The ONNX file; the others are named after it.")] = None,
+    priors: Annotated[bool, typer.Option(help="Give the priors as an output.")] = False,
+    decode: Annotated[bool, typer.Option(help="Give boxes and landmarks in pixels, and scores.")] = False,
+    deformable: Annotated[
+        DeformableForm, typer.Option(help="Deformable convolutions as GridSample, or as DeformConv.")
+    ] = DeformableForm.SAMPLES,
+    opset: Annotated[int, typer.Option(min=20, max=25, help="ONNX's operator set.")] = 25,
+    side: Annotated[int | None, typer.Option("--input", min=1, help="Side of another model's input; 640.")] = None,
+    program: Annotated[bool, typer.Option("--program", help="Write a torch.export program too, .pt2.")] = False,
+    onnx: Annotated[bool, typer.Option(help="Write ONNX.")] = True,
+    int8: Annotated[bool, typer.Option("--int8", help="Quantise too, and score before and after.")] = False,
+    data: Annotated[Path | None, typer.Option(help="Photographs for --int8; synthetic faces unless given.")] = None,
+    images: Annotated[int, typer.Option("--calibration", min=1, help="How many images --int8 calibrates on.")] = 100,
+    limit: Annotated[int, typer.Option(min=0, help="Score --int8 on the first images only; 0: all.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a model as ONNX for any batch and size, checked against torch to 1e-4; quantise it; write a program.
+
+    Exit code: 1 if the model cannot be exported, or its export computes something else; then nothing is written.
+
+    Examples:
+    ```
+    featherpress export --weights last.safetensors --out v2.onnx --decode
+    featherpress export --weights last.safetensors --int8 --data wider/
+    featherpress export torchvision.models:resnet18 --input 224 --program
+    ```
+    """
+    from featherpress.compress.deployment import exporting, graphs, listing
+
+    options = graphs.GraphOptions(priors=priors, decode=decode, deformable=deformable.value)
+    request = exporting.ExportRequest(
+        target=model,
+        weights=weights if ":" in model else weights_or_shipped(weights, model),
+        out=out,
+        options=options,
+        side=side,
+        opset=opset,
+        program=program,
+        onnx=onnx,
+        int8=_ask_for_int8(data, limit=limit, images=images) if int8 else None,
+        overwrite=overwrite,
+    )
+    record = exporting.export(request)
+    show(record, as_json, lambda: listing.render_export(record))
+
+
+def bench(
+    models: Annotated[list[str], typer.Argument(help="Models of the zoo, or `package.module:factory`.")],
+    backend: Annotated[list[BackendName] | None, typer.Option(help="One or several; all unless given.")] = None,
+    size: Annotated[list[int] | None, typer.Option(min=1, max=8192, help="Sides in pixels; 320 and 640.")] = None,
+    batch: Annotated[int, typer.Option(min=1, max=1024, help="Images a forward.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Forwards of each that are measured, taking turns.")] = 20,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of every backend.")] = 1,
+    memory: Annotated[bool, typer.Option(help="Measure peak memory too, in processes of their own.")] = True,
+    out: Annotated[Path | None, typer.Option(help="Write the record here, for `featherpress report`.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure latency, throughput and peak memory of models side by side, with random weights, in one run.
+
+    Examples:
+    ```
+    featherpress bench featherface_v1 featherface_v2 --out bench.json
+    featherpress bench featherface_v2 --backend fused --backend onnx
+    ```
+    """
+    from featherpress.compress.deployment import backends, latency, listing
+    from featherpress.compress.runs import write_json
+
+    sizes = list(dict.fromkeys(size or (320, 640)))
+    wanted: list[backends.Backend] = [each.value for each in dict.fromkeys(backend or BackendName)]
+    candidates = _list_candidates(list(dict.fromkeys(models)), sizes)
+    counts = {"batch": batch, "rounds": rounds, "threads": threads}
+    request = latency.BenchRequest(candidates=candidates, backends=wanted, sizes=sizes, memory=memory, **counts)
+    record = latency.bench(request)
+    if out is not None:
+        write_json(out, record)
+    show(record, as_json, lambda: listing.render_bench(record))
+
+
+def _ask_for_int8(data: Path | None, *, limit: int, images: int) -> "Int8Request":
+    """Open the images to calibrate on and to score on: a folder's splits train and val, or synthetic faces."""
+    from featherpress.compress.data import SyntheticFaces
+    from featherpress.compress.deployment.exporting import Int8Request
+
+    if data is None:
+        calibration = SyntheticFaces(length=images, seed=0)
+        validation = SyntheticFaces(length=limit or 200, seed=1_000_003)
+        about = {"name": "synthetic faces", "split": "val"}
+        return Int8Request(calibration=calibration, validation=validation, about=about, images=images)
+    from featherpress.compress.evaluation.scoring import open_labelled
+
+    return Int8Request(
+        calibration=open_labelled(data, split="train", limit=images),
+        validation=open_labelled(data, split="val", limit=limit),
+        about={"name": data.name, "split": "val"},
+        images=images,
+    )
+
+
+def _list_candidates(targets: Sequence[str], sizes: Sequence[int]) -> "list[Candidate]":
+    """Count every model at every size; MACs that cannot be counted are left open."""
+    from featherpress.compress.deployment.latency import Candidate
+    from featherpress.models.targets import load_target
+
+    def cost(target: str, size: int) -> tuple[int, int | None]:
+        try:
+            counted = audit_target(target, budget="", side=size).cost
+        except CountError:
+            return sum(weight.numel() for weight in load_target(target).parameters()), None
+        return counted.params, counted.macs
+
+    return [Candidate(target=target, costs={size: cost(target, size) for size in sizes}) for target in targets]

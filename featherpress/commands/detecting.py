@@ -1,0 +1,172 @@
+"""`evaluate` and `detect`: a trained model on images with labels, and on any."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from featherpress.commands.printing import print_json, show
+from featherpress.commands.targets import open_detector, weights_or_shipped
+from featherpress.errors import UsageError
+from featherpress.options import BatchOption, FlipOption, JsonOption, LongSideOption
+
+if TYPE_CHECKING:
+    from featherpress.compress.evaluation.detections import FloatArray
+
+__all__ = ["detect", "evaluate"]
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A model of the zoo; not needed where the weights file says it.")] = "",
+    weights: Annotated[Path | None, typer.Option(help="A checkpoint; the shipped weights unless given.")] = None,
+    data: Annotated[Path | None, typer.Option(help="A folder in WIDER FACE's layout, or with COCO's format.")] = None,
+    split: Annotated[str, typer.Option(help="Which split of it.")] = "val",
+    category: Annotated[str, typer.Option(help="COCO's category of the faces; the one, or `face`, unless given.")] = "",
+    limit: Annotated[int, typer.Option(min=0, help="Only the first images; 0: all.")] = 0,
+    long_side: LongSideOption = 0,
+    flip: FlipOption = False,
+    batch: BatchOption = 1,
+    coco: Annotated[bool, typer.Option(help="Score COCO's AP too.")] = True,
+    predictions: Annotated[Path | None, typer.Option(help="Text predictions to score, a folder or .tar.gz.")] = None,
+    ground_truth: Annotated[Path | None, typer.Option(help="The folder of WIDER FACE's .mat files.")] = None,
+    present_only: Annotated[bool, typer.Option("--present-only", help="Score part of WIDER FACE's images.")] = False,
+    out: Annotated[Path | None, typer.Option(help="A new folder: record, detections, text files, figure.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score a model by AP at IoU 0.5, overall and by face height, and by COCO's AP; or by WIDER FACE's protocol.
+
+    Examples:
+    ```
+    featherpress evaluate --data wider/
+    featherpress evaluate --weights last.safetensors --data wider/ --flip
+    featherpress evaluate --data wider/ --ground-truth mat/ --out results/
+    featherpress evaluate --predictions out/ --ground-truth mat/
+    ```
+    """
+    _require_empty(out)
+    if predictions is not None or (ground_truth is not None and not (model or weights or data)):
+        if model or weights or data:
+            raise UsageError("evaluate scores either a model on --data, or --predictions: not both at once")
+        _evaluate_predictions(predictions, ground_truth, out=out, as_json=as_json)
+        return
+    if data is None:
+        raise UsageError("evaluate needs --data to look at, or --predictions and --ground-truth to compare")
+
+    from featherpress.compress.evaluation import scoring
+    from featherpress.compress.evaluation.listing import render_evaluation
+    from featherpress.compress.evaluation.settings import DetectionSettings
+
+    settings = DetectionSettings(long_side=long_side, flip=flip)
+    trained = weights_or_shipped(weights, model)
+    detector = open_detector(trained, model)
+    dataset = scoring.open_labelled(
+        data, split=split, category=category, ground_truth=ground_truth, present_only=present_only, limit=limit
+    )
+    about = scoring.describe_weights(trained, detector, name=model)
+    where = {"name": data.name, "split": split}
+    scored = scoring.score_model(detector, dataset, settings=settings, about=about, data=where, batch=batch, coco=coco)
+    if out is not None:
+        scoring.save_scored(scored, out)
+        _draw_curves(out, scored.curves, {"all faces": scored.record["ap"]} | scored.record)
+    show(scored.record, as_json, lambda: render_evaluation(scored.record))
+
+
+def detect(
+    images: Annotated[list[Path], typer.Argument(help="Image files, folders, or patterns in quotes.")],
+    weights: Annotated[Path | None, typer.Option(help="A checkpoint; the shipped weights unless given.")] = None,
+    model: Annotated[str, typer.Option(help="The weights' model, when their file does not say.")] = "",
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="Show detections from this score on.")] = 0.5,
+    long_side: LongSideOption = 0,
+    flip: FlipOption = False,
+    tile: Annotated[int, typer.Option(min=0, help="Look at large images in tiles of this side; 0: whole.")] = 0,
+    overlap: Annotated[int | None, typer.Option(min=0, help="What tiles share; a quarter unless given.")] = None,
+    batch: BatchOption = 1,
+    recursive: Annotated[bool, typer.Option("--recursive", help="Look into the folders in folders too.")] = False,
+    out: Annotated[Path, typer.Option(help="Where the drawn images go.")] = Path("detections"),
+    as_json: JsonOption = False,
+) -> None:
+    """Find faces in images and draw boxes, landmarks and scores; with --json, print them instead.
+
+    Exit code: 2 if an image could not be read; the others are done all the same.
+
+    Examples:
+    ```
+    featherpress detect photo.jpg
+    featherpress detect album/ --recursive --json
+    featherpress detect crowd.jpg --tile 1024 --weights last.safetensors
+    ```
+    """
+    from featherpress.compress.evaluation import photographs
+    from featherpress.compress.evaluation.drawing import save_drawing
+    from featherpress.compress.evaluation.settings import DetectionSettings
+    from featherpress.compress.evaluation.tiling import Tiling
+
+    if overlap is not None and not tile:
+        raise UsageError("--overlap goes with --tile")
+    settings = DetectionSettings(long_side=long_side, flip=flip, score_threshold=threshold)
+    tiling = Tiling(size=tile, overlap=tile // 4 if overlap is None else overlap) if tile else None
+    found = photographs.find_photographs(images, recursive=recursive, leave_out=out)
+    targets = photographs.drawing_paths(found, out)
+    if not as_json:
+        _refuse_overwriting(targets, [each.path for each in found])
+    detector = open_detector(weights_or_shipped(weights, model), model)
+    rows = {}
+    for number, image, faces in photographs.detect_photographs(
+        detector, found, settings=settings, tiling=tiling, batch=batch
+    ):
+        rows[number] = {"file": str(found[number].path), **photographs.faces_to_dict(image, faces)}
+        if not as_json:
+            save_drawing(image, faces, targets[number])
+            count = f"{len(faces)} {'face' if len(faces) == 1 else 'faces'}"
+            typer.echo(f"{found[number].path}: {count}, drawn in {targets[number]}")
+    if as_json:
+        about = {"schema": "featherpress.detections/1", "threshold": threshold, "protocol": settings.to_dict()}
+        about |= {"tile": tile, "overlap": tiling.overlap if tiling else 0, "skipped": len(found) - len(rows)}
+        print_json({**about, "images": [rows[number] for number in sorted(rows)]})
+    raise typer.Exit(2 if len(rows) < len(found) else 0)
+
+
+def _evaluate_predictions(
+    predictions: Path | None, ground_truth: Path | None, *, out: Path | None, as_json: bool
+) -> None:
+    if predictions is None or ground_truth is None:
+        raise UsageError("--predictions and --ground-truth go together")
+    from featherpress.compress.evaluation import evaluate_widerface
+    from featherpress.compress.evaluation.listing import render_subsets
+    from featherpress.compress.runs import write_json
+
+    result = evaluate_widerface(predictions, ground_truth)
+    record = {"schema": "featherpress.widerface/1", **result.to_dict()}
+    if out is not None:
+        write_json(out / "evaluation.json", record)
+        _draw_curves(out, result.curves, record)
+    if as_json:
+        print_json(record)
+    else:
+        typer.echo(render_subsets(record))
+
+
+def _require_empty(folder: Path | None) -> None:
+    """Refuse a folder for results that holds something: old files among new ones would be taken for results."""
+    if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is not an empty folder; name a new one with --out")
+
+
+def _draw_curves(out: Path, curves: "Mapping[str, tuple[FloatArray, FloatArray]]", scores: Mapping[str, Any]) -> None:
+    """Draw precision over recall into `precision_recall.png`; `scores` has the AP of each curve by name."""
+    from featherpress.reports.figures import save
+    from featherpress.reports.figures.curves import precision_recall_curves
+
+    out.mkdir(parents=True, exist_ok=True)
+    save(precision_recall_curves(curves, scores), out / "precision_recall.png")
+
+
+def _refuse_overwriting(targets: Sequence[Path], images: Sequence[Path]) -> None:
+    """Refuse to draw over an image that was given, or over another drawing."""
+    given = {path.resolve() for path in images}
+    for number, target in enumerate(targets):
+        if target.resolve() in given:
+            raise UsageError(f"drawing into {target} would overwrite an image you gave; choose another --out")
+        if target in targets[:number]:
+            raise UsageError(f"two images would be drawn into {target}; give them in two calls with different --out")

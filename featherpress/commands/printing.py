@@ -1,0 +1,48 @@
+"""What commands print: records as JSON or for people, and sentences that stand out."""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+__all__ = ["plain_console", "print_json", "say", "say_usage", "show"]
+
+
+def show(record: dict[str, Any], as_json: bool, render: Callable[[], "RenderableType"]) -> None:
+    """Print a record as JSON, or as it is rendered for people."""
+    if as_json:
+        print_json(record)
+    else:
+        plain_console().print(render())
+
+
+def print_json(record: dict[str, Any]) -> None:
+    """Print a record as indented JSON."""
+    typer.echo(json.dumps(record, indent=2))
+
+
+def plain_console() -> "Console":
+    """Print plain text: names of modules and files are nobody's markup."""
+    from rich.console import Console
+
+    return Console(markup=False)
+
+
+def say(console: "Console", text: str) -> None:
+    """Print a paragraph that stands out."""
+    console.print(f"\n{text}\n", style="bold", markup=False, highlight=False)
+
+
+def say_usage(error: Any) -> None:
+    """Say in one sentence which words of a command line make no sense, or show the help that was asked for."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return
+    message = " ".join(error.format_message().split()).rstrip(".")
+    path = error.ctx.command_path if error.ctx else "featherpress"
+    sys.stderr.write(f"featherpress: {message[:1].lower()}{message[1:]}; see `{path} --help`\n")

@@ -1,0 +1,63 @@
+"""Recipes and their runs: found, audited, and given a folder."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featherpress.commands.targets import audit_target, settings_of
+from featherpress.errors import UsageError
+
+if TYPE_CHECKING:
+    from featherpress.compress.recipes import Recipe
+
+__all__ = ["audit_recipe", "find_recipe", "open_logged_run", "run_folder"]
+
+
+def find_recipe(name: str, settings: list[str] | None, *, resume: bool, overwrite: bool, out: Path | None) -> "Recipe":
+    """Load a recipe; a run that is resumed goes on with its own."""
+    from featherpress.compress.recipes import load_recipe
+
+    if resume and overwrite:
+        raise UsageError("--resume goes on with a run and --overwrite removes it: choose one")
+    recipe = load_recipe(name, settings=settings or ())
+    saved = run_folder(recipe, out) / "recipe.toml"
+    if not resume or not saved.is_file():
+        return recipe
+    began = load_recipe(saved)
+    if settings and recipe != began:
+        raise UsageError(f"a run is resumed with the recipe it began with, {saved}; leave --set out")
+    return began
+
+
+def run_folder(recipe: "Recipe", out: Path | None) -> Path:
+    """Say where a recipe's run goes."""
+    return out or Path("runs") / recipe.name
+
+
+@contextmanager
+def open_logged_run(recipe: "Recipe", out: Path | None, *, resume: bool, overwrite: bool) -> Iterator[Path]:
+    """Open the run's folder, and keep a log in it."""
+    from featherpress.compress.logs import log_into
+    from featherpress.compress.runs import open_run
+
+    with open_run(run_folder(recipe, out), resume=resume, overwrite=overwrite) as folder, log_into(folder / "log.txt"):
+        yield folder
+
+
+def audit_recipe(recipe: "Recipe", *, allow_over_budget: bool) -> dict[str, Any]:
+    """Audit a recipe's models; a student over its budget does not start."""
+    # A classifier is counted at the size that it sees, a detector at the usual one.
+    side = None if recipe.data.task == "detection" else recipe.data.image_size
+    audits = {}
+    for number, teacher in enumerate(recipe.tutors, start=1):
+        role = "teacher" if number == 1 else f"teacher-{number}"
+        counted = audit_target(teacher.model, budget="", side=side, settings=teacher.settings).to_dict()
+        audits[role] = counted | {"settings": settings_of(teacher.model, teacher.settings)}
+    student = audit_target(recipe.student.model, budget=recipe.budget, side=side, settings=recipe.student.settings)
+    if student.exit_code and not allow_over_budget:
+        raise UsageError(
+            f"the student breaks its budget: {student.failures[0]}; add --allow-over-budget to train it all the same"
+        )
+    settings = settings_of(recipe.student.model, recipe.student.settings)
+    return audits | {"student": student.to_dict() | {"settings": settings}}

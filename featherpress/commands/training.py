@@ -1,0 +1,193 @@
+"""`train`, `distill` and `preflight`: recipes as they are run."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from featherpress.commands.printing import print_json
+from featherpress.commands.recipes import audit_recipe, find_recipe, open_logged_run, run_folder
+from featherpress.errors import UsageError
+from featherpress.options import (
+    Ablation,
+    Arms,
+    CacheOption,
+    DryRunOption,
+    JsonOption,
+    OutOption,
+    OverBudgetOption,
+    OverwriteOption,
+    ResumeOption,
+    SetOption,
+)
+
+if TYPE_CHECKING:
+    from featherpress.compress.preflight import Finding
+    from featherpress.compress.recipes import Recipe
+
+__all__ = ["distill", "preflight", "train"]
+
+
+def _print_recipe_schema(wanted: bool) -> None:
+    if wanted:
+        from featherpress.compress.recipes import recipe_schema
+
+        typer.echo(recipe_schema(), nl=False)
+        raise typer.Exit
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one.")],
+    settings: SetOption = None,
+    out: OutOption = None,
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
+    dry_run: DryRunOption = False,
+    allow_over_budget: OverBudgetOption = False,
+    cache: CacheOption = None,
+) -> None:
+    """Train a recipe's student alone.
+
+    Examples:
+    ```
+    featherpress train my.toml --set schedule.epochs=3 --out runs/short
+    ```
+    """
+    settings = [*(settings or []), *([f"data.cache={cache}"] if cache else [])]
+    loaded = find_recipe(recipe, settings, resume=resume, overwrite=overwrite, out=out)
+    if dry_run:
+        return _print_recipe(loaded)
+    audits = audit_recipe(loaded, allow_over_budget=allow_over_budget)
+    from featherpress.compress import experiments
+
+    if not resume:
+        experiments.check(loaded, alone=True)
+    with open_logged_run(loaded, out, resume=resume, overwrite=overwrite) as folder:
+        experiments.train(loaded, folder, audits=audits)
+    typer.echo(f"trained: {folder}; `featherpress report {folder}` writes it up")
+    return None
+
+
+def distill(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one.")] = "v1_to_v2",
+    settings: SetOption = None,
+    out: OutOption = None,
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
+    dry_run: DryRunOption = False,
+    allow_over_budget: OverBudgetOption = False,
+    cache: CacheOption = None,
+    arm: Annotated[Arms, typer.Option(help="Train one of the two only, without a comparison.")] = Arms.BOTH,
+    ablate: Annotated[Ablation | None, typer.Option(help="Then each loss alone, and each left out: one table.")] = None,
+    no_preflight: Annotated[bool, typer.Option("--no-preflight", help="Start without a few steps to check.")] = False,
+    _schema: Annotated[
+        bool, typer.Option("--schema", callback=_print_recipe_schema, is_eager=True, help="Print recipes' JSON Schema.")
+    ] = False,
+) -> None:
+    """Distil a teacher into a student, train the control beside it, and say whether the gain is real.
+
+    Examples:
+    ```
+    featherpress distill v1_to_v2 --out runs/v1_to_v2
+    featherpress distill demo --ablate losses
+    ```
+    """
+    settings = [*(settings or []), *([f"data.cache={cache}"] if cache else [])]
+    loaded = find_recipe(recipe, settings, resume=resume, overwrite=overwrite, out=out)
+    if dry_run:
+        return _print_recipe(loaded)
+    folder, table = _run_distillation(
+        loaded,
+        out,
+        arms=("student", "control") if arm is Arms.BOTH else (arm,),
+        ablate=ablate is not None,
+        resume=resume,
+        overwrite=overwrite,
+        checked=not no_preflight,
+        allow_over_budget=allow_over_budget,
+    )
+    if table:
+        typer.echo(table)
+    closing = f"; `featherpress report {folder}` writes it up" if loaded.data.task == "detection" else ""
+    typer.echo(f"distilled: {folder}{closing}")
+    return None
+
+
+def preflight(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one.")],
+    settings: SetOption = None,
+    allow_over_budget: OverBudgetOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Distil for a few steps and check what has ruined distillations elsewhere; exit code 0 if all is well, else 1.
+
+    Examples:
+    ```
+    featherpress preflight v1_to_v2
+    ```
+    """
+    loaded = find_recipe(recipe, settings, resume=False, overwrite=False, out=None)
+    findings = _fly(loaded, allow_over_budget=allow_over_budget)
+    if as_json:
+        print_json({"schema": "featherpress.preflight/1", "findings": [asdict(each) for each in findings]})
+    else:
+        typer.echo("\n".join(str(each) for each in findings))
+    raise typer.Exit(int(not all(each.passed for each in findings)))
+
+
+def _run_distillation(
+    recipe: "Recipe",
+    out: Path | None,
+    *,
+    arms: Sequence[str],
+    ablate: bool,
+    resume: bool,
+    overwrite: bool,
+    checked: bool,
+    allow_over_budget: bool,
+) -> tuple[Path, str]:
+    """Check a recipe, fly it if it is to be `checked`, run it; return the folder, and the ablation's table if any."""
+    from featherpress.compress import ablation, experiments
+    from featherpress.compress.preflight import require_sound
+    from featherpress.compress.runs import check_folder
+
+    check_folder(run_folder(recipe, out), resume=resume, overwrite=overwrite)
+    audits = audit_recipe(recipe, allow_over_budget=allow_over_budget)
+
+    if ablate:
+        if len(arms) < 2:
+            raise UsageError("--ablate compares with the control, so that it trains both: leave --arm out")
+        ablation.variants(recipe)
+    if not resume:
+        experiments.check(recipe)
+        if checked and "student" in arms:
+            require_sound(recipe)
+    with open_logged_run(recipe, out, resume=resume, overwrite=overwrite) as folder:
+        if ablate:
+            return folder, ablation.ablate(recipe, folder, audits=audits)
+        chosen: tuple[experiments.Arm, ...] = ("student", "control")
+        chosen = tuple(arm for arm in chosen if arm in arms)
+        experiments.distill(recipe, folder, audits=audits, arms=chosen)
+        return folder, ""
+
+
+def _fly(recipe: "Recipe", *, allow_over_budget: bool) -> "list[Finding]":
+    """Run the preflight; a student over its budget is a finding too."""
+    from featherpress.compress.preflight import Finding, preflight
+
+    try:
+        audit_recipe(recipe, allow_over_budget=allow_over_budget)
+    except UsageError as error:
+        budget = Finding(check="budget", passed=False, sentence=str(error))
+    else:
+        within = "the student is within its budget" if recipe.budget else "the recipe names no budget"
+        budget = Finding(check="budget", passed=True, sentence=within)
+    return [budget, *preflight(recipe)]
+
+
+def _print_recipe(recipe: "Recipe") -> None:
+    from featherpress.compress.recipes import recipe_to_toml
+
+    typer.echo(recipe_to_toml(recipe), nl=False)

@@ -1,0 +1,92 @@
+"""`models` and `models show`: what the zoo holds."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from featherpress.commands.printing import show
+from featherpress.commands.targets import empty_images
+from featherpress.errors import CountError, FeatherpressError, UsageError
+from featherpress.options import JsonOption, SideOption
+
+if TYPE_CHECKING:
+    from featherpress.budgets import Cost
+    from featherpress.models.listing import Listed
+
+__all__ = ["models", "models_app", "show_model"]
+
+models_app = typer.Typer(invoke_without_command=True, rich_markup_mode="markdown")
+
+
+@models_app.callback()
+def models(context: typer.Context, side: SideOption = 640, as_json: JsonOption = False) -> None:
+    """List the zoo: year, paper, parameters, MACs, strides, and whether trained weights are known.
+
+    Examples:
+    ```
+    featherpress models
+    featherpress models show featherface_v2
+    ```
+    """
+    if context.invoked_subcommand:
+        if as_json:
+            raise UsageError("--json goes after `show NAME`")
+        return
+
+    from featherpress.budgets.rendering import format_macs
+    from featherpress.models import list_models, listing
+
+    rows = [_list_model(name, side)[0] for name in list_models()]
+    show(
+        listing.list_to_dict(rows, side=side),
+        as_json,
+        lambda: listing.render_list(rows, side=side, format_macs=format_macs),
+    )
+
+
+@models_app.command("show")
+def show_model(
+    name: Annotated[str, typer.Argument(help="A model of the zoo.")],
+    depth: Annotated[int, typer.Option(min=0, help="How many levels of modules; 0: all.")] = 2,
+    side: SideOption = 640,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw a model as a tree with the parameters and MACs of every module.
+
+    Examples:
+    ```
+    featherpress models show featherface_v2 --depth 3
+    ```
+    """
+    from featherpress.budgets.rendering import format_macs
+    from featherpress.models import create_model, listing
+
+    row, cost = _list_model(name, side)
+    if cost is None:
+        raise CountError(f"{name} cannot be counted at {side}x{side}; try another --input")
+    model = create_model(name)
+    parts = {path: cost.subtree(path) for path, _ in model.named_modules()}
+    costs = {path: (part.params, part.macs) for path, part in parts.items()}
+    tree = listing.tree_of(name, model, costs, depth=depth)
+    show(
+        listing.tree_to_dict(row, tree, side=side),
+        as_json,
+        lambda: listing.render_tree(row, tree, side=side, format_macs=format_macs),
+    )
+
+
+def _list_model(name: str, side: int) -> "tuple[Listed, Cost | None]":
+    """Build and count a model of the zoo for a list; one that cannot be counted is listed without MACs."""
+    from featherpress.budgets import count
+    from featherpress.models import create_model, find_model, fuse
+    from featherpress.models.listing import Listed, strides_of
+
+    model = create_model(name)
+    params, fused = (sum(weight.numel() for weight in each.parameters()) for each in (model, fuse(model)))
+    try:
+        cost = count(model, empty_images(1, 3, side, side))
+    except FeatherpressError:
+        cost = None
+    macs = cost.macs if cost else None
+    row = Listed(entry=find_model(name), params=params, macs=macs, strides=strides_of(model), fused=fused)
+    return row, cost
