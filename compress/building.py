@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from featherpress.compress.adapters import AdapterKind, Adapters, build_adapters, describe
-from featherpress.compress.data import CocoFaces, FaceDataset, LabelledFolder, SyntheticFaces, WiderFaces
+from featherpress.compress.data import CocoFaces, CropRanges, FaceDataset, LabelledFolder, SyntheticFaces, WiderFaces
 from featherpress.compress.data.labelled import require_faces
 from featherpress.compress.data.subsets import hold_out
 from featherpress.compress.losses.registry import find_loss
@@ -23,7 +23,7 @@ from featherpress.models import load_weights, shipped_weights
 if TYPE_CHECKING:
     from featherpress.compress.tasks import Task
 
-__all__ = ["default_device", "find_weights", "fresh_adapters", "fresh_student", "open_data", "taps_of"]
+__all__ = ["crop_ranges", "default_device", "find_weights", "fresh_adapters", "fresh_student", "open_data", "taps_of"]
 
 logger = logging.getLogger("featherpress")
 
@@ -60,6 +60,13 @@ def _open_folder(data: DataRecipe, split: Literal["train", "val"], *, limit: int
     if split == "train":
         require_faces(folder)
     return folder
+
+
+def crop_ranges(data: DataRecipe) -> CropRanges:
+    """Return what a recipe lets be drawn for a training crop."""
+    return CropRanges(
+        zoom_in=data.crops.zoom_in, zoom_out=data.crops.zoom_out, zoom_out_probability=data.crops.zoom_out_probability
+    )
 
 
 def fresh_student(

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from featherpress.compress.building import crop_ranges
 from featherpress.compress.data import FaceDataset, Faces
 from featherpress.compress.data.mixing import MixedCrops
 from featherpress.compress.data.photographs import LabelledPhotographs, Photographs
@@ -42,6 +43,7 @@ def mixed_crops(recipe: Recipe, labelled: FaceDataset, teacher: Detector, *, out
         size=data.size,
         seed=seed,
         variants=data.variants,
+        ranges=crop_ranges(data),
     )
 
 

@@ -92,7 +92,7 @@ class TrainingCrops:
         self.cache_bytes = cache_bytes if cache == "ram" else 0
         self.broken: set[int] = set()
         # Whatever is cut, a window is no smaller than this part of an image's short side.
-        self.enough = math.ceil(size / self.ranges.zoom_in[0])
+        self.enough = math.ceil(size / min(self.ranges.zoom_in[0], self.ranges.zoom_out[0]))
         self._disk: DiskCache | None = None
         self._cached: dict[int, Sample] = {}
         self._cached_bytes, self._full = 0, self.cache_bytes == 0

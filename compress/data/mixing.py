@@ -1,6 +1,6 @@
 """Crops of labelled images with crops of photographs on top of every batch."""
 
-from featherpress.compress.data.crops import ORDER_STREAM
+from featherpress.compress.data.crops import ORDER_STREAM, CropRanges
 from featherpress.compress.data.replay import ReplayedCrops
 from featherpress.compress.data.samples import FaceDataset, Key
 from featherpress.compress.data.subsets import JoinedFaces
@@ -28,8 +28,9 @@ class MixedCrops(ReplayedCrops):
         size: int,
         seed: int,
         variants: int = 0,
+        ranges: CropRanges | None = None,
     ) -> None:
-        super().__init__(JoinedFaces(labelled, photographs), size=size, seed=seed, variants=variants)
+        super().__init__(JoinedFaces(labelled, photographs), size=size, seed=seed, variants=variants, ranges=ranges)
         self.labelled, self.photographs = len(labelled), len(photographs)
         self.batch_size, self.extra = batch_size, extra
         self._orders: dict[int, list[int]] = {}

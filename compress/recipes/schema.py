@@ -20,6 +20,7 @@ from featherpress.compress.recipes.terms import (
 )
 
 __all__ = [
+    "CropsRecipe",
     "DataRecipe",
     "DistillationRecipe",
     "LossRecipe",
@@ -146,6 +147,29 @@ class UnlabelledRecipe(Strict):
     doubt: Fraction = 0.2
 
 
+Zoom = Annotated[float, Field(ge=0.05, le=8)]
+
+
+class CropsRecipe(Strict):
+    """How large a part of an image a training crop shows, which decides how large its faces are.
+
+    A crop's side is drawn from `zoom_in` times the image's short side or, with probability `zoom_out_probability`, from
+    `zoom_out` times its long side: the further out, the smaller the faces. What lies beyond the image is mean colour.
+    """
+
+    zoom_in: tuple[Zoom, Zoom] = (0.3, 1.0)
+    zoom_out: tuple[Zoom, Zoom] = (1.0, 1.5)
+    zoom_out_probability: Fraction = 0.25
+
+    @model_validator(mode="after")
+    def _low_to_high(self) -> Self:
+        for name in ("zoom_in", "zoom_out"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"`{name}` goes from {low} to {high}: put the lower one first")
+        return self
+
+
 class DataRecipe(Strict):
     """Where pictures come from, and how they are cut.
 
@@ -172,6 +196,7 @@ class DataRecipe(Strict):
     holdout: Count = 0
     cache: Literal["ram", "disk", "none"] = "ram"
     classes: Annotated[int, Field(ge=2, le=6)] = 6
+    crops: CropsRecipe = CropsRecipe()
     unlabelled: UnlabelledRecipe | None = None
 
     @property
@@ -187,8 +212,8 @@ class DataRecipe(Strict):
             raise ValueError("only coco data has a `category`")
         if self.kind in _DRAWN and not (self.train_images and self.validation_images):
             raise ValueError(f"{self.kind} data needs `train_images` and `validation_images`")
-        if self.kind == "shapes" and (self.unlabelled or self.holdout):
-            raise ValueError("shapes data has neither `unlabelled` photographs nor a `holdout`")
+        if self.kind == "shapes" and (self.unlabelled or self.holdout or self.crops != CropsRecipe()):
+            raise ValueError("shapes data has neither `unlabelled` photographs nor a `holdout` nor `crops`")
         return self
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from featherpress.compress.building import open_data
+from featherpress.compress.building import crop_ranges, open_data
 from featherpress.compress.data import Batch, FaceDataset, TrainingCrops
 from featherpress.compress.data.replay import ReplayedCrops
 from featherpress.compress.evaluation import Comparison, DetectionSet, Matches, compare, match
@@ -56,7 +56,7 @@ class DetectionTask:
     def crops(self, dataset: FaceDataset, seed: int) -> TrainingCrops:
         """Cut training crops; those that come again are kept."""
         kind = ReplayedCrops if self.data.variants else TrainingCrops
-        return kind(dataset, size=self.data.size, seed=seed, variants=self.data.variants)
+        return kind(dataset, size=self.data.size, seed=seed, variants=self.data.variants, ranges=crop_ranges(self.data))
 
     def images(self, batch: Batch) -> Tensor:
         """Give a batch's images as BGR minus the mean."""

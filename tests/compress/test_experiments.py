@@ -151,6 +151,7 @@ def test_two_teachers(
         (["distillation.default_losses=true"], "default_losses = false"),
         (["data.variants=0", "teacher.cache=true"], "never repeat cannot be cached"),
         (["data.holdout=2"], "has neither `unlabelled` photographs nor a `holdout`"),
+        (["data.crops.zoom_out_probability=1"], "nor `crops`"),
     ],
 )
 def test_contradictions(tiny: Callable[..., Recipe], settings: list[str], words: str) -> None:

@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 from featherpress.compress import experiments, pseudo_labels
 from featherpress.compress.data.photographs import Photographs
 from featherpress.compress.evaluation.detections import Detections
-from featherpress.compress.pseudo_labels import label_photographs
+from featherpress.compress.pseudo_labels import label_photographs, mixed_crops
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.recipes.schema import UnlabelledRecipe
+from featherpress.compress.tasks import task_of
 from featherpress.models import Detector, create_detector
 
 RECIPE = """
@@ -95,3 +96,19 @@ def test_a_second_stage_goes_on_with_photographs(tiny: Any, album: Path, tmp_pat
         load_file(tmp_path / "first" / arm / "weights" / "last.safetensors") for arm in ("", "control")
     )
     assert any(not torch.equal(students[key], controls[key]) for key in students)
+
+
+def test_a_recipe_says_how_large_faces_are(tiny: Any, album: Path, tmp_path: Path) -> None:
+    """Labelled crops and those of photographs are cut by the recipe's zoom: four times as far out, faces a quarter."""
+    far = ["data.crops.zoom_out_probability=1", "data.crops.zoom_out=[4, 4]", f"data.unlabelled.root={album}"]
+    near = ["data.crops.zoom_out_probability=1", "data.crops.zoom_out=[1, 1]", f"data.unlabelled.root={album}"]
+    heights = []
+    for settings in (near, far):
+        recipe: Recipe = tiny(*settings)
+        task = task_of(recipe)
+        crops = task.crops(task.open("train"), seed=0)
+        faces = torch.cat([crops.crop(index, 0).faces.sizes for index in range(8)])
+        heights.append(float(faces[:, 1].mean()))
+        mixed = mixed_crops(recipe, task.open("train"), create_detector("featherface_v2"), out=tmp_path, seed=0)
+        assert mixed.ranges == crops.ranges
+    assert heights[1] == pytest.approx(heights[0] / 4, rel=0.2)

@@ -25,7 +25,7 @@ from featherpress.compress.recipes import (
     shipped_recipes,
 )
 from featherpress.compress.recipes.files import expand_path
-from featherpress.compress.recipes.schema import UnlabelledRecipe
+from featherpress.compress.recipes.schema import CropsRecipe, UnlabelledRecipe
 from featherpress.compress.recipes.terms import FeatureTerm, MarginTerm, OutputTerm, Term, loss_names
 from featherpress.errors import RecipeError
 
@@ -86,6 +86,7 @@ def test_settings_are_laid_over(tmp_path: Path) -> None:
         ('student.backbone="teacher"', "there is no teacher"),
         ('teacher.model="featherface_v1"', "needs `weights`, or a `schedule`"),
         ('teacher={model="a", weights="b", cache=true}', "never repeat cannot be cached"),
+        ("data.crops.zoom_in=[0.8, 0.4]", "`zoom_in` goes from 0.8 to 0.4"),
         ("losses.box=nan", "finite"),
         ("distillation.feature=2", "`feature` is now `distillation.losses.feature.weight`"),
         ("distillation.losses.feature.weigth=2", "no key distillation.losses.feature.weigth; did you mean weight"),
@@ -187,6 +188,7 @@ SECTIONS = {
     "## `[student]`": StudentRecipe,
     "## `[teacher]`": TeacherRecipe,
     "## `[data]`": DataRecipe,
+    "## `[data.crops]`": CropsRecipe,
     "## `[data.unlabelled]`": UnlabelledRecipe,
     "## `[schedule]`": ScheduleRecipe,
     "## `[losses]`": LossRecipe,

@@ -138,6 +138,12 @@ def test_small_faces_become_ignored() -> None:
     assert all(bool(face.ignored.all()) for face in faces)
 
 
+def test_images_are_read_as_large_as_the_smallest_window_needs() -> None:
+    """Whichever range reaches the smaller window decides how far an image may be reduced while it is decoded."""
+    ranges = [CropRanges(zoom_in=(0.5, 1.0)), CropRanges(zoom_in=(0.5, 1.0), zoom_out=(0.25, 1.0))]
+    assert [TrainingCrops(Marked(), size=8, seed=0, ranges=each).enough for each in ranges] == [16, 32]
+
+
 def test_an_epoch_holds_every_image_once() -> None:
     """Orders differ by epoch and repeat for the same epoch; variants cycle, or never end."""
     crops = TrainingCrops(Marked(), size=8, seed=0, variants=3)
