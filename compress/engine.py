@@ -258,7 +258,10 @@ class Trainer:
         )
 
     def _terms(self, batch: Batch, targets: Any, shares: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """Return the weighted terms by name, and the student's tapped levels, none where nothing is taught."""
+        """Return the weighted terms by name, and where their gradients are measured, nowhere where nothing is taught.
+
+        That is at the student's tapped levels, or at its outputs where no term looks at features.
+        """
         step, total = self.position.step, self.total
         lessons = self.lessons.ask(batch, step=step, total=total) if self.lessons else {}
         images = self.task.images(batch)
@@ -271,7 +274,7 @@ class Trainer:
             return terms, []
         features = self.lessons.take()
         terms |= self.lessons.compare(outputs, features, lessons, told.evidence, step=step, total=total)
-        return terms, [level for levels in features.values() for level in levels]
+        return terms, [level for levels in features.values() for level in levels] or list(outputs.values())
 
     def _log(self, writer: SummaryWriter | None, terms: Mapping[str, float], epoch: int, speed: float) -> None:
         rate = float(self.scheduler.get_last_lr()[0])
@@ -349,8 +352,8 @@ class Trainer:
         logger.info("%s: going on after step %d of %d", self.label, self.position.step, self.total)
 
 
-def _gradient_ratio(kd: Tensor, task: Tensor, levels: list[Tensor]) -> float:
-    """Return how strongly distillation pulls at the taps: the ratio of its gradient's norm to the task's."""
+def _gradient_ratio(kd: Tensor, task: Tensor, levels: Sequence[Tensor]) -> float:
+    """Return how strongly distillation pulls at some features: the ratio of its gradient's norm to the task's."""
 
     def norm(loss: Tensor) -> float:
         gradients = torch.autograd.grad(loss, levels, retain_graph=True, allow_unused=True)

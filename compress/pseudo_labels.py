@@ -55,7 +55,7 @@ def label_photographs(
     known = json.loads(record.read_text())["labels"] if record.exists() else {}
     if list(known) != names:
         known = {}
-        settings = DetectionSettings(score_threshold=recipe.doubt)
+        settings = DetectionSettings(score_threshold=recipe.doubt, long_side=recipe.long_side)
         with Progress("labelling photographs", total=len(photographs)) as progress:
             for index, name in enumerate(names):
                 known[name] = _ask(teacher, photographs, index, settings)

@@ -136,7 +136,9 @@ class UnlabelledRecipe(Strict):
 
     `per_batch` crops of them come on top of every batch. What the teacher scores from `sure` on is a face; between
     `doubt` and `sure` it is ignored; below it is background. `square = false` leaves out images with equal sides,
-    which are often squashed; `images` is how many are taken, 0 for all. The control never sees them.
+    which are often squashed; `images` is how many are taken, 0 for all. `long_side` is the scale at which the teacher
+    looks, the longer side in pixels, 0 for the photograph as it is: enlarged, it finds smaller faces. The control never
+    sees them.
     """
 
     root: str
@@ -145,6 +147,7 @@ class UnlabelledRecipe(Strict):
     square: bool = True
     sure: Fraction = 0.6
     doubt: Fraction = 0.2
+    long_side: LongSide = 0
 
 
 Zoom = Annotated[float, Field(ge=0.05, le=8)]

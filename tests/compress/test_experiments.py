@@ -205,7 +205,7 @@ def test_ablation(tiny: Callable[..., Recipe], tmp_path: Path, monkeypatch: pyte
         *("only logits", "only feature", "only third"),
         *("without logits", "without feature", "without third"),
     ]
-    recipe = tiny()
+    recipe = tiny("schedule.log_every=1")
     shown = ablate(recipe, tmp_path / "run")
     assert [line.split("  ")[0] for line in shown.splitlines()] == [
         "losses",
@@ -222,6 +222,8 @@ def test_ablation(tiny: Callable[..., Recipe], tmp_path: Path, monkeypatch: pyte
     columns = metrics(tmp_path / "run" / "ablation" / "only-feature")[0]
     assert "kd_feature" in columns
     assert "kd_logits" not in columns
+    # Where no features are compared, the gradients' ratio is taken at the outputs.
+    assert float(metrics(tmp_path / "run" / "ablation" / "only-logits")[1]["kd_ratio"]) > 0
     assert (tmp_path / "run" / "ablation" / "ablation.md").read_text().startswith("| losses | accuracy | std |")
 
     def train_again(*_arguments: object, **_keywords: object) -> None:

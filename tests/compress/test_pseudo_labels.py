@@ -57,18 +57,18 @@ def test_what_the_teacher_is_sure_of_is_a_face(album: Path, tmp_path: Path, monk
         scores=np.array([0.9, 0.4], np.float32),
         landmarks=np.full((2, 10), 5, np.float32),
     )
-    asked: list[float] = []
+    asked: list[tuple[float, int]] = []
 
     def look(_model: Detector, _image: torch.Tensor, *, settings: Any) -> Detections:
-        asked.append(settings.score_threshold)
+        asked.append((settings.score_threshold, settings.long_side))
         return found
 
     monkeypatch.setattr(pseudo_labels, "detect_faces", look)
-    recipe = UnlabelledRecipe(root=str(album), sure=0.6, doubt=0.2)
+    recipe = UnlabelledRecipe(root=str(album), sure=0.6, doubt=0.2, long_side=640)
     photographs, record = Photographs(album), tmp_path / "labels.json"
     teacher = create_detector("featherface_v2")
     labelled = label_photographs(teacher, photographs, recipe=recipe, record=record)
-    assert asked == [0.2] * 3
+    assert asked == [(0.2, 640)] * 3
     assert labelled[0].faces.ignored.tolist() == [False, True]
     assert labelled[0].faces.boxes[0].tolist() == [1, 1, 30, 30]
     assert len(labelled.faces[3]) == 0
