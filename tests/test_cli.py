@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -284,10 +285,30 @@ def test_drawing_never_overwrites(run: Run, weights: Path, tmp_path: Path) -> No
 
 
 def test_dry_run_prints_the_recipe(run: Run, tmp_path: Path) -> None:
-    """`--dry-run` prints what would be run, and runs nothing."""
-    ending = run("distill", "v1_to_v2", "--dry-run", "--set", "seeds=[7]")
+    """`--dry-run` prints what would be run as TOML, below it what that comes to, and runs nothing."""
+    ending = run("distill", "demo", "--dry-run", "--set", "seeds=[7]")
     assert "seeds = [7]" in ending.out
+    assert tomllib.loads(ending.out)["seeds"] == [7]
+    assert "# student: featherface_v2, 256,812 parameters, 429.6 M MACs at 640x640, within the budget" in ending.out
+    assert "# models: student, control\n" in ending.out
+    assert "# files: none needed" in ending.out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_files_name_the_variable(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a shipped recipe's files are missing, its sentence and its dry run say where they are looked for."""
+    weights = "weights/featherface_v1_c56_ssh_489015.pth"
+    monkeypatch.setenv("FEATHERPRESS_SHARED", "nowhere")
+    ending = run("distill", "v1_to_v2")
+    assert (ending.code, ending.out, len(ending.err.splitlines())) == (2, "", 1)
+    assert f"data/widerface and {weights} in the folder that FEATHERPRESS_SHARED names" in ending.err
+    assert "FEATHERPRESS_SHARED is 'nowhere'" in ending.err
+    listed = run("distill", "v1_to_v2", "--dry-run")
+    assert listed.code == 0
+    assert "# files: 5 needed, 5 missing" in listed.out
+    assert f"#   missing nowhere/{weights} (teacher.weights)" in listed.out
+    monkeypatch.delenv("FEATHERPRESS_SHARED")
+    assert "FEATHERPRESS_SHARED is not set: ../shared is taken" in run("preflight", "v1_to_v2").err
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
-"""What commands share: what a run's models are said to be built from."""
+"""What commands share: what a run's models are said to be built from, and who says how it ended."""
 
+import pytest
+
+from featherpress.commands.printing import say_closing
 from featherpress.commands.targets import settings_of
 
 
@@ -9,3 +12,15 @@ def test_settings_are_the_presets_under_those_given() -> None:
     assert (found["out_channels"], found["bifpn_repeats"]) == (32, 3)
     assert settings_of("package.module:factory", {"width": 8}) == {"width": 8}
     assert settings_of("package.module:factory", {}) == {}
+
+
+def test_one_process_of_a_run_prints_its_closing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the processes that torchrun started, the first says how the run ended."""
+    monkeypatch.setenv("RANK", "1")
+    say_closing("trained: here")
+    assert capsys.readouterr().out == ""
+    monkeypatch.setenv("RANK", "0")
+    say_closing("a table", "trained: here")
+    assert capsys.readouterr().out == "a table\ntrained: here\n"

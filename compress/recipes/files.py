@@ -18,7 +18,7 @@ from featherpress.errors import RecipeError
 __all__ = ["expand_path", "load_recipe", "recipe_schema", "recipe_to_toml", "shipped_recipes"]
 
 SHARED_VARIABLE = "FEATHERPRESS_SHARED"
-_SHARED_DEFAULT = "../shared"
+SHARED_DEFAULT = "../shared"
 _TAG = 3  # where pydantic puts the kind of a term: distillation.losses.NAME.KIND.key
 
 # Nesting beyond the stack and numbers beyond what Python reads are no TOML of ours either.
@@ -51,7 +51,7 @@ def load_recipe(name_or_path: str | Path, *, settings: Sequence[str] = ()) -> Re
 def expand_path(text: str) -> Path:
     """Expand `~` and environment variables; FEATHERPRESS_SHARED is ../shared unless set."""
     if SHARED_VARIABLE not in os.environ:
-        text = text.replace(f"${{{SHARED_VARIABLE}}}", _SHARED_DEFAULT).replace(f"${SHARED_VARIABLE}", _SHARED_DEFAULT)
+        text = text.replace(f"${{{SHARED_VARIABLE}}}", SHARED_DEFAULT).replace(f"${SHARED_VARIABLE}", SHARED_DEFAULT)
     return Path(os.path.expandvars(text)).expanduser()
 
 

@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-__all__ = ["plain_console", "print_json", "say", "say_usage", "show"]
+__all__ = ["plain_console", "print_json", "say", "say_closing", "say_usage", "show"]
 
 
 def show(record: dict[str, Any], as_json: bool, render: Callable[[], "RenderableType"]) -> None:
@@ -46,3 +46,11 @@ def say_usage(error: Any) -> None:
     message = " ".join(error.format_message().split()).rstrip(".")
     path = error.ctx.command_path if error.ctx else "featherpress"
     sys.stderr.write(f"featherpress: {message[:1].lower()}{message[1:]}; see `{path} --help`\n")
+
+
+def say_closing(*lines: str) -> None:
+    """Print what a run ends with; of the processes of one run, one does."""
+    from featherpress.compress.runs import is_leader
+
+    if is_leader():
+        typer.echo("\n".join(lines))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featherpress.commands.printing import print_json
+from featherpress.commands.printing import print_json, say_closing
 from featherpress.commands.recipes import audit_recipe, find_recipe, open_logged_run, run_folder
 from featherpress.errors import UsageError
 from featherpress.options import (
@@ -58,15 +58,17 @@ def train(
     settings = [*(settings or []), *([f"data.cache={cache}"] if cache else [])]
     loaded = find_recipe(recipe, settings, resume=resume, overwrite=overwrite, out=out)
     if dry_run:
-        return _print_recipe(loaded)
-    audits = audit_recipe(loaded, allow_over_budget=allow_over_budget)
+        return _print_plan(loaded, ("student",), alone=True)
     from featherpress.compress import experiments
+    from featherpress.compress.recipes.needs import require_needs
 
+    require_needs(loaded, alone=True)
+    audits = audit_recipe(loaded, allow_over_budget=allow_over_budget)
     if not resume:
         experiments.check(loaded, alone=True)
     with open_logged_run(loaded, out, resume=resume, overwrite=overwrite) as folder:
         experiments.train(loaded, folder, audits=audits)
-    typer.echo(f"trained: {folder}; `featherpress report {folder}` writes it up")
+    say_closing(f"trained: {folder}; `featherpress report {folder}` writes it up")
     return None
 
 
@@ -96,22 +98,21 @@ def distill(
     """
     settings = [*(settings or []), *([f"data.cache={cache}"] if cache else [])]
     loaded = find_recipe(recipe, settings, resume=resume, overwrite=overwrite, out=out)
+    arms = _arms(loaded, arm)
     if dry_run:
-        return _print_recipe(loaded)
+        return _print_plan(loaded, [*arms, *_variants(loaded)] if ablate else arms)
     folder, table = _run_distillation(
         loaded,
         out,
-        arms=("student", "control") if arm is Arms.BOTH else (arm,),
+        arms=arms,
         ablate=ablate is not None,
         resume=resume,
         overwrite=overwrite,
         checked=not no_preflight,
         allow_over_budget=allow_over_budget,
     )
-    if table:
-        typer.echo(table)
     closing = f"; `featherpress report {folder}` writes it up" if loaded.data.task == "detection" else ""
-    typer.echo(f"distilled: {folder}{closing}")
+    say_closing(*([table] if table else []), f"distilled: {folder}{closing}")
     return None
 
 
@@ -151,9 +152,11 @@ def _run_distillation(
     """Check a recipe, fly it if it is to be `checked`, run it; return the folder, and the ablation's table if any."""
     from featherpress.compress import ablation, experiments
     from featherpress.compress.preflight import require_sound
+    from featherpress.compress.recipes.needs import require_needs
     from featherpress.compress.runs import check_folder
 
     check_folder(run_folder(recipe, out), resume=resume, overwrite=overwrite)
+    require_needs(recipe, arms=arms)
     audits = audit_recipe(recipe, allow_over_budget=allow_over_budget)
 
     if ablate:
@@ -176,7 +179,9 @@ def _run_distillation(
 def _fly(recipe: "Recipe", *, allow_over_budget: bool) -> "list[Finding]":
     """Run the preflight; a student over its budget is a finding too."""
     from featherpress.compress.preflight import Finding, preflight
+    from featherpress.compress.recipes.needs import require_needs
 
+    require_needs(recipe)
     try:
         audit_recipe(recipe, allow_over_budget=allow_over_budget)
     except UsageError as error:
@@ -187,7 +192,22 @@ def _fly(recipe: "Recipe", *, allow_over_budget: bool) -> "list[Finding]":
     return [budget, *preflight(recipe)]
 
 
-def _print_recipe(recipe: "Recipe") -> None:
+def _arms(recipe: "Recipe", arm: Arms) -> tuple[str, ...]:
+    if arm is Arms.BOTH:
+        return ("student", "control") if recipe.control else ("student",)
+    return (arm,)
+
+
+def _variants(recipe: "Recipe") -> list[str]:
+    from featherpress.compress.ablation import variants
+
+    return list(variants(recipe))
+
+
+def _print_plan(recipe: "Recipe", models: Sequence[str], *, alone: bool = False) -> None:
+    """Print a recipe as TOML that can be read back, and below it, as comments, what it comes to."""
+    from featherpress.commands.plans import render_plan
     from featherpress.compress.recipes import recipe_to_toml
 
-    typer.echo(recipe_to_toml(recipe), nl=False)
+    plan = render_plan(recipe, models=models, alone=alone)
+    typer.echo(f"{recipe_to_toml(recipe)}\n{plan}")

@@ -1,0 +1,123 @@
+"""The files that a recipe names: what it needs of them, and which are missing."""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from featherpress.compress.recipes.files import SHARED_DEFAULT, SHARED_VARIABLE, expand_path
+from featherpress.compress.recipes.schema import DataRecipe, Recipe, StudentRecipe, TeacherRecipe
+from featherpress.errors import FileError
+
+__all__ = ["Need", "list_needs", "require_needs", "say_variable"]
+
+_VARIABLE = re.compile(r"\$\{?(\w+)\}?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """A file or folder that a recipe cannot do without: the key that names it, its words there, and where that is."""
+
+    key: str
+    text: str
+    path: Path
+
+    @property
+    def missing(self) -> bool:
+        """Whether nothing is there."""
+        return not self.path.exists()
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that the path begins with; empty without one."""
+        found = _VARIABLE.match(self.text)
+        return found[1] if found else ""
+
+    @property
+    def folder(self) -> Path:
+        """What the variable stands for."""
+        return expand_path(f"${self.variable}") if self.variable else Path()
+
+
+def list_needs(recipe: Recipe, *, arms: Sequence[str] = ("student", "control"), alone: bool = False) -> list[Need]:
+    """List what a recipe needs to train these arms, in the order in which it is read; `alone`: without teachers."""
+    needs = list(_of_data(recipe.data))
+    student = recipe.student
+    if recipe.data.unlabelled and not alone:
+        text = recipe.data.unlabelled.root
+        needs.append(Need(key="data.unlabelled.root", text=text, path=expand_path(text)))
+    for number, teacher in enumerate(() if alone else recipe.tutors):
+        needs += _of_weights("teacher.weights" if recipe.teacher else f"teachers[{number}].weights", teacher)
+    needs += _of_weights("student.weights", student)
+    if student.backbone not in {"", "teacher"}:
+        needs.append(Need(key="student.backbone", text=student.backbone, path=expand_path(student.backbone)))
+    if student.run:
+        folders = {"student": "", "control": "control"} if recipe.control and not alone else {"student": ""}
+        needs += [
+            Need(key="student.run", text=student.run, path=_run_weights(expand_path(student.run) / folder))
+            for arm, folder in folders.items()
+            if arm in arms
+        ]
+    return needs
+
+
+def require_needs(recipe: Recipe, *, arms: Sequence[str] = ("student", "control"), alone: bool = False) -> None:
+    """Refuse a recipe whose files are missing, before any work; which it needs, `list_needs` says.
+
+    Errors: `FileError` that names the variable, or the key, under which they were looked for.
+    """
+    missing = [need for need in list_needs(recipe, arms=arms, alone=alone) if need.missing]
+    if not missing:
+        return
+    first = missing[0]
+    if not first.variable:
+        raise FileError(f"{recipe.name}: {first.key} needs {first.path}, found nothing there; set another with --set")
+    alike = [need for need in missing if need.variable == first.variable]
+    by_key = {key: list(needs) for key, needs in groupby(alike, key=lambda need: need.key)}
+    listed = [path for needs in by_key.values() for path in _shortest(needs)]
+    raise FileError(
+        f"{recipe.name} needs {' and '.join(listed)} in the folder that {first.variable} names, found nothing there "
+        f"({say_variable(first)}); set it, or {' and '.join(by_key)} with --set; --dry-run lists every file"
+    )
+
+
+def _shortest(needs: Sequence[Need]) -> list[str]:
+    """Name what is missing below the variable's folder: one folder in place of many files where all of it is."""
+    common = Path(os.path.commonpath([need.path for need in needs]))
+    paths = [need.path for need in needs] if common.exists() else [common]
+    return [os.path.relpath(path, needs[0].folder) for path in paths]
+
+
+def say_variable(need: Need) -> str:
+    """Say what a need's variable is."""
+    value = os.environ.get(need.variable)
+    if value is not None:
+        return f"{need.variable} is {value!r}"
+    taken = f": {SHARED_DEFAULT} is taken" if need.variable == SHARED_VARIABLE else ""
+    return f"{need.variable} is not set{taken}"
+
+
+def _of_data(data: DataRecipe) -> Iterator[Need]:
+    """List the labels and the folders of images; drawn data need none."""
+    root = expand_path(data.root)
+    if data.kind == "widerface":
+        base = root if (root / "wider_face_split").is_dir() else root / "widerface"
+        for split in ("train", "val"):
+            labels = base / "wider_face_split" / f"wider_face_{split}_bbx_gt.txt"
+            for path in (labels, base / f"WIDER_{split}" / "images"):
+                yield Need(key="data.root", text=data.root, path=path)
+    elif data.kind == "coco":
+        for split in ("train", "val"):
+            yield Need(key="data.root", text=data.root, path=root / split / "annotations.json")
+
+
+def _run_weights(folder: Path) -> Path:
+    return folder / "weights" / "last.safetensors"
+
+
+def _of_weights(key: str, model: StudentRecipe | TeacherRecipe) -> list[Need]:
+    if model.weights in {"", "shipped"}:
+        return []
+    return [Need(key=key, text=model.weights, path=expand_path(model.weights))]

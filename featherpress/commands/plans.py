@@ -1,0 +1,92 @@
+"""What `--dry-run` says below a recipe: its models, its size, and the files it needs, as comments in TOML."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from featherpress.commands.targets import audit_target
+from featherpress.errors import CountError
+
+if TYPE_CHECKING:
+    from featherpress.budgets import Audit
+    from featherpress.compress.recipes import Recipe, StudentRecipe, TeacherRecipe
+
+__all__ = ["render_plan"]
+
+
+def render_plan(recipe: "Recipe", *, models: Sequence[str], alone: bool = False) -> str:
+    """Write what a recipe comes to, a comment a line.
+
+    `models` are the names of what is trained for every seed; `alone` is for training without teachers.
+    """
+    lines = [
+        *_costs(recipe, alone=alone),
+        *_sizes(recipe, models, alone=alone),
+        *_needs(recipe, models, alone=alone),
+    ]
+    return "\n".join(f"# {line}" for line in lines)
+
+
+def _costs(recipe: "Recipe", *, alone: bool) -> Iterator[str]:
+    for number, teacher in enumerate(() if alone else recipe.tutors):
+        yield f"{_role(recipe, number)}: {_cost(recipe, teacher)[0]}{'' if teacher.weights else ', trained first'}"
+    cost, audit = _cost(recipe, recipe.student)
+    within = ""
+    if recipe.budget and audit is not None:
+        within = f", {'over' if audit.exit_code else 'within'} the budget {recipe.budget}"
+    yield f"student: {cost}{within}"
+
+
+def _cost(recipe: "Recipe", model: "StudentRecipe | TeacherRecipe") -> "tuple[str, Audit | None]":
+    from featherpress.budgets.rendering import format_macs
+    from featherpress.models.targets import load_target
+
+    side = None if recipe.data.task == "detection" else recipe.data.image_size
+    budget = recipe.budget if model is recipe.student else ""
+    try:
+        audit = audit_target(model.model, budget=budget, side=side, settings=model.settings)
+    except CountError:
+        params = sum(weight.numel() for weight in load_target(model.model, model.settings).parameters())
+        return f"{model.model}, {params:,} parameters", None
+    height, width = audit.cost.inputs[0][-2:]
+    macs = format_macs(audit.cost.macs)
+    return f"{model.model}, {audit.cost.params:,} parameters, {macs} MACs at {width}x{height}", audit
+
+
+def _sizes(recipe: "Recipe", models: Sequence[str], *, alone: bool) -> Iterator[str]:
+    from featherpress.compress.plans import make_plan
+
+    plan = make_plan(recipe, alone=alone)
+    if plan is None:
+        yield "images, steps, size of the lessons' cache: not known while images are missing"
+        return
+    held = f", {plan.choosing:,} to choose on" if plan.choosing else ""
+    loose = f"; {plan.photographs:,} photographs for the teacher to label" if plan.photographs else ""
+    yield f"images: {plan.training:,} to train on{held}, {plan.validation:,} to score on{loose}"
+    for number, steps in plan.teacher_steps.items():
+        yield f"steps: {steps:,} for the {_role(recipe, number)}, before its student"
+    images = recipe.schedule.batch_size * recipe.schedule.accumulate
+    most = "at most " if recipe.schedule.patience else ""
+    yield f"steps: {most}{plan.steps:,} of {images} labelled images for each model that is trained"
+    seeds = 1 if alone else len(recipe.seeds)
+    yield f"models: {', '.join(models)}" + (f"; each for {seeds} seeds" if seeds > 1 else "")
+    if plan.cache_bytes:
+        size = f"{plan.cache_bytes / 1e6:,.0f} MB for {plan.lessons:,} crops"
+        yield f"lessons' cache: {size}, on disk while a student trains"
+
+
+def _role(recipe: "Recipe", number: int) -> str:
+    return "teacher" if recipe.teacher else f"teacher {number + 1}"
+
+
+def _needs(recipe: "Recipe", models: Sequence[str], *, alone: bool) -> Iterator[str]:
+    from featherpress.compress.recipes.needs import list_needs, say_variable
+
+    needs = list_needs(recipe, arms=models, alone=alone)
+    if not needs:
+        yield "files: none needed"
+        return
+    missing = sum(need.missing for need in needs)
+    yield f"files: {len(needs)} needed, {missing} missing" if missing else f"files: {len(needs)} needed, all there"
+    yield from dict.fromkeys(f"  {say_variable(need)}" for need in needs if need.variable)
+    for need in needs:
+        yield f"  {'missing' if need.missing else 'found  '} {need.path} ({need.key})"
