@@ -1,5 +1,6 @@
 """`train`, `distill` and `preflight`: recipes as they are run."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featherpress.commands.printing import print_json, say_closing
+from featherpress.commands.printing import say_closing
 from featherpress.commands.recipes import audit_recipe, find_recipe, open_logged_run, run_folder
 from featherpress.errors import UsageError
 from featherpress.options import (
@@ -98,9 +99,9 @@ def distill(
     """
     settings = [*(settings or []), *([f"data.cache={cache}"] if cache else [])]
     loaded = find_recipe(recipe, settings, resume=resume, overwrite=overwrite, out=out)
-    arms = _arms(loaded, arm)
+    arms = ("student", "control") if arm is Arms.BOTH else (str(arm),)
     if dry_run:
-        return _print_plan(loaded, [*arms, *_variants(loaded)] if ablate else arms)
+        return _print_plan(loaded, _list_models(loaded, arms, ablate=ablate is not None))
     folder, table = _run_distillation(
         loaded,
         out,
@@ -131,10 +132,8 @@ def preflight(
     """
     loaded = find_recipe(recipe, settings, resume=False, overwrite=False, out=None)
     findings = _fly(loaded, allow_over_budget=allow_over_budget)
-    if as_json:
-        print_json({"schema": "featherpress.preflight/1", "findings": [asdict(each) for each in findings]})
-    else:
-        typer.echo("\n".join(str(each) for each in findings))
+    record = {"schema": "featherpress.preflight/1", "findings": [asdict(each) for each in findings]}
+    say_closing(*([json.dumps(record, indent=2)] if as_json else map(str, findings)))
     raise typer.Exit(int(not all(each.passed for each in findings)))
 
 
@@ -192,16 +191,13 @@ def _fly(recipe: "Recipe", *, allow_over_budget: bool) -> "list[Finding]":
     return [budget, *preflight(recipe)]
 
 
-def _arms(recipe: "Recipe", arm: Arms) -> tuple[str, ...]:
-    if arm is Arms.BOTH:
-        return ("student", "control") if recipe.control else ("student",)
-    return (arm,)
-
-
-def _variants(recipe: "Recipe") -> list[str]:
+def _list_models(recipe: "Recipe", arms: Sequence[str], *, ablate: bool) -> list[str]:
+    """Name what is trained for every seed; an ablation trains the control whatever the recipe says."""
+    if not ablate:
+        return [arm for arm in arms if arm == "student" or recipe.control]
     from featherpress.compress.ablation import variants
 
-    return list(variants(recipe))
+    return [*arms, *variants(recipe)]
 
 
 def _print_plan(recipe: "Recipe", models: Sequence[str], *, alone: bool = False) -> None:
