@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -67,17 +68,18 @@ def ablate(recipe: Recipe, out: Path, *, audits: Mapping[str, Mapping[str, Any]]
     trial = Trial(recipe, out, audits or {})
     masters = prepare_teachers(trial)
     found: dict[str, list[Any]] = {"none": _read(trial, "control"), "all": _read(trial, "student")}
-    for name, variant in chosen.items():
-        own = copy.copy(trial)
-        own.recipe = variant
-        logger.info("ablation: %s", name)
-        folder = out / "ablation" / name.replace(" ", "-")
-        found[name] = [
-            fit_arm(
-                own, "student", _seed_folder(recipe, folder, seed), seed=seed, crops=own.crops(seed), masters=masters
-            )
-            for seed in recipe.seeds
-        ]
+    found |= {name: [] for name in chosen}
+    for seed in recipe.seeds:
+        # The crops of a seed, and what a teacher says of them, are the same for every variant.
+        crops, cache = trial.crops(seed), out / "ablation" / f"cache-{seed}"
+        for name, variant in chosen.items():
+            own = copy.copy(trial)
+            own.recipe = variant
+            logger.info("ablation: %s", name)
+            folder = _seed_folder(recipe, out / "ablation" / name.replace(" ", "-"), seed)
+            found[name].append(fit_arm(own, "student", folder, seed=seed, crops=crops, masters=masters, cache=cache))
+        if is_leader():
+            shutil.rmtree(cache, ignore_errors=True)
     require_unchanged(masters)
     if not is_leader():
         return ""

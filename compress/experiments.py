@@ -121,8 +121,20 @@ def distill(
     return out
 
 
-def fit_arm(trial: Trial, arm: Arm, folder: Path, *, seed: int, crops: TrainingCrops, masters: Sequence[Master]) -> Any:
-    """Train the student, or the control, which differs in having no lessons and in nothing else."""
+def fit_arm(
+    trial: Trial,
+    arm: Arm,
+    folder: Path,
+    *,
+    seed: int,
+    crops: TrainingCrops,
+    masters: Sequence[Master],
+    cache: Path | None = None,
+) -> Any:
+    """Train the student, or the control, which differs in having no lessons and in nothing else.
+
+    Cached lessons are removed in the end, unless `cache` says where students that see the same crops share them.
+    """
     recipe = trial.recipe
     teachers = [master.model for master in masters]
     student = fresh_student(recipe, seed, task=trial.task, teachers=teachers, control=arm == "control")
@@ -133,8 +145,8 @@ def fit_arm(trial: Trial, arm: Arm, folder: Path, *, seed: int, crops: TrainingC
         if recipe.data.unlabelled is not None:
             assert isinstance(teachers[0], Detector)
             crops = mixed_crops(recipe, trial.training, teachers[0], out=trial.out, seed=seed)
-        cache = folder / "cache"
-        lessons = make_lessons(recipe, masters, student, task=trial.task, crops=crops, cache=cache, seed=seed)
+        kept = cache or folder / "cache"
+        lessons = make_lessons(recipe, masters, student, task=trial.task, crops=crops, cache=kept, seed=seed)
         if is_leader() and folder == trial.out:
             note_adapters(trial.out, lessons)
     found = trial.fit(
@@ -146,7 +158,7 @@ def fit_arm(trial: Trial, arm: Arm, folder: Path, *, seed: int, crops: TrainingC
         crops=crops,
         lessons=lessons,
     )
-    if is_leader():
+    if cache is None and is_leader():
         shutil.rmtree(folder / "cache", ignore_errors=True)
     return found
 

@@ -14,7 +14,7 @@ from featherpress.compress import ablation, experiments
 from featherpress.compress.ablation import ablate, ablation_lines, ablation_markdown, variants
 from featherpress.compress.recipes import Recipe, load_recipe, recipe_schema, recipe_to_toml, shipped_recipes
 from featherpress.compress.tasks import task_of
-from featherpress.compress.teachers import LiveTeacher
+from featherpress.compress.teachers import Lesson, LiveTeacher
 from featherpress.errors import RecipeError, TrainingError, UsageError
 from featherpress.models import Detector, load_detector
 
@@ -231,6 +231,27 @@ def test_ablation(tiny: Callable[..., Recipe], tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr("featherpress.compress.trials.Trainer", train_again)
     assert ablate(recipe, tmp_path / "run") == shown
+
+
+def test_an_ablation_asks_a_cached_teacher_once(
+    tiny: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Variants of a seed that tap the teacher at the same places share its lessons; no seed takes those of another."""
+    asked: list[int] = []
+    teach = LiveTeacher.teach
+
+    def count(self: LiveTeacher, batch: Any) -> Lesson:
+        asked.append(len(self.taps))
+        return teach(self, batch)
+
+    once = ["distillation.stop=0", "distillation.losses.feature.start=0", "distillation.losses.third.loss=hinton"]
+    recipe = tiny("teacher.cache=true", "seeds=[0, 1]", *once)
+    experiments.distill(recipe, tmp_path / "run")
+    monkeypatch.setattr(LiveTeacher, "teach", count)
+    ablate(recipe, tmp_path / "run")
+    # The first of a kind asks at each of three steps; the others ask at their first, to learn what lessons look like.
+    assert asked == [0, 0, 0, 1, 1, 1, 0, 1, 0, 1] * 2
+    assert not list((tmp_path / "run" / "ablation").glob("cache*"))
 
 
 def test_ablation_needs_two_losses(tiny: Callable[..., Recipe]) -> None:
