@@ -14,6 +14,7 @@ from rich.tree import Tree
 from torch import nn
 
 from featherpress.models.detectors import Detector
+from featherpress.models.published import PublishedWeights, find_published, hash_file
 from featherpress.models.registry import ModelEntry
 
 __all__ = ["Listed", "Node", "list_to_dict", "render_list", "render_tree", "strides_of", "tree_of", "tree_to_dict"]
@@ -52,7 +53,9 @@ class Listed:
             "macs": self.macs,
             "strides": list(self.strides),
             "weights": list(entry.weights),
+            "published": [find_published(file).to_dict() for file in entry.weights],
             "shipped": entry.shipped is not None,
+            "shipped_sha256": hash_file(entry.shipped) if entry.shipped else None,
             "settings": dict(entry.settings),
             "fused_params": self.fused,
         }
@@ -130,9 +133,8 @@ def render_list(rows: Sequence[Listed], *, side: int, format_macs: Format) -> Re
         )
     notes = f"MACs of one image of {side}x{side}; strides in pixels, level by level."
     weights = "Weights: shipped ones come along (`pretrained=True`), known ones are public."
-    return Group(
-        table, Text(), Text(notes), Text(weights), Text("`featherpress models show NAME` draws one as a tree.")
-    )
+    more = "`featherpress models show NAME` draws one as a tree, and says what its weights are."
+    return Group(table, Text(), Text(notes), Text(weights), Text(more))
 
 
 def render_tree(row: Listed, tree: Node, *, side: int, format_macs: Format) -> RenderableType:
@@ -144,9 +146,28 @@ def render_tree(row: Listed, tree: Node, *, side: int, format_macs: Format) -> R
         saved = f"{row.params - row.fused:,} fewer"
         after.append(f"Folded for inference by fuse(model): {row.fused:,} parameters, {saved}.")
     after.append("Settings: " + ", ".join(f"{key}={value}" for key, value in entry.settings.items()))
-    after.append(f"Trained weights known: {', '.join(entry.weights) or 'none'}")
+    after += _shipped_lines(entry) + [line for file in entry.weights for line in _published_lines(find_published(file))]
+    if not (entry.shipped or entry.weights):
+        after.append("Trained weights known: none")
     heading = Text(_line("module", "params", "MACs", depth=0), style="bold")
     return Group(*map(Text, lines), Text(), heading, _branch(tree, 0, format_macs), Text(), *map(Text, after))
+
+
+def _shipped_lines(entry: ModelEntry) -> list[str]:
+    if entry.shipped is None:
+        return []
+    return [f"Trained weights shipped: {entry.shipped.name}", f"  sha256 {hash_file(entry.shipped)}"]
+
+
+def _published_lines(weights: PublishedWeights) -> list[str]:
+    """Say which file is known, and where to look for it; an address that is not known is not made up."""
+    lines = [f"Trained weights known: {weights.file}"]
+    if weights.sha256:
+        lines.append(f"  sha256 {weights.sha256}")
+    lines.append(f"  file: {weights.address or 'no address known'}")
+    if weights.code:
+        lines.append(f"  code: {weights.code}")
+    return lines
 
 
 def _branch(node: Node, depth: int, format_macs: Format) -> Tree:

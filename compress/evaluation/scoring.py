@@ -1,6 +1,5 @@
 """One model on one data set: what to open, how it is scored, and the record of it."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from featherpress.compress.evaluation.widerface_files import write_predictions
 from featherpress.compress.runs import write_json
 from featherpress.errors import DataError, UsageError
 from featherpress.models import Detector
+from featherpress.models.published import hash_file
 from featherpress.models.registry import origin_of
 
 __all__ = ["Scored", "describe_weights", "open_labelled", "save_scored", "score_model"]
@@ -64,13 +64,11 @@ def open_labelled(
 def describe_weights(path: Path, detector: Detector, *, name: str = "") -> dict[str, Any]:
     """Say which weights are scored: model, file, its sha256, size and parameters, as a record has them."""
     origin = origin_of(detector)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "model": name or (origin.name if origin else type(detector).__name__),
         "role": "model",
         "weights": path.name,
-        "weights_sha256": digest,
+        "weights_sha256": hash_file(path),
         "params": sum(weight.numel() for weight in detector.parameters()),
         "macs": None,
         "file_bytes": path.stat().st_size,

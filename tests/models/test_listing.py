@@ -21,6 +21,7 @@ from featherpress.models.listing import (
     tree_of,
     tree_to_dict,
 )
+from featherpress.models.published import find_published, hash_file
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "models_show.txt"
 
@@ -72,9 +73,11 @@ def test_list_as_a_record() -> None:
 
 
 def test_known_weights_are_the_files_there_are(shared: Path) -> None:
-    """Each file that an entry names exists among the public checkpoints, and each of these is named."""
+    """Each file that an entry names exists among the public checkpoints, byte for byte, and each of these is named."""
     named = {file for name in list_models() for file in find_model(name).weights}
     assert named == {path.name for path in (shared / "weights").glob("*.pth")}
+    for file in named:
+        assert find_published(file).sha256 == hash_file(shared / "weights" / file)
 
 
 def test_tree_sums_up(tree: Node) -> None:
@@ -111,4 +114,20 @@ def test_tree_is_drawn_as_before(tree: Node) -> None:
     text = plain(render_tree(listed("featherface_v2"), cut(tree, 2), side=640, format_macs=format_macs))
     drawn = text.split("\n\n")[1].splitlines()
     assert {len(line) for line in drawn} == {80}
-    assert text == GOLDEN.read_text(encoding="utf-8")
+    shipped = find_model("featherface_v2").shipped
+    assert shipped is not None
+    assert text.replace(hash_file(shipped), "SHA256") == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_known_weights_say_what_they_are(tree: Node) -> None:
+    """Each public file is named with its sha256 and whose code it is of; what is not known is said, not made up."""
+    text = plain(render_tree(listed("retinaface_mnet025"), tree, side=640, format_macs=format_macs))
+    known = find_published("retinaface_mnet025_426608.pth")
+    assert f"sha256 {known.sha256}\n" in text
+    assert "file: no address known\n  code: https://github.com/biubug6/Pytorch_Retinaface\n" in text
+    assert find_published("anything.pth").to_dict() == {
+        "file": "anything.pth",
+        "sha256": None,
+        "address": None,
+        "code": None,
+    }
