@@ -21,6 +21,7 @@ __all__ = [
     "Format",
     "JsonOption",
     "LongSideOption",
+    "NmsOption",
     "OutOption",
     "OverBudgetOption",
     "OverwriteOption",
@@ -92,6 +93,15 @@ class DeformableForm(StrEnum):
     OPERATOR = "operator"
 
 
+class CalibrationName(StrEnum):
+    """How the ranges of activations are found for eight bits; `none` leaves them in float."""
+
+    PERCENTILE = "percentile"
+    MINMAX = "minmax"
+    ENTROPY = "entropy"
+    NONE = "none"
+
+
 class BackendName(StrEnum):
     """What runs a model in a benchmark."""
 
@@ -103,14 +113,39 @@ class BackendName(StrEnum):
 
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override a recipe's key: `schedule.epochs=3`.")]
-OutOption = Annotated[Path | None, typer.Option("--out", help="The run's folder; `runs/NAME` unless given.")]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Empty that folder first.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the recipe as resolved, and stop.")]
-CacheOption = Annotated[Cache | None, typer.Option(help="Where decoded images are kept, as data.cache says.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe's key, as `schedule.epochs=3`; repeatable."),
+]
+OutOption = Annotated[
+    Path | None, typer.Option("--out", metavar="FOLDER", help="The run's folder; `runs/NAME` unless given.")
+]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, where it stopped.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Remove the run that is in --out first.")]
+DryRunOption = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Print the recipe with every default, what it comes to and needs; train nothing."),
+]
+CacheOption = Annotated[
+    Cache | None,
+    typer.Option(
+        metavar="PLACE", help="Where decoded images are kept: `ram`, `disk` or `none`; the recipe's unless given."
+    ),
+]
 OverBudgetOption = Annotated[bool, typer.Option("--allow-over-budget", help="Train a student that breaks its budget.")]
-SideOption = Annotated[int, typer.Option("--input", min=1, max=65536, help="Side of the square input in pixels.")]
-LongSideOption = Annotated[int, typer.Option(min=0, help="Scale images to this long side; 0: as they are.")]
-BatchOption = Annotated[int, typer.Option(min=1, max=1024, help="How many of one size go through at once.")]
+SideOption = Annotated[
+    int, typer.Option("--input", metavar="N", min=1, max=65536, help="Side of the square input in pixels.")
+]
+LongSideOption = Annotated[
+    int, typer.Option(metavar="N", min=0, help="Scale images so that their longer side has N pixels; 0: as they are.")
+]
+BatchOption = Annotated[
+    int, typer.Option(metavar="N", min=1, max=1024, help="How many images of one size go through the model at once.")
+]
+NmsOption = Annotated[
+    float,
+    typer.Option(
+        "--nms", metavar="IOU", min=0, max=1, help="Of two boxes that overlap by more than this, the surer one stays."
+    ),
+]
 FlipOption = Annotated[bool, typer.Option("--flip", help="Look at the mirrored image too: twice the time.")]

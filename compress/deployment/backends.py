@@ -16,7 +16,7 @@ from featherpress.compress.deployment.conversion import convert
 from featherpress.compress.deployment.extras import missing_packages, quiet
 from featherpress.compress.deployment.graphs import Subject
 from featherpress.compress.deployment.parity import example_images
-from featherpress.compress.deployment.quantization import quantize
+from featherpress.compress.deployment.quantization import Quantization, quantize
 from featherpress.compress.deployment.sessions import Session
 from featherpress.models import fuse
 
@@ -78,7 +78,8 @@ def write_onnx_files(subject: Subject, folder: Path, *, int8: bool) -> dict[Back
     if int8:
         shape = (1, 3, _CALIBRATION_SIDE, _CALIBRATION_SIDE) if subject.detector else subject.shapes[0]
         files["onnx-int8"] = folder / "int8.onnx"
-        quantize(files["onnx"], files["onnx-int8"], iter([example_images(shape).numpy()]))
+        images = iter([example_images(shape).numpy()])
+        quantize(files["onnx"], files["onnx-int8"], images, count=1, how=Quantization(calibration="minmax"))
     return files
 
 

@@ -19,7 +19,7 @@ from featherpress.compress.deployment.conversion import NEWEST_OPSET, convert
 from featherpress.compress.deployment.extras import quiet, require_packages
 from featherpress.compress.deployment.graphs import LEAST_SIDE, GraphOptions, Subject, find_subject, flat_outputs
 from featherpress.compress.deployment.parity import check_parity
-from featherpress.compress.deployment.quantization import calibration_images, quantize
+from featherpress.compress.deployment.quantization import Quantization, calibration_images, quantize
 from featherpress.compress.deployment.sessions import Session, SessionDetector
 from featherpress.compress.environment import software
 from featherpress.compress.runs import write_json
@@ -38,12 +38,13 @@ _PREPROCESSING = "BGR, 0..255, minus (104, 117, 123)"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Int8Request:
-    """What to quantise with: images to calibrate on, never scored on, and images to score on."""
+    """What to quantise with, and how: images to calibrate on, never scored on, and images to score on."""
 
     calibration: "FaceDataset"
     validation: "FaceDataset"
     about: Mapping[str, Any]
     images: int
+    how: Quantization = field(default_factory=Quantization)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,15 +167,16 @@ def _write_int8(
     import onnx  # noqa: PLC0415  (optional)
 
     source, target = places["onnx"], places["int8"]
-    kept = quantize(source, target, calibration_images(request.calibration, request.images))
+    count = 0 if request.how.calibration == "none" else min(request.images, len(request.calibration))
+    kept = quantize(source, target, calibration_images(request.calibration, count), count=count, how=request.how)
     proto = onnx.load(target)
-    calibration = _text({**request.about, "images": request.images})
-    _describe(proto, {**about, "precision": "int8", "calibration": calibration})
+    calibration = {"calibration": request.how.calibration, "calibration_images": count}
+    _describe(proto, {**about, "precision": "int8", **{key: _text(value) for key, value in calibration.items()}})
     target.write_bytes(proto.SerializeToString())
     assert subject.detector is not None
     scores = {kind: _score(places[kind], subject.detector, request, kind) for kind in ("onnx", "int8")}
     entry = {"kind": "int8", "precision": "int8", "bytes": target.stat().st_size, "kept_in_float": len(kept)}
-    entry |= {"calibration_images": min(request.images, len(request.calibration))}
+    entry |= calibration
     before, after = (scores[kind] for kind in ("onnx", "int8"))
     return entry, {
         "data": {**request.about, **before["data"]},

@@ -1,8 +1,12 @@
-"""ONNX files in eight bits: convolutions and what lies between them, calibrated on images, per channel."""
+"""ONNX files in eight bits: the weights of convolutions by channel, and what goes into them, calibrated on images."""
 
+import contextlib
+import io
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +23,30 @@ from featherpress.models import normalize
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["calibration_images", "kept_in_float", "quantize"]
+__all__ = ["Calibration", "Quantization", "calibration_images", "first_convolutions", "kept_in_float", "quantize"]
 
 Images = npt.NDArray[np.float32]
 
+Calibration = Literal["percentile", "minmax", "entropy", "none"]
+
 _QUANTIZED = ("Conv",)
-"""Gates, resampling and fusion weights stay in float: they are cheap, and their ranges differ by image."""
+"""Activations, resampling and fusion weights stay in float: they are cheap, and their ranges differ by image."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantization:
+    """How a file is turned to eight bits; the defaults are what lost least on training photographs.
+
+    `calibration` says how the range of what goes into a convolution is found on images: up to a `percentile` of its
+    values, up to the largest, or by the least entropy lost; `none` leaves it in float: only weights are turned. The
+    first convolutions that together hold at most `first` of all weights stay in float. `outputs` quantises what comes
+    out of a convolution too, before its activation.
+    """
+
+    calibration: Calibration = "percentile"
+    percentile: float = 99.999
+    first: float = 0.01
+    outputs: bool = False
 
 
 def calibration_images(dataset: FaceDataset, count: int) -> Iterator[Images]:
@@ -42,33 +64,104 @@ def calibration_images(dataset: FaceDataset, count: int) -> Iterator[Images]:
             progress.advance()
 
 
-def quantize(source: Path, target: Path, images: Iterator[Images]) -> list[str]:
-    """Write an ONNX file's eight-bit twin, and return the nodes that were kept in float.
+def quantize(
+    source: Path, target: Path, images: Iterator[Images], *, count: int, how: Quantization | None = None
+) -> list[str]:
+    """Write an ONNX file's eight-bit twin from `count` images, and return the nodes that were kept in float.
 
     Weights are int8 with a scale a channel, activations uint8 with the range seen on the images.
 
     Errors: `ExportError` when onnxruntime cannot quantise the file.
     """
     import onnx  # noqa: PLC0415  (optional)
-    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static  # noqa: PLC0415
 
-    kept = kept_in_float(onnx.load(source))
+    how = how or Quantization()
+    proto = onnx.load(source)
+    kept = sorted({*kept_in_float(proto), *first_convolutions(proto, share=how.first)})
+    if how.calibration == "none":
+        _quantize_weights(proto, kept)
+        onnx.save(proto, target)
+        return kept
     try:
-        with quiet():
-            quantize_static(
-                source,
-                target,
-                _reader(images),
-                quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=list(_QUANTIZED),
-                per_channel=True,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                nodes_to_exclude=kept,
-            )
+        # Its histograms are announced on standard output, image by image.
+        with quiet(), contextlib.redirect_stdout(io.StringIO()):
+            _quantize_static(source, target, _reader(images, count), how, kept)
     except (ValueError, RuntimeError, TypeError, KeyError, AssertionError) as error:
         raise ExportError(f"onnxruntime cannot quantise {source.name}: {str(error).splitlines()[0][:300]}") from error
     return kept
+
+
+def _quantize_static(source: Path, target: Path, reader: Any, how: Quantization, kept: list[str]) -> None:
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static  # noqa: PLC0415
+
+    methods = {
+        "minmax": CalibrationMethod.MinMax,
+        "percentile": CalibrationMethod.Percentile,
+        "entropy": CalibrationMethod.Entropy,
+    }
+    # One image at a time: histograms of several want them of one size, and all would be held at once.
+    options: dict[str, Any] = {"CalibStridedMinMax": 1, "CalibPercentile": how.percentile}
+    if not how.outputs:
+        options["OpTypesToExcludeOutputQuantization"] = list(_QUANTIZED)
+    quantize_static(
+        source,
+        target,
+        reader,
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=list(_QUANTIZED),
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        nodes_to_exclude=kept,
+        calibrate_method=methods[how.calibration],
+        extra_options=options,
+    )
+
+
+def _quantize_weights(proto: "onnx.ModelProto", kept: list[str]) -> None:
+    """Put DequantizeLinear and int8 in the place of each convolution's weights, with a scale a channel."""
+    from onnx import helper, numpy_helper  # noqa: PLC0415  (optional)
+
+    weights = {each.name: each for each in proto.graph.initializer}
+    added: dict[str, Any] = {}
+    for node in proto.graph.node:
+        name = node.input[1] if len(node.input) > 1 else ""
+        if node.op_type not in _QUANTIZED or node.name in kept or name not in weights:
+            continue
+        if name not in added:
+            values = numpy_helper.to_array(weights[name])
+            peak = np.abs(values).reshape(len(values), -1).max(axis=1).reshape(-1, *[1] * (values.ndim - 1))
+            scale = np.where(peak > 0, peak, 1).astype(np.float32) / 127
+            steps = np.round(values / scale).astype(np.int8)
+            proto.graph.initializer.append(numpy_helper.from_array(steps, f"{name}_int8"))
+            proto.graph.initializer.append(numpy_helper.from_array(scale.reshape(-1), f"{name}_scale"))
+            inputs = [f"{name}_int8", f"{name}_scale"]
+            added[name] = helper.make_node("DequantizeLinear", inputs, [f"{name}_float"], name=f"{name}_float", axis=0)
+        node.input[1] = f"{name}_float"
+    read = Counter(name for node in proto.graph.node for name in node.input)
+    nodes = [*added.values(), *proto.graph.node]
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    for name in added:
+        if not read[name]:
+            proto.graph.initializer.remove(weights[name])
+
+
+def first_convolutions(proto: "onnx.ModelProto", *, share: float) -> list[str]:
+    """Name the first convolutions that together hold at most this share of all weights.
+
+    They see the image at its full size, their ranges are the widest, and what they would save is nothing.
+    """
+    sizes = {each.name: int(np.prod(each.dims)) for each in proto.graph.initializer}
+    left = share * sum(sizes.values())
+    names = []
+    for node in proto.graph.node:
+        if node.op_type == "Conv":
+            left -= sizes.get(node.input[1], 0)
+            if left < 0:
+                break
+            names.append(node.name)
+    return names
 
 
 def kept_in_float(proto: "onnx.ModelProto") -> list[str]:
@@ -101,13 +194,22 @@ def _nearest_convolutions(start: str, producers: "dict[str, Any]") -> Iterator[s
             waiting += node.input
 
 
-def _reader(images: Iterator[Images]) -> Any:
+def _reader(images: Iterator[Images], count: int) -> Any:
     """Wrap images in the class that onnxruntime asks, which is not there to subclass without the extra."""
     from onnxruntime.quantization import CalibrationDataReader  # noqa: PLC0415
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
+        left = count
+
+        def __len__(self) -> int:
+            return count
+
+        def set_range(self, start_index: int, end_index: int) -> None:
+            self.left = end_index - start_index
+
         def get_next(self) -> dict[str, Images] | None:
-            image = next(images, None)
+            self.left -= 1
+            image = next(images, None) if self.left >= 0 else None
             return None if image is None else {INPUT: image}
 
     return Reader()

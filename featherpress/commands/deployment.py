@@ -9,11 +9,12 @@ import typer
 from featherpress.commands.printing import show
 from featherpress.commands.targets import audit_target, weights_or_shipped
 from featherpress.errors import CountError
-from featherpress.options import BackendName, DeformableForm, JsonOption
+from featherpress.options import BackendName, CalibrationName, DeformableForm, JsonOption
 
 if TYPE_CHECKING:
     from featherpress.compress.deployment.exporting import Int8Request
     from featherpress.compress.deployment.latency import Candidate
+    from featherpress.compress.deployment.quantization import Calibration
 
 __all__ = ["bench", "export"]
 
@@ -33,7 +34,12 @@ def export(
     onnx: Annotated[bool, typer.Option(help="Write ONNX.")] = True,
     int8: Annotated[bool, typer.Option("--int8", help="Quantise too, and score before and after.")] = False,
     data: Annotated[Path | None, typer.Option(help="Photographs for --int8; synthetic faces unless given.")] = None,
-    images: Annotated[int, typer.Option("--calibration", min=1, help="How many images --int8 calibrates on.")] = 100,
+    calibration: Annotated[
+        CalibrationName, typer.Option(help="How --int8 finds the ranges of activations; `none`: they stay in float.")
+    ] = CalibrationName.PERCENTILE,
+    images: Annotated[
+        int, typer.Option("--calibration-images", min=1, help="How many images --int8 calibrates on.")
+    ] = 50,
     limit: Annotated[int, typer.Option(min=0, help="Score --int8 on the first images only; 0: all.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
     as_json: JsonOption = False,
@@ -61,7 +67,7 @@ def export(
         opset=opset,
         program=program,
         onnx=onnx,
-        int8=_ask_for_int8(data, limit=limit, images=images) if int8 else None,
+        int8=_ask_for_int8(data, limit=limit, images=images, method=calibration.value) if int8 else None,
         overwrite=overwrite,
     )
     record = exporting.export(request)
@@ -101,16 +107,18 @@ def bench(
     show(record, as_json, lambda: listing.render_bench(record))
 
 
-def _ask_for_int8(data: Path | None, *, limit: int, images: int) -> "Int8Request":
+def _ask_for_int8(data: Path | None, *, limit: int, images: int, method: "Calibration") -> "Int8Request":
     """Open the images to calibrate on and to score on: a folder's splits train and val, or synthetic faces."""
     from featherpress.compress.data import SyntheticFaces
     from featherpress.compress.deployment.exporting import Int8Request
+    from featherpress.compress.deployment.quantization import Quantization
 
+    how = Quantization(calibration=method)
     if data is None:
         calibration = SyntheticFaces(length=images, seed=0)
         validation = SyntheticFaces(length=limit or 200, seed=1_000_003)
         about = {"name": "synthetic faces", "split": "val"}
-        return Int8Request(calibration=calibration, validation=validation, about=about, images=images)
+        return Int8Request(calibration=calibration, validation=validation, about=about, images=images, how=how)
     from featherpress.compress.evaluation.scoring import open_labelled
 
     return Int8Request(
@@ -118,6 +126,7 @@ def _ask_for_int8(data: Path | None, *, limit: int, images: int) -> "Int8Request
         validation=open_labelled(data, split="val", limit=limit),
         about={"name": data.name, "split": "val"},
         images=images,
+        how=how,
     )
 
 

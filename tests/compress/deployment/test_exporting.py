@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import onnx
 import pytest
 import torch
+from onnx.numpy_helper import to_array
 from torch import Tensor
 
 from featherpress.compress.deployment import extras, parity
@@ -16,7 +18,12 @@ from featherpress.compress.deployment.capturing import capture
 from featherpress.compress.deployment.conversion import convert
 from featherpress.compress.deployment.exporting import ExportRequest, export
 from featherpress.compress.deployment.graphs import GraphOptions, find_subject, flat_outputs
-from featherpress.compress.deployment.quantization import kept_in_float
+from featherpress.compress.deployment.quantization import (
+    Quantization,
+    first_convolutions,
+    kept_in_float,
+    quantize,
+)
 from featherpress.compress.deployment.sessions import Session, SessionDetector
 from featherpress.errors import ExportError, UsageError
 from featherpress.models import Detector
@@ -115,6 +122,66 @@ def test_eight_bits_by_channel(exported: Exported) -> None:
     assert len(kept) >= 2 * 4
     assert set(kept) < {node.name for node in convolutions}
     assert not set(kept) & {node.name for node in convolutions if tuple(node.attribute) and "images" in node.input}
+
+
+def operators(path: Path) -> Counter[str]:
+    return Counter(node.op_type for node in onnx.load(path).graph.node)
+
+
+def test_record_says_how_it_was_calibrated(exported: Exported) -> None:
+    """Record and file name the calibration and its images; nothing is quantised after a convolution by default."""
+    [entry] = [each for each in exported.record["files"] if each["kind"] == "int8"]
+    assert (entry["calibration"], entry["calibration_images"]) == ("percentile", 2)
+    about = {each.key: each.value for each in onnx.load(exported.folder / "small.int8.onnx").metadata_props}
+    assert (about["calibration"], about["calibration_images"]) == ("percentile", "2")
+
+
+@pytest.mark.parametrize("calibration", ["percentile", "minmax", "entropy"])
+def test_calibrates_on_images_of_several_sizes(
+    exported: Exported, tmp_path: Path, calibration: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each method takes images of different sizes, prints nothing, and gives a file that finds nearly the same."""
+    shapes = [(1, 3, 64, 64), (1, 3, 64, 96), (1, 3, 96, 80)]
+    images = iter([parity.example_images(shape, seed=shape[3]).numpy() for shape in shapes])
+    source, target = exported.folder / "small.onnx", tmp_path / "q.onnx"
+    quantize(source, target, images, count=3, how=Quantization(calibration=calibration, first=0.0))
+    assert capsys.readouterr().out == ""
+    assert operators(target)["QuantizeLinear"]
+    seen = parity.example_images((1, 3, 64, 96), seed=96).numpy()
+    ours, theirs = (Session(path, threads=1).run(seen)[1] for path in (source, target))
+    assert 0 < abs(ours - theirs).max() < 0.1
+
+
+def test_weights_alone_in_eight_bits(exported: Exported, tmp_path: Path) -> None:
+    """Without calibration no activation is quantised, each weight is within half a step, and the file is smaller."""
+    source, target = exported.folder / "small.onnx", tmp_path / "q.onnx"
+    quantize(source, target, iter(()), count=0, how=Quantization(calibration="none", first=0.0))
+    found = operators(target)
+    assert found["DequantizeLinear"]
+    assert not found["QuantizeLinear"]
+    before, after = ({each.name: each for each in onnx.load(path).graph.initializer} for path in (source, target))
+    turned = [name.removesuffix("_int8") for name, each in after.items() if each.data_type == onnx.TensorProto.INT8]
+    for name in turned:
+        assert name not in after
+        weights, steps, scale = map(to_array, (before[name], after[f"{name}_int8"], after[f"{name}_scale"]))
+        scale = scale.reshape(-1, 1, 1, 1)
+        assert (abs(steps * scale - weights) <= 0.5001 * scale).all()
+    seen = parity.example_images((1, 3, 64, 96), seed=2).numpy()
+    ours, theirs = (Session(path, threads=1).run(seen)[1] for path in (source, target))
+    assert 0 < abs(ours - theirs).max() < 0.05
+
+
+def test_first_convolutions_hold_little(exported: Exported) -> None:
+    """Those named come first in the graph, hold at most their share, and one more would hold more than it."""
+    proto = onnx.load(exported.folder / "small.onnx")
+    order = [node for node in proto.graph.node if node.op_type == "Conv"]
+    sizes = {each.name: to_array(each).size for each in proto.graph.initializer}
+    share = 0.25
+    named = first_convolutions(proto, share=share)
+    assert named == [node.name for node in order[: len(named)]]
+    held = [sum(sizes[node.input[1]] for node in order[:count]) for count in (len(named), len(named) + 1)]
+    assert 0 < held[0] <= share * sum(sizes.values()) < held[1]
+    assert first_convolutions(proto, share=0.0) == []
 
 
 def test_exported_detector_stands_in_for_the_model(exported: Exported, detector: Detector) -> None:
