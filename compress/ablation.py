@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from featherpress.compress.experiments import Arm, distill, fit_arm
+from featherpress.compress.experiments import distill, fit_arm
 from featherpress.compress.recipes import Recipe
 from featherpress.compress.runs import is_leader, write_json, write_text
-from featherpress.compress.trials import Trial
+from featherpress.compress.trials import HOLDOUT, Trial
 from featherpress.compress.tutoring import prepare_teachers, require_unchanged
 from featherpress.errors import UsageError
 
@@ -60,15 +60,15 @@ def variants(recipe: Recipe) -> dict[str, Recipe]:
 def ablate(recipe: Recipe, out: Path, *, audits: Mapping[str, Mapping[str, Any]] | None = None) -> str:
     """Run the whole distillation with its control, then every variant in `ablation/`, and compare all with the control.
 
-    What is there already is not done again. The table is kept as `ablation/ablation.json` and `.md`, and returned for a
-    terminal.
+    An ablation is there to choose by: where the recipe holds training images out, these are what it is scored on, and
+    else the validation images. What is there already is not done again. The table is kept as `ablation/ablation.json`
+    and `.md`, and returned for a terminal.
     """
     chosen = variants(recipe)
     distill(recipe.model_copy(update={"control": True}), out, audits=audits)
     trial = Trial(recipe, out, audits or {})
     masters = prepare_teachers(trial)
-    found: dict[str, list[Any]] = {"none": _read(trial, "control"), "all": _read(trial, "student")}
-    found |= {name: [] for name in chosen}
+    folders = {name: out / "ablation" / name.replace(" ", "-") for name in chosen}
     for seed in recipe.seeds:
         # The crops of a seed, and what a teacher says of them, are the same for every variant.
         crops, cache = trial.crops(seed), out / "ablation" / f"cache-{seed}"
@@ -76,13 +76,15 @@ def ablate(recipe: Recipe, out: Path, *, audits: Mapping[str, Mapping[str, Any]]
             own = copy.copy(trial)
             own.recipe = variant
             logger.info("ablation: %s", name)
-            folder = _seed_folder(recipe, out / "ablation" / name.replace(" ", "-"), seed)
-            found[name].append(fit_arm(own, "student", folder, seed=seed, crops=crops, masters=masters, cache=cache))
+            folder = _seed_folder(recipe, folders[name], seed)
+            fit_arm(own, "student", folder, seed=seed, crops=crops, masters=masters, cache=cache)
         if is_leader():
             shutil.rmtree(cache, ignore_errors=True)
     require_unchanged(masters)
     if not is_leader():
         return ""
+    found = {"none": _read(trial, out, "control"), "all": _read(trial, out)}
+    found |= {name: _read(trial, folder) for name, folder in folders.items()}
     rows = _rows(trial, found)
     metric = trial.task.metric
     write_json(
@@ -91,6 +93,7 @@ def ablate(recipe: Recipe, out: Path, *, audits: Mapping[str, Mapping[str, Any]]
             "schema": "featherpress.ablation/1",
             "metric": metric,
             "seeds": list(recipe.seeds),
+            "split": HOLDOUT if recipe.data.holdout else "val",
             "images": len(found["none"][0].names),
             "rows": [asdict(row) for row in rows],
         },
@@ -134,11 +137,12 @@ def _seed_folder(recipe: Recipe, folder: Path, seed: int) -> Path:
     return folder if seed == recipe.seeds[0] else folder / f"seed-{seed}"
 
 
-def _read(trial: Trial, arm: Arm) -> list[Any]:
-    """Read what the whole run's students, or its controls, found."""
-    folders = [_seed_folder(trial.recipe, trial.out, seed) for seed in trial.recipe.seeds]
-    folders = folders if arm == "student" else [folder / "control" for folder in folders]
-    return [trial.task.load(folder / "eval" / "validation.npz") for folder in folders] if is_leader() else []
+def _read(trial: Trial, folder: Path, arm: str = "") -> list[Any]:
+    """Read what the models of all seeds found on the images that the ablation is scored on."""
+    record = f"{HOLDOUT if trial.recipe.data.holdout else 'validation'}.npz"
+    return [
+        trial.task.load(_seed_folder(trial.recipe, folder, seed) / arm / "eval" / record) for seed in trial.recipe.seeds
+    ]
 
 
 def _rows(trial: Trial, found: Mapping[str, list[Any]]) -> list[Row]:

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -18,9 +18,14 @@ from featherpress.compress.runs import TrainingFolder, is_leader, write_json
 from featherpress.compress.tasks import Task, task_of
 from featherpress.models import load_weights
 
-__all__ = ["Trial"]
+__all__ = ["HOLDOUT", "Trial"]
 
 logger = logging.getLogger("featherpress")
+
+HOLDOUT = "holdout"
+"""The name of what is saved of training images that were held out."""
+
+_SPLITS = {"val": "validation", "holdout": "held-out training"}
 
 
 @dataclass(slots=True)
@@ -101,7 +106,10 @@ class Trial:
         weights: Path,
         record: str = "validation",
     ) -> tuple[Any, float]:
-        """Score a model on all validation images; save the record and what was found, and return what and how well."""
+        """Score a model on all validation images; save the record and what was found, and return what and how well.
+
+        Where training images are held out, it is scored on these too, as the record `holdout` of a trained model.
+        """
         # The control is the student's model.
         audited = self.audits.get(
             role if role.startswith("teacher-") else role.split(maxsplit=1)[0], self.audits.get("student", {})
@@ -114,11 +122,20 @@ class Trial:
             "macs": audited.get("total", {}).get("macs"),
             "file_bytes": weights.stat().st_size,
         }
-        scored = self.task.evaluate(model, self.validation, label=f"evaluating the {role}", about=about)
-        scored.found.save(folder.path / "eval" / f"{record}.npz")
-        write_json(folder.path / "eval" / f"{record}.json", scored.record)
-        metric, images = self.task.metric.replace("ap", "AP"), len(scored.found.names)
-        logger.info("%s: %s %.3f on %d validation images", role, metric, scored.score, images)
+        if self.recipe.data.holdout:
+            held_out = HOLDOUT if record == "validation" else f"{record}-{HOLDOUT}"
+            self._score(model, self.choosing, folder.path / "eval" / held_out, split="holdout", about=about)
+        return self._score(model, self.validation, folder.path / "eval" / record, split="val", about=about)
+
+    def _score(
+        self, model: nn.Module, images: Any, record: Path, *, split: Literal["val", "holdout"], about: dict[str, Any]
+    ) -> tuple[Any, float]:
+        label = f"evaluating the {about['role']}"
+        scored = self.task.evaluate(model, images, label=label, split=split, about=about)
+        scored.found.save(record.with_suffix(".npz"))
+        write_json(record.with_suffix(".json"), scored.record)
+        metric, count = self.task.metric.replace("ap", "AP"), len(scored.found.names)
+        logger.info("%s: %s %.3f on %d %s images", about["role"], metric, scored.score, count, _SPLITS[split])
         return scored.found, scored.score
 
     def _glance(self, model: nn.Module, schedule: ScheduleRecipe) -> float:

@@ -181,7 +181,7 @@ class DataRecipe(Strict):
     which are to be told apart rather than found. `size` is the side of a training crop in
     pixels; `variants` how many different crops an image has, 0 for ever new ones. The limits shorten the sets.
     `holdout` training images are kept back, and what is chosen on the way is chosen on them: scores between epochs, the
-    best weights, an early stop. Without them that is done on the validation images.
+    best weights, an early stop, the table of an ablation. Without them that is done on the validation images.
     `long_side` is the scale at test: the longer side of an image in pixels, 0 for the image as it is.
     `cache` keeps decoded images in memory up to 2 GiB, on disk in the run's folder while it trains, or not at all.
     """

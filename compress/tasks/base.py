@@ -118,9 +118,16 @@ class Task(Protocol):
         ...
 
     def evaluate(
-        self, model: nn.Module, dataset: Any, *, label: str, about: Mapping[str, Any] | None = None, images: int = 0
+        self,
+        model: nn.Module,
+        dataset: Any,
+        *,
+        label: str,
+        split: str = "val",
+        about: Mapping[str, Any] | None = None,
+        images: int = 0,
     ) -> Scored:
-        """Score a model on a data set, or on its first images; `about` opens the record."""
+        """Score a model on a data set, or on its first images; `about` opens the record, which names the split."""
         ...
 
     def load(self, path: Path) -> Any:

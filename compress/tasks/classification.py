@@ -104,6 +104,7 @@ class ClassificationTask:
         dataset: Shapes,
         *,
         label: str,
+        split: str = "val",
         about: Mapping[str, Any] | None = None,
         images: int = 0,
     ) -> Scored:
@@ -126,7 +127,7 @@ class ClassificationTask:
         record = {
             "schema": "featherpress.classification/1",
             **(about or {}),
-            "data": {"name": self.data.kind, "split": "val", "images": count, "classes": self.data.classes},
+            "data": {"name": self.data.kind, "split": split, "images": count, "classes": self.data.classes},
             "accuracy": found.accuracy,
             "seconds": round(time.monotonic() - began, 3),
         }

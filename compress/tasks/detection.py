@@ -109,6 +109,7 @@ class DetectionTask:
         dataset: FaceDataset,
         *,
         label: str,
+        split: str = "val",
         about: Mapping[str, Any] | None = None,
         images: int = 0,
     ) -> Scored:
@@ -118,7 +119,7 @@ class DetectionTask:
         evaluation = evaluate_model(
             detector, dataset, settings=self.settings, label=label, skip_broken=True, indices=indices
         )
-        record = evaluation.to_dict(data={"name": self.data.kind, "split": "val"}, about=about or {})
+        record = evaluation.to_dict(data={"name": self.data.kind, "split": split}, about=about or {})
         return Scored(found=evaluation.found, score=evaluation.ap, record=record)
 
     def load(self, path: Path) -> DetectionSet:

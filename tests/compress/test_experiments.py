@@ -91,6 +91,31 @@ def test_teacher_without_weights_is_trained_first(tmp_path: Path, monkeypatch: p
     assert len(record["control"]["ap"]) == len(record["distilled"]["ap"]) == 1
 
 
+def test_an_ablation_chooses_on_held_out_training_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a holdout every model is scored on it beside the validation images, and the ablation's table is of it."""
+    monkeypatch.setattr("featherpress.compress.tasks.detection._LEAST_AP", 0.0)
+    settings = [setting for setting in FACES if not setting.startswith(("data.train_images", "data.validation_images"))]
+    teacher = '{ model = "featherface_v2", weights = "shipped" }'
+    recipe = load_recipe(
+        "v1_to_v2",
+        settings=[
+            *(*settings, "data.train_images=11", "data.holdout=3", "data.validation_images=2", f"teacher={teacher}"),
+            *("distillation.losses.box.weight=0", "distillation.losses.landmark.weight=0"),
+        ],
+    )
+    ablate(recipe, tmp_path / "run")
+    table = json.loads((tmp_path / "run" / "ablation" / "ablation.json").read_text())
+    assert (table["split"], table["images"]) == ("holdout", 3)
+    for folder, row in (("", 1), ("control", 0), ("ablation/only-class", 3)):
+        records = tmp_path / "run" / folder / "eval"
+        held_out, validation = (
+            json.loads((records / f"{name}.json").read_text()) for name in ("holdout", "validation")
+        )
+        assert (held_out["data"]["split"], held_out["data"]["images"]) == ("holdout", 3)
+        assert (validation["data"]["split"], validation["data"]["images"]) == ("val", 2)
+        assert table["rows"][row]["score"] == pytest.approx(held_out["ap"])
+
+
 def test_shipped_classifier_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The recipe that is not about faces takes its steps, and compares accuracies."""
     monkeypatch.setattr("featherpress.compress.tasks.classification._BETTER_THAN_CHANCE", 0.0)
