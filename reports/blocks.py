@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-__all__ = ["Block", "Code", "Fold", "Heading", "Paragraph", "Picture", "Remark", "Table", "bold"]
+__all__ = ["Block", "Code", "Fold", "Heading", "Paragraph", "Picture", "Remark", "Table", "bold", "origin"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +29,8 @@ class Paragraph:
 class Table:
     """Rows under a heading; `align` has one letter a column, `l` or `r`.
 
-    `name` and `title` identify it where tables float; the `pinned` rows are sums or the like, which stay where they
-    are when the others are sorted.
+    `name` and `title` identify it where tables float; `records` are the files its numbers stand in; the `pinned` rows
+    are sums or the like, which stay where they are when the others are sorted.
 
     Shapes: every row has as many cells as the header.
     """
@@ -40,7 +40,13 @@ class Table:
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     align: str
+    records: Sequence[str] = ()
     pinned: Literal["", "first", "last"] = ""
+
+    @property
+    def origin(self) -> str:
+        """Where the numbers stand, as a sentence; empty where that is not said."""
+        return origin(self.records)
 
     def __post_init__(self) -> None:
         """Refuse uneven rows, which are our own mistake."""
@@ -52,6 +58,8 @@ class Table:
 class Picture:
     """A numbered figure; `file` is its name without a suffix, in the report's `figures/`.
 
+    `records` are the files it is drawn from.
+
     Units: `width` in inches on paper.
     """
 
@@ -60,6 +68,12 @@ class Picture:
     caption: str
     number: int
     width: float
+    records: Sequence[str] = ()
+
+    @property
+    def origin(self) -> str:
+        """What it is drawn from, as a sentence; empty where that is not said."""
+        return origin(self.records)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +101,14 @@ class Fold:
 
 
 Block: TypeAlias = Heading | Paragraph | Table | Picture | Remark | Code | Fold
+
+
+def origin(records: Sequence[str]) -> str:
+    """Return a sentence that names the files some numbers stand in; empty for none."""
+    names = [f"`{record}`" for record in dict.fromkeys(records)]
+    if len(names) > 1:
+        names[-2:] = [f"{names[-2]} and {names[-1]}"]
+    return f"From {', '.join(names)}." if names else ""
 
 
 def bold(row: Sequence[str]) -> list[str]:

@@ -69,6 +69,7 @@ class Exported:
 class Export:
     """The files of one export, and the AP of float32 and int8 where both were scored."""
 
+    file: Path
     model: str
     files: tuple[Exported, ...]
     before: float | None
@@ -130,6 +131,7 @@ def read_export(file: Path) -> Export | None:
     scored = fields.optional("evaluation", fields.child)
     before, after = (None if scored is None else scored.child(kind) for kind in ("float32", "int8"))
     return Export(
+        file=file,
         model=fields.text("model"),
         files=tuple(_exported(row) for row in fields.children("files")),
         before=before.optional("ap", before.number) if before is not None else None,

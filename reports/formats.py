@@ -5,11 +5,11 @@ import math
 __all__ = [
     "DASH",
     "MINUS",
-    "ap",
     "bounds",
     "change",
     "correlation",
     "duration",
+    "fraction",
     "integer",
     "label",
     "less",
@@ -18,7 +18,7 @@ __all__ = [
     "per_cent",
     "percent",
     "rate",
-    "reduction",
+    "relative_change",
     "scientific",
     "signed_integer",
     "size",
@@ -48,8 +48,8 @@ def bounds(low: int | None, high: int | None) -> str:
     return integer(low) if low == high else f"{integer(low)} to {integer(high)}"
 
 
-def ap(value: float | None) -> str:
-    """Return an AP with three decimals, or a dash when there is none."""
+def fraction(value: float | None) -> str:
+    """Return a score from 0 to 1 with three decimals, or a dash when there is none."""
     return DASH if value is None or math.isnan(value) else f"{value:.3f}"
 
 
@@ -59,17 +59,19 @@ def correlation(value: float | None) -> str:
 
 
 def spread(mean: float | None, std: float | None) -> str:
-    """Return an AP with its standard deviation where that is known."""
-    return ap(mean) if std is None else f"{ap(mean)} \N{PLUS-MINUS SIGN} {ap(std)}"
+    """Return a score with its standard deviation where that is known."""
+    return fraction(mean) if std is None else f"{fraction(mean)} \N{PLUS-MINUS SIGN} {fraction(std)}"
 
 
 def change(value: float | None) -> str:
-    """Return a difference of APs with its sign, with as many decimals as keep it from reading 0.
+    """Return a difference of scores with its sign, with as many decimals as keep it from reading 0.
 
     A limit of +0.0002 printed as +0.000 would hide on which side of 0 it lies.
     """
     if value is None:
         return DASH
+    # 0.75 less 0.6625 is to be printed as 0.0875 is, although in binary it is a little more.
+    value = round(value, 12)
     if value == 0:
         return "0.000"
     decimals = 3 if abs(value) >= 0.0005 else -math.floor(math.log10(abs(value)))
@@ -81,9 +83,18 @@ def percent(part: float | None) -> str:
     return DASH if part is None else f"{100 * part:.1f} %".replace("-", MINUS)
 
 
-def reduction(before: int | None, after: int | None) -> str:
-    """Return by how much `after` is less than `before`, in % of `before`; a dash when nothing was there before."""
-    return DASH if not before or after is None else percent((before - after) / before)
+def relative_change(before: int, after: int) -> str:
+    """Return a change in % of `before`, with its sign and as many decimals as keep it from reading none or all.
+
+    What was not there before is "new", what is in neither a dash.
+    """
+    if not before:
+        return "new" if after else DASH
+    share = 100 * (after - before) / before
+    if after == before:
+        return "0.0 %"
+    decimals = 1 if not after else next(n for n in range(1, 12) if round(share, n) not in (0.0, -100.0))
+    return f"{share:+.{decimals}f} %".replace("-", MINUS)
 
 
 def less(before: float | None, after: float | None) -> str:

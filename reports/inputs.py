@@ -1,6 +1,6 @@
-"""What a report is written from: run directories, and records of audits, models and benchmarks beside them."""
+"""What a report is written from: run directories, what lies in them, and records that are named beside them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,50 +14,74 @@ from featherpress.reports.runs import Run, load_run
 __all__ = ["Inputs", "load_inputs"]
 
 KINDS = ("audit", "model", "bench", "export")
+# Those that are looked for in a run's folder; its audits are its own.
+FOUND = ("bench", "export")
+# Bytes: what is longer is a list of labels or the like, and not opened to see what it is.
+LONGEST = 4 * 1024**2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
     """All that was given: runs, the settings of models by name, benchmarks and exports.
 
-    Audits of models that no run holds make a run of their own, which has nothing but its budget.
+    Audits of models that no run holds make a run of their own, which has nothing but its budget. `named` are the
+    records that were named, `settings_files` those of them that hold settings; `unread` says what was left out.
     """
 
     runs: tuple[Run, ...]
     settings: Mapping[str, Mapping[str, str]]
+    settings_files: tuple[Path, ...]
     benches: tuple[Bench, ...]
     exports: tuple[Export, ...]
-    records: tuple[Path, ...]
+    named: tuple[Path, ...]
+    unread: tuple[str, ...]
 
-    def named(self, run: Run) -> tuple[Path, ...]:
-        """Return what has to be given for a report of this run: its folder, and the records beside it."""
-        return (*(() if run.counted_only else (run.path,)), *self.records)
+    def needed(self, run: Run) -> tuple[Path, ...]:
+        """Return what has to be named for a report of this run: its folder or its audits, and the records beside it."""
+        audits = {audit.file for each in self.runs if each.counted_only for _, audit in each.audits}
+        own = [audit.file for _, audit in run.audits] if run.counted_only else [run.path]
+        return (*own, *(path for path in self.named if path not in audits))
 
 
 def load_inputs(paths: Sequence[Path]) -> Inputs:
-    """Read everything that `paths` name: run directories and JSON records.
+    """Read everything that `paths` name, once each: run directories with the benchmarks and exports in them, and JSON.
+
+    What is found in a run's folder and broken is left out; what is named has to be whole.
 
     Errors: `UsageError` when there is nothing to report on; `FileError` for what cannot be read.
     """
-    folders = [path for path in paths if not path.is_file()]
+    folders = _distinct((path for path in paths if not path.is_file()), Path.resolve)
+    named = _distinct((path for path in paths if path.is_file()), Path.read_bytes)
     records: dict[str, list[Path]] = {kind: [] for kind in KINDS}
-    for path in paths:
-        if path.is_file():
-            records[_kind(path)].append(path)
+    for path in named:
+        records[_kind(path)].append(path)
     runs = [load_run(path) for path in folders]
-    audits = [audit for path in records["audit"] if (audit := read_audit(path))]
-    runs += _audited(audits, runs)
+    runs += _audited([audit for path in records["audit"] if (audit := read_audit(path))], runs)
     if not runs:
         raise UsageError(
             "expected at least one run directory or audit, got none; name a folder that `featherpress distill` wrote, "
             "or the output of `featherpress audit NAME --json`."
         )
-    benches = [bench for path in records["bench"] if (bench := read_bench(path))]
-    exports = [export for path in records["export"] if (export := read_export(path))]
+    unread = _add_found(records, folders, {path.read_bytes() for path in named})
     settings = {name: values for run in runs for name, values in run.settings.items()}
     settings |= dict(found for path in records["model"] if (found := read_settings(path)))
-    files = tuple(path for path in paths if path.is_file())
-    return Inputs(runs=tuple(runs), settings=settings, benches=tuple(benches), exports=tuple(exports), records=files)
+    return Inputs(
+        runs=tuple(runs),
+        settings=settings,
+        settings_files=tuple(records["model"]),
+        benches=tuple(bench for path in records["bench"] if (bench := read_bench(path))),
+        exports=tuple(export for path in records["export"] if (export := read_export(path))),
+        named=tuple(named),
+        unread=tuple(unread),
+    )
+
+
+def _distinct(paths: Iterable[Path], key: Callable[[Path], Hashable]) -> list[Path]:
+    """Return the first path of every key."""
+    found: dict[Hashable, Path] = {}
+    for path in paths:
+        found.setdefault(key(path), path)
+    return list(found.values())
 
 
 def _kind(path: Path) -> str:
@@ -68,6 +92,33 @@ def _kind(path: Path) -> str:
         known = ", ".join(f"featherpress.{kind}/1" for kind in KINDS)
         raise FileError(f"{path}: expected a record of one of the schemas {known}, got {schema!r}.")
     return kind
+
+
+def _add_found(records: dict[str, list[Path]], folders: Sequence[Path], seen: set[bytes]) -> list[str]:
+    """Add the benchmarks and exports that lie in the folders, each content once; say why others were left out."""
+    unread = []
+    for kind, path in _lying_in(folders):
+        content = path.read_bytes()
+        if content in seen:
+            continue
+        seen.add(content)
+        try:
+            _ = read_bench(path) if kind == "bench" else read_export(path)
+            records[kind].append(path)
+        except FileError as error:
+            unread.append(str(error))
+    return unread
+
+
+def _lying_in(folders: Sequence[Path]) -> Iterator[tuple[str, Path]]:
+    """Give each benchmark and export below the folders with its kind, which its schema tells and not its name."""
+    for path in (path for folder in folders for path in sorted(folder.rglob("*.json"))):
+        try:
+            kind = _kind(path) if path.is_file() and path.stat().st_size <= LONGEST else ""
+        except FileError:
+            continue
+        if kind in FOUND:
+            yield kind, path
 
 
 def _audited(audits: Sequence[Audit], runs: Sequence[Run]) -> list[Run]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,8 @@ import pandas as pd
 from featherpress.errors import FileError
 from featherpress.reports.reading import Fields, read_json
 from featherpress.reports.records import (
+    ACCURACY,
+    AP,
     Arm,
     Audit,
     Box,
@@ -17,14 +20,18 @@ from featherpress.reports.records import (
     Budget,
     Check,
     Claim,
+    ClassData,
+    ClassifierEvaluation,
     Comparison,
     Component,
-    Data,
+    DetectorEvaluation,
     Difference,
     Environment,
     Evaluation,
+    FaceData,
     Found,
     Gallery,
+    Metric,
     Metrics,
     Picture,
     Protocol,
@@ -44,6 +51,7 @@ __all__ = [
 
 # What a record may have rounded away before it contradicts itself.
 TOLERANCE = 5e-4
+METRICS = {metric.key: metric for metric in (AP, ACCURACY)}
 
 
 def read_budget(file: Path) -> Budget | None:
@@ -105,6 +113,7 @@ def _audit(fields: Fields) -> Audit:
         components=components,
         claims=tuple(_claim(row) for row in fields.optional("claims", fields.children) or ()),
         settings=_settings(fields),
+        file=fields.file,
     )
 
 
@@ -151,25 +160,59 @@ def _claim(fields: Fields) -> Claim:
 
 
 def read_evaluation(file: Path) -> Evaluation | None:
-    """Read eval/validation.json or eval/teacher.json."""
-    fields = read_json(file, "evaluation")
+    """Read eval/validation.json or eval/teacher.json, of a detector or of a classifier."""
+    fields = read_json(file, "evaluation", "classification")
     if fields is None:
         return None
-    curve = fields.child("curve")
-    recall, precision = curve.numbers("recall"), curve.numbers("precision")
-    if len(recall) != len(precision):
-        raise FileError(
-            f"{file}: expected as many precisions as recalls in `curve`, got {len(precision)} and {len(recall)}."
-        )
-    return Evaluation(
+    return _detector(fields) if fields.kind == "evaluation" else _classifier(fields)
+
+
+class _Subject(TypedDict):
+    """What every evaluation says of the model it is of."""
+
+    model: str
+    role: str
+    params: int
+    macs: int | None
+    file_bytes: int | None
+
+
+def _subject(fields: Fields) -> _Subject:
+    return _Subject(
         model=fields.text("model"),
         role=fields.text("role"),
         params=fields.integer("params"),
         macs=fields.optional("macs", fields.integer),
         file_bytes=fields.optional("file_bytes", fields.integer),
+    )
+
+
+def _classifier(fields: Fields) -> ClassifierEvaluation:
+    data = fields.child("data")
+    return ClassifierEvaluation(
+        **_subject(fields),
+        data=ClassData(
+            name=data.text("name"),
+            split=data.text("split"),
+            images=data.integer("images"),
+            classes=data.integer("classes"),
+        ),
+        score=fields.number("accuracy"),
+    )
+
+
+def _detector(fields: Fields) -> DetectorEvaluation:
+    curve = fields.child("curve")
+    recall, precision = curve.numbers("recall"), curve.numbers("precision")
+    if len(recall) != len(precision):
+        raise FileError(
+            f"{fields.file}: expected as many precisions as recalls in `curve`, got {len(precision)} and {len(recall)}."
+        )
+    return DetectorEvaluation(
+        **_subject(fields),
         data=_data(fields.child("data")),
         protocol=_protocol(fields.child("protocol")),
-        ap=fields.optional("ap", fields.number),
+        score=fields.optional("ap", fields.number),
         recall=fields.optional("recall", fields.number),
         buckets=tuple(
             Bucket(name=row.text("name"), faces=row.integer("faces"), ap=row.optional("ap", row.number))
@@ -180,8 +223,8 @@ def read_evaluation(file: Path) -> Evaluation | None:
     )
 
 
-def _data(fields: Fields) -> Data:
-    return Data(
+def _data(fields: Fields) -> FaceData:
+    return FaceData(
         name=fields.text("name"),
         split=fields.text("split"),
         images=fields.integer("images"),
@@ -209,12 +252,14 @@ def read_comparison(file: Path) -> Comparison | None:
     fields = read_json(file, "comparison")
     if fields is None:
         return None
-    seeds = fields.integers("seeds")
+    seeds, metric = fields.integers("seeds"), METRICS.get(fields.text("metric"))
+    if metric is None:
+        raise FileError(f"{file}: expected the metric {' or '.join(METRICS)}, got {fields.text('metric')!r}.")
     comparison = Comparison(
-        metric=fields.text("metric"),
+        metric=metric,
         seeds=seeds,
-        control=_arm(fields.child("control"), seeds=len(seeds)),
-        distilled=_arm(fields.child("distilled"), seeds=len(seeds)),
+        control=_arm(fields.child("control"), metric, seeds=len(seeds)),
+        distilled=_arm(fields.child("distilled"), metric, seeds=len(seeds)),
         difference=_difference(fields.child("difference")),
         sentence=fields.text("sentence"),
     )
@@ -224,10 +269,10 @@ def read_comparison(file: Path) -> Comparison | None:
     return comparison
 
 
-def _arm(fields: Fields, *, seeds: int) -> Arm:
-    ap = fields.numbers("ap", seeds)
-    arm = Arm(ap=ap, mean=fields.number("mean"), std=fields.optional("std", fields.number))
-    mean = math.fsum(ap) / len(ap) if ap else math.nan
+def _arm(fields: Fields, metric: Metric, *, seeds: int) -> Arm:
+    scores = fields.numbers(metric.key, seeds)
+    arm = Arm(scores=scores, mean=fields.number("mean"), std=fields.optional("std", fields.number))
+    mean = math.fsum(scores) / len(scores) if scores else math.nan
     if not abs(mean - arm.mean) <= TOLERANCE:
         raise FileError(f"{fields.file}: expected `{fields.place}.mean` to be {mean:.6f}, got {arm.mean:.6f}.")
     return arm
@@ -294,23 +339,27 @@ def _box(fields: Fields) -> Box:
 
 
 def read_metrics(file: Path) -> Metrics | None:
-    """Read metrics.csv; rows of one step, such as its losses and its AP, become one, and what was logged last counts.
+    """Read metrics.csv; rows of one step, such as its losses and its score, become one, where the last value counts.
 
     Units: `epoch` is counted from 1 in the result, from 0 in the file.
     """
     if not file.exists():
         return None
-    needed = ["step", "epoch", "task", "val_ap"]
+    needed = ["step", "epoch", "task"]
     try:
-        frame = pd.read_csv(file)
+        frame = pd.read_csv(file).rename(columns={f"val_{key}": "score" for key in METRICS})
         missing = [name for name in needed if name not in frame.columns]
+        if "score" not in frame.columns:
+            missing.append(" or ".join(f"val_{key}" for key in METRICS))
         if missing:
-            raise FileError(f"{file}: expected the columns {', '.join(needed)}, got none named {', '.join(missing)}.")
+            raise FileError(
+                f"{file}: expected a table of a training's steps, got no column {' and no '.join(missing)}."
+            )
         frame = frame.astype(np.float64)
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise FileError(f"{file}: expected a table of numbers, got something else ({error}).") from error
     # A run that was killed can leave a last row half written.
-    frame = frame.dropna(subset=["step", "epoch"]).dropna(subset=["task", "val_ap"], how="all")
+    frame = frame.dropna(subset=["step", "epoch"]).dropna(subset=["task", "score"], how="all")
     frame = frame.groupby("step", as_index=False).last()
     frame["epoch"] += 1
     if frame.empty:

@@ -18,12 +18,15 @@ T = TypeVar("T")
 class Fields:
     """One JSON object and where it stands; every getter checks the type of what it returns.
 
+    `kind` is the record's, as its schema names it; only a whole record has one.
+
     Errors: `FileError` naming the file and the field when a value is missing or of another type.
     """
 
     values: Mapping[str, object]
     file: Path
     place: str = ""
+    kind: str = ""
 
     def text(self, key: str) -> str:
         """Return the string under `key`."""
@@ -107,18 +110,19 @@ def read_text(file: Path) -> str:
         raise FileError(f"{file}: expected a readable UTF-8 text file, got {type(error).__name__}.") from error
 
 
-def read_json(file: Path, kind: str) -> Fields | None:
+def read_json(file: Path, *kinds: str) -> Fields | None:
     """Return the record in `file`, or None when there is no such file.
 
-    Errors: `FileError` when it is not JSON or its schema is not `featherpress.<kind>/1`.
+    Errors: `FileError` when it is not JSON or its schema is `featherpress.<kind>/1` for none of the kinds.
     """
     if not file.exists():
         return None
     value = _read_object(file)
-    schema = f"featherpress.{kind}/1"
-    if value.get("schema") != schema:
-        raise FileError(f"{file}: expected the schema {schema!r}, got {_brief(value.get('schema'))}.")
-    return Fields(values=value, file=file)
+    schemas = {f"featherpress.{kind}/1": kind for kind in kinds}
+    named = value.get("schema")
+    if not isinstance(named, str) or named not in schemas:
+        raise FileError(f"{file}: expected the schema {' or '.join(map(repr, schemas))}, got {_brief(named)}.")
+    return Fields(values=value, file=file, kind=schemas[named])
 
 
 def read_schema(file: Path) -> str:

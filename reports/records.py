@@ -1,4 +1,4 @@
-"""What others saved, as plain values: costs, accuracy, comparison, environment, gallery, metrics."""
+"""What others saved, as plain values: costs, scores, comparison, environment, gallery, metrics."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "ACCURACY",
+    "AP",
     "Arm",
     "Audit",
     "Box",
@@ -16,15 +18,20 @@ __all__ = [
     "Budget",
     "Check",
     "Claim",
+    "ClassData",
+    "ClassifierEvaluation",
     "Comparison",
     "Component",
     "Data",
+    "DetectorEvaluation",
     "Difference",
     "Environment",
     "Evaluation",
+    "FaceData",
     "FloatArray",
     "Found",
     "Gallery",
+    "Metric",
     "Metrics",
     "Picture",
     "Protocol",
@@ -79,9 +86,10 @@ class Claim:
 class Audit:
     """The costs of one model; `components` sum to `total`, exactly.
 
-    `settings` are what it was built from, as text; empty where the record does not say.
+    `settings` are what it was built from, as text; empty where the record does not say. `file` is where it was read.
     """
 
+    file: Path
     model: str
     inputs: tuple[tuple[int, ...], ...]
     convention: str
@@ -103,12 +111,48 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """What models are scored by, from 0 to 1: its key in records, its name, and what it is taken over."""
+
+    key: str
+    name: str
+    over: str
+
+    @property
+    def title(self) -> str:
+        """The name as a sentence begins with it."""
+        return f"{self.name[0].upper()}{self.name[1:]}"
+
+    @property
+    def whole(self) -> str:
+        """The name of the score of everything: "AP, all faces"."""
+        return f"{self.name}, {self.over}"
+
+
+AP = Metric(key="ap", name="AP", over="all faces")
+ACCURACY = Metric(key="accuracy", name="accuracy", over="all images")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
     """What a model was evaluated on."""
 
     name: str
     split: str
     images: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassData(Data):
+    """Images of which each is of one class."""
+
+    classes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaceData(Data):
+    """Images with labelled faces."""
+
     skipped: int
     faces: int
     ignored: int
@@ -139,7 +183,10 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """The accuracy of one set of weights."""
+    """The score of one set of weights, by the run's metric; None where nothing could be scored.
+
+    Units: parameters, multiply-accumulates, bytes.
+    """
 
     model: str
     role: str
@@ -147,8 +194,22 @@ class Evaluation:
     macs: int | None
     file_bytes: int | None
     data: Data
+    score: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassifierEvaluation(Evaluation):
+    """The accuracy of a classifier."""
+
+    data: ClassData
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectorEvaluation(Evaluation):
+    """The AP of a detector of faces, with what lies behind it."""
+
+    data: FaceData
     protocol: Protocol
-    ap: float | None
     recall: float | None
     buckets: tuple[Bucket, ...]
     curve_recall: tuple[float, ...]
@@ -157,9 +218,9 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
-    """One side of the comparison: AP per seed, their mean, and their deviation when there are several."""
+    """One side of the comparison: a score a seed, their mean, and their deviation when there are several."""
 
-    ap: tuple[float, ...]
+    scores: tuple[float, ...]
     mean: float
     std: float | None
 
@@ -187,7 +248,7 @@ class Difference:
 class Comparison:
     """Whether distillation helped, as the run that trained both arms recorded it."""
 
-    metric: str
+    metric: Metric
     seeds: tuple[int, ...]
     control: Arm
     distilled: Arm
@@ -246,6 +307,8 @@ class Gallery:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics:
     """The logged steps of one training, a column an array; NaN where a step has no value.
+
+    `score` is what was measured on validation images, by the run's metric.
 
     Shapes: every column (steps,).
     """

@@ -1,20 +1,21 @@
 """A report from the records of one run or several: Markdown and figures, and on request one page, LaTeX and vectors."""
 
+import re
 import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from featherpress.errors import FileError, UsageError
-from featherpress.reports.blocks import Block, Heading, Paragraph, Table
+from featherpress.reports.blocks import Block, Heading
 from featherpress.reports.figures import save
-from featherpress.reports.formats import DASH, change, integer, spread
 from featherpress.reports.inputs import Inputs, load_inputs
 from featherpress.reports.runs import Run
-from featherpress.reports.scores import score, scores
-from featherpress.reports.sections import COUNTED, SECTIONS, SHARED, Chapter, Draw
+from featherpress.reports.sections import COUNTED, SECTIONS, SHARED, Chapter, Draw, opening, side_by_side, title
 from featherpress.reports.writers import to_latex, to_markdown, to_page
 
 __all__ = ["write_report"]
+
+LONGEST_SLUG = 60  # characters
 
 
 def write_report(
@@ -27,13 +28,13 @@ def write_report(
 ) -> Path:
     """Write `report.md` and `figures/*.png` into `out`, by default the first run's `report/`; return the Markdown.
 
-    `paths` are run directories, and records of audits, models and benchmarks beside them. With `page` there is
-    `report.html` too, one file with all inside; with `latex` `tables.tex`; `vectors`, "pdf" or "svg", lie beside every
-    PNG. All is drawn beside `out` first and then renamed, the Markdown last: an interrupted report leaves the old one.
+    `paths` are run directories, and records of audits, models, benchmarks and exports beside them; benchmarks and
+    exports that lie in a run's directory are found there. With `page` there is `report.html` too, one file with all
+    inside; with `latex` `tables.tex`; `vectors`, "pdf" or "svg", lie beside every PNG. All is drawn beside `out` first
+    and then renamed, the Markdown last: an interrupted report leaves the old one.
 
     Errors: `UsageError` without a run or an audit, without `out` where no run says where to, and for audits to be
-    compared that were counted at different inputs; `FileError` when a
-    record is broken or the folder cannot be written.
+    compared that were counted at different inputs; `FileError` when a record is broken or the folder cannot be written.
     """
     inputs = load_inputs(paths)
     for run in inputs.runs:
@@ -52,9 +53,9 @@ def write_report(
 
 def _require_one_size(run: Run) -> None:
     """Refuse to set multiply-accumulates of different inputs side by side: they say nothing of the models."""
-    sizes = {audit.model: " and ".join("x".join(map(str, shape)) for shape in audit.inputs) for _, audit in run.audits}
-    if len(set(sizes.values())) > 1:
-        counted = ", ".join(f"{model} at {size}" for model, size in sizes.items())
+    sizes = [" and ".join("x".join(map(str, shape)) for shape in audit.inputs) for _, audit in run.audits]
+    if len(set(sizes)) > 1:
+        counted = ", ".join(f"{audit.model} at {size}" for (_, audit), size in zip(run.audits, sizes, strict=True))
         raise UsageError(f"expected audits of one input size, got {counted}: count them again with the same --input.")
 
 
@@ -62,67 +63,30 @@ def _compose(inputs: Inputs) -> tuple[list[Block], dict[str, Draw]]:
     """Return the report's blocks and the figures they show, by name."""
     figures: dict[str, Draw] = {}
     runs = inputs.runs
-    blocks: list[Block]
     if len(runs) == 1:
-        blocks = [Heading(text=_title(runs[0]), level=1), Paragraph(text=_verdict(runs[0]))]
-        chapters = [Chapter(run=runs[0], inputs=inputs, figures=figures)]
+        chapter = Chapter(run=runs[0], inputs=inputs, figures=figures)
+        blocks = [Heading(text=title(runs[0]), level=1), *_write(chapter)]
     else:
-        blocks = [Heading(text=f"{len(runs)} runs side by side", level=1), _runs_table(runs)]
-        chapters = [
-            Chapter(run=run, inputs=inputs, prefix=f"{number}-{run.name}-", level=3, figures=figures)
-            for number, run in enumerate(runs, start=1)
-        ]
-    for number, chapter in enumerate(chapters, start=1):
-        if len(runs) > 1:
-            title = f"Run {number}, `{chapter.run.name}`: {_title(chapter.run)}"
-            blocks += [Heading(text=title, level=2), Paragraph(text=_verdict(chapter.run))]
-        for section in COUNTED if chapter.run.counted_only else SECTIONS:
-            blocks += section(chapter)
+        blocks = side_by_side(runs)
+        for number, run in enumerate(runs, start=1):
+            prefix = f"{number}-{slug(run.name)}-"
+            chapter = Chapter(run=run, inputs=inputs, prefix=prefix, level=3, figures=figures)
+            lead = "" if run.counted_only else f"Run {number}, `{run.name}`: "
+            blocks += [Heading(text=f"{lead}{title(run)}", level=2), *_write(chapter)]
     for section in SHARED:
         blocks += section(Chapter(run=runs[0], inputs=inputs, figures=figures))
     return blocks, figures
 
 
-def _title(run: Run) -> str:
-    if run.counted_only:
-        return f"Counting {' against '.join(f'`{audit.model}`' for _, audit in run.audits)}"
-    if run.distilled:
-        return f"Distilling `{run.teacher_model}` into `{run.student_model}`"
-    return f"Training `{run.student_model}`"
+def _write(chapter: Chapter) -> list[Block]:
+    """Return all that is said of one run."""
+    sections = COUNTED if chapter.run.counted_only else SECTIONS
+    return [*opening(chapter), *(block for section in sections for block in section(chapter))]
 
 
-def _verdict(run: Run) -> str:
-    """Return the run's one sentence, as the comparison wrote it."""
-    if run.counted_only:
-        return "**Counted, not trained: nothing is said of accuracy.**"
-    if run.comparison is not None:
-        return f"**{run.comparison.sentence}**"
-    if run.distilled:
-        return "**No comparison with a control was recorded, so nothing is claimed about distillation.**"
-    return "**One model trained without a teacher: there is nothing to compare it with.**"
-
-
-def _runs_table(runs: Sequence[Run]) -> Table:
-    header = ["run", "student", "parameters", "MACs", "AP control", "AP student", "difference", "interval", "verdict"]
-    rows = [_run_row(run) for run in runs]
-    return Table(name="runs", title="All runs", header=header, rows=rows, align="llrrrrrll")
-
-
-def _run_row(run: Run) -> list[str]:
-    total = run.budget.student.total if run.budget else None
-    costs = [integer(total.params if total else None), integer(total.macs if total else None)]
-    row = [f"`{run.name}`", f"`{run.student_model}`", *costs]
-    if run.comparison is None:
-        return [*row, DASH, score(scores(run.evaluations("student"))), DASH, DASH, DASH]
-    control, distilled, found = run.comparison.control, run.comparison.distilled, run.comparison.difference
-    return [
-        *row,
-        spread(control.mean, control.std),
-        spread(distilled.mean, distilled.std),
-        change(found.mean),
-        f"[{change(found.low)}, {change(found.high)}]",
-        found.verdict,
-    ]
+def slug(name: str) -> str:
+    """Return a name as a part of a file's that every system and every web server takes; not unique by itself."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:LONGEST_SLUG]
 
 
 def _publish(

@@ -1,7 +1,7 @@
 """A run directory: which records it holds, and what each role's records are."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,19 @@ from featherpress.reports.readers import (
     read_metrics,
 )
 from featherpress.reports.reading import read_text
-from featherpress.reports.records import Audit, Budget, Comparison, Environment, Evaluation, Gallery, Metrics
+from featherpress.reports.records import (
+    ACCURACY,
+    AP,
+    Audit,
+    Budget,
+    Comparison,
+    DetectorEvaluation,
+    Environment,
+    Evaluation,
+    Gallery,
+    Metric,
+    Metrics,
+)
 
 __all__ = ["Run", "Training", "load_run"]
 
@@ -38,15 +50,19 @@ class Training:
 class Run:
     """All records of a run directory; None, or an empty tuple, where one is missing.
 
+    `metric` is what all its models are scored by. `teacher_metrics` is there where the run trained its teacher itself.
+
     `students` and `controls` hold one training a seed, the first seed first. What is `counted_only` was never a run:
     audits that are set side by side.
     """
 
     path: Path
+    metric: Metric
     recipe: str | None
     environment: Environment | None
     budget: Budget | None
     teacher: Evaluation | None
+    teacher_metrics: Metrics | None
     comparison: Comparison | None
     gallery: Gallery | None
     correlation: Correlation | None
@@ -59,10 +75,12 @@ class Run:
         """Return a run without any record."""
         return cls(
             path=path,
+            metric=AP,
             recipe=None,
             environment=None,
             budget=None,
             teacher=None,
+            teacher_metrics=None,
             comparison=None,
             gallery=None,
             correlation=None,
@@ -122,36 +140,47 @@ class Run:
             return () if self.teacher is None else (self.teacher,)
         return tuple(t.evaluation for t in self._trainings(role) if t.evaluation is not None)
 
+    def detectors(self, role: str) -> tuple[DetectorEvaluation, ...]:
+        """Return the evaluations of a role that are of detectors, one a seed; none in a classifier's run."""
+        return tuple(each for each in self.evaluations(role) if isinstance(each, DetectorEvaluation))
+
     def metrics(self, role: str) -> tuple[Metrics, ...]:
-        """Return the logged steps of a role, one a seed; a teacher has none."""
+        """Return the logged steps of a role, one a seed; a teacher has some where the run trained it."""
+        if role == "teacher":
+            return () if self.teacher_metrics is None else (self.teacher_metrics,)
         return tuple(t.metrics for t in self._trainings(role) if t.metrics is not None)
 
     def _trainings(self, role: str) -> tuple[Training, ...]:
-        if role == "teacher":
-            return ()
         return self.controls if role == "control" else self.students
 
 
 def load_run(path: Path) -> Run:
     """Read every record of a run directory.
 
-    Errors: `FileError` when there is no such directory, when it holds no record, or when one is broken.
+    Errors: `FileError` when there is no such directory, when it holds no record, when one is broken, or when its models
+    are not scored by one metric.
     """
     if not path.is_dir():
         raise FileError(f"{path}: expected a run directory, got {'a file' if path.exists() else 'nothing there'}.")
     seeds = [path, *_seed_folders(path)]
     recipe = path / "recipe.toml"
+    teacher = read_evaluation(path / "eval" / "teacher.json")
+    comparison = read_comparison(path / "eval" / "comparison.json")
+    students, controls = _trainings(seeds), _trainings([seed / "control" for seed in seeds])
+    evaluated = (teacher, *(training.evaluation for training in (*students, *controls)))
     run = Run(
         path=path,
+        metric=_common_metric(path, [each for each in evaluated if each], comparison),
         recipe=read_text(recipe) if recipe.exists() else None,
         environment=read_environment(path / "environment.json"),
         budget=read_budget(path / "budget.json"),
-        teacher=read_evaluation(path / "eval" / "teacher.json"),
-        comparison=read_comparison(path / "eval" / "comparison.json"),
+        teacher=teacher,
+        teacher_metrics=read_metrics(path / "teacher" / "metrics.csv"),
+        comparison=comparison,
         gallery=read_gallery(path / "eval" / "gallery" / "gallery.json"),
         correlation=read_correlation(path / "eval" / "correlation.json"),
-        students=_trainings(seeds),
-        controls=_trainings([seed / "control" for seed in seeds]),
+        students=students,
+        controls=controls,
     )
     # A recipe and an environment alone say what was meant, not what came of it.
     if not (run.budget or run.teacher or run.comparison or run.students or run.controls):
@@ -160,6 +189,17 @@ def load_run(path: Path) -> Run:
             "got none; name a directory that `featherpress train` or `featherpress distill` wrote."
         )
     return run
+
+
+def _common_metric(path: Path, evaluated: Sequence[Evaluation], comparison: Comparison | None) -> Metric:
+    """Return what everything was scored by, AP where nothing was."""
+    found = {AP if isinstance(each, DetectorEvaluation) else ACCURACY for each in evaluated}
+    if comparison is not None:
+        found.add(comparison.metric)
+    if len(found) > 1:
+        names = " and ".join(sorted(metric.name for metric in found))
+        raise FileError(f"{path}: expected models scored by one metric, got {names}: evaluate them alike.")
+    return next(iter(found), AP)
 
 
 def _seed_folders(path: Path) -> list[Path]:

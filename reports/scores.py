@@ -1,20 +1,21 @@
-"""AP over seeds: the values that are known, and their summary."""
+"""Scores over seeds: the values that are known, and their summary."""
 
 import statistics
 from collections.abc import Sequence
 
 from featherpress.reports.formats import DASH, spread
-from featherpress.reports.records import Evaluation
+from featherpress.reports.records import DetectorEvaluation, Evaluation
 
 __all__ = ["mean_score", "score", "scores"]
 
 
 def scores(evaluations: Sequence[Evaluation], bucket: str | None = None) -> tuple[float, ...]:
-    """Return the APs that are known, one a seed, over all faces or those of one bucket of heights."""
+    """Return the scores that are known, one a seed: of everything, or APs of one bucket of faces' heights."""
     if bucket is None:
-        found = [evaluation.ap for evaluation in evaluations]
+        found = [evaluation.score for evaluation in evaluations]
     else:
-        found = [b.ap for evaluation in evaluations for b in evaluation.buckets if b.name == bucket]
+        detectors = [each for each in evaluations if isinstance(each, DetectorEvaluation)]
+        found = [b.ap for each in detectors for b in each.buckets if b.name == bucket]
     return tuple(value for value in found if value is not None)
 
 

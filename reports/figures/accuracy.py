@@ -7,17 +7,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from featherpress.reports.figures.style import COLUMN, INK, ROLES, SMALL, canvas, role_keys, row_bars, tidy
-from featherpress.reports.formats import ap, integer
-from featherpress.reports.records import Evaluation
+from featherpress.reports.formats import fraction, integer
+from featherpress.reports.records import DetectorEvaluation
 from featherpress.reports.scores import mean_score, scores
 
 __all__ = ["ap_by_height", "precision_recall"]
 
 
-def precision_recall(evaluations: Mapping[str, Sequence[Evaluation]]) -> Figure:
+def precision_recall(evaluations: Mapping[str, Sequence[DetectorEvaluation]]) -> Figure:
     """Draw precision against recall: the mean over seeds in bold, each seed thin."""
     figure = canvas(COLUMN, 2.7)
     axes = figure.add_subplot()
+    iou = next(iter(evaluations.values()))[0].protocol.iou
     for role, seeds in evaluations.items():
         stroke = ROLES[role]
         grid = np.asarray(seeds[0].curve_recall)
@@ -33,15 +34,15 @@ def precision_recall(evaluations: Mapping[str, Sequence[Evaluation]]) -> Figure:
             color=stroke.color,
             linestyle=stroke.dashes,
             linewidth=1.6,
-            label=f"{role}: AP {ap(mean_score(scores(seeds)))}",
+            label=f"{role}: AP {fraction(mean_score(scores(seeds)))}",
         )
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
-    tidy(axes, x="recall", y="precision")
+    tidy(axes, x=f"recall at IoU {iou:g}", y="precision")
     axes.legend(fontsize=SMALL, frameon=False, loc="lower left", labelcolor=INK, handlelength=2.6)
     return figure
 
 
-def ap_by_height(evaluations: Mapping[str, Sequence[Evaluation]]) -> Figure:
+def ap_by_height(evaluations: Mapping[str, Sequence[DetectorEvaluation]]) -> Figure:
     """Draw AP over all faces and by face height: a bar the mean over seeds, a dot each seed."""
     first = next(iter(evaluations.values()))[0]
     names: list[tuple[str | None, str]] = [(None, f"all heights\n{integer(first.data.faces)} faces")]
@@ -59,7 +60,7 @@ def ap_by_height(evaluations: Mapping[str, Sequence[Evaluation]]) -> Figure:
     axes.axhline(0.5, color="#BBBBBB", linewidth=0.6)
     axes.set_xlim(0, min(1.18, axes.get_xlim()[1] * 1.16))
     axes.set_xticks([tick for tick in (0, 0.2, 0.4, 0.6, 0.8, 1.0) if tick <= axes.get_xlim()[1]])
-    tidy(axes, x="AP", grid="x")
+    tidy(axes, x=f"AP at IoU {first.protocol.iou:g}", y="face height", grid="x")
     axes.tick_params(axis="y", length=0)
     if len(evaluations) > 1:
         role_keys(figure, {role: role for role in evaluations}, columns=len(evaluations))
@@ -70,7 +71,7 @@ def _bar(values: Sequence[float]) -> tuple[float, str]:
     """Return no bar, and a dash, where there is no AP."""
     mean = mean_score(values)
     # The text stands clear of the dots of seeds that lie beyond the mean.
-    return mean or 0.0, f"{'   ' if len(values) > 1 else ''}{ap(mean)}"
+    return mean or 0.0, f"{'   ' if len(values) > 1 else ''}{fraction(mean)}"
 
 
 def _dots(axes: Axes, y: float, values: Sequence[float]) -> None:

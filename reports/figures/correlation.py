@@ -21,14 +21,14 @@ def level_correlation(found: Correlation) -> Figure:
             x = column - 0.4 + wide * (place + 0.5)
             values = np.array(level.channels.get(role, ()))
             spread = shake.uniform(-0.32, 0.32, len(values)) * wide
-            axes.plot(x + spread, values, ".", color=ROLES[role].color, markersize=3, alpha=0.55, markeredgewidth=0)
+            axes.plot(x + spread, values, ".", color=ROLES[role].color, markersize=3.4, alpha=0.7, markeredgewidth=0)
             mean = level.mean(role)
             if mean is not None:
                 axes.plot([x - 0.42 * wide, x + 0.42 * wide], [mean, mean], color=INK, linewidth=1.2)
                 axes.annotate(
                     f"{mean:.2f}", (x, 1.03), ha="center", va="bottom", fontsize=SMALL, color=INK, annotation_clip=False
                 )
-    axes.set_xticks(range(len(found.levels)), [f"stride {level.stride}" for level in found.levels])
+    axes.set_xticks(range(len(found.levels)), [f"stride {level.stride} px" for level in found.levels])
     lowest = min((value for level in found.levels for each in level.channels.values() for value in each), default=0.0)
     axes.set_ylim(min(0.0, lowest - 0.05), 1.12)
     axes.set_yticks([tick for tick in (-1.0, -0.5, 0.0, 0.25, 0.5, 0.75, 1.0) if tick >= axes.get_ylim()[0]])

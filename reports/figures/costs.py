@@ -11,7 +11,6 @@ from matplotlib.ticker import MaxNLocator
 from featherpress.reports.figures.style import (
     COLUMN,
     GAIN,
-    INK,
     LOSS,
     MUTED,
     ROLES,
@@ -19,7 +18,9 @@ from featherpress.reports.figures.style import (
     canvas,
     role_keys,
     row_bars,
+    thousands,
     tidy,
+    write_beside,
 )
 from featherpress.reports.formats import integer, label, signed_integer
 from featherpress.reports.records import Audit, Component
@@ -80,10 +81,9 @@ def costs_by_component(audits: Sequence[tuple[str, Audit]]) -> Figure:
         # Room for the longest number beyond the longest bar.
         axes.margins(x=0.36 if quantity == "macs" else 0.24)
         axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        axes.xaxis.set_major_formatter(lambda value, _: thousands(value))
         tidy(axes, title=title, grid="x")
         axes.tick_params(axis="y", length=0, labelsize=SMALL)
-    figure.axes[0].xaxis.set_major_formatter(lambda value, _: f"{value / 1e3:,.0f} K" if value else "0")
-    figure.axes[1].xaxis.set_major_formatter(lambda value, _: f"{value / 1e6:,.0f} M" if value else "0")
     role_keys(figure, {role: f"{_named(role)}{audit.model}" for role, audit in audits})
     return figure
 
@@ -112,19 +112,19 @@ def waterfall(first: tuple[str, Audit], second: tuple[str, Audit]) -> Figure:
     last = len(steps) + 1
     for y, (role, audit) in ((0, first), (last, second)):
         axes.barh(y, audit.total.params, height=0.66, color=ROLES[role].color)
-        _note(axes, integer(audit.total.params), audit.total.params, y, bold=True)
+        write_beside(axes, integer(audit.total.params), audit.total.params, y, weight="bold")
     level = before.total.params
     for y, step in enumerate(steps, start=1):
         start, level = level, level + step.params[1] - step.params[0]
         _step(axes, y, start, level)
-        _note(axes, signed_integer(level - start), max(start, level), y, bold=False)
+        write_beside(axes, signed_integer(level - start), max(start, level), y)
     axes.plot([level, level], [last - 0.67, last - 0.33], color=MUTED, linewidth=0.6)
     assert level == after.total.params
     ends = [before.model, *(label(p.name) for p in steps), after.model]
     axes.set_yticks(range(last + 1), [_broken(name) for name in ends])
     axes.set_ylim(last + 0.5, -0.5)
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1e3:,.0f} K" if value else "0")
+    axes.xaxis.set_major_formatter(lambda value, _: thousands(value))
     axes.margins(x=0.26)
     tidy(axes, x="parameters", grid="x")
     axes.tick_params(axis="y", length=0, labelsize=SMALL)
@@ -132,9 +132,13 @@ def waterfall(first: tuple[str, Audit], second: tuple[str, Audit]) -> Figure:
 
 
 def _broken(name: str) -> str:
-    """Return a model's long name in two lines, so that the bars keep their room."""
-    cut = name.find("_", 8)
-    return name if len(name) <= 18 or cut < 0 else f"{name[: cut + 1]}\n{name[cut + 1 :]}"
+    """Return a model's name without the package it comes from, a long one in two lines: the bars keep their room."""
+    short = name.rpartition(":")[2]
+    cuts = [place for place in range(1, len(short)) if short[place - 1] in "_.- "]
+    if len(short) <= 18 or not cuts:
+        return short
+    cut = min(cuts, key=lambda place: max(place, len(short) - place))
+    return f"{short[:cut]}\n{short[cut:]}"
 
 
 def _step(axes: Axes, y: int, before: int, after: int) -> None:
@@ -146,16 +150,3 @@ def _step(axes: Axes, y: int, before: int, after: int) -> None:
     axes.barh(y, width, left=left, height=0.66, color=color, hatch=hatch, edgecolor="white", linewidth=0)
     # The outline keeps a step in sight that is thinner than a pixel.
     axes.barh(y, width, left=left, height=0.66, fill=False, edgecolor=color, linewidth=0.8)
-
-
-def _note(axes: Axes, text: str, x: float, y: float, *, bold: bool) -> None:
-    axes.annotate(
-        text,
-        (x, y),
-        (2.5, 0),
-        textcoords="offset points",
-        va="center_baseline",
-        fontsize=SMALL,
-        color=INK,
-        fontweight="bold" if bold else "normal",
-    )

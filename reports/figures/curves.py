@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from featherpress.reports.figures.style import COLUMN, INK, TEXT, canvas, tidy
-from featherpress.reports.formats import ap
+from featherpress.reports.formats import fraction
 
 __all__ = ["precision_recall_curves"]
 
@@ -28,7 +28,7 @@ def precision_recall_curves(
     for (name, (recall, precision)), (color, dashes) in zip(curves.items(), _STROKES, strict=False):
         x, y = np.asarray(recall), np.asarray(precision)
         reached = y > 0
-        label = f"{name}: AP {ap(scores.get(name))}"
+        label = f"{name}: AP {fraction(scores.get(name))}"
         axes.plot(x[reached], y[reached], color=color, linestyle=dashes, linewidth=1.6, label=label)
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
     tidy(axes, x="recall", y="precision")

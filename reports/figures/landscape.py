@@ -12,13 +12,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from featherpress.reports.figures.names import Name, place_names
-from featherpress.reports.figures.style import COLUMN, INK, ROLES, SMALL, canvas, tidy
+from featherpress.reports.figures.style import COLUMN, INK, ROLES, SMALL, canvas, thousands, tidy
 from featherpress.reports.published import Published
 
 __all__ = ["Point", "accuracy_against_latency", "accuracy_against_parameters"]
 
-# Colours of Okabe and Ito for test scales and machines, with a marker each for grey printers.
-KINDS = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"), ("#56606B", "P"))
+# Colours of Okabe and Ito for test scales and machines, with a marker each for grey printers: none that a role has.
+KINDS = (("#009E73", "D"), ("#D55E00", "v"), ("#CC79A7", "p"), ("#56B4E9", "<"), ("#222222", "P"), ("#009E73", ">"))
 PUBLISHED_AP, OUR_AP = "mean AP of\neasy, medium, hard (%)", "AP, all faces (%)"
 
 
@@ -43,9 +43,9 @@ def accuracy_against_parameters(published: Sequence[Published], points: Sequence
     low, high = _limits([*places.values(), *(point.x for point in points)])
     for axes in panels:
         _scale(axes, low, high)
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1e6:g} M")
+        axes.xaxis.set_major_formatter(lambda value, _: thousands(value))
     tidy(panels[0], title="Published, on WIDER FACE", y=PUBLISHED_AP, grid="y")
-    tidy(panels[1], title="Measured here", x="parameters", y=OUR_AP, grid="y")
+    tidy(panels[1], title="Measured here", x="parameters (log scale)", y=OUR_AP, grid="y")
     _draw(panels, places, {row: row.scale or "scale not said" for row in places}, points)
     return figure
 
@@ -58,8 +58,8 @@ def accuracy_against_latency(published: Sequence[Published], points: Sequence[Po
     for axes, values in zip(panels, ([*places.values()], [point.x for point in points]), strict=True):
         _scale(axes, *_limits(values))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    tidy(panels[0], title="Published, each on its own machine", x="latency (ms)", y=PUBLISHED_AP, grid="y")
-    tidy(panels[1], title="Measured here", x="median latency (ms)", y=OUR_AP, grid="y")
+    tidy(panels[0], title="Published, each on its own machine", x="latency (ms, log scale)", y=PUBLISHED_AP, grid="y")
+    tidy(panels[1], title="Measured here", x="median latency (ms, log scale)", y=OUR_AP, grid="y")
     keys = [
         Line2D([], [], color=ROLES[role].color, marker=ROLES[role].marker, markersize=5, linestyle="", label=role)
         for role in dict.fromkeys(point.role for point in points)

@@ -38,9 +38,10 @@ class Name:
 
 
 def place_names(axes: Axes, names: Sequence[Name]) -> None:
-    """Write each name at the first place beside its point that is free of points, of other names and of the edge.
+    """Write each name beside its point, free of points, of other names, of the key and of the edge where that can be.
 
-    The axes' limits must be final; a name that finds no free place takes the one that overlaps least.
+    The axes' limits must be final. Names take their places by turns; of all turns that begin with another one, that
+    counts in which they cover least.
     """
     figure = axes.figure
     assert isinstance(figure, Figure)
@@ -49,23 +50,42 @@ def place_names(axes: Axes, names: Sequence[Name]) -> None:
     points = [axes.transData.transform((name.x, name.y)) for name in names]
     marks = [Bbox.from_extents(x - 3 * unit, y - 3 * unit, x + 3 * unit, y + 3 * unit) for x, y in points]
     legend = axes.get_legend()
-    taken = [] if legend is None else [legend.get_window_extent()]
-    for name, mark, (x, y) in zip(names, marks, points, strict=True):
-        others = [*taken, *(other for other in marks if other is not mark)]
-        lines = name.text.split("\n")
-        # The font's letters are about 0.63 of its size wide.
-        wide, high = 0.63 * SMALL * max(map(len, lines)) * unit, 1.15 * SMALL * len(lines) * unit
-        boxes = [
-            Bbox.from_bounds(x + along * wide + dx * unit, y + up * high + dy * unit, wide, high)
-            for along, up, dx, dy in PLACES
-        ]
-        covered = [_covered(box, others, axes.bbox) for box in boxes]
-        box = boxes[covered.index(min(covered))]
-        taken.append(box)
+    keys = [] if legend is None else [legend.get_window_extent()]
+    choices = [_places(name, x, y, unit) for name, (x, y) in zip(names, points, strict=True)]
+    numbers = range(len(names))
+    turns = [_take_turns([*numbers[first:], *numbers[:first]], choices, marks, keys, axes.bbox) for first in numbers]
+    best = min(turns, key=lambda turn: turn[0])[1] if turns else {}
+    for number, name in enumerate(names):
+        box = best[number]
         middle_x, middle_y = axes.transData.inverted().transform(((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2))
         text = axes.text(middle_x, middle_y, name.text, ha="center", va="center", fontsize=SMALL, color=INK)
         text.set_linespacing(1.0)
         text.set_in_layout(False)
+
+
+def _places(name: Name, x: float, y: float, unit: float) -> list[Bbox]:
+    """Return where a name may stand, best first; `unit` is pixels a point."""
+    lines = name.text.split("\n")
+    # The font's letters are about 0.63 of its size wide.
+    wide, high = 0.63 * SMALL * max(map(len, lines)) * unit, 1.15 * SMALL * len(lines) * unit
+    return [
+        Bbox.from_bounds(x + along * wide + dx * unit, y + up * high + dy * unit, wide, high)
+        for along, up, dx, dy in PLACES
+    ]
+
+
+def _take_turns(
+    order: Sequence[int], choices: Sequence[Sequence[Bbox]], marks: Sequence[Bbox], keys: Sequence[Bbox], inside: Bbox
+) -> tuple[float, dict[int, Bbox]]:
+    """Give each name in this order the first place that covers least; return what they cover, and the places."""
+    taken: dict[int, Bbox] = {}
+    total = 0.0
+    for number in order:
+        others = [*keys, *taken.values(), *(mark for other, mark in enumerate(marks) if other != number)]
+        covered = [_covered(box, others, inside) for box in choices[number]]
+        total += min(covered)
+        taken[number] = choices[number][covered.index(min(covered))]
+    return total, taken
 
 
 def _covered(box: Bbox, taken: Sequence[Bbox], inside: Bbox) -> float:

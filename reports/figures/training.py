@@ -1,7 +1,8 @@
-"""How the losses and the AP went over the training."""
+"""How the losses and the scores went over the training."""
 
 from collections.abc import Mapping, Sequence
 from functools import reduce
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from featherpress.reports.figures.style import COLUMN, INK, ROLES, SMALL, Stroke, canvas, tidy
-from featherpress.reports.records import FloatArray, Metrics
+from featherpress.reports.records import AP, FloatArray, Metric, Metrics
 
 __all__ = ["smooth", "training_curves"]
 
@@ -23,47 +24,55 @@ TERMS = (
 )
 
 
-def training_curves(trainings: Mapping[str, Sequence[Metrics]]) -> Figure:
-    """Draw task loss and validation AP of each role, and below them the terms of distillation where there are any.
+def training_curves(trainings: Mapping[str, Sequence[Metrics]], *, metric: Metric = AP) -> Figure:
+    """Draw task loss and validation score of each role, and below them the terms of distillation where there are any.
 
-    Thin lines are single seeds as logged; bold ones are their mean, losses smoothed over 1/25 of the steps.
+    Thin lines are single seeds as logged; bold ones are their mean, losses smoothed over 1/25 of the steps. Where no
+    score was measured between epochs, the losses get its room.
     """
     students = trainings.get("student", ())
     terms = distillation_terms(students)
+    scored = any(len(each.series("epoch", "score")[0]) for seeds in trainings.values() for each in seeds)
     figure = canvas(COLUMN, 3.5 if terms else 1.9)
-    panels = figure.subplots(2 if terms else 1, 2, squeeze=False)
-    loss, accuracy = panels[0]
+    grid = figure.add_gridspec(2 if terms else 1, 2)
+    loss = figure.add_subplot(grid[0, 0] if scored else grid[0, :])
     for role, seeds in trainings.items():
         _draw(loss, seeds, x="step", y="task", stroke=ROLES[role], name=role)
-        _draw(accuracy, seeds, x="epoch", y="val_ap", stroke=ROLES[role], name=role, smoothed=False)
     tidy(loss, title="Task loss", x="step", y="weighted loss", grid="y")
-    tidy(accuracy, title="Validation AP", x="epoch", y="AP", grid="y")
-    if not accuracy.lines:
-        accuracy.set_axis_off()
-        accuracy.text(0.5, 0.5, "not evaluated\nbetween epochs", ha="center", va="center", fontsize=SMALL, color=INK)
+    _finish(loss, room=1.25)
+    if scored:
+        score = figure.add_subplot(grid[0, 1])
+        for role, seeds in trainings.items():
+            _draw(score, seeds, x="epoch", y="score", stroke=ROLES[role], name=role, smoothed=False)
+        tidy(score, title=f"Validation {metric.name}", x="epoch", y=metric.name, grid="y")
+        _finish(score, key="lower right")
     if terms:
-        _draw_terms(panels[1], students, terms)
-    for axes in panels.flat:
-        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-        axes.yaxis.set_major_locator(MaxNLocator(5))
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        # Room above the lines, for the key where there is one.
-        keys = len(axes.get_legend_handles_labels()[1])
-        axes.set_ylim(0, axes.get_ylim()[1] * (1.04 if keys < 2 or axes is accuracy else 1.25))
-        if keys > 1:
-            axes.legend(
-                fontsize=SMALL,
-                frameon=False,
-                labelcolor=INK,
-                handlelength=1.6,
-                borderaxespad=0.1,
-                labelspacing=0.3,
-                columnspacing=0.6,
-                handletextpad=0.4,
-                ncols=1 + (keys > 2),
-                loc="lower right" if axes is accuracy else "upper right",
-            )
+        _draw_terms(figure.add_subplot(grid[1, 0]), students, terms)
+        _draw_ratio(figure.add_subplot(grid[1, 1]), students)
     return figure
+
+
+def _finish(axes: Axes, *, room: float = 1.04, key: Literal["upper right", "lower right"] = "upper right") -> None:
+    """Set the ticks, start at 0, and leave room above several lines for their key."""
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    keys = len(axes.get_legend_handles_labels()[1])
+    axes.set_ylim(0, axes.get_ylim()[1] * (room if keys > 1 else 1.04))
+    if keys > 1:
+        axes.legend(
+            fontsize=SMALL,
+            frameon=False,
+            labelcolor=INK,
+            handlelength=1.6,
+            borderaxespad=0.1,
+            labelspacing=0.3,
+            columnspacing=0.6,
+            handletextpad=0.4,
+            ncols=1 + (keys > 2),
+            loc=key,
+        )
 
 
 def distillation_terms(students: Sequence[Metrics]) -> list[str]:
@@ -81,25 +90,32 @@ def smooth(values: FloatArray, window: int) -> FloatArray:
     return np.convolve(values, ones, "same") / np.convolve(np.ones(len(values)), ones, "same")
 
 
-def _draw_terms(panels: Sequence[Axes], students: Sequence[Metrics], terms: Sequence[str]) -> None:
-    left, right = panels
+def _draw_terms(axes: Axes, students: Sequence[Metrics], terms: Sequence[str]) -> None:
     for name, stroke in zip(terms, TERMS * len(terms), strict=False):
-        _draw(left, students, x="step", y=name, stroke=stroke, name=name.removeprefix("kd_"))
-    tidy(left, title="Distillation terms", x="step", y="weighted loss", grid="y")
-    _draw(right, students, x="step", y="kd_ratio", stroke=ROLES["student"], name="student")
-    right.axhspan(*HEALTHY, color="#000000", alpha=0.07, linewidth=0)
-    right.annotate(
-        "0.3 to 0.5: healthy",
-        (1, sum(HEALTHY) / 2),
-        (-3, 0),
-        xycoords=("axes fraction", "data"),
+        _draw(axes, students, x="step", y=name, stroke=stroke, name=name.removeprefix("kd_"))
+    tidy(axes, title="Distillation terms", x="step", y="weighted loss", grid="y")
+    _finish(axes, room=1.25)
+
+
+def _draw_ratio(axes: Axes, students: Sequence[Metrics]) -> None:
+    """Draw how strongly distillation pulls beside the task, and above all lines what the band means."""
+    _draw(axes, students, x="step", y="kd_ratio", stroke=ROLES["student"], name="student")
+    axes.axhspan(*HEALTHY, color="#000000", alpha=0.07, linewidth=0)
+    tidy(axes, title="Gradient norms", x="step", y="distillation / task", grid="y")
+    _finish(axes)
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.16)
+    low, high = HEALTHY
+    axes.annotate(
+        f"grey: {low:g} to {high:g}, healthy",
+        (1, 1),
+        (0, -1),
+        xycoords="axes fraction",
         textcoords="offset points",
         ha="right",
-        va="center",
+        va="top",
         fontsize=SMALL,
         color=INK,
     )
-    tidy(right, title="Gradient norm", x="step", y="distillation / task", grid="y")
 
 
 def _draw(

@@ -1,18 +1,21 @@
 """The sections of a report: each a function from a chapter to its blocks, empty when it has nothing to say."""
 
-from featherpress.reports.sections.accuracy import accuracy, curves, distillation, gallery
+from featherpress.reports.sections.accuracy import accuracy, curves, gallery
 from featherpress.reports.sections.chapters import Chapter, Draw
 from featherpress.reports.sections.checks import budgets, claims
 from featherpress.reports.sections.costs import architecture, costs, where_parameters_went
-from featherpress.reports.sections.deployment import benchmarks, exports, landscape
+from featherpress.reports.sections.deployment import benchmarks, exports, landscape, unread
 from featherpress.reports.sections.learning import correlation, training
+from featherpress.reports.sections.opening import opening, side_by_side, title
 from featherpress.reports.sections.provenance import environment, reproduction, stamps
+from featherpress.reports.sections.verdict import distillation
 
-__all__ = ["COUNTED", "SECTIONS", "SHARED", "Chapter", "Draw"]
+__all__ = ["COUNTED", "SECTIONS", "SHARED", "Chapter", "Draw", "opening", "side_by_side", "title"]
 
-COUNTED = (where_parameters_went, costs, architecture, budgets, claims)
+COSTS = (where_parameters_went, costs, architecture, budgets, claims)
+COUNTED = (*COSTS, reproduction)
 SECTIONS = (
-    *COUNTED,
+    *COSTS,
     accuracy,
     distillation,
     training,
@@ -25,4 +28,4 @@ SECTIONS = (
     stamps,
 )
 # Once in a report, however many runs it is of.
-SHARED = (benchmarks, exports)
+SHARED = (benchmarks, exports, unread)

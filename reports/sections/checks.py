@@ -4,6 +4,7 @@ from featherpress.reports.blocks import Block, Paragraph, Remark, Table, bold
 from featherpress.reports.formats import DASH, MINUS, bounds, integer, label, signed_integer
 from featherpress.reports.records import Check
 from featherpress.reports.sections.chapters import Chapter
+from featherpress.reports.sections.costs import counted_in
 
 __all__ = ["budgets", "claims"]
 
@@ -26,7 +27,8 @@ def budgets(chapter: Chapter) -> list[Block]:
         header = ["model", "component", "of", "counted", "target", f"counted {MINUS} target", "allowed", "verdict"]
         verdicts = ", ".join(f"`{audit.model}` **{audit.verdict}**" for audit in audits)
         title = "Every limit of the budgets, and what was counted"
-        table = Table(name="budgets", title=title, header=header, rows=rows, align="lllrrrll")
+        records = counted_in(chapter.run)
+        table = Table(name="budgets", title=title, header=header, rows=rows, align="lllrrrll", records=records)
         parts += [Paragraph(text=f"Verdicts: {verdicts}."), table]
     unchecked = [f"`{audit.model}`" for audit in audits if audit.verdict == "unchecked"]
     if unchecked:
@@ -63,5 +65,6 @@ def claims(chapter: Chapter) -> list[Block]:
     header = ["model", "component", "of", "claimed", "measured", f"measured {MINUS} claimed"]
     header += ["why they differ", "source"]
     title = "What documents claim, and what was counted"
-    table = Table(name="claims", title=title, header=header, rows=rows, align="lllrrrll")
+    records = counted_in(chapter.run)
+    table = Table(name="claims", title=title, header=header, rows=rows, align="lllrrrll", records=records)
     return [chapter.heading("Claims checked"), table]

@@ -8,20 +8,21 @@ from featherpress.reports.figures import costs_by_component, waterfall
 from featherpress.reports.figures.costs import pair_components
 from featherpress.reports.formats import (
     DASH,
+    MINUS,
     change,
     integer,
     label,
     less,
     milliseconds,
-    reduction,
+    relative_change,
     size,
 )
 from featherpress.reports.records import Audit
 from featherpress.reports.runs import Run
 from featherpress.reports.scores import mean_score, score, scores
-from featherpress.reports.sections.chapters import Chapter
+from featherpress.reports.sections.chapters import EVALUATION, Chapter
 
-__all__ = ["architecture", "costs", "where_parameters_went"]
+__all__ = ["architecture", "costs", "counted_in", "where_parameters_went"]
 
 CONVENTIONS = {
     "core-macs": "Counted are the products of convolutions, deformable ones too, linear layers, matrix products and "
@@ -45,6 +46,7 @@ def where_parameters_went(chapter: Chapter) -> list[Block]:
             alt="Bars of the parameters and the MACs of every component",
             caption="Learnable parameters of every component, each tensor counted once, and its multiply-accumulates "
             f"for an input of {_shapes(run.audits[-1][1])}.",
+            records=counted_in(run),
         )
     )
     if compared:
@@ -56,6 +58,7 @@ def where_parameters_went(chapter: Chapter) -> list[Block]:
                 alt=f"Steps from the parameters of {first[1].model} to those of {second[1].model}",
                 caption=f"From {integer(first[1].total.params)} to {integer(second[1].total.params)} parameters: "
                 "what each component gave up (plain) or took on (hatched); those that did not change are left out.",
+                records=counted_in(run),
             )
         )
     return parts
@@ -66,14 +69,17 @@ def costs(chapter: Chapter) -> list[Block]:
     run = chapter.run
     if not run.audits:
         return []
-    (role, first), (_, second) = run.audits[0], run.audits[-1]
+    (one, first), (other, second) = run.audits[0], run.audits[-1]
     if first is second:
         return [
             chapter.heading(f"What `{first.model}` costs"),
-            _single_table(first),
+            _single_table(run, first),
             Paragraph(text=_convention(first)),
         ]
-    notes = f"{_convention(first)} A negative reduction is growth; a dash means that there was nothing to reduce."
+    notes = (
+        f"A change is that from {one} to {other}, in % of the {one}'s count: {MINUS} is fewer, + is more, and new is "
+        f"what only the {other} has. {_convention(first)}"
+    )
     if run.budget is not None and run.budget.adapters is not None:
         notes += (
             f" Adapters for distillation: {integer(run.budget.adapters)} parameters, in training only; "
@@ -83,9 +89,8 @@ def costs(chapter: Chapter) -> list[Block]:
         chapter.heading(f"`{first.model}` against `{second.model}`"),
         _pair_table(run),
         Paragraph(text=notes),
-        Paragraph(text="The models as wholes:"),
         _whole_table(chapter, first, second),
-        *_missing(chapter, role),
+        *_missing(chapter),
         *(Remark(text=text, kind="warning") for text in _disagreements(run)),
     ]
 
@@ -99,11 +104,20 @@ def architecture(chapter: Chapter) -> list[Block]:
     keys = dict.fromkeys(key for model in models for key in known.get(model, {}))
     rows = [[f"`{key}`", *(f"`{known[m][key]}`" if key in known.get(m, {}) else DASH for m in models)] for key in keys]
     header = ["setting", *(f"`{model}`" for model in models)]
-    title = "What the models are built from"
-    return [
-        chapter.heading("Architecture"),
-        Table(name="architecture", title=title, header=header, rows=rows, align="l" * len(header)),
-    ]
+    table = Table(
+        name="architecture",
+        title="What the models are built from",
+        header=header,
+        rows=rows,
+        align="l" * len(header),
+        records=[*counted_in(chapter.run), *map(str, chapter.inputs.settings_files)],
+    )
+    return [chapter.heading("Architecture"), table]
+
+
+def counted_in(run: Run) -> list[str]:
+    """Return the files that the audits of a run stand in, as the report names them."""
+    return [str(audit.file) if run.counted_only else audit.file.name for _, audit in run.audits]
 
 
 def _shapes(audit: Audit) -> str:
@@ -121,13 +135,14 @@ def _pair_table(run: Run) -> Table:
     pairs = pair_components(first, second)
     rows = [_pair_row(label(p.name), p.params, p.macs) for p in pairs]
     total = _pair_row("total", (first.total.params, second.total.params), (first.total.macs, second.total.macs))
-    columns = [f"{role} {unit}" for unit in ("parameters", "MACs") for role in (one, other, "reduction of")]
+    columns = [f"{role} {unit}" for unit in ("parameters", "MACs") for role in (one, other, "change of")]
     return Table(
         name="components",
         title=f"Cost of every component: {one} `{first.model}`, {other} `{second.model}`",
         header=["component", *columns],
         rows=[*rows, bold(total)],
         align="lrrrrrr",
+        records=counted_in(run),
         pinned="last",
     )
 
@@ -136,13 +151,13 @@ def _pair_row(name: str, params: tuple[int, int], macs: tuple[int, int]) -> list
     return [
         name,
         *(integer(value) for value in params),
-        reduction(*params),
+        relative_change(*params),
         *(integer(value) for value in macs),
-        reduction(*macs),
+        relative_change(*macs),
     ]
 
 
-def _single_table(audit: Audit) -> Table:
+def _single_table(run: Run, audit: Audit) -> Table:
     rows = [[label(c.name), integer(c.params), integer(c.macs)] for c in audit.components]
     total = bold(["total", integer(audit.total.params), integer(audit.total.macs)])
     return Table(
@@ -151,6 +166,7 @@ def _single_table(audit: Audit) -> Table:
         header=["component", "parameters", "MACs"],
         rows=[*rows, total],
         align="lrr",
+        records=counted_in(run),
         pinned="last",
     )
 
@@ -166,9 +182,13 @@ def _whole_table(chapter: Chapter, first: Audit, second: Audit) -> Table:
     ]
     if not run.counted_only:
         rows.append(["weight file", *(size(count) for count in files), less(*files)])
-    rows += [*_latency_rows(chapter, first, second), *_accuracy_rows(run)]
+    timed = _latency_rows(chapter, first, second)
+    rows += [*timed, *_score_rows(run)]
     header = ["", f"{one} `{first.model}`", f"{other} `{second.model}`", f"{other} against {one}"]
-    return Table(name="wholes", title="The models as wholes", header=header, rows=rows, align="lrrr")
+    records = [*counted_in(run), *chapter.files([role for role in (one, other) if run.evaluations(role)], EVALUATION)]
+    records += [str(bench.file) for bench in chapter.inputs.benches if timed]
+    title = "The models as wholes"
+    return Table(name="wholes", title=title, header=header, rows=rows, align="lrrr", records=records)
 
 
 def _size_rows(chapter: Chapter, first: Audit, second: Audit) -> list[list[str]]:
@@ -201,25 +221,26 @@ def _latency_row(setting: tuple[str, int, int], first: Latency, second: Latency)
     return [text, *(milliseconds(median) for median in medians), less(*medians)]
 
 
-def _accuracy_rows(run: Run) -> list[list[str]]:
+def _score_rows(run: Run) -> list[list[str]]:
     if run.counted_only:
         return []
     rows = []
-    heights = dict.fromkeys(bucket.name for role in run.roles for e in run.evaluations(role) for bucket in e.buckets)
+    heights = dict.fromkeys(bucket.name for role in run.roles for e in run.detectors(role) for bucket in e.buckets)
     for name in (None, *heights):
         first, second = (scores(run.evaluations(role), name) for role in ("teacher", "student"))
         before, after = mean_score(first), mean_score(second)
         gap = DASH if before is None or after is None else change(after - before)
-        text = "AP, all faces" if name is None else f"AP, faces {name} px"
+        text = run.metric.whole if name is None else f"AP, faces {name} px"
         rows.append([text, score(first), score(second), gap])
     return rows
 
 
-def _missing(chapter: Chapter, role: str) -> list[Block]:
+def _missing(chapter: Chapter) -> list[Block]:
     """Say which rows of the table of wholes have no record, and what writes one."""
     models = [audit.model for _, audit in chapter.run.audits]
     parts: list[Block] = []
-    if not all(model in chapter.inputs.settings for model in models):
+    # A target of another package has no settings that the zoo could show.
+    if not all(model in chapter.inputs.settings or ":" in model for model in models):
         text = (
             "Widths and repeats are not in the records: give the output of `featherpress models show NAME --json` of "
             "both models beside the run."
@@ -229,7 +250,7 @@ def _missing(chapter: Chapter, role: str) -> list[Block]:
     if not set(models) <= timed:
         text = (
             f"No latency of both models was given: measure `featherpress bench {' '.join(models)} --json`, and give "
-            "the record beside the run."
+            "the record beside the run or save it in its folder."
         )
         parts.append(Remark(text=text))
     return parts

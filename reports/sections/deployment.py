@@ -9,8 +9,8 @@ from featherpress.reports.figures import accuracy_against_latency, accuracy_agai
 from featherpress.reports.figures.landscape import Point
 from featherpress.reports.formats import (
     DASH,
-    ap,
     change,
+    fraction,
     integer,
     megabytes,
     milliseconds,
@@ -22,9 +22,11 @@ from featherpress.reports.formats import (
 from featherpress.reports.published import Published, published_detectors
 from featherpress.reports.runs import Run
 from featherpress.reports.scores import mean_score, scores
-from featherpress.reports.sections.chapters import Chapter
+from featherpress.reports.sections.chapters import EVALUATION, Chapter
 
-__all__ = ["benchmarks", "exports", "landscape"]
+__all__ = ["benchmarks", "exports", "landscape", "unread"]
+
+PUBLISHED = "featherpress/reports/data/published.toml"
 
 APART = (
     "The panels have scales of AP of their own, and no point of one may be held against a point of the other: "
@@ -42,12 +44,17 @@ def benchmarks(chapter: Chapter) -> list[Block]:
     return parts
 
 
+def unread(chapter: Chapter) -> list[Block]:
+    """Say which records in the runs' folders could not be read, and why."""
+    return [Remark(text=f"Left out, as it is broken: {reason}", kind="warning") for reason in chapter.inputs.unread]
+
+
 def _bench(bench: Bench) -> list[Block]:
     header = ["model", "backend", "pixels a side", "batch", "median latency", "10th to 90th percentile"]
     header += ["images a second", "peak memory"]
     rows = [_timing_row(timing) for timing in bench.timings]
     title = "Latency, throughput and memory, all models in one interleaved run"
-    table = Table(name="latency", title=title, header=header, rows=rows, align="llrrrrrr")
+    table = Table(name="latency", title=title, header=header, rows=rows, align="llrrrrrr", records=[str(bench.file)])
     facts = ", ".join(f"{name} {value}" for name, value in bench.facts.items())
     rounds = f"{integer(bench.rounds)} rounds, the models by turns. " if bench.rounds is not None else ""
     text = f"{rounds}{facts}. " if facts else rounds
@@ -93,15 +100,16 @@ def exports(chapter: Chapter) -> list[Block]:
     ]
     header = ["model", "file", "precision", "size", "opset", "largest difference from torch", "allowed"]
     title = "Exported files, and how far their outputs are from torch's"
+    records = [str(export.file) for export in found]
     parts: list[Block] = [
         chapter.heading("Exported files"),
-        Table(name="exports", title=title, header=header, rows=rows, align="lllrrrr"),
+        Table(name="exports", title=title, header=header, rows=rows, align="lllrrrr", records=records),
     ]
     for export in found:
         if export.before is not None and export.after is not None:
             gap = change(export.after - export.before)
-            text = f"AP of `{export.model}`: {ap(export.before)} in float32, {ap(export.after)} in int8, {gap}."
-            parts.append(Paragraph(text=text))
+            before, after = fraction(export.before), fraction(export.after)
+            parts.append(Paragraph(text=f"AP of `{export.model}`: {before} in float32, {after} in int8, {gap}."))
     return parts
 
 
@@ -112,7 +120,8 @@ def landscape(chapter: Chapter) -> list[Block]:
     if not ours:
         return []
     published = published_detectors()
-    data = next(e.data for role in run.roles for e in run.evaluations(role))
+    data = next(e.data for role in run.roles for e in run.detectors(role))
+    records = [*chapter.files([point.role for point in ours], EVALUATION), PUBLISHED]
     where = f"{APART} ({data.name}, {data.split}, {integer(data.images)} images)"
     parts: list[Block] = [
         chapter.heading("Beside published detectors"),
@@ -122,6 +131,7 @@ def landscape(chapter: Chapter) -> list[Block]:
             alt="Accuracy against parameters, published detectors above and ours below",
             caption=f"Accuracy against parameters. Hollow: as published; filled: as measured here. {where}. "
             "Test scales move the AP by up to twenty points, so published points of two scales do not compare either.",
+            records=records,
         ),
     ]
     timed, side = _timed(chapter, ours)
@@ -134,6 +144,7 @@ def landscape(chapter: Chapter) -> list[Block]:
                 caption="Accuracy against latency. Hollow: as published, each on the machine its source used; filled: "
                 f"as measured here, on one, for an image of {side} pixels a side, while the AP is of images as the "
                 f"protocol scales them. {where}; nor do latencies of two machines compare.",
+                records=[*records, *(str(bench.file) for bench in chapter.inputs.benches)],
             )
         )
     else:
@@ -146,7 +157,7 @@ def _points(run: Run) -> list[Point]:
     """Return the evaluated models at their parameters; teacher, control and student, or a lone model."""
     points = []
     for role in run.roles if not run.counted_only else ():
-        found = run.evaluations(role)
+        found = run.detectors(role)
         mean = mean_score(scores(found))
         if mean is not None:
             points.append(Point(role=role, name=role, x=found[0].params, ap=mean))
@@ -189,7 +200,7 @@ def _published_table(published: tuple[Published, ...]) -> Table:
         ]
         for row in published
     ]
-    header = ["published detector", "parameters", "easy AP", "medium AP", "hard AP", "their mean", "test scale"]
-    header += ["latency", "machine", "source"]
+    header = ["published detector", "parameters", "easy AP (%)", "medium AP (%)", "hard AP (%)", "their mean (%)"]
+    header += ["test scale", "latency", "machine", "source"]
     title = "Published detectors on WIDER FACE's validation set; a dash: the source does not say"
-    return Table(name="published", title=title, header=header, rows=rows, align="lrrrrrlrll")
+    return Table(name="published", title=title, header=header, rows=rows, align="lrrrrrlrll", records=[PUBLISHED])

@@ -1,4 +1,4 @@
-"""How the models learned: losses and AP step by step, and how near the student came to its teacher's features."""
+"""How the models learned: losses and scores step by step, and how near the student came to its teacher's features."""
 
 from functools import partial
 
@@ -6,38 +6,46 @@ from featherpress.reports.blocks import Block, Remark, Table
 from featherpress.reports.figures import level_correlation, training_curves
 from featherpress.reports.formats import correlation as r
 from featherpress.reports.formats import integer
-from featherpress.reports.sections.chapters import Chapter
+from featherpress.reports.records import AP
+from featherpress.reports.sections.chapters import METRICS, Chapter
 
 __all__ = ["correlation", "training"]
 
+CORRELATION = "eval/correlation.json"
+
 
 def training(chapter: Chapter) -> list[Block]:
-    """Show how losses and AP went."""
+    """Show how losses and scores went."""
     run = chapter.run
     trained = {role: run.metrics(role) for role in run.roles if run.metrics(role)}
     wanted = [role for role in run.roles if role != "teacher" and role not in trained]
+    scored = any(len(metrics.series("epoch", "score")[0]) for seeds in trained.values() for metrics in seeds)
     parts: list[Block] = [chapter.heading("Training")]
     if trained:
         several = max(len(seeds) for seeds in trained.values()) > 1
         lines = "Thin: each seed as logged. Bold: mean over seeds" if several else "Thin: as logged. Bold: the same"
         caption = f"{lines}, losses smoothed over 1/25 of the steps."
-        draw = partial(training_curves, trained)
-        parts.append(chapter.figure("training", draw, alt="Curves of the training", caption=caption))
+        if not scored:
+            caption += f" No {run.metric.name} was measured between epochs."
+        draw = partial(training_curves, trained, metric=run.metric)
+        records = chapter.files(trained, METRICS)
+        figure = chapter.figure("training", draw, alt="Curves of the training", caption=caption, records=records)
+        parts.append(figure)
     if wanted:
-        files = {"control": "control/metrics.csv", "student": "metrics.csv", "model": "metrics.csv"}
-        parts.append(Remark(text=f"Missing, so not drawn: {', '.join(f'`{files[role]}`' for role in wanted)}."))
+        missing = (f"`{chapter.files([role], METRICS)[0]}`" for role in wanted)
+        parts.append(Remark(text=f"Missing, so not drawn: {', '.join(missing)}."))
     return parts
 
 
 def correlation(chapter: Chapter) -> list[Block]:
     """Show how far each arm's features follow the teacher's, level by level."""
     run = chapter.run
-    if not run.distilled:
+    found = run.correlation
+    if not run.distilled or (found is None and run.metric != AP):
         return []
     parts: list[Block] = [chapter.heading("How far the student's features follow the teacher's")]
-    found = run.correlation
     if found is None or not found.roles:
-        text = "`eval/correlation.json` is missing: `featherpress distill --resume` measures it from the saved weights."
+        text = f"`{CORRELATION}` is missing: `featherpress distill --resume` measures it from the saved weights."
         return [*parts, Remark(text=text)]
     images = f" on {integer(found.images)} validation images" if found.images is not None else ""
     method = f" {found.method}" if found.method else ""
@@ -46,8 +54,9 @@ def correlation(chapter: Chapter) -> list[Block]:
             "correlation",
             partial(level_correlation, found),
             alt="Correlation with the teacher by level",
-            caption="Pearson's r with the teacher's features: a dot a channel of the teacher, a line the mean over "
-            f"channels{images}.{method}",
+            caption="Pearson's r with the teacher's features: a dot a channel of the teacher; a line, and the number "
+            f"above, the mean over channels{images}.{method}",
+            records=[CORRELATION],
         )
     )
     rows = [
@@ -61,4 +70,6 @@ def correlation(chapter: Chapter) -> list[Block]:
     header = ["stride (pixels)", *(f"channels, {role}" for role in found.roles)]
     header += [f"mean r, {role}" for role in found.roles]
     title = "Mean correlation with the teacher's channels that vary, by level"
-    return [*parts, Table(name="correlation", title=title, header=header, rows=rows, align="r" * len(header))]
+    align = "r" * len(header)
+    table = Table(name="correlation", title=title, header=header, rows=rows, align=align, records=[CORRELATION])
+    return [*parts, table]

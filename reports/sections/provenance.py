@@ -1,15 +1,14 @@
 """Where the numbers come from: data, protocol, machine, commands, recipe."""
 
 import shlex
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from featherpress.reports.blocks import Block, Code, Fold, Remark, Table
-from featherpress.reports.formats import duration, integer
-from featherpress.reports.records import Environment, Evaluation
-from featherpress.reports.runs import Run
-from featherpress.reports.sections.chapters import Chapter
+from featherpress.reports.formats import DASH, duration, integer
+from featherpress.reports.records import ClassData, Data, Environment, FaceData
+from featherpress.reports.sections.chapters import EVALUATION, Chapter
 
 __all__ = ["environment", "reproduction", "stamps"]
 
@@ -17,37 +16,56 @@ Stamp = TypeVar("Stamp", bound=Hashable)
 
 
 def stamps(chapter: Chapter) -> list[Block]:
-    """State the data and the protocol behind every AP, once for all roles that share them."""
+    """State the data and the protocol behind every score, once for all roles that share them."""
     run = chapter.run
-    data = _by_stamp(run, lambda e: e.data)
+    data = _sharing(run.roles, lambda role: [each.data for each in run.evaluations(role)])
     if not data:
         return []
+    records = chapter.files([role for role in run.roles if run.evaluations(role)], EVALUATION)
+    counts = {name: text for each in data for name, text in _counts(each).items()}
     rows = [
-        [roles, d.name, d.split, integer(d.images), integer(d.skipped), integer(d.faces), integer(d.ignored)]
-        for d, roles in data.items()
+        [roles, each.name, each.split, *(_counts(each).get(name, DASH) for name in counts)]
+        for each, roles in data.items()
     ]
-    header = ["models", "data", "split", "images", "skipped images", "faces", "ignored faces"]
+    table = Table(
+        name="data",
+        title=f"Data behind every {run.metric.name}",
+        header=["models", "data", "split", *counts],
+        rows=rows,
+        align="lll" + "r" * len(counts),
+        records=records,
+    )
     protocols = [
         [roles, f"{p.iou:g}", p.test_scale, f"{p.nms_iou:g}", f"{p.score_threshold:g}", integer(p.top_k)]
-        for p, roles in _by_stamp(run, lambda e: e.protocol).items()
+        for p, roles in _sharing(run.roles, lambda role: [each.protocol for each in run.detectors(role)]).items()
     ]
+    if not protocols:
+        return [chapter.heading("Data"), table]
     columns = ["models", "match IoU", "test scale", "NMS IoU", "score threshold", "most detections"]
-    return [
-        chapter.heading("Data and protocol"),
-        Table(name="data", title="Data behind every AP", header=header, rows=rows, align="lllrrrr"),
-        Table(name="protocol", title="Protocol behind every AP", header=columns, rows=protocols, align="lrlrrr"),
-    ]
+    title = "Protocol behind every AP"
+    protocol = Table(name="protocol", title=title, header=columns, rows=protocols, align="lrlrrr", records=records)
+    return [chapter.heading("Data and protocol"), table, protocol]
 
 
-def _by_stamp(run: Run, stamp: Callable[[Evaluation], Stamp]) -> dict[Stamp, str]:
-    """Return the roles, in words, that share each stamp."""
-    found: dict[Stamp, list[str]] = {}
-    for role in run.roles:
-        for evaluation in run.evaluations(role):
-            roles = found.setdefault(stamp(evaluation), [])
-            if role not in roles:
-                roles.append(role)
-    return {value: ", ".join(roles) for value, roles in found.items()}
+def _counts(data: Data) -> dict[str, str]:
+    """Return the counts of a set of images under their names."""
+    counts = {"images": integer(data.images)}
+    if isinstance(data, FaceData):
+        counts["skipped images"] = integer(data.skipped)
+        counts["faces"] = integer(data.faces)
+        counts["ignored faces"] = integer(data.ignored)
+    if isinstance(data, ClassData):
+        counts["classes"] = integer(data.classes)
+    return counts
+
+
+def _sharing(roles: Sequence[str], stamps_of: Callable[[str], Sequence[Stamp]]) -> dict[Stamp, str]:
+    """Return each stamp with the roles, in words, that share it."""
+    found: dict[Stamp, dict[str, None]] = {}
+    for role in roles:
+        for stamp in stamps_of(role):
+            found.setdefault(stamp, {})[role] = None
+    return {stamp: ", ".join(sharing) for stamp, sharing in found.items()}
 
 
 def environment(chapter: Chapter) -> list[Block]:
@@ -59,10 +77,8 @@ def environment(chapter: Chapter) -> list[Block]:
     rows = [[name, value] for name, value in found.facts.items()]
     if found.seconds is not None:
         rows.append(["time taken", duration(found.seconds)])
-    return [
-        *parts,
-        Table(name="environment", title="The machine and the versions", header=["", "value"], rows=rows, align="ll"),
-    ]
+    title, header, records = "The machine and the versions", ["", "value"], ["environment.json"]
+    return [*parts, Table(name="environment", title=title, header=header, rows=rows, align="ll", records=records)]
 
 
 def reproduction(chapter: Chapter) -> list[Block]:
@@ -71,8 +87,11 @@ def reproduction(chapter: Chapter) -> list[Block]:
     lines = []
     if run.environment is not None and run.environment.command:
         lines.append(_command(run.environment))
-    lines.append(shlex.join(["featherpress", "report", *(str(path) for path in chapter.inputs.named(run))]))
+    report = ["featherpress", "report", *(str(path) for path in chapter.inputs.needed(run))]
+    lines.append(shlex.join([*report, *(["--out", "report"] if run.counted_only else [])]))
     parts: list[Block] = [chapter.heading("Reproduce it"), Code(text="\n".join(lines), language="sh")]
+    if run.counted_only:
+        return parts
     if len(lines) == 1:
         parts.append(Remark(text="The command that trained this run was not recorded."))
     if run.recipe is None:

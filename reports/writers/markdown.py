@@ -21,7 +21,8 @@ def _render(block: Block) -> str:
         case Paragraph():
             return escape(block.text)
         case Table():
-            return render_table(block.header, block.rows, align=block.align)
+            title = f"*{escape(f'{block.title}. {block.origin}'.strip())}*"
+            return f"{title}\n\n{render_table(block.header, block.rows, align=block.align)}"
         case Picture():
             return _picture(block)
         case Remark():
@@ -37,7 +38,7 @@ def _picture(picture: Picture) -> str:
     # Widths in proportion to the figures' inches, so that their letters come out alike.
     width = round(120 * picture.width)
     tag = f'<img src="figures/{picture.file}.png" alt="{html.escape(picture.alt)}" width="{width}">'
-    return f"{tag}\n\n*Figure {picture.number}. {escape(picture.caption)}*"
+    return f"{tag}\n\n*Figure {picture.number}. {escape(f'{picture.caption} {picture.origin}'.strip())}*"
 
 
 def escape(text: str) -> str:

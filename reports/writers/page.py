@@ -85,10 +85,11 @@ def _picture(picture: Picture, png: bytes) -> str:
     source = f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
     # A little larger than the 96 pixels of an inch on paper, as screens are farther away.
     width = round(120 * picture.width)
+    caption = _inline(f"{picture.caption} {picture.origin}")
     image = f'<img src="{source}" alt="{html.escape(picture.alt)}" width="{width}">'
     return (
         f'<figure style="width: {width + 20}px">\n{image}\n'
-        f"<figcaption><strong>Figure {picture.number}.</strong> {_inline(picture.caption)}</figcaption>\n</figure>"
+        f"<figcaption><strong>Figure {picture.number}.</strong> {caption}</figcaption>\n</figure>"
     )
 
 
@@ -96,7 +97,7 @@ def _table(table: Table) -> Iterator[str]:
     """Give the lines of a table; pinned rows stand in a body of their own."""
     title = html.escape(table.title.replace("`", ""))
     yield f'<div class="scroll" role="region" aria-label="{title}" tabindex="0">'
-    yield f"<table>\n<caption>{_inline(table.title)}</caption>\n<thead>"
+    yield f"<table>\n<caption>{_inline(f'{table.title}. {table.origin}')}</caption>\n<thead>"
     heads = (
         f'<th scope="col" class="{side}" aria-sort="none"><button type="button">{_inline(text) or "row"}</button></th>'
         for text, side in zip(table.header, table.align, strict=True)

@@ -92,6 +92,15 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A distillation of a classifier that trained its own teacher, under `runs/shapes`."""
+    monkeypatch.chdir(tmp_path)
+    run = Path("runs/shapes")
+    write_classifier(run)
+    return run
+
+
+@pytest.fixture
 def edit() -> Callable[[Path, Callable[[dict[str, Any]], object]], None]:
     """Change one JSON record in place."""
     return edit_json
@@ -105,6 +114,12 @@ def compared() -> Callable[[Path, float, float], None]:
         write_json(run / "eval/comparison.json", comparison((0, 1), low=low, high=high))
 
     return write
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the figures' files empty: for tests of the text."""
+    monkeypatch.setattr("featherpress.reports.report.render", lambda _draw, files: [file.touch() for file in files])
 
 
 @pytest.fixture
@@ -190,6 +205,45 @@ def logged_step(index: int, rng: np.random.Generator, *, distilled: bool) -> dic
         ratio = ramp * 0.42 * rng.uniform(0.8, 1.2)
         row |= {"kd_feature": kd[0], "kd_class": kd[1], "ramp": ramp, "kd_ratio": ratio, "loss": task + sum(kd)}
     return row
+
+
+def write_classifier(run: Path) -> None:
+    """Write what `featherpress distill classifier` leaves behind: records with accuracy, none with faces."""
+    data = {"name": "shapes", "split": "val", "images": 240, "classes": 6}
+    big, small = ("torchvision.models:shufflenet_v2_x1_0", "torchvision.models:shufflenet_v2_x0_5")
+    accuracy = {"teacher": 0.8875, "control": 0.6625, "student": 0.75}
+    folders = {"teacher": run / "teacher", "control": run / "control", "student": run}
+    for role, score in accuracy.items():
+        folder, model, params = folders[role], big if role == "teacher" else small, 3_072 if role == "teacher" else 768
+        record = {
+            "schema": "featherpress.classification/1",
+            "model": model,
+            "role": role,
+            "params": params,
+            "macs": 10 * params,
+            "file_bytes": 4 * params + 900,
+            "data": data,
+            "accuracy": score,
+        }
+        write_json(run / "eval/teacher.json" if role == "teacher" else folder / "eval/validation.json", record)
+        folder.mkdir(parents=True, exist_ok=True)
+        steps = "\n".join(f"{10 * step},{step // 4},{2 - step / 10},," for step in range(1, 13))
+        (folder / "metrics.csv").write_text(f"step,epoch,task,kd_ratio,val_accuracy\n{steps}\n", encoding="utf-8")
+    arms = {
+        arm: {"accuracy": [accuracy[role]], "mean": accuracy[role], "std": None}
+        for arm, role in (("control", "control"), ("distilled", "student"))
+    }
+    difference = {"mean": 0.0875, "low": 0.0167, "high": 0.1583}
+    compared = comparison((0,)) | arms | {"metric": "accuracy", "data": data, "sentence": "Accuracy rose by 0.087."}
+    write_json(run / "eval/comparison.json", compared | {"difference": compared["difference"] | difference})
+    built = {"input": [1, 3, 64, 64], "settings": {"num_classes": 6}}
+    audits = {
+        role: audit(model, {"fc": (params, 10 * params)}, target=params, slack=0, claims={}) | built
+        for role, model, params in (("teacher", big, 3_072), ("student", small, 768))
+    }
+    write_json(run / "budget.json", budget() | audits)
+    write_json(run / "environment.json", environment())
+    (run / "recipe.toml").write_text('[data]\nkind = "shapes"\n', encoding="utf-8")
 
 
 def evaluation(model: str, role: str, params: int, ap: tuple[float, tuple[float, ...]]) -> dict[str, Any]:

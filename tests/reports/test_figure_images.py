@@ -39,7 +39,7 @@ TOLERANCE, COARSE_TOLERANCE = 4.5, 9.0
 def landscape_points(run: Run) -> list[Point]:
     """Return the three roles at their parameters."""
     places = {role: run.evaluations(role)[0] for role in run.roles}
-    return [Point(role=role, name=role, x=e.params, ap=e.ap or 0.0) for role, e in places.items()]
+    return [Point(role=role, name=role, x=e.params, ap=e.score or 0.0) for role, e in places.items()]
 
 
 def latency_points(bench: Path) -> list[Point]:
@@ -64,8 +64,8 @@ DRAWINGS: dict[str, Drawing] = {
     "waterfall": lambda run, _: waterfall(*run.audits),
     "training": lambda run, _: training_curves({r: run.metrics(r) for r in ("control", "student")}),
     "correlation": lambda run, _: level_correlation(run.correlation),  # type: ignore[arg-type]
-    "precision_recall": lambda run, _: precision_recall({r: run.evaluations(r) for r in run.roles}),
-    "ap_by_height": lambda run, _: ap_by_height({r: run.evaluations(r) for r in run.roles}),
+    "precision_recall": lambda run, _: precision_recall({r: run.detectors(r) for r in run.roles}),
+    "ap_by_height": lambda run, _: ap_by_height({r: run.detectors(r) for r in run.roles}),
     "gallery": lambda run, _: draw_gallery(run.gallery, iou=0.5),  # type: ignore[arg-type]
     "accuracy_parameters": lambda run, _: accuracy_against_parameters(published_detectors(), landscape_points(run)),
     "accuracy_latency": lambda _, bench: accuracy_against_latency(published_detectors(), latency_points(bench)),

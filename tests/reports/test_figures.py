@@ -28,7 +28,7 @@ from featherpress.reports.figures.landscape import Point
 from featherpress.reports.figures.style import ROLES
 from featherpress.reports.figures.training import smooth
 from featherpress.reports.published import published_detectors
-from featherpress.reports.records import Found, Truth
+from featherpress.reports.records import ACCURACY, Found, Truth
 from featherpress.reports.runs import Run, load_run
 
 
@@ -77,14 +77,20 @@ def test_curves_are_the_mean_of_the_seeds(run: Run) -> None:
 
 
 def test_a_run_without_evaluations_shows_no_empty_axes(run: Run) -> None:
-    """Where nothing was evaluated between epochs the panel says so, rather than show axes without a line."""
+    """Where nothing was evaluated between epochs there is no panel for it, and the losses get its room."""
     seeds = [
-        replace(each, columns={**each.columns, "val_ap": each.columns["loss"] * np.nan})
+        replace(each, columns={**each.columns, "score": each.columns["loss"] * np.nan})
         for each in run.metrics("student")
     ]
-    axes = training_curves({"student": seeds}).axes[1]
-    assert not axes.axison
-    assert "not evaluated" in axes.texts[0].get_text()
+    axes = training_curves({"student": seeds}).axes
+    assert [each.get_title(loc="left") for each in axes] == ["Task loss", "Distillation terms", "Gradient norms"]
+    assert axes[0].get_subplotspec().colspan == range(2)
+
+
+def test_scores_are_named_by_their_metric(run: Run) -> None:
+    """A classifier's panel is headed by its accuracy."""
+    axes = training_curves({"student": run.metrics("student")}, metric=ACCURACY).axes[1]
+    assert (axes.get_title(loc="left"), axes.get_ylabel()) == ("Validation accuracy", "accuracy")
 
 
 def test_control_alone_has_no_panel_of_distillation(run: Run) -> None:
@@ -101,14 +107,14 @@ def test_smoothing_keeps_a_constant() -> None:
 
 def test_legend_of_precision_and_recall_has_the_ap(run: Run) -> None:
     """Each curve is named with the AP of the records, three decimals."""
-    figure = precision_recall({role: run.evaluations(role) for role in run.roles})
+    figure = precision_recall({role: run.detectors(role) for role in run.roles})
     labels = figure.axes[0].get_legend_handles_labels()[1]
     assert labels == ["teacher: AP 0.812", "control: AP 0.569", "student: AP 0.596"]
 
 
 def test_height_bars_are_means_over_seeds(run: Run) -> None:
     """Five groups of three bars, each the mean of its seeds."""
-    lengths = [bar.get_width() for bar in bars(ap_by_height({r: run.evaluations(r) for r in run.roles}).axes[0])]
+    lengths = [bar.get_width() for bar in bars(ap_by_height({r: run.detectors(r) for r in run.roles}).axes[0])]
     assert len(lengths) == 15
     assert lengths[5] == pytest.approx((0.571 + 0.567) / 2)
     assert lengths[11] == pytest.approx((0.117 + 0.121) / 2)
@@ -128,15 +134,17 @@ def test_published_and_measured_stay_apart(run: Run) -> None:
 
 @pytest.mark.parametrize(("draw", "x"), [(accuracy_against_parameters, 256_812), (accuracy_against_latency, 25.0)])
 def test_names_do_not_cover_one_another(draw: Callable[..., Figure], x: float) -> None:
-    """No two names overlap, and none leaves its panel."""
-    points = [Point(role=role, name=role, x=x, ap=0.7 + i / 20) for i, role in enumerate(("control", "student"))]
-    figure = draw(published_detectors(), points)
+    """No two names overlap, none covers a point, and none leaves its panel."""
+    ours = [Point(role=role, name=role, x=x, ap=0.7 + i / 20) for i, role in enumerate(("control", "student"))]
+    figure = draw(published_detectors(), ours)
     figure.draw_without_rendering()
     for axes in figure.axes:
         boxes = [text.get_window_extent() for text in axes.texts]
         assert boxes
         for one, other in combinations(boxes, 2):
             assert not one.padded(-1).overlaps(other.padded(-1))
+        points = [axes.transData.transform((line.get_xdata()[0], line.get_ydata()[0])) for line in axes.lines]
+        assert not any(box.contains(*point) for box in boxes for point in points)
         assert all(axes.bbox.padded(1).contains(*corner) for box in boxes for corner in (box.min, box.max))
 
 

@@ -1,6 +1,8 @@
 """LaTeX tables: their text against a golden file, what is escaped, and that every row has its columns."""
 
 import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,11 +12,18 @@ from featherpress.reports import write_report
 from featherpress.reports.blocks import Table, bold
 from featherpress.reports.writers.latex import escape, to_latex
 
+PDFLATEX = shutil.which("pdflatex")
+DOCUMENT = r"""\documentclass[10pt,twocolumn]{article}
+\usepackage[utf8]{inputenc}\usepackage{booktabs,array}
+\begin{document}
+\input{tables.tex}
+\end{document}
+"""
+
 
 @pytest.fixture
-def tables(run_dir: Path, bench: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def tables(run_dir: Path, bench: Path, undrawn: None) -> str:
     """All tables of a complete run and a benchmark."""
-    monkeypatch.setattr("featherpress.reports.report.render", lambda _draw, files: [file.touch() for file in files])
     return write_report([run_dir, bench], latex=True).with_name("tables.tex").read_text(encoding="utf-8")
 
 
@@ -53,7 +62,7 @@ def test_every_row_has_its_columns(tables: str) -> None:
     bodies = re.findall(r"\\begin\{tabular\}\{@\{\}(.*?)@\{\}\}\n(.*?)\n\\end\{tabular\}", flat, re.DOTALL)
     assert len(bodies) == 13
     for columns, body in bodies:
-        types = re.sub(r">\{[^p]*\}p\{[^}]*\}", "l", columns)
+        types = re.sub(r">\{.*?\}\}p\{[^}]*\}", "l", columns)
         assert set(types) <= {"l", "r"}
         rows = [line for line in body.splitlines() if not line.endswith("rule")]
         assert len(rows) >= 2
@@ -74,3 +83,31 @@ def test_repeated_tables_are_numbered() -> None:
     """The same table of several runs has a number in its label."""
     table = Table(name="t", title="T", header=["a"], rows=[["1"]], align="r")
     assert re.findall(r"\\label\{(.*?)\}", to_latex([table, table])) == ["tab:t", "tab:t-2"]
+
+
+def test_long_names_are_stacked_in_headings() -> None:
+    """The name of a target of another package is broken where a reader would, and nothing of it is lost."""
+    name = "torchvision.models:shufflenet_v2_x1_0"
+    header = [f"teacher `{name}`", "AP", "change of parameters"]
+    text = to_latex([Table(name="t", title="T", header=header, rows=[["1", "2", "3"]], align="rrr")])
+    head = text.partition("\\toprule\n")[2].partition("\n")[0].replace(r"\allowbreak{}", "")
+    assert r"}teacher \\ \texttt{torchvision.models:} \\ \texttt{shufflenet\_v2\_x1\_0}\end{tabular} & AP &" in head
+    assert r"}change of \\ parameters\end{tabular}" in head
+
+
+@pytest.mark.skipif(PDFLATEX is None, reason="needs pdflatex")
+def test_tables_compile_within_their_columns(
+    run_dir: Path, classifier: Path, bench: Path, tmp_path: Path, undrawn: None
+) -> None:
+    """In a plain article of two columns no table is an error or wider than its place, long names included."""
+    write_report([run_dir, classifier, bench], tmp_path / "both", latex=True)
+    (tmp_path / "both/paper.tex").write_text(DOCUMENT, encoding="utf-8")
+    done = subprocess.run(
+        [str(PDFLATEX), "-interaction=nonstopmode", "-halt-on-error", "paper.tex"],
+        cwd=tmp_path / "both",
+        capture_output=True,
+        check=False,
+    )
+    said = done.stdout.decode("utf-8", "replace")
+    assert done.returncode == 0, said[-2000:]
+    assert "Overfull" not in said, re.findall(r"Overfull.*", said)

@@ -1,5 +1,6 @@
 """Records: what is read, and the one sentence about what cannot be."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ def test_all_seeds_are_found(run_dir: Path) -> None:
     """Further seeds lie in `seed-<n>/`, each with its control, and come after the first by number."""
     (run_dir / "seed-10").mkdir()
     run = load_run(run_dir)
-    assert [e.ap for e in run.evaluations("student")] == [0.594, 0.598]
-    assert [e.ap for e in run.evaluations("control")] == [0.571, 0.567]
+    assert [e.score for e in run.evaluations("student")] == [0.594, 0.598]
+    assert [e.score for e in run.evaluations("control")] == [0.571, 0.567]
     assert len(run.metrics("student")) == len(run.metrics("control")) == 2
 
 
@@ -34,6 +35,7 @@ def test_all_seeds_are_found(run_dir: Path) -> None:
         ("metrics.csv", "step,epoch\n1,1\n"),
         ("control/metrics.csv", "step,epoch,task,val_ap\n1,1,much,\n"),
         ("control/metrics.csv", ""),
+        ("metrics.csv", "step,epoch,task\n1,1,2.0\n"),
     ],
 )
 def test_broken_record_is_named(run_dir: Path, name: str, content: str) -> None:
@@ -56,6 +58,7 @@ def test_broken_record_is_named(run_dir: Path, name: str, content: str) -> None:
         ("eval/validation.json", lambda r: r["by_height"].append(3), "by_height.4"),
         ("eval/comparison.json", lambda r: r["control"]["ap"].pop(), "control.ap"),
         ("eval/comparison.json", lambda r: r["control"].update(mean=0.6), "control.mean"),
+        ("eval/comparison.json", lambda r: r.update(metric="accuracy"), "control.accuracy"),
         ("eval/gallery/gallery.json", lambda r: r["images"][0]["truth"][0]["box"].pop(), "images.0.truth.0.box"),
     ],
 )
@@ -89,7 +92,7 @@ def test_metrics_survive_a_kill_and_a_resume(tmp_path: Path) -> None:
     metrics = read_metrics(file)
     assert metrics is not None
     np.testing.assert_array_equal(metrics.columns["task"], [5.0, 3.0, 2.0])
-    epochs, scores = metrics.series("epoch", "val_ap")
+    epochs, scores = metrics.series("epoch", "score")
     assert (epochs.tolist(), scores.tolist()) == ([1.0], [0.2])
     assert metrics.series("step", "kd_feature")[0].size == 0
 
@@ -99,3 +102,17 @@ def test_metrics_without_a_step_are_no_metrics(tmp_path: Path) -> None:
     file = tmp_path / "metrics.csv"
     file.write_text("step,epoch,task,val_ap\n", encoding="utf-8")
     assert read_metrics(file) is None
+
+
+def test_a_metric_that_is_not_known_is_refused(run_dir: Path, edit: Edit) -> None:
+    """A comparison by something else is an error that says which metrics there are."""
+    edit(run_dir / "eval/comparison.json", lambda record: record.update(metric="loss"))
+    with pytest.raises(FileError, match="expected the metric ap or accuracy, got 'loss'"):
+        load_run(run_dir)
+
+
+def test_models_of_one_run_are_scored_alike(run_dir: Path, classifier: Path) -> None:
+    """A detector's run with the evaluation of a classifier in it is refused in one sentence."""
+    shutil.copy(classifier / "eval/teacher.json", run_dir / "eval/teacher.json")
+    with pytest.raises(FileError, match="expected models scored by one metric, got AP and accuracy"):
+        load_run(run_dir)

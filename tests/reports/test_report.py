@@ -29,12 +29,6 @@ FIGURES = {
 }
 
 
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the figures' files empty: for tests of the text."""
-    monkeypatch.setattr("featherpress.reports.report.render", lambda _draw, files: [file.touch() for file in files])
-
-
 undrawn_only = pytest.mark.usefixtures("undrawn")
 
 
@@ -85,14 +79,14 @@ def test_component_rows_sum_to_the_printed_totals(run_dir: Path) -> None:
 
 
 @undrawn_only
-def test_reductions_follow_from_the_printed_counts(run_dir: Path) -> None:
-    """Every percentage is what its own row gives, and a dash only where the teacher has nothing."""
+def test_changes_follow_from_the_printed_counts(run_dir: Path) -> None:
+    """Every percentage is what its own row gives: less is negative, more positive, and nothing of both a dash."""
     text = write_report([run_dir]).read_text(encoding="utf-8")
     for row in rows(section(text, "`featherface_v1` against")):
         for before, after, printed in (row[1:4], row[4:7]):
             a, b = number(before), number(after)
-            expected = DASH if a == 0 else f"{100 * (a - b) / a:.1f} %".replace("-", MINUS)
-            assert printed == expected
+            none, some = ("0.0 %", f"{100 * (b - a) / (a or 1):+.1f} %".replace("-", MINUS))
+            assert printed == (("new" if b else DASH) if a == 0 else none if a == b else some)
 
 
 @undrawn_only

@@ -19,12 +19,6 @@ Edit = Callable[[Path, Callable[[dict[str, Any]], object]], None]
 pytestmark = pytest.mark.usefixtures("undrawn")
 
 
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the figures' files empty: these are tests of the text."""
-    monkeypatch.setattr("featherpress.reports.report.render", lambda _draw, files: [file.touch() for file in files])
-
-
 def table(text: str, head: str) -> list[list[str]]:
     """Return the cells of the table whose heading begins so, without emphasis; spaces do not matter."""
     begin = r"\s*\|\s*".join(re.escape(name.strip()) for name in head.split("|"))

@@ -1,0 +1,158 @@
+"""How a report begins: its title, its answer in a few sentences, and several runs or counts in one table."""
+
+from collections.abc import Sequence
+
+from featherpress.reports.blocks import Block, Heading, Paragraph, Table, origin
+from featherpress.reports.formats import DASH, change, integer, less, relative_change, spread
+from featherpress.reports.records import Audit, ClassifierEvaluation, DetectorEvaluation, Evaluation
+from featherpress.reports.runs import Run
+from featherpress.reports.scores import score, scores
+from featherpress.reports.sections.chapters import EVALUATION, Chapter
+from featherpress.reports.sections.costs import counted_in
+from featherpress.reports.sections.verdict import COMPARISON
+
+__all__ = ["opening", "side_by_side", "title"]
+
+COUNTED_ONLY = "Counted, not trained: nothing is said of accuracy."
+
+
+def title(run: Run) -> str:
+    """Return what a run is, in a line."""
+    if run.counted_only:
+        return f"Counting {' against '.join(f'`{audit.model}`' for _, audit in run.audits)}"
+    if run.distilled:
+        return f"Distilling `{run.teacher_model}` into `{run.student_model}`"
+    return f"Training `{run.student_model}`"
+
+
+def opening(chapter: Chapter) -> list[Block]:
+    """Give the answer first: the verdict as the comparison wrote it, then what the models cost and how they score."""
+    run = chapter.run
+    if run.counted_only:
+        text = f"**{_costs(run)}** {origin(counted_in(run))}"
+        return [Paragraph(text=text), Paragraph(text=COUNTED_ONLY)]
+    evaluated = [role for role in run.roles if run.evaluations(role)]
+    records = [*counted_in(run), *chapter.files(evaluated, EVALUATION), *([COMPARISON] if run.comparison else [])]
+    texts = (_costs(run), _scores(run, evaluated), origin(records))
+    return [Paragraph(text=f"**{_verdict(run)}**"), Paragraph(text=" ".join(text for text in texts if text))]
+
+
+def _verdict(run: Run) -> str:
+    """Return the run's one sentence."""
+    if run.comparison is not None:
+        return run.comparison.sentence
+    if run.distilled:
+        return "No comparison with a control was recorded, so nothing is claimed about distillation."
+    return "One model trained without a teacher: there is nothing to compare it with."
+
+
+def _costs(run: Run) -> str:
+    """Return what the model costs beside the other one that was counted; empty where nothing was counted."""
+    if not run.audits:
+        return ""
+    (_, first), (role, last) = run.audits[0], run.audits[-1]
+    params, macs = integer(last.total.params), integer(last.total.macs)
+    if first is last:
+        return f"`{last.model}` has {params} parameters and {macs} MACs."
+    name, other = f"`{last.model}`", f"`{first.model}`"
+    if role == "student":
+        name, other = f"The student {name}", f"its teacher {other}"
+    word = "as" if last.total.params == first.total.params else "than"
+    return (
+        f"{name} has {params} parameters, {_beside(first.total.params, last.total.params)} {word} {other}, "
+        f"and {macs} MACs, {_beside(first.total.macs, last.total.macs)}."
+    )
+
+
+def _beside(before: int, after: int) -> str:
+    if not before and after:
+        return f"{integer(after)} more"
+    return "as many" if before == after else less(before, after).replace("less", "fewer")
+
+
+def _scores(run: Run, evaluated: Sequence[str]) -> str:
+    """Return how good each role is, and on what; empty where nothing was evaluated."""
+    if not evaluated:
+        return ""
+    words = {"control": "control (the same model, trained without the teacher)"}
+    said = ", ".join(f"{words.get(role, role)} {score(scores(run.evaluations(role)))}" for role in evaluated)
+    return f"{run.metric.title}: {said}, {_basis(run.evaluations(evaluated[0])[0])}."
+
+
+def _basis(evaluation: Evaluation) -> str:
+    """Return what an evaluation is of."""
+    data, of = evaluation.data, ""
+    if isinstance(evaluation, DetectorEvaluation):
+        of = f"{integer(evaluation.data.faces)} faces in "
+    elif isinstance(evaluation, ClassifierEvaluation):
+        of = f"{integer(evaluation.data.classes)} classes in "
+    return f"on {of}{integer(data.images)} images ({data.name}, {data.split})"
+
+
+def side_by_side(runs: Sequence[Run]) -> list[Block]:
+    """Return the title of a report on several runs or counts, and a table of each kind."""
+    trained = [run for run in runs if not run.counted_only]
+    counted = list({audit.file: audit for run in runs if run.counted_only for _, audit in run.audits}.values())
+    names = [f"{len(trained)} {'run' if len(trained) == 1 else 'runs'}"] if trained else []
+    if counted:
+        names.append(f"{len(counted)} {'model' if len(counted) == 1 else 'models'} counted")
+    title = f"{' and '.join(names)}{' side by side' if len(trained) > 1 else ''}"
+    if not trained:
+        title = f"{len(counted)} models counted, the others against `{counted[0].model}`"
+    parts: list[Block] = [Heading(text=title, level=1)]
+    if trained:
+        parts.append(_runs_table(trained))
+    if len(counted) > 1:
+        parts.append(_counts_table(counted))
+    return parts
+
+
+def _runs_table(runs: Sequence[Run]) -> Table:
+    header = ["run", "student", "parameters", "MACs", "metric", "control score", "student score"]
+    return Table(
+        name="runs",
+        title="All runs; a score is from 0 to 1, a difference is that of student and control",
+        header=[*header, "difference", "interval", "verdict"],
+        rows=[_run_row(run) for run in runs],
+        align="llrrlrrrll",
+    )
+
+
+def _run_row(run: Run) -> list[str]:
+    total = run.budget.student.total if run.budget else None
+    costs = [integer(total.params if total else None), integer(total.macs if total else None)]
+    row = [f"`{run.name}`", f"`{run.student_model}`", *costs, run.metric.whole]
+    if run.comparison is None:
+        return [*row, DASH, score(scores(run.evaluations("student"))), DASH, DASH, DASH]
+    control, distilled, found = run.comparison.control, run.comparison.distilled, run.comparison.difference
+    return [
+        *row,
+        spread(control.mean, control.std),
+        spread(distilled.mean, distilled.std),
+        change(found.mean),
+        f"[{change(found.low)}, {change(found.high)}]",
+        found.verdict,
+    ]
+
+
+def _counts_table(audits: Sequence[Audit]) -> Table:
+    base = audits[0]
+    rows = [
+        [
+            f"`{audit.model}`",
+            integer(audit.total.params),
+            DASH if audit is base else relative_change(base.total.params, audit.total.params),
+            integer(audit.total.macs),
+            DASH if audit is base else relative_change(base.total.macs, audit.total.macs),
+            audit.verdict,
+        ]
+        for audit in audits
+    ]
+    return Table(
+        name="counts",
+        title=f"All models that were counted; a change is from `{base.model}`, in % of its count",
+        header=["model", "parameters", "change of parameters", "MACs", "change of MACs", "budget"],
+        rows=rows,
+        align="lrrrrl",
+        records=[str(audit.file) for audit in audits],
+    )

@@ -1,0 +1,137 @@
+"""What a report is written from: records that lie in a run's folder, what is named twice, and several counts."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from featherpress.errors import FileError, UsageError
+from featherpress.reports import write_report
+from featherpress.reports.formats import DASH, MINUS
+from featherpress.reports.inputs import LONGEST
+
+pytestmark = pytest.mark.usefixtures("undrawn")
+
+EXPORT = {"schema": "featherpress.export/1", "model": "featherface_v2", "files": [{"kind": "onnx", "bytes": 1_100_000}]}
+
+
+def audits(run: Path, *changes: tuple[str, Callable[[dict[str, Any]], object]]) -> list[Path]:
+    """Write the run's audits, and one more for each change of the student's, into files of their own."""
+    budget = json.loads((run / "budget.json").read_text(encoding="utf-8"))
+    records = [budget["teacher"], budget["student"]]
+    for name, change in changes:
+        record = json.loads(json.dumps(budget["student"] | {"model": name}))
+        change(record)
+        records.append(record)
+    files = [Path(f"audit-{number}.json") for number in range(len(records))]
+    for file, record in zip(files, records, strict=True):
+        file.write_text(json.dumps(record), encoding="utf-8")
+    return files
+
+
+def grow(record: dict[str, Any]) -> None:
+    """Give the heads ten times their parameters."""
+    heads = next(row for row in record["components"] if row["name"] == "heads")
+    record["total"]["params"] += 9 * heads["params"]
+    heads["params"] *= 10
+
+
+def test_records_in_a_folder_are_as_good_as_named(run_dir: Path, bench: Path) -> None:
+    """Benchmarks and exports are found by their schema, whatever they are called and however deep they lie."""
+    named = write_report([run_dir, bench]).read_text(encoding="utf-8")
+    (run_dir / "deployed").mkdir()
+    shutil.move(bench, run_dir / "deployed/of-tuesday.json")
+    (run_dir / "v2.json").write_text(json.dumps(EXPORT), encoding="utf-8")
+    found = write_report([run_dir]).read_text(encoding="utf-8")
+    assert "## Exported files" in found
+    timings = [re.findall(r"^\| `featherface_v\d` .* ms .*$", text, re.MULTILINE) for text in (named, found)]
+    assert timings[0] == timings[1] != []
+    assert "From `runs/v1-to-v2/deployed/of-tuesday.json`." in found
+    assert f"featherpress report {run_dir}\n" in found
+
+
+def test_what_is_given_twice_is_shown_once(run_dir: Path, bench: Path) -> None:
+    """A record named twice, one both named and found, a copy of it and a run named twice make one of each."""
+    shutil.copy(bench, run_dir / "bench.json")
+    shutil.copy(bench, run_dir / "eval/copy.json")
+    text = write_report([run_dir, bench, Path("runs/../runs/v1-to-v2"), bench]).read_text(encoding="utf-8")
+    assert text.startswith("# Distilling")
+    assert len(re.findall(r"^\| model +\| backend", text, re.MULTILINE)) == 1
+    assert f"featherpress report {run_dir} {bench}\n" in text
+
+
+def test_foreign_files_in_a_folder_do_not_matter(run_dir: Path, bench: Path) -> None:
+    """JSON that is broken, of other programs or huge is passed over; a broken benchmark is left out with its reason."""
+    before = write_report([run_dir]).read_text(encoding="utf-8")
+    huge = json.dumps({"schema": "featherpress.bench/1", "x": " " * LONGEST})
+    for number, text in enumerate(("{", "[]", '{"schema": "featherpress.bench/9"}', '{"schema": 3}', "\0", huge)):
+        (run_dir / f"foreign-{number}.json").write_text(text, encoding="utf-8")
+    (run_dir / "gone.json").symlink_to("nowhere.json")
+    assert write_report([run_dir]).read_text(encoding="utf-8") == before
+    record = json.loads(bench.read_text(encoding="utf-8"))
+    record["results"][1].pop("backend")
+    (run_dir / "half.json").write_text(json.dumps(record), encoding="utf-8")
+    text = write_report([run_dir]).read_text(encoding="utf-8")
+    assert "Left out, as it is broken: runs/v1-to-v2/half.json: expected a text at `results.1.backend`" in text
+    with pytest.raises(FileError, match=r"half\.json: expected a text"):
+        write_report([run_dir, run_dir / "half.json"])
+
+
+def test_files_have_names_for_every_system(run_dir: Path) -> None:
+    """Targets and folders with other characters give files of letters, digits and `._-`, which the text links."""
+    budget = json.loads((run_dir / "budget.json").read_text(encoding="utf-8"))
+    names = ["my.package:détecteur", "my.package:d.tecteur", "CON", "a b/c:d?e*f|g" + "x" * 200]
+    files = [Path(f"audit-{number}.json") for number in range(len(names))]
+    for file, name in zip(files, names, strict=True):
+        file.write_text(json.dumps(budget["student"] | {"model": name}), encoding="utf-8")
+    report = write_report(files, Path("counted"), page=True)
+    written = {path.name for path in (report.parent / "figures").iterdir()}
+    linked = re.findall(r'src="figures/([^"]+)"', report.read_text(encoding="utf-8"))
+    assert sorted(linked) == sorted(written)
+    assert len(linked) == len({name.lower() for name in linked}) == 2 * 3
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]{1,100}", name) for name in written)
+
+
+def test_several_counts_are_named_and_tabled(run_dir: Path) -> None:
+    """Three audits make a report of three models, each beside the first, with the sign of every change."""
+    files = audits(run_dir, ("grown", grow))
+    text = write_report(files, Path("counted")).read_text(encoding="utf-8")
+    assert text.startswith("# 3 models counted, the others against `featherface_v1`\n")
+    assert "runs side by side" not in text
+    assert "## Counting `featherface_v1` against `grown`" in text
+    rows = {row.split("`")[1]: row for row in re.findall(r"^\| `\w+` .*$", text.partition("\n## ")[0], re.MULTILINE)}
+    assert f"{MINUS}47.1 %" in rows["featherface_v2"]
+    assert DASH in rows["featherface_v1"]
+    assert re.findall(r"^featherpress report .*", text, re.MULTILINE) == [
+        f"featherpress report audit-0.json audit-{number}.json --out report" for number in (1, 2)
+    ]
+
+
+def test_growth_is_never_called_a_reduction(run_dir: Path) -> None:
+    """Where the second model is the larger one every sentence and every sign says so."""
+    _, small, large = audits(run_dir, ("grown", grow))
+    text = write_report([small, large], Path("counted")).read_text(encoding="utf-8")
+    assert "**`grown` has 359,628 parameters, 40.0 % more than `featherface_v2`" in text
+    assert "+900.0 %" in text
+    assert "+40.0 %" in text
+    assert "reduc" not in text.lower()
+    assert f"{MINUS}900" not in text
+
+
+def test_a_run_and_counts_are_both_in_the_title(run_dir: Path) -> None:
+    """Audits of other models beside a run are not called runs."""
+    *_, large, other = audits(run_dir, ("grown", grow), ("other", grow))
+    text = write_report([run_dir, large, other], Path("all")).read_text(encoding="utf-8")
+    assert text.startswith("# 1 run and 2 models counted\n")
+    assert "## Counting `grown` against `other`" in text
+
+
+def test_counts_of_one_model_at_two_sizes_are_not_compared(run_dir: Path) -> None:
+    """Two audits of one name are held to one input as those of two are."""
+    files = audits(run_dir, ("featherface_v2", lambda record: record.update(input=[1, 3, 64, 64])))
+    with pytest.raises(UsageError, match="featherface_v2 at 1x3x640x640, featherface_v2 at 1x3x64x64"):
+        write_report(files[1:], Path("counted"))
