@@ -25,7 +25,7 @@ DEMO = (
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders, and JSON of audits, models and benchmarks.")],
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, and JSON of audits, models, benchmarks and exports.")],
     out: Annotated[Path | None, typer.Option(help="Where to; the first run's `report/` unless given.")] = None,
     html: Annotated[bool, typer.Option("--html", help="Write `report.html` too: one file with all inside.")] = False,
     style: Annotated[
@@ -36,6 +36,8 @@ def report(
     ] = None,
 ) -> None:
     """Write Markdown and PNG figures from the records of one run or several, and of audits and benchmarks.
+
+    Runs may be of detectors and of classifiers. Benchmarks and exports saved in a run's folder are found there.
 
     Examples:
     ```

@@ -112,8 +112,7 @@ def distill(
         checked=not no_preflight,
         allow_over_budget=allow_over_budget,
     )
-    closing = f"; `featherpress report {folder}` writes it up" if loaded.data.task == "detection" else ""
-    say_closing(*([table] if table else []), f"distilled: {folder}{closing}")
+    say_closing(*([table] if table else []), f"distilled: {folder}; `featherpress report {folder}` writes it up")
     return None
 
 
