@@ -25,7 +25,7 @@ DEMO = (
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders, and JSON of audits, models, benchmarks and exports.")],
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, and JSON of audits, models, benchmarks, exports.")],
     out: Annotated[Path | None, typer.Option(help="Where to; the first run's `report/` unless given.")] = None,
     html: Annotated[bool, typer.Option("--html", help="Write `report.html` too: one file with all inside.")] = False,
     style: Annotated[
