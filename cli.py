@@ -5,6 +5,7 @@ Exit codes: 0 done or within budget, 1 over budget, 2 a mistake in usage or file
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -71,9 +72,18 @@ def _options(
     """Distillation and parameter budgeting for detectors."""
 
 
-for _command in (audit, diff, fit, train, distill, preflight, evaluate, detect, export, bench, report, demo):
-    app.command()(_command)
-app.add_typer(models_app, name="models")
+#: Commands by who needs them, in the order of the help.
+_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Try: all of it, and the trained model that comes along": (demo, detect),
+    "Audit: what models cost, and what they may": (audit, diff, fit),
+    "Distil: a small model learns from a large one": (distill, preflight, train, export),
+    "Report: how good, how fast, and was the teacher why": (evaluate, bench, report),
+}
+
+for _panel, _commands in _PANELS.items():
+    for _command in _commands:
+        app.command(rich_help_panel=_panel)(_command)
+app.add_typer(models_app, name="models", rich_help_panel="Audit: what models cost, and what they may")
 
 
 if __name__ == "__main__":

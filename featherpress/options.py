@@ -15,6 +15,7 @@ __all__ = [
     "Cache",
     "CacheOption",
     "DeformableForm",
+    "DiffFormat",
     "DryRunOption",
     "FigureFormat",
     "FlipOption",
@@ -40,6 +41,14 @@ class Format(StrEnum):
     MARKDOWN = "markdown"
     CSV = "csv"
     JUNIT = "junit"
+
+
+class DiffFormat(StrEnum):
+    """How a comparison is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    MARKDOWN = "markdown"
 
 
 class ReportFormat(StrEnum):

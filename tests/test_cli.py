@@ -1,6 +1,7 @@
 """The commands as people type them: what they print, and how they end."""
 
 import json
+import re
 import shlex
 import tomllib
 from collections.abc import Callable
@@ -344,3 +345,23 @@ def test_every_command_shows_examples_that_parse() -> None:
             words = shlex.split(line)[1:]
             assert words[0] == name
             command.make_context(name, words[1:])
+
+
+def test_help_fits_eighty_columns_and_says_every_choice(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The help of every command fits eighty columns uncut, and names each value that a choice may have."""
+    from typer.main import get_command
+
+    from featherpress.cli import app
+
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    commands = get_command(app).commands
+    assert "Audit: what models cost" in run("--help").out
+    for name, command in commands.items():
+        text = run(name, "--help").out
+        assert max(map(len, text.splitlines())) <= 80, name
+        assert "…" not in text, name
+        words = set(re.findall(r"[\w-]+", text))
+        for option in command.params:
+            missing = set(option.type_descriptor.choices or ()) - words
+            assert not missing, (name, option.name, missing)

@@ -78,7 +78,7 @@ def test_the_printed_table_fits_eighty_columns(run_command: Run, wider: Path, we
     """Scores, protocol and weights, without colour."""
     out = run_command("evaluate", "--weights", weights, "--data", wider).out
     assert max(map(len, out.splitlines())) <= 80
-    for words in ("COCO: AP", "flip no", "NMS 0.4", "sha256"):
+    for words in ("COCO: AP", "AP50 differs from the AP above", "flip no", "NMS 0.4", "sha256"):
         assert words in out
     assert "\x1b" not in out
 
@@ -102,6 +102,23 @@ def test_mistakes_end_in_a_sentence(
     assert ending.code == 2
     assert says in ending.err
     assert len(ending.err.splitlines()) == 1
+
+
+def test_thresholds_are_options_and_recorded(run_command: Run, wider: Path, weights: Path) -> None:
+    """The least score and the overlap of suppression are the protocol's, of an evaluation and of detections."""
+    options = ("--weights", weights, "--threshold", 0.3, "--nms", 0.6, "--json")
+    images = wider / "WIDER_val" / "images"
+    for arguments in (("evaluate", "--data", wider), ("detect", images, "--recursive")):
+        protocol = json.loads(run_command(*arguments, *options).out)["protocol"]
+        assert (protocol["score_threshold"], protocol["nms_iou"]) == (0.3, 0.6)
+    assert run_command("evaluate", "--data", wider, "--nms", 1.5).code == 2
+
+
+def test_predictions_are_scored_as_they_are(run_command: Run) -> None:
+    """What is said of images would be ignored for text predictions, so that it is refused."""
+    ending = run_command("evaluate", "--predictions", "x", "--ground-truth", "y", "--limit", 3)
+    assert ending.code == 2
+    assert "--limit goes with --data" in ending.err
 
 
 def test_labels_without_a_face_are_said_to_be(run_command: Run, wider: Path, weights: Path) -> None:

@@ -37,6 +37,10 @@ def _lines(record: Mapping[str, Any]) -> list[str]:
     if "coco" in record:
         coco = record["coco"]
         lines.append(f"COCO: AP {_score(coco['ap'])}, AP50 {_score(coco['ap50'])}, AP75 {_score(coco['ap75'])}")
+        lines.append(
+            "AP50 differs from the AP above: it takes 101 points of the curve and the surest "
+            f"{coco['most_detections']} detections of an image, and forgives false alarms inside ignored faces"
+        )
     lines.append(
         f"{data['images']:,} images, {data['ignored']:,} faces ignored; IoU {protocol['iou']}, scale "
         f"{protocol['test_scale']}, flip {'yes' if protocol['flip'] else 'no'}, NMS {protocol['nms_iou']}, "

@@ -29,7 +29,8 @@ class OfficialImages(LabelledFolder):
         self.missing = len(official) - len(self.official)
         if self.missing and not (present_only and self.official):
             first = next(_name(each) for each in official if not (images / _name(each)).is_file())
-            hint = "; --present-only scores the others, which is no official result" if self.official else ""
+            others = f"first {limit} of the others" if limit else "others"
+            hint = f"; --present-only scores the {others}, which is no official result" if self.official else ""
             raise DataError(
                 f"{self.missing:,} of the {len(official):,} images of the ground truth are not in {images}, first "
                 f"{first}{hint}"

@@ -7,8 +7,8 @@ import typer
 
 from featherpress.commands.printing import plain_console, print_json, show
 from featherpress.commands.targets import audit_target, cross_check_target, find_factory
-from featherpress.errors import FileError, UsageError
-from featherpress.options import By, Format, JsonOption
+from featherpress.errors import FileError
+from featherpress.options import By, DiffFormat, Format, JsonOption, SideOption
 
 __all__ = ["audit", "diff", "fit"]
 
@@ -23,21 +23,44 @@ def _print_schema(wanted: bool) -> None:
 
 def audit(
     target: Annotated[str, typer.Argument(help="A model of the zoo, or `package.module:factory` for yours.")],
-    budget: Annotated[str, typer.Option(help="A budget file, or the name of a shipped one.")] = "",
+    budget: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE", help="A budget file, or the name of a shipped one; unless given, the model's own."
+        ),
+    ] = "",
     side: Annotated[
-        int | None, typer.Option("--input", min=1, help="Side of the square input in pixels; the budget's, or 640.")
+        int | None,
+        typer.Option("--input", metavar="N", min=1, help="Side of the square input in pixels; the budget's, or 640."),
     ] = None,
-    init: Annotated[Path | None, typer.Option(help="Write a budget from the model as it is, and stop.")] = None,
-    pin: Annotated[Path | None, typer.Option(help="Write what the model costs now, for --baseline.")] = None,
-    baseline: Annotated[Path | None, typer.Option(help="Fail when anything grew since this file was pinned.")] = None,
-    strict_claims: Annotated[bool, typer.Option(help="Fail when a claim of the budget file is wrong.")] = False,
+    init: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a budget from the model as it is, and stop.")
+    ] = None,
+    pin: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write what the model costs now, for --baseline.")
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Fail when anything grew since this file was pinned.")
+    ] = None,
+    strict_claims: Annotated[
+        bool, typer.Option("--strict-claims", help="Fail when a claim of the budget file is wrong.")
+    ] = False,
     check: Annotated[
         bool, typer.Option("--cross-check", help="Count with fvcore, thop and torch too, and say why they differ.")
     ] = False,
-    by: Annotated[By, typer.Option(help="What a row is.")] = By.COMPONENT,
-    depth: Annotated[int | None, typer.Option(min=1, help="Show modules to this depth.")] = None,
-    sort: Annotated[str, typer.Option(help="model, name, params, macs, elementwise, activations or calls.")] = "model",
-    style: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+    by: Annotated[
+        By, typer.Option(metavar="WHAT", help="A row for each component, module or operator.")
+    ] = By.COMPONENT,
+    depth: Annotated[int | None, typer.Option(metavar="N", min=1, help="Rows for modules down to this depth.")] = None,
+    sort: Annotated[
+        str,
+        typer.Option(
+            metavar="KEY", help="Order of rows: model, name, params, macs, elementwise, activations or calls."
+        ),
+    ] = "model",
+    style: Annotated[
+        Format, typer.Option("--format", metavar="FORMAT", help="table, json, markdown, csv or junit.")
+    ] = Format.TABLE,
     as_json: JsonOption = False,
     _schema: Annotated[
         bool, typer.Option("--schema", callback=_print_schema, is_eager=True, help="Print budget files' JSON Schema.")
@@ -51,6 +74,8 @@ def audit(
     ```
     featherpress audit featherface_v2
     featherpress audit torchvision.models:resnet18 --input 224
+    featherpress audit featherface_v2 --init mine.toml
+    featherpress audit featherface_v2 --budget mine.toml --format junit
     ```
     """
     from featherpress.budgets import dump_budget, pins, printing, rendering, summaries
@@ -77,10 +102,12 @@ def audit(
 
 
 def diff(
-    before: Annotated[str, typer.Argument(help="A model of the zoo, or `package.module:factory`.")],
-    after: Annotated[str, typer.Argument(help="Another.")],
-    side: Annotated[int, typer.Option("--input", min=1, max=65536, help="Side of the square input in pixels.")] = 640,
-    style: Annotated[Format, typer.Option("--format", help="table, json or markdown.")] = Format.TABLE,
+    before: Annotated[str, typer.Argument(help="A model of the zoo, or `package.module:factory` for yours.")],
+    after: Annotated[str, typer.Argument(help="The model to compare with it.")],
+    side: SideOption = 640,
+    style: Annotated[
+        DiffFormat, typer.Option("--format", metavar="FORMAT", help="table, json or markdown.")
+    ] = DiffFormat.TABLE,
     as_json: JsonOption = False,
 ) -> None:
     """Compare two models component by component: parameters, MACs, and what is saved.
@@ -88,6 +115,7 @@ def diff(
     Examples:
     ```
     featherpress diff featherface_v1 featherface_v2
+    featherpress diff mine:net mine:thinner_net --input 224 --format markdown
     ```
     """
     from featherpress.budgets import diff as compare_costs
@@ -96,25 +124,27 @@ def diff(
 
     costs = [audit_target(target, budget="", side=side).cost for target in (before, after)]
     result = compare_costs(*costs, names=(before, after))
-    if as_json or style is Format.JSON:
+    if as_json or style is DiffFormat.JSON:
         print_json(result.to_dict())
-    elif style is Format.MARKDOWN:
+    elif style is DiffFormat.MARKDOWN:
         typer.echo(render_diff_markdown(result), nl=False)
-    elif style is Format.TABLE:
-        plain_console().print(render_diff(result))
     else:
-        raise UsageError(f"diff prints table, json or markdown, not {style}")
+        plain_console().print(render_diff(result))
     summaries.append_step_summary(render_diff_markdown(result))
 
 
 def fit(
     target: Annotated[str, typer.Argument(help="A model of the zoo, or `package.module:factory` with your knobs.")],
-    params: Annotated[int | None, typer.Option(min=1, help="The most parameters.")] = None,
-    macs: Annotated[int | None, typer.Option(min=1, help="The most MACs, at the input's size.")] = None,
+    params: Annotated[int | None, typer.Option(metavar="N", min=1, help="The most parameters.")] = None,
+    macs: Annotated[int | None, typer.Option(metavar="N", min=1, help="The most MACs, at the input's size.")] = None,
     knob: Annotated[
-        list[str] | None, typer.Option(help="A whole-number argument to turn: `out_channels=16:128:2` or `n=1,2,4`.")
+        list[str] | None,
+        typer.Option(
+            metavar="ARG=VALUES",
+            help="A whole-number argument to turn: `out_channels=16:128:2` (from, to, step) or `n=1,2,4`; repeatable.",
+        ),
     ] = None,
-    side: Annotated[int, typer.Option("--input", min=1, max=65536, help="Side of the square input in pixels.")] = 640,
+    side: SideOption = 640,
     as_json: JsonOption = False,
 ) -> None:
     """Find the settings of a model that use a budget best, counted exactly.

@@ -20,37 +20,62 @@ __all__ = ["bench", "export"]
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="A model of the zoo, or `package.module:factory`; the file's.")] = "",
-    weights: Annotated[Path | None, typer.Option(help="A checkpoint; the shipped weights unless given.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The ONNX file; the others are named after it.")] = None,
-    priors: Annotated[bool, typer.Option(help="Give the priors as an output.")] = False,
-    decode: Annotated[bool, typer.Option(help="Give boxes and landmarks in pixels, and scores.")] = False,
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A model of the zoo, or `package.module:factory`; not needed where the weights' file says it."
+        ),
+    ] = "",
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A checkpoint; the shipped weights unless given.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The ONNX file, named after the model unless given; others after it."),
+    ] = None,
+    priors: Annotated[bool, typer.Option("--priors", help="Give the priors as an output too.")] = False,
+    decode: Annotated[
+        bool, typer.Option("--decode", help="Give boxes and landmarks in pixels, and scores, in place of raw outputs.")
+    ] = False,
     deformable: Annotated[
-        DeformableForm, typer.Option(help="Deformable convolutions as GridSample, or as DeformConv.")
+        DeformableForm,
+        typer.Option(metavar="FORM", help="Deformable convolutions as GridSample (`samples`) or as one `operator`."),
     ] = DeformableForm.SAMPLES,
-    opset: Annotated[int, typer.Option(min=20, max=25, help="ONNX's operator set.")] = 25,
-    side: Annotated[int | None, typer.Option("--input", min=1, help="Side of another model's input; 640.")] = None,
+    opset: Annotated[int, typer.Option(metavar="N", min=20, max=25, help="Version of ONNX's operator set.")] = 25,
+    side: Annotated[
+        int | None,
+        typer.Option("--input", metavar="N", min=1, help="Side of the input of a model that is not of the zoo; 640."),
+    ] = None,
     program: Annotated[bool, typer.Option("--program", help="Write a torch.export program too, .pt2.")] = False,
-    onnx: Annotated[bool, typer.Option(help="Write ONNX.")] = True,
+    no_onnx: Annotated[bool, typer.Option("--no-onnx", help="Leave ONNX out.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Quantise too, and score before and after.")] = False,
-    data: Annotated[Path | None, typer.Option(help="Photographs for --int8; synthetic faces unless given.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Labelled images for --int8; synthetic faces unless given."),
+    ] = None,
     calibration: Annotated[
-        CalibrationName, typer.Option(help="How --int8 finds the ranges of activations; `none`: they stay in float.")
+        CalibrationName,
+        typer.Option(
+            metavar="HOW", help="--int8's ranges of activations: percentile, minmax, entropy, or none (float)."
+        ),
     ] = CalibrationName.PERCENTILE,
     images: Annotated[
-        int, typer.Option("--calibration-images", min=1, help="How many images --int8 calibrates on.")
+        int, typer.Option("--calibration-images", metavar="N", min=1, help="How many images --int8 calibrates on.")
     ] = 50,
-    limit: Annotated[int, typer.Option(min=0, help="Score --int8 on the first images only; 0: all.")] = 0,
+    limit: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Score --int8 on the first N images only; 0: all.")
+    ] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a model as ONNX for any batch and size, checked against torch to 1e-4; quantise it; write a program.
+    """Write a model as ONNX, checked against torch to 1e-4; in eight bits; or as a torch program.
 
     Exit code: 1 if the model cannot be exported, or its export computes something else; then nothing is written.
 
     Examples:
     ```
-    featherpress export --weights last.safetensors --out v2.onnx --decode
+    featherpress export featherface_v2 --decode
+    featherpress export --weights last.safetensors --out v2.onnx
     featherpress export --weights last.safetensors --int8 --data wider/
     featherpress export torchvision.models:resnet18 --input 224 --program
     ```
@@ -66,7 +91,7 @@ def export(
         side=side,
         opset=opset,
         program=program,
-        onnx=onnx,
+        onnx=not no_onnx,
         int8=_ask_for_int8(data, limit=limit, images=images, method=calibration.value) if int8 else None,
         overwrite=overwrite,
     )
@@ -76,16 +101,26 @@ def export(
 
 def bench(
     models: Annotated[list[str], typer.Argument(help="Models of the zoo, or `package.module:factory`.")],
-    backend: Annotated[list[BackendName] | None, typer.Option(help="One or several; all unless given.")] = None,
-    size: Annotated[list[int] | None, typer.Option(min=1, max=8192, help="Sides in pixels; 320 and 640.")] = None,
-    batch: Annotated[int, typer.Option(min=1, max=1024, help="Images a forward.")] = 1,
-    rounds: Annotated[int, typer.Option(min=1, help="Forwards of each that are measured, taking turns.")] = 20,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of every backend.")] = 1,
-    memory: Annotated[bool, typer.Option(help="Measure peak memory too, in processes of their own.")] = True,
-    out: Annotated[Path | None, typer.Option(help="Write the record here, for `featherpress report`.")] = None,
+    backend: Annotated[
+        list[BackendName] | None,
+        typer.Option(metavar="NAME", help="eager, fused, compiled, onnx or onnx-int8; repeatable; all unless given."),
+    ] = None,
+    size: Annotated[
+        list[int] | None,
+        typer.Option(metavar="N", min=1, max=8192, help="Side of the input; repeatable; 320 and 640 unless given."),
+    ] = None,
+    batch: Annotated[int, typer.Option(metavar="N", min=1, max=1024, help="Images in each forward.")] = 1,
+    rounds: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Forwards of each that are measured, taking turns.")
+    ] = 20,
+    threads: Annotated[int, typer.Option(metavar="N", min=1, help="Threads that every backend may use.")] = 1,
+    no_memory: Annotated[bool, typer.Option("--no-memory", help="Leave peak memory out.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the record here, for `featherpress report`.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure latency, throughput and peak memory of models side by side, with random weights, in one run.
+    """Measure latency, throughput and peak memory of models side by side, with random weights.
 
     Examples:
     ```
@@ -100,7 +135,7 @@ def bench(
     wanted: list[backends.Backend] = [each.value for each in dict.fromkeys(backend or BackendName)]
     candidates = _list_candidates(list(dict.fromkeys(models)), sizes)
     counts = {"batch": batch, "rounds": rounds, "threads": threads}
-    request = latency.BenchRequest(candidates=candidates, backends=wanted, sizes=sizes, memory=memory, **counts)
+    request = latency.BenchRequest(candidates=candidates, backends=wanted, sizes=sizes, memory=not no_memory, **counts)
     record = latency.bench(request)
     if out is not None:
         write_json(out, record)

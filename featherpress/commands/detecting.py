@@ -9,7 +9,7 @@ import typer
 from featherpress.commands.printing import print_json, show
 from featherpress.commands.targets import open_detector, weights_or_shipped
 from featherpress.errors import UsageError
-from featherpress.options import BatchOption, FlipOption, JsonOption, LongSideOption
+from featherpress.options import BatchOption, FlipOption, JsonOption, LongSideOption, NmsOption
 
 if TYPE_CHECKING:
     from featherpress.compress.evaluation.detections import FloatArray
@@ -18,23 +18,48 @@ __all__ = ["detect", "evaluate"]
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A model of the zoo; not needed where the weights file says it.")] = "",
-    weights: Annotated[Path | None, typer.Option(help="A checkpoint; the shipped weights unless given.")] = None,
-    data: Annotated[Path | None, typer.Option(help="A folder in WIDER FACE's layout, or with COCO's format.")] = None,
-    split: Annotated[str, typer.Option(help="Which split of it.")] = "val",
-    category: Annotated[str, typer.Option(help="COCO's category of the faces; the one, or `face`, unless given.")] = "",
-    limit: Annotated[int, typer.Option(min=0, help="Only the first images; 0: all.")] = 0,
+    model: Annotated[str, typer.Argument(help="A model of the zoo; not needed where the weights' file says it.")] = "",
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A checkpoint; the shipped weights unless given.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Images with labels in WIDER FACE's layout or COCO's format.")
+    ] = None,
+    split: Annotated[str, typer.Option(metavar="NAME", help="Which split of the data: val or train.")] = "val",
+    category: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Which of COCO's categories the faces are; the only one, or `face`."),
+    ] = "",
+    limit: Annotated[int, typer.Option(metavar="N", min=0, help="Only the first N images; 0: all.")] = 0,
     long_side: LongSideOption = 0,
     flip: FlipOption = False,
     batch: BatchOption = 1,
-    coco: Annotated[bool, typer.Option(help="Score COCO's AP too.")] = True,
-    predictions: Annotated[Path | None, typer.Option(help="Text predictions to score, a folder or .tar.gz.")] = None,
-    ground_truth: Annotated[Path | None, typer.Option(help="The folder of WIDER FACE's .mat files.")] = None,
-    present_only: Annotated[bool, typer.Option("--present-only", help="Score part of WIDER FACE's images.")] = False,
-    out: Annotated[Path | None, typer.Option(help="A new folder: record, detections, text files, figure.")] = None,
+    threshold: Annotated[
+        float,
+        typer.Option(metavar="SCORE", min=0, max=1, help="Leave out detections below this score; AP wants a low one."),
+    ] = 0.02,
+    nms: NmsOption = 0.4,
+    no_coco: Annotated[bool, typer.Option("--no-coco", help="Leave COCO's AP out.")] = False,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Score these text predictions, a folder or .tar.gz, in place of a model."),
+    ] = None,
+    ground_truth: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="WIDER FACE's .mat files: score by its own protocol.")
+    ] = None,
+    present_only: Annotated[
+        bool,
+        typer.Option("--present-only", help="With --ground-truth: score those of its images that are there."),
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="A new folder for record, detections, text files, figure.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score a model by AP at IoU 0.5, overall and by face height, and by COCO's AP; or by WIDER FACE's protocol.
+    """Score a model by AP, overall and by face height, and by COCO's; or by WIDER FACE's protocol.
+
+    AP is the whole area under precision over recall at IoU 0.5. COCO's AP50 differs: it takes 101 points of the curve
+    and the surest 100 detections of an image, and forgives false alarms inside faces to ignore.
 
     Examples:
     ```
@@ -48,6 +73,9 @@ def evaluate(
     if predictions is not None or (ground_truth is not None and not (model or weights or data)):
         if model or weights or data:
             raise UsageError("evaluate scores either a model on --data, or --predictions: not both at once")
+        asked = {"--limit": limit, "--present-only": present_only, "--long-side": long_side, "--flip": flip}
+        for option in (option for option, value in asked.items() if value):
+            raise UsageError(f"{option} goes with --data: --predictions are scored as they are, on every image")
         _evaluate_predictions(predictions, ground_truth, out=out, as_json=as_json)
         return
     if data is None:
@@ -57,7 +85,7 @@ def evaluate(
     from featherpress.compress.evaluation.listing import render_evaluation
     from featherpress.compress.evaluation.settings import DetectionSettings
 
-    settings = DetectionSettings(long_side=long_side, flip=flip)
+    settings = DetectionSettings(long_side=long_side, flip=flip, score_threshold=threshold, nms_iou=nms)
     trained = weights_or_shipped(weights, model)
     detector = open_detector(trained, model)
     dataset = scoring.open_labelled(
@@ -65,7 +93,9 @@ def evaluate(
     )
     about = scoring.describe_weights(trained, detector, name=model)
     where = {"name": data.name, "split": split}
-    scored = scoring.score_model(detector, dataset, settings=settings, about=about, data=where, batch=batch, coco=coco)
+    scored = scoring.score_model(
+        detector, dataset, settings=settings, about=about, data=where, batch=batch, coco=not no_coco
+    )
     if out is not None:
         scoring.save_scored(scored, out)
         _draw_curves(out, scored.curves, {"all faces": scored.record["ap"]} | scored.record)
@@ -74,16 +104,26 @@ def evaluate(
 
 def detect(
     images: Annotated[list[Path], typer.Argument(help="Image files, folders, or patterns in quotes.")],
-    weights: Annotated[Path | None, typer.Option(help="A checkpoint; the shipped weights unless given.")] = None,
-    model: Annotated[str, typer.Option(help="The weights' model, when their file does not say.")] = "",
-    threshold: Annotated[float, typer.Option(min=0, max=1, help="Show detections from this score on.")] = 0.5,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A checkpoint; the shipped weights unless given.")
+    ] = None,
+    model: Annotated[str, typer.Option(metavar="NAME", help="The weights' model, when their file does not say.")] = "",
+    threshold: Annotated[
+        float, typer.Option(metavar="SCORE", min=0, max=1, help="Leave out detections below this score.")
+    ] = 0.5,
+    nms: NmsOption = 0.4,
     long_side: LongSideOption = 0,
     flip: FlipOption = False,
-    tile: Annotated[int, typer.Option(min=0, help="Look at large images in tiles of this side; 0: whole.")] = 0,
-    overlap: Annotated[int | None, typer.Option(min=0, help="What tiles share; a quarter unless given.")] = None,
+    tile: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Look at large images in tiles of this side; 0: as a whole.")
+    ] = 0,
+    overlap: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="Pixels that neighbouring tiles share; a quarter of a tile."),
+    ] = None,
     batch: BatchOption = 1,
-    recursive: Annotated[bool, typer.Option("--recursive", help="Look into the folders in folders too.")] = False,
-    out: Annotated[Path, typer.Option(help="Where the drawn images go.")] = Path("detections"),
+    recursive: Annotated[bool, typer.Option("--recursive", help="Look into folders in folders too.")] = False,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the drawn images go.")] = Path("detections"),
     as_json: JsonOption = False,
 ) -> None:
     """Find faces in images and draw boxes, landmarks and scores; with --json, print them instead.
@@ -104,7 +144,7 @@ def detect(
 
     if overlap is not None and not tile:
         raise UsageError("--overlap goes with --tile")
-    settings = DetectionSettings(long_side=long_side, flip=flip, score_threshold=threshold)
+    settings = DetectionSettings(long_side=long_side, flip=flip, score_threshold=threshold, nms_iou=nms)
     tiling = Tiling(size=tile, overlap=tile // 4 if overlap is None else overlap) if tile else None
     found = photographs.find_photographs(images, recursive=recursive, leave_out=out)
     targets = photographs.drawing_paths(found, out)

@@ -49,10 +49,11 @@ def train(
     allow_over_budget: OverBudgetOption = False,
     cache: CacheOption = None,
 ) -> None:
-    """Train a recipe's student alone.
+    """Train a recipe's student alone, without a teacher.
 
     Examples:
     ```
+    featherpress train my.toml --dry-run
     featherpress train my.toml --set schedule.epochs=3 --out runs/short
     ```
     """
@@ -82,9 +83,17 @@ def distill(
     dry_run: DryRunOption = False,
     allow_over_budget: OverBudgetOption = False,
     cache: CacheOption = None,
-    arm: Annotated[Arms, typer.Option(help="Train one of the two only, without a comparison.")] = Arms.BOTH,
-    ablate: Annotated[Ablation | None, typer.Option(help="Then each loss alone, and each left out: one table.")] = None,
-    no_preflight: Annotated[bool, typer.Option("--no-preflight", help="Start without a few steps to check.")] = False,
+    arm: Annotated[
+        Arms,
+        typer.Option(metavar="ARM", help="Train the `student`, the `control` (it without a teacher), or `both`."),
+    ] = Arms.BOTH,
+    ablate: Annotated[
+        Ablation | None,
+        typer.Option(metavar="WHAT", help="`losses`: then train with each loss alone, and with each left out."),
+    ] = None,
+    no_preflight: Annotated[
+        bool, typer.Option("--no-preflight", help="Leave out the few steps that check the recipe first.")
+    ] = False,
     _schema: Annotated[
         bool, typer.Option("--schema", callback=_print_recipe_schema, is_eager=True, help="Print recipes' JSON Schema.")
     ] = False,
@@ -93,7 +102,9 @@ def distill(
 
     Examples:
     ```
+    featherpress distill v1_to_v2 --dry-run
     featherpress distill v1_to_v2 --out runs/v1_to_v2
+    featherpress distill v1_to_v2 --out runs/v1_to_v2 --resume
     featherpress distill demo --ablate losses
     ```
     """
@@ -122,7 +133,9 @@ def preflight(
     allow_over_budget: OverBudgetOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Distil for a few steps and check what has ruined distillations elsewhere; exit code 0 if all is well, else 1.
+    """Distil for a few steps, and check what has ruined distillations elsewhere.
+
+    Exit code: 0 if all is well, 1 if a check failed.
 
     Examples:
     ```

@@ -20,7 +20,7 @@ models_app = typer.Typer(invoke_without_command=True, rich_markup_mode="markdown
 
 @models_app.callback()
 def models(context: typer.Context, side: SideOption = 640, as_json: JsonOption = False) -> None:
-    """List the zoo: year, paper, parameters, MACs, strides, and whether trained weights are known.
+    """List the zoo: parameters, MACs, and whether trained weights are known.
 
     Examples:
     ```
@@ -47,11 +47,11 @@ def models(context: typer.Context, side: SideOption = 640, as_json: JsonOption =
 @models_app.command("show")
 def show_model(
     name: Annotated[str, typer.Argument(help="A model of the zoo.")],
-    depth: Annotated[int, typer.Option(min=0, help="How many levels of modules; 0: all.")] = 2,
+    depth: Annotated[int, typer.Option(metavar="N", min=0, help="How many levels of modules; 0: all.")] = 2,
     side: SideOption = 640,
     as_json: JsonOption = False,
 ) -> None:
-    """Draw a model as a tree with the parameters and MACs of every module.
+    """Draw a model as a tree with the parameters and MACs of every module, and say what its weights are.
 
     Examples:
     ```
