@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from featherpress.budgets.activations import IDEAL_TEXT
 from featherpress.budgets.components import split
 from featherpress.budgets.costs import ROOT, Cost, ModuleCost, total_of
 from featherpress.budgets.counting import count
@@ -135,6 +136,7 @@ class Audit:
             "claims": [_claim_record(claim) for claim in self.claims],
             "failures": list(self.failures),
             "notes": list(self.notes),
+            "memory_convention": f"ideal bytes: {IDEAL_TEXT}",
             "memory": {
                 "weights": asdict(self.cost.weight_footprint),
                 "activations": asdict(self.cost.activation_footprint),

@@ -13,7 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from featherpress.budgets.activations import PRECISIONS
+from featherpress.budgets.activations import IDEAL_TEXT, PRECISIONS
 from featherpress.budgets.audits import QUANTITIES, Audit, AuditRow, Check, ClaimCheck, name_largest
 from featherpress.budgets.formulas import CONVENTION_TEXT
 
@@ -29,10 +29,10 @@ __all__ = [
 
 COLUMNS = ("component", "params", "%", "MACs", "FLOPs", "target", "diff", "verdict")
 CLAIM_COLUMNS = ("claim about", "claimed", "counted", "diff", "verdict")
-MEMORY_COLUMNS = ("bytes", *PRECISIONS)
+MEMORY_COLUMNS = ("ideal bytes", *PRECISIONS)
 SHOWN = 3
 #: Columns of words, to the left; all others are numbers.
-WORDS = frozenset({"component", "claim about", "verdict", "bytes", "module", "operator", "change"})
+WORDS = frozenset({"component", "claim about", "verdict", "ideal bytes", "module", "operator", "change"})
 UNITS = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 STYLES = {"within": "green", "over": "bold red", "under": "bold red", "warn": "yellow", "equal": "green"}
 
@@ -229,6 +229,7 @@ def _footer(result: Audit) -> list[str]:
         f"convention: {CONVENTION_TEXT}",
         f"input: {shapes} (batch {batch}); method: {_METHODS[cost.method]}",
         f"beside: {format_macs(cost.elementwise)} element-wise operations, not in MACs; {cost.bytes:,} weight bytes",
+        f"ideal bytes: {IDEAL_TEXT}",
         f"largest in parameters: {name_largest(cost.modules, 'params')}",
         f"largest in MACs: {name_largest(cost.modules, 'macs')}",
         f"parameters: {cost.trainable:,} trainable, {cost.frozen:,} frozen, {cost.unused:,} never read"
@@ -289,7 +290,7 @@ _METHODS = {
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Make the lines of a Markdown table, numbers to the right."""
     marks = [
-        "---" if name in {"component", "claim about", "verdict", "bytes", "module", "operator"} else "---:"
+        "---" if name in {"component", "claim about", "verdict", "ideal bytes", "module", "operator"} else "---:"
         for name in header
     ]
     return ["| " + " | ".join(map(_plain, row)) + " |" for row in (header, marks, *rows)]
