@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -98,6 +99,7 @@ class Trainer:
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self._trained = [self.model, *(lessons.prepare(self.accelerator) if lessons else ())]
         self.position = _Position()
+        self._losses: list[float] = []  # the task's, of the epoch at hand
 
     @property
     def plain(self) -> Any:
@@ -156,12 +158,14 @@ class Trainer:
             module.eval()
 
     def _train(self, writer: SummaryWriter | None, progress: Progress) -> None:
-        saved = began = time.monotonic()
+        saved = began = started = time.monotonic()
+        first = self.position.step
         while True:
             epoch, start = divmod(self.position.step, self.per_epoch)
             if start == 0 and epoch > self.position.epochs:
                 self._end_epoch(writer, epoch - 1)
                 self.position.epochs = epoch
+                self._losses.clear()
                 began = time.monotonic()
             if self.position.step == self.total or self._is_stale():
                 break
@@ -173,6 +177,7 @@ class Trainer:
                 now = time.monotonic()
                 speed, began = self.per_step / (now - began), now
                 progress.advance(loss=terms["loss"], images_per_second=speed)
+                self._losses.append(terms["task"])
                 if logged or self.position.step == self.total:
                     self._log(writer, terms, epoch, speed)
                 if time.monotonic() - saved >= self.schedule.save_every:
@@ -180,6 +185,9 @@ class Trainer:
                     saved = time.monotonic()
         self._save()
         self._write_weights(self.folder.last_weights)
+        if self.position.step > first and self.evaluate is not None:
+            minutes, seconds = divmod(round(time.monotonic() - started), 60)
+            logger.info("%s: %d steps in %d min %02d s", self.label, self.position.step - first, minutes, seconds)
 
     def _is_stale(self) -> bool:
         """Tell, and say, whether evaluations have stopped getting better."""
@@ -307,7 +315,9 @@ class Trainer:
             score += self.evaluate(self.average.model)
             self._record(writer, {"step": self.position.step, "epoch": epoch, f"val_{self.task.metric}": float(score)})
             name = self.task.metric.replace("ap", "AP")
-            logger.info("%s: epoch %d of %d, %s %.3f", self.label, epoch + 1, self.schedule.epochs, name, score)
+            # The task's loss alone, which student and control have in common; none is known right after a resume.
+            loss = f", loss {fmean(self._losses):.2f}" if self._losses else ""
+            logger.info("%s: epoch %d of %d%s, %s %.3f", self.label, epoch + 1, self.schedule.epochs, loss, name, score)
         return float(gather_processes(score).sum())
 
     def _write_weights(self, path: Any) -> None:
