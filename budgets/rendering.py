@@ -20,6 +20,7 @@ from featherpress.budgets.formulas import CONVENTION_TEXT
 __all__ = [
     "format_macs",
     "markdown_table",
+    "render_brief",
     "render_csv",
     "render_junit",
     "render_markdown",
@@ -60,6 +61,12 @@ def render_table(result: Audit, *, rows: bool = True) -> RenderableType:
     parts += [Text(f"note: {note}", style="yellow") for note in result.notes]
     parts += [Text(f"failed: {failure}", style="red") for failure in result.failures]
     return Group(*parts)
+
+
+def render_brief(result: Audit) -> RenderableType:
+    """Make the components' table and the verdict alone."""
+    lines = [f"verdict: {result.verdict}", *_other_limits(result)]
+    return Group(_components_table(result), Text(), *map(Text, [*lines, *result.failures]))
 
 
 def render_text(result: Audit, *, width: int = 80) -> str:
