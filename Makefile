@@ -4,12 +4,13 @@ BIN := .venv/bin
 .PHONY: demo test format clean
 
 .venv/.installed: pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[test,export]'
+	@echo "Installing into .venv: PyTorch is most of it, some 6 GB on disk and a few minutes."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --no-compile --editable '.[test,export]'
 	touch $@
 
 demo: .venv/.installed
-	$(BIN)/featherpress demo --overwrite
+	@$(BIN)/featherpress demo --overwrite
 
 test: .venv/.installed
 	$(BIN)/ruff format --check
