@@ -141,7 +141,7 @@ PRESETS: dict[str, tuple[FeatherFaceSpec, int, str]] = {
     "featherface_v1_ssh": (
         FeatherFaceSpec(out_channels=56, context="deformable_ssh"),
         502_028,
-        "V1 with deformable SSH at width 56, the source document's 502K",
+        "V1 with deformable SSH at width 56, and CBAM twice",
     ),
     "featherface_v1_ssh_plain": (
         FeatherFaceSpec(out_channels=56, context="deformable_ssh", attention="none", shuffle_order="channel_first"),
