@@ -5,6 +5,7 @@ Published detectors are hollow and stand on WIDER FACE; ours are filled and stan
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -64,7 +65,7 @@ def accuracy_against_latency(published: Sequence[Published], points: Sequence[Po
         Line2D([], [], color=ROLES[role].color, marker=ROLES[role].marker, markersize=5, linestyle="", label=role)
         for role in dict.fromkeys(point.role for point in points)
     ]
-    panels[1].legend(handles=keys, fontsize=SMALL, frameon=False, labelcolor=INK, loc="best", handletextpad=0.2)
+    _add_key(panels[1], keys, loc="best")
     _draw(panels, places, {row: row.machine for row in places}, points)
     return figure
 
@@ -106,7 +107,22 @@ def _draw_published(axes: Axes, places: Mapping[Published, float], kinds: Mappin
         Line2D([], [], color=color, marker=marker, markersize=4.5, markerfacecolor="white", linestyle="", label=name)
         for name, (color, marker) in looks.items()
     ]
-    axes.legend(handles=keys, fontsize=SMALL, frameon=False, labelcolor=INK, loc="lower right", handletextpad=0.2)
+    _add_key(axes, keys, loc="lower right")
+
+
+def _add_key(axes: Axes, keys: Sequence[Line2D], *, loc: Literal["best", "lower right"]) -> None:
+    """Say what the points are, in a frame: without one its own would look like measurements."""
+    axes.legend(
+        handles=keys,
+        fontsize=SMALL,
+        facecolor="#F4F4F4",
+        edgecolor="none",
+        framealpha=1,
+        fancybox=False,
+        labelcolor=INK,
+        loc=loc,
+        handletextpad=0.2,
+    )
 
 
 def _leave_room(axes: Axes, values: Sequence[float]) -> None:

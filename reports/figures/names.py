@@ -26,6 +26,8 @@ PLACES = (
     (-0.8, -1.0, 0, -4.5),
     (-0.2, -1.0, 0, -4.5),
 )
+# How far a name stays from the points of others, in points: nearer, it could be taken for theirs.
+CLEAR = 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +50,8 @@ def place_names(axes: Axes, names: Sequence[Name]) -> None:
     figure.draw_without_rendering()
     unit = figure.dpi / 72
     points = [axes.transData.transform((name.x, name.y)) for name in names]
-    marks = [Bbox.from_extents(x - 3 * unit, y - 3 * unit, x + 3 * unit, y + 3 * unit) for x, y in points]
+    room = CLEAR * unit
+    marks = [Bbox.from_extents(x - room, y - room, x + room, y + room) for x, y in points]
     legend = axes.get_legend()
     keys = [] if legend is None else [legend.get_window_extent()]
     choices = [_places(name, x, y, unit) for name, (x, y) in zip(names, points, strict=True)]

@@ -188,6 +188,8 @@ def _whole_table(chapter: Chapter, first: Audit, second: Audit) -> Table:
     records = [*counted_in(run), *chapter.files([role for role in (one, other) if run.evaluations(role)], EVALUATION)]
     records += [str(bench.file) for bench in chapter.inputs.benches if timed]
     title = "The models as wholes"
+    if any(run.evaluations(role) for role in (one, other)):
+        title += f"; differences in {run.metric.name} have no interval here"
     return Table(name="wholes", title=title, header=header, rows=rows, align="lrrr", records=records)
 
 
