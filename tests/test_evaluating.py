@@ -151,3 +151,78 @@ def test_text_predictions_are_scored_with_a_figure(run_command: Run, shared: Pat
     )
     with Image.open(tmp_path / "out" / "precision_recall.png") as figure:
         assert np.asarray(figure).std() > 0
+
+
+def detections(folder: Path, faces: dict[str, list[tuple[float, list[float]]]], **other: object) -> str:
+    """What `detect --json` writes of images in a folder."""
+    images = [
+        {"file": str(folder / name), "faces": [{"box": box, "score": score} for score, box in found]}
+        for name, found in faces.items()
+    ]
+    return json.dumps({"schema": "featherpress.detections/1", "threshold": 0.2, "images": images} | other)
+
+
+def test_a_model_is_held_against_another_where_nobody_labelled(
+    run_command: Run, wider: Path, weights: Path, tmp_path: Path
+) -> None:
+    """What a model finds itself agrees with it wholly; what it was not sure of is ignored, neither face nor alarm."""
+    images = wider / "WIDER_val" / "images"
+    found = run_command("detect", images, "--recursive", "--weights", weights, "--threshold", 0.02, "--json").out
+    (tmp_path / "found.json").write_text(found)
+    scores = [face["score"] for image in json.loads(found)["images"] for face in image["faces"]]
+    sure = sorted(scores)[len(scores) // 2]
+    arguments = ("evaluate", "--weights", weights, "--data", images, "--labels", tmp_path / "found.json")
+    record = json.loads(run_command(*arguments, "--sure", sure, "--no-coco", "--json").out)
+    assert record["ap"] == 1
+    assert record["data"]["labels"] == {"file": "found.json", "sure": sure, "doubt": 0.02}
+    assert record["data"]["faces"] == sum(score >= sure for score in scores)
+    assert record["data"]["ignored"] == sum(score < sure for score in scores)
+    shown = run_command(*arguments, "--sure", sure, "--no-coco").out
+    assert "how far the two agree, which is no accuracy" in " ".join(shown.split())
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "is not JSON"),
+        ('{"schema": "featherpress.evaluation/1"}', "expected what `featherpress detect --json` writes"),
+        (detections(Path("data"), {}, threshold=None), "expected the `threshold`"),
+        (detections(Path("/elsewhere"), {"a.jpg": []}), "image 1: expected an image in"),
+        (detections(Path("data"), {"a.jpg": [(0.9, [1, 2, 3])]}), "image 1, face 1: expected a `box` of four numbers"),
+        (
+            detections(Path("data"), {"a.jpg": [(0.9, [1, 2, 30, 40])]}),
+            "expected an image at data/a.jpg, found nothing",
+        ),
+        (detections(Path("data"), {"b.png": [(0.3, [1, 2, 30, 40])]}), "no valid face"),
+    ],
+)
+def test_mistakes_in_what_another_model_found(
+    run_command: Run, weights: Path, tmp_path: Path, content: str, words: str
+) -> None:
+    """Each is one sentence that names the file and the place in it."""
+    (tmp_path / "data").mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "data" / "b.png")
+    (tmp_path / "found.json").write_text(content)
+    ending = run_command("evaluate", "--weights", weights, "--data", "data", "--labels", "found.json")
+    assert ending.code == 2
+    assert words in ending.err
+    assert "found.json" in ending.err
+
+
+def test_a_baseline_puts_an_interval_on_the_difference(
+    run_command: Run, wider: Path, weights: Path, tmp_path: Path
+) -> None:
+    """The same model twice differs by nothing, which shows nothing; other images, or no evaluation, are refused."""
+    arguments = ("evaluate", "--weights", weights, "--data", wider, "--no-coco")
+    first = json.loads(run_command(*arguments, "--out", "first", "--json").out)
+    assert "baseline" not in first
+    again = json.loads(run_command(*arguments, "--baseline", "first", "--json").out)["baseline"]
+    assert (again["folder"], again["ap"], again["verdict"]) == ("first", first["ap"], "not shown")
+    assert (again["difference"]["mean"], again["difference"]["low"], again["difference"]["high"]) == (0, 0, 0)
+    shown = run_command(*arguments, "--baseline", "first").out
+    assert "difference +0.000, 95% interval +0.000 to +0.000: not shown" in " ".join(shown.split())
+    fewer = run_command(*arguments, "--limit", 2, "--baseline", "first")
+    assert fewer.code == 2
+    assert "other images or other faces" in fewer.err
+    assert run_command(*arguments, "--baseline", tmp_path).code == 2

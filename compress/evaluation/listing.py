@@ -41,6 +41,18 @@ def _lines(record: Mapping[str, Any]) -> list[str]:
             "AP50 differs from the AP above: it takes 101 points of the curve and the surest "
             f"{coco['most_detections']} detections of an image, and forgives false alarms inside ignored faces"
         )
+    if "labels" in data:
+        lines.append(
+            f"held against what another model found ({data['labels']['file']}), faces from {data['labels']['sure']}: "
+            "how far the two agree, which is no accuracy"
+        )
+    if "baseline" in record:
+        baseline, difference = record["baseline"], record["baseline"]["difference"]
+        lines.append(
+            f"baseline {baseline['folder']}: AP {_score(baseline['ap'])}; difference {difference['mean']:+.3f}, "
+            f"{100 * difference['confidence']:g}% interval {difference['low']:+.3f} to {difference['high']:+.3f}: "
+            f"{baseline['verdict']}"
+        )
     lines.append(
         f"{data['images']:,} images, {data['ignored']:,} faces ignored; IoU {protocol['iou']}, scale "
         f"{protocol['test_scale']}, flip {'yes' if protocol['flip'] else 'no'}, NMS {protocol['nms_iou']}, "

@@ -5,9 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from featherpress.compress.data import CocoFaces, LabelledFolder, WiderFaces, require_sound
+from featherpress.compress.data.found import SURE, FoundFaces
+from featherpress.compress.evaluation.average_precision import match
+from featherpress.compress.evaluation.bootstrap import compare
 from featherpress.compress.evaluation.coco import score_coco
-from featherpress.compress.evaluation.detections import DetectionSet, FloatArray
+from featherpress.compress.evaluation.detections import DetectionSet, FloatArray, Truth
 from featherpress.compress.evaluation.inference import evaluate_model
 from featherpress.compress.evaluation.official import OfficialImages, predictions_by_event
 from featherpress.compress.evaluation.settings import DetectionSettings
@@ -18,7 +23,9 @@ from featherpress.models import Detector
 from featherpress.models.published import hash_file
 from featherpress.models.registry import origin_of
 
-__all__ = ["Scored", "describe_weights", "open_labelled", "save_scored", "score_model"]
+__all__ = ["Scored", "compare_with", "describe_weights", "open_labelled", "save_scored", "score_model"]
+
+DETECTIONS = "detections.npz"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,15 +44,20 @@ def open_labelled(
     category: str = "",
     ground_truth: Path | None = None,
     present_only: bool = False,
+    labels: Path | None = None,
+    sure: float = SURE,
     limit: int = 0,
 ) -> LabelledFolder:
     """Open a folder of labelled images as what it is, and look whether every image can be used.
 
-    With `ground_truth`, WIDER FACE's own validation images; else COCO's format where there is an `annotations.json`
-    in the folder or in that of the split; else a split in WIDER FACE's layout.
+    With `ground_truth`, WIDER FACE's own validation images; with `labels`, what another model found, where it was
+    `sure`; else COCO's format where there is an `annotations.json` in the folder or in that of the split; else a split
+    in WIDER FACE's layout.
     Errors: DataError as each of these, and `require_sound`.
     """
     dataset: LabelledFolder
+    if labels and (ground_truth or category):
+        raise UsageError("--labels goes neither with --ground-truth nor with --category")
     coco = next((folder for folder in (root, root / split) if (folder / "annotations.json").is_file()), None)
     if category and (coco is None or ground_truth):
         raise UsageError("only boxes in COCO's format have a --category")
@@ -53,6 +65,8 @@ def open_labelled(
         raise UsageError("--present-only goes with --ground-truth")
     if ground_truth:
         dataset = OfficialImages(root, ground_truth, present_only=present_only, limit=limit or None)
+    elif labels:
+        dataset = FoundFaces(root, labels, sure=sure, limit=limit or None)
     elif coco:
         dataset = CocoFaces(coco, category=category, limit=limit or None)
     else:
@@ -97,6 +111,8 @@ def score_model(
         record["coco"] = score_coco(result.found).to_dict()
     curve = record["curve"]
     curves = {"all faces": (curve["recall"], curve["precision"])}
+    if isinstance(dataset, FoundFaces):
+        record["data"]["labels"] = {"file": dataset.labels.name, "sure": dataset.sure, "doubt": dataset.doubt}
     if isinstance(dataset, OfficialImages):
         scores = dataset.score(result.found)
         record |= scores.to_dict()
@@ -105,12 +121,35 @@ def score_model(
     return Scored(record=record, found=result.found, curves=curves)
 
 
+def compare_with(scored: Scored, folder: Path) -> dict[str, Any]:
+    """Put an interval on the difference of AP to an earlier evaluation, which `save_scored` wrote into a folder.
+
+    Errors: DataError where that is none, or of other images or faces.
+    """
+    earlier = DetectionSet.load(folder / DETECTIONS)
+    if earlier.names != scored.found.names or not all(map(_same, earlier.truths, scored.found.truths)):
+        raise DataError(f"{folder} is an evaluation of other images or other faces, so that nothing can be compared")
+    sides = [[match(each.detections, each.truths)] for each in (earlier, scored.found)]
+    comparison = compare(control=sides[0], distilled=sides[1])
+    content = comparison.to_dict()
+    return {
+        "folder": folder.name,
+        "ap": comparison.control.mean,
+        "difference": content["difference"],
+        "verdict": comparison.verdict,
+    }
+
+
+def _same(one: Truth, other: Truth) -> bool:
+    return np.array_equal(one.boxes, other.boxes) and np.array_equal(one.ignored, other.ignored)
+
+
 def save_scored(scored: Scored, out: Path) -> None:
     """Write `evaluation.json`, every detection as `detections.npz`, and WIDER FACE's text files in `predictions/`.
 
     Images that lie in no folder have no event to be written under; then there are no text files.
     """
     write_json(out / "evaluation.json", scored.record)
-    scored.found.save(out / "detections.npz")
+    scored.found.save(out / DETECTIONS)
     if all("/" in name for name in scored.found.names):
         write_predictions(out / "predictions", predictions_by_event(scored.found))

@@ -51,6 +51,18 @@ def evaluate(
         bool,
         typer.Option("--present-only", help="With --ground-truth: score those of its images that are there."),
     ] = False,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Photographs without labels: what `detect --json` found is the truth."),
+    ] = None,
+    sure: Annotated[
+        float,
+        typer.Option(metavar="SCORE", min=0, max=1, help="With --labels: faces from this score, the rest ignored."),
+    ] = 0.6,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="The --out of another evaluation: put an interval on the difference."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="A new folder for record, detections, text files, figure.")
     ] = None,
@@ -67,13 +79,21 @@ def evaluate(
     featherpress evaluate --weights last.safetensors --data wider/ --flip
     featherpress evaluate --data wider/ --ground-truth mat/ --out results/
     featherpress evaluate --predictions out/ --ground-truth mat/
+    featherpress evaluate --weights new.safetensors --data wider/ --baseline old/
     ```
     """
     _require_empty(out)
     if predictions is not None or (ground_truth is not None and not (model or weights or data)):
         if model or weights or data:
             raise UsageError("evaluate scores either a model on --data, or --predictions: not both at once")
-        asked = {"--limit": limit, "--present-only": present_only, "--long-side": long_side, "--flip": flip}
+        asked = {
+            "--limit": limit,
+            "--present-only": present_only,
+            "--labels": labels,
+            "--baseline": baseline,
+            "--long-side": long_side,
+            "--flip": flip,
+        }
         for option in (option for option, value in asked.items() if value):
             raise UsageError(f"{option} goes with --data: --predictions are scored as they are, on every image")
         _evaluate_predictions(predictions, ground_truth, out=out, as_json=as_json)
@@ -89,13 +109,22 @@ def evaluate(
     trained = weights_or_shipped(weights, model)
     detector = open_detector(trained, model)
     dataset = scoring.open_labelled(
-        data, split=split, category=category, ground_truth=ground_truth, present_only=present_only, limit=limit
+        data,
+        split=split,
+        category=category,
+        ground_truth=ground_truth,
+        present_only=present_only,
+        labels=labels,
+        sure=sure,
+        limit=limit,
     )
     about = scoring.describe_weights(trained, detector, name=model)
-    where = {"name": data.name, "split": split}
+    where = {"name": data.name} if labels else {"name": data.name, "split": split}
     scored = scoring.score_model(
         detector, dataset, settings=settings, about=about, data=where, batch=batch, coco=not no_coco
     )
+    if baseline is not None:
+        scored.record["baseline"] = scoring.compare_with(scored, baseline)
     if out is not None:
         scoring.save_scored(scored, out)
         _draw_curves(out, scored.curves, {"all faces": scored.record["ap"]} | scored.record)
