@@ -23,7 +23,17 @@ def render_export(record: Mapping[str, Any]) -> RenderableType:
     if checked:
         shapes = ", ".join("x".join(map(str, row["shape"])) for row in checked[0]["checked"])
         lines.append(f"checked against torch at {shapes}: {checked[0]['measure']}, {checked[0]['tolerance']:g} allowed")
+    lines += [_quantized(entry) for entry in record["files"] if "calibration" in entry]
     return Group(table, *lines, *_scores(record.get("evaluation")))
+
+
+def _quantized(entry: Mapping[str, Any]) -> str:
+    """Say how a file was turned to eight bits."""
+    images, kept = entry["calibration_images"], entry["kept_in_float"]
+    how = (
+        f"activations by {entry['calibration']} of {images} images" if images else "weights alone, activations in float"
+    )
+    return f"int8: {how}; {kept} convolutions kept in float"
 
 
 def _largest(parity: Mapping[str, Any] | None) -> str:

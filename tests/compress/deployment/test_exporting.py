@@ -13,11 +13,13 @@ import torch
 from onnx.numpy_helper import to_array
 from torch import Tensor
 
+from featherpress.budgets.rendering import print_plain
 from featherpress.compress.deployment import extras, parity
 from featherpress.compress.deployment.capturing import capture
 from featherpress.compress.deployment.conversion import convert
 from featherpress.compress.deployment.exporting import ExportRequest, export
 from featherpress.compress.deployment.graphs import GraphOptions, find_subject, flat_outputs
+from featherpress.compress.deployment.listing import render_export
 from featherpress.compress.deployment.quantization import (
     Quantization,
     first_convolutions,
@@ -122,6 +124,16 @@ def test_eight_bits_by_channel(exported: Exported) -> None:
     assert len(kept) >= 2 * 4
     assert set(kept) < {node.name for node in convolutions}
     assert not set(kept) & {node.name for node in convolutions if tuple(node.attribute) and "images" in node.input}
+
+
+def test_listing_says_how_it_was_quantised(exported: Exported) -> None:
+    """What is printed names the calibration, its images and how many convolutions stayed in float."""
+    printed = print_plain(render_export(exported.record))
+    [entry] = [each for each in exported.record["files"] if each["kind"] == "int8"]
+    kept = entry["kept_in_float"]
+    assert f"int8: activations by percentile of 2 images; {kept} convolutions kept in float\n" in printed
+    alone = exported.record | {"files": [entry | {"calibration": "none", "calibration_images": 0}], "evaluation": None}
+    assert "int8: weights alone, activations in float; " in print_plain(render_export(alone))
 
 
 def operators(path: Path) -> Counter[str]:
