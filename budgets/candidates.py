@@ -23,6 +23,9 @@ from featherpress.errors import UsageError
 
 __all__ = ["IMPOSSIBLE", "Estimate", "Knob", "Settings", "Space", "parse_knob", "size_of"]
 
+#: More values of one knob are a mistake of typing.
+_MOST_VALUES = 10_000
+
 Settings = tuple[int, ...]
 Shapes = Mapping[str, tuple[int, ...]]
 Function = Callable[[Settings], int | None]
@@ -55,11 +58,14 @@ def parse_knob(text: str) -> Knob:
         else:
             first, last, *rest = (int(value) for value in given.split(":"))
             (step,) = rest or [1]
-            values = list(range(first, last + 1, step))
-    except ValueError:
+            values = list(islice(range(first, last + 1, step), _MOST_VALUES + 1))
+    except (ValueError, OverflowError):
         values = []
-    if not equals or not name.strip().isidentifier() or not values or len(values) > 10_000:
-        raise UsageError(f"cannot read knob {text!r}; expected NAME=FIRST:LAST:STEP or NAME=VALUE,VALUE")
+    if not equals or not name.strip().isidentifier() or not 0 < len(values) <= _MOST_VALUES:
+        raise UsageError(
+            f"cannot read knob {text!r}; expected NAME=FIRST:LAST:STEP or NAME=VALUE,VALUE, {_MOST_VALUES:,} values at "
+            "most"
+        )
     return Knob(name=name.strip(), values=tuple(dict.fromkeys(values)))
 
 

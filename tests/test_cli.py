@@ -104,6 +104,13 @@ def mistakes(folder: Path) -> dict[str, tuple[list[str], str]]:
         "no teacher": (["train", "demo"], "student.backbone"),
         "tap": (["distill", "demo", "--set", "distillation.losses.feature.student=heads"], "cannot be compared"),
         "diverged": (["detect", "good.png", "--weights", "nan.safetensors"], "not finite"),
+        "side": (["audit", "featherface_v2", "--input", "9999999999"], "less than or equal to 65536"),
+        "knob": (["fit", "featherface_v2", "--params", "9", "--knob", "n=1:99999999999"], "10,000 values at most"),
+        "folder for a file": (["bench", "featherface_v2", "--out", "full"], "full is a folder; name a file"),
+        "file for a folder": (["evaluate", "--data", "full", "--out", "cut.jpg/new"], "cut.jpg is a file"),
+        "pin": (["audit", "featherface_v2", "--pin", "full"], "full is a folder; name a file"),
+        "choice": (["train", "demo", "--cache", "x"], "invalid value for '--cache': 'x' is not one of"),
+        "weights of a folder": (["distill", "demo", "--set", "teacher.weights=full"], "teacher.weights needs full"),
     }
 
 
@@ -132,6 +139,13 @@ CASES = (
     "no teacher",
     "tap",
     "diverged",
+    "side",
+    "knob",
+    "folder for a file",
+    "file for a folder",
+    "pin",
+    "choice",
+    "weights of a folder",
 )
 
 

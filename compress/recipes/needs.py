@@ -23,11 +23,12 @@ class Need:
     key: str
     text: str
     path: Path
+    is_folder: bool = False
 
     @property
     def missing(self) -> bool:
-        """Whether nothing is there."""
-        return not self.path.exists()
+        """Whether nothing of its kind is there."""
+        return not (self.path.is_dir() if self.is_folder else self.path.is_file())
 
     @property
     def variable(self) -> str:
@@ -47,7 +48,7 @@ def list_needs(recipe: Recipe, *, arms: Sequence[str] = ("student", "control"), 
     student = recipe.student
     if recipe.data.unlabelled and not alone:
         text = recipe.data.unlabelled.root
-        needs.append(Need(key="data.unlabelled.root", text=text, path=expand_path(text)))
+        needs.append(Need(key="data.unlabelled.root", text=text, path=expand_path(text), is_folder=True))
     for number, teacher in enumerate(() if alone else recipe.tutors):
         needs += _of_weights("teacher.weights" if recipe.teacher else f"teachers[{number}].weights", teacher)
     needs += _of_weights("student.weights", student)
@@ -66,9 +67,12 @@ def list_needs(recipe: Recipe, *, arms: Sequence[str] = ("student", "control"), 
 def require_needs(recipe: Recipe, *, arms: Sequence[str] = ("student", "control"), alone: bool = False) -> None:
     """Refuse a recipe whose files are missing, before any work; which it needs, `list_needs` says.
 
+    Of images under a path without a variable, opening them says more than could be said here.
+
     Errors: `FileError` that names the variable, or the key, under which they were looked for.
     """
-    missing = [need for need in list_needs(recipe, arms=arms, alone=alone) if need.missing]
+    needs = list_needs(recipe, arms=arms, alone=alone)
+    missing = [need for need in needs if need.missing and (need.variable or need.key != "data.root")]
     if not missing:
         return
     first = missing[0]
@@ -106,8 +110,8 @@ def _of_data(data: DataRecipe) -> Iterator[Need]:
         base = root if (root / "wider_face_split").is_dir() else root / "widerface"
         for split in ("train", "val"):
             labels = base / "wider_face_split" / f"wider_face_{split}_bbx_gt.txt"
-            for path in (labels, base / f"WIDER_{split}" / "images"):
-                yield Need(key="data.root", text=data.root, path=path)
+            yield Need(key="data.root", text=data.root, path=labels)
+            yield Need(key="data.root", text=data.root, path=base / f"WIDER_{split}" / "images", is_folder=True)
     elif data.kind == "coco":
         for split in ("train", "val"):
             yield Need(key="data.root", text=data.root, path=root / split / "annotations.json")

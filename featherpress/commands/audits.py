@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from featherpress.commands.places import require_place
 from featherpress.commands.printing import plain_console, print_json, show
 from featherpress.commands.targets import audit_target, cross_check_target, find_factory
 from featherpress.errors import FileError
@@ -31,7 +32,9 @@ def audit(
     ] = "",
     side: Annotated[
         int | None,
-        typer.Option("--input", metavar="N", min=1, help="Side of the square input in pixels; the budget's, or 640."),
+        typer.Option(
+            "--input", metavar="N", min=1, max=65536, help="Side of the square input in pixels; the budget's, or 640."
+        ),
     ] = None,
     init: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a budget from the model as it is, and stop.")
@@ -81,6 +84,8 @@ def audit(
     from featherpress.budgets import dump_budget, pins, printing, rendering, summaries
     from featherpress.compress.runs import write_text
 
+    for file in (init, pin):
+        require_place(file)
     result = audit_target(target, budget=budget, side=side, strict_claims=strict_claims)
     if init is not None:
         if init.exists():

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from featherpress.commands.places import require_place
 from featherpress.commands.printing import show
 from featherpress.commands.targets import audit_target, weights_or_shipped
 from featherpress.errors import CountError
@@ -131,6 +132,7 @@ def bench(
     from featherpress.compress.deployment import backends, latency, listing
     from featherpress.compress.runs import write_json
 
+    require_place(out)
     sizes = list(dict.fromkeys(size or (320, 640)))
     wanted: list[backends.Backend] = [each.value for each in dict.fromkeys(backend or BackendName)]
     candidates = _list_candidates(list(dict.fromkeys(models)), sizes)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from featherpress.commands.places import require_empty, require_place
 from featherpress.commands.printing import print_json, show
 from featherpress.commands.targets import open_detector, weights_or_shipped
 from featherpress.errors import UsageError
@@ -82,7 +83,7 @@ def evaluate(
     featherpress evaluate --weights new.safetensors --data wider/ --baseline old/
     ```
     """
-    _require_empty(out)
+    require_empty(out)
     if predictions is not None or (ground_truth is not None and not (model or weights or data)):
         if model or weights or data:
             raise UsageError("evaluate scores either a model on --data, or --predictions: not both at once")
@@ -175,6 +176,7 @@ def detect(
         raise UsageError("--overlap goes with --tile")
     settings = DetectionSettings(long_side=long_side, flip=flip, score_threshold=threshold, nms_iou=nms)
     tiling = Tiling(size=tile, overlap=tile // 4 if overlap is None else overlap) if tile else None
+    require_place(None if as_json else out, folder=True)
     found = photographs.find_photographs(images, recursive=recursive, leave_out=out)
     targets = photographs.drawing_paths(found, out)
     if not as_json:
@@ -214,12 +216,6 @@ def _evaluate_predictions(
         print_json(record)
     else:
         typer.echo(render_subsets(record))
-
-
-def _require_empty(folder: Path | None) -> None:
-    """Refuse a folder for results that holds something: old files among new ones would be taken for results."""
-    if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} is not an empty folder; name a new one with --out")
 
 
 def _draw_curves(out: Path, curves: "Mapping[str, tuple[FloatArray, FloatArray]]", scores: Mapping[str, Any]) -> None:

@@ -43,7 +43,7 @@ def say_usage(error: Any) -> None:
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()
         return
-    message = " ".join(error.format_message().split()).rstrip(".")
+    message = " ".join(error.format_message().split()).rstrip(".").replace("Value error, ", "")
     path = error.ctx.command_path if error.ctx else "featherpress"
     sys.stderr.write(f"featherpress: {message[:1].lower()}{message[1:]}; see `{path} --help`\n")
 

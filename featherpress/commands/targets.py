@@ -99,10 +99,12 @@ def weights_or_shipped(weights: Path | None, model: str) -> Path:
     if weights is not None:
         return weights
     entry = find_model(model or DEFAULT_DETECTOR)
-    try:
-        return shipped_weights(entry.name)
-    except UsageError as error:
-        raise UsageError(f"without --weights the shipped ones are taken, but {error}") from error
+    if entry.shipped is None:
+        raise UsageError(
+            "without --weights the shipped ones are taken, but no trained weights are shipped for "
+            f"{entry.name}; name a file of yours with --weights"
+        )
+    return shipped_weights(entry.name)
 
 
 def empty_images(*shape: int) -> "Tensor":

@@ -1,0 +1,37 @@
+"""Where results go: found out before the work, so that nothing is lost at its end."""
+
+import os
+from pathlib import Path
+
+from featherpress.errors import UsageError
+
+__all__ = ["require_empty", "require_place"]
+
+
+def require_place(path: Path | None, *, folder: bool = False) -> None:
+    """Refuse a place where no file, or no folder, can be written; nothing is made yet.
+
+    Errors: `UsageError` for the other kind of thing, and for a way there that is a file or may not be written to.
+    """
+    if path is None:
+        return
+    if path.exists() and path.is_dir() != folder:
+        what, other = ("file", "folder") if folder else ("folder", "file")
+        raise UsageError(f"{path} is a {what}; name a {other}")
+    # Where a file is replaced, it is its folder that must take the new one.
+    start = path if folder and path.exists() else path.absolute().parent
+    nearest = next(parent for parent in (start, *start.parents) if parent.exists() or parent == parent.parent)
+    if not nearest.is_dir():
+        raise UsageError(f"{path} cannot be written: {nearest} is a file")
+    if not os.access(nearest, os.W_OK):
+        raise UsageError(f"{path} cannot be written: {nearest} is read-only")
+
+
+def require_empty(folder: Path | None) -> None:
+    """Refuse a folder for results that holds something: old files among new ones would be taken for results.
+
+    Errors: `UsageError` as `require_place`, and for what is not empty.
+    """
+    if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is not an empty folder; name a new one with --out")
+    require_place(folder, folder=True)
