@@ -7,15 +7,15 @@ from pathlib import Path
 from featherpress.errors import FileError, UsageError
 from featherpress.reports.deployment import Bench, Export, read_bench, read_export
 from featherpress.reports.readers import read_audit, read_settings
-from featherpress.reports.reading import read_schema
+from featherpress.reports.reading import read_bytes, read_schema
 from featherpress.reports.records import Audit, Budget
 from featherpress.reports.runs import Run, load_run
 
 __all__ = ["Inputs", "load_inputs"]
 
 KINDS = ("audit", "model", "bench", "export")
-# Those that are looked for in a run's folder; its audits are its own.
-FOUND = ("bench", "export")
+# Those that are looked for in a run's folder, too; its audits are its own.
+DEPLOYED: Mapping[str, Callable[[Path], Bench | Export | None]] = {"bench": read_bench, "export": read_export}
 # Bytes: what is longer is a list of labels or the like, and not opened to see what it is.
 LONGEST = 4 * 1024**2
 
@@ -51,7 +51,7 @@ def load_inputs(paths: Sequence[Path]) -> Inputs:
     Errors: `UsageError` when there is nothing to report on; `FileError` for what cannot be read.
     """
     folders = _distinct((path for path in paths if not path.is_file()), Path.resolve)
-    named = _distinct((path for path in paths if path.is_file()), Path.read_bytes)
+    named = _distinct((path for path in paths if path.is_file()), read_bytes)
     records: dict[str, list[Path]] = {kind: [] for kind in KINDS}
     for path in named:
         records[_kind(path)].append(path)
@@ -62,15 +62,17 @@ def load_inputs(paths: Sequence[Path]) -> Inputs:
             "expected at least one run directory or audit, got none; name a folder that `featherpress distill` wrote, "
             "or the output of `featherpress audit NAME --json`."
         )
-    unread = _add_found(records, folders, {path.read_bytes() for path in named})
+    deployed = [record for kind, read in DEPLOYED.items() for path in records[kind] if (record := read(path))]
+    found, unread = _find_deployed(folders, {read_bytes(path) for path in named})
+    deployed += found
     settings = {name: values for run in runs for name, values in run.settings.items()}
-    settings |= dict(found for path in records["model"] if (found := read_settings(path)))
+    settings |= dict(known for path in records["model"] if (known := read_settings(path)))
     return Inputs(
         runs=tuple(runs),
         settings=settings,
         settings_files=tuple(records["model"]),
-        benches=tuple(bench for path in records["bench"] if (bench := read_bench(path))),
-        exports=tuple(export for path in records["export"] if (export := read_export(path))),
+        benches=tuple(each for each in deployed if isinstance(each, Bench)),
+        exports=tuple(each for each in deployed if isinstance(each, Export)),
         named=tuple(named),
         unread=tuple(unread),
     )
@@ -94,20 +96,21 @@ def _kind(path: Path) -> str:
     return kind
 
 
-def _add_found(records: dict[str, list[Path]], folders: Sequence[Path], seen: set[bytes]) -> list[str]:
-    """Add the benchmarks and exports that lie in the folders, each content once; say why others were left out."""
-    unread = []
+def _find_deployed(folders: Sequence[Path], seen: set[bytes]) -> tuple[list[Bench | Export], list[str]]:
+    """Return the benchmarks and exports that lie in the folders, each content once, and why others were left out."""
+    found, unread = [], []
     for kind, path in _lying_in(folders):
-        content = path.read_bytes()
+        content = read_bytes(path)
         if content in seen:
             continue
         seen.add(content)
         try:
-            _ = read_bench(path) if kind == "bench" else read_export(path)
-            records[kind].append(path)
+            record = DEPLOYED[kind](path)
         except FileError as error:
             unread.append(str(error))
-    return unread
+        else:
+            found += [record] if record else []
+    return found, unread
 
 
 def _lying_in(folders: Sequence[Path]) -> Iterator[tuple[str, Path]]:
@@ -117,7 +120,7 @@ def _lying_in(folders: Sequence[Path]) -> Iterator[tuple[str, Path]]:
             kind = _kind(path) if path.is_file() and path.stat().st_size <= LONGEST else ""
         except FileError:
             continue
-        if kind in FOUND:
+        if kind in DEPLOYED:
             yield kind, path
 
 

@@ -9,7 +9,7 @@ from typing import NoReturn, TypeVar
 
 from featherpress.errors import FileError
 
-__all__ = ["Fields", "read_json", "read_schema", "read_text"]
+__all__ = ["Fields", "read_bytes", "read_json", "read_schema", "read_text"]
 
 T = TypeVar("T")
 
@@ -99,15 +99,26 @@ class Fields:
         raise FileError(f"{self.file}: expected {expected} at `{self._name(key)}`, got {got}; write the record again.")
 
 
+def read_bytes(file: Path) -> bytes:
+    """Return a file's content.
+
+    Errors: `FileError` when it cannot be read.
+    """
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise FileError(f"{file}: expected a readable file, got {type(error).__name__}.") from error
+
+
 def read_text(file: Path) -> str:
     """Return a text file's content.
 
     Errors: `FileError` when it cannot be read or is not UTF-8.
     """
     try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileError(f"{file}: expected a readable UTF-8 text file, got {type(error).__name__}.") from error
+        return read_bytes(file).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise FileError(f"{file}: expected a UTF-8 text file, got {type(error).__name__}.") from error
 
 
 def read_json(file: Path, *kinds: str) -> Fields | None:

@@ -160,7 +160,7 @@ def _paragraph(share: float) -> str:
 
 def _visible(text: str) -> int:
     """Return how many letters of a text are printed."""
-    return len(text.replace("*", "").replace("`", ""))
+    return len(text.replace("*", "").replace("`", "").strip())
 
 
 def _longest_word(cells: Sequence[str]) -> int:
@@ -190,7 +190,7 @@ def _fill(pieces: Sequence[str], limit: int) -> list[str]:
     lines: list[str] = []
     for piece in pieces:
         joined = f"{lines[-1]}{piece}" if lines else ""
-        if lines and _visible(joined.strip()) <= limit:
+        if lines and _visible(joined) <= limit:
             lines[-1] = joined
         else:
             lines.append(piece)
