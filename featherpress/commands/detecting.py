@@ -80,7 +80,7 @@ def evaluate(
     featherpress evaluate --weights last.safetensors --data wider/ --flip
     featherpress evaluate --data wider/ --ground-truth mat/ --out results/
     featherpress evaluate --predictions out/ --ground-truth mat/
-    featherpress evaluate --weights new.safetensors --data wider/ --baseline old/
+    featherpress evaluate --weights v2.safetensors --data wider/ --baseline old/
     ```
     """
     require_empty(out)
