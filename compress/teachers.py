@@ -82,7 +82,8 @@ class CachedTeacher:
     Rows are (variant * images + index). The files belong to one set of crops, and lie under a name made of the
     teacher's fingerprint, its taps and the precision.
 
-    Errors: `TrainingError` when the disk has no room for all lessons: that is found out before the first.
+    Errors: `TrainingError` when the disk has no room for all lessons, which is found out before the first, and for one
+    that half precision cannot hold.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class CachedTeacher:
 
     def _learn(self, batch: Any, rows: NDArray[np.int64]) -> None:
         lesson = self.teacher.teach(batch)
-        tensors = [tensor.float().cpu().numpy().astype(self.kind) for tensor in lesson.tensors()]
+        tensors = [self._rounded(tensor) for tensor in lesson.tensors()]
         if not self._stores:
             self._form = lesson.filled([tensor[:0] for tensor in lesson.tensors()])
             self._open([tensor.shape[1:] for tensor in tensors])
@@ -116,22 +117,38 @@ class CachedTeacher:
             store[rows] = tensor
         self._known[rows] = True
 
+    def _rounded(self, tensor: Tensor) -> NDArray[np.floating[Any]]:
+        whole = tensor.float().cpu().numpy()
+        largest = float(np.abs(whole).max(initial=0))
+        if self.kind is np.float16 and float(np.finfo(np.float16).max) < largest < math.inf:
+            raise TrainingError(
+                f"a lesson holds {largest:g}, more than half precision can; set the teacher's cache to fp32"
+            )
+        return whole.astype(self.kind)
+
     @property
     def bytes(self) -> int:
         """What the lessons take on disk; 0 before the first."""
         return sum(store.nbytes for store in self._stores)
 
     def _open(self, shapes: list[tuple[int, ...]]) -> None:
-        """Map one file a tensor."""
+        """Map one file a tensor; where one is not what it was, nothing is known any more."""
         self.folder.mkdir(parents=True, exist_ok=True)
         files = [self.folder / f"{number}.cache" for number in range(len(shapes))]
+        sizes = [_size(self.kind, (self.rows, *shape)) for shape in shapes]
+        if not all(file.exists() and file.stat().st_size == size for file, size in zip(files, sizes, strict=True)):
+            (self.folder / "known.bool").unlink(missing_ok=True)
         self._stores = [_map(file, self.kind, (self.rows, *shape)) for file, shape in zip(files, shapes, strict=True)]
         self._known = _map(self.folder / "known.bool", np.bool_, (self.rows,))
 
 
+def _size(dtype: type[np.generic], shape: tuple[int, ...]) -> int:
+    return np.dtype(dtype).itemsize * math.prod(shape)
+
+
 def _map(path: Path, dtype: type[Scalar], shape: tuple[int, ...]) -> NDArray[Scalar]:
     """Map a file of this shape, keeping what it holds if it has the right size; else its room is taken at once."""
-    size = np.dtype(dtype).itemsize * math.prod(shape)
+    size = _size(dtype, shape)
     if not path.exists() or path.stat().st_size != size:
         try:
             with path.open("wb") as file:

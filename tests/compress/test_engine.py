@@ -10,7 +10,7 @@ import torch
 from featherpress.compress.engine import Trainer
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.tasks import DetectionTask
-from featherpress.compress.teachers import CachedTeacher, LiveTeacher, fingerprint
+from featherpress.compress.teachers import CachedTeacher, Lesson, LiveTeacher, fingerprint
 from featherpress.errors import TrainingError
 from featherpress.models import Detector, create_detector, load_weights
 
@@ -162,6 +162,37 @@ def test_lessons_cached_whole_are_the_live_ones(make_trainer: MakeTrainer, teach
     caches[1].teach(batch)
     assert caches[0].bytes == 2 * caches[1].bytes > 0
     assert len({cache.folder for cache in caches}) == 3
+
+
+def test_lessons_that_were_lost_are_asked_for_again(
+    make_trainer: MakeTrainer, teacher: Detector, tmp_path: Path
+) -> None:
+    """Where a file of cached lessons is gone, none of the others is believed: zeros would be taught without a word."""
+    live = LiveTeacher(teacher, ["shuffle"], DetectionTask(load_recipe("demo")))
+    crops = make_trainer("unused").crops
+    first, second = crops.batch([(3, 0)]), crops.batch([(7, 1)])
+    before = CachedTeacher(live, tmp_path, images=12, variants=2, precision="fp32")
+    for batch in (first, second):
+        before.teach(batch)
+    (before.folder / "2.cache").unlink()
+    after = CachedTeacher(live, tmp_path, images=12, variants=2, precision="fp32")
+    after.teach(first)
+    for ours, theirs in zip(after.teach(second).tensors(), live.teach(second).tensors(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
+def test_lessons_beyond_half_precision_are_refused(
+    make_trainer: MakeTrainer, teacher: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A number that half precision would make infinite is named, and with it what to do; single precision holds it."""
+    live = LiveTeacher(teacher, [], DetectionTask(load_recipe("demo")))
+    batch = make_trainer("unused").crops.batch([(3, 0)])
+    loud = Lesson(outputs={"logits": torch.full((1, 4), -7e4)}, features={})
+    monkeypatch.setattr(LiveTeacher, "teach", lambda _self, _batch: loud)
+    with pytest.raises(TrainingError, match=r"a lesson holds 70000, .* cache to fp32"):
+        CachedTeacher(live, tmp_path, images=12, variants=2).teach(batch)
+    whole = CachedTeacher(live, tmp_path, images=12, variants=2, precision="fp32").teach(batch)
+    assert torch.equal(whole.outputs["logits"], loud.outputs["logits"])
 
 
 def test_cache_without_room(
