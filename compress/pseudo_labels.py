@@ -17,6 +17,7 @@ from featherpress.compress.recipes import Recipe
 from featherpress.compress.recipes.files import expand_path
 from featherpress.compress.recipes.schema import UnlabelledRecipe
 from featherpress.compress.runs import is_leader, write_json
+from featherpress.compress.teachers import fingerprint
 from featherpress.errors import DataError
 from featherpress.models import Detector
 
@@ -26,7 +27,8 @@ __all__ = ["label_photographs", "mixed_crops"]
 def mixed_crops(recipe: Recipe, labelled: FaceDataset, teacher: Detector, *, out: Path, seed: int) -> MixedCrops:
     """Cut crops of the labelled images, with those of the recipe's photographs on top, labelled by the teacher.
 
-    The teacher's labels are kept in `labels.json` of the run, so that a run goes on with the same.
+    The teacher's labels are kept in `labels.json` of the run, so that a run goes on with the same; another teacher, or
+    one asked otherwise, labels anew.
 
     Errors: `DataError` when there are no photographs.
     """
@@ -52,8 +54,10 @@ def label_photographs(
 ) -> LabelledPhotographs:
     """Let the teacher find the faces; a photograph that cannot be read has none, and is skipped when crops are cut."""
     names = [photographs.name(index) for index in range(len(photographs))]
-    known = json.loads(record.read_text())["labels"] if record.exists() else {}
-    if list(known) != names:
+    asked = {"teacher": fingerprint(teacher), "doubt": recipe.doubt, "long_side": recipe.long_side}
+    content = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    known = content.get("labels", {})
+    if list(known) != names or content.get("asked") != asked:
         known = {}
         settings = DetectionSettings(score_threshold=recipe.doubt, long_side=recipe.long_side)
         with Progress("labelling photographs", total=len(photographs)) as progress:
@@ -61,7 +65,7 @@ def label_photographs(
                 known[name] = _ask(teacher, photographs, index, settings)
                 progress.advance()
         if is_leader():
-            write_json(record, {"schema": "featherpress.labels/1", "labels": known})
+            write_json(record, {"schema": "featherpress.labels/1", "asked": asked, "labels": known})
     return LabelledPhotographs(photographs, [_faces(known[name], sure=recipe.sure) for name in names])
 
 

@@ -9,7 +9,7 @@ from featherpress.compress.data.samples import Faces, Sample
 from featherpress.compress.progress import Progress
 from featherpress.errors import DataError, UsageError
 
-__all__ = ["LabelledFolder", "LabelledImage", "is_inside_name", "require_faces", "require_sound"]
+__all__ = ["LabelledFolder", "LabelledImage", "is_inside_name", "require_faces", "require_sound", "stamp_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,12 +76,7 @@ class LabelledFolder:
     def stamp(self, index: int, /) -> str:
         """Tell one content of an image and its labels from another."""
         row = self._labelled[index]
-        try:
-            about = (self.images / row.name).stat()
-            written = f"{about.st_size} {about.st_mtime_ns}"
-        except OSError:
-            written = ""
-        return f"{written} {row.faces.boxes.tolist()} {row.faces.landmarks.tolist()} {row.faces.ignored.tolist()}"
+        return stamp_of(self.images / row.name, row.faces)
 
     def name(self, index: int, /) -> str:
         """Name one image as the label file does: folder and file."""
@@ -123,6 +118,16 @@ class LabelledFolder:
             f"{self.labels}, {self.places[1]} {row.face_places[faces[0]]}: expected a face in {row.name}, which is "
             f"{width} x {height} pixels, got a box from corner to corner ({box}), wholly outside"
         )
+
+
+def stamp_of(path: Path, faces: Faces) -> str:
+    """Tell one content of an image's file and its labels from another."""
+    try:
+        about = path.stat()
+        written = f"{about.st_size} {about.st_mtime_ns}"
+    except OSError:
+        written = ""
+    return f"{written} {faces.boxes.tolist()} {faces.landmarks.tolist()} {faces.ignored.tolist()}"
 
 
 def require_sound(dataset: LabelledFolder) -> None:

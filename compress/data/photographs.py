@@ -7,7 +7,8 @@ from pathlib import Path
 from PIL import Image
 
 from featherpress.compress.data.images import decode_image
-from featherpress.compress.data.samples import FaceDataset, Faces, Sample
+from featherpress.compress.data.labelled import stamp_of
+from featherpress.compress.data.samples import Faces, Sample
 from featherpress.errors import DataError
 
 __all__ = ["LabelledPhotographs", "Photographs"]
@@ -46,7 +47,7 @@ class Photographs:
 class LabelledPhotographs:
     """Photographs with the faces that someone, such as a teacher, found in them; one `Faces` a photograph."""
 
-    def __init__(self, photographs: FaceDataset, faces: Sequence[Faces]) -> None:
+    def __init__(self, photographs: Photographs, faces: Sequence[Faces]) -> None:
         self.photographs, self.faces = photographs, faces
 
     def __len__(self) -> int:
@@ -58,6 +59,10 @@ class LabelledPhotographs:
     def name(self, index: int) -> str:
         """Name a photograph."""
         return self.photographs.name(index)
+
+    def stamp(self, index: int) -> str:
+        """Tell one content of a photograph and its labels from another."""
+        return stamp_of(self.photographs.files[index], self.faces[index])
 
 
 def _is_square(path: Path) -> bool:

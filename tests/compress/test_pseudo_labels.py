@@ -78,6 +78,31 @@ def test_what_the_teacher_is_sure_of_is_a_face(album: Path, tmp_path: Path, monk
     assert torch.equal(again.faces[0].landmarks, labelled.faces[0].landmarks)
 
 
+def test_labels_belong_to_who_gave_them_and_how(album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another teacher, or other thresholds for asking it, label anew; how sure is sure enough is decided afterwards."""
+    asked: list[float] = []
+
+    def look(_model: Detector, _image: torch.Tensor, *, settings: Any) -> Detections:
+        asked.append(settings.score_threshold)
+        return Detections(
+            boxes=np.ones((1, 4), np.float32), scores=np.ones(1, np.float32), landmarks=np.ones((1, 10), np.float32)
+        )
+
+    monkeypatch.setattr(pseudo_labels, "detect_faces", look)
+    one, other = create_detector("featherface_v2", out_channels=16), create_detector("featherface_v2", out_channels=16)
+    recipe, photographs, record = UnlabelledRecipe(root=str(album)), Photographs(album), tmp_path / "labels.json"
+    for teacher, changes, times in (
+        (one, {}, 3),
+        (one, {"sure": 0.9}, 0),
+        (other, {}, 3),
+        (other, {"doubt": 0.1}, 3),
+        (other, {"doubt": 0.1, "long_side": 640}, 3),
+    ):
+        asked.clear()
+        label_photographs(teacher, photographs, recipe=recipe.model_copy(update=changes), record=record)
+        assert len(asked) == times, changes
+
+
 def test_a_second_stage_goes_on_with_photographs(tiny: Any, album: Path, tmp_path: Path) -> None:
     """Each arm starts from its own weights of the earlier run; the student alone sees photographs, and more images."""
     first: Recipe = tiny()

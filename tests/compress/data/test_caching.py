@@ -11,6 +11,7 @@ from featherpress.compress.data import TrainingCrops, WiderFaces
 from featherpress.compress.data.caching import DiskCache
 from featherpress.compress.data.images import decode_image, decode_reduced
 from featherpress.compress.data.labelled import require_faces
+from featherpress.compress.data.photographs import LabelledPhotographs, Photographs
 from featherpress.compress.data.subsets import JoinedFaces, SelectedFaces
 from featherpress.errors import DataError
 
@@ -94,6 +95,16 @@ def test_numbers_of_joined_sets_are_their_own(faces: WiderFaces, tmp_path: Path)
         assert (cache.read(0).name, cache.read(1).name) == ("2.jpg", "0.jpg")
         assert cache.read(0).image.shape == (3, 100, 200)
         assert cache.read(0).faces.boxes.tolist() == [[25.5, 10, 55.5, 50]]
+
+
+def test_photographs_labelled_anew_are_not_found_with_old_labels(faces: WiderFaces, tmp_path: Path) -> None:
+    """Decoded images are kept with their faces, so that other labels of the same photograph are another file."""
+    found = []
+    for number in (0, 2):
+        labelled = LabelledPhotographs(Photographs(faces.images, limit=1), [faces.faces(number)])
+        joined = JoinedFaces(SelectedFaces(faces, [2]), labelled)
+        found.append(DiskCache(joined, tmp_path / "cache", side=0).read(1).faces.boxes[0, 0].item())
+    assert found == [100, 102]
 
 
 def test_full_disk_ends_caching_not_training(
