@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from featherpress.compress.data import WiderFaces
+from featherpress.compress.data.found import FoundFaces
 from featherpress.compress.evaluation import DetectionSet, read_predictions
 
 Run = Callable[..., Any]
@@ -208,6 +209,14 @@ def test_mistakes_in_what_another_model_found(
     assert ending.code == 2
     assert words in ending.err
     assert "found.json" in ending.err
+
+
+def test_an_empty_box_is_no_face_to_find(tmp_path: Path) -> None:
+    """What another model found beyond the border, cut to nothing, could never be found: it is ignored."""
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    faces: list[tuple[float, list[float]]] = [(0.9, [1, 2, 30, 40]), (0.9, [64, 2, 64, 40]), (0.3, [1, 2, 30, 40])]
+    (tmp_path / "found.json").write_text(detections(tmp_path, {"a.png": faces}))
+    assert FoundFaces(tmp_path, tmp_path / "found.json").faces(0).ignored.tolist() == [False, True, True]
 
 
 def test_a_baseline_puts_an_interval_on_the_difference(

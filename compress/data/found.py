@@ -22,8 +22,8 @@ SCHEMA = "featherpress.detections/1"
 class FoundFaces(LabelledFolder):
     """The images of a folder with what a model found there, as `featherpress detect --json` wrote it.
 
-    What scores `sure` or more is a face, the rest is ignored: so that a model can be held against another where nobody
-    labelled anything. How far two models agree is no accuracy: they may be wrong together.
+    What scores `sure` or more is a face, the rest is ignored, and so are empty boxes: so that a model can be held
+    against another where nobody labelled anything. How far two models agree is no accuracy: they may be wrong together.
     Errors: DataError where the file is another, or names an image outside the folder.
     """
 
@@ -56,11 +56,13 @@ def _read(row: Any, place: int, *, root: Path, path: Path, sure: float) -> Label
     if not file.is_relative_to(root.absolute()):
         raise DataError(f"{where}: expected an image in {root}, got {row['file']}")
     found = [_face(face, f"{where}, face {number}") for number, face in enumerate(row["faces"], start=1)]
+    boxes = torch.tensor([box for box, _ in found], dtype=torch.float32).view(-1, 4)
+    doubted = torch.tensor([score < sure for _, score in found], dtype=torch.bool)
     faces = Faces(
-        boxes=torch.tensor([box for box, _ in found], dtype=torch.float32).view(-1, 4),
+        boxes=boxes,
         landmarks=torch.zeros(len(found), 10),
         has_landmarks=torch.zeros(len(found), dtype=torch.bool),
-        ignored=torch.tensor([score < sure for _, score in found], dtype=torch.bool),
+        ignored=doubted | (boxes[:, 2:] <= boxes[:, :2]).any(dim=1),
     )
     name = file.relative_to(root.absolute()).as_posix()
     return LabelledImage(name=name, faces=faces, place=place, face_places=tuple(range(1, len(found) + 1)))
