@@ -6,9 +6,9 @@ With one process nothing is sent.
 from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, distributed
 
-__all__ = ["average_gradients", "gather_processes", "mean_over_processes", "process_count", "process_index"]
+__all__ = ["gather_processes", "mean_over_processes", "process_count", "process_index"]
 
 
 def process_count() -> int:
@@ -41,20 +41,6 @@ def gather_processes(value: Tensor) -> Tensor:
     parts = [torch.empty_like(value) for _ in range(world)]
     distributed.all_gather(parts, value.detach().contiguous())
     return torch.stack(parts)
-
-
-def average_gradients(module: nn.Module) -> None:
-    """Average a module's gradients over processes, where it has any: for what is too rarely used for DDP.
-
-    Every process must have used the same weights.
-    """
-    gradients = [weight.grad for weight in module.parameters() if weight.grad is not None]
-    if process_count() == 1 or not gradients:
-        return
-    mean = _sum(torch.cat([gradient.flatten() for gradient in gradients])) / process_count()
-    parts = torch.split(mean, [gradient.numel() for gradient in gradients])
-    for gradient, part in zip(gradients, parts, strict=True):
-        gradient.copy_(part.view_as(gradient))
 
 
 class _Sum(torch.autograd.Function):
