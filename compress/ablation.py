@@ -83,6 +83,7 @@ def ablate(recipe: Recipe, out: Path, *, audits: Mapping[str, Mapping[str, Any]]
     require_unchanged(masters)
     if not is_leader():
         return ""
+    trial.forget_images()
     found = {"none": _read(trial, out, "control"), "all": _read(trial, out)}
     found |= {name: _read(trial, folder) for name, folder in folders.items()}
     rows = _rows(trial, found)

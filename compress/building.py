@@ -1,6 +1,7 @@
 """The parts of an experiment, built from its recipe: data, student, adapters."""
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -134,7 +135,8 @@ def fresh_adapters(
     side = _probe_side(recipe.data)
     built = {}
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # Not torch.manual_seed, which would seed the GPUs too, and nothing would give them back what they had.
+        torch.default_generator.manual_seed(seed)
         for name, path in taps_of(recipe.distillation, number).items():
             term = recipe.distillation.losses[name]
             assert isinstance(term, FeatureTerm)
@@ -186,5 +188,9 @@ def _adapter_kind(term: FeatureTerm) -> AdapterKind:
 
 
 def default_device() -> torch.device:
-    """Return the GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Return the GPU where there is one; of several processes on a machine, each has its own."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    # Asked before accelerate has chosen one, so by the rule that it chooses by.
+    local = os.environ.get("LOCAL_RANK")
+    return torch.device("cuda") if local is None else torch.device("cuda", int(local) % torch.cuda.device_count())

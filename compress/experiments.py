@@ -54,8 +54,9 @@ def check(recipe: Recipe, *, alone: bool = False) -> None:
             schedules.append(own.schedule)
         teachers.append(teacher)
     for schedule in schedules:
-        if images < schedule.batch_size:
-            raise UsageError(f"{images} images do not fill one batch of {schedule.batch_size}")
+        wanted = schedule.batch_size * schedule.accumulate
+        if images < wanted:
+            raise UsageError(f"{images} images do not fill one batch of {wanted}")
     student = fresh_student(recipe, recipe.seeds[0], task=task, teachers=teachers)
     for number, teacher in enumerate(teachers):
         fresh_adapters(recipe, student, teacher, seed=recipe.seeds[0], number=number)

@@ -110,10 +110,8 @@ class Trial:
 
         Where training images are held out, it is scored on these too, as the record `holdout` of a trained model.
         """
-        # The control is the student's model.
-        audited = self.audits.get(
-            role if role.startswith("teacher-") else role.split(maxsplit=1)[0], self.audits.get("student", {})
-        )
+        # The control is the student's model; a teacher's role may be "teacher-2 in training".
+        audited = self.audits.get(role.split(maxsplit=1)[0], self.audits.get("student", {}))
         about = {
             "model": name,
             "role": role,

@@ -1,5 +1,6 @@
 """Teachers made ready: loaded or trained first, scored, and put before a student."""
 
+import copy
 import json
 import logging
 import os
@@ -49,7 +50,7 @@ def assess(trial: Trial, master: Master) -> Any:
     Errors: `TrainingError` for a teacher below the task's least score.
     """
     saved = trial.out / "eval" / f"{master.name}.npz"
-    if saved.exists():
+    if saved.exists() and saved.with_suffix(".json").exists():
         return trial.task.load(saved)
     found, score = trial.score(
         master.model,
@@ -133,9 +134,12 @@ def _prepare(trial: Trial, own: TeacherRecipe, *, name: str) -> Master:
     else:
         assert own.schedule is not None
         folder = TrainingFolder(trial.out / name)
+        # Accelerate leaves a model that it trained casting to the schedule's precision for good.
+        learner = copy.deepcopy(model)
         trial.fit(
-            model, folder, name=own.model, role=f"{name} in training", schedule=own.schedule, crops=trial.crops(seed)
+            learner, folder, name=own.model, role=f"{name} in training", schedule=own.schedule, crops=trial.crops(seed)
         )
+        model.load_state_dict(learner.state_dict())
         weights = folder.last_weights
     model = model.to(default_device())
     model.eval().requires_grad_(False)

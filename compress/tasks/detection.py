@@ -19,6 +19,7 @@ from featherpress.compress.recipes import Recipe
 from featherpress.compress.tasks.base import Outputs, PriorEvidence, Scored, Split, Supervision
 from featherpress.models import Detector, normalize
 from featherpress.models.detectors import require_detector
+from featherpress.models.priors import PriorSpec
 from featherpress.models.targets import load_target
 
 __all__ = ["DetectionTask"]
@@ -35,6 +36,7 @@ class DetectionTask:
     def __init__(self, recipe: Recipe) -> None:
         self.data, self.weights = recipe.data, recipe.losses
         self.settings = DetectionSettings(long_side=recipe.data.long_side)
+        self._anchors: PriorSpec | None = None
         self._priors: dict[tuple[int, int], Tensor] = {}
 
     @property
@@ -139,8 +141,10 @@ class DetectionTask:
         write_gallery(folder, dataset, found)
 
     def _priors_of(self, batch: Batch, model: nn.Module) -> Tensor:
-        """Compute the priors of a size once."""
+        """Compute the priors of a size once; a teacher that is trained first may have others than its student."""
         assert isinstance(model, Detector)
+        if model.anchors != self._anchors:
+            self._anchors, self._priors = model.anchors, {}
         if _size(batch) not in self._priors:
             self._priors[_size(batch)] = model.priors(*_size(batch))
         return self._priors[_size(batch)]

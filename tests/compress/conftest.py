@@ -1,10 +1,11 @@
 """A tiny experiment: V2 on 64-pixel synthetic faces."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from featherpress.compress.building import fresh_adapters, taps_of
 from featherpress.compress.data import SyntheticFaces, TrainingCrops
@@ -84,3 +85,11 @@ def make_trainer(recipe: Recipe, tmp_path: Path, teacher: Detector) -> MakeTrain
         )
 
     return make
+
+
+@pytest.fixture
+def own_precision() -> Iterator[None]:
+    """Let a test choose its precision, which one process of accelerate's otherwise chooses once."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)

@@ -9,14 +9,19 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from featherpress.compress import ablation, experiments
 from featherpress.compress.ablation import ablate, ablation_lines, ablation_markdown, variants
+from featherpress.compress.building import default_device, fresh_adapters
+from featherpress.compress.data import SyntheticFaces, TrainingCrops
 from featherpress.compress.recipes import Recipe, load_recipe, recipe_schema, recipe_to_toml, shipped_recipes
-from featherpress.compress.tasks import task_of
+from featherpress.compress.tasks import DetectionTask, task_of
 from featherpress.compress.teachers import Lesson, LiveTeacher
+from featherpress.compress.trials import Trial
+from featherpress.compress.tutoring import assess, prepare_teachers
 from featherpress.errors import RecipeError, TrainingError, UsageError
-from featherpress.models import Detector, load_detector
+from featherpress.models import Detector, create_detector, load_detector
 
 from .test_preflight import RECIPE
 
@@ -100,10 +105,11 @@ def test_an_ablation_chooses_on_held_out_training_images(tmp_path: Path, monkeyp
         "v1_to_v2",
         settings=[
             *(*settings, "data.train_images=11", "data.holdout=3", "data.validation_images=2", f"teacher={teacher}"),
-            *("distillation.losses.box.weight=0", "distillation.losses.landmark.weight=0"),
+            *("distillation.losses.box.weight=0", "distillation.losses.landmark.weight=0", "data.cache=disk"),
         ],
     )
     ablate(recipe, tmp_path / "run")
+    assert not (tmp_path / "run" / "decoded").exists()
     table = json.loads((tmp_path / "run" / "ablation" / "ablation.json").read_text())
     assert (table["split"], table["images"]) == ("holdout", 3)
     for folder, row in (("", 1), ("control", 0), ("ablation/only-class", 3)):
@@ -183,6 +189,82 @@ def test_contradictions(tiny: Callable[..., Recipe], settings: list[str], words:
     """What a classifier's recipe, or one of several teachers, cannot say is one sentence."""
     with pytest.raises(RecipeError, match=words):
         tiny(*settings)
+
+
+def test_a_teacher_is_scored_again_where_its_record_is_half_there(tiny: Callable[..., Recipe], tmp_path: Path) -> None:
+    """Killed between the two files of a teacher's score, a run writes both when it goes on."""
+    recipe = tiny("control=false")
+    trial = Trial(recipe, tmp_path / "run", {})
+    (master,) = prepare_teachers(trial)
+    assess(trial, master)
+    record = tmp_path / "run" / "eval" / "teacher.json"
+    record.unlink()
+    assess(trial, master)
+    assert json.loads(record.read_text())["role"] == "teacher"
+
+
+@pytest.mark.usefixtures("own_precision", "tiny")
+def test_a_trained_teacher_has_its_own_costs_and_precision(tmp_path: Path) -> None:
+    """The second teacher's record has its own MACs; trained in bfloat16, a teacher speaks in its weights' precision."""
+    schedule = "schedule = { epochs = 1, batch_size = 4, precision = 'bf16' }"
+    one = f'{{ model = "tiny_models:net", settings = {{ width = 12, classes = 3 }}, {schedule} }}'
+    (tmp_path / "two.toml").write_text(RECIPE.split("[teacher]")[0] + "[data]" + RECIPE.split("[data]")[1])
+    recipe = load_recipe(tmp_path / "two.toml", settings=[f"teachers=[{one}, {one}]", "schedule.precision=bf16"])
+    audits = {role: {"total": {"macs": macs}} for role, macs in (("teacher", 1), ("teacher-2", 2), ("student", 3))}
+    trial = Trial(recipe, tmp_path / "run", audits)
+    masters = prepare_teachers(trial)
+    records = [tmp_path / "run" / name / "eval" / "validation.json" for name in ("teacher", "teacher-2")]
+    assert [json.loads(record.read_text())["macs"] for record in records] == [1, 2]
+    again = trial.task.build("tiny_models:net", {"width": 12, "classes": 3}).eval()
+    again.load_state_dict(load_file(masters[0].weights))
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(masters[0].model(image.to(default_device())).cpu(), again(image), rtol=1e-6, atol=1e-6)
+
+
+def test_a_step_of_several_batches_must_be_filled(tiny: Callable[..., Recipe]) -> None:
+    """Too few images for a step's batches together are found out before anything is written."""
+    with pytest.raises(UsageError, match="12 images do not fill one batch of 16"):
+        experiments.check(tiny("schedule.accumulate=4"))
+
+
+def test_every_process_has_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several processes on a machine with GPUs, a teacher lies where its student will be trained."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    for local, device in ((None, "cuda"), ("0", "cuda:0"), ("1", "cuda:1"), ("3", "cuda:1")):
+        if local is None:
+            monkeypatch.delenv("LOCAL_RANK", raising=False)
+        else:
+            monkeypatch.setenv("LOCAL_RANK", local)
+        assert str(default_device()) == device
+
+
+def test_adapters_leave_the_random_streams_of_gpus_alone(
+    tiny: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drawing adapters seeds no GPU, whose dropout would then differ from the control's, nor moves the CPU's."""
+    recipe = tiny()
+    student, teacher = (task_of(recipe).build("tiny_models:net", {"width": width, "classes": 3}) for width in (8, 12))
+
+    def refuse(_seed: int) -> None:
+        raise AssertionError("a GPU was seeded")
+
+    monkeypatch.setattr("torch.cuda.manual_seed_all", refuse)
+    before = torch.get_rng_state()
+    one, other = (fresh_adapters(recipe, student, teacher, seed=seed)["feature"] for seed in (1, 1))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(map(torch.equal, one.parameters(), other.parameters()))
+
+
+def test_priors_are_those_of_the_model_at_hand() -> None:
+    """A task that trained a teacher first does not aim its student at the teacher's priors."""
+    task = DetectionTask(load_recipe("demo"))
+    batch = TrainingCrops(SyntheticFaces(length=1, seed=0, size=(64, 64)), size=64, seed=0).batch([(0, 0)])
+    shapes = []
+    for anchors in (2, 1, 2):
+        model = create_detector("retinaface_mnet025", num_anchors=anchors)
+        shapes.append(tuple(task.aim(batch, model).positive.shape))
+    assert shapes == [(1, 168), (1, 84), (1, 168)]
 
 
 def test_dkd_teaches_three_classes_and_refuses_two(tiny: Callable[..., Recipe], tmp_path: Path) -> None:

@@ -1,12 +1,11 @@
 """Distillation as the trainer runs it: every loss, whatever wraps the model, and a model left as it was found."""
 
 import csv
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from torch import nn
 
 from featherpress.compress.building import fresh_adapters
@@ -61,14 +60,6 @@ def test_every_loss_trains(make_trainer: MakeTrainer) -> None:
     assert "kd_box" not in logged[0]
     for name in (*FEATURE_LOSSES, "feature", "class"):
         assert 0 < float(logged[0][f"kd_{name}"]) < 1e4, name
-
-
-@pytest.fixture
-def own_precision() -> Iterator[None]:
-    """Let a test choose its precision, which one process of accelerate's otherwise chooses once."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.mark.usefixtures("own_precision")
