@@ -7,11 +7,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from featherpress.compress.runs import is_leader
+
 __all__ = ["Progress"]
 
 
 class Progress:
-    """Count steps with loss, images a second and the time left; silent when standard error is not a terminal."""
+    """Count steps with loss, images a second and the time left; silent when standard error is not a terminal.
+
+    Of several processes, which share a terminal, the first one shows its own.
+    """
 
     def __init__(self, label: str, *, total: int, done: int = 0) -> None:
         console = Console(stderr=True)
@@ -22,7 +27,7 @@ class Progress:
             TextColumn("{task.fields[note]}"),
             TimeRemainingColumn(),
             console=console,
-            disable=not console.is_terminal,
+            disable=not (console.is_terminal and is_leader()),
         )
         self._task = self._bar.add_task(label, total=total, completed=done, note="")
 
