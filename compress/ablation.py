@@ -11,6 +11,7 @@ from typing import Any
 from featherpress.compress.experiments import distill, fit_arm
 from featherpress.compress.recipes import Recipe
 from featherpress.compress.runs import is_leader, write_json, write_text
+from featherpress.compress.tasks import say_metric
 from featherpress.compress.trials import HOLDOUT, Trial
 from featherpress.compress.tutoring import prepare_teachers, require_unchanged
 from featherpress.errors import UsageError
@@ -123,7 +124,7 @@ def ablation_markdown(rows: list[Row], *, metric: str) -> str:
 
 
 def _headings(metric: str) -> list[str]:
-    return [metric.replace("ap", "AP") if name == "score" else name for name in _HEADINGS]
+    return [say_metric(metric) if name == "score" else name for name in _HEADINGS]
 
 
 def _keep(recipe: Recipe, names: set[str]) -> Recipe:

@@ -24,7 +24,7 @@ from featherpress.compress.progress import Progress
 from featherpress.compress.recipes import Recipe, ScheduleRecipe
 from featherpress.compress.runs import MetricsFile, TrainingFolder
 from featherpress.compress.states import latest_state, save_state
-from featherpress.compress.tasks import DetectionTask, Task
+from featherpress.compress.tasks import DetectionTask, Task, say_metric
 from featherpress.errors import TrainingError
 from featherpress.models import save_weights
 
@@ -214,7 +214,8 @@ class Trainer:
 
     def _step(self, parts: Sequence[Batch], *, measure: bool) -> dict[str, float]:
         """Take one step and return every weighted term, averaged over batches and processes, as a number."""
-        parts = [part.to(self.accelerator.device) for part in parts]
+        # Where batches are pinned, copies need not wait.
+        parts = [part.to(self.accelerator.device, non_blocking=True) for part in parts]
         targets = [self.task.aim(part, self.plain) for part in parts]
         shares = self._shares(targets)
         ratio, rows = {}, []
@@ -314,7 +315,7 @@ class Trainer:
         if self.accelerator.is_main_process and self.evaluate is not None:
             score += self.evaluate(self.average.model)
             self._record(writer, {"step": self.position.step, "epoch": epoch, f"val_{self.task.metric}": float(score)})
-            name = self.task.metric.replace("ap", "AP")
+            name = say_metric(self.task.metric)
             # The task's loss alone, which student and control have in common; none is known right after a resume.
             loss = f", loss {fmean(self._losses):.2f}" if self._losses else ""
             logger.info("%s: epoch %d of %d%s, %s %.3f", self.label, epoch + 1, self.schedule.epochs, loss, name, score)

@@ -18,7 +18,7 @@ from featherpress.compress.distillation import Lessons
 from featherpress.compress.engine import Trainer
 from featherpress.compress.recipes import Recipe
 from featherpress.compress.runs import TrainingFolder, is_leader
-from featherpress.compress.tasks import Task, task_of
+from featherpress.compress.tasks import Task, say_metric, task_of
 from featherpress.compress.teachers import fingerprint
 from featherpress.compress.tutoring import Master, make_lessons
 from featherpress.errors import TrainingError, UsageError
@@ -144,7 +144,7 @@ def _sensible(task: Task, master: Master) -> Finding:
     if not master.recipe.weights:
         return Finding(check=check, passed=True, sentence=f"the {master.name} is trained first, and scored then")
     score = task.evaluate(master.model, task.open("val"), label=check, images=_IMAGES).score
-    name = task.metric.replace("ap", "AP")
+    name = say_metric(task.metric)
     return Finding(
         check=check,
         passed=score >= task.least,

@@ -15,7 +15,7 @@ from featherpress.compress.distillation import Lessons
 from featherpress.compress.engine import Trainer
 from featherpress.compress.recipes import Recipe, ScheduleRecipe
 from featherpress.compress.runs import TrainingFolder, is_leader, write_json
-from featherpress.compress.tasks import Task, task_of
+from featherpress.compress.tasks import Task, say_metric, task_of
 from featherpress.models import load_weights
 
 __all__ = ["HOLDOUT", "Trial"]
@@ -132,7 +132,7 @@ class Trial:
         scored = self.task.evaluate(model, images, label=label, split=split, about=about)
         scored.found.save(record.with_suffix(".npz"))
         write_json(record.with_suffix(".json"), scored.record)
-        metric, count = self.task.metric.replace("ap", "AP"), len(scored.found.names)
+        metric, count = say_metric(self.task.metric), len(scored.found.names)
         logger.info("%s: %s %.3f on %d %s images", about["role"], metric, scored.score, count, _SPLITS[split])
         return scored.found, scored.score
 

@@ -17,7 +17,7 @@ from featherpress.compress.data import TrainingCrops
 from featherpress.compress.distillation import Lessons, Tutor
 from featherpress.compress.recipes import Recipe, TeacherRecipe
 from featherpress.compress.runs import TrainingFolder, write_json
-from featherpress.compress.tasks import Task
+from featherpress.compress.tasks import Task, say_metric
 from featherpress.compress.teachers import CachedTeacher, LiveTeacher, Teacher, fingerprint
 from featherpress.compress.trials import Trial
 from featherpress.errors import TrainingError
@@ -62,7 +62,7 @@ def assess(trial: Trial, master: Master) -> Any:
     )
     if score < trial.task.least:
         saved.unlink()
-        metric = trial.task.metric.replace("ap", "AP")
+        metric = say_metric(trial.task.metric)
         raise TrainingError(
             f"the {master.name}'s {metric} on the validation images is {score:.3f}: it cannot teach; check its weights "
             "and data"

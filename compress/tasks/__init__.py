@@ -10,6 +10,7 @@ from featherpress.compress.tasks.base import (
     Split,
     Supervision,
     Task,
+    say_metric,
 )
 from featherpress.compress.tasks.classification import ClassificationTask
 from featherpress.compress.tasks.detection import DetectionTask
@@ -25,6 +26,7 @@ __all__ = [
     "Split",
     "Supervision",
     "Task",
+    "say_metric",
     "task_of",
 ]
 

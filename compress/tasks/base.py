@@ -11,7 +11,17 @@ from featherpress.compress.data import TrainingCrops
 from featherpress.compress.evaluation import Comparison
 from featherpress.compress.losses.matching import Targets
 
-__all__ = ["Evidence", "LabelEvidence", "Outputs", "PriorEvidence", "Scored", "Split", "Supervision", "Task"]
+__all__ = [
+    "Evidence",
+    "LabelEvidence",
+    "Outputs",
+    "PriorEvidence",
+    "Scored",
+    "Split",
+    "Supervision",
+    "Task",
+    "say_metric",
+]
 
 Outputs: TypeAlias = Mapping[str, Tensor]
 """What a model says, by name: `boxes`, `logits` and `landmarks` of a detector, `logits` of a classifier."""
@@ -52,6 +62,11 @@ class Supervision:
 
     terms: Mapping[str, Tensor]
     evidence: Evidence
+
+
+def say_metric(metric: str) -> str:
+    """Write a score's name as people do: AP, accuracy."""
+    return metric.upper() if metric == "ap" else metric
 
 
 class Found(Protocol):
