@@ -392,7 +392,7 @@ def test_commands(tiny: Callable[..., Recipe], run_command: Callable[..., Any]) 
     lines = ending.out.splitlines()
     assert [line.split("  ")[0] for line in lines[:5]] == ["losses", "none", "all", "only logits", "only feature"]
     assert max(map(len, lines)) <= 80
-    assert lines[5] == "distilled: run"
+    assert lines[5] == "distilled: run; `featherpress report run` writes it up"
     assert "preflight: 10 checks passed" in ending.err
     again = run_command(*ablating, "--resume")
     assert again.out == ending.out
