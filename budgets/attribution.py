@@ -3,10 +3,14 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import partial
+from threading import get_ident
 from typing import Any
 from weakref import ref
 
 from torch import nn
+
+from featherpress.budgets.costs import ROOT
+from featherpress.errors import CountError
 
 __all__ = ["ModuleStack"]
 
@@ -19,6 +23,9 @@ class ModuleStack:
 
     def __init__(self, model: nn.Module) -> None:
         self.calls: Counter[str] = Counter()
+        self.thread = get_ident()
+        #: Set once a module ran where nothing is seen.
+        self.refusal: CountError | None = None
         self.running: list[str] = []
         paths: defaultdict[int, list[str]] = defaultdict(list)
         for path, module in model.named_modules(remove_duplicate=False):
@@ -32,6 +39,13 @@ class ModuleStack:
         return self.running[-1] if self.running else None
 
     def _call(self, module: ref[nn.Module], paths: Sequence[str], /, *args: Any, **kwargs: Any) -> Any:
+        if get_ident() != self.thread:
+            # What sees operators is of one thread.
+            self.refusal = CountError(
+                f"module {paths[0] or ROOT} runs in a thread of its own, where its operators are not seen: "
+                "count a model that calls it in the thread of its forward"
+            )
+            raise self.refusal
         path = paths[0] if len(paths) == 1 else self._resolve(paths)
         self.running.append(path)
         self.calls[path] += 1

@@ -14,7 +14,7 @@ from featherpress.budgets.counting import count
 from featherpress.budgets.files import Budget, Claim, Limit, Limits
 from featherpress.errors import BudgetFileError, CountError, UsageError
 
-__all__ = ["Audit", "AuditRow", "Check", "ClaimCheck", "audit", "audit_cost", "name_largest"]
+__all__ = ["Audit", "AuditRow", "Check", "ClaimCheck", "audit", "audit_cost", "input_type", "name_largest"]
 
 SCHEMA = "featherpress.audit/1"
 #: The quantities that can be limited, and what sentences call them.
@@ -206,9 +206,15 @@ def audit(
             raise UsageError(
                 f"auditing {name} without a budget needs example_inputs: nothing else says the input shape"
             )
-        example_inputs = (torch.zeros(budget.input),)
+        example_inputs = (torch.zeros(budget.input, dtype=input_type(model)),)
     cost = count(model, *example_inputs)
     return audit_cost(cost, budget, name=name, strict_claims=strict_claims)
+
+
+def input_type(model: nn.Module) -> torch.dtype:
+    """Tell the type that a model in half or double precision wants its images in: that of its first weights."""
+    kinds = (tensor.dtype for tensor in model.parameters() if tensor.is_floating_point() and tensor.itemsize > 1)
+    return next(kinds, torch.float32)
 
 
 def audit_cost(cost: Cost, budget: Budget | None, *, name: str, strict_claims: bool = False) -> Audit:

@@ -6,7 +6,8 @@ Every tensor is replaced by one twin, wherever and however often it is held, so 
 import copy
 import copyreg
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from threading import Lock, RLock
 from types import FunctionType
 from typing import Any, TypeVar
 
@@ -29,11 +30,15 @@ COPY_METHODS = frozenset(
     {"__deepcopy__", "__getnewargs__", "__getnewargs_ex__", "__getstate__", "__new__", "__reduce__", "__reduce_ex__"}
 )
 USUAL = frozenset({Tensor, nn.Parameter})
+#: By these a class of tensors has operators of its own.
+OVERRIDES = ("__torch_dispatch__", "__torch_function__")
 CONTAINERS = frozenset({dict, OrderedDict, set})
 SEQUENCES = frozenset({list, set, tuple})
 #: Dictionaries of hooks and the like, empty in most modules; no two modules share one.
 REGISTRIES = frozenset(key for key, held in vars(nn.Module()).items() if isinstance(held, (dict, set)))
 META = torch.device("meta")
+#: What cannot be copied, and is free again after each use.
+LOCKS = frozenset({type(Lock()), type(RLock())})
 
 
 def meta_twin(tensor: Tensor) -> Tensor:
@@ -66,11 +71,26 @@ class _TwinMode(TorchFunctionMode):
 
 
 def _as_held(tensor: Tensor, twin: Twin) -> Tensor:
-    """Make the twin a Parameter where the tensor is one."""
-    made = twin(tensor)
-    if type(tensor) is Tensor or not isinstance(tensor, nn.Parameter):
-        return made
-    return nn.Parameter(made, requires_grad=tensor.requires_grad)
+    """Make the twin a Parameter where the tensor is one, and of its class."""
+    made, kind = twin(tensor), type(tensor)
+    if kind is not Tensor and isinstance(tensor, nn.Parameter):
+        made = nn.Parameter(made, requires_grad=tensor.requires_grad)
+    if kind not in USUAL and isinstance(made, Tensor) and _only_adds(kind):
+        made.__class__ = kind
+    return made
+
+
+def _copy_marks(tensors: Iterable[Tensor], memo: dict[int, Any]) -> None:
+    """Give twins the attributes that were set on their tensors."""
+    for tensor in tensors:
+        if vars(tensor):
+            vars(memo[id(tensor)]).update(copy.deepcopy(vars(tensor), memo))
+
+
+def _only_adds(kind: type[Tensor]) -> bool:
+    """Tell whether a class of tensors has methods of its own but the usual memory and operators."""
+    own = {vars(base).get(name) for base in kind.__mro__ if base not in {Tensor, nn.Parameter} for name in OVERRIDES}
+    return own <= {None, *(vars(Tensor).get(name) for name in OVERRIDES)}
 
 
 def _add_twins(modules: Sequence[nn.Module], twin: Twin, memo: dict[int, Any]) -> None:
@@ -129,6 +149,10 @@ def _copied(item: Any, kind: type, memo: dict[int, Any]) -> Any:
         made = memo[id(item)] = kind()
         _copy_items(item, made, memo)
         return made
+    if kind in LOCKS:
+        return item
+    if kind is torch.Generator:
+        return memo.setdefault(id(item), torch.Generator(item.device).set_state(item.get_state()))
     if kind in SEQUENCES and ATOMS.issuperset(map(type, item)):
         return memo.setdefault(id(item), item if kind is tuple else kind(item))
     return copy.deepcopy(item, memo)
@@ -144,6 +168,8 @@ def copy_with(value: T, twin: Twin, memo: dict[int, Any]) -> T:
         _add_twins(modules, twin, memo)
         with _TwinMode(lambda tensor: _as_held(tensor, twin)):
             _copy_plain_modules(modules, memo)
+            if isinstance(value, nn.Module):
+                _copy_marks((*value.parameters(), *value.buffers()), memo)
             return copy.deepcopy(value, memo)
     except UsageError:
         raise

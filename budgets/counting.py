@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves
 
+from featherpress.budgets.activations import storage_key
 from featherpress.budgets.attribution import ModuleStack
 from featherpress.budgets.copies import Twin, copy_with, fake_twin, meta_twin, real_twin
 from featherpress.budgets.costs import ROOT, Cost, ModuleCost
 from featherpress.budgets.formulas import FORMULAS, Formula
-from featherpress.budgets.tally import Tally
+from featherpress.budgets.tally import Exits, Tally
 from featherpress.budgets.tensors import TensorRows, list_tensors
 from featherpress.errors import CountError, UsageError
 
@@ -59,6 +60,11 @@ def count(
             raise
         except (Exception, SystemExit) as error:
             failure = error
+        if method == "fake" and any(tensor.is_meta for tensor in _held(model, inputs)):
+            raise UsageError(
+                f"{type(model).__name__} reads values ({_first_line(failure)}), and its weights or inputs are on the "
+                "meta device, where they have none: build them on the CPU"
+            ) from failure
     raise UsageError(
         f"{type(model).__name__} fails on inputs {_describe(_shapes(inputs))}: {_first_line(failure)}"
     ) from failure
@@ -90,18 +96,22 @@ def _count_by(method: str, tree: Tree, inputs: Any, table: Mapping[str, Formula]
         replica.eval()
     rows = list_tensors(model)
     stack = ModuleStack(replica)
-    parameters = {memo[key].untyped_storage()._cdata: key for key in rows.by_id}
-    tally = Tally(table, stack, replica, parameters, on_meta=method == "meta")
+    # A function that the model keeps may hold on to the original, and bring its weights along.
+    parameters = {storage_key(tensor): key for key, tensor in rows.by_id.items()}
+    parameters |= {storage_key(memo[key]): key for key in rows.by_id}
+    tally = Tally(table, stack, replica, parameters, on_meta=method == "meta", has_values=method == "real")
     tally.lifetimes.take(_tensors_in((args, kwargs)))
     with ExitStack() as contexts:
         contexts.enter_context(torch.no_grad())
         contexts.enter_context(fake_mode or nullcontext())
+        if method == "real":
+            contexts.enter_context(Exits(tally))
         contexts.enter_context(tally)
         try:
             results = replica(*args, **kwargs)
         finally:
             # A model may catch exceptions; it cannot hide from us that an operator had no formula, or no answer.
-            if refusal := tally.refusal or tally.failure:
+            if refusal := tally.refusal or stack.refusal or tally.failure:
                 raise refusal
     tally.lifetimes.keep(_tensors_in(results))
     return _summarise(tree, inputs, method, rows, tally)
@@ -141,13 +151,22 @@ def _summarise(tree: Tree, inputs: Any, method: str, rows: TensorRows, tally: Ta
         weight_macs={"" if key is None else first_name[key]: macs for key, macs in tally.weight_macs.items()},
         readers={first_name[key]: tuple(sorted(names)) for key, names in tally.readers.items()},
         unused_names=tuple(first_name[key] for key in rows.by_id if key in unused),
-        notes=tuple(
-            f"{name} in {place} gives a result whose shape depends on values: no core work follows it"
-            for name, place in tally.value_dependent.items()
-        ),
+        notes=tuple(_notes(tally)),
     )
     _check_sums(cost)
     return cost
+
+
+def _notes(tally: Tally) -> Iterator[str]:
+    """Say what a reader of the numbers has to know."""
+    for name, place in tally.value_dependent.items():
+        yield f"{name} in {place} gives a result whose shape depends on values: no core work follows it"
+    yield from tally.ways_out.values()
+    if tally.strangers:
+        yield (
+            f"{sum(tally.strangers.values()):,} parameters that the forward reads are not the model's and not counted: "
+            "they are made there, or kept in a plain list or dictionary, where optimizers and weights files miss them"
+        )
 
 
 def _modules(tree: Tree, held: Mapping[str, dict[str, Any]], tally: Tally) -> tuple[ModuleCost, ...]:
@@ -225,6 +244,10 @@ def _shapes(inputs: Any) -> tuple[tuple[int, ...], ...]:
 
 def _tensors_in(values: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+
+
+def _held(model: nn.Module, inputs: Any) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers(), *_tensors_in(inputs)]
 
 
 def _describe(shapes: Sequence[Sequence[int]]) -> str:

@@ -31,6 +31,11 @@ def _convolution(args: Sequence[Any], out: Any) -> int:
     return int(positions * prod(weight.shape[1:]))
 
 
+def _convolution_tbc(args: Sequence[Any], out: Any) -> int:
+    """(T, N, C_in) by a weight (kernel, C_in, C_out)."""
+    return int(out.numel() * prod(args[1].shape[:2]))
+
+
 def _deformable_convolution(args: Sequence[Any], out: Any) -> int:
     """Cost of the plain convolution of the same shape; sampling and the mask are element-wise."""
     return int(out.numel() * prod(args[1].shape[1:]))
@@ -43,6 +48,22 @@ def _matrix_product(left: Tensor, right: Tensor) -> int:
 
 def _mm(args: Sequence[Any], out: Any) -> int:
     return _matrix_product(args[0], args[1])
+
+
+def _grouped_mm(args: Sequence[Any], out: Any) -> int:
+    """Each row by the matrix of its group; where the inner axis is the one in groups, each element by every column.
+
+    Rows and columns that belong to no group are counted too: which those are, only values tell.
+    """
+    left, right = args[0], args[1]
+    if left.dim() == 3 and right.dim() == 2:
+        return int(prod(left.shape[1:]) * right.shape[-1])
+    return _matrix_product(left, right)
+
+
+def _int8_mm(args: Sequence[Any], out: Any) -> int:
+    """(n, k) by a packed weight (m, k)."""
+    return int(args[0].numel() * args[1].shape[0])
 
 
 def _addmm(args: Sequence[Any], out: Any) -> int:
@@ -113,9 +134,14 @@ _ATTENTION = (
 FORMULAS: Mapping[str, Formula] = MappingProxyType(
     {
         "aten::convolution": _convolution,
+        "aten::conv_tbc": _convolution_tbc,
         "aten::mm": _mm,
         "aten::bmm": _mm,
         "aten::_int_mm": _mm,
+        "aten::_scaled_mm": _mm,
+        "aten::_grouped_mm": _grouped_mm,
+        "aten::_scaled_grouped_mm": _grouped_mm,
+        "aten::_weight_int8pack_mm": _int8_mm,
         "aten::addmm": _addmm,
         "aten::_addmm_activation": _addmm,
         "aten::baddbmm": _addmm,
@@ -129,6 +155,7 @@ FORMULAS: Mapping[str, Formula] = MappingProxyType(
         **{f"aten::{name}": _attention for name in _ATTENTION},
         "aten::_native_multi_head_attention": _native_multi_head,
         "aten::_transformer_encoder_layer_fwd": _encoder_layer,
+        "higher_order::flex_attention": _attention,
         "aten::mkldnn_rnn_layer": _recurrent_layer,
         "torchvision::deform_conv2d": _deformable_convolution,
     }

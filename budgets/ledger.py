@@ -36,7 +36,14 @@ sort topk trace dist bincount histc linalg_cross segment_reduce
 col2im index_add index_reduce scatter_add scatter_reduce _embedding_bag _embedding_bag_forward_only
 _thnn_fused_gru_cell _thnn_fused_lstm_cell native_dropout _fused_dropout _masked_scale
 mse_loss smooth_l1_loss huber_loss soft_margin_loss binary_cross_entropy binary_cross_entropy_with_logits
-nll_loss_forward nll_loss2d_forward multi_margin_loss multilabel_margin_loss_forward
+nll_loss_forward nll_loss2d_forward multi_margin_loss multilabel_margin_loss_forward _ctc_loss
+_is_all_true _is_any_true allclose _masked_softmax embedding_renorm
+fake_quantize_per_tensor_affine_cachemask fake_quantize_per_tensor_affine_cachemask_tensor_qparams
+fake_quantize_per_channel_affine_cachemask _fused_moving_avg_obs_fq_helper _fused_moving_avg_obs_fq_helper_functional
+quantize_per_tensor quantize_per_tensor_dynamic quantize_per_channel dequantize
+_foreach_abs _foreach_add _foreach_addcdiv _foreach_addcmul _foreach_clamp_max _foreach_clamp_min _foreach_div
+_foreach_exp _foreach_lerp _foreach_maximum _foreach_minimum _foreach_mul _foreach_neg _foreach_norm _foreach_pow
+_foreach_reciprocal _foreach_rsqrt _foreach_sigmoid _foreach_sign _foreach_sqrt _foreach_sub _foreach_tanh
 """
 
 #: torchvision's operators on boxes and regions: sampling and comparing, no products of weights.
@@ -45,20 +52,21 @@ ELEMENTWISE_TORCHVISION = frozenset({"nms", "roi_align", "roi_pool", "ps_roi_ali
 #: Makes, moves or looks up data; asks about it; or draws it at random.
 _FREE = """
 arange empty empty_like empty_permuted empty_strided eye full full_like linspace logspace new_empty
-new_empty_strided new_full new_ones new_zeros ones ones_like scalar_tensor zeros zeros_like hann_window tril_indices
-triu_indices
+new_empty_strided new_full new_ones new_zeros ones ones_like range scalar_tensor zeros zeros_like tril_indices
+triu_indices bartlett_window blackman_window hamming_window hann_window kaiser_window fft_fftfreq fft_rfftfreq
 rand rand_like randint randint_like randn randn_like randperm bernoulli exponential geometric log_normal cauchy
-multinomial normal normal_functional poisson uniform _standard_gamma
+binomial multinomial normal normal_functional poisson random uniform _sample_dirichlet _standard_gamma
 _copy_from _to_copy clone copy detach detach_copy fill lift lift_fresh lift_fresh_copy zero set_ resize resize_as
 _resize_output _reshape_copy _reshape_alias view_copy alias_copy as_strided_copy diagonal_copy expand_copy
 narrow_copy permute_copy split_copy split_with_sizes_copy squeeze_copy t_copy transpose_copy unbind_copy
 unfold_copy unsqueeze_copy slice_copy select_copy _unsafe_view unsafe_split unsafe_split_with_sizes
 _conj _neg_view real imag as_strided squeeze unsqueeze t transpose swapdims _pack_padded_sequence
+_foreach_clone _foreach_copy _foreach_zero
 block_diag cat _chunk_cat channel_shuffle native_channel_shuffle constant_pad_nd diag_embed
 diagonal_scatter flip im2col pixel_shuffle pixel_unshuffle reflection_pad1d reflection_pad2d reflection_pad3d repeat
 replication_pad1d replication_pad2d replication_pad3d roll rot90 select_scatter slice_scatter as_strided_scatter
 stack tril triu
-embedding gather index _unsafe_index index_copy index_fill index_put _index_put_impl _unsafe_index_put index_select
+embedding gather index _unsafe_index index_copy index_fill index_put _index_put_impl _unsafe_index_put index_select put
 masked_fill masked_scatter masked_select nonzero nonzero_static scatter take where
 unique_consecutive unique_dim _unique _unique2 repeat_interleave
 device layout _local_scalar_dense equal is_same_size is_pinned _assert_async _functional_assert_async _assert_scalar

@@ -54,6 +54,9 @@ def print_audit(result: Audit, *, style: str, shown: View | None = None, peers: 
             console.print(render_cross_check(peers))
     else:
         sys.stdout.write(_text(result, style, shown))
+        if style == "csv":
+            # Its rows have no place for why it failed.
+            sys.stderr.writelines(f"failed: {failure}\n" for failure in result.failures)
 
 
 def _text(result: Audit, style: str, shown: View | None) -> str:

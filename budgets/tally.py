@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch._ops import HigherOrderOperator, OpOverload
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
@@ -19,7 +20,14 @@ from featherpress.budgets.costs import ROOT, UNATTRIBUTED
 from featherpress.budgets.formulas import Formula
 from featherpress.errors import CountError
 
-__all__ = ["Tally"]
+__all__ = ["Exits", "Tally"]
+
+#: Operators that give values to Python.
+READS_VALUES = frozenset({"aten::_local_scalar_dense", "aten::equal"})
+#: Enough to look for tensors among those of an operator without a schema.
+MOST_ARGUMENTS = 32
+#: What hands a tensor's values to other libraries, below which no operator is seen.
+EXITS = {Tensor.numpy: "numpy", Tensor.__array__: "numpy", Tensor.__dlpack__: "dlpack", Tensor.tolist: "tolist"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +37,7 @@ class _Plan:
     `dynamic` if a result's shape may depend on values; `places` are the arguments that can be tensors.
     """
 
-    operator: OpOverload
+    operator: OpOverload | HigherOrderOperator
     name: str
     formula: Formula | None
     answer: Answer | None
@@ -38,7 +46,7 @@ class _Plan:
     writes: bool
     dynamic: bool
     makes: bool
-    places: tuple[int, ...]
+    places: Sequence[int]
 
 
 class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_subclass__ has no types
@@ -59,6 +67,7 @@ class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_s
         parameters: Mapping[int, int],
         *,
         on_meta: bool,
+        has_values: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.table = table
@@ -66,6 +75,7 @@ class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_s
         self.model = model
         self.parameters = parameters
         self.on_meta = on_meta
+        self.has_values = has_values
         self.plans: dict[int, _Plan] = {}
         self.macs: Counter[tuple[str, str]] = Counter()
         self.elementwise: Counter[tuple[str, str]] = Counter()
@@ -75,6 +85,10 @@ class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_s
         self.readers: defaultdict[int, set[str]] = defaultdict(set)
         self.lifetimes = Lifetimes()
         self.value_dependent: dict[str, str] = {}
+        #: Parameters that operators read and the model does not name: elements by storage.
+        self.strangers: dict[int, int] = {}
+        #: How values got out of the tensors, each a sentence: the forward may depend on them.
+        self.ways_out: dict[str, str] = {}
         self.refusal: CountError | None = None
         #: Why a count on these tensors cannot go on, though one on others may.
         self.failure: RuntimeError | None = None
@@ -117,8 +131,12 @@ class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_s
 
     def _plan(self, func: Any) -> _Plan:
         if isinstance(func, HigherOrderOperator):
-            self._refuse(f"higher_order::{func}")
+            return self._plan_higher_order(func)
         facts = ledger.facts_of(func)
+        if self.has_values and facts.name in READS_VALUES:
+            self.note_values(
+                facts.name, "reads a value: where the forward goes another way by it, another input costs otherwise"
+            )
         formula = self.table.get(facts.name)
         plan = _Plan(
             operator=func,
@@ -135,6 +153,24 @@ class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_s
         self.plans[id(func)] = plan
         return plan
 
+    def _plan_higher_order(self, func: HigherOrderOperator) -> _Plan:
+        """Count an operator that takes functions as one, if there is a formula for it."""
+        name = f"higher_order::{func}"
+        formula = self.table.get(name) or self._refuse(name)
+        plan = self.plans[id(func)] = _Plan(
+            operator=func,
+            name=name,
+            formula=formula,
+            answer=None,
+            known=True,
+            elementwise=False,
+            writes=True,
+            dynamic=False,
+            makes=False,
+            places=range(MOST_ARGUMENTS),
+        )
+        return plan
+
     def _note_reads(self, plan: _Plan, tensors: Sequence[Tensor]) -> tuple[list[int], set[int]]:
         """Note who reads which parameter, and how long other tensors live.
 
@@ -149,6 +185,8 @@ class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_s
             parameter = parameters.get(key)
             if parameter is None:
                 lifetimes.read(key)
+                if type(tensor) is nn.Parameter:
+                    self.strangers[key] = tensor.numel()
                 continue
             self.readers[parameter].add(plan.name)
             if plan.formula and tensor.dim() > 1:
@@ -165,6 +203,10 @@ class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_s
         self.weight_macs[weights.pop() if len(weights) == 1 else None] += macs
         if plan.name == "torchvision::deform_conv2d":
             self.elementwise[path, plan.name] += _sampled(args, out)
+
+    def note_values(self, name: str, what: str) -> None:
+        """Note, once a way, that values leave the tensors."""
+        self.ways_out.setdefault(name, f"{name} in {self._place()} {what}")
 
     def _without_values(self, func: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
         """Give an operator that meets meta tensors twins of those with values; refuse to write to one of these."""
@@ -199,12 +241,27 @@ class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_s
         raise self.refusal
 
     def _refuse(self, name: str) -> Any:
-        remedy = f'pass count(..., formulas={{"{name}": formula}}) or ' if not name.startswith("higher_order::") else ""
+        remedy = f'pass count(..., formulas={{"{name}": formula}}) from Python, or '
         self.refusal = self.refusal or CountError(
             f"no formula for operator {name} in module {self._place()}: expected one that is counted or known to cost "
-            f"nothing, {remedy}leave this module out"
+            f"nothing; {remedy}count the model without this module"
         )
         raise self.refusal
+
+
+class Exits(TorchFunctionMode):
+    """Notes in a real run that values go where no operator is seen."""
+
+    def __init__(self, tally: Tally) -> None:
+        super().__init__()
+        self.tally = tally
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Pass every call on."""
+        way = EXITS.get(func)
+        if way is not None:
+            self.tally.note_values(way, "takes values out of torch: what is worked out from them is not counted")
+        return func(*args, **(kwargs or {}))
 
 
 def _tensors_at(places: Sequence[int], args: Sequence[Any]) -> list[Tensor]:

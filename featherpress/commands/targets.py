@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from featherpress.errors import UsageError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, dtype
 
     from featherpress.budgets import Audit, CrossCheck
     from featherpress.models import Detector
@@ -44,23 +44,26 @@ def audit_target(
     """
     from featherpress.budgets import audit as run_audit
     from featherpress.budgets import list_budgets, load_budget
+    from featherpress.budgets.audits import input_type
     from featherpress.models.targets import load_target
 
     model = load_target(target, settings)
     name = budget or (target if target in list_budgets() and not settings else "")
     limits = load_budget(name) if name else None
     side = side or (None if limits else 640)
-    inputs = empty_images(1, 3, side, side) if side else None
+    inputs = empty_images(1, 3, side, side, kind=input_type(model)) if side else None
     return run_audit(model, limits, name=target, example_inputs=inputs, strict_claims=strict_claims)
 
 
 def cross_check_target(target: str, result: "Audit") -> "CrossCheck":
     """Count a target with the other counters too, at the size it was audited at."""
     from featherpress.budgets import cross_check
+    from featherpress.budgets.audits import input_type
     from featherpress.models.targets import load_target
 
-    inputs = [empty_images(*shape) for shape in result.cost.inputs]
-    return cross_check(load_target(target), *inputs)
+    model = load_target(target)
+    inputs = [empty_images(*shape, kind=input_type(model)) for shape in result.cost.inputs]
+    return cross_check(model, *inputs)
 
 
 def find_factory(target: str) -> tuple[Callable[..., Any], list[str]]:
@@ -107,8 +110,8 @@ def weights_or_shipped(weights: Path | None, model: str) -> Path:
     return shipped_weights(entry.name)
 
 
-def empty_images(*shape: int) -> "Tensor":
+def empty_images(*shape: int, kind: "dtype | None" = None) -> "Tensor":
     """Make zeros of any size without taking memory for them."""
     import torch
 
-    return torch.zeros(1).expand(*shape)
+    return torch.zeros(1, dtype=kind).expand(*shape)

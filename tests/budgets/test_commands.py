@@ -20,6 +20,10 @@ def net(width=8, blocks=1):
     return nn.Sequential(nn.Conv2d(3, width, 3), *(nn.Conv2d(width, width, 1) for _ in range(blocks)))
 
 
+def half():
+    return net().half()
+
+
 class Chooses(nn.Module):
     def forward(self, image):
         return image.flatten()[image.flatten().nonzero()] @ torch.ones(1, 2)
@@ -50,6 +54,23 @@ def test_the_four_exit_codes(run: Run, tmp_path: Path) -> None:
         assert (ended, out) == (code, "")
         assert err.startswith("featherpress: ")
         assert err.count("\n") == 1
+
+
+def test_a_model_in_half_precision_gets_an_image_in_it(run: Run, tmp_path: Path) -> None:
+    """The input has the type of the model's weights, by size and by budget; its numbers are the same."""
+    (tmp_path / "b.toml").write_text('model = "x"\ninput = [1, 3, 8, 8]\n[total]\nmacs = { max = 11_000 }\n')
+    for command in (["--input", "8"], ["--budget", "b.toml"]):
+        single, half = (run("audit", f"mine:{name}", *command, "--format", "csv") for name in ("net", "half"))
+        assert half == single
+        assert half[0] == 0
+
+
+def test_a_failure_in_csv_says_why_beside_it(run: Run, tmp_path: Path) -> None:
+    """Rows of numbers have no place for a sentence: it goes to stderr, so that exit code 1 has a reason."""
+    (tmp_path / "b.toml").write_text('model = "x"\ninput = [1, 3, 8, 8]\n[total]\nparams = { max = 295 }\n')
+    code, out, err = run("audit", "mine:net", "--budget", "b.toml", "--format", "csv")
+    assert (code, out.startswith("component,params"), "failed" in out) == (1, True, False)
+    assert err.startswith("failed: total has 296 parameters, 1 above the limit of 295")
 
 
 @pytest.mark.parametrize("style", ["table", "json", "markdown", "csv", "junit"])

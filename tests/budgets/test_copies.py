@@ -1,6 +1,7 @@
 """Copies to count on: deepcopy's graph of objects with other tensors, and nothing that the original could feel."""
 
 import copy
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -208,3 +209,32 @@ def test_a_module_that_is_compiled_in_place_runs_as_written() -> None:
     assert {row.path: (row.macs, row.calls) for row in cost.modules} == {"": (0, 1), "0": (24, 1)}
     assert vars(model[0])["_compiled_call_impl"] is compiled
     assert "_compiled_call_impl" not in vars(model)
+
+
+class Doubled(nn.Parameter):
+    """A parameter with a method of its own."""
+
+    def twice(self) -> Tensor:
+        return self * 2
+
+
+def test_what_belongs_to_a_tensor_or_cannot_be_copied_comes_along() -> None:
+    """Attributes and classes of parameters, locks and generators of random numbers are there in the copy."""
+
+    class Holds(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.zeros(4, 3))
+            self.w.scale = torch.ones(3)
+            self.d = Doubled(torch.zeros(3, 2))
+            self.lock, self.dice = threading.Lock(), torch.Generator()
+
+        def forward(self, x: Tensor) -> Tensor:
+            with self.lock:
+                noise = torch.rand(2, 4, generator=self.dice)
+                return (x + noise) @ self.w * self.w.scale @ self.d.twice()
+
+    model = Holds()
+    before = model.dice.get_state()
+    assert count(model, torch.zeros(2, 4)).macs == 24 + 12
+    assert torch.equal(model.dice.get_state(), before)

@@ -3,6 +3,7 @@
 import random
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -371,6 +372,126 @@ def test_values_that_would_be_overwritten_are_not_trusted() -> None:
 
     cost = count(Overwrites(), torch.zeros(3, 2))
     assert (cost.macs, cost.method) == (4 * 12, "real")
+
+
+def test_work_in_another_thread_is_refused() -> None:
+    """What sees operators is of one thread: modules that run in others would be a silent zero."""
+
+    class Threads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 3), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            with ThreadPoolExecutor(1) as pool:
+                return sum(pool.map(lambda module: module(x), [self.a, self.b]))
+
+    with pytest.raises(CountError, match=r"module a runs in a thread of its own") as caught:
+        count(Threads(), torch.zeros(2, 4))
+    assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("forward", "note"),
+    [
+        (lambda w, x: torch.from_numpy(x.numpy() @ w.detach().numpy()), "numpy in (root) (Runs) takes values out"),
+        (lambda w, x: x @ w if x.sum() > 0 else x, "aten::_local_scalar_dense in (root) (Runs) reads a value"),
+    ],
+    ids=["numpy", "branch"],
+)
+def test_values_that_leave_are_noted(forward: Callable[[Tensor, Tensor], Tensor], note: str) -> None:
+    """What numpy works out, and what a branch on values did not run, is in no count: a note says so."""
+
+    class Runs(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.zeros(4, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return forward(self.w, x)
+
+    cost = count(Runs(), torch.zeros(2, 4))
+    assert (cost.macs, cost.method) == (0, "real")
+    assert any(found.startswith(note) for found in cost.notes)
+
+
+def test_parameters_that_no_module_names_are_noted() -> None:
+    """Layers in a plain list are no parameters of the model, for PyTorch as for us; a note says how many are read."""
+
+    class Hides(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = [nn.Linear(4, 4), nn.Linear(4, 2)]
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layers[1](self.layers[0](x))
+
+    cost = count(Hides(), torch.zeros(2, 4))
+    assert (cost.params, cost.macs) == (0, 48)
+    assert cost.notes[0].startswith("30 parameters that the forward reads are not the model's")
+
+
+def test_weights_reached_through_the_original_are_used() -> None:
+    """A function that holds on to the original model reads its weights: they are not reported as unused."""
+
+    class Calls(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(4, 3)
+            self.function = lambda x: self.inner(x) * 2
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.function(x)
+
+    cost = count(Calls(), torch.zeros(2, 4))
+    assert (cost.macs, cost.unused) == (24, 0)
+
+
+def test_values_missing_on_the_meta_device_are_told() -> None:
+    """A model built without memory can be counted until it reads a value: then the sentence says what is missing."""
+
+    class Reads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(4, 3, device="meta")
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x) if x.sum().item() == 0 else x
+
+    with pytest.raises(UsageError, match="meta device, where they have none: build them on the CPU"):
+        count(Reads(), torch.zeros(2, 4))
+
+
+def test_flexible_attention_costs_what_attention_costs() -> None:
+    """An operator that takes functions is counted where it has a formula; a mask saves nothing, as for the others."""
+    flex = pytest.importorskip("torch.nn.attention.flex_attention").flex_attention
+
+    class Attends(nn.Module):
+        def forward(self, q: Tensor) -> Tensor:
+            return flex(q, q, q)
+
+    assert count(Attends(), torch.zeros(1, 2, 16, 8)).macs == 2 * 16 * 16 * (8 + 8)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: torch.distributions.Normal(x, torch.ones_like(x)).rsample(),
+        lambda x: torch.fake_quantize_per_tensor_affine(x, 0.1, 0, 0, 255),
+        lambda x: nn.functional.embedding(torch.zeros(2, dtype=torch.long), torch.ones(3, 4), max_norm=1.0),
+        lambda x: x * torch.hamming_window(4) + x.clone().random_() + torch.fft.fftfreq(4),
+        lambda x: torch._foreach_mul([x, x], 2.0)[0],
+    ],
+    ids=["distribution", "fake quantisation", "embedding with a norm", "windows", "foreach"],
+)
+def test_work_without_products_costs_no_core_macs(function: Callable[[Tensor], Tensor]) -> None:
+    """Sampling, simulated quantisation, renormed look-ups, windows and lists of element-wise work are known."""
+
+    class Runs(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return function(x)
+
+    assert count(Runs(), torch.zeros(2, 4)).macs == 0
 
 
 def test_what_cannot_be_counted_is_a_usage_error() -> None:

@@ -91,6 +91,13 @@ CASES = [
         25 * 24,
     ),
     Case("conv1d", lambda: nn.Conv1d(4, 6, 3), ((2, 4, 10),), 78, 2 * 8 * 6 * 4 * 3),
+    Case(
+        "conv1d, time first",
+        lambda: Does(lambda s, x: torch.conv_tbc(x, s.w, s.b, 1), w=weight(3, 4, 6), b=weight(6)),
+        ((10, 2, 4),),
+        78,
+        10 * 2 * 6 * 4 * 3,
+    ),
     Case("conv3d", lambda: nn.Conv3d(2, 3, 3), ((1, 2, 5, 5, 5),), 165, 27 * 3 * 2 * 27),
     # Transposed: one kernel for each input position.
     Case("transposed", lambda: nn.ConvTranspose2d(4, 6, 3, 2), ((1, 4, 5, 5),), 4 * 6 * 9 + 6, 25 * 4 * 6 * 9),
