@@ -53,6 +53,9 @@ def match_one(priors: Tensor, corners: Tensor, batch: Batch, image: int) -> tupl
             if not ignored[number]:
                 face[iou[number].argmax()] = number
         unwanted = iou.masked_fill(~ignored[:, None], -1.0).amax(dim=0) >= THRESHOLD
+        for number in range(len(rows)):
+            if ignored[number]:
+                unwanted[iou[number].argmax()] = True
         negative = (face < 0) & ~unwanted
     return face, negative, rows
 

@@ -49,8 +49,8 @@ def pairwise_iou(boxes: Tensor, others: Tensor) -> Tensor:
 def match_priors(priors: Tensor, batch: Batch, *, threshold: float = 0.35) -> Targets:
     """Match priors to faces: a face takes its best prior and every prior whose best face it is, from `threshold` on.
 
-    Priors that an ignored face overlaps by the threshold, and that belong to no other, are ignored; below it even its
-    best prior is negative. Of equally good faces the first is taken; of two faces with the same best prior the last.
+    Priors that an ignored face would take in the same way, and that belong to no other, are ignored: neither positive
+    nor negative, however small the face. Of equally good faces the first is taken; of two faces with the same best prior the last.
 
     Shapes: priors (P, 4) as centre and size in pixels; N images of M padded faces in `batch`.
     Source: Liu et al. 2016, SSD, section 2.2; the threshold is RetinaFace's (Deng et al. 2020).
@@ -69,6 +69,7 @@ def match_priors(priors: Tensor, batch: Batch, *, threshold: float = 0.35) -> Ta
     face = torch.where(claimed >= 0, claimed, face)
     negative = face < 0
     negative[place[~wanted]] = False
+    negative[images[~counted] * len(priors) + best[~counted]] = False
     return _encode(priors, batch, face.view(shape), negative.view(shape))
 
 

@@ -1,5 +1,7 @@
 """Matching and mining against the same rules written as plain loops."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -53,7 +55,19 @@ def match_slowly(batch: Batch, image: int) -> tuple[list[int], list[bool]]:
         negative.append(not any(table[face][prior] >= THRESHOLD for face in faces if batch.ignored[image, face]))
     for face in counted:
         owner[table[face].index(max(table[face]))] = face
+    for face in set(faces) - set(counted):
+        negative[table[face].index(max(table[face]))] = False
     return owner, [free and own < 0 for free, own in zip(negative, owner, strict=True)]
+
+
+def test_a_tiny_ignored_face_is_no_background() -> None:
+    """An ignored face too small for any prior still keeps its best one from being taught as background."""
+    batch = random_batch(0, 1, 1)
+    box = torch.cat([PRIORS[5, :2] - 1, PRIORS[5, :2] + 1])
+    alone = replace(batch, boxes=box.view(1, 1, 4), present=torch.tensor([[True]]), ignored=torch.tensor([[True]]))
+    targets = match_priors(PRIORS, alone)
+    assert not targets.positive.any()
+    assert (~targets.negative).sum() == 1
 
 
 @settings(max_examples=25)
