@@ -104,7 +104,7 @@ def mistakes(folder: Path) -> dict[str, tuple[list[str], str]]:
         "no teacher": (["train", "demo"], "student.backbone"),
         "tap": (["distill", "demo", "--set", "distillation.losses.feature.student=heads"], "cannot be compared"),
         "diverged": (["detect", "good.png", "--weights", "nan.safetensors"], "not finite"),
-        "side": (["audit", "featherface_v2", "--input", "9999999999"], "less than or equal to 65536"),
+        "side": (["audit", "featherface_v2", "--input", "9999999999"], "of sizes from 1 to 65536"),
         "knob": (["fit", "featherface_v2", "--params", "9", "--knob", "n=1:99999999999"], "10,000 values at most"),
         "folder for a file": (["bench", "featherface_v2", "--out", "full"], "full is a folder; name a file"),
         "file for a folder": (["evaluate", "--data", "full", "--out", "cut.jpg/new"], "cut.jpg is a file"),
@@ -331,7 +331,7 @@ def test_missing_files_name_the_variable(run: Run, tmp_path: Path, monkeypatch: 
     [
         (["audit"], "missing argument 'target'; see `featherpress audit --help`"),
         (["audit", "featherface_v2", "--inputs", "3"], "no such option: --inputs"),
-        (["audit", "featherface_v2", "--input", "wide"], "invalid value for '--input'"),
+        (["models", "--input", "wide"], "invalid value for '--input'"),
         (["audits"], "no such command 'audits'"),
     ],
 )

@@ -30,12 +30,14 @@ def audit(
             metavar="FILE", help="A budget file, or the name of a shipped one; unless given, the model's own."
         ),
     ] = "",
-    side: Annotated[
-        int | None,
+    shape: Annotated[
+        str,
         typer.Option(
-            "--input", metavar="N", min=1, max=65536, help="Side of the square input in pixels; the budget's, or 640."
+            "--input",
+            metavar="SHAPE",
+            help="A square image's side, or shapes as 1x77:int64,1x77:bool; the budget's, or 640.",
         ),
-    ] = None,
+    ] = "",
     init: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a budget from the model as it is, and stop.")
     ] = None,
@@ -77,6 +79,7 @@ def audit(
     ```
     featherpress audit featherface_v2
     featherpress audit torchvision.models:resnet18 --input 224
+    featherpress audit my_models:encoder --input 1x77:int64
     featherpress audit featherface_v2 --init mine.toml
     featherpress audit featherface_v2 --budget mine.toml --format junit
     ```
@@ -86,7 +89,7 @@ def audit(
 
     for file in (init, pin):
         require_place(file)
-    result = audit_target(target, budget=budget, side=side, strict_claims=strict_claims)
+    result = audit_target(target, budget=budget, shape=shape, strict_claims=strict_claims)
     if init is not None:
         if init.exists():
             raise FileError(f"{init} exists already; choose another name for the budget file")
@@ -100,7 +103,7 @@ def audit(
     shown = printing.choose_view(result, by=by, depth=depth, sort=sort)
     if shown is None:
         result = printing.sort_components(result, sort)
-    peers = cross_check_target(target, result) if check else None
+    peers = cross_check_target(target, result, shape=shape) if check else None
     printing.print_audit(result, style="json" if as_json else style, shown=shown, peers=peers)
     summaries.append_step_summary(rendering.render_markdown(result))
     raise typer.Exit(result.exit_code)
@@ -109,7 +112,9 @@ def audit(
 def diff(
     before: Annotated[str, typer.Argument(help="A model of the zoo, or `package.module:factory` for yours.")],
     after: Annotated[str, typer.Argument(help="The model to compare with it.")],
-    side: SideOption = 640,
+    shape: Annotated[
+        str, typer.Option("--input", metavar="SHAPE", help="A square image's side, or shapes as `audit` takes them.")
+    ] = "640",
     style: Annotated[
         DiffFormat, typer.Option("--format", metavar="FORMAT", help="table, json or markdown.")
     ] = DiffFormat.TABLE,
@@ -127,7 +132,7 @@ def diff(
     from featherpress.budgets import summaries
     from featherpress.budgets.diffing import render_diff, render_diff_markdown
 
-    costs = [audit_target(target, budget="", side=side).cost for target in (before, after)]
+    costs = [audit_target(target, budget="", shape=shape).cost for target in (before, after)]
     result = compare_costs(*costs, names=(before, after))
     if as_json or style is DiffFormat.JSON:
         print_json(result.to_dict())

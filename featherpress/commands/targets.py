@@ -18,6 +18,7 @@ __all__ = [
     "cross_check_target",
     "empty_images",
     "find_factory",
+    "make_inputs",
     "open_detector",
     "settings_of",
     "weights_or_shipped",
@@ -25,6 +26,9 @@ __all__ = [
 
 #: Whose shipped weights are taken where no model is named.
 DEFAULT_DETECTOR = "featherface_v2"
+
+_LARGEST, _MOST_AXES = 65536, 8
+_TYPES = ("float32", "float16", "bfloat16", "float64", "int64", "int32", "bool")
 
 #: What `fit` turns in a model of the zoo that has it.
 USUAL_KNOBS = ("out_channels=8:128:2", "bifpn_repeats=1:4")
@@ -35,10 +39,11 @@ def audit_target(
     *,
     budget: str,
     side: int | None = None,
+    shape: str = "",
     strict_claims: bool = False,
     settings: Mapping[str, Any] | None = None,
 ) -> "Audit":
-    """Count a target at a size, or at its budget's, and check it.
+    """Count a target at a size, on inputs of a shape as `make_inputs` reads it, or at its budget's, and check it.
 
     The shipped budget of a zoo model is found by its name, unless `settings` make it another model.
     """
@@ -50,19 +55,20 @@ def audit_target(
     model = load_target(target, settings)
     name = budget or (target if target in list_budgets() and not settings else "")
     limits = load_budget(name) if name else None
-    side = side or (None if limits else 640)
-    inputs = empty_images(1, 3, side, side, kind=input_type(model)) if side else None
+    shape = shape or str(side or "") or ("" if limits else "640")
+    inputs = make_inputs(shape, kind=input_type(model)) if shape else None
     return run_audit(model, limits, name=target, example_inputs=inputs, strict_claims=strict_claims)
 
 
-def cross_check_target(target: str, result: "Audit") -> "CrossCheck":
-    """Count a target with the other counters too, at the size it was audited at."""
+def cross_check_target(target: str, result: "Audit", *, shape: str = "") -> "CrossCheck":
+    """Count a target with the other counters too, on the inputs that it was audited on."""
     from featherpress.budgets import cross_check
     from featherpress.budgets.audits import input_type
     from featherpress.models.targets import load_target
 
     model = load_target(target)
-    inputs = [empty_images(*shape, kind=input_type(model)) for shape in result.cost.inputs]
+    kind = input_type(model)
+    inputs = make_inputs(shape, kind=kind) if shape else [empty_images(*each, kind=kind) for each in result.cost.inputs]
     return cross_check(model, *inputs)
 
 
@@ -108,6 +114,31 @@ def weights_or_shipped(weights: Path | None, model: str) -> Path:
             f"{entry.name}; name a file of yours with --weights"
         )
     return shipped_weights(entry.name)
+
+
+def make_inputs(text: str, *, kind: "dtype") -> "list[Tensor]":
+    """Make the zeros that `--input` describes: `640` for one square image, or a whole shape an input.
+
+    `1x3x480x640` is one input, `1x77:int64,1x77:bool` are two, of types of their own; else they are of `kind`.
+
+    Errors: `UsageError` for anything else.
+    """
+    import torch
+
+    images = []
+    for part in text.split(","):
+        shape, _, name = part.strip().partition(":")
+        sizes = shape.split("x")
+        own = getattr(torch, name) if name in _TYPES else kind
+        fits = all(size.isascii() and size.isdecimal() and 1 <= int(size) <= _LARGEST for size in sizes)
+        if not fits or len(sizes) > _MOST_AXES or (name and name not in _TYPES):
+            raise UsageError(
+                "--input is the side of a square image, as 640, or a shape for each input, as 1x3x480x640 or "
+                f"1x77:int64,1x77:bool, of sizes from 1 to {_LARGEST}; got {text!r}"
+            )
+        axes = [int(size) for size in sizes]
+        images.append(empty_images(*(axes if len(axes) > 1 else [1, 3, *axes, *axes]), kind=own))
+    return images
 
 
 def empty_images(*shape: int, kind: "dtype | None" = None) -> "Tensor":

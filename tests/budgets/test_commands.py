@@ -24,6 +24,15 @@ def half():
     return net().half()
 
 
+class Reads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.last = nn.Embedding(100, 8), nn.Linear(8, 4)
+
+    def forward(self, words, there):
+        return self.last(self.words(words)) * there[..., None]
+
+
 class Chooses(nn.Module):
     def forward(self, image):
         return image.flatten()[image.flatten().nonzero()] @ torch.ones(1, 2)
@@ -54,6 +63,29 @@ def test_the_four_exit_codes(run: Run, tmp_path: Path) -> None:
         assert (ended, out) == (code, "")
         assert err.startswith("featherpress: ")
         assert err.count("\n") == 1
+
+
+def test_inputs_of_any_shape_and_type(run: Run) -> None:
+    """Oblong images, and several inputs of types of their own, in an audit, beside other counters and in a diff."""
+    oblong = json.loads(run("audit", "mine:net", "--input", "1x3x10x20", "--json")[1])
+    assert oblong["input"] == [1, 3, 10, 20]
+    assert oblong["total"]["macs"] == 27 * 8 * 8 * 18 + 8 * 8 * 8 * 18
+    command = ("audit", "mine:Reads", "--input", "1x77:int64, 1x77:bool")
+    code, out, err = run(*command, "--cross-check", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["total"]["macs"] == 77 * 8 * 4
+    assert "at input 2x3x10x20" in run("diff", "mine:net", "mine:net", "--input", "2x3x10x20")[1]
+
+
+@pytest.mark.parametrize(
+    "shape", ["wide", "0", "70000", "-3", "4x", "x", "1x3x8x8:complex64", "1x3:int64,", "²", "1x" * 9]
+)
+def test_inputs_that_are_none(run: Run, shape: str) -> None:
+    """Each is refused in one sentence that shows what is meant."""
+    code, out, err = run("audit", "mine:net", "--input", shape)
+    assert (code, out) == (2, "")
+    assert "a shape for each input, as 1x3x480x640" in err
+    assert err.count("\n") == 1
 
 
 def test_a_model_in_half_precision_gets_an_image_in_it(run: Run, tmp_path: Path) -> None:
