@@ -50,7 +50,8 @@ def match_priors(priors: Tensor, batch: Batch, *, threshold: float = 0.35) -> Ta
     """Match priors to faces: a face takes its best prior and every prior whose best face it is, from `threshold` on.
 
     Priors that an ignored face would take in the same way, and that belong to no other, are ignored: neither positive
-    nor negative, however small the face. Of equally good faces the first is taken; of two faces with the same best prior the last.
+    nor negative, however small the face. Of equally good faces the first is taken; of two faces with the same best
+    prior the last.
 
     Shapes: priors (P, 4) as centre and size in pixels; N images of M padded faces in `batch`.
     Source: Liu et al. 2016, SSD, section 2.2; the threshold is RetinaFace's (Deng et al. 2020).
