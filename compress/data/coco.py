@@ -4,14 +4,13 @@ Source: Lin et al. 2014, Microsoft COCO, and its data format.
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from featherpress.compress.data.labelled import LabelledFolder, LabelledImage, is_inside_name
+from featherpress.compress.data.labelled import LabelledFolder, LabelledImage, is_finite, is_inside_name
 from featherpress.compress.data.samples import Faces
 from featherpress.errors import DataError
 
@@ -122,7 +121,7 @@ def _names(rows: Sequence[Any], path: Path) -> dict[object, str]:
 
 
 def _check_box(box: object, where: str) -> None:
-    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_finite, box)):
+    if not isinstance(box, list) or len(box) != 4 or not all(map(is_finite, box)):
         raise DataError(f"{where}: expected four finite numbers x, y, width, height as bbox, got {str(box)[:60]}")
     if min(box[2:]) < 0:
         raise DataError(f"{where}: expected a width and height of at least 0 in bbox, got {str(box)[:60]}")
@@ -145,7 +144,7 @@ def _points(row: Mapping[str, Any], where: str) -> list[float]:
     values = row.get("keypoints")
     if not isinstance(values, list) or len(values) != POINTS:
         return []
-    if not all(map(_is_finite, values)):
+    if not all(map(is_finite, values)):
         raise DataError(f"{where}: expected finite numbers as keypoints, got {str(values)[:60]}")
     return [value for i, value in enumerate(values) if i % 3 != 2] if min(values[2::3]) > 0 else []
 
@@ -162,10 +161,6 @@ def _key(value: object, where: str) -> object:
     if isinstance(value, (list, dict)):
         raise DataError(f"{where}: expected a number or text as an image's id, got {_kind(value)}")
     return value
-
-
-def _is_finite(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _kind(value: object) -> str:

@@ -1,13 +1,12 @@
 """Images with the faces that another model found in them, in place of labels."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from featherpress.compress.data.labelled import LabelledFolder, LabelledImage
+from featherpress.compress.data.labelled import LabelledFolder, LabelledImage, is_finite
 from featherpress.compress.data.samples import Faces
 from featherpress.errors import DataError
 
@@ -43,7 +42,7 @@ def _load(path: Path) -> dict[str, Any]:
         raise DataError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA or not isinstance(content.get("images"), list):
         raise DataError(f"{path}: expected what `featherpress detect --json` writes ({SCHEMA})")
-    if not _is_number(content.get("threshold")):
+    if not is_finite(content.get("threshold")):
         raise DataError(f"{path}: expected the `threshold` that its faces were found with, got none")
     return content
 
@@ -71,11 +70,7 @@ def _read(row: Any, place: int, *, root: Path, path: Path, sure: float) -> Label
 def _face(face: Any, where: str) -> tuple[list[float], float]:
     box = face.get("box") if isinstance(face, dict) else None
     numbers = [*box, face.get("score")] if isinstance(box, list) else []
-    if len(numbers) != 5 or not all(map(_is_number, numbers)):
+    if len(numbers) != 5 or not all(map(is_finite, numbers)):
         raise DataError(f"{where}: expected a `box` of four numbers and a `score`")
     *corners, score = map(float, numbers)
     return corners, score
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,5 +1,6 @@
 """A folder of images and the labels of each, which know where in their file they stand."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -9,7 +10,15 @@ from featherpress.compress.data.samples import Faces, Sample
 from featherpress.compress.progress import Progress
 from featherpress.errors import DataError, UsageError
 
-__all__ = ["LabelledFolder", "LabelledImage", "is_inside_name", "require_faces", "require_sound", "stamp_of"]
+__all__ = [
+    "LabelledFolder",
+    "LabelledImage",
+    "is_finite",
+    "is_inside_name",
+    "require_faces",
+    "require_sound",
+    "stamp_of",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +167,11 @@ def require_faces(dataset: LabelledFolder) -> None:
         raise DataError(
             f"{dataset.labels}: expected faces to learn from in at least one of {len(dataset):,} images, got {what}"
         )
+
+
+def is_finite(value: object) -> bool:
+    """Tell a number that a box can be made of from anything else that JSON holds."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def is_inside_name(name: str) -> bool:

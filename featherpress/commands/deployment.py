@@ -174,7 +174,7 @@ def _list_candidates(targets: Sequence[str], sizes: Sequence[int]) -> "list[Cand
 
     def cost(target: str, size: int) -> tuple[int, int | None]:
         try:
-            counted = audit_target(target, budget="", side=size).cost
+            counted = audit_target(target, budget="", shape=str(size)).cost
         except CountError:
             return sum(weight.numel() for weight in load_target(target).parameters()), None
         return counted.params, counted.macs

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from featherpress.commands.targets import audit_target
+from featherpress.commands.targets import audit_target, shape_seen
 from featherpress.errors import CountError
 
 if TYPE_CHECKING:
@@ -40,10 +40,9 @@ def _cost(recipe: "Recipe", model: "StudentRecipe | TeacherRecipe") -> "tuple[st
     from featherpress.budgets.rendering import format_macs
     from featherpress.models.targets import load_target
 
-    side = None if recipe.data.task == "detection" else recipe.data.image_size
     budget = recipe.budget if model is recipe.student else ""
     try:
-        audit = audit_target(model.model, budget=budget, side=side, settings=model.settings)
+        audit = audit_target(model.model, budget=budget, shape=shape_seen(recipe), settings=model.settings)
     except CountError:
         params = sum(weight.numel() for weight in load_target(model.model, model.settings).parameters())
         return f"{model.model}, {params:,} parameters", None

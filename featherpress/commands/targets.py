@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor, dtype
 
     from featherpress.budgets import Audit, CrossCheck
+    from featherpress.compress.recipes import Recipe
     from featherpress.models import Detector
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "make_inputs",
     "open_detector",
     "settings_of",
+    "shape_seen",
     "weights_or_shipped",
 ]
 
@@ -38,12 +40,11 @@ def audit_target(
     target: str,
     *,
     budget: str,
-    side: int | None = None,
     shape: str = "",
     strict_claims: bool = False,
     settings: Mapping[str, Any] | None = None,
 ) -> "Audit":
-    """Count a target at a size, on inputs of a shape as `make_inputs` reads it, or at its budget's, and check it.
+    """Count a target on inputs of a shape, as `make_inputs` reads it, or at its budget's, and check it.
 
     The shipped budget of a zoo model is found by its name, unless `settings` make it another model.
     """
@@ -55,7 +56,7 @@ def audit_target(
     model = load_target(target, settings)
     name = budget or (target if target in list_budgets() and not settings else "")
     limits = load_budget(name) if name else None
-    shape = shape or str(side or "") or ("" if limits else "640")
+    shape = shape or ("" if limits else "640")
     inputs = make_inputs(shape, kind=input_type(model)) if shape else None
     return run_audit(model, limits, name=target, example_inputs=inputs, strict_claims=strict_claims)
 
@@ -70,6 +71,11 @@ def cross_check_target(target: str, result: "Audit", *, shape: str = "") -> "Cro
     kind = input_type(model)
     inputs = make_inputs(shape, kind=kind) if shape else [empty_images(*each, kind=kind) for each in result.cost.inputs]
     return cross_check(model, *inputs)
+
+
+def shape_seen(recipe: "Recipe") -> str:
+    """Say at what shape a recipe's models are counted: a classifier at the size that it sees, a detector as usual."""
+    return "" if recipe.data.task == "detection" else str(recipe.data.image_size)
 
 
 def find_factory(target: str) -> tuple[Callable[..., Any], list[str]]:
