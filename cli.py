@@ -18,10 +18,8 @@ from featherpress.commands.printing import say_usage
 from featherpress.commands.reporting import demo, report
 from featherpress.commands.training import distill, preflight, train
 from featherpress.commands.zoo import models_app
-from featherpress.compress.logs import log_to_stderr
+from featherpress.compress.runtime.logs import log_to_stderr
 from featherpress.errors import FeatherpressError, FileError, UsageError
-
-__all__ = ["app", "main"]
 
 app = typer.Typer(
     help="Distillation and parameter budgeting for detectors.",

@@ -19,26 +19,27 @@ from pathlib import Path
 
 import torch
 
-from featherpress.compress.building import default_device, find_weights, fresh_student
 from featherpress.compress.data import Batch, SyntheticFaces
-from featherpress.compress.engine import Trainer
+from featherpress.compress.experiments.build import build_student, find_weights
+from featherpress.compress.experiments.teacher_outputs import CachedTeacher, fingerprint
+from featherpress.compress.experiments.teachers import LoadedTeacher, make_lessons
 from featherpress.compress.recipes import Recipe, load_recipe
-from featherpress.compress.runs import TrainingFolder
+from featherpress.compress.runtime.devices import default_device
+from featherpress.compress.runtime.run_folder import TrainingFolder
 from featherpress.compress.tasks import task_of
-from featherpress.compress.teachers import CachedTeacher, fingerprint
-from featherpress.compress.tutoring import Master, make_lessons
+from featherpress.compress.training.trainer import Trainer
 from featherpress.models import load_weights
 
 
-def masters(recipe: Recipe) -> list[Master]:
+def loaded(recipe: Recipe) -> list[LoadedTeacher]:
     found = []
-    for own in recipe.tutors:
+    for own in recipe.all_teachers:
         model = task_of(recipe).build(own.model, own.settings)
         weights = find_weights(own)
         if weights.is_file():
             load_weights(model, weights)
         model = model.to(default_device()).eval().requires_grad_(False)
-        found.append(Master(name="teacher", recipe=own, model=model, weights=weights, hash=fingerprint(model)))
+        found.append(LoadedTeacher(name="teacher", recipe=own, model=model, weights=weights, hash=fingerprint(model)))
     return found
 
 
@@ -46,16 +47,16 @@ def trainer(recipe: Recipe, folder: Path, *, kind: str, stack: ExitStack) -> Tra
     """Build a trainer of one kind: `plain`, `live`, or `fp16` and `fp32` with a cache."""
     task = task_of(recipe)
     cache = {"live": False}.get(kind, kind)
-    teachers = [own.model_copy(update={"cache": cache}) for own in recipe.tutors]
+    teachers = [own.model_copy(update={"cache": cache}) for own in recipe.all_teachers]
     recipe = recipe.model_copy(update={"teacher": None, "teachers": tuple(teachers)})
-    student = fresh_student(recipe, 0, task=task, teachers=[master.model for master in masters(recipe)])
+    student = build_student(recipe, 0, task=task, teachers=[teacher.model for teacher in loaded(recipe)])
     faces = SyntheticFaces(length=2 * recipe.schedule.batch_size, seed=0, size=(recipe.data.size,) * 2)
     crops = task.crops(faces, 0)
     lessons = None
     if kind != "plain":
         student = student.to(default_device())
         lessons = make_lessons(
-            recipe, masters(recipe), student, task=task, crops=crops, cache=folder / "cache" / kind, seed=0
+            recipe, loaded(recipe), student, task=task, crops=crops, cache=folder / "cache" / kind, seed=0
         )
     built = Trainer(
         student,
@@ -104,9 +105,9 @@ def check_cache(built: Trainer, live: Trainer, batch: Batch, name: str) -> None:
     """Say how far a cached lesson is from the live one, and what a crop takes on disk."""
     assert built.lessons is not None
     assert live.lessons is not None
-    cached = built.lessons.tutors[0].teacher
+    cached = built.lessons.all_teachers[0].teacher
     assert isinstance(cached, CachedTeacher)
-    pairs = zip(cached.teach(batch).tensors(), live.lessons.tutors[0].teacher.teach(batch).tensors(), strict=True)
+    pairs = zip(cached.teach(batch).tensors(), live.lessons.all_teachers[0].teacher.teach(batch).tensors(), strict=True)
     worst = max(float((ours - theirs).abs().max()) for ours, theirs in pairs)
     print(f"{name}: {cached.bytes / cached.rows / 1000:,.0f} KB a crop, at most {worst:.2g} from the live lesson")
 
@@ -132,7 +133,7 @@ def main() -> None:
             kind: trainer(recipe, Path(folder), kind=kind, stack=stack) for kind in ("plain", "live", "fp16", "fp32")
         }
         batch = kinds["plain"].crops.batch([(index, 0) for index in range(options.batch)]).to(default_device())
-        teacher = kinds["live"].lessons.tutors[0].teacher  # type: ignore[union-attr]
+        teacher = kinds["live"].lessons.all_teachers[0].teacher  # type: ignore[union-attr]
         calls: dict[str, Callable[[], object]] = {
             "plain step": lambda: kinds["plain"]._step([batch], measure=False),
             "teacher": lambda: teacher.teach(batch),

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
-from featherpress.compress.evaluation.selection import decode_outputs, select_detections
-from featherpress.compress.evaluation.settings import DetectionSettings
+from featherpress.compress.evaluation.detector.postprocess import decode_outputs, select_detections
+from featherpress.compress.evaluation.detector.settings import DetectionSettings
 from featherpress.models import PriorSpec
 from featherpress.models.priors import decode_boxes, decode_landmarks
 

@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from featherpress.compress.averaging import MovingAverage
 from featherpress.compress.data import SyntheticFaces, TrainingCrops
-from featherpress.compress.losses.detection import detection_loss
-from featherpress.compress.losses.matching import match_priors
+from featherpress.compress.tasks.detection.assignment import match_priors
+from featherpress.compress.tasks.detection.loss import detection_loss
+from featherpress.compress.training.ema import MovingAverage
 from featherpress.models import Detector, create_detector, normalize
 
 PARTS = ("data", "loss", "clip", "optimizer", "average")

@@ -29,7 +29,8 @@ from featherpress.compress.deployment.graphs import GraphOptions, Subject, find_
 from featherpress.compress.deployment.parity import example_images
 from featherpress.compress.deployment.quantization import Quantization, calibration_images, quantize
 from featherpress.compress.deployment.sessions import Session, SessionDetector
-from featherpress.compress.evaluation.inference import DetectionSettings, evaluate_model
+from featherpress.compress.evaluation.detector.inference import evaluate_model
+from featherpress.compress.evaluation.detector.settings import DetectionSettings
 from featherpress.models import Detector, shipped_weights
 
 WAYS = {

@@ -24,8 +24,8 @@ from torchvision.models.detection.retinanet import RetinaNetClassificationHead, 
 from torchvision.ops import box_iou
 
 from featherpress.compress.data import Batch, SyntheticFaces, TrainingCrops
-from featherpress.compress.losses.detection import detection_loss
-from featherpress.compress.losses.matching import match_priors
+from featherpress.compress.tasks.detection.assignment import match_priors
+from featherpress.compress.tasks.detection.loss import detection_loss
 from featherpress.models import create_detector, normalize
 from featherpress.models.priors import encode_boxes, encode_landmarks
 

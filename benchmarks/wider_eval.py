@@ -12,8 +12,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import TypeVar
 
-from featherpress.compress.evaluation.widerface import evaluate_widerface
-from featherpress.compress.evaluation.widerface_files import read_ground_truth, read_predictions
+from featherpress.compress.evaluation.widerface.files import read_ground_truth, read_predictions
+from featherpress.compress.evaluation.widerface.protocol import evaluate_widerface
 
 ROOT = Path(__file__).resolve().parent.parent
 Result = TypeVar("Result")

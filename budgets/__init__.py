@@ -3,18 +3,18 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from featherpress.budgets.activations import Footprint
-from featherpress.budgets.audits import Audit, AuditRow, audit
-from featherpress.budgets.costs import Cost, ModuleCost
-from featherpress.budgets.counting import count
-from featherpress.budgets.files import Budget, list_budgets, load_budget
-from featherpress.budgets.writing import dump_budget
+from featherpress.budgets.auditing.audit import Audit, AuditRow, audit
+from featherpress.budgets.auditing.budget_file import Budget, list_budgets, load_budget
+from featherpress.budgets.auditing.writing import dump_budget
+from featherpress.budgets.counting.costs import Cost, ModuleCost
+from featherpress.budgets.counting.count import count
+from featherpress.budgets.counting.memory import Footprint
 
 if TYPE_CHECKING:
-    from featherpress.budgets.crosscheck import CrossCheck, cross_check
-    from featherpress.budgets.diffing import Diff, diff
-    from featherpress.budgets.fitting import Fit, fit
-    from featherpress.budgets.views import View, view
+    from featherpress.budgets.crosscheck.crosscheck import CrossCheck, cross_check
+    from featherpress.budgets.fitting.fit import Fit, fit
+    from featherpress.budgets.views.breakdown import Breakdown, breakdown
+    from featherpress.budgets.views.diff import Diff, diff
 
 __all__ = [
     "Audit",
@@ -26,7 +26,7 @@ __all__ = [
     "Fit",
     "Footprint",
     "ModuleCost",
-    "View",
+    "Breakdown",
     "audit",
     "count",
     "cross_check",
@@ -35,19 +35,19 @@ __all__ = [
     "fit",
     "list_budgets",
     "load_budget",
-    "view",
+    "breakdown",
 ]
 
 #: Imported when first asked for: an audit needs none of them.
 _LATER = {
-    "CrossCheck": "crosscheck",
-    "cross_check": "crosscheck",
-    "Diff": "diffing",
-    "diff": "diffing",
-    "Fit": "fitting",
-    "fit": "fitting",
-    "View": "views",
-    "view": "views",
+    "CrossCheck": "crosscheck.crosscheck",
+    "cross_check": "crosscheck.crosscheck",
+    "Diff": "views.diff",
+    "diff": "views.diff",
+    "Fit": "fitting.fit",
+    "fit": "fitting.fit",
+    "Breakdown": "views.breakdown",
+    "breakdown": "views.breakdown",
 }
 
 

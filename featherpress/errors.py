@@ -16,19 +16,6 @@ The command line prints the sentence and exits with `exit_code`; nothing else be
 
 from typing import ClassVar
 
-__all__ = [
-    "BudgetFileError",
-    "CheckpointError",
-    "CountError",
-    "DataError",
-    "ExportError",
-    "FeatherpressError",
-    "FileError",
-    "RecipeError",
-    "TrainingError",
-    "UsageError",
-]
-
 
 class FeatherpressError(Exception):
     """A mistake the user can mend; `str(error)` is the sentence to show."""

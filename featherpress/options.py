@@ -6,32 +6,6 @@ from typing import Annotated
 
 import typer
 
-__all__ = [
-    "Ablation",
-    "Arms",
-    "BackendName",
-    "BatchOption",
-    "By",
-    "Cache",
-    "CacheOption",
-    "DeformableForm",
-    "DiffFormat",
-    "DryRunOption",
-    "FigureFormat",
-    "FlipOption",
-    "Format",
-    "JsonOption",
-    "LongSideOption",
-    "NmsOption",
-    "OutOption",
-    "OverBudgetOption",
-    "OverwriteOption",
-    "ReportFormat",
-    "ResumeOption",
-    "SetOption",
-    "SideOption",
-]
-
 
 class Format(StrEnum):
     """How an audit is printed."""

@@ -16,8 +16,6 @@ from featherpress.errors import CheckpointError, FeatherpressError
 from featherpress.models.mobilenet import MobileNetV1Quarter
 from featherpress.models.registry import create_model, list_models
 
-__all__ = ["load_weights", "require_fit", "read_weights"]
-
 _LEVELS = range(3)
 
 # The public RetinaFace and FeatherFace checkpoints, name by name: (pattern, ours), applied in order.

@@ -8,8 +8,6 @@ from featherpress.errors import UsageError
 from featherpress.models.priors import PriorSpec
 from featherpress.models.registry import create_model
 
-__all__ = ["Detector", "create_detector", "require_detector"]
-
 
 class Detector(nn.Module):
     """A single-stage detector over a pyramid of priors.

@@ -24,8 +24,6 @@ from featherpress.models.mobilenet import TAP_CHANNELS, MobileNetV1Quarter
 from featherpress.models.priors import PriorSpec
 from featherpress.models.registry import ModelEntry, register
 
-__all__ = ["PRESETS", "FeatherFace", "FeatherFaceSpec"]
-
 Attention = Literal["none", "cbam", "shared"]
 Context = Literal["deformable", "deformable_ssh", "grouped_ssh"]
 Heads = Literal["separate", "shared"]

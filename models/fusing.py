@@ -12,8 +12,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from featherpress.models.layers.deformable import DeformableConv
 from featherpress.models.registry import forget_origin
 
-__all__ = ["fuse"]
-
 Model = TypeVar("Model", bound=nn.Module)
 
 # Exact types: what subclasses do in their forward is not known here.

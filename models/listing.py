@@ -17,8 +17,6 @@ from featherpress.models.detectors import Detector
 from featherpress.models.published import PublishedWeights, find_published, hash_file
 from featherpress.models.registry import ModelEntry
 
-__all__ = ["Listed", "Node", "list_to_dict", "render_list", "render_tree", "strides_of", "tree_of", "tree_to_dict"]
-
 Format = Callable[[int], str]
 
 _WIDTH = 80

@@ -6,8 +6,6 @@ from torch import Tensor, nn
 
 from featherpress.models.layers.convolution import ConvNorm
 
-__all__ = ["TAP_CHANNELS", "TAP_STRIDES", "MobileNetV1Quarter"]
-
 TAP_CHANNELS = (64, 128, 256)
 TAP_STRIDES = (8, 16, 32)
 

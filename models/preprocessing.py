@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor
 
-__all__ = ["MEAN_BGR", "normalize"]
-
 MEAN_BGR = (104.0, 117.0, 123.0)
 
 

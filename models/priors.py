@@ -5,8 +5,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["VARIANCES", "PriorSpec", "decode_boxes", "decode_landmarks", "encode_boxes", "encode_landmarks"]
-
 VARIANCES = (0.1, 0.2)
 
 

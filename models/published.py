@@ -4,8 +4,6 @@ import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-__all__ = ["PublishedWeights", "find_published", "hash_file"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedWeights:

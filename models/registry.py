@@ -16,20 +16,6 @@ from torch import nn
 
 from featherpress.errors import UsageError
 
-__all__ = [
-    "ENTRY_POINTS",
-    "ModelEntry",
-    "Origin",
-    "create_model",
-    "find_model",
-    "forget_origin",
-    "list_models",
-    "origin_of",
-    "register",
-    "register_model",
-    "shipped_weights",
-]
-
 #: The group of entry points under which a package names the modules that register its models.
 ENTRY_POINTS = "featherpress.models"
 

@@ -11,8 +11,6 @@ from featherpress.models.mobilenet import TAP_CHANNELS, MobileNetV1Quarter
 from featherpress.models.priors import PriorSpec
 from featherpress.models.registry import register_model
 
-__all__ = ["RetinaFace", "retinaface_mnet025"]
-
 
 class RetinaFace(Detector):
     """Backbone, feature pyramid, SSH, nine heads; inputs and outputs as `Detector` says.

@@ -15,8 +15,6 @@ from featherpress.models.checkpoints import load_weights, read_weights, require_
 from featherpress.models.detectors import Detector, create_detector, require_detector
 from featherpress.models.registry import Origin, create_model, origin_of
 
-__all__ = ["load_detector", "load_model", "read_metadata", "read_origin", "save_model", "save_weights"]
-
 
 def save_model(model: nn.Module, path: str | Path, *, metadata: Mapping[str, str] | None = None) -> None:
     """Write a model so that `load_model` builds it back: its weights, its name and all its settings.

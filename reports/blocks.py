@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-__all__ = ["Block", "Code", "Fold", "Heading", "Paragraph", "Picture", "Remark", "Table", "bold", "origin"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heading:

@@ -8,8 +8,6 @@ from pathlib import Path
 from featherpress.errors import FileError
 from featherpress.reports.reading import Fields, read_json
 
-__all__ = ["Correlation", "Level", "read_correlation"]
-
 # What a record may have rounded away before it contradicts itself.
 TOLERANCE = 5e-4
 

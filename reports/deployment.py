@@ -6,8 +6,6 @@ from pathlib import Path
 
 from featherpress.reports.reading import Fields, read_json
 
-__all__ = ["Bench", "Export", "Exported", "Latency", "Timing", "read_bench", "read_export"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:

@@ -2,29 +2,6 @@
 
 import math
 
-__all__ = [
-    "DASH",
-    "MINUS",
-    "bounds",
-    "change",
-    "correlation",
-    "duration",
-    "fraction",
-    "integer",
-    "label",
-    "less",
-    "megabytes",
-    "milliseconds",
-    "per_cent",
-    "percent",
-    "rate",
-    "relative_change",
-    "scientific",
-    "signed_integer",
-    "size",
-    "spread",
-]
-
 DASH = "\N{EM DASH}"
 MINUS = "\N{MINUS SIGN}"
 # The field's own spellings, for names that come from module paths.

@@ -11,8 +11,6 @@ from featherpress.reports.reading import read_bytes, read_schema
 from featherpress.reports.records import Audit, Budget
 from featherpress.reports.runs import Run, load_run
 
-__all__ = ["Inputs", "load_inputs"]
-
 KINDS = ("audit", "model", "bench", "export")
 # Those that are looked for in a run's folder, too; its audits are its own.
 DEPLOYED: Mapping[str, Callable[[Path], Bench | Export | None]] = {"bench": read_bench, "export": read_export}

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-__all__ = ["Published", "published_detectors"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:

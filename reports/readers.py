@@ -38,17 +38,6 @@ from featherpress.reports.records import (
     Truth,
 )
 
-__all__ = [
-    "read_audit",
-    "read_budget",
-    "read_comparison",
-    "read_environment",
-    "read_evaluation",
-    "read_gallery",
-    "read_metrics",
-    "read_settings",
-]
-
 # What a record may have rounded away before it contradicts itself.
 TOLERANCE = 5e-4
 METRICS = {metric.key: metric for metric in (AP, ACCURACY)}

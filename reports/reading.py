@@ -9,8 +9,6 @@ from typing import NoReturn, TypeVar
 
 from featherpress.errors import FileError
 
-__all__ = ["Fields", "read_bytes", "read_json", "read_schema", "read_text"]
-
 T = TypeVar("T")
 
 

@@ -8,36 +8,6 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "ACCURACY",
-    "AP",
-    "Arm",
-    "Audit",
-    "Box",
-    "Bucket",
-    "Budget",
-    "Check",
-    "Claim",
-    "ClassData",
-    "ClassifierEvaluation",
-    "Comparison",
-    "Component",
-    "Data",
-    "DetectorEvaluation",
-    "Difference",
-    "Environment",
-    "Evaluation",
-    "FaceData",
-    "FloatArray",
-    "Found",
-    "Gallery",
-    "Metric",
-    "Metrics",
-    "Picture",
-    "Protocol",
-    "Truth",
-]
-
 FloatArray: TypeAlias = NDArray[np.float64]
 Box: TypeAlias = tuple[float, float, float, float]
 

@@ -13,8 +13,6 @@ from featherpress.reports.runs import Run
 from featherpress.reports.sections import COUNTED, SECTIONS, SHARED, Chapter, Draw, opening, side_by_side, title
 from featherpress.reports.writers import to_latex, to_markdown, to_page
 
-__all__ = ["write_report"]
-
 LONGEST_SLUG = 60  # characters
 
 

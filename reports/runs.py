@@ -30,8 +30,6 @@ from featherpress.reports.records import (
     Metrics,
 )
 
-__all__ = ["Run", "Training", "load_run"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from featherpress.reports.formats import DASH, spread
 from featherpress.reports.records import DetectorEvaluation, Evaluation
 
-__all__ = ["mean_score", "score", "scores"]
-
 
 def scores(evaluations: Sequence[Evaluation], bucket: str | None = None) -> tuple[float, ...]:
     """Return the scores that are known, one a seed: of everything, or APs of one bucket of faces' heights."""

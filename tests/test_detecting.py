@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featherpress.compress.evaluation.photographs import drawing_paths, find_photographs
+from featherpress.compress.evaluation.detector.predict import drawing_paths, find_photographs
 from featherpress.errors import UsageError
 from featherpress.models import shipped_weights
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from featherpress.compress.data import WiderFaces
-from featherpress.compress.data.found import FoundFaces
+from featherpress.compress.data.sources.predicted import FoundFaces
 from featherpress.compress.evaluation import DetectionSet, read_predictions
 
 Run = Callable[..., Any]

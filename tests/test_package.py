@@ -1,6 +1,7 @@
 """What is installed, what imports what, and what is imported when."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 import sysconfig
@@ -12,25 +13,51 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
+EVERYONE_MAY = {"errors"}
+
 MAY_IMPORT = {
     "models": {"models"},
-    "budgets": {"budgets"},
-    "compress": {"compress", "models"},
+    "budgets": {"budgets.*"},
+    "budgets/counting": set(),
+    "budgets/auditing": {"budgets.counting"},
+    "budgets/crosscheck": {"budgets.counting", "budgets.auditing"},
+    "budgets/views": {"budgets.counting", "budgets.auditing", "budgets.crosscheck"},
+    "budgets/fitting": {"budgets.counting", "budgets.views"},
+    "compress/runtime": set(),
+    "compress/recipes": set(),
+    "compress/data": {"compress.runtime"},
+    "compress/distillation": {"compress.runtime"},
+    "compress/evaluation": {"models", "compress.data", "compress.recipes", "compress.runtime"},
+    "compress/tasks": {
+        "models", "compress.data", "compress.distillation", "compress.evaluation", "compress.recipes",
+        "compress.runtime",
+    },
+    "compress/training": {"models", "compress.data", "compress.recipes", "compress.runtime", "compress.tasks"},
+    "compress/experiments": {
+        "models", "compress.data", "compress.distillation", "compress.evaluation", "compress.recipes",
+        "compress.runtime", "compress.tasks", "compress.training",
+    },
+    "compress/deployment": {"models", "compress.data", "compress.evaluation", "compress.runtime"},
     "reports": {"reports"},
-    "cli.py": {"compress", "commands"},
+    "cli.py": {"compress.*", "commands"},
     "featherpress/options.py": set(),
-    "featherpress/commands": {"models", "budgets", "compress", "reports", "commands", "options"},
-}
-EVERYONE_MAY = {"errors"}
+    "featherpress/commands": {"models", "budgets.*", "compress.*", "reports", "commands", "options"},
+}  # fmt: skip
+"""Which rooms each room may import from; its own is free. `x.*` is any room of x."""
 
 
 def sources(name: str) -> list[Path]:
-    return [ROOT / name] if name.endswith(".py") else sorted((ROOT / name).rglob("*.py"))
+    """List the files of a room; of a folder with rooms of its own, those beside them."""
+    if name.endswith(".py"):
+        return [ROOT / name]
+    files = sorted((ROOT / name).rglob("*.py"))
+    rooms = [other for other in MAY_IMPORT if other.startswith(f"{name}/")]
+    return [path for path in files if not any(path.is_relative_to(ROOT / room) for room in rooms)]
 
 
 def imported(path: Path) -> set[str]:
-    """Return which parts of featherpress a file imports, wherever in the file."""
-    parts = set()
+    """Return which rooms of featherpress a file imports from, wherever in the file."""
+    rooms = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names = []
         if isinstance(node, ast.ImportFrom):
@@ -38,22 +65,62 @@ def imported(path: Path) -> set[str]:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        parts |= {name.split(".")[1] for name in names if name.startswith("featherpress.") and name.count(".")}
-    return parts - {"__version__"}
+        rooms |= {room_of(name) for name in names if name.startswith("featherpress.") and name.count(".")}
+    return rooms - {"__version__"}
+
+
+def room_of(name: str) -> str:
+    """Return the room of a dotted name below featherpress: a folder, or a folder in one that has rooms."""
+    top, *rest = name.split(".")[1:]
+    return f"{top}.{rest[0]}" if rest and (ROOT / top / rest[0]).is_dir() and f"{top}/{rest[0]}" in MAY_IMPORT else top
+
+
+def allowed(room: str, names: set[str]) -> bool:
+    """Tell whether a room is among some names, `x.*` standing for x and all rooms of it."""
+    return room in names or any(name.endswith(".*") and room.split(".", maxsplit=1)[0] == name[:-2] for name in names)
+
+
+def strangers(name: str) -> dict[str, set[str]]:
+    """Return what the files of a room import that it may not, by file."""
+    may = MAY_IMPORT[name] | EVERYONE_MAY | {name.replace("/", ".")}
+    found = {str(path.relative_to(ROOT)): imported(path) for path in sources(name)}
+    bad = {file: {room for room in rooms if not allowed(room, may)} for file, rooms in found.items()}
+    return {file: rooms for file, rooms in bad.items() if rooms}
 
 
 @pytest.mark.parametrize("name", MAY_IMPORT)
 def test_imports_point_one_way(name: str) -> None:
-    """models <- compress <- cli, budgets <- cli, reports <- cli, and nothing else."""
+    """Each room imports from the rooms that the table lists, and from no other."""
     assert sources(name)
-    for path in sources(name):
-        assert imported(path) <= MAY_IMPORT[name] | EVERYONE_MAY, path
+    assert not strangers(name)
+
+
+def test_every_folder_is_a_room() -> None:
+    """No folder of `compress` or `budgets` with code in it is left out of the table."""
+    folders = {path.parent for top in ("compress", "budgets") for path in (ROOT / top).glob("*/__init__.py")}
+    assert {str(path.relative_to(ROOT)) for path in folders} <= set(MAY_IMPORT)
+
+
+def test_the_table_has_no_circle() -> None:
+    """Rooms can be put in an order in which each imports from earlier ones alone."""
+    rooms = {
+        name.replace("/", "."): may for name, may in MAY_IMPORT.items() if "/" in name and "featherpress" not in name
+    }
+    order = graphlib.TopologicalSorter(
+        {room: {other for other in may if other in rooms} for room, may in rooms.items()}
+    )
+    assert list(order.static_order())
 
 
 def test_the_import_check_can_fail(tmp_path: Path) -> None:
-    """The check above sees imports inside functions and of names."""
-    (tmp_path / "bad.py").write_text("def f():\n    from featherpress import models\n    import featherpress.cli\n")
-    assert imported(tmp_path / "bad.py") == {"models", "cli"}
+    """The check above sees imports inside functions, of names, and of rooms."""
+    (tmp_path / "bad.py").write_text(
+        "def f():\n    from featherpress import models\n    import featherpress.cli\n"
+        "    from featherpress.compress.training.trainer import Trainer\n"
+    )
+    assert imported(tmp_path / "bad.py") == {"models", "cli", "compress.training"}
+    assert not allowed("compress.training", MAY_IMPORT["compress/tasks"])
+    assert allowed("compress.training", {"compress.*"})
 
 
 def test_only_featherpress_is_installed() -> None:

@@ -1,14 +1,14 @@
 """Labelled face pictures, real and synthetic, and the training crops cut from them."""
 
-from featherpress.compress.data.coco import CocoFaces
-from featherpress.compress.data.colours import Distortion
-from featherpress.compress.data.crops import CropRanges, TrainingCrops
+from featherpress.compress.data.crops.photometric import Distortion
+from featherpress.compress.data.crops.training import CropRanges, TrainingCrops
 from featherpress.compress.data.images import decode_image
-from featherpress.compress.data.labelled import LabelledFolder, require_sound
 from featherpress.compress.data.loading import batches
 from featherpress.compress.data.samples import Batch, FaceDataset, Faces, Key, Sample, collate
-from featherpress.compress.data.synthetic import SyntheticFaces
-from featherpress.compress.data.widerface import WiderFaces
+from featherpress.compress.data.sources.coco import CocoFaces
+from featherpress.compress.data.sources.labelled import LabelledFolder, require_sound
+from featherpress.compress.data.sources.widerface import WiderFaces
+from featherpress.compress.data.synthetic.faces import SyntheticFaces
 
 __all__ = [
     "Batch",

@@ -16,8 +16,6 @@ from torch import Tensor
 
 from featherpress.errors import DataError
 
-__all__ = ["decode_image", "decode_reduced", "image_size"]
-
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 """What Pillow's decoders raise on files that are cut short, corrupt or of no known kind."""
 

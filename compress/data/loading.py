@@ -5,11 +5,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from featherpress.compress.data.crops import TrainingCrops
+from featherpress.compress.data.crops.training import TrainingCrops
 from featherpress.compress.data.samples import Batch, Key
 from featherpress.errors import DataError, UsageError
-
-__all__ = ["batches"]
 
 
 class _Batches(Dataset["Batch | DataError"]):

@@ -8,8 +8,6 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-__all__ = ["Batch", "FaceDataset", "Faces", "Key", "Sample", "collate"]
-
 Key: TypeAlias = tuple[int, int]
 """(index in the data set, variant of the augmentation)."""
 

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from featherpress.compress.data.samples import FaceDataset, Sample
 from featherpress.errors import UsageError
 
-__all__ = ["JoinedFaces", "SelectedFaces", "hold_out"]
-
 
 class JoinedFaces:
     """Two data sets, one after the other, under one numbering."""

@@ -20,19 +20,6 @@ from featherpress.compress.deployment.quantization import Quantization, quantize
 from featherpress.compress.deployment.sessions import Session
 from featherpress.models import fuse
 
-__all__ = [
-    "BACKENDS",
-    "Backend",
-    "Work",
-    "can_compile",
-    "channels_last",
-    "prepare",
-    "threads_of_torch",
-    "torch_forward",
-    "why_not",
-    "write_onnx_files",
-]
-
 Backend = Literal["eager", "fused", "compiled", "onnx", "onnx-int8"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 

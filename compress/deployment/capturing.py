@@ -10,8 +10,6 @@ from featherpress.compress.deployment.extras import quiet
 from featherpress.compress.deployment.graphs import LEAST_SIDE, Subject
 from featherpress.errors import ExportError
 
-__all__ = ["capture", "free_axes"]
-
 _AXES = {"batch": 0, "height": 2, "width": 3}
 
 

@@ -15,8 +15,6 @@ from featherpress.errors import ExportError
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["INPUT", "NEWEST_OPSET", "OLDEST_OPSET", "convert"]
-
 INPUT = "images"
 OLDEST_OPSET, NEWEST_OPSET = 20, 25
 """GridSample is what torch computes since 20; 25 is the newest that onnxscript converts to and onnxruntime runs."""

@@ -21,8 +21,9 @@ from featherpress.compress.deployment.graphs import LEAST_SIDE, GraphOptions, Su
 from featherpress.compress.deployment.parity import check_parity
 from featherpress.compress.deployment.quantization import Quantization, calibration_images, quantize
 from featherpress.compress.deployment.sessions import Session, SessionDetector
-from featherpress.compress.environment import software
-from featherpress.compress.runs import write_json
+from featherpress.compress.evaluation.detector.settings import DetectionSettings
+from featherpress.compress.runtime.environment import software
+from featherpress.compress.runtime.run_folder import write_json
 from featherpress.errors import UsageError
 from featherpress.models import Detector
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     import onnx
 
     from featherpress.compress.data import FaceDataset
-
-__all__ = ["ExportRequest", "Int8Request", "export"]
 
 _PREPROCESSING = "BGR, 0..255, minus (104, 117, 123)"
 
@@ -188,7 +187,7 @@ def _write_int8(
 
 
 def _score(path: Path, detector: Detector, request: Int8Request, kind: str) -> dict[str, Any]:
-    from featherpress.compress.evaluation.inference import DetectionSettings, evaluate_model  # noqa: PLC0415
+    from featherpress.compress.evaluation.detector.inference import evaluate_model  # noqa: PLC0415
 
     exported = SessionDetector(Session(path, threads=torch.get_num_threads()), detector)
     label = f"scoring {'float32' if kind == 'onnx' else kind}"

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 
 from featherpress.errors import UsageError
 
-__all__ = ["missing_packages", "quiet", "require_packages"]
-
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 # What these report to a user is for their own developers: what matters here is checked and said by us.

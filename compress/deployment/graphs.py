@@ -11,13 +11,11 @@ from torch.utils._pytree import tree_leaves
 
 from featherpress.errors import ExportError, UsageError
 from featherpress.models import Detector, create_model, fuse, load_model, load_weights
+from featherpress.models.factories import load_factory
 from featherpress.models.layers.deformable import DeformableConv
 from featherpress.models.priors import decode_boxes, decode_landmarks
 from featherpress.models.registry import origin_of
 from featherpress.models.saving import read_origin
-from featherpress.models.targets import load_target
-
-__all__ = ["LEAST_SIDE", "Deformable", "DetectorGraph", "GraphOptions", "Subject", "find_subject", "flat_outputs"]
 
 Deformable = Literal["samples", "operator"]
 
@@ -120,9 +118,9 @@ def _load(target: str, weights: Path | None, *, random: bool) -> nn.Module:
     if weights is None:
         if ":" not in target and not random:
             raise UsageError("export needs --weights: without them a model of the zoo is random")
-        return load_target(target)
+        return load_factory(target)
     if ":" in target:
-        model = load_target(target)
+        model = load_factory(target)
         load_weights(model, weights)
         return model
     origin = read_origin(weights)

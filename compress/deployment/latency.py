@@ -25,12 +25,10 @@ from featherpress.compress.deployment.extras import quiet
 from featherpress.compress.deployment.graphs import GraphOptions, find_subject
 from featherpress.compress.deployment.memory import peak_memory
 from featherpress.compress.deployment.parity import example_images
-from featherpress.compress.environment import software
-from featherpress.compress.progress import Progress
+from featherpress.compress.runtime.environment import software
+from featherpress.compress.runtime.progress import Progress
 from featherpress.errors import UsageError
-from featherpress.models.targets import load_target
-
-__all__ = ["BenchRequest", "Candidate", "bench", "interleave", "ratio", "timed"]
+from featherpress.models.factories import load_factory
 
 Key = TypeVar("Key")
 
@@ -137,7 +135,7 @@ def _write_files(request: BenchRequest, backends: Sequence[Backend], folder: Pat
 
 def _build(target: str) -> nn.Module:
     torch.manual_seed(0)
-    return load_target(target).eval()
+    return load_factory(target).eval()
 
 
 def _prepare_all(request: BenchRequest, backends: Sequence[Backend], size: int, files: Files) -> dict[Case, Work]:

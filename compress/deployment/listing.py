@@ -6,8 +6,6 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-__all__ = ["render_bench", "render_export"]
-
 
 def render_export(record: Mapping[str, Any]) -> RenderableType:
     """Lay an export's record out: a row a file, then what was checked and scored."""

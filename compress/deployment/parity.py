@@ -11,8 +11,6 @@ from torch.nn import functional as F
 from featherpress.compress.deployment.graphs import Subject, flat_outputs
 from featherpress.errors import ExportError
 
-__all__ = ["TOLERANCE", "Parity", "check_parity", "example_images"]
-
 TOLERANCE = 1e-4
 
 Forward = Callable[[Tensor], Sequence[Tensor]]

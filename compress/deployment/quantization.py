@@ -16,14 +16,12 @@ from featherpress.compress.data import FaceDataset
 from featherpress.compress.deployment.conversion import INPUT
 from featherpress.compress.deployment.extras import quiet
 from featherpress.compress.deployment.graphs import LEAST_SIDE
-from featherpress.compress.progress import Progress
+from featherpress.compress.runtime.progress import Progress
 from featherpress.errors import ExportError
 from featherpress.models import normalize
 
 if TYPE_CHECKING:
     import onnx
-
-__all__ = ["Calibration", "Quantization", "calibration_images", "first_convolutions", "kept_in_float", "quantize"]
 
 Images = npt.NDArray[np.float32]
 

@@ -14,8 +14,6 @@ from featherpress.errors import ExportError
 from featherpress.models import Detector
 from featherpress.models.priors import encode_boxes, encode_landmarks
 
-__all__ = ["Session", "SessionDetector"]
-
 
 class Session:
     """One ONNX file, loaded; threads sleep while they wait, since others measure in the same process.

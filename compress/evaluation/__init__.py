@@ -1,6 +1,8 @@
 """What a detector finds, how well, and whether that is more than chance."""
 
-from featherpress.compress.evaluation.average_precision import (
+from featherpress.compress.evaluation.bootstrap import Comparison, compare
+from featherpress.compress.evaluation.detections import Detections, DetectionSet, Truth
+from featherpress.compress.evaluation.metrics.average_precision import (
     HeightScore,
     Matches,
     Score,
@@ -9,15 +11,13 @@ from featherpress.compress.evaluation.average_precision import (
     match,
     match_image,
 )
-from featherpress.compress.evaluation.bootstrap import Comparison, compare
-from featherpress.compress.evaluation.detections import Detections, DetectionSet, Truth
-from featherpress.compress.evaluation.widerface import WiderScores, evaluate_widerface
-from featherpress.compress.evaluation.widerface_files import (
+from featherpress.compress.evaluation.widerface.files import (
     prediction_rows,
     read_ground_truth,
     read_predictions,
     write_predictions,
 )
+from featherpress.compress.evaluation.widerface.protocol import WiderScores, evaluate_widerface
 
 __all__ = [
     "Comparison",

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from featherpress.errors import DataError
 
-__all__ = ["BROKEN", "load_arrays", "save_arrays"]
-
 # What zipfile, zlib and numpy's header parser raise on damaged files, and we on what is not in them.
 BROKEN = (
     *(AttributeError, EOFError, KeyError, OSError, RuntimeError, SyntaxError, TypeError, ValueError),

@@ -7,11 +7,9 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from featherpress.compress.evaluation.average_precision import Matches, average_precision
 from featherpress.compress.evaluation.detections import IntArray
+from featherpress.compress.evaluation.metrics.average_precision import Matches, average_precision
 from featherpress.errors import DataError, UsageError
-
-__all__ = ["Comparison", "SeedScores", "Verdict", "compare", "weighted_average_precision"]
 
 Verdict: TypeAlias = Literal["better", "worse", "not shown"]
 

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from featherpress.compress.evaluation.archives import BROKEN, load_arrays, save_arrays
 from featherpress.errors import DataError
 
-__all__ = ["BoolArray", "DetectionSet", "Detections", "FloatArray", "IntArray", "Truth"]
-
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
 IntArray: TypeAlias = NDArray[np.integer[Any]]
 BoolArray: TypeAlias = NDArray[np.bool_]

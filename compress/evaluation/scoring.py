@@ -8,28 +8,26 @@ from typing import Any
 import numpy as np
 
 from featherpress.compress.data import CocoFaces, LabelledFolder, WiderFaces, require_sound
-from featherpress.compress.data.found import SURE, FoundFaces
-from featherpress.compress.evaluation.average_precision import match
+from featherpress.compress.data.sources.predicted import SURE, FoundFaces
 from featherpress.compress.evaluation.bootstrap import compare
-from featherpress.compress.evaluation.coco import score_coco
 from featherpress.compress.evaluation.detections import DetectionSet, FloatArray, Truth
-from featherpress.compress.evaluation.inference import evaluate_model
-from featherpress.compress.evaluation.official import OfficialImages, predictions_by_event
-from featherpress.compress.evaluation.settings import DetectionSettings
-from featherpress.compress.evaluation.widerface_files import write_predictions
-from featherpress.compress.runs import write_json
+from featherpress.compress.evaluation.detector.inference import evaluate_model
+from featherpress.compress.evaluation.detector.settings import DetectionSettings
+from featherpress.compress.evaluation.metrics.average_precision import match
+from featherpress.compress.evaluation.metrics.coco import score_coco
+from featherpress.compress.evaluation.widerface.files import write_predictions
+from featherpress.compress.evaluation.widerface.images import OfficialImages, predictions_by_event
+from featherpress.compress.runtime.run_folder import write_json
 from featherpress.errors import DataError, UsageError
 from featherpress.models import Detector
 from featherpress.models.published import hash_file
 from featherpress.models.registry import origin_of
 
-__all__ = ["Scored", "compare_with", "describe_weights", "open_labelled", "save_scored", "score_model"]
-
 DETECTIONS = "detections.npz"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scored:
+class EvaluationResult:
     """An evaluation: its record, every detection behind it, and precision over recall by what was to be found."""
 
     record: dict[str, Any]
@@ -98,7 +96,7 @@ def score_model(
     data: Mapping[str, Any],
     batch: int = 1,
     coco: bool = True,
-) -> Scored:
+) -> EvaluationResult:
     """Score a model by AP at IoU 0.5, overall and by face height, by COCO's AP, and officially on official images.
 
     Errors: DataError where there is no valid face, so that there is no AP.
@@ -118,10 +116,10 @@ def score_model(
         record |= scores.to_dict()
         record["data"]["missing"] = dataset.missing
         curves = dict(scores.curves)
-    return Scored(record=record, found=result.found, curves=curves)
+    return EvaluationResult(record=record, found=result.found, curves=curves)
 
 
-def compare_with(scored: Scored, folder: Path) -> dict[str, Any]:
+def compare_with(scored: EvaluationResult, folder: Path) -> dict[str, Any]:
     """Put an interval on the difference of AP to an earlier evaluation, which `save_scored` wrote into a folder.
 
     Errors: DataError where that is none, or of other images or faces.
@@ -144,7 +142,7 @@ def _same(one: Truth, other: Truth) -> bool:
     return np.array_equal(one.boxes, other.boxes) and np.array_equal(one.ignored, other.ignored)
 
 
-def save_scored(scored: Scored, out: Path) -> None:
+def save_scored(scored: EvaluationResult, out: Path) -> None:
     """Write `evaluation.json`, every detection as `detections.npz`, and WIDER FACE's text files in `predictions/`.
 
     Images that lie in no folder have no event to be written under; then there are no text files.

@@ -15,8 +15,6 @@ from featherpress.compress.recipes.schema import Recipe
 from featherpress.compress.recipes.terms import loss_names
 from featherpress.errors import RecipeError
 
-__all__ = ["expand_path", "load_recipe", "recipe_schema", "recipe_to_toml", "shipped_recipes"]
-
 SHARED_VARIABLE = "FEATHERPRESS_SHARED"
 SHARED_DEFAULT = "../shared"
 _TAG = 3  # where pydantic puts the kind of a term: distillation.losses.NAME.KIND.key

@@ -11,8 +11,6 @@ from featherpress.compress.recipes.files import SHARED_DEFAULT, SHARED_VARIABLE,
 from featherpress.compress.recipes.schema import DataRecipe, Recipe, StudentRecipe, TeacherRecipe
 from featherpress.errors import FileError
 
-__all__ = ["Need", "list_needs", "require_needs", "say_variable"]
-
 _VARIABLE = re.compile(r"\$\{?(\w+)\}?")
 
 
@@ -42,20 +40,22 @@ class Need:
         return expand_path(f"${self.variable}") if self.variable else Path()
 
 
-def list_needs(recipe: Recipe, *, arms: Sequence[str] = ("student", "control"), alone: bool = False) -> list[Need]:
-    """List what a recipe needs to train these arms, in the order in which it is read; `alone`: without teachers."""
+def list_needs(
+    recipe: Recipe, *, arms: Sequence[str] = ("student", "control"), without_teachers: bool = False
+) -> list[Need]:
+    """List what a recipe needs to train these arms, in the order in which it is read."""
     needs = list(_of_data(recipe.data))
     student = recipe.student
-    if recipe.data.unlabelled and not alone:
+    if recipe.data.unlabelled and not without_teachers:
         text = recipe.data.unlabelled.root
         needs.append(Need(key="data.unlabelled.root", text=text, path=expand_path(text), is_folder=True))
-    for number, teacher in enumerate(() if alone else recipe.tutors):
+    for number, teacher in enumerate(() if without_teachers else recipe.all_teachers):
         needs += _of_weights("teacher.weights" if recipe.teacher else f"teachers[{number}].weights", teacher)
     needs += _of_weights("student.weights", student)
     if student.backbone not in {"", "teacher"}:
         needs.append(Need(key="student.backbone", text=student.backbone, path=expand_path(student.backbone)))
     if student.run:
-        folders = {"student": "", "control": "control"} if recipe.control and not alone else {"student": ""}
+        folders = {"student": "", "control": "control"} if recipe.control and not without_teachers else {"student": ""}
         needs += [
             Need(key="student.run", text=student.run, path=_run_weights(expand_path(student.run) / folder))
             for arm, folder in folders.items()
@@ -64,14 +64,16 @@ def list_needs(recipe: Recipe, *, arms: Sequence[str] = ("student", "control"), 
     return needs
 
 
-def require_needs(recipe: Recipe, *, arms: Sequence[str] = ("student", "control"), alone: bool = False) -> None:
+def require_needs(
+    recipe: Recipe, *, arms: Sequence[str] = ("student", "control"), without_teachers: bool = False
+) -> None:
     """Refuse a recipe whose files are missing, before any work; which it needs, `list_needs` says.
 
     Of images under a path without a variable, opening them says more than could be said here.
 
     Errors: `FileError` that names the variable, or the key, under which they were looked for.
     """
-    needs = list_needs(recipe, arms=arms, alone=alone)
+    needs = list_needs(recipe, arms=arms, without_teachers=without_teachers)
     missing = [need for need in needs if need.missing and (need.variable or need.key != "data.root")]
     if not missing:
         return
@@ -83,7 +85,7 @@ def require_needs(recipe: Recipe, *, arms: Sequence[str] = ("student", "control"
     listed = [path for needs in by_key.values() for path in _shortest(needs)]
     raise FileError(
         f"{recipe.name} needs {' and '.join(listed)} in the folder that {first.variable} names, found nothing there "
-        f"({say_variable(first)}); set it, or {' and '.join(by_key)} with --set; --dry-run lists every file"
+        f"({describe_variable(first)}); set it, or {' and '.join(by_key)} with --set; --dry-run lists every file"
     )
 
 
@@ -94,7 +96,7 @@ def _shortest(needs: Sequence[Need]) -> list[str]:
     return [os.path.relpath(path, needs[0].folder) for path in paths]
 
 
-def say_variable(need: Need) -> str:
+def describe_variable(need: Need) -> str:
     """Say what a need's variable is."""
     value = os.environ.get(need.variable)
     if value is not None:

@@ -19,19 +19,6 @@ from featherpress.compress.recipes.terms import (
     lay_over_defaults,
 )
 
-__all__ = [
-    "CropsRecipe",
-    "DataRecipe",
-    "DistillationRecipe",
-    "LossRecipe",
-    "Recipe",
-    "ScheduleRecipe",
-    "StudentRecipe",
-    "TeacherRecipe",
-    "UnlabelledRecipe",
-    "check_long_side",
-]
-
 
 def check_long_side(value: int) -> int:
     """Refuse a test scale that no image survives."""
@@ -134,19 +121,19 @@ _DRAWN = ("synthetic", "shapes")
 class UnlabelledRecipe(Strict):
     """Photographs without labels, which the teacher labels before the student's training.
 
-    `per_batch` crops of them come on top of every batch. What the teacher scores from `sure` on is a face; between
-    `doubt` and `sure` it is ignored; below it is background. `square = false` leaves out images with equal sides,
-    which are often squashed; `images` is how many are taken, 0 for all. `long_side` is the scale at which the teacher
-    looks, the longer side in pixels, 0 for the photograph as it is: enlarged, it finds smaller faces. The control never
-    sees them.
+    `per_batch` crops of them come on top of every batch. What the teacher scores from `positive_threshold` on is a
+    face; between `ignore_threshold` and that it is ignored; below it is background. `square = false` leaves out
+    images with equal sides, which are often squashed; `images` is how many are taken, 0 for all. `long_side` is the
+    scale at which the teacher looks, the longer side in pixels, 0 for the photograph as it is: enlarged, it finds
+    smaller faces. The control never sees them.
     """
 
     root: str
     per_batch: Positive = 8
     images: Count = 0
     square: bool = True
-    sure: Fraction = 0.6
-    doubt: Fraction = 0.2
+    positive_threshold: Fraction = 0.6
+    ignore_threshold: Fraction = 0.2
     long_side: LongSide = 0
 
 
@@ -239,10 +226,10 @@ class DistillationRecipe(Strict):
     `losses` are the terms by name. Unless `default_losses` is false, four are there already: `feature`, `class`, `box`
     and `landmark`; a table of such a name changes only the keys that it gives. Terms grow from 0 over `ramp_steps`, and
     stop for the last fraction `stop` of the steps. Several teachers are `averaged`, their losses by their weights, or
-    teach `in_turn`, each for the share of the steps that its weight is of all.
+    teach `sequential`, each for the share of the steps that its weight is of all.
     """
 
-    teaching: Literal["averaged", "in_turn"] = "averaged"
+    teaching: Literal["averaged", "sequential"] = "averaged"
 
     ramp_steps: Steps = 1000
     stop: Fraction = 0.1
@@ -295,32 +282,32 @@ class Recipe(Strict):
             raise ValueError("`seeds` holds a seed twice")
         if self.teacher and self.teachers:
             raise ValueError("`teacher` is one and `teachers` are several: give one of the two")
-        if any(teacher.cache for teacher in self.tutors) and not self.data.variants:
+        if any(teacher.cache for teacher in self.all_teachers) and not self.data.variants:
             raise ValueError("`teacher.cache` needs `data.variants` above 0: crops that never repeat cannot be cached")
-        if any(own.schedule and own.schedule.precision != self.schedule.precision for own in self.tutors):
+        if any(own.schedule and own.schedule.precision != self.schedule.precision for own in self.all_teachers):
             raise ValueError("`teacher.schedule.precision` and `schedule.precision` must be the same in one run")
-        if self.student.backbone == "teacher" and not self.tutors:
+        if self.student.backbone == "teacher" and not self.all_teachers:
             raise ValueError("`student.backbone` is the teacher's, but there is no teacher")
         return self
 
     @model_validator(mode="after")
     def _losses_fit_the_task(self) -> Self:
-        for name, term in self.distillation.losses.items() if self.tutors else ():
+        for name, term in self.distillation.losses.items() if self.all_teachers else ():
             if self.data.task not in term.tasks:
                 raise ValueError(f"`distillation.losses.{name}`: {_unfit(term.loss, self.data.task)}")
             if isinstance(term, DkdTerm) and self.data.classes <= 2:
                 raise ValueError(
                     f"`distillation.losses.{name}`: dkd needs three classes or more: with two its non-target term is "
-                    "always 0; use hinton"
+                    "always 0; use kl"
                 )
             if isinstance(term, FeatureTerm) and not isinstance(term.teacher, str):
-                taps, teachers = len(term.teacher), len(self.tutors)
+                taps, teachers = len(term.teacher), len(self.all_teachers)
                 if taps != teachers:
                     raise ValueError(f"`distillation.losses.{name}.teacher` names {taps} taps for {teachers} teachers")
         return self
 
     @property
-    def tutors(self) -> tuple[TeacherRecipe, ...]:
+    def all_teachers(self) -> tuple[TeacherRecipe, ...]:
         """All teachers, whether one or several."""
         return (self.teacher,) if self.teacher else self.teachers
 
@@ -334,4 +321,4 @@ def _unfit(loss: str, task: Task) -> str:
         )
     if task == "detection":
         return f"{loss} compares a classifier's logits; for a detector use margin"
-    return f"{loss} compares a detector's priors or boxes; for a classifier set default_losses = false, and use hinton"
+    return f"{loss} compares a detector's priors or boxes; for a classifier set default_losses = false, and use kl"

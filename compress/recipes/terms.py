@@ -5,31 +5,6 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-__all__ = [
-    "DEFAULT_LOSSES",
-    "AttentionTerm",
-    "CwdTerm",
-    "DkdTerm",
-    "FeatureTerm",
-    "FgdTerm",
-    "FitnetsTerm",
-    "Fraction",
-    "HintonTerm",
-    "MarginTerm",
-    "MgdTerm",
-    "OutputTerm",
-    "PkdTerm",
-    "RegressionTerm",
-    "Steps",
-    "Strict",
-    "Task",
-    "Term",
-    "TermName",
-    "Weight",
-    "lay_over_defaults",
-    "loss_names",
-]
-
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Steps = Annotated[int, Field(ge=0, le=100_000_000)]
@@ -155,12 +130,12 @@ class RegressionTerm(OutputTerm):
     output: Literal["boxes", "landmarks"]
 
 
-class HintonTerm(OutputTerm):
+class KlTerm(OutputTerm):
     """A classifier's distribution over classes (Hinton et al. 2015)."""
 
     tasks = ("classification",)
 
-    loss: Literal["hinton"]
+    loss: Literal["kl"]
     temperature: Temperature = 4.0
 
 
@@ -187,7 +162,7 @@ Term = Annotated[
     | FgdTerm
     | MarginTerm
     | RegressionTerm
-    | HintonTerm
+    | KlTerm
     | DkdTerm,
     Field(discriminator="loss"),
 ]

@@ -2,31 +2,31 @@
 
 from featherpress.compress.recipes import Recipe
 from featherpress.compress.tasks.base import (
-    Evidence,
-    LabelEvidence,
+    EvaluationResult,
+    LabelContext,
+    LossContext,
     Outputs,
-    PriorEvidence,
-    Scored,
+    PriorContext,
     Split,
-    Supervision,
     Task,
-    say_metric,
+    TaskLoss,
+    format_metric,
 )
-from featherpress.compress.tasks.classification import ClassificationTask
-from featherpress.compress.tasks.detection import DetectionTask
+from featherpress.compress.tasks.classification.task import ClassificationTask
+from featherpress.compress.tasks.detection.task import DetectionTask
 
 __all__ = [
     "ClassificationTask",
     "DetectionTask",
-    "Evidence",
-    "LabelEvidence",
+    "EvaluationResult",
+    "LabelContext",
+    "LossContext",
     "Outputs",
-    "PriorEvidence",
-    "Scored",
+    "PriorContext",
     "Split",
-    "Supervision",
     "Task",
-    "say_metric",
+    "TaskLoss",
+    "format_metric",
     "task_of",
 ]
 

@@ -9,19 +9,7 @@ from torch import Tensor, nn
 
 from featherpress.compress.data import TrainingCrops
 from featherpress.compress.evaluation import Comparison
-from featherpress.compress.losses.matching import Targets
-
-__all__ = [
-    "Evidence",
-    "LabelEvidence",
-    "Outputs",
-    "PriorEvidence",
-    "Scored",
-    "Split",
-    "Supervision",
-    "Task",
-    "say_metric",
-]
+from featherpress.compress.tasks.detection.assignment import Targets
 
 Outputs: TypeAlias = Mapping[str, Tensor]
 """What a model says, by name: `boxes`, `logits` and `landmarks` of a detector, `logits` of a classifier."""
@@ -30,7 +18,7 @@ Split: TypeAlias = Literal["train", "choose", "val"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PriorEvidence:
+class PriorContext:
     """Where a detector and its teacher are compared.
 
     Shapes: `count` a scalar, the positives to divide by; negatives (N, P) bool, the mined ones; priors (P, 4); boxes
@@ -47,24 +35,24 @@ class PriorEvidence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LabelEvidence:
+class LabelContext:
     """The labels of images, (N,) int64."""
 
     labels: Tensor
 
 
-Evidence: TypeAlias = PriorEvidence | LabelEvidence
+LossContext: TypeAlias = PriorContext | LabelContext
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Supervision:
+class TaskLoss:
     """The supervised terms, weighted, each a scalar; and what distillation needs to know of the labels."""
 
     terms: Mapping[str, Tensor]
-    evidence: Evidence
+    context: LossContext
 
 
-def say_metric(metric: str) -> str:
+def format_metric(metric: str) -> str:
     """Write a score's name as people do: AP, accuracy."""
     return metric.upper() if metric == "ap" else metric
 
@@ -78,7 +66,7 @@ class Found(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scored:
+class EvaluationResult:
     """What a model found, how good that is, and the record of it."""
 
     found: Any
@@ -89,14 +77,15 @@ class Scored:
 class Task(Protocol):
     """One kind of problem: its models and images, its losses, its score.
 
-    `terms` names the supervised terms, `metric` the score; a teacher that scores less than `least` cannot teach.
+    `terms` names the supervised terms, `metric` the score; a teacher that scores less than
+    `min_teacher_score` cannot teach.
     """
 
     terms: tuple[str, ...]
     metric: str
 
     @property
-    def least(self) -> float:
+    def min_teacher_score(self) -> float:
         """The score below which a teacher cannot teach."""
         ...
 
@@ -120,7 +109,7 @@ class Task(Protocol):
         """Name what a model returned."""
         ...
 
-    def aim(self, batch: Any, model: nn.Module) -> Any:
+    def assign_targets(self, batch: Any, model: nn.Module) -> Any:
         """Work out what a model should say of a batch."""
         ...
 
@@ -128,7 +117,7 @@ class Task(Protocol):
         """Count what the terms are divided by, (K,); the engine averages it over a step's batches and processes."""
         ...
 
-    def supervise(self, outputs: Outputs, batch: Any, targets: Any, counts: Tensor) -> Supervision:
+    def compute_loss(self, outputs: Outputs, batch: Any, targets: Any, counts: Tensor) -> TaskLoss:
         """Compare a model's outputs with its targets."""
         ...
 
@@ -141,7 +130,7 @@ class Task(Protocol):
         split: str = "val",
         about: Mapping[str, Any] | None = None,
         images: int = 0,
-    ) -> Scored:
+    ) -> EvaluationResult:
         """Score a model on a data set, or on its first images; `about` opens the record, which names the split."""
         ...
 

@@ -11,12 +11,10 @@ from featherpress.commands.targets import audit_target, cross_check_target, find
 from featherpress.errors import FileError
 from featherpress.options import By, DiffFormat, Format, JsonOption, SideOption
 
-__all__ = ["audit", "diff", "fit"]
-
 
 def _print_schema(wanted: bool) -> None:
     if wanted:
-        from featherpress.budgets.files import budget_schema
+        from featherpress.budgets.auditing.budget_file import budget_schema
 
         typer.echo(budget_schema(), nl=False)
         raise typer.Exit
@@ -84,8 +82,10 @@ def audit(
     featherpress audit featherface_v2 --budget mine.toml --format junit
     ```
     """
-    from featherpress.budgets import dump_budget, pins, printing, rendering, summaries
-    from featherpress.compress.runs import write_text
+    from featherpress.budgets import dump_budget
+    from featherpress.budgets.auditing import baseline as baselines
+    from featherpress.budgets.views import github, printing, tables
+    from featherpress.compress.runtime.run_folder import write_text
 
     for file in (init, pin):
         require_place(file)
@@ -97,15 +97,15 @@ def audit(
         typer.echo(f"wrote {init}")
         return
     if baseline is not None:
-        result = pins.ratchet(result, pins.load_pin(baseline), file=str(baseline))
+        result = baselines.ratchet(result, baselines.load_baseline(baseline), file=str(baseline))
     if pin is not None:
-        write_text(pin, pins.dump_pin(result))
+        write_text(pin, baselines.dump_baseline(result))
     shown = printing.choose_view(result, by=by, depth=depth, sort=sort)
     if shown is None:
         result = printing.sort_components(result, sort)
     peers = cross_check_target(target, result, shape=shape) if check else None
     printing.print_audit(result, style="json" if as_json else style, shown=shown, peers=peers)
-    summaries.append_step_summary(rendering.render_markdown(result))
+    github.append_step_summary(tables.render_markdown(result))
     raise typer.Exit(result.exit_code)
 
 
@@ -129,8 +129,8 @@ def diff(
     ```
     """
     from featherpress.budgets import diff as compare_costs
-    from featherpress.budgets import summaries
-    from featherpress.budgets.diffing import render_diff, render_diff_markdown
+    from featherpress.budgets.views import github
+    from featherpress.budgets.views.diff import render_diff, render_diff_markdown
 
     costs = [audit_target(target, budget="", shape=shape).cost for target in (before, after)]
     result = compare_costs(*costs, names=(before, after))
@@ -140,7 +140,7 @@ def diff(
         typer.echo(render_diff_markdown(result), nl=False)
     else:
         plain_console().print(render_diff(result))
-    summaries.append_step_summary(render_diff_markdown(result))
+    github.append_step_summary(render_diff_markdown(result))
 
 
 def fit(
@@ -168,8 +168,8 @@ def fit(
     ```
     """
     from featherpress.budgets import fit as solve
-    from featherpress.budgets.candidates import parse_knob
-    from featherpress.budgets.fitting import render_fit
+    from featherpress.budgets.fitting.fit import render_fit
+    from featherpress.budgets.fitting.search_space import parse_knob
 
     make, usual = find_factory(target)
     knobs = [parse_knob(text) for text in knob or usual]

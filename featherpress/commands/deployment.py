@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from featherpress.compress.deployment.latency import Candidate
     from featherpress.compress.deployment.quantization import Calibration
 
-__all__ = ["bench", "export"]
-
 
 def export(
     model: Annotated[
@@ -130,7 +128,7 @@ def bench(
     ```
     """
     from featherpress.compress.deployment import backends, latency, listing
-    from featherpress.compress.runs import write_json
+    from featherpress.compress.runtime.run_folder import write_json
 
     require_place(out)
     sizes = list(dict.fromkeys(size or (320, 640)))
@@ -170,13 +168,13 @@ def _ask_for_int8(data: Path | None, *, limit: int, images: int, method: "Calibr
 def _list_candidates(targets: Sequence[str], sizes: Sequence[int]) -> "list[Candidate]":
     """Count every model at every size; MACs that cannot be counted are left open."""
     from featherpress.compress.deployment.latency import Candidate
-    from featherpress.models.targets import load_target
+    from featherpress.models.factories import load_factory
 
     def cost(target: str, size: int) -> tuple[int, int | None]:
         try:
             counted = audit_target(target, budget="", shape=str(size)).cost
         except CountError:
-            return sum(weight.numel() for weight in load_target(target).parameters()), None
+            return sum(weight.numel() for weight in load_factory(target).parameters()), None
         return counted.params, counted.macs
 
     return [Candidate(target=target, costs={size: cost(target, size) for size in sizes}) for target in targets]

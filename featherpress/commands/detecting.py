@@ -15,8 +15,6 @@ from featherpress.options import BatchOption, FlipOption, JsonOption, LongSideOp
 if TYPE_CHECKING:
     from featherpress.compress.evaluation.detections import FloatArray
 
-__all__ = ["detect", "evaluate"]
-
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="A model of the zoo; not needed where the weights' file says it.")] = "",
@@ -103,8 +101,8 @@ def evaluate(
         raise UsageError("evaluate needs --data to look at, or --predictions and --ground-truth to compare")
 
     from featherpress.compress.evaluation import scoring
-    from featherpress.compress.evaluation.listing import render_evaluation
-    from featherpress.compress.evaluation.settings import DetectionSettings
+    from featherpress.compress.evaluation.detector.listing import render_evaluation
+    from featherpress.compress.evaluation.detector.settings import DetectionSettings
 
     settings = DetectionSettings(long_side=long_side, flip=flip, score_threshold=threshold, nms_iou=nms)
     trained = weights_or_shipped(weights, model)
@@ -167,10 +165,10 @@ def detect(
     featherpress detect crowd.jpg --tile 1024 --weights last.safetensors
     ```
     """
-    from featherpress.compress.evaluation import photographs
-    from featherpress.compress.evaluation.drawing import save_drawing
-    from featherpress.compress.evaluation.settings import DetectionSettings
-    from featherpress.compress.evaluation.tiling import Tiling
+    from featherpress.compress.evaluation.detector import predict as photographs
+    from featherpress.compress.evaluation.detector.render import save_drawing
+    from featherpress.compress.evaluation.detector.settings import DetectionSettings
+    from featherpress.compress.evaluation.detector.tiling import Tiling
 
     if overlap is not None and not tile:
         raise UsageError("--overlap goes with --tile")
@@ -204,8 +202,8 @@ def _evaluate_predictions(
     if predictions is None or ground_truth is None:
         raise UsageError("--predictions and --ground-truth go together")
     from featherpress.compress.evaluation import evaluate_widerface
-    from featherpress.compress.evaluation.listing import render_subsets
-    from featherpress.compress.runs import write_json
+    from featherpress.compress.evaluation.detector.listing import render_subsets
+    from featherpress.compress.runtime.run_folder import write_json
 
     result = evaluate_widerface(predictions, ground_truth)
     record = {"schema": "featherpress.widerface/1", **result.to_dict()}

@@ -5,8 +5,6 @@ from pathlib import Path
 
 from featherpress.errors import UsageError
 
-__all__ = ["require_empty", "require_place"]
-
 
 def require_place(path: Path | None, *, folder: bool = False) -> None:
     """Refuse a place where no file, or no folder, can be written; nothing is made yet.

@@ -10,24 +10,22 @@ if TYPE_CHECKING:
     from featherpress.budgets import Audit
     from featherpress.compress.recipes import Recipe, StudentRecipe, TeacherRecipe
 
-__all__ = ["render_plan"]
 
-
-def render_plan(recipe: "Recipe", *, models: Sequence[str], alone: bool = False) -> str:
+def render_plan(recipe: "Recipe", *, models: Sequence[str], without_teachers: bool = False) -> str:
     """Write what a recipe comes to, a comment a line.
 
-    `models` are the names of what is trained for every seed; `alone` is for training without teachers.
+    `models` are the names of what is trained for every seed; `without_teachers` is for training without teachers.
     """
     lines = [
-        *_costs(recipe, alone=alone),
-        *_sizes(recipe, models, alone=alone),
-        *_needs(recipe, models, alone=alone),
+        *_costs(recipe, without_teachers=without_teachers),
+        *_sizes(recipe, models, without_teachers=without_teachers),
+        *_needs(recipe, models, without_teachers=without_teachers),
     ]
     return "\n".join(f"# {line}" for line in lines)
 
 
-def _costs(recipe: "Recipe", *, alone: bool) -> Iterator[str]:
-    for number, teacher in enumerate(() if alone else recipe.tutors):
+def _costs(recipe: "Recipe", *, without_teachers: bool) -> Iterator[str]:
+    for number, teacher in enumerate(() if without_teachers else recipe.all_teachers):
         yield f"{_role(recipe, number)}: {_cost(recipe, teacher)[0]}{'' if teacher.weights else ', trained first'}"
     cost, audit = _cost(recipe, recipe.student)
     within = ""
@@ -37,24 +35,24 @@ def _costs(recipe: "Recipe", *, alone: bool) -> Iterator[str]:
 
 
 def _cost(recipe: "Recipe", model: "StudentRecipe | TeacherRecipe") -> "tuple[str, Audit | None]":
-    from featherpress.budgets.rendering import format_macs
-    from featherpress.models.targets import load_target
+    from featherpress.budgets.views.tables import format_macs
+    from featherpress.models.factories import load_factory
 
     budget = recipe.budget if model is recipe.student else ""
     try:
         audit = audit_target(model.model, budget=budget, shape=shape_seen(recipe), settings=model.settings)
     except CountError:
-        params = sum(weight.numel() for weight in load_target(model.model, model.settings).parameters())
+        params = sum(weight.numel() for weight in load_factory(model.model, model.settings).parameters())
         return f"{model.model}, {params:,} parameters", None
     height, width = audit.cost.inputs[0][-2:]
     macs = format_macs(audit.cost.macs)
     return f"{model.model}, {audit.cost.params:,} parameters, {macs} MACs at {width}x{height}", audit
 
 
-def _sizes(recipe: "Recipe", models: Sequence[str], *, alone: bool) -> Iterator[str]:
-    from featherpress.compress.plans import make_plan
+def _sizes(recipe: "Recipe", models: Sequence[str], *, without_teachers: bool) -> Iterator[str]:
+    from featherpress.compress.experiments.estimate import estimate
 
-    plan = make_plan(recipe, alone=alone)
+    plan = estimate(recipe, without_teachers=without_teachers)
     if plan is None:
         yield "images, steps, size of the lessons' cache: not known while images are missing"
         return
@@ -66,7 +64,7 @@ def _sizes(recipe: "Recipe", models: Sequence[str], *, alone: bool) -> Iterator[
     images = recipe.schedule.batch_size * recipe.schedule.accumulate
     most = "at most " if recipe.schedule.patience else ""
     yield f"steps: {most}{plan.steps:,} of {images} labelled images for each model that is trained"
-    seeds = 1 if alone else len(recipe.seeds)
+    seeds = 1 if without_teachers else len(recipe.seeds)
     yield f"models: {', '.join(models)}" + (f"; each for {seeds} seeds" if seeds > 1 else "")
     if plan.cache_bytes:
         size = f"{plan.cache_bytes / 1e6:,.0f} MB for {plan.lessons:,} crops"
@@ -77,15 +75,15 @@ def _role(recipe: "Recipe", number: int) -> str:
     return "teacher" if recipe.teacher else f"teacher {number + 1}"
 
 
-def _needs(recipe: "Recipe", models: Sequence[str], *, alone: bool) -> Iterator[str]:
-    from featherpress.compress.recipes.needs import list_needs, say_variable
+def _needs(recipe: "Recipe", models: Sequence[str], *, without_teachers: bool) -> Iterator[str]:
+    from featherpress.compress.recipes.needs import describe_variable, list_needs
 
-    needs = list_needs(recipe, arms=models, alone=alone)
+    needs = list_needs(recipe, arms=models, without_teachers=without_teachers)
     if not needs:
         yield "files: none needed"
         return
     missing = sum(need.missing for need in needs)
     yield f"files: {len(needs)} needed, {missing} missing" if missing else f"files: {len(needs)} needed, all there"
-    yield from dict.fromkeys(f"  {say_variable(need)}" for need in needs if need.variable)
+    yield from dict.fromkeys(f"  {describe_variable(need)}" for need in needs if need.variable)
     for need in needs:
         yield f"  {'missing' if need.missing else 'found  '} {need.path} ({need.key})"

@@ -10,8 +10,6 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-__all__ = ["plain_console", "print_json", "say", "say_closing", "say_usage", "show"]
-
 
 def show(record: dict[str, Any], as_json: bool, render: Callable[[], "RenderableType"]) -> None:
     """Print a record as JSON, or as it is rendered for people."""
@@ -50,7 +48,7 @@ def say_usage(error: Any) -> None:
 
 def say_closing(*lines: str) -> None:
     """Print what a run ends with; of the processes of one run, one does."""
-    from featherpress.compress.runs import is_leader
+    from featherpress.compress.runtime.run_folder import is_leader
 
     if is_leader():
         typer.echo("\n".join(lines))

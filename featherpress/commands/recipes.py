@@ -11,8 +11,6 @@ from featherpress.errors import UsageError
 if TYPE_CHECKING:
     from featherpress.compress.recipes import Recipe
 
-__all__ = ["audit_recipe", "find_recipe", "open_logged_run", "run_folder"]
-
 
 def find_recipe(name: str, settings: list[str] | None, *, resume: bool, overwrite: bool, out: Path | None) -> "Recipe":
     """Load a recipe; a run that is resumed goes on with its own."""
@@ -38,8 +36,8 @@ def run_folder(recipe: "Recipe", out: Path | None) -> Path:
 @contextmanager
 def open_logged_run(recipe: "Recipe", out: Path | None, *, resume: bool, overwrite: bool) -> Iterator[Path]:
     """Open the run's folder, and keep a log in it."""
-    from featherpress.compress.logs import log_into
-    from featherpress.compress.runs import open_run
+    from featherpress.compress.runtime.logs import log_into
+    from featherpress.compress.runtime.run_folder import open_run
 
     with open_run(run_folder(recipe, out), resume=resume, overwrite=overwrite) as folder, log_into(folder / "log.txt"):
         yield folder
@@ -48,7 +46,7 @@ def open_logged_run(recipe: "Recipe", out: Path | None, *, resume: bool, overwri
 def audit_recipe(recipe: "Recipe", *, allow_over_budget: bool) -> dict[str, Any]:
     """Audit a recipe's models; a student over its budget does not start."""
     audits, shape = {}, shape_seen(recipe)
-    for number, teacher in enumerate(recipe.tutors, start=1):
+    for number, teacher in enumerate(recipe.all_teachers, start=1):
         role = "teacher" if number == 1 else f"teacher-{number}"
         counted = audit_target(teacher.model, budget="", shape=shape, settings=teacher.settings).to_dict()
         audits[role] = counted | {"settings": settings_of(teacher.model, teacher.settings)}

@@ -12,8 +12,6 @@ from featherpress.commands.recipes import audit_recipe, find_recipe, open_logged
 from featherpress.commands.targets import audit_target
 from featherpress.options import FigureFormat, OverwriteOption, ReportFormat
 
-__all__ = ["DEMO", "demo", "explain", "report"]
-
 DEMO = (
     "A face detector of 485,599 parameters, V1, is distilled into one of 256,812, V2, on pictures that this program "
     "draws itself. Nothing is downloaded. Some five minutes on two idle cores; longer where others use them.",
@@ -76,8 +74,8 @@ def demo(
 
 def _run_demo(out: Path, *, overwrite: bool) -> Path:
     """Audit both models, distil on synthetic faces, and report, with a word before each; return the report."""
-    from featherpress.budgets.rendering import render_brief
-    from featherpress.compress import experiments
+    from featherpress.budgets.views.tables import render_brief
+    from featherpress.compress.experiments import distill as experiments
     from featherpress.reports import write_report
 
     console = plain_console()
@@ -86,7 +84,7 @@ def _run_demo(out: Path, *, overwrite: bool) -> Path:
     opening, counting, training, comparing, writing = DEMO
     say(console, opening)
     say(console, counting)
-    counted = [audit_target(name, budget="") for name in (recipe.tutors[0].model, recipe.student.model)]
+    counted = [audit_target(name, budget="") for name in (recipe.all_teachers[0].model, recipe.student.model)]
     for each in counted:
         console.print(render_brief(each), "", markup=False)
     first, second = (each.cost for each in counted)

@@ -14,18 +14,6 @@ if TYPE_CHECKING:
     from featherpress.compress.recipes import Recipe
     from featherpress.models import Detector
 
-__all__ = [
-    "audit_target",
-    "cross_check_target",
-    "empty_images",
-    "find_factory",
-    "make_inputs",
-    "open_detector",
-    "settings_of",
-    "shape_seen",
-    "weights_or_shipped",
-]
-
 #: Whose shipped weights are taken where no model is named.
 DEFAULT_DETECTOR = "featherface_v2"
 
@@ -50,10 +38,10 @@ def audit_target(
     """
     from featherpress.budgets import audit as run_audit
     from featherpress.budgets import list_budgets, load_budget
-    from featherpress.budgets.audits import input_type
-    from featherpress.models.targets import load_target
+    from featherpress.budgets.auditing.audit import input_type
+    from featherpress.models.factories import load_factory
 
-    model = load_target(target, settings)
+    model = load_factory(target, settings)
     name = budget or (target if target in list_budgets() and not settings else "")
     limits = load_budget(name) if name else None
     shape = shape or ("" if limits else "640")
@@ -64,10 +52,10 @@ def audit_target(
 def cross_check_target(target: str, result: "Audit", *, shape: str = "") -> "CrossCheck":
     """Count a target with the other counters too, on the inputs that it was audited on."""
     from featherpress.budgets import cross_check
-    from featherpress.budgets.audits import input_type
-    from featherpress.models.targets import load_target
+    from featherpress.budgets.auditing.audit import input_type
+    from featherpress.models.factories import load_factory
 
-    model = load_target(target)
+    model = load_factory(target)
     kind = input_type(model)
     inputs = make_inputs(shape, kind=kind) if shape else [empty_images(*each, kind=kind) for each in result.cost.inputs]
     return cross_check(model, *inputs)
@@ -81,7 +69,7 @@ def shape_seen(recipe: "Recipe") -> str:
 def find_factory(target: str) -> tuple[Callable[..., Any], list[str]]:
     """Find the function that builds a target, and the knobs to turn where none are given."""
     if ":" in target:
-        from featherpress.models.targets import import_factory
+        from featherpress.models.factories import import_factory
 
         return import_factory(target), []
     from featherpress.models import create_model, find_model
@@ -101,7 +89,7 @@ def settings_of(target: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def open_detector(weights: Path, model: str) -> "Detector":
     """Build a detector with a file's weights, ready to look at images on what there is."""
-    from featherpress.compress.building import default_device
+    from featherpress.compress.runtime.devices import default_device
     from featherpress.models import load_detector
 
     return load_detector(weights, name=model).to(default_device()).eval()

@@ -25,10 +25,8 @@ from featherpress.options import (
 )
 
 if TYPE_CHECKING:
-    from featherpress.compress.preflight import Finding
+    from featherpress.compress.experiments.preflight import Finding
     from featherpress.compress.recipes import Recipe
-
-__all__ = ["distill", "preflight", "train"]
 
 
 def _print_recipe_schema(wanted: bool) -> None:
@@ -60,14 +58,14 @@ def train(
     settings = [*(settings or []), *([f"data.cache={cache}"] if cache else [])]
     loaded = find_recipe(recipe, settings, resume=resume, overwrite=overwrite, out=out)
     if dry_run:
-        return _print_plan(loaded, ("student",), alone=True)
-    from featherpress.compress import experiments
+        return _print_plan(loaded, ("student",), without_teachers=True)
+    from featherpress.compress.experiments import distill as experiments
     from featherpress.compress.recipes.needs import require_needs
 
-    require_needs(loaded, alone=True)
+    require_needs(loaded, without_teachers=True)
     audits = audit_recipe(loaded, allow_over_budget=allow_over_budget)
     if not resume:
-        experiments.check(loaded, alone=True)
+        experiments.check(loaded, without_teachers=True)
     with open_logged_run(loaded, out, resume=resume, overwrite=overwrite) as folder:
         experiments.train(loaded, folder, audits=audits)
     say_closing(f"trained: {folder}; `featherpress report {folder}` writes it up")
@@ -161,10 +159,11 @@ def _run_distillation(
     allow_over_budget: bool,
 ) -> tuple[Path, str]:
     """Check a recipe, fly it if it is to be `checked`, run it; return the folder, and the ablation's table if any."""
-    from featherpress.compress import ablation, experiments
-    from featherpress.compress.preflight import require_sound
+    from featherpress.compress.experiments import ablation
+    from featherpress.compress.experiments import distill as experiments
+    from featherpress.compress.experiments.preflight import require_sound
     from featherpress.compress.recipes.needs import require_needs
-    from featherpress.compress.runs import check_folder
+    from featherpress.compress.runtime.run_folder import check_folder
 
     check_folder(run_folder(recipe, out), resume=resume, overwrite=overwrite)
     require_needs(recipe, arms=arms)
@@ -189,7 +188,7 @@ def _run_distillation(
 
 def _fly(recipe: "Recipe", *, allow_over_budget: bool) -> "list[Finding]":
     """Run the preflight; a student over its budget is a finding too."""
-    from featherpress.compress.preflight import Finding, preflight
+    from featherpress.compress.experiments.preflight import Finding, preflight
     from featherpress.compress.recipes.needs import require_needs
 
     require_needs(recipe)
@@ -207,15 +206,15 @@ def _list_models(recipe: "Recipe", arms: Sequence[str], *, ablate: bool) -> list
     """Name what is trained for every seed; an ablation trains the control whatever the recipe says."""
     if not ablate:
         return [arm for arm in arms if arm == "student" or recipe.control]
-    from featherpress.compress.ablation import variants
+    from featherpress.compress.experiments.ablation import variants
 
     return [*arms, *variants(recipe)]
 
 
-def _print_plan(recipe: "Recipe", models: Sequence[str], *, alone: bool = False) -> None:
+def _print_plan(recipe: "Recipe", models: Sequence[str], *, without_teachers: bool = False) -> None:
     """Print a recipe as TOML that can be read back, and below it, as comments, what it comes to."""
     from featherpress.commands.plans import render_plan
     from featherpress.compress.recipes import recipe_to_toml
 
-    plan = render_plan(recipe, models=models, alone=alone)
+    plan = render_plan(recipe, models=models, without_teachers=without_teachers)
     typer.echo(f"{recipe_to_toml(recipe)}\n{plan}")

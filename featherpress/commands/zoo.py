@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from featherpress.budgets import Cost
     from featherpress.models.listing import Listed
 
-__all__ = ["models", "models_app", "show_model"]
-
 models_app = typer.Typer(invoke_without_command=True, rich_markup_mode="markdown")
 
 
@@ -33,7 +31,7 @@ def models(context: typer.Context, side: SideOption = 640, as_json: JsonOption =
             raise UsageError("--json goes after `show NAME`")
         return
 
-    from featherpress.budgets.rendering import format_macs
+    from featherpress.budgets.views.tables import format_macs
     from featherpress.models import list_models, listing
 
     rows = [_list_model(name, side)[0] for name in list_models()]
@@ -58,7 +56,7 @@ def show_model(
     featherpress models show featherface_v2 --depth 3
     ```
     """
-    from featherpress.budgets.rendering import format_macs
+    from featherpress.budgets.views.tables import format_macs
     from featherpress.models import create_model, listing
 
     row, cost = _list_model(name, side)

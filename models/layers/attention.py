@@ -6,8 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["CBAM", "ChannelGate", "GroupedGate", "SharedCBAM", "SpatialGate"]
-
 
 def _hidden_width(channels: int, reduction: int) -> int:
     return max(channels // reduction, 1)

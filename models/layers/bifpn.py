@@ -8,8 +8,6 @@ from torch.nn import functional as F
 
 from featherpress.models.layers.convolution import require_divisible
 
-__all__ = ["BiFPN", "BiFPNCell", "FusionNode"]
-
 _NORM_EPS = 1e-3
 _NORM_MOMENTUM = 0.01
 _FUSION_EPS = 1e-4

@@ -7,8 +7,6 @@ from torch.nn import functional as F
 from featherpress.models.layers.convolution import ConvNorm, require_divisible
 from featherpress.models.layers.deformable import DeformableConv
 
-__all__ = ["SSH", "DeformableContext", "GroupedSSH"]
-
 
 class DeformableContext(nn.Sequential):
     """One grouped modulated deformable 3x3, BatchNorm, relu.

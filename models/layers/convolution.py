@@ -4,8 +4,6 @@ from torch import Tensor, nn
 
 from featherpress.errors import UsageError
 
-__all__ = ["ConvNorm", "PerLevel", "require_divisible"]
-
 
 def require_divisible(channels: int, by: int, *, block: str) -> None:
     """Refuse a width that a block cannot split into equal parts.

@@ -5,8 +5,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import deform_conv2d
 
-__all__ = ["DeformableConv", "sampled_convolution"]
-
 _KERNEL = 3
 _TAPS = _KERNEL * _KERNEL
 

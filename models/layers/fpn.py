@@ -5,8 +5,6 @@ from torch.nn import functional as F
 
 from featherpress.models.layers.convolution import ConvNorm
 
-__all__ = ["FPN"]
-
 
 class FPN(nn.Module):
     """Lateral 1x1 convolutions, nearest upsampling added from above, a 3x3 after each sum.

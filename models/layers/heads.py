@@ -7,8 +7,6 @@ from torch import Tensor, nn
 
 from featherpress.models.layers.convolution import ConvNorm
 
-__all__ = ["Detections", "SeparateHeads", "SharedHead", "SharedHeads"]
-
 Detections = tuple[Tensor, Tensor, Tensor]
 
 BOX, CLASSES, LANDMARKS = 4, 2, 10

@@ -6,8 +6,6 @@ from torch import Tensor, nn
 
 from featherpress.models.layers.convolution import ConvNorm, require_divisible
 
-__all__ = ["ChannelShuffle", "ShuffleBottleneck", "ShuffleOrder"]
-
 ShuffleOrder = Literal["group_first", "channel_first"]
 
 

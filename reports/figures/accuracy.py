@@ -11,8 +11,6 @@ from featherpress.reports.formats import fraction, integer
 from featherpress.reports.records import DetectorEvaluation
 from featherpress.reports.scores import mean_score, scores
 
-__all__ = ["ap_by_height", "precision_recall"]
-
 
 def precision_recall(evaluations: Mapping[str, Sequence[DetectorEvaluation]]) -> Figure:
     """Draw precision against recall: the mean over seeds in bold, each seed thin."""

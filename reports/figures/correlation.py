@@ -6,8 +6,6 @@ from matplotlib.figure import Figure
 from featherpress.reports.correlation import Correlation
 from featherpress.reports.figures.style import COLUMN, INK, ROLES, SMALL, canvas, role_keys, tidy
 
-__all__ = ["level_correlation"]
-
 
 def level_correlation(found: Correlation) -> Figure:
     """Draw Pearson's r with each of the teacher's channels, by level, a column of dots a role."""

@@ -25,9 +25,6 @@ from featherpress.reports.figures.style import (
 from featherpress.reports.formats import integer, label, signed_integer
 from featherpress.reports.records import Audit, Component
 
-__all__ = ["Pair", "costs_by_component", "pair_components", "waterfall"]
-
-
 Quantity = Literal["params", "macs"]
 PANELS: tuple[tuple[str, Quantity], ...] = (("Parameters", "params"), ("MACs", "macs"))
 

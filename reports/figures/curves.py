@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from featherpress.reports.figures.style import COLUMN, INK, TEXT, canvas, tidy
 from featherpress.reports.formats import fraction
 
-__all__ = ["precision_recall_curves"]
-
 _STROKES = (("#0072B2", "-"), ("#E69F00", "--"), ("#009E73", ":"))
 
 

@@ -15,8 +15,6 @@ from featherpress.errors import FileError
 from featherpress.reports.figures.style import DPI, INK, PAGE, SMALL, TEXT, canvas
 from featherpress.reports.records import Box, Found, Gallery, Picture, Truth
 
-__all__ = ["Marks", "draw_gallery", "mark", "pictures_shown"]
-
 # Inches: between columns, and for the head, each line of counts and the legend.
 GAP, HEAD, COUNTS, LEGEND = 0.04, 0.19, 0.21, 0.27
 HIGHEST = 9.0  # inches of rows that fit on a page

@@ -16,8 +16,6 @@ from featherpress.reports.figures.names import Name, place_names
 from featherpress.reports.figures.style import COLUMN, INK, ROLES, SMALL, canvas, thousands, tidy
 from featherpress.reports.published import Published
 
-__all__ = ["Point", "accuracy_against_latency", "accuracy_against_parameters"]
-
 # Colours of Okabe and Ito for test scales and machines, with a marker each for grey printers: none that a role has.
 KINDS = (("#009E73", "D"), ("#D55E00", "v"), ("#CC79A7", "p"), ("#56B4E9", "<"), ("#222222", "P"), ("#009E73", ">"))
 PUBLISHED_AP, OUR_AP = "mean AP of\neasy, medium, hard (%)", "AP, all faces (%)"

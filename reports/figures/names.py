@@ -9,8 +9,6 @@ from matplotlib.transforms import Bbox
 
 from featherpress.reports.figures.style import INK, SMALL
 
-__all__ = ["Name", "place_names"]
-
 # Where a name may stand, best first: how far from its point in widths and heights of its text, then in points.
 PLACES = (
     (0.0, -0.5, 5, 0),

@@ -14,27 +14,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-__all__ = [
-    "COLUMN",
-    "DPI",
-    "GAIN",
-    "INK",
-    "LOSS",
-    "MUTED",
-    "PAGE",
-    "ROLES",
-    "SMALL",
-    "TEXT",
-    "Stroke",
-    "canvas",
-    "role_keys",
-    "row_bars",
-    "save",
-    "thousands",
-    "tidy",
-    "write_beside",
-]
-
 COLUMN, PAGE = 3.5, 7.0  # inches: one column of a paper, and both
 DPI = 200
 TEXT, SMALL = 7.5, 6.5  # points

@@ -12,8 +12,6 @@ from matplotlib.ticker import MaxNLocator
 from featherpress.reports.figures.style import COLUMN, INK, ROLES, SMALL, Stroke, canvas, tidy
 from featherpress.reports.records import AP, FloatArray, Metric, Metrics
 
-__all__ = ["smooth", "training_curves"]
-
 # Where the gradient of distillation should stand, as a part of the task's.
 HEALTHY = (0.3, 0.5)
 TERMS = (

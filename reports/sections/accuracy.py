@@ -12,8 +12,6 @@ from featherpress.reports.runs import Run
 from featherpress.reports.scores import score, scores
 from featherpress.reports.sections.chapters import EVALUATION, Chapter
 
-__all__ = ["accuracy", "curves", "gallery"]
-
 SEVERAL = " Where there are several seeds: mean \N{PLUS-MINUS SIGN} standard deviation of the sample."
 ONLY_DETECTORS = (
     "A classifier has no faces to be found: there is no AP by face height, no curve of precision over recall, no "

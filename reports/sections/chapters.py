@@ -11,8 +11,6 @@ from featherpress.reports.figures.style import COLUMN
 from featherpress.reports.inputs import Inputs
 from featherpress.reports.runs import Run
 
-__all__ = ["EVALUATION", "METRICS", "Chapter", "Draw"]
-
 # Where the evaluation and the logged steps of a training lie in its folder.
 EVALUATION, METRICS = "eval/validation.json", "metrics.csv"
 

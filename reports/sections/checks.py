@@ -6,8 +6,6 @@ from featherpress.reports.records import Check
 from featherpress.reports.sections.chapters import Chapter
 from featherpress.reports.sections.costs import counted_in
 
-__all__ = ["budgets", "claims"]
-
 UNITS = {"params": "parameters", "macs": "MACs", "bytes": "bytes"}
 
 

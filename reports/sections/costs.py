@@ -22,8 +22,6 @@ from featherpress.reports.runs import Run
 from featherpress.reports.scores import mean_score, score, scores
 from featherpress.reports.sections.chapters import EVALUATION, Chapter
 
-__all__ = ["architecture", "costs", "counted_in", "where_parameters_went"]
-
 CONVENTIONS = {
     "core-macs": "Counted are the products of convolutions, deformable ones too, linear layers, matrix products and "
     "attention; biases, normalisation, activations and resampling are not"

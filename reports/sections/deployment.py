@@ -24,8 +24,6 @@ from featherpress.reports.runs import Run
 from featherpress.reports.scores import mean_score, scores
 from featherpress.reports.sections.chapters import EVALUATION, Chapter
 
-__all__ = ["benchmarks", "exports", "landscape", "unread"]
-
 PUBLISHED = "featherpress/reports/data/published.toml"
 
 APART = (

@@ -9,8 +9,6 @@ from featherpress.reports.formats import integer
 from featherpress.reports.records import AP
 from featherpress.reports.sections.chapters import METRICS, Chapter
 
-__all__ = ["correlation", "training"]
-
 CORRELATION = "eval/correlation.json"
 
 

@@ -11,8 +11,6 @@ from featherpress.reports.sections.chapters import EVALUATION, Chapter
 from featherpress.reports.sections.costs import counted_in
 from featherpress.reports.sections.verdict import COMPARISON
 
-__all__ = ["opening", "side_by_side", "title"]
-
 COUNTED_ONLY = "Counted, not trained: nothing is said of accuracy."
 
 

@@ -10,8 +10,6 @@ from featherpress.reports.formats import DASH, duration, integer
 from featherpress.reports.records import ClassData, Data, Environment, FaceData
 from featherpress.reports.sections.chapters import EVALUATION, Chapter
 
-__all__ = ["environment", "reproduction", "stamps"]
-
 Stamp = TypeVar("Stamp", bound=Hashable)
 
 

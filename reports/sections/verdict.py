@@ -7,8 +7,6 @@ from featherpress.reports.formats import change, fraction, integer
 from featherpress.reports.records import Comparison
 from featherpress.reports.sections.chapters import Chapter
 
-__all__ = ["distillation", "interval_sentence"]
-
 COMPARISON = "eval/comparison.json"
 
 

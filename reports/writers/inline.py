@@ -3,8 +3,6 @@
 import re
 from collections.abc import Callable
 
-__all__ = ["render_inline"]
-
 _MARK = re.compile(r"\*\*(?P<bold>.+?)\*\*|`(?P<code>[^`]+)`")
 
 

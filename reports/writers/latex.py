@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from featherpress.reports.blocks import Block, Table
 from featherpress.reports.writers.inline import render_inline
 
-__all__ = ["escape", "to_latex"]
-
 HEAD = r"""% Tables of a featherpress report. In the preamble: \usepackage{booktabs,array}
 % Tables with a star span both columns of a two-column page, which have to be 410pt wide together, as in article."""
 SPECIAL = {

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 from featherpress.reports.blocks import Block, Code, Fold, Heading, Paragraph, Picture, Remark, Table
 
-__all__ = ["escape", "fence", "render_table", "to_markdown"]
-
 
 def to_markdown(blocks: Sequence[Block]) -> str:
     """Return the whole report as one Markdown text."""

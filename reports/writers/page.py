@@ -9,8 +9,6 @@ from importlib.resources import files
 from featherpress.reports.blocks import Block, Code, Fold, Heading, Paragraph, Picture, Remark, Table
 from featherpress.reports.writers.inline import render_inline
 
-__all__ = ["sort_value", "to_page"]
-
 # Nothing may be loaded, from wherever the page is opened.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _NUMBER = re.compile(r"[+\N{MINUS SIGN}-]?\d[\d,]*(?:\.\d+)?")

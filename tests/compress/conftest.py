@@ -7,14 +7,14 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from featherpress.compress.building import fresh_adapters, taps_of
 from featherpress.compress.data import SyntheticFaces, TrainingCrops
-from featherpress.compress.distillation import Lessons, Tutor
-from featherpress.compress.engine import Trainer
+from featherpress.compress.experiments.build import adapters_for, taps_of
+from featherpress.compress.experiments.lessons import Lessons, Tutor
+from featherpress.compress.experiments.teacher_outputs import LiveTeacher, Teacher
 from featherpress.compress.recipes import Recipe, load_recipe
-from featherpress.compress.runs import TrainingFolder
+from featherpress.compress.runtime.run_folder import TrainingFolder
 from featherpress.compress.tasks import DetectionTask
-from featherpress.compress.teachers import LiveTeacher, Teacher
+from featherpress.compress.training.trainer import Trainer
 from featherpress.models import Detector, create_detector
 
 SETTINGS = (
@@ -70,7 +70,7 @@ def make_trainer(recipe: Recipe, tmp_path: Path, teacher: Detector) -> MakeTrain
             tutor = Tutor(
                 teacher=source or LiveTeacher(teacher, list(taps.values()), DetectionTask(used)),
                 taps=taps,
-                adapters=fresh_adapters(used, student, teacher, seed=7),
+                adapters=adapters_for(used, student, teacher, seed=7),
             )
             lessons = Lessons(used.distillation, [tutor], scale=scale)
         return Trainer(

@@ -9,7 +9,7 @@ import torch
 from rich.console import Console, RenderableType
 
 from featherpress.budgets import count
-from featherpress.budgets.rendering import format_macs
+from featherpress.budgets.views.tables import format_macs
 from featherpress.models import create_model, find_model, fuse, list_models
 from featherpress.models.listing import (
     Listed,

@@ -10,7 +10,7 @@ from torch import nn
 from featherpress.errors import CheckpointError, UsageError
 from featherpress.models import create_detector, create_model, list_models, load_weights, register_model
 from featherpress.models import registry as registry_module
-from featherpress.models.targets import load_target
+from featherpress.models.factories import load_factory
 
 
 def test_unknown_name_suggests_the_nearest() -> None:
@@ -122,7 +122,7 @@ def test_targets_outside_the_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     )
     monkeypatch.chdir(tmp_path)
     before = list(sys.path)
-    assert isinstance(load_target("my_models_for_test:net"), torch.nn.Linear)
+    assert isinstance(load_factory("my_models_for_test:net"), torch.nn.Linear)
     for target, words in {
         "my_models_for_test:gone": "has no 'gone'",
         "no_such_module_here:net": "cannot import",
@@ -134,5 +134,5 @@ def test_targets_outside_the_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "..:net": "a target is",
     }.items():
         with pytest.raises(UsageError, match=words):
-            load_target(target)
+            load_factory(target)
     assert sys.path == before

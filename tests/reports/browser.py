@@ -11,8 +11,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Browser", "find_browser", "open_browser"]
-
 
 def find_browser() -> str | None:
     """Return the path of Debian's chromium, None where there is none."""

@@ -13,7 +13,7 @@ from featherpress.compress.data import SyntheticFaces
 from featherpress.compress.deployment.exporting import ExportRequest, Int8Request, export
 from featherpress.compress.deployment.graphs import GraphOptions
 from featherpress.models import save_weights
-from featherpress.models.targets import load_target
+from featherpress.models.factories import load_factory
 
 NETS = """
 import torch
@@ -99,7 +99,7 @@ def nets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def exported(nets: Path) -> Exported:
     """The small detector with priors and decoding, as ONNX, in eight bits and as a torch program."""
     weights = nets / "small.safetensors"
-    save_weights(load_target("export_nets:small"), weights)
+    save_weights(load_factory("export_nets:small"), weights)
     int8 = Int8Request(
         calibration=SyntheticFaces(length=2, seed=0, size=(64, 64)),
         validation=SyntheticFaces(length=3, seed=1, size=(64, 96)),

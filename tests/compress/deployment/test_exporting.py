@@ -13,7 +13,7 @@ import torch
 from onnx.numpy_helper import to_array
 from torch import Tensor
 
-from featherpress.budgets.rendering import print_plain
+from featherpress.budgets.views.tables import print_plain
 from featherpress.compress.deployment import extras, parity
 from featherpress.compress.deployment.capturing import capture
 from featherpress.compress.deployment.conversion import convert
@@ -29,8 +29,8 @@ from featherpress.compress.deployment.quantization import (
 from featherpress.compress.deployment.sessions import Session, SessionDetector
 from featherpress.errors import ExportError, UsageError
 from featherpress.models import Detector
+from featherpress.models.factories import load_factory
 from featherpress.models.priors import decode_boxes, decode_landmarks
-from featherpress.models.targets import load_target
 
 from .conftest import Exported
 
@@ -40,7 +40,7 @@ SHAPE = (3, 3, 77, 131)
 
 @pytest.fixture
 def detector(nets: Path) -> Detector:
-    model = load_target("export_nets:small").eval()
+    model = load_factory("export_nets:small").eval()
     assert isinstance(model, Detector)
     return model
 
@@ -132,8 +132,11 @@ def test_listing_says_how_it_was_quantised(exported: Exported) -> None:
     [entry] = [each for each in exported.record["files"] if each["kind"] == "int8"]
     kept = entry["kept_in_float"]
     assert f"int8: activations by percentile of 2 images; {kept} convolutions kept in float\n" in printed
-    alone = exported.record | {"files": [entry | {"calibration": "none", "calibration_images": 0}], "evaluation": None}
-    assert "int8: weights alone, activations in float; " in print_plain(render_export(alone))
+    without_teachers = exported.record | {
+        "files": [entry | {"calibration": "none", "calibration_images": 0}],
+        "evaluation": None,
+    }
+    assert "int8: weights alone, activations in float; " in print_plain(render_export(without_teachers))
 
 
 def operators(path: Path) -> Counter[str]:
@@ -248,7 +251,7 @@ def test_anyones_model_of_one_size(nets: Path, tmp_path: Path) -> None:
     assert record["input"]["dynamic"] == ["batch"]
     session = Session(tmp_path / "net.onnx", threads=1)
     images = parity.example_images((5, 3, 8, 8))
-    model = load_target("export_nets:classifier").eval()
+    model = load_factory("export_nets:classifier").eval()
     torch.testing.assert_close(torch.from_numpy(session.run(images.numpy())[0]), model(images).detach())
     with pytest.raises(UsageError, match="exists already; add --overwrite"):
         export(request("export_nets:classifier", tmp_path))

@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from featherpress.compress.evaluation.detections import BoolArray, FloatArray
-from featherpress.compress.evaluation.widerface_files import SUBSETS, Predictions, WiderImage
-
-__all__ = ["evaluate"]
+from featherpress.compress.evaluation.widerface.files import SUBSETS, Predictions, WiderImage
 
 THRESHOLDS = 1000
 

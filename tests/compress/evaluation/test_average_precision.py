@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from featherpress.compress.evaluation.average_precision import (
+from featherpress.compress.evaluation.detections import Detections, FloatArray, Truth
+from featherpress.compress.evaluation.metrics.average_precision import (
     HEIGHTS,
     Matches,
     average_precision,
@@ -19,7 +20,6 @@ from featherpress.compress.evaluation.average_precision import (
     match_image,
     pairwise_iou,
 )
-from featherpress.compress.evaluation.detections import Detections, FloatArray, Truth
 from featherpress.errors import DataError
 
 Box = tuple[float, float, float, float]

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from featherpress.compress.evaluation import bootstrap
-from featherpress.compress.evaluation.average_precision import Matches, average_precision
 from featherpress.compress.evaluation.bootstrap import (
     Comparison,
     SeedScores,
     compare,
     weighted_average_precision,
 )
+from featherpress.compress.evaluation.metrics.average_precision import Matches, average_precision
 from featherpress.errors import DataError, UsageError
 
 

@@ -5,9 +5,9 @@ import sys
 import numpy as np
 import pytest
 
-from featherpress.compress.evaluation.average_precision import average_precision, match
-from featherpress.compress.evaluation.coco import score_coco
 from featherpress.compress.evaluation.detections import Detections, DetectionSet, Truth
+from featherpress.compress.evaluation.metrics.average_precision import average_precision, match
+from featherpress.compress.evaluation.metrics.coco import score_coco
 from featherpress.errors import DataError
 
 Box = tuple[float, float, float, float]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from featherpress.compress.data import Faces, Sample, SyntheticFaces
 from featherpress.compress.evaluation.detections import Detections
-from featherpress.compress.evaluation.inference import (
+from featherpress.compress.evaluation.detector.inference import (
     DetectionSettings,
     detect_batch,
     detect_faces,
@@ -130,9 +130,11 @@ def test_an_evaluation_keeps_the_order_whatever_the_batches(model: Detector) -> 
     """Images of two sizes, batched or not, come out in the data set's order with equal scores."""
     faces = [SyntheticFaces(length=4, seed=1, size=size) for size in ((64, 64), (64, 96))]
     data = Listed([faces[index % 2][index // 2] for index in range(8)])
-    alone, batched = (evaluate_model(model, data, settings=DetectionSettings(), batch=batch).found for batch in (1, 3))
-    assert batched.names == alone.names == tuple(sample.name for sample in data.samples)
-    for first, second in zip(alone.detections, batched.detections, strict=True):
+    without_teachers, batched = (
+        evaluate_model(model, data, settings=DetectionSettings(), batch=batch).found for batch in (1, 3)
+    )
+    assert batched.names == without_teachers.names == tuple(sample.name for sample in data.samples)
+    for first, second in zip(without_teachers.detections, batched.detections, strict=True):
         assert_close(first, second)
 
 

@@ -9,9 +9,9 @@ from PIL import Image
 from scipy.io import savemat
 
 from featherpress.compress.evaluation.detections import Detections, DetectionSet, Truth
-from featherpress.compress.evaluation.official import OfficialImages, predictions_by_event
-from featherpress.compress.evaluation.widerface import evaluate_widerface
-from featherpress.compress.evaluation.widerface_files import read_predictions, write_predictions
+from featherpress.compress.evaluation.widerface.files import read_predictions, write_predictions
+from featherpress.compress.evaluation.widerface.images import OfficialImages, predictions_by_event
+from featherpress.compress.evaluation.widerface.protocol import evaluate_widerface
 from featherpress.errors import DataError
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from featherpress.compress.evaluation.detections import Detections
-from featherpress.compress.evaluation.selection import Candidates, decode_outputs, select_detections
-from featherpress.compress.evaluation.settings import DetectionSettings
+from featherpress.compress.evaluation.detector.postprocess import Candidates, decode_outputs, select_detections
+from featherpress.compress.evaluation.detector.settings import DetectionSettings
 from featherpress.errors import UsageError
 from featherpress.models import PriorSpec
 from featherpress.models.priors import decode_boxes, decode_landmarks
@@ -86,8 +86,10 @@ def test_an_image_does_not_depend_on_its_batch(seed: int, count: int) -> None:
     assert len(together) == count
     assert len(together[seed % count]) == 0
     for image in range(count):
-        alone = select((boxes[image : image + 1], logits[image : image + 1], landmarks[image : image + 1]), settings)[0]
-        np.testing.assert_array_equal(table(together[image]), table(alone))
+        without_teachers = select(
+            (boxes[image : image + 1], logits[image : image + 1], landmarks[image : image + 1]), settings
+        )[0]
+        np.testing.assert_array_equal(table(together[image]), table(without_teachers))
 
 
 def test_a_threshold_lets_its_own_score_through() -> None:

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from featherpress.compress.evaluation.inference import DetectionSettings, detect_faces
-from featherpress.compress.evaluation.tiling import Tiling, detect_tiled
+from featherpress.compress.evaluation.detector.inference import detect_faces
+from featherpress.compress.evaluation.detector.settings import DetectionSettings
+from featherpress.compress.evaluation.detector.tiling import Tiling, detect_tiled
 from featherpress.errors import UsageError
 from featherpress.models import Detector, PriorSpec
 from featherpress.models.priors import encode_boxes

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from scipy.io import savemat
 
 from featherpress.compress.evaluation.detections import Detections
-from featherpress.compress.evaluation.widerface import WiderScores, evaluate_widerface
-from featherpress.compress.evaluation.widerface_files import (
+from featherpress.compress.evaluation.widerface.files import (
     SUBSETS,
     Predictions,
     WiderImage,
@@ -23,6 +22,7 @@ from featherpress.compress.evaluation.widerface_files import (
     read_predictions,
     write_predictions,
 )
+from featherpress.compress.evaluation.widerface.protocol import WiderScores, evaluate_widerface
 from featherpress.errors import DataError
 
 ORACLE = runpy.run_path(str(Path(__file__).with_name("oracle.py")))

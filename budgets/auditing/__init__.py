@@ -1,0 +1,1 @@
+"""A count against a budget file."""

@@ -1,0 +1,132 @@
+"""Pinned baselines: what a model cost before, so that it can only get cheaper."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from featherpress.budgets.auditing.audit import QUANTITIES, SHAPED, Audit
+from featherpress.errors import BudgetFileError
+
+SCHEMA = "featherpress.pin/1"
+PINNED = ("params", "macs", "bytes")
+
+
+class _Amounts(BaseModel):
+    """What a component cost."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    params: int = Field(ge=0)
+    macs: int = Field(ge=0)
+    bytes: int = Field(ge=0)
+
+
+class Pin(BaseModel):
+    """What a model cost when it was pinned."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    format: str = Field(alias="schema", pattern=f"^{SCHEMA}$")
+    model: str
+    input: list[list[int]]
+    convention: str
+    total: _Amounts
+    components: dict[str, _Amounts]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Change:
+    """One component, then and now; None where it is not."""
+
+    name: str
+    before: Mapping[str, int] | None
+    after: Mapping[str, int] | None
+
+
+def dump_baseline(result: Audit) -> str:
+    """Write what a model costs now as JSON that `load_baseline` reads."""
+    rows = {row.name: _amounts(row.cost) for row in result.components}
+    record = {
+        "schema": SCHEMA,
+        "model": result.name,
+        "input": [list(shape) for shape in result.cost.inputs],
+        "convention": result.cost.convention,
+        "total": _amounts(result.total.cost),
+        "components": rows,
+    }
+    return json.dumps(record, indent=2) + "\n"
+
+
+def load_baseline(path: Path) -> Pin:
+    """Read a pinned baseline.
+
+    Errors: BudgetFileError for a file that is missing, broken or of another kind.
+    """
+    try:
+        return Pin.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise BudgetFileError(f"no baseline {path}: write one with `featherpress audit MODEL --pin {path}`") from error
+    except OSError as error:
+        raise BudgetFileError(f"cannot read baseline {path}: {error}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise BudgetFileError(
+            f"{path} is not a baseline that --pin wrote: {place}: {first['msg'][:200]}; pin the model again"
+        ) from error
+
+
+def ratchet(result: Audit, pin: Pin, *, file: str) -> Audit:
+    """Hold an audit to a baseline: growth and new components fail, what was saved is noted.
+
+    At another input shape MACs are not compared, and a note says so.
+    """
+    same_shape = pin.input == [list(shape) for shape in result.cost.inputs]
+    kept = [quantity for quantity in PINNED if same_shape or quantity not in SHAPED]
+    now = {row.name: _amounts(row.cost) for row in result.components}
+    before = {name: amounts.model_dump() for name, amounts in pin.components.items()}
+    changes = [_Change(name=name, before=before.get(name), after=now.get(name)) for name in {**now, **before}]
+    changes.append(_Change(name="total", before=pin.total.model_dump(), after=_amounts(result.total.cost)))
+    failures = [sentence for change in changes for sentence in _growth(change, kept, file)]
+    notes = [sentence for change in changes for sentence in _savings(change, kept, file)]
+    if not same_shape:
+        notes.append(f"MACs not compared: {file} was pinned at another input shape")
+    return replace(result, failures=(*result.failures, *failures), notes=(*result.notes, *notes))
+
+
+def _amounts(cost: Any) -> dict[str, int]:
+    return {quantity: getattr(cost, quantity) for quantity in PINNED}
+
+
+def _growth(change: _Change, kept: list[str], file: str) -> list[str]:
+    """Say what grew or is new."""
+    if change.after is None:
+        return []
+    if change.before is None:
+        amounts = ", ".join(f"{change.after[quantity]:,} {QUANTITIES[quantity]}" for quantity in kept)
+        return [f"{change.name} has {amounts}, and was added since {file}; pin again if that is meant"]
+    return [
+        f"{change.name} has {change.after[quantity]:,} {QUANTITIES[quantity]}, "
+        f"{change.after[quantity] - change.before[quantity]:,} grown over the {change.before[quantity]:,} "
+        f"pinned in {file}; pin again if that is meant"
+        for quantity in kept
+        if change.after[quantity] > change.before[quantity]
+    ]
+
+
+def _savings(change: _Change, kept: list[str], file: str) -> list[str]:
+    """Say what shrank or went."""
+    if change.before is None:
+        return []
+    if change.after is None:
+        return [f"{change.name} was removed since {file}"]
+    saved = [
+        f"{change.before[quantity] - change.after[quantity]:,} {QUANTITIES[quantity]}"
+        for quantity in kept
+        if change.after[quantity] < change.before[quantity]
+    ]
+    return [f"{change.name} has shrunk by {', '.join(saved)} since {file}; pin again to keep it"] if saved else []

@@ -1,0 +1,82 @@
+"""Which component each row of a count belongs to."""
+
+from fnmatch import fnmatchcase
+
+from featherpress.budgets.auditing.budget_file import Budget, Component
+from featherpress.budgets.counting.costs import ROOT, UNATTRIBUTED, Cost, ModuleCost
+from featherpress.errors import BudgetFileError
+
+#: The component of tensors that several components own.
+SHARED = "shared"
+
+
+def split(cost: Cost, budget: Budget | None = None) -> dict[str, list[ModuleCost]]:
+    """Sort the rows of a count into components, in the model's order; every row lands in exactly one.
+
+    A budget names components by patterns; what it leaves over, and any model without one, goes by top-level child,
+    with "(root)" for what the model itself holds or does, and "shared" for tensors tied across components.
+
+    Errors: BudgetFileError if a pattern matches nothing or a module falls into two components.
+    """
+    paths = [row.path for row in cost.modules if not row.owners and row.path != UNATTRIBUTED]
+    tied_name = f"({SHARED})" if SHARED in {path.partition(".")[0] for path in paths} else SHARED
+    named = _named(paths, budget, unmatched={tied_name} if cost.shared else set()) if budget else {}
+    taken = set(budget.components) if budget else set()
+    parts: dict[str, list[ModuleCost]] = {}
+    for row in cost.modules:
+        if row.path == UNATTRIBUTED:
+            name = "unattributed"
+        else:
+            places = [owner.rpartition(".")[0] for owner in row.owners] or [row.path]
+            names = {named.get(place) or _default(place, taken) for place in places}
+            name = names.pop() if len(names) == 1 else tied_name
+        parts.setdefault(name, []).append(row)
+    for name in taken - parts.keys():
+        raise BudgetFileError(f"{budget.file if budget else ''}: component {name} has nothing in this model: remove it")
+    return {name: rows for name, rows in parts.items() if name in taken or not _is_idle(name, rows)}
+
+
+def _is_idle(name: str, rows: list[ModuleCost]) -> bool:
+    """Tell whether a row would show nothing but that the model has a root."""
+    return name in {ROOT, "unattributed"} and not any(row.params or row.macs or row.bytes for row in rows)
+
+
+def _default(path: str, taken: set[str]) -> str:
+    name = path.partition(".")[0] or ROOT
+    return f"{name} (rest)" if name in taken else name
+
+
+def _named(paths: list[str], budget: Budget, *, unmatched: set[str]) -> dict[str, str]:
+    """Map each module path to the component that a pattern puts it in."""
+    found: dict[str, str] = {}
+    for name, component in budget.components.items():
+        if name in unmatched and component.modules is None:
+            continue
+        for root in _matches(paths, name, component, budget):
+            for path in paths:
+                inside = path == root or (root != "" and path.startswith(root + "."))
+                if inside and found.setdefault(path, name) != name:
+                    raise BudgetFileError(
+                        f"{budget.file}: module {path or ROOT} falls into two components, {found[path]} and {name}: "
+                        "narrow the modules of one"
+                    )
+    return found
+
+
+def _matches(paths: list[str], name: str, component: Component, budget: Budget) -> list[str]:
+    """List the module paths that a component's patterns name."""
+    roots: list[str] = []
+    for pattern in component.modules or [name]:
+        exact = component.modules is None
+        fits = [p for p in paths if (p or ROOT) == pattern or (p and not exact and fnmatchcase(p, pattern))]
+        if not fits:
+            raise BudgetFileError(
+                f"{budget.file}: pattern {pattern!r} of component {name} matches no module of the model: "
+                f"expected something like {', '.join(_examples(paths))}"
+            )
+        roots += fits
+    return roots
+
+
+def _examples(paths: list[str]) -> list[str]:
+    return list(dict.fromkeys(path.partition(".")[0] or ROOT for path in paths))[:9]

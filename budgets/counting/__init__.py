@@ -1,0 +1,1 @@
+"""The exact count of a model."""

@@ -1,0 +1,122 @@
+"""What a model costs: rows that sum to totals, all whole numbers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from featherpress.budgets.counting.formulas import CONVENTION
+from featherpress.budgets.counting.memory import Footprint
+
+#: How the model itself is called where a path is expected.
+ROOT = "(root)"
+#: The path of work done while no module ran.
+UNATTRIBUTED = "(unattributed)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleCost:
+    """One row: what belongs to a module itself, without its children.
+
+    A tensor that several modules own has a row of its own: `owners` names them all, and `path` is "shared: " and the
+    names. Work done while no module ran has the path "(unattributed)". `calls` counts forwards.
+    """
+
+    path: str
+    kind: str = ""
+    params: int = 0
+    trainable: int = 0
+    frozen: int = 0
+    unused: int = 0
+    bytes: int = 0
+    macs: int = 0
+    elementwise: int = 0
+    activations: int = 0
+    calls: int = 0
+    owners: tuple[str, ...] = ()
+
+    @property
+    def flops(self) -> int:
+        """Two for each multiply-accumulate."""
+        return 2 * self.macs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """A model's parameters and multiply-accumulates, in total and row by row.
+
+    Units: `params` counts elements, each tensor once; `bytes` is what a weights file must hold (parameters and
+    persistent buffers); `macs` are core MACs of the whole batch; `elementwise` counts elements and is added to nothing.
+    `unused` parameters were read by no operator of this forward; `method` is "meta", "fake" or "real".
+    `activations` is the bytes of all tensors that operators wrote, `peak` the most bytes alive at one moment, inputs
+    included; both in the model's own types. The footprints are weights, activations and peak at other precisions.
+    `work` and `elementwise_work` map (module path, operator) to MACs and elements, `operator_calls` an operator to its
+    calls, `readers` a parameter's name to the operators that read it, and `weight_macs` to the MACs that multiply with
+    it alone ("" is all other core work).
+    """
+
+    model: str
+    inputs: tuple[tuple[int, ...], ...]
+    method: str
+    params: int
+    trainable: int
+    frozen: int
+    unused: int
+    bytes: int
+    macs: int
+    elementwise: int
+    activations: int
+    peak: int
+    weight_footprint: Footprint
+    activation_footprint: Footprint
+    peak_footprint: Footprint
+    modules: tuple[ModuleCost, ...]
+    work: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    elementwise_work: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    operator_calls: Mapping[str, int] = field(default_factory=dict)
+    weight_macs: Mapping[str, int] = field(default_factory=dict)
+    readers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unused_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    convention: str = CONVENTION
+
+    @property
+    def flops(self) -> int:
+        """Two for each multiply-accumulate."""
+        return 2 * self.macs
+
+    @property
+    def shared(self) -> tuple[ModuleCost, ...]:
+        """Rows of the tensors that more than one module owns."""
+        return tuple(row for row in self.modules if row.owners)
+
+    def subtree(self, path: str) -> ModuleCost:
+        """Sum a module and everything below it, tensors shared with a module elsewhere left out.
+
+        Errors: KeyError if no module has this path.
+        """
+        inside = [row for row in self.modules if is_below(row, path)]
+        if not inside:
+            raise KeyError(path)
+        return total_of(inside, path=path, kind=inside[0].kind, calls=inside[0].calls)
+
+
+def is_below(row: ModuleCost, path: str) -> bool:
+    """Tell whether all of a row lies in the module at this path ("" is everything)."""
+    places = [name.rpartition(".")[0] for name in row.owners] or [row.path]
+    return not path or all(place == path or place.startswith(path + ".") for place in places)
+
+
+def total_of(rows: list[ModuleCost], *, path: str, kind: str = "", calls: int = 0) -> ModuleCost:
+    """Add rows up."""
+    return ModuleCost(
+        path=path,
+        kind=kind,
+        params=sum(row.params for row in rows),
+        trainable=sum(row.trainable for row in rows),
+        frozen=sum(row.frozen for row in rows),
+        unused=sum(row.unused for row in rows),
+        bytes=sum(row.bytes for row in rows),
+        macs=sum(row.macs for row in rows),
+        elementwise=sum(row.elementwise for row in rows),
+        activations=sum(row.activations for row in rows),
+        calls=calls,
+    )

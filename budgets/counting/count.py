@@ -1,0 +1,257 @@
+"""The counter: one forward of a copy without memory, every operator answered for.
+
+It sees operators below autograd and below every decomposition, so that `F.conv2d`, `nn.Conv2d`, a subclass of it and
+a weight handed to another function all arrive as the same operator.
+"""
+
+import logging
+import random
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_leaves
+
+from featherpress.budgets.counting.attribution import ModuleStack
+from featherpress.budgets.counting.costs import ROOT, Cost, ModuleCost
+from featherpress.budgets.counting.dispatch import Tally, ValueEscapes
+from featherpress.budgets.counting.formulas import FORMULAS, Formula
+from featherpress.budgets.counting.memory import storage_key
+from featherpress.budgets.counting.replicas import Twin, copy_with, fake_twin, meta_twin, real_twin
+from featherpress.budgets.counting.tensors import TensorRows, list_tensors
+from featherpress.errors import CountError, UsageError
+
+METHODS = ("meta", "fake", "real")
+#: All modules of a model by path, itself first, one that has several paths under each.
+Tree = Sequence[tuple[str, nn.Module]]
+
+
+def count(
+    model: nn.Module,
+    *example_inputs: Any,
+    kwargs: Mapping[str, Any] | None = None,
+    formulas: Mapping[str, Formula] | None = None,
+) -> Cost:
+    """Count a model's parameters, and the multiply-accumulates of one forward in eval mode.
+
+    The model is copied, never touched. The copy runs on meta tensors; where an operator cannot, on fake tensors, and
+    at last for real on the CPU. `formulas` adds to the table: {"library::operator": formula(args, result) -> MACs}.
+
+    Errors: CountError for an operator that nothing answers for, or when core work follows an operator whose result's
+    shape depends on values; UsageError if the model cannot be copied or fails on these inputs.
+    """
+    tree = _tree(model)
+    inputs = (example_inputs, dict(kwargs or {}))
+    table = {**FORMULAS, **(formulas or {})}
+    failure: BaseException | None = None
+    for method in METHODS:
+        try:
+            with bystanders_unharmed():
+                return _count_by(method, tree, inputs, table)
+        except (CountError, UsageError):
+            raise
+        except (Exception, SystemExit) as error:
+            failure = error
+        if method == "fake" and any(tensor.is_meta for tensor in _held(model, inputs)):
+            raise UsageError(
+                f"{type(model).__name__} reads values ({_first_line(failure)}), and its weights or inputs are on the "
+                "meta device, where they have none: build them on the CPU"
+            ) from failure
+    raise UsageError(
+        f"{type(model).__name__} fails on inputs {_describe(_shapes(inputs))}: {_first_line(failure)}"
+    ) from failure
+
+
+def _tree(model: nn.Module) -> Tree:
+    """List all modules under all their names."""
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"expected a torch.nn.Module to count, got {type(model).__name__}")
+    tree = list(model.named_modules(remove_duplicate=False))
+    for path, module in tree:
+        if isinstance(module, torch.jit.ScriptModule):
+            raise UsageError(
+                f"{path or ROOT} of {type(model).__name__} is a scripted or traced module, which hides what it runs: "
+                "count the module that it was made from"
+            )
+    return tree
+
+
+def _count_by(method: str, tree: Tree, inputs: Any, table: Mapping[str, Formula]) -> Cost:
+    """Run one step of the ladder; errors of the model's own forward come through as they are."""
+    model = tree[0][1]
+    fake_mode = FakeTensorMode(allow_non_fake_inputs=True) if method == "fake" else None
+    twin = _twin(method, fake_mode)
+    memo: dict[int, Any] = {}
+    replica = copy_with(model, twin, memo)
+    args, kwargs = copy_with(inputs, twin, memo)
+    if any(module.training for _, module in tree):
+        replica.eval()
+    rows = list_tensors(model)
+    stack = ModuleStack(replica)
+    # A function that the model keeps may hold on to the original, and bring its weights along.
+    parameters = {storage_key(tensor): key for key, tensor in rows.by_id.items()}
+    parameters |= {storage_key(memo[key]): key for key in rows.by_id}
+    tally = Tally(table, stack, replica, parameters, on_meta=method == "meta", has_values=method == "real")
+    tally.lifetimes.take(_tensors_in((args, kwargs)))
+    with ExitStack() as contexts:
+        contexts.enter_context(torch.no_grad())
+        contexts.enter_context(fake_mode or nullcontext())
+        if method == "real":
+            contexts.enter_context(ValueEscapes(tally))
+        contexts.enter_context(tally)
+        try:
+            results = replica(*args, **kwargs)
+        finally:
+            # A model may catch exceptions; it cannot hide from us that an operator had no formula, or no answer.
+            if refusal := tally.refusal or stack.refusal or tally.failure:
+                raise refusal
+    tally.lifetimes.keep(_tensors_in(results))
+    return _summarise(tree, inputs, method, rows, tally)
+
+
+def _twin(method: str, fake_mode: FakeTensorMode | None) -> Twin:
+    if fake_mode is not None:
+        return fake_twin(fake_mode)
+    return meta_twin if method == "meta" else real_twin
+
+
+def _summarise(tree: Tree, inputs: Any, method: str, rows: TensorRows, tally: Tally) -> Cost:
+    """Put tensors and work together, and check that the rows sum to the totals."""
+    unused = set(rows.by_id) - tally.readers.keys()
+    lifetimes = tally.lifetimes
+    first_name = {key: names[0] for key, names in rows.names.items()}
+    cost = Cost(
+        model=type(tree[0][1]).__name__,
+        inputs=_shapes(inputs),
+        method=method,
+        params=sum(t.numel() for t in rows.by_id.values()),
+        trainable=sum(t.numel() for t in rows.by_id.values() if t.requires_grad),
+        frozen=sum(t.numel() for t in rows.by_id.values() if not t.requires_grad),
+        unused=sum(rows.by_id[key].numel() for key in unused),
+        bytes=rows.bytes,
+        macs=sum(tally.macs.values()),
+        elementwise=sum(tally.elementwise.values()),
+        activations=sum(lifetimes.written().values()),
+        peak=lifetimes.highest(),
+        weight_footprint=rows.footprint,
+        activation_footprint=lifetimes.total,
+        peak_footprint=lifetimes.peak(),
+        modules=_modules(tree, rows.rows(unused), tally),
+        work=dict(tally.macs),
+        elementwise_work=dict(tally.elementwise),
+        operator_calls=dict(tally.calls),
+        weight_macs={"" if key is None else first_name[key]: macs for key, macs in tally.weight_macs.items()},
+        readers={first_name[key]: tuple(sorted(names)) for key, names in tally.readers.items()},
+        unused_names=tuple(first_name[key] for key in rows.by_id if key in unused),
+        notes=tuple(_notes(tally)),
+    )
+    _check_sums(cost)
+    return cost
+
+
+def _notes(tally: Tally) -> Iterator[str]:
+    """Say what a reader of the numbers has to know."""
+    for name, place in tally.value_dependent.items():
+        yield f"{name} in {place} gives a result whose shape depends on values: no core work follows it"
+    yield from tally.ways_out.values()
+    if tally.strangers:
+        yield (
+            f"{sum(tally.strangers.values()):,} parameters that the forward reads are not the model's and not counted: "
+            "they are made there, or kept in a plain list or dictionary, where optimizers and weights files miss them"
+        )
+
+
+def _modules(tree: Tree, held: Mapping[str, dict[str, Any]], tally: Tally) -> tuple[ModuleCost, ...]:
+    """Make a row for each module, for each tensor of several owners, and for work outside all modules."""
+    macs, elementwise = _by_path(tally.macs), _by_path(tally.elementwise)
+    written = tally.lifetimes.written()
+    left = dict(held)
+    kinds = {path: type(module).__name__ for path, module in tree}
+    # A module with several paths has its row at the first; at another only if work was done there.
+    first = {id(module): path for path, module in reversed(tree)}
+    order = dict.fromkeys(first[id(module)] for _, module in tree)
+    order |= dict.fromkeys([*tally.stack.calls, *macs, *elementwise, *written])
+    calls = tally.stack.calls
+    rows = [
+        ModuleCost(
+            path=path,
+            kind=kinds.get(path, ""),
+            macs=macs.get(path, 0),
+            elementwise=elementwise.get(path, 0),
+            activations=written.get(path, 0),
+            calls=calls.get(path, 0),
+            **left.pop(path, {}),
+        )
+        for path in order
+    ]
+    return (*rows, *(ModuleCost(path=path, **own) for path, own in left.items()))
+
+
+def _by_path(work: Mapping[tuple[str, str], int]) -> Counter[str]:
+    sums: Counter[str] = Counter()
+    for (path, _), amount in work.items():
+        sums[path] += amount
+    return sums
+
+
+def _check_sums(cost: Cost) -> None:
+    for quantity in ("params", "trainable", "frozen", "unused", "bytes", "macs", "elementwise", "activations"):
+        parts, total = sum(getattr(row, quantity) for row in cost.modules), getattr(cost, quantity)
+        if parts != total:
+            raise CountError(f"the rows of {cost.model} sum to {parts:,} {quantity}, not {total:,}: this is our bug")
+
+
+@contextmanager
+def bystanders_unharmed() -> Iterator[None]:
+    """Put back what a forward can change outside the copy: random states and the switch of attention's fast path."""
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    numpy = sys.modules.get("numpy")
+    states = random.getstate(), numpy.random.get_state() if numpy else None
+    torch.backends.mha.set_fastpath_enabled(False)
+    # It logs a traceback for a model that cannot run, of which we make a sentence.
+    quiet = logging.getLogger("torch._subclasses.fake_tensor")
+    level = quiet.level
+    try:
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), _eager():
+            # What a forward has to say about speed or deprecation is for the run that the user starts.
+            warnings.simplefilter("ignore")
+            quiet.setLevel(logging.CRITICAL)
+            yield
+    finally:
+        quiet.setLevel(level)
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+        random.setstate(states[0])
+        if numpy:
+            numpy.random.set_state(states[1])
+
+
+def _eager() -> Any:
+    """Run compiled modules as they were written; compiling is loaded only by a program that compiles."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+
+
+def _shapes(inputs: Any) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(tensor.shape) for tensor in _tensors_in(inputs))
+
+
+def _tensors_in(values: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+
+
+def _held(model: nn.Module, inputs: Any) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers(), *_tensors_in(inputs)]
+
+
+def _describe(shapes: Sequence[Sequence[int]]) -> str:
+    return ", ".join("x".join(map(str, shape)) or "scalar" for shape in shapes) or "(none)"
+
+
+def _first_line(error: BaseException | None) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -1,0 +1,294 @@
+"""What sees every operator of a forward: counted, known to cost nothing, or refused."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch._ops import HigherOrderOperator, OpOverload
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+from featherpress.budgets.counting import operators
+from featherpress.budgets.counting.attribution import ModuleStack
+from featherpress.budgets.counting.costs import ROOT, UNATTRIBUTED
+from featherpress.budgets.counting.formulas import Formula
+from featherpress.budgets.counting.memory import Lifetimes, storage_key
+from featherpress.budgets.counting.meta_kernels import ANSWERS, META, Answer
+from featherpress.budgets.counting.replicas import meta_twin
+from featherpress.errors import CountError
+
+#: Operators that give values to Python.
+READS_VALUES = frozenset({"aten::_local_scalar_dense", "aten::equal"})
+#: Enough to look for tensors among those of an operator without a schema.
+MOST_ARGUMENTS = 32
+#: What hands a tensor's values to other libraries, below which no operator is seen.
+EXITS = {Tensor.numpy: "numpy", Tensor.__array__: "numpy", Tensor.__dlpack__: "dlpack", Tensor.tolist: "tolist"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What to do about an operator; `writes` unless its results only alias what it was given.
+
+    `dynamic` if a result's shape may depend on values; `places` are the arguments that can be tensors.
+    """
+
+    operator: OpOverload | HigherOrderOperator
+    name: str
+    formula: Formula | None
+    answer: Answer | None
+    known: bool
+    elementwise: bool
+    writes: bool
+    dynamic: bool
+    makes: bool
+    places: Sequence[int]
+
+
+class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_subclass__ has no types
+    """Adds up what each operator costs, by the module that runs.
+
+    `parameters` maps a storage of the copy to the id of the original's parameter. On meta tensors common operators are
+    answered without PyTorch's own, general kernels.
+    """
+
+    #: Operators that take functions come to us as they are, to be refused like any other without a formula.
+    supports_higher_order_operators = True
+
+    def __init__(
+        self,
+        table: Mapping[str, Formula],
+        stack: ModuleStack,
+        model: nn.Module,
+        parameters: Mapping[int, int],
+        *,
+        on_meta: bool,
+        has_values: bool = False,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.table = table
+        self.stack = stack
+        self.model = model
+        self.parameters = parameters
+        self.on_meta = on_meta
+        self.has_values = has_values
+        self.plans: dict[int, _Plan] = {}
+        self.macs: Counter[tuple[str, str]] = Counter()
+        self.elementwise: Counter[tuple[str, str]] = Counter()
+        self.calls: Counter[str] = Counter()
+        #: MACs by the one parameter that an operator multiplies with, None where there is none or more than one.
+        self.weight_macs: Counter[int | None] = Counter()
+        self.readers: defaultdict[int, set[str]] = defaultdict(set)
+        self.lifetimes = Lifetimes()
+        self.value_dependent: dict[str, str] = {}
+        #: Parameters that operators read and the model does not name: elements by storage.
+        self.strangers: dict[int, int] = {}
+        #: How values got out of the tensors, each a sentence: the forward may depend on them.
+        self.ways_out: dict[str, str] = {}
+        self.refusal: CountError | None = None
+        #: Why a count on these tensors cannot go on, though one on others may.
+        self.failure: RuntimeError | None = None
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Be called as it is: nothing compiles here, and to guard each call against it takes as long as the call."""
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        plan = self.plans.get(id(func)) or self._plan(func)
+        kwargs = kwargs or {}
+        if not plan.known:
+            with self:
+                out = func.decompose(*args, **kwargs)
+            return self._refuse(plan.name) if out is NotImplemented else out
+        if plan.makes and self.on_meta:
+            kwargs = {**kwargs, "device": META}
+        tensors = _tensors_at(plan.places, args)
+        if kwargs:
+            tensors += _tensors(kwargs.values())
+        keys, weights = self._note_reads(plan, tensors)
+        out = plan.answer(args, kwargs) if plan.answer else None
+        if out is None:
+            if self.on_meta and len({tensor.is_meta for tensor in tensors}) > 1:
+                args, kwargs = self._without_values(func, args, kwargs)
+            out = func(*args, **kwargs)
+        path = self.stack.running[-1] if self.stack.running else UNATTRIBUTED
+        self.calls[plan.name] += 1
+        results = [out] if type(out) is Tensor else _tensors((out,))
+        if plan.formula:
+            self._add_work(plan, path, args, out, weights)
+        elif plan.elementwise:
+            self.elementwise[path, plan.name] += max([t.numel() for t in tensors + results], default=0)
+        if plan.writes:
+            self.lifetimes.write(results, keys, path)
+        if plan.dynamic and operators.changes_shape_with_data(func, args):
+            self.value_dependent.setdefault(plan.name, self._place())
+        return out
+
+    def _plan(self, func: Any) -> _Plan:
+        if isinstance(func, HigherOrderOperator):
+            return self._plan_higher_order(func)
+        facts = operators.facts_of(func)
+        if self.has_values and facts.name in READS_VALUES:
+            self.note_values(
+                facts.name, "reads a value: where the forward goes another way by it, another input costs otherwise"
+            )
+        formula = self.table.get(facts.name)
+        plan = _Plan(
+            operator=func,
+            name=facts.name,
+            formula=formula,
+            answer=(ANSWERS.get(func) or ANSWERS.get(facts.name)) if self.on_meta else None,
+            known=formula is not None or facts.free or facts.elementwise,
+            elementwise=facts.elementwise and formula is None,
+            writes=facts.writes,
+            dynamic=facts.dynamic,
+            makes=facts.makes,
+            places=facts.places,
+        )
+        self.plans[id(func)] = plan
+        return plan
+
+    def _plan_higher_order(self, func: HigherOrderOperator) -> _Plan:
+        """Count an operator that takes functions as one, if there is a formula for it."""
+        name = f"higher_order::{func}"
+        formula = self.table.get(name) or self._refuse(name)
+        plan = self.plans[id(func)] = _Plan(
+            operator=func,
+            name=name,
+            formula=formula,
+            answer=None,
+            known=True,
+            elementwise=False,
+            writes=True,
+            dynamic=False,
+            makes=False,
+            places=range(MOST_ARGUMENTS),
+        )
+        return plan
+
+    def _note_reads(self, plan: _Plan, tensors: Sequence[Tensor]) -> tuple[list[int], set[int]]:
+        """Note who reads which parameter, and how long other tensors live.
+
+        Returns the storages of all, and the parameters among them that could be multiplied with.
+        """
+        parameters, lifetimes = self.parameters, self.lifetimes
+        lifetimes.clock += 1
+        keys, weights = [], set()
+        for tensor in tensors:
+            key = storage_key(tensor)
+            keys.append(key)
+            parameter = parameters.get(key)
+            if parameter is None:
+                lifetimes.read(key)
+                if type(tensor) is nn.Parameter:
+                    self.strangers[key] = tensor.numel()
+                continue
+            self.readers[parameter].add(plan.name)
+            if plan.formula and tensor.dim() > 1:
+                weights.add(parameter)
+        return keys, weights
+
+    def _add_work(self, plan: _Plan, path: str, args: Any, out: Any, weights: set[int]) -> None:
+        """Add core work, and tell whose weights it was done with."""
+        assert plan.formula is not None
+        macs = int(plan.formula(args, out))
+        if self.value_dependent:
+            self._refuse_after_values(plan.name)
+        self.macs[path, plan.name] += macs
+        self.weight_macs[weights.pop() if len(weights) == 1 else None] += macs
+        if plan.name == "torchvision::deform_conv2d":
+            self.elementwise[path, plan.name] += _sampled(args, out)
+
+    def note_values(self, name: str, what: str) -> None:
+        """Note, once a way, that values leave the tensors."""
+        self.ways_out.setdefault(name, f"{name} in {self._place()} {what}")
+
+    def _without_values(self, func: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        """Give an operator that meets meta tensors twins of those with values; refuse to write to one of these."""
+        arguments = enumerate(func._schema.arguments)
+        values = [
+            args[i] if i < len(args) else kwargs.get(argument.name)
+            for i, argument in arguments
+            if argument.alias_info and argument.alias_info.is_write
+        ]
+        if not all(tensor.is_meta for tensor in _tensors(values)):
+            self.failure = RuntimeError(f"{func} writes to a tensor with values what has none on meta tensors")
+            raise self.failure
+        twins = tree_map_only(Tensor, lambda tensor: tensor if tensor.is_meta else meta_twin(tensor), (args, kwargs))
+        return twins[0], twins[1]
+
+    def _path(self) -> str:
+        path = self.stack.path
+        return UNATTRIBUTED if path is None else path
+
+    def _place(self) -> str:
+        path = self._path()
+        kind = type(self.model if path in {"", UNATTRIBUTED} else self.model.get_submodule(path)).__name__
+        return f"{path or ROOT} ({kind})"
+
+    def _refuse_after_values(self, name: str) -> Any:
+        """Refuse core work whose amount depends on values."""
+        culprit, place = next(iter(self.value_dependent.items()))
+        self.refusal = self.refusal or CountError(
+            f"{name} in {self._place()} comes after {culprit} in {place}, whose result's shape depends on values, "
+            "so one count would not hold for other inputs: count the part of the model before it"
+        )
+        raise self.refusal
+
+    def _refuse(self, name: str) -> Any:
+        remedy = f'pass count(..., formulas={{"{name}": formula}}) from Python, or '
+        self.refusal = self.refusal or CountError(
+            f"no formula for operator {name} in module {self._place()}: expected one that is counted or known to cost "
+            f"nothing; {remedy}count the model without this module"
+        )
+        raise self.refusal
+
+
+class ValueEscapes(TorchFunctionMode):
+    """Notes in a real run that values go where no operator is seen."""
+
+    def __init__(self, tally: Tally) -> None:
+        super().__init__()
+        self.tally = tally
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Pass every call on."""
+        way = EXITS.get(func)
+        if way is not None:
+            self.tally.note_values(way, "takes values out of torch: what is worked out from them is not counted")
+        return func(*args, **(kwargs or {}))
+
+
+def _tensors_at(places: Sequence[int], args: Sequence[Any]) -> list[Tensor]:
+    """List the tensors among the arguments that can be some; those after the last that was given have defaults."""
+    found: list[Tensor] = []
+    given = len(args)
+    for place in places:
+        if place >= given:
+            break
+        value = args[place]
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif value is not None:
+            found += _tensors((value,))
+    return found
+
+
+def _tensors(values: Iterable[Any]) -> list[Tensor]:
+    """List the tensors among values and in lists of them."""
+    found: list[Tensor] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            found += _tensors(value)
+    return found
+
+
+def _sampled(args: Sequence[Any], out: Tensor) -> int:
+    """Elements a deformable convolution interpolates: one an input channel, tap and output position."""
+    image, weight = args[0], args[1]
+    return int(out.numel() // weight.shape[0] * image.shape[1] * weight.shape[2] * weight.shape[3])

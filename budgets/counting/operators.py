@@ -1,0 +1,146 @@
+"""The operators that cost no core MACs: element-wise work, and work that is none.
+
+An operator is in exactly one of three places: a formula, the element-wise ledger, or the list of those that only
+move, make or look up data. One that is in none of them is an error, never a silent zero.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch._ops import OpOverload
+
+#: Arithmetic on elements that PyTorch, or a PyTorch as old as we support, does not tag as pointwise: activations,
+#: norms, reductions, pooling, resampling, sorting.
+_ELEMENTWISE = """
+_batch_norm_no_update _batch_norm_with_update _batch_norm_with_update_functional _native_batch_norm_legit
+_native_batch_norm_legit_functional _native_batch_norm_legit_no_training cudnn_batch_norm miopen_batch_norm
+native_batch_norm native_group_norm native_layer_norm _fused_rms_norm _weight_norm_interface renorm
+_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d avg_pool2d avg_pool3d
+fractional_max_pool2d fractional_max_pool3d max_pool2d_with_indices max_pool3d_with_indices max_unpool2d
+max_unpool3d
+upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d _upsample_nearest_exact2d
+_upsample_nearest_exact3d upsample_linear1d upsample_bilinear2d upsample_trilinear3d upsample_bicubic2d
+_upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler_2d grid_sampler_3d _grid_sampler_2d_cpu_fallback
+affine_grid_generator
+_softmax _log_softmax _safe_softmax logsumexp logcumsumexp log_sigmoid_forward glu hardswish mish _prelu_kernel
+leaky_relu elu celu selu hardtanh
+rrelu_with_noise threshold gelu hardsigmoid softplus _add_relu abs eq ne lt le gt ge floor_divide copysign
+heaviside polar complex isin bucketize searchsorted
+all any amax amin aminmax argmax argmin max min mean median nanmedian nansum sum prod norm
+linalg_vector_norm linalg__powsum var var_mean std std_mean count_nonzero cummax cummin cumprod cumsum mode kthvalue
+sort topk trace dist bincount histc linalg_cross segment_reduce
+col2im index_add index_reduce scatter_add scatter_reduce _embedding_bag _embedding_bag_forward_only
+_thnn_fused_gru_cell _thnn_fused_lstm_cell native_dropout _fused_dropout _masked_scale
+mse_loss smooth_l1_loss huber_loss soft_margin_loss binary_cross_entropy binary_cross_entropy_with_logits
+nll_loss_forward nll_loss2d_forward multi_margin_loss multilabel_margin_loss_forward _ctc_loss
+_is_all_true _is_any_true allclose _masked_softmax embedding_renorm
+fake_quantize_per_tensor_affine_cachemask fake_quantize_per_tensor_affine_cachemask_tensor_qparams
+fake_quantize_per_channel_affine_cachemask _fused_moving_avg_obs_fq_helper _fused_moving_avg_obs_fq_helper_functional
+quantize_per_tensor quantize_per_tensor_dynamic quantize_per_channel dequantize
+_foreach_abs _foreach_add _foreach_addcdiv _foreach_addcmul _foreach_clamp_max _foreach_clamp_min _foreach_div
+_foreach_exp _foreach_lerp _foreach_maximum _foreach_minimum _foreach_mul _foreach_neg _foreach_norm _foreach_pow
+_foreach_reciprocal _foreach_rsqrt _foreach_sigmoid _foreach_sign _foreach_sqrt _foreach_sub _foreach_tanh
+"""
+
+#: torchvision's operators on boxes and regions: sampling and comparing, no products of weights.
+ELEMENTWISE_TORCHVISION = frozenset({"nms", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool"})
+
+#: Makes, moves or looks up data; asks about it; or draws it at random.
+_FREE = """
+arange empty empty_like empty_permuted empty_strided eye full full_like linspace logspace new_empty
+new_empty_strided new_full new_ones new_zeros ones ones_like range scalar_tensor zeros zeros_like tril_indices
+triu_indices bartlett_window blackman_window hamming_window hann_window kaiser_window fft_fftfreq fft_rfftfreq
+rand rand_like randint randint_like randn randn_like randperm bernoulli exponential geometric log_normal cauchy
+binomial multinomial normal normal_functional poisson random uniform _sample_dirichlet _standard_gamma
+_copy_from _to_copy clone copy detach detach_copy fill lift lift_fresh lift_fresh_copy zero set_ resize resize_as
+_resize_output _reshape_copy _reshape_alias view_copy alias_copy as_strided_copy diagonal_copy expand_copy
+narrow_copy permute_copy split_copy split_with_sizes_copy squeeze_copy t_copy transpose_copy unbind_copy
+unfold_copy unsqueeze_copy slice_copy select_copy _unsafe_view unsafe_split unsafe_split_with_sizes
+_conj _neg_view real imag as_strided squeeze unsqueeze t transpose swapdims _pack_padded_sequence
+_foreach_clone _foreach_copy _foreach_zero
+block_diag cat _chunk_cat channel_shuffle native_channel_shuffle constant_pad_nd diag_embed
+diagonal_scatter flip im2col pixel_shuffle pixel_unshuffle reflection_pad1d reflection_pad2d reflection_pad3d repeat
+replication_pad1d replication_pad2d replication_pad3d roll rot90 select_scatter slice_scatter as_strided_scatter
+stack tril triu
+embedding gather index _unsafe_index index_copy index_fill index_put _index_put_impl _unsafe_index_put index_select put
+masked_fill masked_scatter masked_select nonzero nonzero_static scatter take where
+unique_consecutive unique_dim _unique _unique2 repeat_interleave
+device layout _local_scalar_dense equal is_same_size is_pinned _assert_async _functional_assert_async _assert_scalar
+_assert_tensor_metadata sym_size sym_stride sym_numel sym_storage_offset is_contiguous
+sym_constrain_range sym_constrain_range_for_size
+"""
+
+
+ELEMENTWISE = frozenset(_ELEMENTWISE.split())
+FREE = frozenset(_FREE.split())
+
+
+def operator_name(operator: OpOverload) -> str:
+    """Name an operator without overload and in-place underscore: "aten::relu" for relu and relu_ alike."""
+    name = str(operator._schema.name)
+    return name if name.endswith("__") else name.removesuffix("_")
+
+
+def is_free(operator: OpOverload) -> bool:
+    """Tell whether the operator only makes, moves or looks up data."""
+    space, _, name = operator_name(operator).partition("::")
+    if space == "profiler":
+        return True
+    return space in {"aten", "prim"} and (operator.is_view or name in FREE or name + "_" in FREE)
+
+
+def is_elementwise(operator: OpOverload) -> bool:
+    """Tell whether the operator belongs to the element-wise ledger."""
+    space, _, name = operator_name(operator).partition("::")
+    if space == "torchvision":
+        return name in ELEMENTWISE_TORCHVISION
+    return space == "aten" and (name in ELEMENTWISE or torch.Tag.pointwise in operator.tags)
+
+
+def may_change_shape_with_data(operator: OpOverload) -> bool:
+    """Tell whether there are arguments with which the result's shape depends on values."""
+    indexes = operator_name(operator) in {"aten::index", "aten::_unsafe_index", "torchvision::nms"}
+    return indexes or torch.Tag.dynamic_output_shape in operator.tags
+
+
+def changes_shape_with_data(operator: OpOverload, args: Any) -> bool:
+    """Tell whether the result's shape depends on values: nonzero, NMS, a boolean index."""
+    name = operator_name(operator)
+    if name in {"aten::index", "aten::_unsafe_index"}:
+        return any(t.dtype in {torch.bool, torch.uint8} for t in args[1] if t is not None)
+    return may_change_shape_with_data(operator)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What an operator's name, tags and schema say of it, whatever it is called with.
+
+    `writes` unless its results only alias what it was given; `dynamic` if a result's shape may depend on values;
+    `places` are the positions of arguments that can be tensors or lists of them.
+    """
+
+    name: str
+    free: bool
+    elementwise: bool
+    writes: bool
+    dynamic: bool
+    makes: bool
+    places: tuple[int, ...]
+
+
+@cache
+def facts_of(operator: OpOverload) -> Facts:
+    """Look an operator up, once."""
+    free, schema = is_free(operator), operator._schema
+    places = tuple(i for i, argument in enumerate(schema.arguments) if "Tensor" in str(argument.type))
+    return Facts(
+        name=operator_name(operator),
+        free=free,
+        elementwise=not free and is_elementwise(operator),
+        writes=not any(result.alias_info for result in schema.returns),
+        dynamic=may_change_shape_with_data(operator),
+        makes=not places and any(argument.name == "device" for argument in schema.arguments),
+        places=places,
+    )

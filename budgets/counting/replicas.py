@@ -1,0 +1,177 @@
+"""Copies of a model to count on: the same graph of modules, other tensors.
+
+Every tensor is replaced by one twin, wherever and however often it is held, so that sharing and tying survive.
+"""
+
+import copy
+import copyreg
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from threading import Lock, RLock
+from types import FunctionType
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.overrides import TorchFunctionMode
+
+from featherpress.errors import UsageError
+
+Twin = Callable[[Tensor], Tensor]
+T = TypeVar("T")
+#: What a copy shares with the original, since it cannot change: deepcopy would return it too.
+ATOMS = frozenset({bool, int, float, complex, str, bytes, type(None), type, FunctionType, torch.dtype, torch.device})
+#: By these a class, or one object, tells deepcopy how it is to be copied.
+COPY_METHODS = frozenset(
+    {"__deepcopy__", "__getnewargs__", "__getnewargs_ex__", "__getstate__", "__new__", "__reduce__", "__reduce_ex__"}
+)
+USUAL = frozenset({Tensor, nn.Parameter})
+#: By these a class of tensors has operators of its own.
+OVERRIDES = ("__torch_dispatch__", "__torch_function__")
+CONTAINERS = frozenset({dict, OrderedDict, set})
+SEQUENCES = frozenset({list, set, tuple})
+#: Dictionaries of hooks and the like, empty in most modules; no two modules share one.
+REGISTRIES = frozenset(key for key, held in vars(nn.Module()).items() if isinstance(held, (dict, set)))
+META = torch.device("meta")
+#: What cannot be copied, and is free again after each use.
+LOCKS = frozenset({type(Lock()), type(RLock())})
+
+
+def meta_twin(tensor: Tensor) -> Tensor:
+    """Make a tensor of the same shape, strides and type that has no memory."""
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=META)
+
+
+def real_twin(tensor: Tensor) -> Tensor:
+    """Make a tensor of the same values on the CPU."""
+    return tensor.detach().to(device="cpu", copy=True)
+
+
+def fake_twin(mode: FakeTensorMode) -> Twin:
+    """Make twins that know their device but have no memory, in the given mode."""
+    return lambda tensor: mode.from_tensor(tensor.detach())
+
+
+class _TwinMode(TorchFunctionMode):
+    """Answers every tensor that deepcopy meets with its twin."""
+
+    def __init__(self, twin: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.twin = twin
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.__deepcopy__:
+            tensor, memo = args
+            return memo.setdefault(id(tensor), self.twin(tensor))
+        return func(*args, **(kwargs or {}))
+
+
+def _as_held(tensor: Tensor, twin: Twin) -> Tensor:
+    """Make the twin a Parameter where the tensor is one, and of its class."""
+    made, kind = twin(tensor), type(tensor)
+    if kind is not Tensor and isinstance(tensor, nn.Parameter):
+        made = nn.Parameter(made, requires_grad=tensor.requires_grad)
+    if kind not in USUAL and isinstance(made, Tensor) and _only_adds(kind):
+        made.__class__ = kind
+    return made
+
+
+def _copy_marks(tensors: Iterable[Tensor], memo: dict[int, Any]) -> None:
+    """Give twins the attributes that were set on their tensors."""
+    for tensor in tensors:
+        if vars(tensor):
+            vars(memo[id(tensor)]).update(copy.deepcopy(vars(tensor), memo))
+
+
+def _only_adds(kind: type[Tensor]) -> bool:
+    """Tell whether a class of tensors has methods of its own but the usual memory and operators."""
+    own = {vars(base).get(name) for base in kind.__mro__ if base not in {Tensor, nn.Parameter} for name in OVERRIDES}
+    return own <= {None, *(vars(Tensor).get(name) for name in OVERRIDES)}
+
+
+def _add_twins(modules: Sequence[nn.Module], twin: Twin, memo: dict[int, Any]) -> None:
+    """Make the twins of parameters and buffers."""
+    for module in modules:
+        for tensor in (*module._parameters.values(), *module._buffers.values()):
+            if tensor is None or id(tensor) in memo:
+                continue
+            if type(tensor) not in USUAL and isinstance(tensor, (UninitializedBuffer, UninitializedParameter)):
+                raise UsageError(
+                    f"{type(modules[0]).__name__} has parameters without a shape yet (a lazy module): "
+                    "run it once before counting it"
+                )
+            memo[id(tensor)] = _as_held(tensor, twin)
+
+
+def _copy_plain_modules(modules: Sequence[nn.Module], memo: dict[int, Any]) -> None:
+    """Do for modules that say nothing about copying what deepcopy does, without asking it about each attribute."""
+    kinds = {kind: _is_plain(kind) for kind in set(map(type, modules))}
+    plain = [m for m in modules if kinds[type(m)] and COPY_METHODS.isdisjoint(vars(m)) and id(m) not in memo]
+    # All shells first, so that whatever refers to a module finds its copy.
+    memo.update((id(module), type(module).__new__(type(module))) for module in plain)
+    for module in plain:
+        shell = memo[id(module)]
+        usual = type(module).__setstate__ is nn.Module.__setstate__
+        state = vars(shell) if usual else {}
+        _copy_items(vars(module), state, memo)
+        # The copy runs as it was written, whatever the original was compiled to.
+        state.pop("_compiled_call_impl", None)
+        if not usual:
+            shell.__setstate__(state)
+
+
+def _is_plain(kind: type[nn.Module]) -> bool:
+    """Tell whether deepcopy would make an object of this class from its dictionary alone."""
+    usual = all(getattr(kind, name, None) is getattr(nn.Module, name, None) for name in COPY_METHODS)
+    return usual and kind not in copyreg.dispatch_table and not copyreg._slotnames(kind)  # type: ignore[attr-defined]
+
+
+def _copy_items(held: Mapping[Any, Any], made: dict[Any, Any], memo: dict[int, Any]) -> None:
+    """Copy a dictionary's items into another: twins and modules are in the memo, numbers and names are shared."""
+    for key, item in held.items():
+        kind = type(item)
+        if kind in ATOMS:
+            made[key] = item
+        elif kind in CONTAINERS and not item and key in REGISTRIES:
+            made[key] = kind()
+        else:
+            copied = memo.get(id(item))
+            made[key] = _copied(item, kind, memo) if copied is None else copied
+
+
+def _copied(item: Any, kind: type, memo: dict[int, Any]) -> Any:
+    """Copy the usual containers, and leave all else to deepcopy."""
+    if (kind is dict or kind is OrderedDict) and ATOMS.issuperset(map(type, item)):
+        made = memo[id(item)] = kind()
+        _copy_items(item, made, memo)
+        return made
+    if kind in LOCKS:
+        return item
+    if kind is torch.Generator:
+        return memo.setdefault(id(item), torch.Generator(item.device).set_state(item.get_state()))
+    if kind in SEQUENCES and ATOMS.issuperset(map(type, item)):
+        return memo.setdefault(id(item), item if kind is tuple else kind(item))
+    return copy.deepcopy(item, memo)
+
+
+def copy_with(value: T, twin: Twin, memo: dict[int, Any]) -> T:
+    """Copy a module, or a nest of inputs, with a twin for every tensor; `memo` maps a tensor's id to its twin.
+
+    Errors: UsageError for a model with lazy parameters, or one that cannot be copied.
+    """
+    modules = list(value.modules()) if isinstance(value, nn.Module) else []
+    try:
+        _add_twins(modules, twin, memo)
+        with _TwinMode(lambda tensor: _as_held(tensor, twin)):
+            _copy_plain_modules(modules, memo)
+            if isinstance(value, nn.Module):
+                _copy_marks((*value.parameters(), *value.buffers()), memo)
+            return copy.deepcopy(value, memo)
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"{type(value).__name__} cannot be copied, and counting never works on the original: {error}"
+        ) from error

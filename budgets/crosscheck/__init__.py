@@ -1,0 +1,1 @@
+"""Our count beside other counters'."""

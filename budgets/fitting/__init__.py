@@ -1,0 +1,1 @@
+"""The settings of a model that meet a budget."""

@@ -1,0 +1,1 @@
+"""Counts and audits as tables, for terminals and for continuous integration."""

@@ -1,0 +1,1 @@
+"""Training crops: drawn, recoloured, mixed and cached."""

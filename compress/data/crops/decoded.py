@@ -1,0 +1,85 @@
+"""Decoded images kept on disk, so that each is decoded once a run however many epochs and processes read it."""
+
+import hashlib
+import logging
+import os
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from featherpress.compress.data.samples import FaceDataset, Faces, Sample
+
+logger = logging.getLogger("featherpress")
+
+_FACES = ("boxes", "landmarks", "has_landmarks", "ignored")
+
+
+def origin(dataset: FaceDataset, index: int) -> tuple[FaceDataset, int]:
+    """Follow data sets that are made of others to the one that reads an image, and its number there."""
+    while (find := getattr(dataset, "find", None)) is not None:
+        dataset, index = find(index)
+    return dataset, index
+
+
+def read_downscaled(dataset: FaceDataset, index: int, side: int) -> Sample:
+    """Read an image, at a reduced size where its data set can and its short side stays `side` pixels or more."""
+    base, number = origin(dataset, index)
+    reduced = getattr(base, "read_downscaled", None)
+    sample: Sample = base[number] if reduced is None else reduced(number, side)
+    return sample
+
+
+class DiskCache:
+    """Samples in one safetensors file each, mapped into memory when read; the system keeps what is read often.
+
+    A file gets its name when it is whole, so that several processes may read and write one folder and a kill leaves no
+    half of one. It is named by what it was made from too, and not found again when that has changed. Where the disk
+    refuses, that is said once, and images are decoded as if there were no cache.
+    """
+
+    def __init__(self, dataset: FaceDataset, folder: Path, *, side: int) -> None:
+        self.dataset, self.folder, self.side = dataset, folder, side
+        self._full = False
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def read(self, index: int) -> Sample:
+        """Read a sample from disk, or from its data set and keep it.
+
+        Errors: `DataError` where the image is broken; nothing is kept of it.
+        """
+        path = self._path(index)
+        kept = _load(path, self.dataset.name(index)) if path.exists() else None
+        if kept is not None:
+            return kept
+        sample = read_downscaled(self.dataset, index, self.side)
+        if not self._full:
+            self._keep(path, sample)
+        return sample
+
+    def _path(self, index: int) -> Path:
+        base, number = origin(self.dataset, index)
+        cache_key = getattr(base, "cache_key", None)
+        made_from = f"{self.dataset.name(index)}\0{self.side}\0{cache_key(number) if cache_key else ''}"
+        return self.folder / f"{index:08d}-{hashlib.blake2b(made_from.encode(), digest_size=8).hexdigest()}.safetensors"
+
+    def _keep(self, path: Path, sample: Sample) -> None:
+        temporary = path.with_suffix(f".{os.getpid()}.partial")
+        faces = {name: getattr(sample.faces, name).contiguous() for name in _FACES}
+        try:
+            save_file({"image": sample.image.contiguous(), **faces}, temporary)
+            temporary.replace(path)
+        except (OSError, SafetensorError) as error:
+            temporary.unlink(missing_ok=True)
+            self._full = True
+            logger.warning("could not cache images in %s any more (%s); decoding them every time", self.folder, error)
+
+
+def _load(path: Path, name: str) -> Sample | None:
+    """Map a file; None where it is not whole, as after a power cut."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            faces = Faces(**{key: file.get_tensor(key) for key in _FACES})
+            return Sample(image=file.get_tensor("image"), faces=faces, name=name)
+    except (OSError, SafetensorError):
+        return None

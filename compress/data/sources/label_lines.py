@@ -1,0 +1,101 @@
+"""The lines of a label file, read one by one, so that an error can say where it is."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from featherpress.compress.data.sources.labelled import is_inside_name
+from featherpress.errors import DataError
+
+BOX_FIELDS = 10
+"""x, y, w, h, blur, expression, illumination, invalid, occlusion, pose."""
+
+
+@dataclass(slots=True)
+class LabelLines:
+    """The lines of a label file and where reading stands; UTF-8 with or without a mark, else Latin-1."""
+
+    path: Path
+    number: int = 0
+    lines: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        data = self.path.read_bytes()
+        try:
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = data.decode("latin-1")
+        # Not splitlines: Latin-1 names may hold characters that it takes for line ends.
+        self.lines = tuple(line.strip() for line in text.split("\n"))
+
+    def error(self, message: str) -> DataError:
+        """Say what was expected, and where."""
+        return DataError(f"{self.path}, line {self.number}: expected {message}")
+
+    def next(self) -> str | None:
+        """Take the next line that is not blank."""
+        while self.number < len(self.lines):
+            self.number += 1
+            if line := self.lines[self.number - 1]:
+                return line
+        return None
+
+    def names(self) -> Iterator[str]:
+        """Take image names, until the file ends."""
+        while (line := self.next()) is not None:
+            yield self.name(line)
+
+    def name(self, line: str) -> str:
+        """Check that a line is the path of an image inside the image folder."""
+        if len(line.split()) == BOX_FIELDS and _numbers(line):
+            raise self.error("an image, got one more face than the number above says")
+        if not is_inside_name(line):
+            raise self.error(f"the path of an image inside the image folder, got {line!r}")
+        return line
+
+    def count(self, name: str) -> int:
+        """Take the number of faces of an image."""
+        line = self.next()
+        if line is None or not line.isascii() or not line.isdigit() or len(line) > 9:
+            raise self.error(f"the number of faces in {name}, got {_shown(line)}")
+        return int(line)
+
+    def numbers(self, name: str, lengths: set[int]) -> list[float]:
+        """Take one face."""
+        line = self.next()
+        if line is None:
+            raise self.error(f"one more face in {name}, got {_shown(line)}")
+        return self.parse(line, name, lengths)
+
+    def parse(self, line: str, name: str, lengths: set[int]) -> list[float]:
+        """Check that a line is a face: so many finite numbers, and a size that is not negative."""
+        numbers = _numbers(line)
+        if len(numbers) not in lengths:
+            wanted = " or ".join(str(length) for length in sorted(lengths))
+            raise self.error(f"{wanted} numbers for a face in {name}, got {_shown(line)}")
+        if min(numbers[2:4]) < 0:
+            raise self.error(f"a width and height of at least 0 for a face in {name}, got {_shown(line)}")
+        return numbers
+
+    def skip_zeros(self) -> None:
+        """Pass the line of zeros that WIDER FACE writes for an image without faces."""
+        ahead = self.number
+        while ahead < len(self.lines) and not self.lines[ahead]:
+            ahead += 1
+        numbers = _numbers(self.lines[ahead]) if ahead < len(self.lines) else []
+        if len(numbers) == BOX_FIELDS and not any(numbers):
+            self.number = ahead + 1
+
+
+def _numbers(line: str) -> list[float]:
+    """Read finite numbers, or nothing where one is not."""
+    try:
+        numbers = [float(word) for word in line.split()]
+    except ValueError:
+        return []
+    return numbers if all(math.isfinite(number) for number in numbers) else []
+
+
+def _shown(line: str | None) -> str:
+    return "the end of the file" if line is None else repr(line if len(line) <= 60 else line[:57] + "...")

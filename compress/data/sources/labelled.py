@@ -1,0 +1,182 @@
+"""A folder of images and the labels of each, which know where in their file they stand."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from featherpress.compress.data.images import decode_reduced, image_size
+from featherpress.compress.data.samples import Faces, Sample
+from featherpress.compress.runtime.progress import Progress
+from featherpress.errors import DataError, UsageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledImage:
+    """The labels of one image; `place` and `face_places` are the numbers that the label file knows them by.
+
+    Shapes: face_places (n,), one a face.
+    """
+
+    name: str
+    faces: Faces
+    place: int
+    face_places: tuple[int, ...]
+
+
+class LabelledFolder:
+    """Images of a folder as a data set; what does not fit its label is an error that names the label's place.
+
+    An image that is missing, that a link puts outside the folder, or that a face lies wholly outside of, cannot be
+    read. Boxes that an image cuts stay as they are labelled, as do those outside where that is allowed. `places` are
+    the words for a label's place in its file: of an image, and of a face.
+    Errors: DataError on reading such an image, or one that is broken.
+    """
+
+    def __init__(
+        self,
+        images: Path,
+        labelled: Sequence[LabelledImage],
+        *,
+        labels: Path,
+        places: tuple[str, str] = ("line", "line"),
+        limit: int | None = None,
+        outside_allowed: bool = False,
+    ) -> None:
+        if limit is not None and limit < 1:
+            raise UsageError(f"expected a limit of at least 1 image, got {limit}: leave it out to use all")
+        self.images, self.labels, self.places = images, labels, places
+        self._labelled, self._outside_allowed = list(labelled[:limit]), outside_allowed
+
+    def __len__(self) -> int:
+        return len(self._labelled)
+
+    def __getitem__(self, index: int, /) -> Sample:
+        """Read one image; raises DataError where it is broken or does not fit its labels."""
+        return self.read_downscaled(index, 0)
+
+    def read_downscaled(self, index: int, side: int) -> Sample:
+        """Read one image, a JPEG 2, 4 or 8 times smaller where its short side stays `side` or more; 0: as it is.
+
+        Faces are scaled by exactly that factor. The pixels are libjpeg's, averaged while decoding, which is near what
+        scaling them down later would give, but not equal.
+        """
+        row = self._labelled[index]
+        problem = self._image_problem(row)
+        if problem:
+            raise DataError(problem)
+        image, factor = decode_reduced(self.images / row.name, side)
+        problem = self._size_problem(row, image.shape[-1] * factor, image.shape[-2] * factor)
+        if problem:
+            raise DataError(problem)
+        faces = row.faces if factor == 1 else row.faces.scaled(1 / factor, 1 / factor)
+        return Sample(image=image, faces=faces, name=row.name)
+
+    def cache_key(self, index: int, /) -> str:
+        """Tell one content of an image and its labels from another."""
+        row = self._labelled[index]
+        return cache_key_of(self.images / row.name, row.faces)
+
+    def name(self, index: int, /) -> str:
+        """Name one image as the label file does: folder and file."""
+        return self._labelled[index].name
+
+    @property
+    def labelled(self) -> Sequence[LabelledImage]:
+        """All images with their labels, unread."""
+        return self._labelled
+
+    def faces(self, index: int, /) -> Faces:
+        """Give the labels of one image without reading it."""
+        return self._labelled[index].faces
+
+    def problem(self, index: int, /) -> str:
+        """Say in a sentence why an image cannot be used, from its file's head alone; nothing where it can."""
+        row = self._labelled[index]
+        problem = self._image_problem(row)
+        if problem:
+            return problem
+        try:
+            width, height = image_size(self.images / row.name)
+        except DataError as error:
+            return str(error)
+        return self._size_problem(row, width, height)
+
+    def _image_problem(self, row: LabelledImage) -> str:
+        problem = _file_problem(self.images, row.name)
+        return problem and f"{self.labels}, {self.places[0]} {row.place}: expected {problem}"
+
+    def _size_problem(self, row: LabelledImage, width: int, height: int) -> str:
+        boxes = row.faces.boxes
+        outside = (boxes[:, :2] >= boxes.new_tensor([width, height])).any(dim=1) | (boxes[:, 2:] <= 0).any(dim=1)
+        faces = (outside & ~row.faces.ignored).nonzero()[:, 0].tolist()
+        if not faces or self._outside_allowed:
+            return ""
+        box = ", ".join(f"{value:g}" for value in boxes[faces[0]].tolist())
+        return (
+            f"{self.labels}, {self.places[1]} {row.face_places[faces[0]]}: expected a face in {row.name}, which is "
+            f"{width} x {height} pixels, got a box from corner to corner ({box}), wholly outside"
+        )
+
+
+def cache_key_of(path: Path, faces: Faces) -> str:
+    """Tell one content of an image's file and its labels from another."""
+    try:
+        about = path.stat()
+        written = f"{about.st_size} {about.st_mtime_ns}"
+    except OSError:
+        written = ""
+    return f"{written} {faces.boxes.tolist()} {faces.landmarks.tolist()} {faces.ignored.tolist()}"
+
+
+def require_sound(dataset: LabelledFolder) -> None:
+    """Look at every image's file and labels before any work is spent on them.
+
+    Errors: DataError that names the first of what cannot be used, and how many there are.
+    """
+    problems = []
+    with Progress("checking labels", total=len(dataset)) as progress:
+        for index in range(len(dataset)):
+            problem = dataset.problem(index)
+            if problem:
+                problems.append(problem)
+            progress.advance()
+    if problems:
+        more = f"; {len(problems) - 1:,} more of {len(dataset):,} images cannot be used" if len(problems) > 1 else ""
+        raise DataError(problems[0] + more)
+
+
+def require_faces(dataset: LabelledFolder) -> None:
+    """Refuse labels from which nothing can be learned.
+
+    Errors: DataError where no image has a face that counts.
+    """
+    if all(bool(row.faces.ignored.all()) for row in dataset.labelled):
+        marked = sum(len(row.faces) for row in dataset.labelled)
+        what = f"{marked:,} that are all marked invalid or empty" if marked else "none"
+        raise DataError(
+            f"{dataset.labels}: expected faces to learn from in at least one of {len(dataset):,} images, got {what}"
+        )
+
+
+def is_finite(value: object) -> bool:
+    """Tell a number that a box can be made of from anything else that JSON holds."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_inside_name(name: str) -> bool:
+    """Tell whether a name is a relative path that does not climb, as POSIX reads it and as Windows does."""
+    paths = (PurePosixPath(name), PureWindowsPath(name))
+    leaves = any(path.is_absolute() or path.drive or ".." in path.parts for path in paths)
+    return bool(name) and "\0" not in name and not leaves
+
+
+def _file_problem(folder: Path, name: str) -> str:
+    """Say what was found in place of an image's file; the folder may be a link itself, what is in it may not leave."""
+    path = folder / name
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "a link to nothing" if path.is_symlink() else "nothing"
+        return f"an image at {path}, found {what} there"
+    if not path.resolve().is_relative_to(folder.resolve()):
+        return f"an image inside {folder}, got {name!r}, a link that leads out of it: copy the image there"
+    return ""

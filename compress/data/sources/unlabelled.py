@@ -1,0 +1,72 @@
+"""Photographs without labels, or with those that a teacher gave them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from PIL import Image
+
+from featherpress.compress.data.images import decode_image
+from featherpress.compress.data.samples import Faces, Sample
+from featherpress.compress.data.sources.labelled import cache_key_of
+from featherpress.errors import DataError
+
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+
+
+class Photographs:
+    """The images of a folder and its subfolders in the order of their names, as samples without faces.
+
+    `square=False` leaves out images whose sides are equal: in collections made for classifiers, those were squashed.
+
+    Errors: `DataError` for a folder without images, and for one image when it is read and cannot be.
+    """
+
+    def __init__(self, root: Path, *, limit: int | None = None, square: bool = True) -> None:
+        if not root.is_dir():
+            raise DataError(f"expected a folder of photographs at {root}, found nothing there")
+        files = sorted(path for path in root.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+        self.root = root
+        self.files = [path for path in files if square or not _is_square(path)][:limit]
+        if not self.files:
+            raise DataError(f"expected photographs ({', '.join(sorted(_SUFFIXES))}) in {root}, found none")
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Sample:
+        return Sample(image=decode_image(self.files[index]), faces=Faces.none(), name=self.name(index))
+
+    def name(self, index: int) -> str:
+        """Name a photograph by its path below the root."""
+        return self.files[index].relative_to(self.root).as_posix()
+
+
+class LabelledPhotographs:
+    """Photographs with the faces that someone, such as a teacher, found in them; one `Faces` a photograph."""
+
+    def __init__(self, photographs: Photographs, faces: Sequence[Faces]) -> None:
+        self.photographs, self.faces = photographs, faces
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+    def __getitem__(self, index: int) -> Sample:
+        return replace(self.photographs[index], faces=self.faces[index])
+
+    def name(self, index: int) -> str:
+        """Name a photograph."""
+        return self.photographs.name(index)
+
+    def cache_key(self, index: int) -> str:
+        """Tell one content of a photograph and its labels from another."""
+        return cache_key_of(self.photographs.files[index], self.faces[index])
+
+
+def _is_square(path: Path) -> bool:
+    """Read the size in a file's header; what cannot be read is dealt with where images are decoded."""
+    try:
+        with Image.open(path) as image:
+            return image.width == image.height
+    except (OSError, Image.DecompressionBombError):
+        return False

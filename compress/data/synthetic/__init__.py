@@ -1,0 +1,1 @@
+"""Pictures that are drawn: faces to find, shapes to tell apart."""

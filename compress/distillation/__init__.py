@@ -1,0 +1,1 @@
+"""What a student is compared with: taps, adapters and losses. Knows no task, no recipe and no file."""

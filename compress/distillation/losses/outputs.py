@@ -1,0 +1,103 @@
+"""What a student can learn from a teacher's outputs: class logits and regressed deltas.
+
+Every function leaves the teacher without gradient and is zero when the student equals the teacher. All of them count
+in float32, whatever they are given.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from featherpress.errors import UsageError
+
+
+def margin(student: Tensor, teacher: Tensor, where: Tensor, *, count: Tensor, temperature: float = 1.0) -> Tensor:
+    """Match the teacher's margin between face and background where it matters.
+
+    sum of |p_t - p_s| * KL(sigmoid(m_t / T) || sigmoid(m_s / T)) * T^2 over `where`, divided by `count`, with
+    m = z_face - z_background; the weight carries no gradient.
+
+    Shapes: logits (N, P, 2) twice, where (N, P) bool, count scalar -> scalar, 0 or more.
+    Source: after Hinton et al. 2015; two classes leave one margin, as in TDKD for RetinaFace.
+    """
+    s, t = _margins(student)[where], _margins(teacher.detach())[where]
+    weight = (torch.sigmoid(t) - torch.sigmoid(s)).abs().detach()
+    s, t = s / temperature, t / temperature
+    p = torch.sigmoid(t)
+    divergence = p * (F.logsigmoid(t) - F.logsigmoid(s)) + (1 - p) * (F.logsigmoid(-t) - F.logsigmoid(-s))
+    return (weight * divergence).sum() * temperature**2 / count
+
+
+def regression(student: Tensor, teacher: Tensor, where: Tensor, *, count: Tensor) -> Tensor:
+    """Pull encoded deltas towards the teacher's: smooth-L1 summed over `where`, divided by `count`.
+
+    Shapes: deltas (N, P, D) twice, where (N, P) bool, count scalar -> scalar, 0 or more.
+    Source: Girshick 2015, Fast R-CNN, eq. 3, with the teacher as the target.
+    """
+    distance = F.smooth_l1_loss(student[where].float(), teacher.detach()[where].float(), reduction="sum")
+    return distance / count
+
+
+def kl(student: Tensor, teacher: Tensor, *, temperature: float = 4.0) -> Tensor:
+    """Match the teacher's distribution over classes.
+
+    T^2 * mean over images of KL(softmax(t / T) || softmax(s / T)); what is added to all logits makes no difference, a
+    teacher scaled up is surer.
+
+    Shapes: logits (N, C) twice -> scalar, 0 or more.
+    Source: Hinton et al. 2015, section 2.
+    """
+    s, t = _log_softmax(student, temperature), _log_softmax(teacher.detach(), temperature)
+    return (t.exp() * (t - s)).sum(dim=-1).mean() * temperature**2
+
+
+def dkd(
+    student: Tensor,
+    teacher: Tensor,
+    labels: Tensor,
+    *,
+    temperature: float = 4.0,
+    target: float = 1.0,
+    rest: float = 8.0,
+) -> Tensor:
+    """Match how sure the teacher is of the label and, apart, how it spreads what is left over the other classes.
+
+    T^2 * mean over images of target * KL over (label, not label) + rest * KL over the other classes among themselves.
+    With the rest weighed by the teacher's 1 - p(label) the sum would be `kl`.
+
+    Shapes: logits (N, C) twice with C of 3 or more, labels (N,) int64 -> scalar, 0 or more.
+    Errors: `UsageError` for two classes.
+    Source: Zhao et al. 2022, DKD, eq. 7.
+    """
+    refuse_two_classes(student.shape[-1])
+    s, t = _log_softmax(student, temperature), _log_softmax(teacher.detach(), temperature)
+    of_label = F.one_hot(labels, student.shape[-1]).bool()
+    others = [x[~of_label].view(len(x), -1) for x in (s, t)]
+    s_sure, t_sure = (
+        torch.stack([x[of_label], rest_of.logsumexp(dim=1)], dim=1) for x, rest_of in zip((s, t), others, strict=True)
+    )
+    s_rest, t_rest = (F.log_softmax(rest_of, dim=1) for rest_of in others)
+    sure = (t_sure.exp() * (t_sure - s_sure)).sum(dim=1)
+    spread = (t_rest.exp() * (t_rest - s_rest)).sum(dim=1)
+    return (target * sure + rest * spread).mean() * temperature**2
+
+
+def refuse_two_classes(classes: int) -> None:
+    """Raise for a problem of two classes, where decoupling has nothing to decouple.
+
+    Errors: `UsageError` below three classes.
+    """
+    if classes <= 2:
+        raise UsageError(
+            "dkd needs three classes or more: with two, only one is left beside the label, so that its non-target term "
+            "is always 0 and teaches nothing; use margin for a detector, kl for a classifier"
+        )
+
+
+def _margins(logits: Tensor) -> Tensor:
+    logits = logits.float()
+    return logits[..., 1] - logits[..., 0]
+
+
+def _log_softmax(logits: Tensor, temperature: float) -> Tensor:
+    return F.log_softmax(logits.float() / temperature, dim=-1)

@@ -1,0 +1,1 @@
+"""A detector at work: from a photograph to its detections."""

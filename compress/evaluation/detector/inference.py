@@ -1,0 +1,185 @@
+"""From a trained model and images to detections, and from detections to a record."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from featherpress.compress.data import FaceDataset, Sample
+from featherpress.compress.evaluation.detections import Detections, DetectionSet, Truth
+from featherpress.compress.evaluation.detector.postprocess import decode_outputs, select_detections
+from featherpress.compress.evaluation.detector.settings import IOU, DetectionSettings
+from featherpress.compress.evaluation.metrics.average_precision import (
+    average_precision,
+    average_precision_by_height,
+    match,
+)
+from featherpress.compress.runtime.progress import Progress
+from featherpress.errors import DataError
+from featherpress.models import Detector, normalize
+
+logger = logging.getLogger("featherpress")
+
+Item = TypeVar("Item")
+
+_LEAST_SIDE = 64
+_MOST_WAITING = 8
+"""How many batches' worth of images wait for others of their size: enough for a few sizes, and little memory."""
+
+
+def detect_faces(model: Detector, image: Tensor, *, settings: DetectionSettings) -> Detections:
+    """Find the faces in one image; the model should be in eval mode.
+
+    Shapes: image (3, H, W) uint8 RGB -> at most `top_k` detections in its pixels, by falling score.
+    """
+    return detect_batch(model, image[None], settings=settings)[0]
+
+
+@torch.inference_mode()
+def detect_batch(model: Detector, images: Tensor, *, settings: DetectionSettings) -> list[Detections]:
+    """Find the faces in images of one size, all in one forward; the model should be in eval mode.
+
+    Shapes: images (N, 3, H, W) uint8 RGB -> N times at most `top_k` detections in their pixels, by falling score.
+    """
+    count, _, height, width = images.shape
+    scale = settings.long_side / max(height, width) if settings.long_side else 1.0
+    scaled = images if scale == 1.0 else F.resize(images, [max(round(height * scale), 1), max(round(width * scale), 1)])
+    rows, columns = scaled.shape[-2:]
+    inputs = normalize(scaled.to(next(model.parameters()).device))
+    # A model needs 64 pixels a side; beyond the image it sees its mean.
+    inputs = torch.nn.functional.pad(inputs, (0, max(_LEAST_SIDE - columns, 0), 0, max(_LEAST_SIDE - rows, 0)))
+    inputs = inputs.contiguous(memory_format=torch.channels_last)
+    priors = model.priors(*inputs.shape[-2:])
+    found = decode_outputs(model(inputs), priors, score_threshold=settings.score_threshold)
+    if settings.flip:
+        mirrored = decode_outputs(model(inputs.flip(-1)), priors, score_threshold=settings.score_threshold)
+        found = found.joined(mirrored.mirrored(inputs.shape[-1]))
+    selected = select_detections(found, count=count, settings=settings)
+    return [_in_image(each, width=width, height=height, columns=columns, rows=rows) for each in selected]
+
+
+def _in_image(found: Detections, *, width: int, height: int, columns: int, rows: int) -> Detections:
+    """Scale what was found in columns x rows pixels back to the image, and cut boxes at its borders."""
+    back = np.array([width / columns, height / rows], dtype=np.float32)
+    limits = np.array([width, height] * 2, dtype=np.float32)
+    return Detections(
+        boxes=np.clip(found.boxes * np.tile(back, 2), 0, limits),
+        scores=found.scores,
+        landmarks=found.landmarks * np.tile(back, 5),
+    )
+
+
+def grouped_by_size(
+    items: Iterable[Item], image_of: Callable[[Item], Tensor], *, batch: int
+) -> Iterator[tuple[list[Item], Tensor]]:
+    """Gather items whose images are of one size into batches, each with its images stacked; order is not kept.
+
+    Rather than wait without end for more of its size, the fullest group goes first when many images wait.
+    """
+    waiting: dict[torch.Size, list[Item]] = {}
+
+    def ready(group: list[Item]) -> tuple[list[Item], Tensor]:
+        return group, torch.stack([image_of(item) for item in group])
+
+    for item in items:
+        size = image_of(item).shape
+        waiting.setdefault(size, []).append(item)
+        if len(waiting[size]) == batch:
+            yield ready(waiting.pop(size))
+        elif sum(map(len, waiting.values())) > _MOST_WAITING * batch:
+            yield ready(waiting.pop(max(waiting, key=lambda each: len(waiting[each]))))
+    yield from map(ready, waiting.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """A model's detections on a data set beside the truth; `skipped` images could not be read."""
+
+    found: DetectionSet
+    settings: DetectionSettings
+    skipped: int
+    seconds: float
+
+    @property
+    def ap(self) -> float:
+        """AP at IoU 0.5 over all valid faces; 0, with a warning, when there are none."""
+        score = average_precision(match(self.found.detections, self.found.truths, IOU))
+        if score.ap is None:
+            images = len(self.found.names)
+            logger.warning("there is no valid face in %d images, so that there is no AP; 0 stands for it", images)
+        return score.ap or 0.0
+
+    def to_dict(self, *, data: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the evaluation record: what was scored (`about`), on what (`data`), how, and the scores."""
+        detections, truths = self.found.detections, self.found.truths
+        score = average_precision(match(detections, truths, IOU))
+        ignored = sum(int(truth.ignored.sum()) for truth in truths)
+        counts = {"images": len(truths), "skipped": self.skipped, "faces": score.faces, "ignored": ignored}
+        return {
+            "schema": "featherpress.evaluation/1",
+            **about,
+            "data": {**data, **counts},
+            "protocol": self.settings.to_dict(),
+            **score.to_dict(),
+            "by_height": [height.to_dict() for height in average_precision_by_height(detections, truths, iou=IOU)],
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def evaluate_model(
+    model: Detector,
+    dataset: FaceDataset,
+    *,
+    settings: DetectionSettings,
+    label: str = "evaluating",
+    skip_broken: bool = False,
+    indices: Sequence[int] | None = None,
+    batch: int = 1,
+) -> Evaluation:
+    """Run a model over a data set, or over some of its images, in eval mode; its own mode is restored.
+
+    Up to `batch` images of one size go through the model together.
+
+    Errors: `DataError` for an image that cannot be read, unless `skip_broken`; then it is counted.
+    """
+    began, was_training = time.monotonic(), model.training
+    chosen = range(len(dataset)) if indices is None else indices
+    found: dict[int, tuple[str, Detections, Truth]] = {}
+    model.eval()
+    try:
+        with Progress(label, total=len(chosen)) as progress:
+            samples = _samples(dataset, chosen, skip_broken=skip_broken)
+            for group, images in grouped_by_size(samples, lambda each: each[1].image, batch=batch):
+                detections = detect_batch(model, images, settings=settings)
+                for (place, sample), each in zip(group, detections, strict=True):
+                    truth = Truth(boxes=sample.faces.boxes.numpy(), ignored=sample.faces.ignored.numpy())
+                    found[place] = (sample.name, each, truth)
+                    progress.advance()
+    finally:
+        model.train(was_training)
+    rows = [found[place] for place in sorted(found)]
+    found_set = DetectionSet(
+        names=tuple(name for name, _, _ in rows),
+        detections=tuple(each for _, each, _ in rows),
+        truths=tuple(truth for _, _, truth in rows),
+    )
+    skipped, seconds = len(chosen) - len(rows), time.monotonic() - began
+    return Evaluation(found=found_set, settings=settings, skipped=skipped, seconds=seconds)
+
+
+def _samples(dataset: FaceDataset, chosen: Sequence[int], *, skip_broken: bool) -> Iterator[tuple[int, Sample]]:
+    for place, index in enumerate(chosen):
+        try:
+            sample = dataset[index]
+        except DataError as error:
+            if not skip_broken:
+                raise
+            logger.warning("left out of the evaluation: %s", error)
+            continue
+        yield place, sample

@@ -1,0 +1,139 @@
+"""Photographs named by people: which files are meant, and what is found in each."""
+
+import glob
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from featherpress.compress.data import decode_image
+from featherpress.compress.evaluation.detections import Detections
+from featherpress.compress.evaluation.detector.inference import detect_batch, grouped_by_size
+from featherpress.compress.evaluation.detector.settings import DetectionSettings
+from featherpress.compress.evaluation.detector.tiling import Tiling, detect_tiled
+from featherpress.compress.runtime.progress import Progress
+from featherpress.errors import DataError, UsageError
+from featherpress.models import Detector
+
+logger = logging.getLogger("featherpress")
+
+SUFFIXES = frozenset(
+    ".avif .bmp .gif .jp2 .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp".split()  # noqa: SIM905
+)
+"""What counts as an image in a folder; a file that is named itself is opened whatever it is called."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Photograph:
+    """An image file, and its place below the folder that was named, or its own name."""
+
+    path: Path
+    place: Path
+
+
+def find_photographs(
+    named: Sequence[Path], *, recursive: bool = False, leave_out: Path | None = None
+) -> list[Photograph]:
+    """List the files that are meant: files as they are, the images in folders, what patterns match; each once.
+
+    Folders below a folder are looked into if `recursive`; hidden files, and what lies in `leave_out`, never are.
+    Errors: UsageError where something is not there, or holds no image.
+    """
+    found: dict[Path, Photograph] = {}
+    without = leave_out.resolve() if leave_out else None
+    for name in named:
+        photographs = list(_matching(name, recursive=recursive))
+        if not photographs:
+            hint = "" if recursive else "; --recursive looks into the folders in it"
+            raise UsageError(f"expected images in {name}, found none{hint if name.is_dir() else ''}")
+        for each in photographs:
+            if without is None or not name.is_dir() or not each.path.resolve().is_relative_to(without):
+                found.setdefault(each.path, each)
+    return list(found.values())
+
+
+def _matching(name: Path, *, recursive: bool) -> Iterator[Photograph]:
+    if name.is_dir():
+        for path in sorted(name.rglob("*") if recursive else name.iterdir()):
+            place = path.relative_to(name)
+            hidden = any(part.startswith(".") for part in place.parts)
+            if path.suffix.lower() in SUFFIXES and path.is_file() and not hidden:
+                yield Photograph(path=path, place=place)
+    elif name.exists():
+        yield Photograph(path=name, place=Path(name.name))
+    elif glob.has_magic(str(name)):
+        for path in map(Path, sorted(glob.glob(str(name), recursive=True))):  # noqa: PTH207 (patterns may be absolute)
+            if path.is_file():
+                yield Photograph(path=path, place=Path(path.name))
+    else:
+        raise UsageError(f"expected an image, a folder or a pattern, found nothing at {name}")
+
+
+def drawing_paths(photographs: Sequence[Photograph], out: Path) -> list[Path]:
+    """Say where each drawing goes: its place with the suffix .png; the whole name before it where two would meet."""
+    places = [each.place.with_suffix(".png") for each in photographs]
+    return [
+        out / (each.place.with_name(each.place.name + ".png") if places.count(place) > 1 else place)
+        for each, place in zip(photographs, places, strict=True)
+    ]
+
+
+def detect_photographs(
+    model: Detector,
+    photographs: Sequence[Photograph],
+    *,
+    settings: DetectionSettings,
+    tiling: Tiling | None = None,
+    batch: int = 1,
+) -> Iterator[tuple[int, Tensor, Detections]]:
+    """Find the faces in each photograph: its number, its pixels and what is in it, as they are done.
+
+    Images of one size go through the model together, up to `batch`, or as many tiles of one. One that cannot be read
+    is warned of and left out.
+    Errors: DataError where none can be read.
+    """
+    readable = _readable(photographs)
+    if tiling is not None:
+        for number, image in readable:
+            count = len(tiling.corners(*image.shape[-2:]))
+            with Progress(photographs[number].path.name, total=count) as progress:
+
+                def advance(tiles: int, bar: Progress = progress) -> None:
+                    for _ in range(tiles):
+                        bar.advance()
+
+                found = detect_tiled(model, image, settings=settings, tiling=tiling, batch=batch, advance=advance)
+            yield number, image, found
+        return
+    with Progress("detecting", total=len(photographs)) as progress:
+        for group, images in grouped_by_size(readable, lambda each: each[1], batch=batch):
+            found_in = detect_batch(model, images, settings=settings)
+            for (number, image), found in zip(group, found_in, strict=True):
+                yield number, image, found
+                progress.advance()
+
+
+def _readable(photographs: Sequence[Photograph]) -> Iterator[tuple[int, Tensor]]:
+    broken: list[DataError] = []
+    for number, each in enumerate(photographs):
+        try:
+            image = decode_image(each.path)
+        except DataError as error:
+            broken.append(error)
+            if len(broken) == len(photographs):
+                raise
+            if len(photographs) > 1:
+                logger.warning("left out: %s", error)
+            continue
+        yield number, image
+
+
+def faces_to_dict(image: Tensor, found: Detections) -> dict[str, Any]:
+    """Give an image's size and its faces: box as corners, score, and landmarks as five x, y pairs in a row."""
+    height, width = image.shape[-2:]
+    faces = zip(found.boxes.tolist(), found.scores.tolist(), found.landmarks.tolist(), strict=True)
+    keys = ("box", "score", "landmarks")
+    return {"width": width, "height": height, "faces": [dict(zip(keys, face, strict=True)) for face in faces]}

@@ -1,0 +1,48 @@
+"""Detections drawn on the image they were found in."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import ImageDraw, ImageFont
+from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
+from torchvision.utils import draw_bounding_boxes, draw_keypoints
+
+from featherpress.compress.evaluation.detections import Detections
+
+_BOX = (230, 159, 0)
+_POINT = (86, 180, 233)
+
+
+def draw_detections(image: Tensor, found: Detections) -> Tensor:
+    """Draw boxes, the five landmarks, and over each box its score, so that the face stays in sight.
+
+    Shapes: (3, H, W) uint8 RGB -> the same.
+    """
+    if not len(found):
+        return image
+    longer = max(image.shape[-2:])
+    width = max(round(longer / 640), 1)
+    boxes = torch.from_numpy(np.ascontiguousarray(found.boxes))
+    drawn = draw_bounding_boxes(image, boxes, colors=_BOX, width=width)
+    points = torch.from_numpy(np.ascontiguousarray(found.landmarks)).view(-1, 5, 2)
+    drawn = draw_keypoints(drawn, points, colors=_POINT, radius=width)
+    picture = to_pil_image(drawn)
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size=max(9, longer / 64))
+    for (left, top, _, bottom), score in zip(found.boxes.tolist(), found.scores.tolist(), strict=True):
+        text = f"{score:.2f}"
+        height = draw.textbbox((0, 0), text, font=font)[3] + 2
+        place = (max(left, 0.0), top - height if top >= height else bottom)
+        draw.rectangle(draw.textbbox(place, text, font=font), fill=_BOX)
+        draw.text(place, text, fill="black", font=font)
+    labelled: Tensor = pil_to_tensor(picture)
+    return labelled
+
+
+def save_drawing(image: Tensor, found: Detections, path: Path) -> None:
+    """Draw into a PNG file, which appears whole or not at all; its folder is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    to_pil_image(draw_detections(image, found)).save(partial, format="PNG")
+    partial.replace(path)

@@ -1,0 +1,50 @@
+"""How images become detections: the settings that a number is worth nothing without."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from featherpress.compress.recipes.schema import check_long_side
+from featherpress.errors import UsageError
+
+IOU = 0.5
+"""The overlap from which on a face is found, in every protocol but COCO's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectionSettings:
+    """How raw outputs become detections.
+
+    `long_side` is the test scale: the longer side of the image in pixels, 0 for the image as it is. With `flip` the
+    mirrored image is looked at too, and what is found in both goes into one suppression. Scores below
+    `score_threshold` are dropped; at most `candidates` go into non-maximum suppression at `nms_iou`, and at most
+    `top_k` come out.
+    """
+
+    long_side: int = 0
+    flip: bool = False
+    score_threshold: float = 0.02
+    nms_iou: float = 0.4
+    candidates: int = 5000
+    top_k: int = 750
+
+    def __post_init__(self) -> None:
+        """Refuse a scale that no image survives, and settings that let nothing through."""
+        try:
+            check_long_side(self.long_side)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        for name in ("score_threshold", "nms_iou"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"{name} is 0 to 1, got {getattr(self, name)}")
+        for name in ("candidates", "top_k"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is 1 or more, got {getattr(self, name)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the protocol as an evaluation record has it."""
+        scale = f"long side {self.long_side}" if self.long_side else "original"
+        return {
+            "iou": IOU,
+            "test_scale": scale,
+            **{key: value for key, value in asdict(self).items() if key != "long_side"},
+        }

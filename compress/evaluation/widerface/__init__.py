@@ -1,0 +1,1 @@
+"""WIDER FACE's protocol and its files."""

@@ -1,0 +1,1 @@
+"""Whole experiments from a recipe: teachers, arms, checks before a run, and the comparison after it."""

@@ -1,0 +1,169 @@
+"""Which losses earn their place: each alone, each left out, all and none, against one control."""
+
+import copy
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from featherpress.compress.experiments.distill import distill, fit_arm
+from featherpress.compress.experiments.experiment import HOLDOUT, Experiment
+from featherpress.compress.experiments.teachers import prepare_teachers, require_unchanged
+from featherpress.compress.recipes import Recipe
+from featherpress.compress.runtime.run_folder import is_leader, write_json, write_text
+from featherpress.compress.tasks import format_metric
+from featherpress.errors import UsageError
+
+logger = logging.getLogger("featherpress")
+
+_HEADINGS = ("losses", "score", "std", "difference", "low", "high", "verdict")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One set of losses: its mean score over seeds, and the difference to the control with its interval."""
+
+    losses: str
+    score: float
+    std: float | None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    verdict: str = ""
+
+    def cells(self) -> list[str]:
+        """Give the row as a table shows it."""
+        numbers = [f"{self.score:.3f}", "" if self.std is None else f"{self.std:.3f}"]
+        bounds = ["" if value is None else f"{value:+.4f}" for value in (self.difference, self.low, self.high)]
+        return [self.losses, *numbers, *bounds, self.verdict]
+
+
+def variants(recipe: Recipe) -> dict[str, Recipe]:
+    """Name the recipes to compare with the whole one and with the control: each term alone, and each left out.
+
+    Errors: `UsageError` for fewer than two terms that weigh something.
+    """
+    names = [name for name, term in recipe.distillation.losses.items() if term.weight]
+    if len(names) < 2:
+        raise UsageError(
+            f"an ablation needs two losses or more that weigh something, and {recipe.name} has {len(names)}"
+        )
+    alone = {f"only {name}": _keep(recipe, {name}) for name in names}
+    # Of two, each left out is the other alone.
+    left_out = {f"without {name}": _keep(recipe, set(names) - {name}) for name in names if len(names) > 2}
+    return alone | left_out
+
+
+def ablate(recipe: Recipe, out: Path, *, audits: Mapping[str, Mapping[str, Any]] | None = None) -> str:
+    """Run the whole distillation with its control, then every variant in `ablation/`, and compare all with the control.
+
+    An ablation is there to choose by: where the recipe holds training images out, these are what it is scored on, and
+    else the validation images. What is there already is not done again. The table is kept as `ablation/ablation.json`
+    and `.md`, and returned for a terminal.
+    """
+    chosen = variants(recipe)
+    distill(recipe.model_copy(update={"control": True}), out, audits=audits)
+    experiment = Experiment(recipe, out, audits or {})
+    loaded = prepare_teachers(experiment)
+    folders = {name: out / "ablation" / name.replace(" ", "-") for name in chosen}
+    for seed in recipe.seeds:
+        # The crops of a seed, and what a teacher says of them, are the same for every variant.
+        crops, cache = experiment.crops(seed), out / "ablation" / f"cache-{seed}"
+        for name, variant in chosen.items():
+            own = copy.copy(experiment)
+            own.recipe = variant
+            logger.info("ablation: %s", name)
+            folder = _seed_folder(recipe, folders[name], seed)
+            fit_arm(own, "student", folder, seed=seed, crops=crops, loaded=loaded, cache=cache)
+        if is_leader():
+            shutil.rmtree(cache, ignore_errors=True)
+    require_unchanged(loaded)
+    if not is_leader():
+        return ""
+    experiment.forget_images()
+    found = {"none": _read(experiment, out, "control"), "all": _read(experiment, out)}
+    found |= {name: _read(experiment, folder) for name, folder in folders.items()}
+    rows = _rows(experiment, found)
+    metric = experiment.task.metric
+    write_json(
+        out / "ablation" / "ablation.json",
+        {
+            "schema": "featherpress.ablation/1",
+            "metric": metric,
+            "seeds": list(recipe.seeds),
+            "split": HOLDOUT if recipe.data.holdout else "val",
+            "images": len(found["none"][0].names),
+            "rows": [asdict(row) for row in rows],
+        },
+    )
+    write_text(out / "ablation" / "ablation.md", ablation_markdown(rows, metric=metric))
+    return "\n".join(ablation_lines(rows, metric=metric))
+
+
+def ablation_lines(rows: list[Row], *, metric: str) -> list[str]:
+    """Lay the table out in columns for a terminal."""
+    table = [_headings(metric), *(row.cells() for row in rows)]
+    widths = [max(len(cells[column]) for cells in table) for column in range(len(_HEADINGS))]
+
+    def line(cells: list[str]) -> str:
+        first, *rest = zip(cells, widths, strict=True)
+        last = rest.pop()
+        return "  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest), last[0]]).rstrip()
+
+    return [line(cells) for cells in table]
+
+
+def ablation_markdown(rows: list[Row], *, metric: str) -> str:
+    """Lay the table out as Markdown."""
+    rule = ["---", *["---:"] * (len(_HEADINGS) - 2), "---"]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (_headings(metric), rule, *(row.cells() for row in rows)))
+
+
+def _headings(metric: str) -> list[str]:
+    return [format_metric(metric) if name == "score" else name for name in _HEADINGS]
+
+
+def _keep(recipe: Recipe, names: set[str]) -> Recipe:
+    losses = {
+        name: term if name in names else term.model_copy(update={"weight": 0.0})
+        for name, term in recipe.distillation.losses.items()
+    }
+    return recipe.model_copy(update={"distillation": recipe.distillation.model_copy(update={"losses": losses})})
+
+
+def _seed_folder(recipe: Recipe, folder: Path, seed: int) -> Path:
+    return folder if seed == recipe.seeds[0] else folder / f"seed-{seed}"
+
+
+def _read(experiment: Experiment, folder: Path, arm: str = "") -> list[Any]:
+    """Read what the models of all seeds found on the images that the ablation is scored on."""
+    record = f"{HOLDOUT if experiment.recipe.data.holdout else 'validation'}.npz"
+    return [
+        experiment.task.load(_seed_folder(experiment.recipe, folder, seed) / arm / "eval" / record)
+        for seed in experiment.recipe.seeds
+    ]
+
+
+def _rows(experiment: Experiment, found: Mapping[str, list[Any]]) -> list[Row]:
+    control = found["none"]
+    rows = []
+    for name, sets in found.items():
+        comparison = experiment.task.compare(control=control, distilled=sets)
+        score = comparison.distilled
+        if name == "none":
+            rows.append(Row(losses=name, score=score.mean, std=score.std, verdict="the control"))
+            continue
+        rows.append(
+            Row(
+                losses=name,
+                score=score.mean,
+                std=score.std,
+                difference=comparison.difference,
+                low=comparison.low,
+                high=comparison.high,
+                verdict=comparison.verdict,
+            )
+        )
+    return rows

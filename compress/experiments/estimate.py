@@ -1,0 +1,91 @@
+"""What a recipe comes to, worked out without training: images, steps, and what lessons take on disk."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from featherpress.compress.data.sources.unlabelled import Photographs
+from featherpress.compress.distillation.taps import tap_shapes
+from featherpress.compress.experiments.build import taps_of
+from featherpress.compress.recipes import Recipe, ScheduleRecipe
+from featherpress.compress.recipes.files import expand_path
+from featherpress.compress.recipes.needs import list_needs
+from featherpress.compress.tasks import Task, task_of
+
+_BYTES = {"fp16": 2, "fp32": 4}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The size of a run.
+
+    Units: `training`, `choosing` and `validation` labelled images, `choosing` those held out; `photographs` without
+    labels; `steps` of the optimizer for one model of one seed, an early stop aside; `teacher_steps` of each teacher
+    that is trained first, by its place among the teachers; `lessons` crops of which every cached teacher is asked once;
+    `cache_bytes` what all their answers take on disk while one student trains.
+    """
+
+    training: int
+    choosing: int
+    validation: int
+    photographs: int = 0
+    steps: int
+    teacher_steps: Mapping[int, int] = field(default_factory=dict)
+    lessons: int = 0
+    cache_bytes: int = 0
+
+
+def estimate(recipe: Recipe, *, without_teachers: bool = False) -> Plan | None:
+    """Count a recipe's images and work out the rest; None where its images are missing.
+
+    Errors: as opening the data and building the teachers.
+    """
+    if any(
+        need.missing for need in list_needs(recipe, without_teachers=without_teachers) if need.key.startswith("data.")
+    ):
+        return None
+    task = task_of(recipe)
+    training = len(task.open("train"))
+    all_teachers = () if without_teachers else recipe.all_teachers
+    photographs = _count_photographs(recipe) if all_teachers else 0
+    own = {number: each.schedule for number, each in enumerate(all_teachers) if not each.weights}
+    lessons = (training + photographs) * recipe.data.variants if any(each.cache for each in all_teachers) else 0
+    return Plan(
+        training=training,
+        choosing=recipe.data.holdout,
+        validation=len(task.open("val")),
+        photographs=photographs,
+        steps=_steps(training, recipe.schedule),
+        teacher_steps={number: _steps(training, schedule) for number, schedule in own.items() if schedule},
+        lessons=lessons,
+        cache_bytes=lessons * _bytes_a_lesson(recipe, task) if lessons else 0,
+    )
+
+
+def _count_photographs(recipe: Recipe) -> int:
+    photographs = recipe.data.unlabelled
+    if photographs is None:
+        return 0
+    return len(Photographs(expand_path(photographs.root), limit=photographs.images or None, square=photographs.square))
+
+
+def _steps(images: int, schedule: ScheduleRecipe) -> int:
+    return schedule.epochs * (images // (schedule.batch_size * schedule.accumulate))
+
+
+def _bytes_a_lesson(recipe: Recipe, task: Task) -> int:
+    """Add up what the teachers with a cache say of one crop: outputs, and features at their taps."""
+    side = recipe.data.image_size if recipe.data.task == "classification" else recipe.data.size
+    images, total = torch.zeros(1, 3, side, side), 0
+    for number, teacher in enumerate(recipe.all_teachers):
+        if not teacher.cache:
+            continue
+        model = task.build(teacher.model, teacher.settings).eval()
+        with torch.no_grad():
+            numbers = sum(output.numel() for output in task.name_outputs(model(images)).values())
+        for path in dict.fromkeys(taps_of(recipe.distillation, number).values()):
+            numbers += sum(map(math.prod, tap_shapes(model, path, images)))
+        total += numbers * _BYTES[str(teacher.cache)]
+    return total

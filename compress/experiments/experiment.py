@@ -1,0 +1,139 @@
+"""What every model of one run shares: data, task, folder; and how one is trained and scored."""
+
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from featherpress import __version__
+from featherpress.compress.data import TrainingCrops
+from featherpress.compress.experiments.lessons import Lessons
+from featherpress.compress.recipes import Recipe, ScheduleRecipe
+from featherpress.compress.runtime.run_folder import TrainingFolder, is_leader, write_json
+from featherpress.compress.tasks import Task, format_metric, task_of
+from featherpress.compress.training.trainer import Trainer
+from featherpress.models import load_weights
+
+logger = logging.getLogger("featherpress")
+
+HOLDOUT = "holdout"
+"""The name of what is saved of training images that were held out."""
+
+_SPLITS = {"val": "validation", "holdout": "held-out training"}
+
+
+@dataclass(slots=True)
+class Experiment:
+    """A recipe in a folder: trains models on its data and scores them."""
+
+    recipe: Recipe
+    out: Path
+    audits: Mapping[str, Mapping[str, Any]]
+    task: Task = field(init=False)
+    training: Any = field(init=False)
+    choosing: Any = field(init=False)
+    validation: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.task = task_of(self.recipe)
+        self.training = self.task.open("train")
+        self.choosing = self.task.open("choose")
+        self.validation = self.task.open("val")
+
+    def forget_images(self) -> None:
+        """Remove decoded images, once nothing trains on them any more."""
+        shutil.rmtree(self.out / "decoded", ignore_errors=True)
+
+    def crops(self, seed: int) -> TrainingCrops:
+        """Cut training images by a seed."""
+        return self.task.crops(self.training, seed)
+
+    def fit(
+        self,
+        model: nn.Module,
+        folder: TrainingFolder,
+        *,
+        name: str,
+        role: str,
+        schedule: ScheduleRecipe,
+        crops: TrainingCrops,
+        lessons: Lessons | None = None,
+    ) -> Any:
+        """Train a model, or find it trained, and score it on the validation images.
+
+        Of several processes all train, and the first scores; the others return None.
+        """
+        if folder.evaluation.exists() and folder.matches.exists():
+            logger.info("%s: trained already", role)
+            load_weights(model, folder.last_weights)
+            return self.task.load(folder.matches)
+        crops.cache_images(self.recipe.data.cache, self.out / "decoded")
+        trainer = Trainer(
+            model,
+            crops,
+            folder,
+            recipe=self.recipe,
+            schedule=schedule,
+            label=role,
+            task=self.task,
+            lessons=lessons,
+            evaluate=lambda averaged: self._evaluate_subset(averaged, schedule),
+            metadata={"role": role, "featherpress": __version__},
+        )
+        trained = trainer.run()
+        model.load_state_dict(trained.state_dict())
+        if is_leader() and not folder.best_weights.exists():
+            shutil.copyfile(folder.last_weights, folder.best_weights)
+        if crops.broken:
+            logger.warning("%s: %d broken images were skipped in training", role, len(crops.broken))
+        if not is_leader():
+            return None
+        return self.score(trained, folder, name=name, role=role, weights=folder.last_weights)[0]
+
+    def score(
+        self,
+        model: nn.Module,
+        folder: TrainingFolder,
+        *,
+        name: str,
+        role: str,
+        weights: Path,
+        record: str = "validation",
+    ) -> tuple[Any, float]:
+        """Score a model on all validation images; save the record and what was found, and return what and how well.
+
+        Where training images are held out, it is scored on these too, as the record `holdout` of a trained model.
+        """
+        # The control is the student's model; a teacher's role may be "teacher-2 in training".
+        audited = self.audits.get(role.split(maxsplit=1)[0], self.audits.get("student", {}))
+        about = {
+            "model": name,
+            "role": role,
+            "weights": weights.name,
+            "params": sum(weight.numel() for weight in model.parameters()),
+            "macs": audited.get("total", {}).get("macs"),
+            "file_bytes": weights.stat().st_size,
+        }
+        if self.recipe.data.holdout:
+            held_out = HOLDOUT if record == "validation" else f"{record}-{HOLDOUT}"
+            self._score(model, self.choosing, folder.path / "eval" / held_out, split="holdout", about=about)
+        return self._score(model, self.validation, folder.path / "eval" / record, split="val", about=about)
+
+    def _score(
+        self, model: nn.Module, images: Any, record: Path, *, split: Literal["val", "holdout"], about: dict[str, Any]
+    ) -> tuple[Any, float]:
+        label = f"evaluating the {about['role']}"
+        scored = self.task.evaluate(model, images, label=label, split=split, about=about)
+        scored.found.save(record.with_suffix(".npz"))
+        write_json(record.with_suffix(".json"), scored.record)
+        metric, count = format_metric(self.task.metric), len(scored.found.names)
+        logger.info("%s: %s %.3f on %d %s images", about["role"], metric, scored.score, count, _SPLITS[split])
+        return scored.found, scored.score
+
+    def _evaluate_subset(self, model: nn.Module, schedule: ScheduleRecipe) -> float:
+        images = schedule.evaluate_images
+        return self.task.evaluate(model, self.choosing, label="evaluating", images=images).score

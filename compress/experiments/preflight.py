@@ -1,0 +1,315 @@
+"""A handful of steps before a run, that fail for everything that has silently ruined distillations elsewhere."""
+
+import csv
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from featherpress.compress.experiments.build import build_student, find_weights
+from featherpress.compress.experiments.lessons import Lessons
+from featherpress.compress.experiments.teacher_outputs import fingerprint
+from featherpress.compress.experiments.teachers import LoadedTeacher, make_lessons
+from featherpress.compress.recipes import Recipe
+from featherpress.compress.runtime.devices import default_device
+from featherpress.compress.runtime.run_folder import TrainingFolder, is_leader
+from featherpress.compress.tasks import Task, format_metric, task_of
+from featherpress.compress.training.trainer import Trainer
+from featherpress.errors import TrainingError, UsageError
+from featherpress.models import load_weights
+
+logger = logging.getLogger("featherpress")
+
+_STEPS = 3
+_BATCH = 4
+_SIDE = 128
+_IMAGES = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One check: its name, whether it passed, and what was found in one sentence."""
+
+    check: str
+    passed: bool
+    sentence: str
+
+    def __str__(self) -> str:
+        return f"{'ok  ' if self.passed else 'FAIL'}  {self.sentence}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Flight:
+    """One short training: its first logged row and all of them, the weights it ended with, and what it saved."""
+
+    rows: Sequence[dict[str, str]]
+    hash: str
+    keys: frozenset[str]
+
+
+def preflight(recipe: Recipe) -> list[Finding]:
+    """Distil for a few steps on small data, in a folder that is removed again, and check what can be checked.
+
+    Of several processes all fly, and the first one checks. A step that fails ends the flight.
+
+    Errors: as `experiments.check` for a recipe that cannot be built.
+    """
+    if not recipe.all_teachers:
+        raise UsageError(
+            f"the recipe {recipe.name} has no teacher, so that there is nothing to check before its flight"
+        )
+    small = _shrink(recipe)
+    task = task_of(small)
+    loaded = _load_teachers(small, task)
+    findings = [_sensible(task, teacher) for teacher in loaded]
+    with TemporaryDirectory(prefix="featherpress-") as folder, _quiet():
+        try:
+            findings += _fly(small, task, loaded, Path(folder))
+        except (TrainingError, RuntimeError) as error:
+            findings.append(Finding(check="steps", passed=False, sentence=f"a step failed: {_one_line(error)}"))
+    findings += [_unchanged(teacher) for teacher in loaded]
+    return findings if is_leader() else []
+
+
+def require_sound(recipe: Recipe) -> None:
+    """Run the preflight and stop at the first check that failed.
+
+    Errors: `TrainingError` with that check's sentence.
+    """
+    findings = preflight(recipe)
+    failed = next((finding for finding in findings if not finding.passed), None)
+    if failed is not None:
+        raise TrainingError(f"preflight: {failed.sentence}; --no-preflight starts all the same")
+    logger.info("preflight: %d checks passed", len(findings))
+
+
+def _shrink(recipe: Recipe) -> Recipe:
+    """Make a recipe of a few steps in which every term is on."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    batch = _BATCH * world
+    schedule = recipe.schedule.model_copy(
+        update={
+            "epochs": 1,
+            "batch_size": batch,
+            "accumulate": 1,
+            "log_every": 1,
+            "evaluate_every": 0,
+            "patience": 0,
+            "workers": 0,
+            "save_every": 1e9,
+        }
+    )
+    data = recipe.data.model_copy(
+        update={
+            "size": min(recipe.data.size, _SIDE),
+            "train_images": _STEPS * batch,
+            "holdout": 0,
+            "unlabelled": None,
+            "validation_images": min(recipe.data.validation_images or _IMAGES, _IMAGES),
+        }
+    )
+    always = {"start": 0.0, "ramp_steps": None, "stop": None}
+    losses = {name: term.model_copy(update=always) for name, term in recipe.distillation.losses.items()}
+    distillation = recipe.distillation.model_copy(
+        update={"ramp_steps": 0, "stop": 0.0, "losses": losses, "teaching": "averaged"}
+    )
+    changes = {"schedule": schedule, "data": data, "distillation": distillation}
+    return recipe.model_copy(update=changes)
+
+
+def _load_teachers(recipe: Recipe, task: Task) -> list[LoadedTeacher]:
+    """Build every teacher, with its weights where it has some; one that is trained first is fresh."""
+    loaded = []
+    for number, own in enumerate(recipe.all_teachers, start=1):
+        torch.manual_seed(recipe.seeds[0])
+        model = task.build(own.model, own.settings)
+        if own.weights:
+            load_weights(model, find_weights(own))
+        model = model.to(default_device()).eval().requires_grad_(False)
+        name = "teacher" if number == 1 else f"teacher-{number}"
+        loaded.append(
+            LoadedTeacher(name=name, recipe=own, model=model, weights=Path(own.weights), hash=fingerprint(model))
+        )
+    return loaded
+
+
+def _sensible(task: Task, teacher: LoadedTeacher) -> Finding:
+    check = f"{teacher.name} evaluates"
+    if not teacher.recipe.weights:
+        return Finding(check=check, passed=True, sentence=f"the {teacher.name} is trained first, and scored then")
+    score = task.evaluate(teacher.model, task.open("val"), label=check, images=_IMAGES).score
+    name = format_metric(task.metric)
+    return Finding(
+        check=check,
+        passed=score >= task.min_teacher_score,
+        sentence=f"the {teacher.name}'s {name} on {_IMAGES} validation images or fewer is {score:.3f}"
+        + (
+            ""
+            if score >= task.min_teacher_score
+            else f", below {task.min_teacher_score:.2f}: check its weights and data"
+        ),
+    )
+
+
+def _fly(recipe: Recipe, task: Task, loaded: Sequence[LoadedTeacher], folder: Path) -> list[Finding]:
+    student = build_student(recipe, recipe.seeds[0], task=task, teachers=[teacher.model for teacher in loaded])
+    keys = frozenset(student.state_dict())
+    lessons = _lessons(recipe, task, loaded, student, folder)
+    trainer = _trainer(recipe, task, student, folder / "taught", lessons)
+    before = {name: weight.detach().clone() for name, weight in lessons.adapters.named_parameters()}
+    taught = _run(trainer)
+    plain = _run(_trainer(recipe, task, _student(recipe, task, loaded), folder / "plain", None))
+    again = _student(recipe, task, loaded)
+    silent = _lessons(recipe, task, loaded, again, folder, scale=0.0)
+    off = _run(_trainer(recipe, task, again, folder / "off", silent))
+    if not is_leader():
+        return []
+    return [
+        Finding(check="taps fire", passed=True, sentence="every tap fired at every step"),
+        _held(trainer, lessons),
+        _moved(lessons, before),
+        *(_positive(taught, name) for name in lessons.columns),
+        _same_task(task, taught, plain),
+        _same_weights(off, plain),
+        _student_alone(taught, keys),
+    ]
+
+
+def _student(recipe: Recipe, task: Task, loaded: Sequence[LoadedTeacher]) -> nn.Module:
+    return build_student(recipe, recipe.seeds[0], task=task, teachers=[teacher.model for teacher in loaded])
+
+
+def _lessons(
+    recipe: Recipe, task: Task, loaded: Sequence[LoadedTeacher], student: nn.Module, folder: Path, *, scale: float = 1.0
+) -> Lessons:
+    crops = task.crops(task.open("train"), recipe.seeds[0])
+    return make_lessons(
+        recipe,
+        loaded,
+        student.to(default_device()),
+        task=task,
+        crops=crops,
+        cache=folder / "cache",
+        seed=recipe.seeds[0],
+        scale=scale,
+    )
+
+
+def _trainer(recipe: Recipe, task: Task, student: nn.Module, folder: Path, lessons: Lessons | None) -> Trainer:
+    return Trainer(
+        student,
+        task.crops(task.open("train"), recipe.seeds[0]),
+        TrainingFolder(folder),
+        recipe=recipe,
+        schedule=recipe.schedule,
+        label=f"preflight, {folder.name}",
+        task=task,
+        lessons=lessons,
+    )
+
+
+def _run(trainer: Trainer) -> _Flight:
+    trained = trainer.run()
+    if not is_leader():
+        return _Flight(rows=(), hash="", keys=frozenset())
+    with (trainer.folder.path / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with safe_open(trainer.folder.last_weights, framework="pt") as weights:
+        keys = frozenset(weights.keys())
+    return _Flight(rows=rows, hash=fingerprint(trained) + fingerprint(trainer.plain), keys=keys)
+
+
+def _held(trainer: Trainer, lessons: Lessons) -> Finding:
+    held = {id(weight) for group in trainer.optimizer.param_groups for weight in group["params"]}
+    lost = [name for name, weight in lessons.adapters.named_parameters() if id(weight) not in held]
+    return _finding(
+        "adapters are held", not lost, "the optimizer holds every adapter", f"no optimizer holds the adapter {lost[:1]}"
+    )
+
+
+def _moved(lessons: Lessons, before: dict[str, Tensor]) -> Finding:
+    after = dict(lessons.adapters.named_parameters())
+    still = [name for name, weight in before.items() if torch.equal(weight, after[name])]
+    return _finding(
+        "adapters move",
+        not still,
+        "every adapter moved",
+        f"the adapter {still[:1]} did not move: no gradient reaches it",
+    )
+
+
+def _positive(flight: _Flight, name: str) -> Finding:
+    values = [float(row[name]) for row in flight.rows if row.get(name)]
+    good = bool(values) and max(values) > 0
+    shown = f"at most {max(values):g}" if values else "never computed"
+    return _finding(name, good, f"{name} is {shown}", f"{name} is {shown} in {_STEPS} steps: it teaches nothing")
+
+
+def _same_task(task: Task, taught: _Flight, plain: _Flight) -> Finding:
+    pairs = [(taught.rows[0][name], plain.rows[0][name], name) for name in task.terms]
+    other = [f"{name} is {ours} instead of {theirs}" for ours, theirs, name in pairs if ours != theirs]
+    return _finding(
+        "task loss stays",
+        not other,
+        "the supervised terms of the first step are those of plain training",
+        f"distillation changes the supervised loss: {other[:1]} at the first step",
+    )
+
+
+def _same_weights(off: _Flight, plain: _Flight) -> Finding:
+    # GPUs need not repeat themselves: there only the loss is compared, as logged.
+    same = off.hash == plain.hash if default_device().type == "cpu" else off.rows[0]["task"] == plain.rows[0]["task"]
+    return _finding(
+        "off is plain",
+        same,
+        "with distillation weighed 0 training is plain training, bit for bit",
+        "with distillation weighed 0 training ends with other weights than plain training",
+    )
+
+
+def _student_alone(flight: _Flight, keys: frozenset[str]) -> Finding:
+    strange = sorted(flight.keys ^ keys)
+    return _finding(
+        "student is saved alone",
+        not strange,
+        "the saved weights are the student's, under its own names",
+        f"the saved weights are not the student's alone: {strange[:1]} is in one of the two only",
+    )
+
+
+def _unchanged(teacher: LoadedTeacher) -> Finding:
+    training = [name or "itself" for name, module in teacher.model.named_modules() if module.training]
+    changed = fingerprint(teacher.model) != teacher.hash
+    wrong = f"the {teacher.name} is in training mode at {training[:1]}" if training else f"the {teacher.name} changed"
+    return _finding(
+        f"{teacher.name} stays",
+        not changed and not training,
+        f"the {teacher.name} is in eval mode, its weights and buffers hash as before",
+        f"{wrong}: its weights or buffers do not hash as before" if changed else wrong,
+    )
+
+
+def _finding(check: str, passed: bool, good: str, bad: str) -> Finding:
+    return Finding(check=check, passed=passed, sentence=good if passed else bad.replace("['", "").replace("']", ""))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the short trainings' own lines out of the log."""
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

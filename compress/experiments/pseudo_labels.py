@@ -1,0 +1,96 @@
+"""Photographs that a teacher labels for its student."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from featherpress.compress.data import FaceDataset, Faces
+from featherpress.compress.data.crops.mixed import MixedCrops
+from featherpress.compress.data.sources.unlabelled import LabelledPhotographs, Photographs
+from featherpress.compress.evaluation.detector.inference import detect_faces
+from featherpress.compress.evaluation.detector.settings import DetectionSettings
+from featherpress.compress.experiments.teacher_outputs import fingerprint
+from featherpress.compress.recipes import Recipe
+from featherpress.compress.recipes.files import expand_path
+from featherpress.compress.recipes.schema import UnlabelledRecipe
+from featherpress.compress.runtime.progress import Progress
+from featherpress.compress.runtime.run_folder import is_leader, write_json
+from featherpress.compress.tasks.detection.data import crop_ranges
+from featherpress.errors import DataError
+from featherpress.models import Detector
+
+
+def mixed_crops(recipe: Recipe, labelled: FaceDataset, teacher: Detector, *, out: Path, seed: int) -> MixedCrops:
+    """Cut crops of the labelled images, with those of the recipe's photographs on top, labelled by the teacher.
+
+    The teacher's labels are kept in `labels.json` of the run, so that a run goes on with the same; another teacher, or
+    one asked otherwise, labels anew.
+
+    Errors: `DataError` when there are no photographs.
+    """
+    data = recipe.data
+    assert data.unlabelled is not None
+    photographs = Photographs(
+        expand_path(data.unlabelled.root), limit=data.unlabelled.images or None, square=data.unlabelled.square
+    )
+    return MixedCrops(
+        labelled,
+        label_photographs(teacher, photographs, recipe=data.unlabelled, record=out / "labels.json"),
+        batch_size=recipe.schedule.batch_size,
+        extra=data.unlabelled.per_batch,
+        size=data.size,
+        seed=seed,
+        variants=data.variants,
+        ranges=crop_ranges(data),
+    )
+
+
+def label_photographs(
+    teacher: Detector, photographs: Photographs, *, recipe: UnlabelledRecipe, record: Path
+) -> LabelledPhotographs:
+    """Let the teacher find the faces; a photograph that cannot be read has none, and is skipped when crops are cut."""
+    names = [photographs.name(index) for index in range(len(photographs))]
+    asked = {
+        "teacher": fingerprint(teacher),
+        "ignore_threshold": recipe.ignore_threshold,
+        "long_side": recipe.long_side,
+    }
+    content = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    known = content.get("labels", {})
+    if list(known) != names or content.get("asked") != asked:
+        known = {}
+        settings = DetectionSettings(score_threshold=recipe.ignore_threshold, long_side=recipe.long_side)
+        with Progress("labelling photographs", total=len(photographs)) as progress:
+            for index, name in enumerate(names):
+                known[name] = _ask(teacher, photographs, index, settings)
+                progress.advance()
+        if is_leader():
+            write_json(record, {"schema": "featherpress.labels/1", "asked": asked, "labels": known})
+    return LabelledPhotographs(
+        photographs, [_faces(known[name], positive_threshold=recipe.positive_threshold) for name in names]
+    )
+
+
+def _ask(teacher: Detector, photographs: Photographs, index: int, settings: DetectionSettings) -> dict[str, Any]:
+    try:
+        found = detect_faces(teacher, photographs[index].image, settings=settings)
+    except DataError:
+        return {"boxes": [], "scores": [], "landmarks": []}
+    return {
+        "boxes": found.boxes.round(2).tolist(),
+        "scores": found.scores.round(4).tolist(),
+        "landmarks": found.landmarks.round(2).tolist(),
+    }
+
+
+def _faces(label: Mapping[str, Any], *, positive_threshold: float) -> Faces:
+    scores = torch.tensor(label["scores"], dtype=torch.float32)
+    return Faces(
+        boxes=torch.tensor(label["boxes"], dtype=torch.float32).view(-1, 4),
+        landmarks=torch.tensor(label["landmarks"], dtype=torch.float32).view(-1, 10),
+        has_landmarks=torch.ones(len(scores), dtype=torch.bool),
+        ignored=scores < positive_threshold,
+    )

@@ -1,0 +1,169 @@
+"""Frozen teachers: asked live, or once a crop and then read from disk."""
+
+import hashlib
+import math
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from featherpress.compress.distillation.taps import Tap
+from featherpress.compress.tasks import Outputs, Task
+from featherpress.errors import TrainingError
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """What a teacher says of a batch: its outputs by name, and its features by the path they were tapped at.
+
+    Shapes: those of the task's outputs; features L times (N, C_l, H_l, W_l).
+    """
+
+    outputs: Outputs
+    features: Mapping[str, list[Tensor]]
+
+    def tensors(self) -> list[Tensor]:
+        """List every tensor, outputs first."""
+        return [*self.outputs.values(), *(level for levels in self.features.values() for level in levels)]
+
+    def filled(self, tensors: Sequence[Tensor]) -> "Lesson":
+        """Return the lesson with other tensors in the same places; undoes `tensors`."""
+        rest = iter(tensors)
+        return Lesson(
+            outputs={name: next(rest) for name in self.outputs},
+            features={path: [next(rest) for _ in levels] for path, levels in self.features.items()},
+        )
+
+
+class Teacher(Protocol):
+    """Something that gives lessons."""
+
+    def teach(self, batch: Any) -> Lesson:
+        """Return what the teacher says of a batch, without gradient."""
+        ...
+
+
+class LiveTeacher:
+    """A model in eval mode without gradients, tapped at some paths, asked anew for every batch."""
+
+    def __init__(self, model: nn.Module, taps: Sequence[str], task: Task) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.taps = {path: Tap(model, path) for path in dict.fromkeys(taps)}
+        self.task = task
+
+    @torch.no_grad()
+    def teach(self, batch: Any) -> Lesson:
+        """Run the model on the batch's images."""
+        # A trainer that calls train() on all it holds must not flip the teacher's normalisation.
+        self.model.eval()
+        with ExitStack() as stack:
+            for tap in self.taps.values():
+                stack.enter_context(tap.open())
+            outputs = self.task.name_outputs(self.model(self.task.images(batch)))
+            return Lesson(outputs=outputs, features={path: tap.take() for path, tap in self.taps.items()})
+
+
+class CachedTeacher:
+    """A teacher whose lessons are kept on disk, one row a crop, in half precision unless `precision` is `fp32`.
+
+    A lesson is rounded before its first use too, so that a run does not depend on what was cached when.
+    Rows are (variant * images + index). The files belong to one set of crops, and lie under a name made of the
+    teacher's fingerprint, its taps and the precision.
+
+    Errors: `TrainingError` when the disk has no room for all lessons, which is found out before the first, and for one
+    that half precision cannot hold.
+    """
+
+    def __init__(
+        self, teacher: LiveTeacher, folder: Path, *, images: int, variants: int, precision: str = "fp16"
+    ) -> None:
+        self.teacher = teacher
+        taps = zlib.crc32("|".join(teacher.taps).encode())
+        self.folder = folder / f"{fingerprint(teacher.model)[:16]}-{taps:08x}-{precision}"
+        self.kind: type[np.floating[Any]] = np.float32 if precision == "fp32" else np.float16
+        self.images, self.rows = images, images * variants
+        self._known: NDArray[np.bool_] = np.zeros(self.rows, dtype=np.bool_)
+        self._stores: list[NDArray[np.floating[Any]]] = []
+        self._form: Lesson | None = None
+
+    def teach(self, batch: Any) -> Lesson:
+        """Read the batch's lessons; ask the teacher only for crops it has not seen."""
+        rows = (batch.keys[:, 1] * self.images + batch.keys[:, 0]).cpu().numpy()
+        if not self._known[rows].all():
+            self._learn(batch, rows)
+        device = batch.images.device
+        assert self._form is not None
+        return self._form.filled([torch.from_numpy(store[rows]).to(device).float() for store in self._stores])
+
+    def _learn(self, batch: Any, rows: NDArray[np.int64]) -> None:
+        lesson = self.teacher.teach(batch)
+        tensors = [self._rounded(tensor) for tensor in lesson.tensors()]
+        if not self._stores:
+            self._form = lesson.filled([tensor[:0] for tensor in lesson.tensors()])
+            self._open([tensor.shape[1:] for tensor in tensors])
+        for store, tensor in zip(self._stores, tensors, strict=True):
+            store[rows] = tensor
+        self._known[rows] = True
+
+    def _rounded(self, tensor: Tensor) -> NDArray[np.floating[Any]]:
+        whole = tensor.float().cpu().numpy()
+        largest = float(np.abs(whole).max(initial=0))
+        if self.kind is np.float16 and float(np.finfo(np.float16).max) < largest < math.inf:
+            raise TrainingError(
+                f"a lesson holds {largest:g}, more than half precision can; set the teacher's cache to fp32"
+            )
+        return whole.astype(self.kind)
+
+    @property
+    def bytes(self) -> int:
+        """What the lessons take on disk; 0 before the first."""
+        return sum(store.nbytes for store in self._stores)
+
+    def _open(self, shapes: list[tuple[int, ...]]) -> None:
+        """Map one file a tensor; where one is not what it was, nothing is known any more."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        files = [self.folder / f"{number}.cache" for number in range(len(shapes))]
+        sizes = [_size(self.kind, (self.rows, *shape)) for shape in shapes]
+        if not all(file.exists() and file.stat().st_size == size for file, size in zip(files, sizes, strict=True)):
+            (self.folder / "known.bool").unlink(missing_ok=True)
+        self._stores = [_map(file, self.kind, (self.rows, *shape)) for file, shape in zip(files, shapes, strict=True)]
+        self._known = _map(self.folder / "known.bool", np.bool_, (self.rows,))
+
+
+def _size(dtype: type[np.generic], shape: tuple[int, ...]) -> int:
+    return np.dtype(dtype).itemsize * math.prod(shape)
+
+
+def _map(path: Path, dtype: type[Scalar], shape: tuple[int, ...]) -> NDArray[Scalar]:
+    """Map a file of this shape, keeping what it holds if it has the right size; else its room is taken at once."""
+    size = _size(dtype, shape)
+    if not path.exists() or path.stat().st_size != size:
+        try:
+            with path.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise TrainingError(
+                f"no room to cache the teacher's lessons: {path} needs {size:,} bytes ({error.strerror}); "
+                "free some, lower data.variants, or set teacher.cache=false"
+            ) from error
+    return np.memmap(path, dtype=dtype, mode="r+", shape=shape)
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Return a hash of a model's weights and buffers, to prove that training left it alone."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

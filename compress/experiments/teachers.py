@@ -1,0 +1,153 @@
+"""Teachers made ready: loaded or trained first, scored, and put before a student."""
+
+import copy
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from featherpress.compress.data import TrainingCrops
+from featherpress.compress.experiments.build import adapters_for, find_weights, taps_of
+from featherpress.compress.experiments.experiment import Experiment
+from featherpress.compress.experiments.lessons import Lessons, Tutor
+from featherpress.compress.experiments.teacher_outputs import CachedTeacher, LiveTeacher, Teacher, fingerprint
+from featherpress.compress.recipes import Recipe, TeacherRecipe
+from featherpress.compress.runtime.devices import default_device
+from featherpress.compress.runtime.run_folder import TrainingFolder, write_json
+from featherpress.compress.tasks import Task, format_metric
+from featherpress.errors import TrainingError
+from featherpress.models import load_weights
+
+logger = logging.getLogger("featherpress")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedTeacher:
+    """A frozen teacher: its place in the recipe, its model, where its weights came from, and their hash."""
+
+    name: str
+    recipe: TeacherRecipe
+    model: nn.Module
+    weights: Path
+    hash: str
+
+
+def prepare_teachers(experiment: Experiment) -> list[LoadedTeacher]:
+    """Load every teacher, or train it first."""
+    return [
+        _prepare(experiment, own, name=_name(number))
+        for number, own in enumerate(experiment.recipe.all_teachers, start=1)
+    ]
+
+
+def evaluate_teacher(experiment: Experiment, teacher: LoadedTeacher) -> Any:
+    """Score a teacher before anything learns from it, and return what it found; one that finds nothing cannot teach.
+
+    Errors: `TrainingError` for a teacher below the task's least score.
+    """
+    saved = experiment.out / "eval" / f"{teacher.name}.npz"
+    if saved.exists() and saved.with_suffix(".json").exists():
+        return experiment.task.load(saved)
+    found, score = experiment.score(
+        teacher.model,
+        TrainingFolder(experiment.out),
+        name=teacher.recipe.model,
+        role=teacher.name,
+        weights=teacher.weights,
+        record=teacher.name,
+    )
+    if score < experiment.task.min_teacher_score:
+        saved.unlink()
+        metric = format_metric(experiment.task.metric)
+        raise TrainingError(
+            f"the {teacher.name}'s {metric} on the validation images is {score:.3f}: it cannot teach; check its "
+            "weights and data"
+        )
+    return found
+
+
+def make_lessons(
+    recipe: Recipe,
+    loaded: Sequence[LoadedTeacher],
+    student: nn.Module,
+    *,
+    task: Task,
+    crops: TrainingCrops,
+    cache: Path,
+    seed: int,
+    scale: float = 1.0,
+) -> Lessons:
+    """Put teachers before a student, with adapters drawn from a seed; what a teacher says is kept in `cache`."""
+    tutors = []
+    for number, teacher in enumerate(loaded):
+        taps = taps_of(recipe.distillation, number)
+        live = LiveTeacher(teacher.model, list(taps.values()), task)
+        source: Teacher = live
+        if teacher.recipe.cache:
+            source = CachedTeacher(
+                live,
+                cache / os.environ.get("RANK", "0") / teacher.name,
+                images=len(crops),
+                variants=recipe.data.variants,
+                precision=str(teacher.recipe.cache),
+            )
+        adapters = adapters_for(recipe, student, teacher.model, seed=seed + number, number=number)
+        tutors.append(Tutor(teacher=source, weight=teacher.recipe.weight, taps=taps, adapters=adapters))
+    return Lessons(recipe.distillation, tutors, scale=scale)
+
+
+def note_adapters(out: Path, lessons: Lessons) -> None:
+    """Write the adapters' weights into `budget.json`: they are trained, and belong to no model."""
+    path = out / "budget.json"
+    if path.exists():
+        params = sum(weight.numel() for weight in lessons.adapters.parameters())
+        write_json(path, json.loads(path.read_text(encoding="utf-8")) | {"adapters": {"params": params}})
+
+
+def require_unchanged(loaded: Sequence[LoadedTeacher]) -> None:
+    """Check that no teacher learned anything itself.
+
+    Errors: `TrainingError` when weights or buffers are not what they were.
+    """
+    for teacher in loaded:
+        if fingerprint(teacher.model) != teacher.hash:
+            raise TrainingError(
+                f"the {teacher.name}'s weights or buffers changed during distillation; its lessons were not one's"
+            )
+
+
+def _name(number: int) -> str:
+    return "teacher" if number == 1 else f"teacher-{number}"
+
+
+def _prepare(experiment: Experiment, own: TeacherRecipe, *, name: str) -> LoadedTeacher:
+    seed = experiment.recipe.seeds[0]
+    torch.manual_seed(seed)
+    model = experiment.task.build(own.model, own.settings)
+    if own.weights:
+        weights = find_weights(own)
+        load_weights(model, weights)
+    else:
+        assert own.schedule is not None
+        folder = TrainingFolder(experiment.out / name)
+        # Accelerate leaves a model that it trained casting to the schedule's precision for good.
+        learner = copy.deepcopy(model)
+        experiment.fit(
+            learner,
+            folder,
+            name=own.model,
+            role=f"{name} in training",
+            schedule=own.schedule,
+            crops=experiment.crops(seed),
+        )
+        model.load_state_dict(learner.state_dict())
+        weights = folder.last_weights
+    model = model.to(default_device())
+    model.eval().requires_grad_(False)
+    return LoadedTeacher(name=name, recipe=own, model=model, weights=weights, hash=fingerprint(model))

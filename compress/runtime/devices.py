@@ -1,0 +1,42 @@
+"""Devices and processes, by accelerate: one code path for one process and for many machines."""
+
+import os
+from datetime import timedelta
+
+import torch
+from accelerate import Accelerator, InitProcessGroupKwargs
+
+from featherpress.errors import UsageError
+
+
+def open_accelerator(*, precision: str, accumulate: int, images: int) -> Accelerator:
+    """Find the device and the other processes, over which the `images` of a batch are spread.
+
+    Errors: `UsageError` where the schedule asks for what they cannot do.
+    """
+    cuda = torch.cuda.is_available()
+    if precision == "fp16" and not cuda:
+        raise UsageError("schedule.precision=fp16 needs a GPU, and there is none; use bf16 or no")
+    accelerator = Accelerator(
+        # Only when told so does accelerate look for other processes on a machine without a GPU.
+        cpu=not cuda,
+        mixed_precision=precision,
+        gradient_accumulation_steps=accumulate,
+        # The others wait while the first one evaluates.
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=6))],
+    )
+    if images % accelerator.num_processes:
+        raise UsageError(
+            f"a batch of {images} cannot be spread evenly over {accelerator.num_processes} processes; "
+            "choose a multiple for schedule.batch_size"
+        )
+    return accelerator
+
+
+def default_device() -> torch.device:
+    """Return the GPU where there is one; of several processes on a machine, each has its own."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    # Asked before accelerate has chosen one, so by the rule that it chooses by.
+    local = os.environ.get("LOCAL_RANK")
+    return torch.device("cuda") if local is None else torch.device("cuda", int(local) % torch.cuda.device_count())

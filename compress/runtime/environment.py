@@ -1,0 +1,47 @@
+"""Where and how a run was made, for its record."""
+
+import json
+import platform
+import sys
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+
+from featherpress import __version__
+from featherpress.compress.runtime.devices import default_device
+from featherpress.compress.runtime.run_folder import write_json
+
+
+def software(*packages: str) -> dict[str, Any]:
+    """Name the versions and the processor that a number depends on, with those of other packages."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        **{name: version(name) for name in packages if find_spec(name)},
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processor": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def write_environment(out: Path, seconds: float) -> None:
+    """Write `environment.json`: versions, processor, threads, device, command and the time taken, in seconds.
+
+    A run that was resumed keeps what it began with, and its seconds add up.
+    """
+    path = out / "environment.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    record = {
+        "schema": "featherpress.environment/1",
+        "featherpress": __version__,
+        **software(),
+        "threads": torch.get_num_threads(),
+        "device": str(default_device()),
+        "command": ["featherpress", *sys.argv[1:]],
+        "seconds": 0.0,
+    }
+    write_json(path, record | before | {"seconds": round(before.get("seconds", 0.0) + seconds, 1)})

@@ -1,0 +1,168 @@
+"""Run directories: what lies where, and how it gets there whole."""
+
+import csv
+import fcntl
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from featherpress.errors import UsageError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name and rename it, so that it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a record as indented JSON, whole or not at all."""
+    write_text(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
+
+
+@contextmanager
+def open_run(folder: Path, *, resume: bool = False, overwrite: bool = False) -> Iterator[Path]:
+    """Create a run's folder, or take an old one up again, and keep other runs out of it meanwhile.
+
+    Of several processes of one run, the first checks and locks.
+
+    Errors: `UsageError` as `check_folder`, and for a folder another process works in.
+    """
+    filled = check_folder(folder, resume=resume, overwrite=overwrite)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not is_leader():
+        yield folder
+        return
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"another process is working in {folder}; wait for it or choose another --out") from None
+        if filled and not resume:
+            _empty(folder)
+        yield folder
+
+
+def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> bool:
+    """Find out, before any work, whether a run may go into a folder; return whether something is there already.
+
+    Errors: `UsageError` for a folder that holds something when neither `resume` nor `overwrite` is said, and for
+    nothing to resume.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; name a folder for the run")
+    filled = folder.is_dir() and any(item.name != ".lock" for item in folder.iterdir())
+    if filled and not resume and not overwrite and is_leader():
+        raise UsageError(f"{folder} is not empty; add --resume to go on with it or --overwrite to start again")
+    if resume and not filled and is_leader():
+        raise UsageError(f"there is no run in {folder} to resume")
+    return filled
+
+
+def is_leader() -> bool:
+    """Tell whether this process is the one that writes: the only one, or the first of those torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+_FILES = re.compile(
+    r"(recipe\.toml|labels\.json|environment\.json|budget\.json|log\.txt|metrics\.csv|events\.out\..*|\.lock|\..*\.partial)"
+)
+_FOLDERS = re.compile(r"(weights|state|eval|report|cache|decoded|control|teacher(-\d+)?|ablation|seed-\d+)")
+
+
+def _empty(folder: Path) -> None:
+    """Remove a run's own files and folders; where anything else lies, nothing is touched."""
+    items = sorted(folder.iterdir())
+    foreign = [item.name for item in items if not _is_ours(item)]
+    if foreign or not any(_FILES.fullmatch(item.name) and item.name != ".lock" for item in items):
+        what = f"holds {foreign[0]!r}" if foreign else "holds no run"
+        raise UsageError(f"{folder} {what}, so that it does not look like a run; --overwrite removes runs only")
+    for item in items:
+        if item.name != ".lock":
+            shutil.rmtree(item) if item.is_dir() else item.unlink()
+
+
+def _is_ours(item: Path) -> bool:
+    return bool((_FOLDERS if item.is_dir() and not item.is_symlink() else _FILES).fullmatch(item.name))
+
+
+class TrainingFolder:
+    """The files of one model in training: metrics, weights, states, evaluations."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        for name in ("weights", "state", "eval"):
+            (path / name).mkdir(parents=True, exist_ok=True)
+
+    @property
+    def last_weights(self) -> Path:
+        """The averaged weights at the end."""
+        return self.path / "weights" / "last.safetensors"
+
+    @property
+    def best_weights(self) -> Path:
+        """The averaged weights at the best evaluation so far."""
+        return self.path / "weights" / "best.safetensors"
+
+    @property
+    def evaluation(self) -> Path:
+        """The record of the evaluation on the validation images."""
+        return self.path / "eval" / "validation.json"
+
+    @property
+    def matches(self) -> Path:
+        """Every detection behind that evaluation."""
+        return self.path / "eval" / "validation.npz"
+
+    @property
+    def states(self) -> list[Path]:
+        """States to resume from, newest first."""
+        return sorted((self.path / "state").glob("step-*.pt"), reverse=True)
+
+    def state(self, step: int) -> Path:
+        """Where the state after a step is kept."""
+        return self.path / "state" / f"step-{step:08d}.pt"
+
+
+class MetricsFile:
+    """`metrics.csv`: one row a logged step, appended as it happens."""
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self.path, self.columns = path, tuple(columns)
+
+    def keep_until(self, step: int, *, evaluated: int | None = None) -> None:
+        """Drop rows after a step, as a resumed run will write them again, and write the heading.
+
+        Rows with a validation score are dropped after the step `evaluated` already, where that is given.
+        """
+        rows = []
+        if self.path.exists():
+            with self.path.open(newline="", encoding="utf-8", errors="replace") as file:
+                rows = [row for row in csv.DictReader(file) if (row["step"] or "").isdecimal()]
+        last = {True: step if evaluated is None else evaluated, False: step}
+        rows = [row for row in rows if int(row["step"]) <= last[_is_evaluation(row)]]
+        lines = [",".join(self.columns), *(",".join(row.get(name) or "" for name in self.columns) for row in rows)]
+        write_text(self.path, "\n".join(lines) + "\n")
+
+    def append(self, row: Mapping[str, float | int]) -> None:
+        """Add a row; columns it does not name stay empty."""
+        cells = (_cell(row[name]) if name in row else "" for name in self.columns)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(",".join(cells) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _is_evaluation(row: Mapping[str, str | None]) -> bool:
+    return any(value for name, value in row.items() if name and name.startswith("val_"))
+
+
+def _cell(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.6g}"

@@ -1,0 +1,141 @@
+"""The classification of images: the engine's proof that it is not about faces."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from featherpress.compress.data import TrainingCrops
+from featherpress.compress.data.synthetic.shapes import LabelledBatch, ShapeCrops, Shapes, label_images
+from featherpress.compress.evaluation import Comparison
+from featherpress.compress.evaluation.metrics.accuracy import Predictions, compare_accuracy
+from featherpress.compress.recipes import Recipe
+from featherpress.compress.runtime.progress import Progress
+from featherpress.compress.tasks.base import EvaluationResult, LabelContext, Outputs, Split, TaskLoss
+from featherpress.errors import UsageError
+from featherpress.models.factories import load_factory
+
+# A teacher must beat chance by this factor.
+_BETTER_THAN_CHANCE = 1.5
+_VALIDATION_SEED = 1_000_003
+_BATCH = 64
+
+
+class ClassificationTask:
+    """Classifiers of drawn shapes: cross-entropy, scored by accuracy. Any module from images to logits will do.
+
+    Shapes: images (N, 3, S, S), RGB 0..1 with mean and deviation of 0.5 taken out -> logits (N, C).
+    """
+
+    terms: tuple[str, ...] = ("class",)
+    metric = "accuracy"
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.data, self.weights = recipe.data, recipe.losses
+
+    @property
+    def min_teacher_score(self) -> float:
+        """The accuracy below which a teacher cannot teach."""
+        return min(_BETTER_THAN_CHANCE / self.data.classes, 0.9)
+
+    def build(self, target: str, settings: Mapping[str, Any]) -> nn.Module:
+        """Build a classifier with fresh weights.
+
+        Errors: `UsageError` for a model that gives no logits for every class.
+        """
+        model = load_factory(target, settings)
+        was_training = model.training
+        with torch.no_grad():
+            found = model.eval()(torch.zeros(1, 3, self.data.image_size, self.data.image_size))
+        model.train(was_training)
+        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        if shape != (1, self.data.classes):
+            raise UsageError(
+                f"{target} gives {shape} for one image, expected logits (1, {self.data.classes}), one for each of "
+                "`data.classes`; its factory's arguments go into `settings`"
+            )
+        return model
+
+    def open(self, split: Split) -> Shapes:
+        """Draw a split; validation images, and those to choose on, come from a seed of their own."""
+        train = split == "train"
+        length = self.data.train_images if train else self.data.validation_images
+        seed = self.data.seed + (0 if train else _VALIDATION_SEED)
+        return Shapes(length=length, seed=seed, size=self.data.image_size, classes=self.data.classes)
+
+    def crops(self, dataset: Shapes, seed: int) -> TrainingCrops:
+        """Mirror, shift and recolour training images."""
+        return ShapeCrops(dataset, seed=seed, variants=self.data.variants)
+
+    def images(self, batch: LabelledBatch) -> Tensor:
+        """Give a batch's images as RGB from -1 to 1."""
+        return batch.images.float() / 127.5 - 1
+
+    def name_outputs(self, raw: Tensor) -> Outputs:
+        """Name the logits."""
+        return {"logits": raw}
+
+    def assign_targets(self, batch: LabelledBatch, model: nn.Module) -> Tensor:
+        """Return the labels."""
+        return batch.labels
+
+    def counts(self, targets: Tensor) -> Tensor:
+        """Count images."""
+        return torch.tensor([len(targets)], device=targets.device)
+
+    def compute_loss(self, outputs: Outputs, batch: LabelledBatch, targets: Tensor, counts: Tensor) -> TaskLoss:
+        """Compare with the labels by cross-entropy."""
+        entropy = F.cross_entropy(outputs["logits"].float(), targets, reduction="sum") / counts[0]
+        return TaskLoss(terms={"class": self.weights.classification * entropy}, context=LabelContext(labels=targets))
+
+    @torch.no_grad()
+    def evaluate(
+        self,
+        model: nn.Module,
+        dataset: Shapes,
+        *,
+        label: str,
+        split: str = "val",
+        about: Mapping[str, Any] | None = None,
+        images: int = 0,
+    ) -> EvaluationResult:
+        """Score a model by accuracy, in eval mode; its own mode is restored."""
+        began, was_training = time.monotonic(), model.training
+        device = next(model.parameters()).device
+        count = min(images or len(dataset), len(dataset))
+        labels, said = [], []
+        model.eval()
+        with Progress(label, total=count) as progress:
+            for start in range(0, count, _BATCH):
+                batch = label_images(dataset, range(start, min(start + _BATCH, count))).to(device)
+                said.append(model(self.images(batch)).argmax(dim=1).cpu().numpy())
+                labels.append(batch.labels.cpu().numpy())
+                for _ in range(len(batch)):
+                    progress.advance()
+        model.train(was_training)
+        names = tuple(dataset.name(index) for index in range(count))
+        found = Predictions(names=names, labels=np.concatenate(labels), predicted=np.concatenate(said))
+        record = {
+            "schema": "featherpress.classification/1",
+            **(about or {}),
+            "data": {"name": self.data.kind, "split": split, "images": count, "classes": self.data.classes},
+            "accuracy": found.accuracy,
+            "seconds": round(time.monotonic() - began, 3),
+        }
+        return EvaluationResult(found=found, score=found.accuracy, record=record)
+
+    def load(self, path: Path) -> Predictions:
+        """Read a model's answers."""
+        return Predictions.load(path)
+
+    def compare(self, *, control: Sequence[Predictions], distilled: Sequence[Predictions]) -> Comparison:
+        """Bootstrap the difference of accuracy over images."""
+        return compare_accuracy(control=control, distilled=distilled)
+
+    def show(self, folder: Path, dataset: Shapes, found: Mapping[str, Predictions]) -> None:
+        """Save nothing: a label needs no picture."""

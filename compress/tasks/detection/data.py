@@ -1,0 +1,52 @@
+"""A recipe's data, opened for the detection of faces."""
+
+from typing import Literal
+
+from featherpress.compress.data import CocoFaces, CropRanges, FaceDataset, LabelledFolder, SyntheticFaces, WiderFaces
+from featherpress.compress.data.sources.labelled import require_faces
+from featherpress.compress.data.subsets import hold_out
+from featherpress.compress.recipes import DataRecipe
+from featherpress.compress.recipes.files import expand_path
+
+__all__ = ["crop_ranges", "open_data"]
+
+_VALIDATION_SEED = 1_000_003
+
+
+def open_data(data: DataRecipe, split: Literal["train", "val", "choose"]) -> FaceDataset:
+    """Open a split of a recipe's data; `choose` is what is held out of `train`, or else `val`.
+
+    Errors: `DataError` when there is nothing where the recipe says; `UsageError` when nothing is left to train on.
+    """
+    if split == "val" or not data.holdout:
+        return _open_split(data, "train" if split == "train" else "val")
+    training, choosing = hold_out(_open_split(data, "train"), data.holdout)
+    return training if split == "train" else choosing
+
+
+def _open_split(data: DataRecipe, split: Literal["train", "val"]) -> FaceDataset:
+    """Open a split as it lies there; synthetic validation faces come from a seed of their own."""
+    images = data.train_images if split == "train" else data.validation_images
+    if data.kind != "synthetic":
+        return _open_folder(data, split, limit=images or None)
+    seed = data.seed if split == "train" else data.seed + _VALIDATION_SEED
+    return SyntheticFaces(length=images, seed=seed, size=(data.image_size, data.image_size))
+
+
+def _open_folder(data: DataRecipe, split: Literal["train", "val"], *, limit: int | None) -> LabelledFolder:
+    """Open labelled images; those to train on must hold a face."""
+    folder: LabelledFolder
+    if data.kind == "widerface":
+        folder = WiderFaces(expand_path(data.root), split, limit=limit)
+    else:
+        folder = CocoFaces(expand_path(data.root) / split, category=data.category, limit=limit)
+    if split == "train":
+        require_faces(folder)
+    return folder
+
+
+def crop_ranges(data: DataRecipe) -> CropRanges:
+    """Return what a recipe lets be drawn for a training crop."""
+    return CropRanges(
+        zoom_in=data.crops.zoom_in, zoom_out=data.crops.zoom_out, zoom_out_probability=data.crops.zoom_out_probability
+    )

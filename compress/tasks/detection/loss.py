@@ -1,0 +1,92 @@
+"""The supervised loss: the baseline that every claim is measured against."""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from featherpress.compress.runtime.distributed import gather_processes, process_index
+from featherpress.compress.tasks.detection.assignment import Targets
+
+Mining: TypeAlias = Literal["batch", "image"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectionLoss:
+    """The three terms, not yet weighted, each a scalar; `negatives` (N, P) bool are the mined ones."""
+
+    classification: Tensor
+    box: Tensor
+    landmark: Tensor
+    negatives: Tensor
+
+
+def detection_loss(
+    boxes: Tensor,
+    logits: Tensor,
+    landmarks: Tensor,
+    targets: Targets,
+    *,
+    positives: Tensor | None = None,
+    with_landmarks: Tensor | None = None,
+    mining: Mining = "batch",
+) -> DetectionLoss:
+    """Compare raw outputs with their targets.
+
+    Cross-entropy over positives and mined negatives, smooth-L1 over the positives' deltas, all summed and divided by
+    the number of positives, or by 1; landmarks by the number of positives that have them. `positives` and
+    `with_landmarks` replace these numbers, as they are, for instance by their means over processes.
+
+    Shapes: boxes (N, P, 4), logits (N, P, 2), landmarks (N, P, 10) -> scalars.
+    Source: Deng et al. 2020, RetinaFace, eq. 1, without its dense term.
+    """
+    count = targets.positive.sum().clamp(min=1) if positives is None else positives
+    pointed = targets.has_landmarks.sum().clamp(min=1) if with_landmarks is None else with_landmarks
+    margin = logits[..., 1].float() - logits[..., 0].float()
+    # Two classes leave one margin, and their cross-entropy is its softplus.
+    entropy = F.softplus(torch.where(targets.positive, -margin, margin))
+    negatives = mine_negatives(entropy.detach(), targets, mining=mining)
+    return DetectionLoss(
+        classification=(entropy * (targets.positive | negatives)).sum() / count,
+        box=_smooth_l1(boxes, targets.boxes, targets.positive) / count,
+        landmark=_smooth_l1(landmarks, targets.landmarks, targets.has_landmarks) / pointed,
+        negatives=negatives,
+    )
+
+
+def mine_negatives(entropy: Tensor, targets: Targets, *, ratio: int = 7, mining: Mining = "batch") -> Tensor:
+    """Choose the hardest negatives, `ratio` for each positive; without positives as if there were one.
+
+    By `batch` the choice runs over the images of all processes at once, so that an image without faces gives its
+    hardest backgrounds too; by `image` over each alone. Of equally hard ones the first are taken, so that the choice
+    does not depend on how a batch is spread over processes, its i-th image lying with process i modulo their number.
+
+    Shapes: entropy (N, P) -> (N, P) bool.
+    Source: Shrivastava et al. 2016, OHEM; Liu et al. 2016, SSD, section 2.2.
+    """
+    hardness = entropy.masked_fill(~targets.negative, -1.0)
+    positives = targets.positive.sum(dim=1)
+    if mining == "image":
+        return _hardest(hardness, ratio * positives.clamp(min=1)) & targets.negative
+    rows, counts = gather_processes(hardness), gather_processes(positives.sum())
+    pool = rows.transpose(0, 1).reshape(1, -1)
+    chosen = _hardest(pool, ratio * counts.sum().clamp(min=1)[None])
+    chosen = chosen.view(len(entropy), len(rows), -1)[:, process_index()]
+    return chosen & targets.negative
+
+
+def _hardest(hardness: Tensor, wanted: Tensor) -> Tensor:
+    """Mark the `wanted` (R,) largest of every row of (R, K); of equal ones the first."""
+    wanted = wanted.clamp(max=hardness.shape[1])
+    values = hardness.topk(int(wanted.max()), sorted=True).values
+    threshold = values.gather(1, wanted[:, None] - 1)
+    harder, equal = hardness > threshold, hardness == threshold
+    missing = wanted[:, None] - harder.sum(dim=1, keepdim=True)
+    return harder | (equal & (equal.cumsum(dim=1) <= missing))
+
+
+def _smooth_l1(found: Tensor, wanted: Tensor, where: Tensor) -> Tensor:
+    places = where.nonzero(as_tuple=True)
+    return F.smooth_l1_loss(found[places].float(), wanted[places], reduction="sum")

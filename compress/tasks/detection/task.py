@@ -1,0 +1,153 @@
+"""The detection of faces."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from featherpress.compress.data import Batch, FaceDataset, TrainingCrops
+from featherpress.compress.data.crops.cached import CachedCrops
+from featherpress.compress.evaluation import Comparison, DetectionSet, Matches, compare, match
+from featherpress.compress.evaluation.detector.inference import evaluate_model
+from featherpress.compress.evaluation.detector.settings import DetectionSettings
+from featherpress.compress.recipes import Recipe
+from featherpress.compress.tasks.base import EvaluationResult, Outputs, PriorContext, Split, TaskLoss
+from featherpress.compress.tasks.detection.assignment import Targets, match_priors
+from featherpress.compress.tasks.detection.data import crop_ranges, open_data
+from featherpress.compress.tasks.detection.gallery import write_gallery
+from featherpress.compress.tasks.detection.loss import detection_loss
+from featherpress.models import Detector, normalize
+from featherpress.models.detectors import require_detector
+from featherpress.models.factories import load_factory
+from featherpress.models.priors import PriorSpec
+
+_LEAST_AP = 0.05
+
+
+class DetectionTask:
+    """Detectors over priors: class, box and landmark terms, scored by AP."""
+
+    terms: tuple[str, ...] = ("class", "box", "landmark")
+    metric = "ap"
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.data, self.weights = recipe.data, recipe.losses
+        self.settings = DetectionSettings(long_side=recipe.data.long_side)
+        self._anchors: PriorSpec | None = None
+        self._priors: dict[tuple[int, int], Tensor] = {}
+
+    @property
+    def min_teacher_score(self) -> float:
+        """The AP below which a teacher cannot teach."""
+        return _LEAST_AP
+
+    def build(self, target: str, settings: Mapping[str, Any]) -> nn.Module:
+        """Build a detector with fresh weights.
+
+        Errors: `UsageError` for a model that is none.
+        """
+        return require_detector(load_factory(target, settings), target)
+
+    def open(self, split: Split) -> FaceDataset:
+        """Open a split of labelled photographs."""
+        return open_data(self.data, split)
+
+    def crops(self, dataset: FaceDataset, seed: int) -> TrainingCrops:
+        """Cut training crops; those that come again are kept."""
+        kind = CachedCrops if self.data.variants else TrainingCrops
+        return kind(dataset, size=self.data.size, seed=seed, variants=self.data.variants, ranges=crop_ranges(self.data))
+
+    def images(self, batch: Batch) -> Tensor:
+        """Give a batch's images as BGR minus the mean."""
+        return normalize(batch.images)
+
+    def name_outputs(self, raw: tuple[Tensor, Tensor, Tensor]) -> Outputs:
+        """Name raw boxes, class logits and landmarks."""
+        boxes, logits, landmarks = raw
+        return {"boxes": boxes, "logits": logits, "landmarks": landmarks}
+
+    def assign_targets(self, batch: Batch, model: nn.Module) -> Targets:
+        """Match priors with faces."""
+        return match_priors(self._priors_of(batch, model), batch)
+
+    def counts(self, targets: Targets) -> Tensor:
+        """Count positives, and those with landmarks."""
+        return torch.stack([targets.positive.sum(), targets.has_landmarks.sum()])
+
+    def compute_loss(self, outputs: Outputs, batch: Batch, targets: Targets, counts: Tensor) -> TaskLoss:
+        """Compare with the matched faces."""
+        positives, with_landmarks = counts
+        loss = detection_loss(
+            outputs["boxes"],
+            outputs["logits"],
+            outputs["landmarks"],
+            targets,
+            positives=positives,
+            with_landmarks=with_landmarks,
+            mining=self.weights.mining,
+        )
+        terms = {
+            "class": self.weights.classification * loss.classification,
+            "box": self.weights.box * loss.box,
+            "landmark": self.weights.landmark * loss.landmark,
+        }
+        context = PriorContext(
+            targets=targets,
+            negatives=loss.negatives,
+            priors=self._priors[_size(batch)],
+            count=positives,
+            boxes=batch.boxes,
+            present=batch.present & ~batch.ignored,
+            image=_size(batch),
+        )
+        return TaskLoss(terms=terms, context=context)
+
+    def evaluate(
+        self,
+        model: nn.Module,
+        dataset: FaceDataset,
+        *,
+        label: str,
+        split: str = "val",
+        about: Mapping[str, Any] | None = None,
+        images: int = 0,
+    ) -> EvaluationResult:
+        """Score a model by AP; broken images are skipped and counted."""
+        detector = require_detector(model, type(model).__name__)
+        indices = range(min(images or len(dataset), len(dataset)))
+        evaluation = evaluate_model(
+            detector, dataset, settings=self.settings, label=label, skip_broken=True, indices=indices
+        )
+        record = evaluation.to_dict(data={"name": self.data.kind, "split": split}, about=about or {})
+        return EvaluationResult(found=evaluation.found, score=evaluation.ap, record=record)
+
+    def load(self, path: Path) -> DetectionSet:
+        """Read a model's detections."""
+        return DetectionSet.load(path)
+
+    def compare(self, *, control: Sequence[DetectionSet], distilled: Sequence[DetectionSet]) -> Comparison:
+        """Bootstrap the difference of AP over images."""
+
+        def matches(sets: Sequence[DetectionSet]) -> list[Matches]:
+            return [match(each.detections, each.truths) for each in sets]
+
+        return compare(control=matches(control), distilled=matches(distilled))
+
+    def show(self, folder: Path, dataset: FaceDataset, found: Mapping[str, DetectionSet]) -> None:
+        """Save the report's gallery."""
+        write_gallery(folder, dataset, found)
+
+    def _priors_of(self, batch: Batch, model: nn.Module) -> Tensor:
+        """Compute the priors of a size once; a teacher that is trained first may have others than its student."""
+        assert isinstance(model, Detector)
+        if model.anchors != self._anchors:
+            self._anchors, self._priors = model.anchors, {}
+        if _size(batch) not in self._priors:
+            self._priors[_size(batch)] = model.priors(*_size(batch))
+        return self._priors[_size(batch)]
+
+
+def _size(batch: Batch) -> tuple[int, int]:
+    return batch.images.shape[-2], batch.images.shape[-1]

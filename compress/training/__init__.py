@@ -1,0 +1,1 @@
+"""The trainer, and what it keeps: checkpoints, averaged weights, frozen parts."""

@@ -1,0 +1,76 @@
+"""States to resume from: everything a training step reads, saved so that a kill at any moment loses no run."""
+
+import io
+import logging
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from featherpress.compress.runtime.run_folder import TrainingFolder
+from featherpress.errors import TrainingError
+
+logger = logging.getLogger("featherpress")
+
+_KEPT = 2
+_KEYS = {
+    "step",
+    "epochs",
+    "best",
+    "model",
+    "average",
+    "updates",
+    "adapters",
+    "optimizer",
+    "scheduler",
+    "scaler",
+    "random",
+}
+_BROKEN = (
+    *(AttributeError, EOFError, IndexError, KeyError, OSError),
+    *(RuntimeError, TypeError, ValueError, pickle.UnpicklingError),
+)
+
+
+def save_state(folder: TrainingFolder, step: int, state: dict[str, Any]) -> Path:
+    """Write the state after a step, then drop all but the newest two.
+
+    Errors: `TrainingError` when the disk refuses; the states before stay.
+    """
+    path = folder.state(step)
+    temporary = path.with_suffix(".partial")
+    try:
+        # In memory first: writing files itself, PyTorch does not say why it cannot.
+        content = io.BytesIO()
+        torch.save(state, content)
+        with temporary.open("wb") as file:
+            file.write(content.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise TrainingError(
+            f"could not save the state after step {step} to {path}: {error.strerror}; the state before it is kept; "
+            "make room and --resume"
+        ) from error
+    for old in folder.states[_KEPT:]:
+        old.unlink()
+    return path
+
+
+def latest_state(folder: TrainingFolder) -> dict[str, Any] | None:
+    """Read the newest state that is whole; say so when a newer one is not. None when there is none."""
+    for path in folder.states:
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            if not isinstance(state, dict) or not state.keys() >= _KEYS:
+                raise ValueError("it does not hold what a run's state holds")
+        except _BROKEN as error:
+            reason = str(error).split("\n")[0]
+            logger.warning("the state %s is broken (%s); going back to the one before", path, reason)
+            continue
+        return state
+    return None

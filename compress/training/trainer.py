@@ -1,0 +1,374 @@
+"""The trainer: one loop for plain training and for distillation, for one process and for many."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+import torch
+from accelerate.utils import broadcast
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from featherpress.compress.data import Batch, TrainingCrops, batches
+from featherpress.compress.recipes import Recipe, ScheduleRecipe
+from featherpress.compress.runtime.devices import open_accelerator
+from featherpress.compress.runtime.distributed import gather_processes, mean_over_processes
+from featherpress.compress.runtime.progress import Progress
+from featherpress.compress.runtime.run_folder import MetricsFile, TrainingFolder
+from featherpress.compress.tasks import DetectionTask, Task, format_metric
+from featherpress.compress.training.checkpoints import latest_state, save_state
+from featherpress.compress.training.ema import MovingAverage
+from featherpress.compress.training.freezing import freeze, normalisations
+from featherpress.compress.training.interrupts import defer_sigint
+from featherpress.compress.training.teaching import Teaching
+from featherpress.errors import TrainingError
+from featherpress.models import save_weights
+
+logger = logging.getLogger("featherpress")
+
+
+@dataclass(slots=True)
+class _Position:
+    """Where a run is: steps done, epochs whose end is dealt with, the best evaluation so far, and how many since."""
+
+    step: int = 0
+    epochs: int = 0
+    best: float = field(default=-1.0)
+    stale: int = 0
+
+
+class Trainer:
+    """Train a model by a recipe, writing everything into a folder, resuming from what lies there.
+
+    `evaluate` scores the averaged model; `lessons` turns training into distillation. Nothing else
+    differs: without lessons the same steps run in the same order.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        crops: TrainingCrops,
+        folder: TrainingFolder,
+        *,
+        recipe: Recipe,
+        schedule: ScheduleRecipe,
+        label: str,
+        task: Task | None = None,
+        lessons: Teaching | None = None,
+        evaluate: Callable[[Any], float] | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        self.recipe, self.schedule, self.crops, self.folder = recipe, schedule, crops, folder
+        self.label, self.evaluate, self.metadata = label, evaluate, metadata
+        self.per_batch = schedule.batch_size + crops.extra
+        self.accelerator = open_accelerator(
+            precision=schedule.precision, accumulate=schedule.accumulate, images=self.per_batch
+        )
+        images = schedule.batch_size * schedule.accumulate
+        self.per_epoch = crops.labelled // images
+        if self.per_epoch == 0:
+            raise TrainingError(f"{crops.labelled} images do not fill one batch of {images}")
+        self.per_step, self.total = self.per_batch * schedule.accumulate, schedule.epochs * self.per_epoch
+        layout = torch.channels_last if schedule.channels_last else torch.contiguous_format
+        model = model.to(self.accelerator.device, memory_format=layout)  # type: ignore[call-overload]
+        self._frozen = freeze(model, schedule.freeze)
+        if schedule.freeze_statistics:
+            self._frozen += normalisations(model)
+        self.average = MovingAverage(model, schedule.ema)
+        self.task: Task = task or DetectionTask(recipe)
+        self.lessons = lessons
+        parts = [model, lessons.adapters] if lessons else [model]
+        weights = [weight for part in parts for weight in part.parameters() if weight.requires_grad]
+        optimizer = torch.optim.AdamW(
+            weights,
+            lr=schedule.learning_rate,
+            weight_decay=schedule.weight_decay,
+            # One pass over memory instead of ten; with a scaler's losses it would skip steps without saying so.
+            fused=schedule.precision != "fp16",
+        )
+        steps = self.total + 1
+        # Below two steps of warm-up OneCycleLR divides by zero.
+        warmup = max(schedule.warmup, 2 / steps)
+        self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, max_lr=schedule.learning_rate, total_steps=steps, pct_start=warmup
+        )
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self._trained = [self.model, *(lessons.prepare(self.accelerator) if lessons else ())]
+        self.position = _Position()
+        self._losses: list[float] = []  # the task's, of the epoch at hand
+
+    @property
+    def plain(self) -> Any:
+        """The model itself, without what accelerate wraps around it."""
+        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+
+    def run(self) -> nn.Module:
+        """Train to the end and return the averaged model.
+
+        Errors: `TrainingError` when a loss is not finite, when the disk is full, or on Ctrl-C; the last good state is
+        kept and `--resume` goes on from it.
+        """
+        self._restore()
+        # Accelerate keeps one number for all of a process, that of the trainer built last.
+        self.accelerator.gradient_accumulation_steps = self.schedule.accumulate
+        self.metrics = MetricsFile(self.folder.path / "metrics.csv", self._columns())
+        with ExitStack() as stack:
+            writer = None
+            if self.accelerator.is_main_process:
+                self.metrics.keep_until(self.position.step, evaluated=self.position.epochs * self.per_epoch)
+                writer = SummaryWriter(str(self.folder.path), purge_step=self.position.step + 1)
+                stack.callback(writer.close)
+            if self.lessons:
+                stack.enter_context(self.lessons.open(self.plain))
+            progress = stack.enter_context(Progress(self.label, total=self.total, done=self.position.step))
+            self._set_modes()
+            try:
+                self._train(writer, progress)
+            except KeyboardInterrupt:
+                self._save()
+                raise TrainingError(
+                    f"stopped at step {self.position.step} of {self.total}; the same command with --resume goes on"
+                ) from None
+        # BatchNorm's statistics are each process's own: all return what the first one saved.
+        broadcast(list(self.average.model.state_dict().values()))
+        return self.average.model
+
+    def _columns(self) -> tuple[str, ...]:
+        """Name the columns of `metrics.csv`."""
+        taught = (*self.lessons.columns, "ramp", "kd_ratio") if self.lessons else ()
+        return (
+            "step",
+            "epoch",
+            "lr",
+            "images_per_second",
+            "loss",
+            "task",
+            *self.task.terms,
+            *taught,
+            f"val_{self.task.metric}",
+        )
+
+    def _set_modes(self) -> None:
+        self.model.train()
+        for module in self._frozen:
+            module.eval()
+
+    def _train(self, writer: SummaryWriter | None, progress: Progress) -> None:
+        saved = began = started = time.monotonic()
+        first = self.position.step
+        while True:
+            epoch, start = divmod(self.position.step, self.per_epoch)
+            if start == 0 and epoch > self.position.epochs:
+                self._end_epoch(writer, epoch - 1)
+                self.position.epochs = epoch
+                self._losses.clear()
+                began = time.monotonic()
+            if self.position.step == self.total or self._is_stale():
+                break
+            for parts in self._steps(epoch, start):
+                logged = (self.position.step + 1) % self.schedule.log_every == 0
+                with defer_sigint():
+                    terms = self._step(parts, measure=logged)
+                    self.position.step += 1
+                now = time.monotonic()
+                speed, began = self.per_step / (now - began), now
+                progress.advance(loss=terms["loss"], images_per_second=speed)
+                self._losses.append(terms["task"])
+                if logged or self.position.step == self.total:
+                    self._log(writer, terms, epoch, speed)
+                if time.monotonic() - saved >= self.schedule.save_every:
+                    self._save()
+                    saved = time.monotonic()
+        self._save()
+        self._write_weights(self.folder.last_weights)
+        if self.position.step > first and self.evaluate is not None:
+            minutes, seconds = divmod(round(time.monotonic() - started), 60)
+            logger.info("%s: %d steps in %d min %02d s", self.label, self.position.step - first, minutes, seconds)
+
+    def _is_stale(self) -> bool:
+        """Tell, and say, whether evaluations have stopped getting better."""
+        patience = self.schedule.patience
+        if not patience or self.position.stale < patience:
+            return False
+        place = f"{self.label}: stopped early after step {self.position.step} of {self.total}"
+        logger.info("%s: %d evaluations without a score above %.3f", place, self.position.stale, self.position.best)
+        return True
+
+    def _steps(self, epoch: int, start: int) -> Iterator[tuple[Batch, ...]]:
+        """Cut this process's share of every step of an epoch, from step `start` on, as batches to accumulate."""
+        rank, world, parts = self.accelerator.process_index, self.accelerator.num_processes, self.schedule.accumulate
+        keys = self.crops.epoch_keys(epoch)[: self.per_epoch * self.per_step]
+        found = batches(
+            self.crops,
+            keys[rank::world],
+            batch_size=self.per_batch // world,
+            start=start * parts,
+            workers=self.schedule.workers,
+            pin_memory=self.accelerator.device.type == "cuda",
+        )
+        return zip(*[found] * parts, strict=True)
+
+    def _step(self, parts: Sequence[Batch], *, measure: bool) -> dict[str, float]:
+        """Take one step and return every weighted term, averaged over batches and processes, as a number."""
+        # Where batches are pinned, copies need not wait.
+        parts = [part.to(self.accelerator.device, non_blocking=True) for part in parts]
+        targets = [self.task.assign_targets(part, self.plain) for part in parts]
+        shares = self._shares(targets)
+        ratio, rows = {}, []
+        for number, (part, target) in enumerate(zip(parts, targets, strict=True), start=1):
+            with self.accelerator.accumulate(*self._trained):
+                with self.accelerator.autocast():
+                    terms, levels = self._terms(part, target, shares)
+                task = torch.stack([terms[name] for name in self.task.terms]).sum()
+                kd = [value for name, value in terms.items() if name not in self.task.terms]
+                loss = task + sum(kd)
+                if kd and measure and number == len(parts):
+                    ratio = {"kd_ratio": _gradient_ratio(torch.stack(kd).sum(), task, levels)}
+                self.accelerator.backward(loss)
+            rows.append(torch.stack([value.detach().float() for value in (*terms.values(), task, loss)]))
+        numbers = self._finite_means((*terms, "task", "loss"), torch.stack(rows), parts)
+        if self.schedule.clip:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.schedule.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        # Where float16 overflowed, no step was taken, and no rate is used up.
+        if not self.optimizer.step_was_skipped:
+            self.scheduler.step()
+        self.average.update(self.plain)
+        ramp = {"ramp": self.lessons.ramp(self.position.step, self.total)} if self.lessons else {}
+        return numbers | ratio | ramp
+
+    def _shares(self, targets: Sequence[Any]) -> Tensor:
+        """Average what terms are divided by over a step's batches and processes: many small ones equal one large."""
+        counts = torch.stack([self.task.counts(each) for each in targets])
+        gathered = gather_processes(counts).flatten(0, 1)
+        return gathered.sum(dim=0).clamp(min=1) / len(gathered)
+
+    def _finite_means(self, names: Sequence[str], rows: Tensor, parts: Sequence[Batch]) -> dict[str, float]:
+        """Average terms (batches, terms) over batches and processes; stop where one is not finite, on every process.
+
+        Errors: `TrainingError` that names the term, the step and the images.
+        """
+        gathered = gather_processes(rows).flatten(0, 1)
+        means: list[float] = gathered.mean(dim=0).tolist()
+        bad = [name for name, value in zip(names, means, strict=True) if not abs(value) < float("inf")]
+        if not bad:
+            return dict(zip(names, means, strict=True))
+        keys = gather_processes(torch.stack([part.keys for part in parts])).flatten(0, 1)
+        first = int((~gathered[:, names.index(bad[0])].isfinite()).nonzero()[0])
+        images = ", ".join(self.crops.dataset.name(int(index)) for index in keys[first, :4, 0])
+        raise TrainingError(
+            f"the {bad[0]} term became {gathered[first, names.index(bad[0])]} at step {self.position.step + 1} "
+            f"(images {images}, ...); the last good state is kept: lower the learning rate and --resume"
+        )
+
+    def _terms(self, batch: Batch, targets: Any, shares: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Return the weighted terms by name, and where their gradients are measured, nowhere where nothing is taught.
+
+        That is at the student's tapped levels, or at its outputs where no term looks at features.
+        """
+        step, total = self.position.step, self.total
+        lessons = self.lessons.ask(batch, step=step, total=total) if self.lessons else {}
+        images = self.task.images(batch)
+        if self.schedule.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        outputs = self.task.name_outputs(self.model(images))
+        told = self.task.compute_loss(outputs, batch, targets, shares)
+        terms = dict(told.terms)
+        if self.lessons is None:
+            return terms, []
+        features = self.lessons.take()
+        terms |= self.lessons.compare(outputs, features, lessons, told.context, step=step, total=total)
+        return terms, [level for levels in features.values() for level in levels] or list(outputs.values())
+
+    def _log(self, writer: SummaryWriter | None, terms: Mapping[str, float], epoch: int, speed: float) -> None:
+        rate = float(self.scheduler.get_last_lr()[0])
+        row = {"step": self.position.step, "epoch": epoch, "lr": rate, "images_per_second": speed}
+        self._record(writer, row | dict(terms))
+
+    def _record(self, writer: SummaryWriter | None, row: Mapping[str, float]) -> None:
+        if writer is not None:
+            self.metrics.append(row)
+            for name, value in row.items():
+                if name not in ("step", "epoch"):
+                    writer.add_scalar(name, value, int(row["step"]))
+
+    def _end_epoch(self, writer: SummaryWriter | None, epoch: int) -> None:
+        """Evaluate when it is time, and keep the best weights."""
+        every = self.schedule.evaluate_every
+        if not every or (epoch + 1) % every or self.evaluate is None:
+            return
+        score = self._score(writer, epoch)
+        if score > self.position.best:
+            self._write_weights(self.folder.best_weights)
+            self.position.best, self.position.stale = score, 0
+        else:
+            self.position.stale += 1
+
+    def _score(self, writer: SummaryWriter | None, epoch: int) -> float:
+        """Evaluate on the first process, and tell the others."""
+        score = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
+        if self.accelerator.is_main_process and self.evaluate is not None:
+            score += self.evaluate(self.average.model)
+            self._record(writer, {"step": self.position.step, "epoch": epoch, f"val_{self.task.metric}": float(score)})
+            name = format_metric(self.task.metric)
+            # The task's loss alone, which student and control have in common; none is known right after a resume.
+            loss = f", loss {fmean(self._losses):.2f}" if self._losses else ""
+            logger.info("%s: epoch %d of %d%s, %s %.3f", self.label, epoch + 1, self.schedule.epochs, loss, name, score)
+        return float(gather_processes(score).sum())
+
+    def _write_weights(self, path: Any) -> None:
+        if self.accelerator.is_main_process:
+            save_weights(self.average.model, path, metadata=self.metadata)
+
+    def _save(self) -> None:
+        """Keep everything the next step reads."""
+        if not self.accelerator.is_main_process:
+            return
+        state = {
+            "step": self.position.step,
+            "epochs": self.position.epochs,
+            "best": self.position.best,
+            "stale": self.position.stale,
+            "model": self.plain.state_dict(),
+            "average": self.average.model.state_dict(),
+            "updates": self.average.updates,
+            "adapters": self.lessons.adapters.state_dict() if self.lessons else {},
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
+            "random": torch.get_rng_state(),
+        }
+        save_state(self.folder, self.position.step, state)
+
+    def _restore(self) -> None:
+        state = latest_state(self.folder)
+        if state is None:
+            return
+        self.plain.load_state_dict(state["model"])
+        self.average.model.load_state_dict(state["average"])
+        self.average.updates = state["updates"]
+        if self.lessons:
+            self.lessons.adapters.load_state_dict(state["adapters"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        if self.accelerator.scaler:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["random"])
+        self.position = _Position(state["step"], state["epochs"], state["best"], state.get("stale", 0))
+        logger.info("%s: going on after step %d of %d", self.label, self.position.step, self.total)
+
+
+def _gradient_ratio(kd: Tensor, task: Tensor, levels: Sequence[Tensor]) -> float:
+    """Return how strongly distillation pulls at some features: the ratio of its gradient's norm to the task's."""
+
+    def norm(loss: Tensor) -> float:
+        gradients = torch.autograd.grad(loss, levels, retain_graph=True, allow_unused=True)
+        squares = torch.stack([gradient.float().square().sum() for gradient in gradients if gradient is not None])
+        return float(mean_over_processes(squares.sum()).sqrt())
+
+    return norm(kd) / max(norm(task), 1e-12)

@@ -1,0 +1,78 @@
+"""Models named on a command line: one of the zoo, or anyone's factory."""
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from featherpress.errors import UsageError
+from featherpress.models.registry import create_model
+
+# Somebody's module may raise anything; one that exits must not make an audit succeed.
+_ANYTHING = (Exception, SystemExit)
+
+
+def load_factory(target: str, settings: Mapping[str, Any] | None = None) -> nn.Module:
+    """Build what a target names: `featherface_v2`, or `package.module:factory`, called with `settings` alone.
+
+    The working directory is searched for the module too.
+
+    Errors: `UsageError` for a name, module or factory that is not there, or that does not return a module.
+    """
+    if ":" not in target:
+        return create_model(target, **(settings or {}))
+    factory = import_factory(target)
+    try:
+        with _output_to_stderr():
+            model = factory(**(settings or {}))
+    except _ANYTHING as error:
+        given = f"with {', '.join(settings)}" if settings else "without arguments"
+        raise UsageError(f"calling {target!r} {given} failed: {_reason(error)}") from error
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"{target!r} returned a {type(model).__name__}, expected a torch.nn.Module")
+    return model
+
+
+def import_factory(target: str) -> Callable[..., Any]:
+    """Import the function that `package.module:factory` names; the working directory is searched too.
+
+    Errors: `UsageError` for a module that cannot be imported, and for what is not there or is no function.
+    """
+    module_name, _, factory_name = target.partition(":")
+    if not all(part.isidentifier() for part in module_name.split(".")) or not factory_name:
+        raise UsageError(f"a target is a model of the zoo or package.module:factory, got {target!r}")
+    try:
+        with _output_to_stderr():
+            module = _import(module_name)
+    except _ANYTHING as error:
+        raise UsageError(f"cannot import {module_name!r} for the target {target!r}: {_reason(error)}") from error
+    factory = getattr(module, factory_name, None)
+    if not callable(factory):
+        what = "has no" if factory is None else f"has a {type(factory).__name__}, expected a function, under the name"
+        raise UsageError(f"the module {module_name!r} {what} {factory_name!r}")
+    found: Callable[..., Any] = factory
+    return found
+
+
+def _reason(error: BaseException) -> str:
+    """Say in one line what somebody's code raised."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+
+
+def _output_to_stderr() -> AbstractContextManager[object]:
+    """Keep what somebody's code prints out of our output, which may be JSON."""
+    return redirect_stdout(sys.stderr)
+
+
+def _import(name: str) -> object:
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(here)

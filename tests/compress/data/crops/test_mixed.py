@@ -1,0 +1,92 @@
+"""Photographs on top of labelled batches."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from featherpress.compress.data import Faces, SyntheticFaces, TrainingCrops
+from featherpress.compress.data.crops.mixed import MixedCrops
+from featherpress.compress.data.sources.unlabelled import LabelledPhotographs, Photographs
+from featherpress.compress.data.subsets import JoinedFaces, hold_out
+from featherpress.errors import DataError, UsageError
+
+
+def draw_photographs(folder: Path, sizes: list[tuple[int, int]]) -> Path:
+    """Write one noisy picture of each size (width, height)."""
+    random = np.random.default_rng(0)
+    for number, (width, height) in enumerate(sizes):
+        pixels = random.integers(0, 255, (height, width, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:02}.png")
+    return folder
+
+
+def mixed(folder: Path, *, variants: int = 2) -> MixedCrops:
+    """Five labelled images and three photographs, batches of two and one."""
+    photographs = Photographs(draw_photographs(folder, [(90, 70), (80, 80), (70, 90)]))
+    labelled = SyntheticFaces(length=5, seed=0, size=(96, 96))
+    return MixedCrops(labelled, photographs, batch_size=2, extra=1, size=64, seed=3, variants=variants)
+
+
+def test_the_labelled_part_is_what_the_control_sees(tmp_path: Path) -> None:
+    """Without its photographs, a mixed epoch is the plain one: the same crops in the same order, pixel for pixel."""
+    crops = mixed(tmp_path)
+    plain = TrainingCrops(SyntheticFaces(length=5, seed=0, size=(96, 96)), size=64, seed=3, variants=2)
+    for epoch in range(3):
+        keys = crops.epoch_keys(epoch)
+        assert [key for key in keys if key[0] < 5] == plain.epoch_keys(epoch)[:4]
+    key = plain.epoch_keys(1)[0]
+    assert torch.equal(crops.crop(*key).image, plain.crop(*key).image)
+
+
+def test_every_batch_ends_with_photographs(tmp_path: Path) -> None:
+    """A batch is two labelled crops and one of a photograph; a pass takes them all, the next another variant."""
+    crops = mixed(tmp_path)
+    keys = [key for epoch in range(3) for key in crops.epoch_keys(epoch)]
+    batches = [keys[start : start + 3] for start in range(0, len(keys), 3)]
+    assert all(batch[0][0] < 5 and batch[1][0] < 5 and batch[2][0] >= 5 for batch in batches)
+    photographs = [batch[2] for batch in batches]
+    assert sorted(photographs[:3]) == [(5, 0), (6, 0), (7, 0)]
+    assert sorted(photographs[3:]) == [(5, 1), (6, 1), (7, 1)]
+
+
+def test_square_photographs_can_be_left_out(tmp_path: Path) -> None:
+    """Images with equal sides are not taken when they may be squashed, and a folder of nothing else is refused."""
+    folder = draw_photographs(tmp_path, [(90, 70), (80, 80)])
+    assert [Photographs(folder).name(index) for index in range(2)] == ["00.png", "01.png"]
+    assert len(Photographs(folder, square=False)) == 1
+    (folder / "00.png").unlink()
+    with pytest.raises(DataError, match="found none"):
+        Photographs(folder, square=False)
+
+
+def test_a_teachers_faces_ride_on_photographs(tmp_path: Path) -> None:
+    """Faces found by someone else become the labels of a photograph, under one numbering with the labelled images."""
+    photographs = Photographs(draw_photographs(tmp_path, [(90, 70)]))
+    face = Faces(
+        boxes=torch.tensor([[10.0, 10.0, 40.0, 50.0]]),
+        landmarks=torch.zeros(1, 10),
+        has_landmarks=torch.tensor([False]),
+        ignored=torch.tensor([False]),
+    )
+    joined = JoinedFaces(SyntheticFaces(length=2, seed=0), LabelledPhotographs(photographs, [face]))
+    assert len(joined) == 3
+    assert joined.name(2) == "00.png"
+    assert joined[2].faces.boxes.tolist() == [[10.0, 10.0, 40.0, 50.0]]
+
+
+@pytest.mark.parametrize("count", [1, 3, 6])
+def test_held_out_images_are_not_trained_on(count: int) -> None:
+    """Every image is on one side of the split, and as many as asked for are held out."""
+    training, choosing = hold_out(SyntheticFaces(length=7, seed=0, size=(64, 64)), count)
+    assert len(choosing) == count
+    names = [part.name(index) for part in (training, choosing) for index in range(len(part))]
+    assert len(set(names)) == len(names) == 7
+
+
+def test_something_must_be_left_to_train_on() -> None:
+    """Holding out everything is refused."""
+    with pytest.raises(UsageError, match="hold out 1 to 2 of 3"):
+        hold_out(SyntheticFaces(length=3, seed=0, size=(64, 64)), 3)

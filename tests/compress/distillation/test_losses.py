@@ -1,0 +1,234 @@
+"""The distillation losses against values worked out by hand, and what they have in common."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from featherpress.compress.distillation.adapters import MaskedGeneration
+from featherpress.compress.distillation.losses.features import (
+    attention_transfer,
+    cwd,
+    fgd,
+    fitnets,
+    foreground_weights,
+    mgd,
+    pkd,
+    random_mask,
+)
+from featherpress.compress.distillation.losses.outputs import dkd, kl, margin, regression
+from featherpress.compress.distillation.losses.registry import find_loss, list_losses
+from featherpress.errors import UsageError
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+ONE = torch.tensor(1.0)
+LABELS = torch.tensor([0, 2])
+WEIGHTS = torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]).repeat(2, 1, 1)
+
+
+def everywhere(student: Tensor) -> Tensor:
+    return torch.ones(student.shape[:2], dtype=torch.bool)
+
+
+# Each loss with the shape that it takes.
+LOSSES: dict[str, tuple[tuple[int, ...], Loss]] = {
+    "pkd": ((2, 4, 2, 3), pkd),
+    "cwd": ((2, 4, 2, 3), cwd),
+    "fitnets": ((2, 4, 2, 3), fitnets),
+    "attention": ((2, 4, 2, 3), attention_transfer),
+    "mgd": ((2, 4, 2, 3), mgd),
+    "fgd": ((2, 4, 2, 3), lambda s, t: fgd(s, t, foreground=WEIGHTS, background=1 - WEIGHTS)),
+    "margin": ((2, 9, 2), lambda s, t: margin(s, t, everywhere(s), count=ONE)),
+    "regression": ((2, 9, 4), lambda s, t: regression(s, t, everywhere(s), count=ONE)),
+    "kl": ((2, 5), kl),
+    "dkd": ((2, 5), lambda s, t: dkd(s, t, LABELS)),
+}
+
+
+def draw(name: str, seed: int) -> Tensor:
+    return torch.randn(LOSSES[name][0], generator=torch.Generator().manual_seed(seed))
+
+
+def test_every_registered_loss_is_tested_here() -> None:
+    """The register and this file know the same losses; an unknown name is answered with the nearest."""
+    assert sorted(LOSSES) == list_losses()
+    assert all(find_loss(name).summary.endswith(".") for name in LOSSES)
+    with pytest.raises(UsageError, match="named 'pdk'; did you mean pkd"):
+        find_loss("pdk")
+    with pytest.raises(UsageError, match="there are attention, cwd"):
+        find_loss("zzz")
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_student_like_its_teacher_has_nothing_to_learn(name: str) -> None:
+    """Each loss is zero and flat when student equals teacher, and positive when not."""
+    loss, teacher = LOSSES[name][1], draw(name, 1)
+    student = teacher.clone().requires_grad_()
+    value = loss(student, teacher)
+    value.backward()
+    assert value.item() == pytest.approx(0, abs=1e-5)
+    assert student.grad is not None
+    assert student.grad.abs().max() < 1e-5
+    assert loss(draw(name, 0), teacher).item() > 1e-3
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_gradient_reaches_the_student_alone(name: str) -> None:
+    """A step down the gradient lowers the loss; the teacher is left without one, even where it asks for it."""
+    loss, student, teacher = LOSSES[name][1], draw(name, 0).requires_grad_(), draw(name, 1).requires_grad_()
+    value = loss(student, teacher)
+    value.backward()
+    assert teacher.grad is None
+    assert student.grad is not None
+    assert student.grad.isfinite().all()
+    with torch.no_grad():
+        stepped = student - 1e-2 * student.grad / student.grad.norm()
+    assert loss(stepped, teacher).item() < value.item()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_half_precision_is_counted_in_single(name: str) -> None:
+    """Features and logits in bfloat16, as autocast leaves them, give a float32 loss of their rounded values."""
+    loss, student, teacher = LOSSES[name][1], draw(name, 0).bfloat16(), draw(name, 1).bfloat16()
+    value = loss(student, teacher)
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, loss(student.float(), teacher.float()))
+
+
+@pytest.mark.parametrize(
+    ("name", "indifferent"),
+    [(name, name in {"pkd", "attention"}) for name in LOSSES],
+)
+def test_a_scaled_teacher(name: str, *, indifferent: bool) -> None:
+    """Scaling the teacher changes nothing for the losses that look at patterns, and something for the rest."""
+    loss, student, teacher = LOSSES[name][1], draw(name, 0), draw(name, 1)
+    same = loss(student, 3 * teacher).item() == pytest.approx(loss(student, teacher).item(), rel=1e-4)
+    assert same == indifferent
+
+
+def test_cwd_by_hand() -> None:
+    """At T = 1, weights 3:1 against even odds: KL = ln 2 - H(1/4); what is added to a channel makes no difference."""
+    student, teacher = torch.zeros(1, 1, 1, 2), torch.tensor([[[[math.log(3.0), 0.0]]]])
+    expected = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    assert cwd(student, teacher, temperature=1).item() == pytest.approx(expected)
+    assert cwd(student + 7, teacher - 3, temperature=1).item() == pytest.approx(expected, abs=1e-6)
+    assert cwd(student, 2 * teacher, temperature=2).item() == pytest.approx(4 * expected)
+
+
+def test_fitnets_and_mgd_by_hand() -> None:
+    """Differences 1 and 3 have a mean square of 5; to a student of zeros twice the teacher costs four times as much."""
+    student, teacher = torch.zeros(1, 1, 1, 2), torch.tensor([[[[1.0, 3.0]]]])
+    for loss in (fitnets, mgd):
+        assert loss(student, teacher).item() == pytest.approx(5)
+        assert loss(student, 2 * teacher).item() == pytest.approx(20)
+
+
+def test_attention_transfer_by_hand() -> None:
+    """Student strong at one place, teacher at the other: |(1, 0) - (0, 1)|^2 = 2, whatever the channels and signs."""
+    student = torch.tensor([[[[2.0, 0.0]]]])
+    teacher = torch.tensor([[[[0.0, 1.0]], [[0.0, -5.0]], [[0.0, 0.0]]]])
+    assert attention_transfer(student, teacher).item() == pytest.approx(2)
+    assert attention_transfer(student, teacher.flip(-1)).item() == pytest.approx(0)
+
+
+def test_random_mask_is_the_seeds() -> None:
+    """A mask hides about its share of places, the same for all channels, and the same under the same seed."""
+    features = torch.zeros(4, 3, 50, 50)
+    one, two = (random_mask(features, masked=0.65, generator=torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(one, two)
+    assert one.shape == (4, 1, 50, 50)
+    assert one.mean().item() == pytest.approx(0.35, abs=0.02)
+    assert random_mask(features, masked=0, generator=torch.Generator()).min() == 1
+
+
+def test_masked_places_are_not_seen() -> None:
+    """What the student says at masked places does not reach the generated map, and all parameters learn."""
+    block = MaskedGeneration(2, 3)
+    mask = torch.tensor([[1.0, 0.0, 1.0, 1.0]]).view(1, 1, 2, 2)
+    features = torch.randn(1, 2, 2, 2)
+    other = features.clone()
+    other[..., 0, 1] += 5
+    assert torch.equal(block(features, mask), block(other, mask))
+    mgd(block(features, mask), torch.randn(1, 3, 2, 2)).backward()
+    assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in block.parameters())
+
+
+def test_foreground_weights_by_hand() -> None:
+    """A box of four cells weighs a quarter each, a smaller one inside it wins, the rest share 1; padding is no box."""
+    boxes = torch.tensor([[[0.0, 0, 16, 16], [8.0, 8, 9, 9], [0, 0, 32, 32]]])
+    present = torch.tensor([[True, True, False]])
+    foreground, background = foreground_weights(boxes, present, image=(32, 32), size=(4, 4))
+    expected = torch.zeros(4, 4)
+    expected[:2, :2] = 0.25
+    expected[1, 1] = 1.0
+    torch.testing.assert_close(foreground[0], expected)
+    torch.testing.assert_close(background[0], (expected == 0) / 12)
+    # Beyond the border there is no cell; the nearest one stands for it.
+    foreground, _ = foreground_weights(
+        torch.tensor([[[31.9, 40, 50, 60.0]]]), present[:, :1], image=(32, 32), size=(4, 4)
+    )
+    assert foreground[0].nonzero().tolist() == [[3, 3]]
+    foreground, background = foreground_weights(boxes, present & False, image=(32, 32), size=(4, 4))
+    assert (foreground.sum().item(), background.sum().item()) == (0, pytest.approx(1))
+
+
+def test_fgd_by_hand() -> None:
+    """Under even attention a difference of 2 costs 4 where the foreground weighs 1; the background counts half."""
+    student, teacher = torch.full((1, 1, 1, 2), -1.0), torch.ones(1, 1, 1, 2)
+    first, second = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[0.0, 1.0]]])
+    none = torch.zeros(1, 1, 2)
+    assert fgd(student, teacher, foreground=first, background=none).item() == pytest.approx(4)
+    assert fgd(student, teacher, foreground=none, background=second).item() == pytest.approx(2)
+    assert fgd(student, teacher, foreground=first, background=second, background_weight=1).item() == pytest.approx(8)
+
+
+def test_fgd_weighs_by_the_teachers_attention() -> None:
+    """A place that the teacher attends to three times as much costs three times as much."""
+    teacher = torch.tensor([[[[math.log(3.0), 0.0]]]])  # at T = 1 weights 3/4 and 1/4, that is 1.5 and 0.5
+    for place, expected in ((0, 1.5), (1, 0.5)):
+        weight = torch.zeros(1, 1, 2)
+        weight[..., place] = 1
+        value = fgd(teacher - 1, teacher, foreground=weight, background=0 * weight, temperature=1, attention_weight=0)
+        assert value.item() == pytest.approx(expected)
+
+
+def test_fgd_matches_attention() -> None:
+    """Without places that weigh, what is left is the attention: (1.5, 0.5) against (1, 1) differs by 0.5 on average."""
+    teacher = torch.tensor([[[[math.log(3.0), 0.0]]]])
+    none = torch.zeros(1, 1, 2)
+    value = fgd(torch.zeros(1, 1, 1, 2), teacher, foreground=none, background=none, temperature=1, attention_weight=2)
+    assert value.item() == pytest.approx(2 * 0.5)
+
+
+def test_hinton_by_hand() -> None:
+    """At T = 1, odds 3:1 against even ones; at T = 2, logits twice as large cost four times as much."""
+    student, teacher = torch.zeros(1, 2), torch.tensor([[math.log(3.0), 0.0]])
+    expected = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    assert kl(student, teacher, temperature=1).item() == pytest.approx(expected)
+    assert kl(student + 4, 2 * teacher, temperature=2).item() == pytest.approx(4 * expected)
+
+
+def test_dkd_by_hand() -> None:
+    """Teacher 1/2, 3/8, 1/8 against thirds: the label's part is KL(1/2 : 1/3), the rest's KL(3/4 : 1/2)."""
+    student, teacher = torch.zeros(1, 3), torch.tensor([[4.0, 3.0, 1.0]]).log()
+    label = torch.tensor([0])
+    sure = 0.5 * math.log(0.5 / (1 / 3)) + 0.5 * math.log(0.5 / (2 / 3))
+    rest = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    value = dkd(student, teacher, label, temperature=1, target=2, rest=3)
+    assert value.item() == pytest.approx(2 * sure + 3 * rest)
+
+
+def test_dkd_is_hinton_where_the_rest_weighs_what_the_teacher_leaves() -> None:
+    """With the rest weighed by 1 - p(label) of the teacher, the two parts add up to plain distillation."""
+    student, teacher = draw("dkd", 0)[:1], draw("dkd", 1)[:1]
+    left = 1 - (teacher / 4).softmax(dim=1)[0, 0].item()
+    value = dkd(student, teacher, torch.tensor([0]), rest=left)
+    torch.testing.assert_close(value, kl(student, teacher))
+
+
+def test_dkd_is_refused_for_two_classes() -> None:
+    """Two classes leave one beside the label: the reason is given, and what to use."""
+    with pytest.raises(UsageError, match=r"three classes or more.*always 0.*use margin for a detector, kl"):
+        dkd(torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor([0]))

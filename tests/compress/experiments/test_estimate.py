@@ -1,0 +1,85 @@
+"""What a recipe needs and comes to, against what a run then finds and does."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from featherpress.compress.experiments.build import taps_of
+from featherpress.compress.experiments.estimate import estimate
+from featherpress.compress.experiments.teacher_outputs import CachedTeacher, LiveTeacher
+from featherpress.compress.recipes import Recipe, load_recipe
+from featherpress.compress.recipes.needs import list_needs, require_needs
+from featherpress.compress.runtime.run_folder import TrainingFolder
+from featherpress.compress.tasks import task_of
+from featherpress.compress.training.trainer import Trainer
+from featherpress.errors import FileError
+
+
+def small(*settings: str) -> Recipe:
+    sizes = ("data.train_images=5", "data.validation_images=2", "data.image_size=64", "data.size=64")
+    own = ("schedule.batch_size=2", "schedule.epochs=3", "data.variants=2", "teacher.cache=true")
+    return load_recipe("demo", settings=[*sizes, *own, "teacher.model=featherface_v2", *settings])
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_a_plan_is_what_a_run_does(tmp_path: Path, precision: str) -> None:
+    """Steps are the trainer's own number, and the cache is to the byte what a cached teacher takes on disk."""
+    recipe = small(f"teacher.cache={precision}")
+    plan = estimate(recipe)
+    assert plan is not None
+    assert (plan.training, plan.validation, plan.photographs) == (5, 2, 0)
+    task = task_of(recipe)
+    torch.manual_seed(0)
+    model = task.build("featherface_v2", {})
+    crops = task.crops(task.open("train"), 0)
+    trainer = Trainer(
+        model, crops, TrainingFolder(tmp_path), recipe=recipe, schedule=recipe.schedule, label="", task=task
+    )
+    assert plan.steps == trainer.total == 6
+    live = LiveTeacher(model, list(taps_of(recipe.distillation).values()), task)
+    cached = CachedTeacher(live, tmp_path, images=len(crops), variants=2, precision=precision)
+    cached.teach(crops.batch(crops.epoch_keys(0)[:1]))
+    assert plan.cache_bytes == cached.bytes > 0
+
+
+def test_a_plan_counts_teachers_only_where_they_teach() -> None:
+    """A teacher without weights is trained first; training alone asks no teacher for anything."""
+    recipe = small("teacher.schedule.epochs=4", "teacher.schedule.batch_size=5")
+    taught, without_teachers = estimate(recipe), estimate(recipe, without_teachers=True)
+    assert taught is not None
+    assert without_teachers is not None
+    assert dict(taught.teacher_steps) == {0: 4}
+    assert (dict(without_teachers.teacher_steps), without_teachers.cache_bytes, without_teachers.steps) == (
+        {},
+        0,
+        taught.steps,
+    )
+
+
+def test_needs_follow_the_arms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run to go on from is needed for each arm that is trained; a file by its own path is named by its key."""
+    monkeypatch.chdir(tmp_path)
+    recipe = small('student.run="earlier"', 'student.backbone=""')
+    both = [str(need.path) for need in list_needs(recipe)]
+    assert both == ["earlier/weights/last.safetensors", "earlier/control/weights/last.safetensors"]
+    assert [str(need.path) for need in list_needs(recipe, arms=("control",))] == both[1:]
+    assert [str(need.path) for need in list_needs(recipe, without_teachers=True)] == both[:1]
+    with pytest.raises(FileError, match=r"student\.run needs earlier/weights/last\.safetensors"):
+        require_needs(recipe)
+    file = tmp_path / "earlier" / "weights" / "last.safetensors"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    require_needs(recipe, arms=("student",))
+
+
+def test_missing_files_of_a_folder_are_listed_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where part of the data is there, what is missing is named; where none is, the folder is."""
+    monkeypatch.setenv("FEATHERPRESS_SHARED", str(tmp_path))
+    recipe = load_recipe("v1_to_v2")
+    with pytest.raises(FileError, match="needs data/widerface in the folder that FEATHERPRESS_SHARED names"):
+        require_needs(recipe, without_teachers=True)
+    (tmp_path / "data" / "widerface" / "WIDER_val" / "images").mkdir(parents=True)
+    with pytest.raises(FileError, match="WIDER_train/images and data/widerface/wider_face_split"):
+        require_needs(recipe, without_teachers=True)
+    assert estimate(recipe) is None

@@ -1,0 +1,247 @@
+"""The preflight: silent when all is well, and one sentence for each of what has ruined distillations elsewhere."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from featherpress.compress.distillation.taps import Tap
+from featherpress.compress.experiments import lessons as distillation
+from featherpress.compress.experiments.lessons import Lessons
+from featherpress.compress.experiments.preflight import Finding, preflight, require_sound
+from featherpress.compress.experiments.teacher_outputs import Lesson, LiveTeacher
+from featherpress.compress.recipes import Recipe, load_recipe
+from featherpress.compress.tasks import ClassificationTask
+from featherpress.compress.training import trainer as engine
+from featherpress.compress.training.trainer import Trainer
+from featherpress.errors import CheckpointError, TrainingError, UsageError
+from featherpress.models import save_weights
+
+RECIPE = """
+name = "tiny"
+[student]
+model = "tiny_models:net"
+settings = { classes = 3 }
+[teacher]
+model = "tiny_models:net"
+settings = { width = 12, classes = 3 }
+schedule = { epochs = 1, batch_size = 4 }
+[data]
+kind = "shapes"
+image_size = 64
+classes = 3
+variants = 1
+train_images = 12
+validation_images = 30
+[schedule]
+epochs = 1
+batch_size = 4
+[distillation]
+default_losses = false
+[distillation.losses.logits]
+loss = "kl"
+[distillation.losses.feature]
+loss = "pkd"
+student = "1"
+teacher = "1"
+start = 0.5
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
+    """A recipe between two tiny classifiers, in a folder where their module is found."""
+    shutil.copy(Path(__file__).with_name("tiny_models.py"), tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.toml").write_text(RECIPE)
+    return load_recipe(tmp_path / "tiny.toml")
+
+
+def failures(recipe: Recipe) -> list[str]:
+    return [finding.sentence for finding in preflight(recipe) if not finding.passed]
+
+
+def test_a_sound_recipe_passes_and_leaves_nothing(recipe: Recipe, tmp_path: Path) -> None:
+    """Every check is there and passes, terms that begin late too; no file is left."""
+    before = sorted(tmp_path.rglob("*.*"))
+    findings = preflight(recipe)
+    assert [finding.sentence for finding in findings if not finding.passed] == []
+    names = {finding.check for finding in findings}
+    assert names >= {
+        *("teacher evaluates", "taps fire", "adapters are held", "adapters move", "kd_logits", "kd_feature"),
+        *("task loss stays", "off is plain", "student is saved alone", "teacher stays"),
+    }
+    assert [path for path in sorted(tmp_path.rglob("*.*")) if "__pycache__" not in path.parts] == before
+    require_sound(recipe)
+
+
+def test_nothing_to_check_without_a_teacher(recipe: Recipe) -> None:
+    """A recipe without teacher has no preflight."""
+    with pytest.raises(UsageError, match="has no teacher"):
+        preflight(recipe.model_copy(update={"teacher": None}))
+
+
+def lose_adapters(patch: pytest.MonkeyPatch) -> None:
+    build = Trainer.__init__
+
+    def init(self: Trainer, *arguments: Any, **keywords: Any) -> None:
+        build(self, *arguments, **keywords)
+        for group in self.optimizer.param_groups:
+            group["params"] = list(self.plain.parameters())
+
+    patch.setattr(Trainer, "__init__", init)
+
+
+def cut_the_gradient(patch: pytest.MonkeyPatch) -> None:
+    adapt = distillation._adapt
+    patch.setattr(distillation, "_adapt", lambda *a, **k: [level.detach() for level in adapt(*a, **k)])
+
+
+def never_fire(patch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def open_without_hooks(self: Lessons, student: nn.Module) -> Iterator[None]:
+        self._taps = {"1": Tap(student, "1")}
+        yield
+
+    patch.setattr(Lessons, "open", open_without_hooks)
+
+
+def teach_nothing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(distillation, "pkd", lambda student, _teacher: student.sum() * 0)
+
+
+def teach_infinity(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(distillation, "kl", lambda student, _teacher, **_: student.sum() / 0)
+
+
+def leak(patch: pytest.MonkeyPatch) -> None:
+    compare = Lessons.compare
+
+    def with_a_term_of_its_own(self: Lessons, outputs: Any, *arguments: Any, **keywords: Any) -> dict[str, Tensor]:
+        return compare(self, outputs, *arguments, **keywords) | {"kd_leak": 1e-3 * outputs["logits"].square().sum()}
+
+    patch.setattr(Lessons, "compare", with_a_term_of_its_own)
+
+
+def scale_the_task_down(patch: pytest.MonkeyPatch) -> None:
+    terms_of = Trainer._terms
+
+    def halve(self: Trainer, *arguments: Any) -> tuple[dict[str, Tensor], list[Tensor]]:
+        terms, levels = terms_of(self, *arguments)
+        return ({"class": terms.pop("class") / 2, **terms} if self.lessons else terms), levels
+
+    patch.setattr(Trainer, "_terms", halve)
+
+
+def save_the_wrapper(patch: pytest.MonkeyPatch) -> None:
+    def save(model: nn.Module, path: Path, **keywords: Any) -> None:
+        save_weights(nn.ModuleDict({"module": model}), path, **keywords)
+
+    patch.setattr(engine, "save_weights", save)
+
+
+def flip_the_teacher(patch: pytest.MonkeyPatch) -> None:
+    @torch.no_grad()
+    def teach(self: LiveTeacher, batch: Any) -> Lesson:
+        self.model.train()
+        with self.taps["1"].open() as tap:
+            outputs = self.task.name_outputs(self.model(self.task.images(batch)))
+            return Lesson(outputs=outputs, features={"1": tap.take()})
+
+    patch.setattr(LiveTeacher, "teach", teach)
+
+
+def train_the_teacher(patch: pytest.MonkeyPatch) -> None:
+    teach = LiveTeacher.teach
+
+    def and_move(self: LiveTeacher, batch: Any) -> Lesson:
+        next(self.model.parameters()).data.mul_(0.99)
+        return teach(self, batch)
+
+    patch.setattr(LiveTeacher, "teach", and_move)
+
+
+SABOTAGES: list[tuple[Callable[[pytest.MonkeyPatch], None], str]] = [
+    (lose_adapters, "no optimizer holds the adapter 0.kd_feature.0.weight"),
+    (cut_the_gradient, "the adapter 0.kd_feature.0.weight did not move: no gradient reaches it"),
+    (never_fire, "a step failed: the tap on '1' caught nothing at '1': its module did not run"),
+    (teach_nothing, "kd_feature is at most 0 in 3 steps: it teaches nothing"),
+    (teach_infinity, "the kd_logits term became"),
+    (leak, "with distillation weighed 0 training ends with other weights than plain training"),
+    (scale_the_task_down, "distillation changes the supervised loss: class is"),
+    (save_the_wrapper, "the saved weights are not the student's alone"),
+    (flip_the_teacher, "the teacher is in training mode at itself: its weights or buffers do not hash as before"),
+    (train_the_teacher, "the teacher changed: its weights or buffers do not hash as before"),
+]
+
+
+@pytest.mark.parametrize(("sabotage", "words"), SABOTAGES, ids=lambda value: getattr(value, "__name__", ""))
+def test_each_failure_is_found(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch, sabotage: Callable[[pytest.MonkeyPatch], None], words: str
+) -> None:
+    """What has gone wrong elsewhere, done on purpose, fails with one sentence that names it, and stops a run."""
+    sabotage(monkeypatch)
+    found = failures(recipe)
+    assert any(sentence.startswith(words) or words in sentence for sentence in found), found
+    assert all("\n" not in sentence for sentence in found)
+    with pytest.raises(TrainingError, match=r"^preflight: .*--no-preflight starts all the same$"):
+        require_sound(recipe)
+
+
+def with_weights(recipe: Recipe, path: Path) -> Recipe:
+    assert recipe.teacher is not None
+    own = recipe.teacher.model_copy(update={"weights": str(path)})
+    return recipe.model_copy(update={"teacher": own})
+
+
+def test_teacher_that_knows_nothing(recipe: Recipe, tmp_path: Path) -> None:
+    """A teacher whose weights say the same of every image is found out before it teaches."""
+    model = ClassificationTask(recipe).build("tiny_models:net", {"width": 12})
+    with torch.no_grad():
+        model[4].weight.zero_()  # type: ignore[index, operator, union-attr]
+        model[4].bias.copy_(torch.tensor([1.0, 0, 0]))  # type: ignore[index, operator, union-attr]
+    save_weights(model, tmp_path / "dull.safetensors")
+    assert any(
+        "accuracy on 16 validation images or fewer is 0.3" in each
+        for each in failures(with_weights(recipe, tmp_path / "dull.safetensors"))
+    )
+
+
+def test_teacher_of_which_a_part_is_missing(recipe: Recipe, tmp_path: Path) -> None:
+    """Weights are loaded strictly: a file without one of them is refused with its name, never filled up."""
+    model = ClassificationTask(recipe).build("tiny_models:net", {"width": 12})
+    part = nn.Sequential(*list(model.children())[:4])  # type: ignore[arg-type]
+    save_weights(part, tmp_path / "part.safetensors")
+    with pytest.raises(CheckpointError, match=r"4\.(weight|bias)"):
+        preflight(with_weights(recipe, tmp_path / "part.safetensors"))
+
+
+def test_findings_read_as_lines() -> None:
+    """A finding prints as one line that can be searched for FAIL."""
+    assert str(Finding(check="x", passed=True, sentence="fine")) == "ok    fine"
+    assert str(Finding(check="x", passed=False, sentence="bad")) == "FAIL  bad"
+
+
+def test_command(
+    recipe: Recipe, run_command: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`featherpress preflight` ends with 0 or 1; a student over its budget is a finding; `distill` does not start."""
+    assert recipe.name == "tiny"
+    ending = run_command("preflight", "tiny.toml")
+    assert ending.code == 0, ending.out
+    assert ending.out.startswith("ok    the recipe names no budget\n")
+    (tmp_path / "budget.toml").write_text('model = "tiny"\ninput = [1, 3, 64, 64]\n[total]\nparams = { max = 10 }\n')
+    ending = run_command("preflight", "tiny.toml", "--set", "budget=budget.toml", "--json")
+    assert ending.code == 1
+    assert '"schema": "featherpress.preflight/1"' in ending.out
+    assert "breaks its budget" in ending.out
+    teach_nothing(monkeypatch)
+    ending = run_command("distill", "tiny.toml", "--out", "run")
+    assert ending.code == 2
+    assert "preflight: kd_feature is at most 0" in ending.err
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,140 @@
+"""Photographs that a teacher labels, and runs that go on from an earlier one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from featherpress.compress.data.sources.unlabelled import Photographs
+from featherpress.compress.evaluation.detections import Detections
+from featherpress.compress.experiments import distill as experiments
+from featherpress.compress.experiments import pseudo_labels
+from featherpress.compress.experiments.pseudo_labels import label_photographs, mixed_crops
+from featherpress.compress.recipes import Recipe, load_recipe
+from featherpress.compress.recipes.schema import UnlabelledRecipe
+from featherpress.compress.tasks import task_of
+from featherpress.models import Detector, create_detector
+
+RECIPE = """
+name = "tiny"
+student = { model = "featherface_v2", settings = { out_channels = 16 } }
+teacher = { model = "featherface_v2", weights = "shipped" }
+data = { kind = "synthetic", size = 64, image_size = 96, train_images = 8, validation_images = 2, variants = 1 }
+schedule = { epochs = 1, batch_size = 4, log_every = 1 }
+distillation = { ramp_steps = 1, stop = 0 }
+"""
+
+
+@pytest.fixture
+def album(tmp_path: Path) -> Path:
+    """Three photographs of noise, and one that is broken."""
+    random = np.random.default_rng(0)
+    folder = tmp_path / "album"
+    folder.mkdir()
+    for number in range(3):
+        pixels = random.integers(0, 255, (70, 90, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    (folder / "broken.jpg").write_bytes(b"no image")
+    return folder
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A recipe whose teacher comes with the package, and need not be good on so few images."""
+    monkeypatch.setattr("featherpress.compress.tasks.detection.task._LEAST_AP", 0.0)
+    (tmp_path / "tiny.toml").write_text(RECIPE)
+    return lambda *settings: load_recipe(tmp_path / "tiny.toml", settings=settings)
+
+
+def test_what_the_teacher_is_sure_of_is_a_face(album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two thresholds part faces, ignored ones and background; a broken image has none; all is asked once."""
+    found = Detections(
+        boxes=np.array([[1, 1, 30, 30], [40, 1, 60, 30]], np.float32),
+        scores=np.array([0.9, 0.4], np.float32),
+        landmarks=np.full((2, 10), 5, np.float32),
+    )
+    asked: list[tuple[float, int]] = []
+
+    def look(_model: Detector, _image: torch.Tensor, *, settings: Any) -> Detections:
+        asked.append((settings.score_threshold, settings.long_side))
+        return found
+
+    monkeypatch.setattr(pseudo_labels, "detect_faces", look)
+    recipe = UnlabelledRecipe(root=str(album), positive_threshold=0.6, ignore_threshold=0.2, long_side=640)
+    photographs, record = Photographs(album), tmp_path / "labels.json"
+    teacher = create_detector("featherface_v2")
+    labelled = label_photographs(teacher, photographs, recipe=recipe, record=record)
+    assert asked == [(0.2, 640)] * 3
+    assert labelled[0].faces.ignored.tolist() == [False, True]
+    assert labelled[0].faces.boxes[0].tolist() == [1, 1, 30, 30]
+    assert len(labelled.faces[3]) == 0
+    assert json.loads(record.read_text())["schema"] == "featherpress.labels/1"
+    again = label_photographs(teacher, photographs, recipe=recipe, record=record)
+    assert len(asked) == 3
+    assert torch.equal(again.faces[0].landmarks, labelled.faces[0].landmarks)
+
+
+def test_labels_belong_to_who_gave_them_and_how(album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another teacher, or other thresholds for asking it, label anew; what counts as a face is decided afterwards."""
+    asked: list[float] = []
+
+    def look(_model: Detector, _image: torch.Tensor, *, settings: Any) -> Detections:
+        asked.append(settings.score_threshold)
+        return Detections(
+            boxes=np.ones((1, 4), np.float32), scores=np.ones(1, np.float32), landmarks=np.ones((1, 10), np.float32)
+        )
+
+    monkeypatch.setattr(pseudo_labels, "detect_faces", look)
+    one, other = create_detector("featherface_v2", out_channels=16), create_detector("featherface_v2", out_channels=16)
+    recipe, photographs, record = UnlabelledRecipe(root=str(album)), Photographs(album), tmp_path / "labels.json"
+    for teacher, changes, times in (
+        (one, {}, 3),
+        (one, {"positive_threshold": 0.9}, 0),
+        (other, {}, 3),
+        (other, {"ignore_threshold": 0.1}, 3),
+        (other, {"ignore_threshold": 0.1, "long_side": 640}, 3),
+    ):
+        asked.clear()
+        label_photographs(teacher, photographs, recipe=recipe.model_copy(update=changes), record=record)
+        assert len(asked) == times, changes
+
+
+def test_a_second_stage_goes_on_with_photographs(tiny: Any, album: Path, tmp_path: Path) -> None:
+    """Each arm starts from its own weights of the earlier run; the student alone sees photographs, and more images."""
+    first: Recipe = tiny()
+    experiments.distill(first, tmp_path / "first")
+    settings = [f"student.run={tmp_path / 'first'}", f"data.unlabelled.root={album}", "data.unlabelled.per_batch=2"]
+    still = ["schedule.learning_rate=1e-12", "schedule.ema=0", "schedule.weight_decay=0"]
+    experiments.distill(tiny(*settings, *still), tmp_path / "second")
+    assert set(json.loads((tmp_path / "second" / "labels.json").read_text())["labels"]) >= {"0.png", "broken.jpg"}
+    for arm in ("", "control"):
+        before, after = (
+            load_file(tmp_path / run / arm / "weights" / "last.safetensors") for run in ("first", "second")
+        )
+        weights = [key for key in before if key.endswith("weight")]
+        assert all(torch.allclose(after[key], before[key], rtol=0, atol=1e-6) for key in weights)
+    students, controls = (
+        load_file(tmp_path / "first" / arm / "weights" / "last.safetensors") for arm in ("", "control")
+    )
+    assert any(not torch.equal(students[key], controls[key]) for key in students)
+
+
+def test_a_recipe_says_how_large_faces_are(tiny: Any, album: Path, tmp_path: Path) -> None:
+    """Labelled crops and those of photographs are cut by the recipe's zoom: four times as far out, faces a quarter."""
+    far = ["data.crops.zoom_out_probability=1", "data.crops.zoom_out=[4, 4]", f"data.unlabelled.root={album}"]
+    near = ["data.crops.zoom_out_probability=1", "data.crops.zoom_out=[1, 1]", f"data.unlabelled.root={album}"]
+    heights = []
+    for settings in (near, far):
+        recipe: Recipe = tiny(*settings)
+        task = task_of(recipe)
+        crops = task.crops(task.open("train"), seed=0)
+        faces = torch.cat([crops.crop(index, 0).faces.sizes for index in range(8)])
+        heights.append(float(faces[:, 1].mean()))
+        mixed = mixed_crops(recipe, task.open("train"), create_detector("featherface_v2"), out=tmp_path, seed=0)
+        assert mixed.ranges == crops.ranges
+    assert heights[1] == pytest.approx(heights[0] / 4, rel=0.2)

@@ -1,0 +1,114 @@
+"""Run directories and states: nothing half-written, nothing lost."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from featherpress.compress.runtime.run_folder import MetricsFile, TrainingFolder, open_run, write_json
+from featherpress.compress.training.checkpoints import latest_state, save_state
+from featherpress.errors import TrainingError, UsageError
+
+
+def test_filled_folder_is_refused(tmp_path: Path) -> None:
+    """A run does not write where something lies, unless told to go on or to start again."""
+    out = tmp_path / "run"
+    with open_run(out):
+        (out / "recipe.toml").write_text("x")
+    with pytest.raises(UsageError, match=r"--resume.*--overwrite"), open_run(out):
+        pass
+    with open_run(out, resume=True):
+        assert (out / "recipe.toml").exists()
+    with open_run(out, overwrite=True):
+        assert not (out / "recipe.toml").exists()
+
+
+def test_overwrite_spares_what_is_no_run(tmp_path: Path) -> None:
+    """`--overwrite` does not empty a folder that does not look like a run."""
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(UsageError, match="does not look like a run"), open_run(tmp_path, overwrite=True):
+        pass
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_nothing_to_resume(tmp_path: Path) -> None:
+    """Resuming what is not there is a mistake, and so is a file in the folder's place."""
+    with pytest.raises(UsageError, match="no run"), open_run(tmp_path / "gone", resume=True):
+        pass
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="is a file"), open_run(tmp_path / "file"):
+        pass
+
+
+def test_second_process_is_kept_out(tmp_path: Path) -> None:
+    """While one process works in a folder, another is refused."""
+    with open_run(tmp_path / "run"):
+        (tmp_path / "run" / "recipe.toml").write_text("x")
+        with pytest.raises(UsageError, match="another process"), open_run(tmp_path / "run", resume=True):
+            pass
+
+
+def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    """A record that cannot be written as JSON leaves the one before it."""
+    write_json(tmp_path / "a.json", {"n": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"n": float("nan")})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"n": 1}
+
+
+def test_metrics_go_on_where_the_state_is(tmp_path: Path) -> None:
+    """Rows after the state's step, and a row cut short by a kill, are dropped and written again."""
+    metrics = MetricsFile(tmp_path / "metrics.csv", ("step", "loss", "val_ap"))
+    metrics.keep_until(0)
+    for step in range(1, 5):
+        metrics.append({"step": step, "loss": step / 2})
+    with (tmp_path / "metrics.csv").open("a") as file:
+        file.write("5,")
+    metrics.keep_until(2)
+    metrics.append({"step": 3, "val_ap": 0.25})
+    assert (tmp_path / "metrics.csv").read_text() == "step,loss,val_ap\n1,0.5,\n2,1,\n3,,0.25\n"
+    metrics.keep_until(3, evaluated=2)
+    assert (tmp_path / "metrics.csv").read_text() == "step,loss,val_ap\n1,0.5,\n2,1,\n"
+
+
+def whole_state(step: int) -> dict[str, Any]:
+    """Make a state with everything that a run reads back."""
+    names = ("epochs", "best", "model", "average", "updates", "adapters", "optimizer", "scheduler", "scaler", "random")
+    return {"step": step, **{name: torch.ones(3) for name in names}}
+
+
+def test_broken_state_falls_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The newest state that is whole is taken, and a broken newer one is named; two are kept."""
+    folder = TrainingFolder(tmp_path)
+    assert latest_state(folder) is None
+    for step in (1, 2, 3):
+        save_state(folder, step, whole_state(step))
+    assert [path.name for path in folder.states] == ["step-00000003.pt", "step-00000002.pt"]
+    newest = folder.state(3)
+    content = newest.read_bytes()
+    for broken in (content[:200], b"hello", b""):
+        newest.write_bytes(broken)
+        state = latest_state(folder)
+        assert state is not None
+        assert state["step"] == 2
+        assert "step-00000003.pt is broken" in caplog.text
+    torch.save({"step": 3}, newest)
+    assert (latest_state(folder) or {})["step"] == 2
+
+
+def test_refused_disk_keeps_the_state_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the disk refuses, the error is one sentence and the state before stays."""
+    folder = TrainingFolder(tmp_path)
+    save_state(folder, 1, whole_state(1))
+
+    def refuse(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", refuse)
+    with pytest.raises(TrainingError, match="No space left"):
+        save_state(folder, 2, {"step": 2})
+    state = latest_state(folder)
+    assert state is not None
+    assert state["step"] == 1
