@@ -11,6 +11,7 @@ from typing import Any, Literal
 from featherpress.compress.building import find_weights, fresh_adapters, fresh_student
 from featherpress.compress.correlation import record_correlation
 from featherpress.compress.data import TrainingCrops
+from featherpress.compress.data.sizes import batch_lengths
 from featherpress.compress.environment import write_environment
 from featherpress.compress.pseudo_labels import mixed_crops
 from featherpress.compress.recipes import Recipe, recipe_to_toml
@@ -54,7 +55,7 @@ def check(recipe: Recipe, *, alone: bool = False) -> None:
             schedules.append(own.schedule)
         teachers.append(teacher)
     for schedule in schedules:
-        wanted = schedule.batch_size * schedule.accumulate
+        wanted = sum(batch_lengths(schedule.batch_size, recipe.data.sizes)) * schedule.accumulate
         if images < wanted:
             raise UsageError(f"{images} images do not fill one batch of {wanted}")
     student = fresh_student(recipe, recipe.seeds[0], task=task, teachers=teachers)

@@ -1,7 +1,7 @@
 """Photographs that a teacher labels for its student."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ from featherpress.compress.building import crop_ranges
 from featherpress.compress.data import FaceDataset, Faces
 from featherpress.compress.data.mixing import MixedCrops
 from featherpress.compress.data.photographs import LabelledPhotographs, Photographs
+from featherpress.compress.data.subsets import JoinedFaces
 from featherpress.compress.evaluation.inference import DetectionSettings, detect_faces
+from featherpress.compress.evaluation.tiling import merge_detections
 from featherpress.compress.progress import Progress
 from featherpress.compress.recipes import Recipe
 from featherpress.compress.recipes.files import expand_path
@@ -27,24 +29,28 @@ __all__ = ["label_photographs", "mixed_crops"]
 def mixed_crops(recipe: Recipe, labelled: FaceDataset, teacher: Detector, *, out: Path, seed: int) -> MixedCrops:
     """Cut crops of the labelled images, with those of the recipe's photographs on top, labelled by the teacher.
 
-    The teacher's labels are kept in `labels.json` of the run, so that a run goes on with the same; another teacher, or
-    one asked otherwise, labels anew.
+    The teacher's labels are kept in `labels.json` of the run (`labels-2.json` for a second folder), so that a run goes
+    on with the same; another teacher, or one asked otherwise, labels anew.
 
     Errors: `DataError` when there are no photographs.
     """
     data = recipe.data
     assert data.unlabelled is not None
-    photographs = Photographs(
-        expand_path(data.unlabelled.root), limit=data.unlabelled.images or None, square=data.unlabelled.square
-    )
+    folders = []
+    for number, root in enumerate(data.unlabelled.roots, start=1):
+        photographs = Photographs(
+            expand_path(root), limit=data.unlabelled.images or None, square=data.unlabelled.square
+        )
+        record = out / ("labels.json" if number == 1 else f"labels-{number}.json")
+        folders.append(label_photographs(teacher, photographs, recipe=data.unlabelled, record=record))
     return MixedCrops(
         labelled,
-        label_photographs(teacher, photographs, recipe=data.unlabelled, record=out / "labels.json"),
-        batch_size=recipe.schedule.batch_size,
+        JoinedFaces(*folders),
         extra=data.unlabelled.per_batch,
-        size=data.size,
+        size=data.sizes,
         seed=seed,
         variants=data.variants,
+        shares=data.root_shares,
         ranges=crop_ranges(data),
     )
 
@@ -59,19 +65,23 @@ def label_photographs(
     known = content.get("labels", {})
     if list(known) != names or content.get("asked") != asked:
         known = {}
-        settings = DetectionSettings(score_threshold=recipe.doubt, long_side=recipe.long_side)
+        scales = [DetectionSettings(score_threshold=recipe.doubt, long_side=side) for side in recipe.long_sides]
         with Progress("labelling photographs", total=len(photographs)) as progress:
             for index, name in enumerate(names):
-                known[name] = _ask(teacher, photographs, index, settings)
+                known[name] = _ask(teacher, photographs, index, scales)
                 progress.advance()
         if is_leader():
             write_json(record, {"schema": "featherpress.labels/1", "asked": asked, "labels": known})
     return LabelledPhotographs(photographs, [_faces(known[name], sure=recipe.sure) for name in names])
 
 
-def _ask(teacher: Detector, photographs: Photographs, index: int, settings: DetectionSettings) -> dict[str, Any]:
+def _ask(
+    teacher: Detector, photographs: Photographs, index: int, scales: Sequence[DetectionSettings]
+) -> dict[str, Any]:
     try:
-        found = detect_faces(teacher, photographs[index].image, settings=settings)
+        image = photographs[index].image
+        parts = [detect_faces(teacher, image, settings=settings) for settings in scales]
+        found = parts[0] if len(parts) == 1 else merge_detections(parts, iou=scales[0].nms_iou)
     except DataError:
         return {"boxes": [], "scores": [], "landmarks": []}
     return {

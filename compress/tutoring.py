@@ -93,6 +93,7 @@ def make_lessons(
                 cache / os.environ.get("RANK", "0") / master.name,
                 images=len(crops),
                 variants=recipe.data.variants,
+                sizes=len(crops.sizes),
                 precision=str(master.recipe.cache),
             )
         adapters = fresh_adapters(recipe, student, master.model, seed=seed + number, number=number)
