@@ -92,9 +92,9 @@ class CachedTeacher:
     ) -> None:
         self.teacher = teacher
         taps = zlib.crc32("|".join(teacher.taps).encode())
-        name = f"{fingerprint(teacher.model)[:16]}-{taps:08x}-{precision}"
+        self.folder = folder / f"{fingerprint(teacher.model)[:16]}-{taps:08x}-{precision}"
         self.images = images
-        folders = [folder / name / (str(size) if size else "") for size in range(sizes)]
+        folders = [self.folder / (str(size) if size else "") for size in range(sizes)]
         self._shelves = [_Shelf(each, rows=images * variants, precision=precision) for each in folders]
 
     def teach(self, batch: Any) -> Lesson:
