@@ -60,7 +60,7 @@ def label_photographs(
 ) -> LabelledPhotographs:
     """Let the teacher find the faces; a photograph that cannot be read has none, and is skipped when crops are cut."""
     names = [photographs.name(index) for index in range(len(photographs))]
-    asked = {"teacher": fingerprint(teacher), "doubt": recipe.doubt, "long_side": recipe.long_side}
+    asked = {"teacher": fingerprint(teacher), "doubt": recipe.doubt, "long_side": _as_json(recipe.long_side)}
     content = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
     known = content.get("labels", {})
     if list(known) != names or content.get("asked") != asked:
@@ -73,6 +73,11 @@ def label_photographs(
         if is_leader():
             write_json(record, {"schema": "featherpress.labels/1", "asked": asked, "labels": known})
     return LabelledPhotographs(photographs, [_faces(known[name], sure=recipe.sure) for name in names])
+
+
+def _as_json(value: int | tuple[int, ...]) -> int | list[int]:
+    """Write one scale or several as a file gives them back, so that labels are known again."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _ask(

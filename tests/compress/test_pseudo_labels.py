@@ -85,7 +85,10 @@ def test_several_scales_and_folders_are_joined(
     large = np.array([[1, 1, 30, 30]], np.float32)
     small = np.array([[1, 2, 30, 30], [50, 50, 54, 55]], np.float32)
 
+    asked: list[int] = []
+
     def look(_model: Detector, _image: torch.Tensor, *, settings: Any) -> Detections:
+        asked.append(settings.long_side)
         boxes, scores = (small, [0.9, 0.4]) if settings.long_side else (large, [0.7])
         return Detections(
             boxes=boxes, scores=np.array(scores, np.float32), landmarks=np.zeros((len(boxes), 10), np.float32)
@@ -96,6 +99,9 @@ def test_several_scales_and_folders_are_joined(
     recipe: Recipe = tiny(root, "data.unlabelled.per_batch=2", "data.unlabelled.long_side=[0, 1280]")
     crops = mixed_crops(recipe, task_of(recipe).open("train"), create_detector("featherface_v2"), out=tmp_path, seed=0)
     assert crops.photographs == 8
+    assert asked == [0, 1280] * 6
+    mixed_crops(recipe, task_of(recipe).open("train"), create_detector("featherface_v2"), out=tmp_path, seed=0)
+    assert len(asked) == 24
     faces = crops.dataset[8 + 4].faces
     assert faces.boxes.tolist() == [[1, 2, 30, 30], [50, 50, 54, 55]]
     assert faces.ignored.tolist() == [False, True]
