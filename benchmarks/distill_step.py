@@ -50,7 +50,7 @@ def trainer(recipe: Recipe, folder: Path, *, kind: str, stack: ExitStack) -> Tra
     teachers = [own.model_copy(update={"cache": cache}) for own in recipe.all_teachers]
     recipe = recipe.model_copy(update={"teacher": None, "teachers": tuple(teachers)})
     student = build_student(recipe, 0, task=task, teachers=[teacher.model for teacher in loaded(recipe)])
-    faces = SyntheticFaces(length=2 * recipe.schedule.batch_size, seed=0, size=(recipe.data.size,) * 2)
+    faces = SyntheticFaces(length=2 * recipe.schedule.batch_size, seed=0, size=(recipe.data.sizes[0],) * 2)
     crops = task.crops(faces, 0)
     lessons = None
     if kind != "plain":

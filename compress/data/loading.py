@@ -25,25 +25,21 @@ class _Batches(Dataset["Batch | DataError"]):
 
 def batches(
     crops: TrainingCrops,
-    order: Sequence[Key],
+    order: Sequence[Sequence[Key]],
     *,
-    batch_size: int,
     start: int = 0,
     workers: int = 0,
     pin_memory: bool = False,
 ) -> Iterator[Batch]:
-    """Cut the batches of an order from batch `start` on; keys that do not fill a last batch are left out.
+    """Cut the batches of an order, each a list of keys, from batch `start` on.
 
     What comes does not depend on the number of workers, nor on where it starts. With workers, images are first read
     into the cache of `crops`, which the workers then share. Nothing is drawn from a global random generator.
     Errors: UsageError on numbers that cannot be; DataError where no image at all can be read.
     """
-    if batch_size < 1 or start < 0 or workers < 0:
-        raise UsageError(
-            f"expected batch_size >= 1, start >= 0 and workers >= 0, got {batch_size}, {start} and {workers}"
-        )
-    last = len(order) // batch_size
-    chunks = [order[number * batch_size : (number + 1) * batch_size] for number in range(start, last)]
+    if start < 0 or workers < 0:
+        raise UsageError(f"expected start >= 0 and workers >= 0, got {start} and {workers}")
+    chunks = order[start:]
     if workers:
         crops.preload(threads=workers)
     loader = DataLoader(

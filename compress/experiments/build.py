@@ -110,7 +110,7 @@ def taps_of(recipe: DistillationRecipe, number: int = 0) -> dict[str, str]:
 
 def _probe_side(data: DataRecipe) -> int:
     """Choose the size of the image that shapes are found out with; detectors scale, so that a small one will do."""
-    return data.image_size if data.task == "classification" else max(64, min(data.size, 128))
+    return data.image_size if data.task == "classification" else max(64, min(*data.sizes, 128))
 
 
 def _shapes(model: nn.Module, path: str, side: int) -> list[tuple[int, ...]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from featherpress.compress.data import TrainingCrops
+from featherpress.compress.data.sizes import batch_lengths
 from featherpress.compress.experiments.build import adapters_for, build_student, find_weights
 from featherpress.compress.experiments.correlation import record_correlation
 from featherpress.compress.experiments.experiment import Experiment
@@ -52,7 +53,7 @@ def check(recipe: Recipe, *, without_teachers: bool = False) -> None:
             schedules.append(own.schedule)
         teachers.append(teacher)
     for schedule in schedules:
-        wanted = schedule.batch_size * schedule.accumulate
+        wanted = sum(batch_lengths(schedule.batch_size, recipe.data.sizes)) * schedule.accumulate
         if images < wanted:
             raise UsageError(f"{images} images do not fill one batch of {wanted}")
     student = build_student(recipe, recipe.seeds[0], task=task, teachers=teachers)

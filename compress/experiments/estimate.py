@@ -1,11 +1,12 @@
 """What a recipe comes to, worked out without training: images, steps, and what lessons take on disk."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
+from featherpress.compress.data.sizes import batches_per_epoch
 from featherpress.compress.data.sources.unlabelled import Photographs
 from featherpress.compress.distillation.taps import tap_shapes
 from featherpress.compress.experiments.build import taps_of
@@ -51,16 +52,17 @@ def estimate(recipe: Recipe, *, without_teachers: bool = False) -> Plan | None:
     all_teachers = () if without_teachers else recipe.all_teachers
     photographs = _count_photographs(recipe) if all_teachers else 0
     own = {number: each.schedule for number, each in enumerate(all_teachers) if not each.weights}
-    lessons = (training + photographs) * recipe.data.variants if any(each.cache for each in all_teachers) else 0
+    crops = (training + photographs) * recipe.data.variants
+    lessons = crops * len(recipe.data.sizes) if any(each.cache for each in all_teachers) else 0
     return Plan(
         training=training,
-        choosing=recipe.data.holdout,
+        choosing=len(task.open("choose")) if recipe.data.holdout else 0,
         validation=len(task.open("val")),
         photographs=photographs,
-        steps=_steps(training, recipe.schedule),
-        teacher_steps={number: _steps(training, schedule) for number, schedule in own.items() if schedule},
+        steps=_steps(training, recipe.schedule, recipe),
+        teacher_steps={number: _steps(training, schedule, recipe) for number, schedule in own.items() if schedule},
         lessons=lessons,
-        cache_bytes=lessons * _bytes_a_lesson(recipe, task) if lessons else 0,
+        cache_bytes=crops * sum(_bytes_a_lesson(recipe, task, side) for side in _sides(recipe)) if lessons else 0,
     )
 
 
@@ -68,16 +70,20 @@ def _count_photographs(recipe: Recipe) -> int:
     photographs = recipe.data.unlabelled
     if photographs is None:
         return 0
-    return len(Photographs(expand_path(photographs.root), limit=photographs.images or None, square=photographs.square))
+    limit, square = photographs.images or None, photographs.square
+    return sum(len(Photographs(expand_path(root), limit=limit, square=square)) for root in photographs.roots)
 
 
-def _steps(images: int, schedule: ScheduleRecipe) -> int:
-    return schedule.epochs * (images // (schedule.batch_size * schedule.accumulate))
+def _steps(images: int, schedule: ScheduleRecipe, recipe: Recipe) -> int:
+    return schedule.epochs * (batches_per_epoch(images, schedule.batch_size, recipe.data.sizes) // schedule.accumulate)
 
 
-def _bytes_a_lesson(recipe: Recipe, task: Task) -> int:
+def _sides(recipe: Recipe) -> Sequence[int]:
+    return (recipe.data.image_size,) if recipe.data.task == "classification" else recipe.data.sizes
+
+
+def _bytes_a_lesson(recipe: Recipe, task: Task, side: int) -> int:
     """Add up what the teachers with a cache say of one crop: outputs, and features at their taps."""
-    side = recipe.data.image_size if recipe.data.task == "classification" else recipe.data.size
     images, total = torch.zeros(1, 3, side, side), 0
     for number, teacher in enumerate(recipe.all_teachers):
         if not teacher.cache:

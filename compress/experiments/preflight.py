@@ -108,7 +108,7 @@ def _shrink(recipe: Recipe) -> Recipe:
     )
     data = recipe.data.model_copy(
         update={
-            "size": min(recipe.data.size, _SIDE),
+            "size": min(*recipe.data.sizes, _SIDE),
             "train_images": _STEPS * batch,
             "holdout": 0,
             "unlabelled": None,

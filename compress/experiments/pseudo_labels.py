@@ -1,7 +1,7 @@
 """Photographs that a teacher labels for its student."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,10 @@ import torch
 from featherpress.compress.data import FaceDataset, Faces
 from featherpress.compress.data.crops.mixed import MixedCrops
 from featherpress.compress.data.sources.unlabelled import LabelledPhotographs, Photographs
+from featherpress.compress.data.subsets import JoinedFaces
 from featherpress.compress.evaluation.detector.inference import detect_faces
 from featherpress.compress.evaluation.detector.settings import DetectionSettings
+from featherpress.compress.evaluation.detector.tiling import merge_detections
 from featherpress.compress.experiments.teacher_outputs import fingerprint
 from featherpress.compress.recipes import Recipe
 from featherpress.compress.recipes.files import expand_path
@@ -26,24 +28,28 @@ from featherpress.models import Detector
 def mixed_crops(recipe: Recipe, labelled: FaceDataset, teacher: Detector, *, out: Path, seed: int) -> MixedCrops:
     """Cut crops of the labelled images, with those of the recipe's photographs on top, labelled by the teacher.
 
-    The teacher's labels are kept in `labels.json` of the run, so that a run goes on with the same; another teacher, or
-    one asked otherwise, labels anew.
+    The teacher's labels are kept in `labels.json` of the run (`labels-2.json` for a second folder), so that a run goes
+    on with the same; another teacher, or one asked otherwise, labels anew.
 
     Errors: `DataError` when there are no photographs.
     """
     data = recipe.data
     assert data.unlabelled is not None
-    photographs = Photographs(
-        expand_path(data.unlabelled.root), limit=data.unlabelled.images or None, square=data.unlabelled.square
-    )
+    folders = []
+    for number, root in enumerate(data.unlabelled.roots, start=1):
+        photographs = Photographs(
+            expand_path(root), limit=data.unlabelled.images or None, square=data.unlabelled.square
+        )
+        record = out / ("labels.json" if number == 1 else f"labels-{number}.json")
+        folders.append(label_photographs(teacher, photographs, recipe=data.unlabelled, record=record))
     return MixedCrops(
         labelled,
-        label_photographs(teacher, photographs, recipe=data.unlabelled, record=out / "labels.json"),
-        batch_size=recipe.schedule.batch_size,
+        JoinedFaces(*folders),
         extra=data.unlabelled.per_batch,
-        size=data.size,
+        size=data.sizes,
         seed=seed,
         variants=data.variants,
+        shares=data.root_shares,
         ranges=crop_ranges(data),
     )
 
@@ -56,16 +62,18 @@ def label_photographs(
     asked = {
         "teacher": fingerprint(teacher),
         "ignore_threshold": recipe.ignore_threshold,
-        "long_side": recipe.long_side,
+        "long_side": _as_json(recipe.long_side),
     }
     content = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
     known = content.get("labels", {})
     if list(known) != names or content.get("asked") != asked:
         known = {}
-        settings = DetectionSettings(score_threshold=recipe.ignore_threshold, long_side=recipe.long_side)
+        scales = [
+            DetectionSettings(score_threshold=recipe.ignore_threshold, long_side=side) for side in recipe.long_sides
+        ]
         with Progress("labelling photographs", total=len(photographs)) as progress:
             for index, name in enumerate(names):
-                known[name] = _ask(teacher, photographs, index, settings)
+                known[name] = _ask(teacher, photographs, index, scales)
                 progress.advance()
         if is_leader():
             write_json(record, {"schema": "featherpress.labels/1", "asked": asked, "labels": known})
@@ -74,9 +82,18 @@ def label_photographs(
     )
 
 
-def _ask(teacher: Detector, photographs: Photographs, index: int, settings: DetectionSettings) -> dict[str, Any]:
+def _as_json(value: int | tuple[int, ...]) -> int | list[int]:
+    """Write one scale or several as a file gives them back, so that labels are known again."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _ask(
+    teacher: Detector, photographs: Photographs, index: int, scales: Sequence[DetectionSettings]
+) -> dict[str, Any]:
     try:
-        found = detect_faces(teacher, photographs[index].image, settings=settings)
+        image = photographs[index].image
+        parts = [detect_faces(teacher, image, settings=settings) for settings in scales]
+        found = parts[0] if len(parts) == 1 else merge_detections(parts, iou=scales[0].nms_iou)
     except DataError:
         return {"boxes": [], "scores": [], "landmarks": []}
     return {

@@ -77,36 +77,58 @@ class CachedTeacher:
     """A teacher whose lessons are kept on disk, one row a crop, in half precision unless `precision` is `fp32`.
 
     A lesson is rounded before its first use too, so that a run does not depend on what was cached when.
-    Rows are (variant * images + index). The files belong to one set of crops, and lie under a name made of the
-    teacher's fingerprint, its taps and the precision.
+    Rows are (variant * images + index), those of each size of crops in files of their own; a key's variant is then
+    (variant * sizes + size). The files belong to one set of crops, and lie under a name made of the teacher's
+    fingerprint, its taps and the precision.
 
     Errors: `TrainingError` when the disk has no room for all lessons, which is found out before the first, and for one
     that half precision cannot hold.
     """
 
     def __init__(
-        self, teacher: LiveTeacher, folder: Path, *, images: int, variants: int, precision: str = "fp16"
+        self, teacher: LiveTeacher, folder: Path, *, images: int, variants: int, sizes: int = 1, precision: str = "fp16"
     ) -> None:
         self.teacher = teacher
         taps = zlib.crc32("|".join(teacher.taps).encode())
         self.folder = folder / f"{fingerprint(teacher.model)[:16]}-{taps:08x}-{precision}"
-        self.kind: type[np.floating[Any]] = np.float32 if precision == "fp32" else np.float16
-        self.images, self.rows = images, images * variants
-        self._known: NDArray[np.bool_] = np.zeros(self.rows, dtype=np.bool_)
-        self._stores: list[NDArray[np.floating[Any]]] = []
-        self._form: Lesson | None = None
+        self.images = images
+        folders = [self.folder / (str(size) if size else "") for size in range(sizes)]
+        self._shelves = [_Shelf(each, rows=images * variants, precision=precision) for each in folders]
 
     def teach(self, batch: Any) -> Lesson:
         """Read the batch's lessons; ask the teacher only for crops it has not seen."""
-        rows = (batch.keys[:, 1] * self.images + batch.keys[:, 0]).cpu().numpy()
-        if not self._known[rows].all():
-            self._learn(batch, rows)
-        device = batch.images.device
+        index, variant = batch.keys.cpu().numpy().T
+        sizes = len(self._shelves)
+        shelf = self._shelves[int(variant[0]) % sizes]
+        rows = variant // sizes * self.images + index
+        if not shelf.knows(rows):
+            shelf.learn(self.teacher.teach(batch), rows)
+        return shelf.read(rows, batch.images.device)
+
+    @property
+    def bytes(self) -> int:
+        """What the lessons take on disk; 0 before the first."""
+        return sum(shelf.bytes for shelf in self._shelves)
+
+
+class _Shelf:
+    """The lessons of crops of one size, in a folder."""
+
+    def __init__(self, folder: Path, *, rows: int, precision: str) -> None:
+        self.folder, self.rows = folder, rows
+        self.kind: type[np.floating[Any]] = np.float32 if precision == "fp32" else np.float16
+        self._known: NDArray[np.bool_] = np.zeros(rows, dtype=np.bool_)
+        self._stores: list[NDArray[np.floating[Any]]] = []
+        self._form: Lesson | None = None
+
+    def knows(self, rows: NDArray[np.int64]) -> bool:
+        return bool(self._known[rows].all())
+
+    def read(self, rows: NDArray[np.int64], device: torch.device) -> Lesson:
         assert self._form is not None
         return self._form.filled([torch.from_numpy(store[rows]).to(device).float() for store in self._stores])
 
-    def _learn(self, batch: Any, rows: NDArray[np.int64]) -> None:
-        lesson = self.teacher.teach(batch)
+    def learn(self, lesson: Lesson, rows: NDArray[np.int64]) -> None:
         tensors = [self._rounded(tensor) for tensor in lesson.tensors()]
         if not self._stores:
             self._form = lesson.filled([tensor[:0] for tensor in lesson.tensors()])
@@ -126,7 +148,6 @@ class CachedTeacher:
 
     @property
     def bytes(self) -> int:
-        """What the lessons take on disk; 0 before the first."""
         return sum(store.nbytes for store in self._stores)
 
     def _open(self, shapes: list[tuple[int, ...]]) -> None:

@@ -95,6 +95,7 @@ def make_lessons(
                 cache / os.environ.get("RANK", "0") / teacher.name,
                 images=len(crops),
                 variants=recipe.data.variants,
+                sizes=len(crops.sizes),
                 precision=str(teacher.recipe.cache),
             )
         adapters = adapters_for(recipe, student, teacher.model, seed=seed + number, number=number)

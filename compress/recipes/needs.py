@@ -47,8 +47,10 @@ def list_needs(
     needs = list(_of_data(recipe.data))
     student = recipe.student
     if recipe.data.unlabelled and not without_teachers:
-        text = recipe.data.unlabelled.root
-        needs.append(Need(key="data.unlabelled.root", text=text, path=expand_path(text), is_folder=True))
+        needs += [
+            Need(key="data.unlabelled.root", text=text, path=expand_path(text), is_folder=True)
+            for text in recipe.data.unlabelled.roots
+        ]
     for number, teacher in enumerate(() if without_teachers else recipe.all_teachers):
         needs += _of_weights("teacher.weights" if recipe.teacher else f"teachers[{number}].weights", teacher)
     needs += _of_weights("student.weights", student)
@@ -107,16 +109,16 @@ def describe_variable(need: Need) -> str:
 
 def _of_data(data: DataRecipe) -> Iterator[Need]:
     """List the labels and the folders of images; drawn data need none."""
-    root = expand_path(data.root)
-    if data.kind == "widerface":
-        base = root if (root / "wider_face_split").is_dir() else root / "widerface"
-        for split in ("train", "val"):
-            labels = base / "wider_face_split" / f"wider_face_{split}_bbx_gt.txt"
-            yield Need(key="data.root", text=data.root, path=labels)
-            yield Need(key="data.root", text=data.root, path=base / f"WIDER_{split}" / "images", is_folder=True)
-    elif data.kind == "coco":
-        for split in ("train", "val"):
-            yield Need(key="data.root", text=data.root, path=root / split / "annotations.json")
+    roots = [("data.root", text, "train") for text in data.roots]
+    key = "data.validation_root" if data.validation_root else "data.root"
+    for name, text, split in (*roots, (key, data.validation_root or data.roots[0], "val")) if data.roots else ():
+        root = expand_path(text)
+        if data.kind == "widerface":
+            base = root if (root / "wider_face_split").is_dir() else root / "widerface"
+            yield Need(key=name, text=text, path=base / "wider_face_split" / f"wider_face_{split}_bbx_gt.txt")
+            yield Need(key=name, text=text, path=base / f"WIDER_{split}" / "images", is_folder=True)
+        elif data.kind == "coco":
+            yield Need(key=name, text=text, path=root / split / "annotations.json")
 
 
 def _run_weights(folder: Path) -> Path:

@@ -1,6 +1,7 @@
 """Devices and processes, by accelerate: one code path for one process and for many machines."""
 
 import os
+from collections.abc import Sequence
 from datetime import timedelta
 
 import torch
@@ -9,8 +10,8 @@ from accelerate import Accelerator, InitProcessGroupKwargs
 from featherpress.errors import UsageError
 
 
-def open_accelerator(*, precision: str, accumulate: int, images: int) -> Accelerator:
-    """Find the device and the other processes, over which the `images` of a batch are spread.
+def open_accelerator(*, precision: str, accumulate: int, images: Sequence[int]) -> Accelerator:
+    """Find the device and the other processes, over which the `images` of a batch are spread, of every size of crops.
 
     Errors: `UsageError` where the schedule asks for what they cannot do.
     """
@@ -25,9 +26,10 @@ def open_accelerator(*, precision: str, accumulate: int, images: int) -> Acceler
         # The others wait while the first one evaluates.
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=6))],
     )
-    if images % accelerator.num_processes:
+    uneven = [each for each in images if each % accelerator.num_processes]
+    if uneven:
         raise UsageError(
-            f"a batch of {images} cannot be spread evenly over {accelerator.num_processes} processes; "
+            f"a batch of {uneven[0]} cannot be spread evenly over {accelerator.num_processes} processes; "
             "choose a multiple for schedule.batch_size"
         )
     return accelerator

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from featherpress.compress.data import Batch, TrainingCrops, batches
+from featherpress.compress.data.sizes import batch_lengths, batches_per_epoch
 from featherpress.compress.recipes import Recipe, ScheduleRecipe
 from featherpress.compress.runtime.devices import open_accelerator
 from featherpress.compress.runtime.distributed import gather_processes, mean_over_processes
@@ -64,15 +65,15 @@ class Trainer:
     ) -> None:
         self.recipe, self.schedule, self.crops, self.folder = recipe, schedule, crops, folder
         self.label, self.evaluate, self.metadata = label, evaluate, metadata
-        self.per_batch = schedule.batch_size + crops.extra
+        self.per_batch = crops.batch_lengths(schedule.batch_size)
         self.accelerator = open_accelerator(
             precision=schedule.precision, accumulate=schedule.accumulate, images=self.per_batch
         )
-        images = schedule.batch_size * schedule.accumulate
-        self.per_epoch = crops.labelled // images
+        self.per_epoch = batches_per_epoch(crops.labelled, schedule.batch_size, crops.sizes) // schedule.accumulate
         if self.per_epoch == 0:
-            raise TrainingError(f"{crops.labelled} images do not fill one batch of {images}")
-        self.per_step, self.total = self.per_batch * schedule.accumulate, schedule.epochs * self.per_epoch
+            wanted = sum(batch_lengths(schedule.batch_size, crops.sizes)) * schedule.accumulate
+            raise TrainingError(f"{crops.labelled} images do not fill one batch of {wanted}")
+        self.total = schedule.epochs * self.per_epoch
         layout = torch.channels_last if schedule.channels_last else torch.contiguous_format
         model = model.to(self.accelerator.device, memory_format=layout)  # type: ignore[call-overload]
         self._frozen = freeze(model, schedule.freeze)
@@ -175,7 +176,7 @@ class Trainer:
                     terms = self._step(parts, measure=logged)
                     self.position.step += 1
                 now = time.monotonic()
-                speed, began = self.per_step / (now - began), now
+                speed, began = sum(map(len, parts)) * self.accelerator.num_processes / (now - began), now
                 progress.advance(loss=terms["loss"], images_per_second=speed)
                 self._losses.append(terms["task"])
                 if logged or self.position.step == self.total:
@@ -201,11 +202,10 @@ class Trainer:
     def _steps(self, epoch: int, start: int) -> Iterator[tuple[Batch, ...]]:
         """Cut this process's share of every step of an epoch, from step `start` on, as batches to accumulate."""
         rank, world, parts = self.accelerator.process_index, self.accelerator.num_processes, self.schedule.accumulate
-        keys = self.crops.epoch_keys(epoch)[: self.per_epoch * self.per_step]
+        order = self.crops.epoch_batches(epoch, self.schedule.batch_size)[: self.per_epoch * parts]
         found = batches(
             self.crops,
-            keys[rank::world],
-            batch_size=self.per_batch // world,
+            [keys[rank::world] for keys in order],
             start=start * parts,
             workers=self.schedule.workers,
             pin_memory=self.accelerator.device.type == "cuda",

@@ -1,19 +1,25 @@
 """Crops of labelled images with crops of photographs on top of every batch."""
 
+from collections.abc import Sequence
+from functools import partial
+
+from featherpress.compress.data.balance import Rota, group_by_root
 from featherpress.compress.data.crops.cached import CachedCrops
-from featherpress.compress.data.crops.training import ORDER_STREAM, CropRanges
+from featherpress.compress.data.crops.training import CropRanges
 from featherpress.compress.data.samples import FaceDataset, Key
+from featherpress.compress.data.sizes import batch_lengths
 from featherpress.compress.data.subsets import JoinedFaces
 
 _PHOTO_STREAM = 2
 
 
 class MixedCrops(CachedCrops):
-    """Batches of `batch_size` labelled crops, followed by `extra` crops of photographs.
+    """Batches of labelled crops, followed by `extra` crops of photographs, fewer where crops are larger.
 
     The labelled part is what `TrainingCrops` of the labelled images alone gives, crop for crop and in the same order,
     so that a run with photographs and one without differ in nothing else. Photographs come in an order of their own
-    that runs on from epoch to epoch; with every pass they move on to their next variant.
+    that runs on from epoch to epoch, those of several folders in turns; with every pass they move on to their next
+    variant.
     """
 
     def __init__(
@@ -21,33 +27,34 @@ class MixedCrops(CachedCrops):
         labelled: FaceDataset,
         photographs: FaceDataset,
         *,
-        batch_size: int,
         extra: int,
-        size: int,
+        size: int | Sequence[int],
         seed: int,
         variants: int = 0,
+        shares: Sequence[float] = (),
         ranges: CropRanges | None = None,
     ) -> None:
-        super().__init__(JoinedFaces(labelled, photographs), size=size, seed=seed, variants=variants, ranges=ranges)
+        joined = JoinedFaces(labelled, photographs)
+        super().__init__(joined, size=size, seed=seed, variants=variants, shares=shares, ranges=ranges)
         self.labelled, self.photographs = len(labelled), len(photographs)
-        self.batch_size, self.extra = batch_size, extra
-        self._orders: dict[int, list[int]] = {}
+        self.extra = extra
+        folders = group_by_root(photographs)
+        self._rota = Rota(folders if len(folders) > 1 else folders[0], partial(self._random, _PHOTO_STREAM))
 
-    def epoch_keys(self, epoch: int) -> list[Key]:
-        """List the keys of an epoch's batches, one batch after the other."""
-        variant = self._variant(epoch)
-        order = self._random(ORDER_STREAM, epoch).permutation(self.labelled)
-        known = [(int(index), variant) for index in order]
-        batches = self.labelled // self.batch_size
-        keys: list[Key] = []
-        for number in range(batches):
-            keys += known[number * self.batch_size : (number + 1) * self.batch_size]
-            first = (epoch * batches + number) * self.extra
-            keys += [self._photograph(place) for place in range(first, first + self.extra)]
-        return keys
+    def epoch_batches(self, epoch: int, crops: int) -> list[list[Key]]:
+        """List the keys of an epoch's batches, photographs last."""
+        batches = super().epoch_batches(epoch, crops)
+        extras, kinds = batch_lengths(self.extra, self.sizes), len(self.sizes)
+        place = epoch * (len(batches) // kinds) * sum(extras)
+        for batch in batches:
+            kind = batch[0][1] % kinds
+            batch += [self._photograph(each, kind) for each in range(place, place + extras[kind])]
+            place += extras[kind]
+        return batches
 
-    def _photograph(self, place: int) -> Key:
-        turn, row = divmod(place, self.photographs)
-        if turn not in self._orders:
-            self._orders = {turn: self._random(_PHOTO_STREAM, turn).permutation(self.photographs).tolist()}
-        return self.labelled + self._orders[turn][row], self._variant(turn)
+    def _roots(self) -> list[list[int]]:
+        return [root for root in super()._roots() if root[0] < self.labelled]
+
+    def _photograph(self, place: int, kind: int) -> Key:
+        row, turn = self._rota.pick(place)
+        return self.labelled + row, self._variant(turn) * len(self.sizes) + kind

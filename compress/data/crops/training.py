@@ -8,6 +8,8 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -17,9 +19,11 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 from torchvision.transforms.v2 import functional as F
 
+from featherpress.compress.data.balance import Rota, group_by_event, group_by_root, split_evenly
 from featherpress.compress.data.crops.decoded import DiskCache, read_downscaled
 from featherpress.compress.data.crops.photometric import Distortion, distort
 from featherpress.compress.data.samples import Batch, FaceDataset, Faces, Key, Sample, collate
+from featherpress.compress.data.sizes import batch_lengths, batches_per_epoch
 from featherpress.errors import DataError, UsageError
 
 logger = logging.getLogger("featherpress")
@@ -27,7 +31,7 @@ logger = logging.getLogger("featherpress")
 PADDING_RGB = (123, 117, 104)
 """The mean that models subtract: before colours are distorted, padding is zero to them."""
 
-CROP_STREAM, ORDER_STREAM = 0, 1
+CROP_STREAM, ORDER_STREAM, BALANCE_STREAM, SIZE_STREAM = 0, 1, 3, 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,13 +39,16 @@ class CropRanges:
     """What may be drawn for a window.
 
     A window's side is `zoom_in` times the image's short side or, with probability `zoom_out_probability`, `zoom_out`
-    times its long side; `aspect` is the largest ratio of its sides. With probability `free` it need not hold a
+    times its long side or, with probability `native_probability`, `native` times the crop's, so that at 1 the image's
+    pixels are the crop's; `aspect` is the largest ratio of its sides. With probability `free` it need not hold a
     face. Faces whose short side ends below `smallest` pixels become ignored.
     """
 
     zoom_in: tuple[float, float] = (0.3, 1.0)
     zoom_out: tuple[float, float] = (1.0, 1.5)
     zoom_out_probability: float = 0.25
+    native: tuple[float, float] = (0.8, 1.25)
+    native_probability: float = 0.0
     aspect: float = 1.2
     free: float = 0.1
     flip_probability: float = 0.5
@@ -60,9 +67,12 @@ class Window:
 
 
 class TrainingCrops:
-    """Random square crops of a labelled data set, of `size` pixels.
+    """Random square crops of a labelled data set, of `size` pixels, or of several sizes, each batch of one.
 
-    `variants` is how many different crops of an image an epoch cycles through, 0 for ever new ones. Decoded images
+    `variants` is how many different crops of an image an epoch cycles through, 0 for ever new ones; each of them comes
+    in each size, of which a key's variant says the number: variant * sizes + size. Where `shares` has a number for
+    every root that the data set is made of, an epoch is made up by them instead of holding every image once, and in a
+    root all events come equally often. Decoded images
     stay in memory up to `cache_bytes` unless `cache` is None (for data that is cheaper to make than to keep).
     Images that cannot be read are collected in `broken`, warned about once, and replaced by the next ones.
     """
@@ -71,26 +81,31 @@ class TrainingCrops:
         self,
         dataset: FaceDataset,
         *,
-        size: int,
+        size: int | Sequence[int],
         seed: int,
         variants: int = 0,
+        shares: Sequence[float] = (),
         ranges: CropRanges | None = None,
         distortion: Distortion | None = None,
         cache: Literal["ram"] | None = "ram",
         cache_bytes: int = 2 << 30,
     ) -> None:
-        if size < 1 or seed < 0 or variants < 0:
+        self.sizes = (size,) if isinstance(size, int) else tuple(size)
+        if min(self.sizes, default=0) < 1 or seed < 0 or variants < 0:
             raise UsageError(f"expected size >= 1, seed >= 0 and variants >= 0, got {size}, {seed} and {variants}")
         if not len(dataset):
             raise DataError("expected at least one image to cut crops from, got an empty data set")
-        self.dataset, self.size, self.seed, self.variants = dataset, size, seed, variants
+        self.dataset, self.seed, self.variants = dataset, seed, variants
         self.labelled, self.extra = len(dataset), 0  # images an epoch goes through; crops on top of each batch
         self.ranges = ranges or CropRanges()
         self.distortion = distortion or Distortion()
         self.cache_bytes = cache_bytes if cache == "ram" else 0
         self.broken: set[int] = set()
-        # Whatever is cut, a window is no smaller than this part of an image's short side.
-        self.enough = math.ceil(size / min(self.ranges.zoom_in[0], self.ranges.zoom_out[0]))
+        # Whatever is cut, a window is no smaller than this part of an image's short side; 0: of images as they are.
+        self.enough = math.ceil(max(self.sizes) / min(self.ranges.zoom_in[0], self.ranges.zoom_out[0]))
+        if self.ranges.native_probability:
+            self.enough = 0
+        self._shares = shares
         self._disk: DiskCache | None = None
         self._cached: dict[int, Sample] = {}
         self._cached_bytes, self._full = 0, self.cache_bytes == 0
@@ -109,26 +124,63 @@ class TrainingCrops:
             self._cached, self._cached_bytes, self._full, self.cache_bytes = {}, 0, True, 0
 
     def epoch_keys(self, epoch: int) -> list[Key]:
-        """List the keys of an epoch in its shuffled order: every image once, in the epoch's variant."""
-        variant = self._variant(epoch)
-        order = self._random(ORDER_STREAM, epoch).permutation(len(self.dataset))
-        return [(int(index), variant) for index in order]
+        """List the keys of an epoch in its shuffled order: every image once, in the epoch's variant, or by the shares.
+
+        Variants are numbered as of one size.
+        """
+        order = self._random(ORDER_STREAM, epoch).permutation(self.labelled).tolist()
+        if not self._shares:
+            return [(index, self._variant(epoch)) for index in order]
+        parts = zip(self._rotas, split_evenly(self.labelled, self._shares), strict=True)
+        picked = [rota.pick(place) for rota, count in parts for place in range(epoch * count, (epoch + 1) * count)]
+        return [(picked[place][0], self._variant(picked[place][1])) for place in order]
+
+    @cached_property
+    def _rotas(self) -> list[Rota]:
+        """Make a rota of each root's events."""
+        rotas = []
+        for number, root in enumerate(self._roots()):
+            random = partial(self._random, BALANCE_STREAM, number)
+            rotas.append(Rota(group_by_event(self.dataset, root), random))
+        return rotas
+
+    def _roots(self) -> list[list[int]]:
+        return group_by_root(self.dataset)
+
+    def batch_lengths(self, crops: int) -> list[int]:
+        """Say how many crops a batch of each size holds, those on top included."""
+        pairs = zip(batch_lengths(crops, self.sizes), batch_lengths(self.extra, self.sizes), strict=True)
+        return [own + extra for own, extra in pairs]
+
+    def epoch_batches(self, epoch: int, crops: int) -> list[list[Key]]:
+        """List the keys of an epoch's batches, `crops` in each of the first size, of others as `batch_lengths` says.
+
+        Sizes come equally often, in an order of their own; what does not fill a last batch is left out.
+        """
+        order, lengths, kinds = iter(self.epoch_keys(epoch)), batch_lengths(crops, self.sizes), len(self.sizes)
+        count = batches_per_epoch(self.labelled, crops, self.sizes)
+        turns = self._random(SIZE_STREAM, epoch).permutation(count) % kinds
+        return [
+            [(index, variant * kinds + kind) for index, variant in islice(order, lengths[kind])]
+            for kind in turns.tolist()
+        ]
 
     def crop(self, index: int, variant: int) -> Sample:
         """Cut one crop, a pure function of (seed, index, variant).
 
-        Shapes: the image is (3, size, size).
+        Shapes: the image is (3, size, size), of the size that the variant names.
         Errors: DataError where the image is broken.
         """
+        size = self.sizes[variant % len(self.sizes)]
         random = self._random(CROP_STREAM, index, variant)
         sample = self._read(index)
         height, width = sample.image.shape[1:]
-        window = draw_window(random, sample.faces, width, height, self.ranges)
+        window = draw_window(random, sample.faces, width, height, self.ranges, size=size)
         mirrored = random.random() < self.ranges.flip_probability
         colours = self.distortion.draw(random)
         cut = Sample(
-            image=distort(cut_window(sample.image, window, self.size), *colours),
-            faces=self._cut_faces(sample.faces, window),
+            image=distort(cut_window(sample.image, window, size), *colours),
+            faces=self._cut_faces(sample.faces, window, size),
             name=sample.name,
         )
         return cut.flipped() if mirrored else cut
@@ -207,18 +259,26 @@ class TrainingCrops:
                 self.skip(candidate, error)
         raise DataError(f"expected at least one image that can be read, but all {len(self.dataset)} are broken")
 
-    def _cut_faces(self, faces: Faces, window: Window) -> Faces:
+    def _cut_faces(self, faces: Faces, window: Window, size: int) -> Faces:
         cut = faces.cropped(
             window.left, window.top, window.width, window.height, least_visible=self.ranges.least_visible
         )
-        cut = cut.scaled(self.size / window.width, self.size / window.height)
+        cut = cut.scaled(size / window.width, size / window.height)
         return cut.ignoring(cut.sizes.amin(dim=1) < self.ranges.smallest)
 
 
-def draw_window(random: np.random.Generator, faces: Faces, width: int, height: int, ranges: CropRanges) -> Window:
-    """Draw a window that holds the centre of one of the faces, if there are any that count."""
-    if random.random() < ranges.zoom_out_probability:
+def draw_window(
+    random: np.random.Generator, faces: Faces, width: int, height: int, ranges: CropRanges, *, size: int
+) -> Window:
+    """Draw a window for a crop of `size` pixels that holds the centre of one of the faces, if there are any that count.
+
+    It is no smaller than that face.
+    """
+    chance = random.random()
+    if chance < ranges.zoom_out_probability:
         side = max(width, height) * random.uniform(*ranges.zoom_out)
+    elif chance < ranges.zoom_out_probability + ranges.native_probability:
+        side = size * random.uniform(*ranges.native)
     else:
         side = min(width, height) * random.uniform(*ranges.zoom_in)
     aimed, choice = random.random() >= ranges.free, random.random()

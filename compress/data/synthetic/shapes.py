@@ -108,7 +108,7 @@ class ShapeCrops(TrainingCrops):
         image = self._image(index)
         if random.random() < 0.5:
             image = image.flip(-1)
-        most = max(round(_SHIFT * self.size), 1)
+        most = max(round(_SHIFT * self.shapes.size), 1)
         image = image.roll([int(n) for n in random.integers(-most, most + 1, 2)], dims=(1, 2))
         return (image.float() * float(random.uniform(0.7, 1.0))).to(torch.uint8)
 

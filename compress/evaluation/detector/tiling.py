@@ -81,7 +81,7 @@ def detect_tiled(
         for each, (left, top) in zip(detect_batch(model, torch.stack(tiles), settings=settings), group, strict=True):
             parts.append(_whole_ones(each, left=left, top=top, size=tiling.size, height=height, width=width))
         advance(len(group))
-    return _merged(parts, iou=settings.nms_iou)
+    return merge_detections(parts, iou=settings.nms_iou)
 
 
 def _whole_ones(found: Detections, *, left: int, top: int, size: int, height: int, width: int) -> Detections:
@@ -103,7 +103,8 @@ def _kept(found: Detections, rows: BoolArray) -> Detections:
     return Detections(boxes=found.boxes[rows], scores=found.scores[rows], landmarks=found.landmarks[rows])
 
 
-def _merged(parts: list[Detections], *, iou: float) -> Detections:
+def merge_detections(parts: list[Detections], *, iou: float) -> Detections:
+    """Join what was found in several looks at an image; of what was found twice the surer stays."""
     boxes, scores, landmarks = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("boxes", "scores", "landmarks")
     )

@@ -4,7 +4,7 @@ from typing import Literal
 
 from featherpress.compress.data import CocoFaces, CropRanges, FaceDataset, LabelledFolder, SyntheticFaces, WiderFaces
 from featherpress.compress.data.sources.labelled import require_faces
-from featherpress.compress.data.subsets import hold_out
+from featherpress.compress.data.subsets import JoinedFaces, hold_out, hold_out_events
 from featherpress.compress.recipes import DataRecipe
 from featherpress.compress.recipes.files import expand_path
 
@@ -20,7 +20,8 @@ def open_data(data: DataRecipe, split: Literal["train", "val", "choose"]) -> Fac
     """
     if split == "val" or not data.holdout:
         return _open_split(data, "train" if split == "train" else "val")
-    training, choosing = hold_out(_open_split(data, "train"), data.holdout)
+    hold = hold_out_events if data.holdout_by == "event" else hold_out
+    training, choosing = hold(_open_split(data, "train"), data.holdout)
     return training if split == "train" else choosing
 
 
@@ -28,18 +29,20 @@ def _open_split(data: DataRecipe, split: Literal["train", "val"]) -> FaceDataset
     """Open a split as it lies there; synthetic validation faces come from a seed of their own."""
     images = data.train_images if split == "train" else data.validation_images
     if data.kind != "synthetic":
-        return _open_folder(data, split, limit=images or None)
+        roots = data.roots if split == "train" else (data.validation_root or data.roots[0],)
+        folders = [_open_folder(data, root, split, limit=images or None) for root in roots]
+        return folders[0] if len(folders) == 1 else JoinedFaces(*folders)
     seed = data.seed if split == "train" else data.seed + _VALIDATION_SEED
     return SyntheticFaces(length=images, seed=seed, size=(data.image_size, data.image_size))
 
 
-def _open_folder(data: DataRecipe, split: Literal["train", "val"], *, limit: int | None) -> LabelledFolder:
+def _open_folder(data: DataRecipe, root: str, split: Literal["train", "val"], *, limit: int | None) -> LabelledFolder:
     """Open labelled images; those to train on must hold a face."""
     folder: LabelledFolder
     if data.kind == "widerface":
-        folder = WiderFaces(expand_path(data.root), split, limit=limit)
+        folder = WiderFaces(expand_path(root), split, limit=limit)
     else:
-        folder = CocoFaces(expand_path(data.root) / split, category=data.category, limit=limit)
+        folder = CocoFaces(expand_path(root) / split, category=data.category, limit=limit)
     if split == "train":
         require_faces(folder)
     return folder
@@ -48,5 +51,9 @@ def _open_folder(data: DataRecipe, split: Literal["train", "val"], *, limit: int
 def crop_ranges(data: DataRecipe) -> CropRanges:
     """Return what a recipe lets be drawn for a training crop."""
     return CropRanges(
-        zoom_in=data.crops.zoom_in, zoom_out=data.crops.zoom_out, zoom_out_probability=data.crops.zoom_out_probability
+        zoom_in=data.crops.zoom_in,
+        zoom_out=data.crops.zoom_out,
+        zoom_out_probability=data.crops.zoom_out_probability,
+        native=data.crops.native,
+        native_probability=data.crops.native_probability,
     )

@@ -57,7 +57,14 @@ class DetectionTask:
     def crops(self, dataset: FaceDataset, seed: int) -> TrainingCrops:
         """Cut training crops; those that come again are kept."""
         kind = CachedCrops if self.data.variants else TrainingCrops
-        return kind(dataset, size=self.data.size, seed=seed, variants=self.data.variants, ranges=crop_ranges(self.data))
+        return kind(
+            dataset,
+            size=self.data.sizes,
+            seed=seed,
+            variants=self.data.variants,
+            shares=self.data.root_shares,
+            ranges=crop_ranges(self.data),
+        )
 
     def images(self, batch: Batch) -> Tensor:
         """Give a batch's images as BGR minus the mean."""

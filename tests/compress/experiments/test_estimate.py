@@ -43,6 +43,53 @@ def test_a_plan_is_what_a_run_does(tmp_path: Path, precision: str) -> None:
     assert plan.cache_bytes == cached.bytes > 0
 
 
+def test_a_plan_counts_every_size_of_crops(tmp_path: Path) -> None:
+    """Steps, and lessons on disk, of crops of two sizes: as many as are taken, and as large as they are kept."""
+    sizes = ("data.size=[64, 128]", "data.train_images=10", "schedule.batch_size=4")
+    recipe = small(*sizes, "data.variants=2", "teacher.cache=true", "schedule.epochs=3")
+    plan = estimate(recipe)
+    assert plan is not None
+    task = task_of(recipe)
+    model = task.build("featherface_v2", {})
+    crops = task.crops(task.open("train"), 0)
+    trainer = Trainer(
+        model, crops, TrainingFolder(tmp_path), recipe=recipe, schedule=recipe.schedule, label="", task=task
+    )
+    assert plan.steps == trainer.total == 3 * 2 * (10 // 5)
+    live = LiveTeacher(model, list(taps_of(recipe.distillation).values()), task)
+    cached = CachedTeacher(live, tmp_path, images=len(crops), variants=2, sizes=2)
+    order = crops.epoch_batches(1, 4)
+    assert {len(keys) for keys in order} == {4, 1}
+    for keys in order:
+        batch = crops.batch(keys)
+        first, again = (cached.teach(batch).tensors() for _ in range(2))
+        direct = [each.half().float() for each in live.teach(batch).tensors()]
+        assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(first, again, direct, strict=True))
+    assert (plan.lessons, plan.cache_bytes) == (10 * 2 * 2, cached.bytes)
+
+
+def test_every_root_is_needed(tmp_path: Path) -> None:
+    """Labels for training lie in every root, those for validation in the one that is named."""
+    roots = [tmp_path / "one", tmp_path / "two"]
+    recipe = load_recipe(
+        "demo",
+        settings=[
+            "data.kind=coco",
+            f'data.root=["{roots[0]}", "{roots[1]}"]',
+            f"data.validation_root={roots[1]}",
+            f'data.unlabelled={{root=["{roots[0]}", "{roots[1]}"]}}',
+        ],
+    )
+    needs = {str(need.path.relative_to(tmp_path)): need.key for need in list_needs(recipe)}
+    assert needs == {
+        "one/train/annotations.json": "data.root",
+        "two/train/annotations.json": "data.root",
+        "two/val/annotations.json": "data.validation_root",
+        "one": "data.unlabelled.root",
+        "two": "data.unlabelled.root",
+    }
+
+
 def test_a_plan_counts_teachers_only_where_they_teach() -> None:
     """A teacher without weights is trained first; training alone asks no teacher for anything."""
     recipe = small("teacher.schedule.epochs=4", "teacher.schedule.batch_size=5")

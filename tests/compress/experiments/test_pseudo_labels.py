@@ -79,6 +79,38 @@ def test_what_the_teacher_is_sure_of_is_a_face(album: Path, tmp_path: Path, monk
     assert torch.equal(again.faces[0].landmarks, labelled.faces[0].landmarks)
 
 
+def test_several_scales_and_folders_are_joined(
+    album: Path, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The teacher looks at every scale, and the surer of two finds stays; each folder has its labels, and its turns."""
+    large = np.array([[1, 1, 30, 30]], np.float32)
+    small = np.array([[1, 2, 30, 30], [50, 50, 54, 55]], np.float32)
+
+    asked: list[int] = []
+
+    def look(_model: Detector, _image: torch.Tensor, *, settings: Any) -> Detections:
+        asked.append(settings.long_side)
+        boxes, scores = (small, [0.9, 0.4]) if settings.long_side else (large, [0.7])
+        return Detections(
+            boxes=boxes, scores=np.array(scores, np.float32), landmarks=np.zeros((len(boxes), 10), np.float32)
+        )
+
+    monkeypatch.setattr(pseudo_labels, "detect_faces", look)
+    root = f'data.unlabelled.root=["{album}", "{album}"]'
+    recipe: Recipe = tiny(root, "data.unlabelled.per_batch=2", "data.unlabelled.long_side=[0, 1280]")
+    crops = mixed_crops(recipe, task_of(recipe).open("train"), create_detector("featherface_v2"), out=tmp_path, seed=0)
+    assert crops.photographs == 8
+    assert asked == [0, 1280] * 6
+    mixed_crops(recipe, task_of(recipe).open("train"), create_detector("featherface_v2"), out=tmp_path, seed=0)
+    assert len(asked) == 24
+    faces = crops.dataset[8 + 4].faces
+    assert faces.boxes.tolist() == [[1, 2, 30, 30], [50, 50, 54, 55]]
+    assert faces.ignored.tolist() == [False, True]
+    assert (tmp_path / "labels.json").read_text() == (tmp_path / "labels-2.json").read_text()
+    photographs = [index >= 12 for keys in crops.epoch_batches(0, 4) for index, _ in keys[4:]]
+    assert sorted(photographs) == [False, False, True, True]
+
+
 def test_labels_belong_to_who_gave_them_and_how(album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another teacher, or other thresholds for asking it, label anew; what counts as a face is decided afterwards."""
     asked: list[float] = []

@@ -56,6 +56,28 @@ def test_round_trip(tmp_path: Path) -> None:
     assert load_recipe(tmp_path / "again.toml") == recipe
 
 
+def test_one_may_be_several(tmp_path: Path) -> None:
+    """Roots, sizes and scales are one or a list; several roots share alike unless told; what cannot be is refused."""
+    several = ['data.root=["a", "b"]', "data.size=[256, 320]", 'data.unlabelled={root=["a", "b"], long_side=[0, 640]}']
+    recipe = load_recipe("v1_to_v2_photos", settings=several)
+    (tmp_path / "again.toml").write_text(recipe_to_toml(recipe))
+    data = load_recipe(tmp_path / "again.toml").data
+    assert data == recipe.data
+    assert (data.roots, data.sizes, data.root_shares) == (("a", "b"), (256, 320), (1.0, 1.0))
+    assert data.unlabelled is not None
+    assert (data.unlabelled.roots, data.unlabelled.long_sides) == (("a", "b"), (0, 640))
+    one = load_recipe("v1_to_v2_photos").data
+    assert (len(one.roots), one.sizes, one.root_shares) == (1, (320,), ())
+    assert load_recipe("v1_to_v2_photos", settings=["data.balance=true"]).data.root_shares == (1.0,)
+    for wrong, message in (
+        (("v1_to_v2", "data.shares=[1, 2]"), "2 numbers for 1 roots"),
+        (("demo", "data.balance=true"), "neither roots nor events"),
+        (("v1_to_v2", "data.crops.native_probability=0.8"), "more than 1"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            load_recipe(wrong[0], settings=[wrong[1]])
+
+
 def test_settings_are_laid_over(tmp_path: Path) -> None:
     """`key=value` takes TOML values, plain text, and makes tables that are not there."""
     (tmp_path / "r.toml").write_text(MINIMAL)

@@ -27,7 +27,7 @@ def mixed(folder: Path, *, variants: int = 2) -> MixedCrops:
     """Five labelled images and three photographs, batches of two and one."""
     photographs = Photographs(draw_photographs(folder, [(90, 70), (80, 80), (70, 90)]))
     labelled = SyntheticFaces(length=5, seed=0, size=(96, 96))
-    return MixedCrops(labelled, photographs, batch_size=2, extra=1, size=64, seed=3, variants=variants)
+    return MixedCrops(labelled, photographs, extra=1, size=64, seed=3, variants=variants)
 
 
 def test_the_labelled_part_is_what_the_control_sees(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_the_labelled_part_is_what_the_control_sees(tmp_path: Path) -> None:
     crops = mixed(tmp_path)
     plain = TrainingCrops(SyntheticFaces(length=5, seed=0, size=(96, 96)), size=64, seed=3, variants=2)
     for epoch in range(3):
-        keys = crops.epoch_keys(epoch)
+        keys = [key for batch in crops.epoch_batches(epoch, 2) for key in batch]
         assert [key for key in keys if key[0] < 5] == plain.epoch_keys(epoch)[:4]
     key = plain.epoch_keys(1)[0]
     assert torch.equal(crops.crop(*key).image, plain.crop(*key).image)
@@ -44,8 +44,8 @@ def test_the_labelled_part_is_what_the_control_sees(tmp_path: Path) -> None:
 def test_every_batch_ends_with_photographs(tmp_path: Path) -> None:
     """A batch is two labelled crops and one of a photograph; a pass takes them all, the next another variant."""
     crops = mixed(tmp_path)
-    keys = [key for epoch in range(3) for key in crops.epoch_keys(epoch)]
-    batches = [keys[start : start + 3] for start in range(0, len(keys), 3)]
+    batches = [batch for epoch in range(3) for batch in crops.epoch_batches(epoch, 2)]
+    assert all(len(batch) == 3 for batch in batches)
     assert all(batch[0][0] < 5 and batch[1][0] < 5 and batch[2][0] >= 5 for batch in batches)
     photographs = [batch[2] for batch in batches]
     assert sorted(photographs[:3]) == [(5, 0), (6, 0), (7, 0)]

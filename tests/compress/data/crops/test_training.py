@@ -79,7 +79,7 @@ def test_cutting_crops_leaves_global_random_state_alone() -> None:
     crops = TrainingCrops(Marked(), size=32, seed=0)
     before = torch.get_rng_state()
     for workers in (0, 1):
-        list(batches(crops, crops.epoch_keys(0), batch_size=4, workers=workers))
+        list(batches(crops, crops.epoch_batches(0, 4), workers=workers))
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -115,7 +115,7 @@ def test_windows_hold_a_face_centre(seed: int, width: int, height: int) -> None:
         has_landmarks=torch.tensor([False]),
         ignored=torch.tensor([False]),
     )
-    window = draw_window(np.random.default_rng(seed), faces, width, height, CropRanges(free=0))
+    window = draw_window(np.random.default_rng(seed), faces, width, height, CropRanges(free=0), size=64)
     x, y = faces.centres[0].tolist()
     assert window.left <= x < window.left + window.width
     assert window.top <= y < window.top + window.height
@@ -175,11 +175,11 @@ def test_workers_change_nothing(workers: int, caplog: pytest.LogCaptureFixture) 
     """Batches are the same from no worker and from several, from the first step or a later one, and so is `broken`."""
     data = Marked(length=11, broken=(3, 4))
     plain, parallel = (TrainingCrops(data, size=32, seed=0, cache=None) for _ in range(2))
-    order = plain.epoch_keys(0)
-    expected = list(batches(plain, order, batch_size=3))
+    order = plain.epoch_batches(0, 3)
+    expected = list(batches(plain, order))
     caplog.clear()
     with caplog.at_level(logging.WARNING, logger="featherpress"):
-        found = list(batches(parallel, order, batch_size=3, start=1, workers=workers))
+        found = list(batches(parallel, order, start=1, workers=workers))
     assert len(expected) == 3
     assert all(same(a, b) for a, b in zip(expected[1:], found, strict=True))
     assert parallel.broken <= plain.broken == {3, 4}
@@ -190,7 +190,7 @@ def test_an_error_in_a_worker_is_one_sentence() -> None:
     """A worker's error arrives as it was raised, without the traceback that DataLoader would add."""
     crops = TrainingCrops(Marked(length=2, broken=(0, 1)), size=16, seed=0, cache=None)
     with pytest.raises(DataError) as caught:
-        next(batches(crops, [(0, 0)], batch_size=1, workers=1))
+        next(batches(crops, [[(0, 0)]], workers=1))
     assert str(caught.value) == "expected at least one image that can be read, but all 2 are broken"
 
 
@@ -227,8 +227,8 @@ def test_bad_arguments_are_refused() -> None:
         TrainingCrops(Marked(), size=0, seed=0)
     with pytest.raises(DataError, match="empty data set"):
         TrainingCrops(Marked(length=0), size=8, seed=0)
-    with pytest.raises(UsageError, match="batch_size >= 1"):
-        next(batches(TrainingCrops(Marked(), size=8, seed=0), [(0, 0)], batch_size=0))
+    with pytest.raises(UsageError, match="start >= 0"):
+        next(batches(TrainingCrops(Marked(), size=8, seed=0), [[(0, 0)]], start=-1))
 
 
 def test_colours_move_as_named() -> None:
