@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from featherpress.errors import CheckpointError, UsageError
+from featherpress.files import replacing
 from featherpress.models.checkpoints import load_weights, read_weights, require_fit
 from featherpress.models.detectors import Detector, create_detector, require_detector
 from featherpress.models.registry import Origin, create_model, origin_of
@@ -72,9 +73,8 @@ def save_weights(model: nn.Module, path: str | Path, *, metadata: Mapping[str, s
     """
     path = Path(path)
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    temporary = path.with_name(path.name + ".partial")
-    save_file(state, temporary, metadata={**(metadata or {}), **_to_metadata(origin_of(model))})
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        save_file(state, temporary, metadata={**(metadata or {}), **_to_metadata(origin_of(model))})
 
 
 def read_origin(path: str | Path) -> Origin | None:

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,8 +23,8 @@ from featherpress.compress.deployment.quantization import Quantization, calibrat
 from featherpress.compress.deployment.sessions import Session, SessionDetector
 from featherpress.compress.evaluation.detector.settings import DetectionSettings
 from featherpress.compress.runtime.environment import software
-from featherpress.compress.runtime.run_folder import write_json
 from featherpress.errors import UsageError
+from featherpress.files import replacing, write_json
 from featherpress.models import Detector
 
 if TYPE_CHECKING:
@@ -78,12 +78,13 @@ def export(request: ExportRequest) -> dict[str, Any]:
     if request.int8 and subject.detector is None:
         raise UsageError(f"--int8 calibrates and scores on photographs, for which {subject.name} must be a detector")
     places = _places(request, subject.name)
-    with _whole_or_not_at_all(places.values()) as temporary:
-        files = _write(request, subject, {kind: temporary[path] for kind, path in places.items()})
+    with ExitStack() as stack:
+        temporary = {kind: stack.enter_context(replacing(path)) for kind, path in places.items()}
+        files = _write(request, subject, temporary)
         record = _record(request, subject) | files
         for entry in record["files"]:
             entry["file"] = places[entry["kind"]].name
-        write_json(temporary[places["record"]], record)
+        write_json(temporary["record"], record)
     return record
 
 
@@ -107,21 +108,6 @@ def _places(request: ExportRequest, name: str) -> dict[str, Path]:
         if path.exists() and not request.overwrite:
             raise UsageError(f"{path} exists already; add --overwrite to replace it, or choose another --out")
     return places
-
-
-@contextmanager
-def _whole_or_not_at_all(places: Iterable[Path]) -> Iterator[dict[Path, Path]]:
-    """Give every file a temporary name beside its own, and rename all of them at the end, or remove them."""
-    names = {path: path.with_name(f".partial-{path.name}") for path in places}
-    for path in names:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        yield names
-        for path, temporary in names.items():
-            temporary.replace(path)
-    finally:
-        for temporary in names.values():
-            temporary.unlink(missing_ok=True)
 
 
 def _write(request: ExportRequest, subject: Subject, places: Mapping[str, Path]) -> dict[str, Any]:
@@ -151,10 +137,10 @@ def _write_onnx(proto: "onnx.ModelProto", subject: Subject, about: Mapping[str, 
 
 
 def _write_program(program: ExportedProgram, subject: Subject, about: Mapping[str, str], path: Path) -> dict[str, Any]:
-    with quiet():
-        torch.export.save(program, path, extra_files={"featherpress.json": json.dumps(dict(about))})
+    with quiet(), path.open("w+b") as file:
+        torch.export.save(program, file, extra_files={"featherpress.json": json.dumps(dict(about))})
         # What is read back here was written by the line above.
-        module = torch.export.load(path).module()
+        module = torch.export.load(file).module()
         parity = check_parity(subject, lambda images: flat_outputs(module(images)), what="the torch program")
     return {"kind": "program", "precision": "float32", "bytes": path.stat().st_size, "parity": parity.to_dict()}
 

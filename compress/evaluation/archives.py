@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featherpress.errors import DataError
+from featherpress.files import replacing
 
 # What zipfile, zlib and numpy's header parser raise on damaged files, and we on what is not in them.
 BROKEN = (
@@ -20,10 +21,8 @@ BROKEN = (
 
 def save_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
     """Write one compressed npz of plain arrays, complete or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
-    partial.replace(path)
 
 
 def load_arrays(path: Path, *, what: str) -> dict[str, NDArray[Any]]:

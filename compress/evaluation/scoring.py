@@ -17,8 +17,8 @@ from featherpress.compress.evaluation.metrics.average_precision import match
 from featherpress.compress.evaluation.metrics.coco import score_coco
 from featherpress.compress.evaluation.widerface.files import write_predictions
 from featherpress.compress.evaluation.widerface.images import OfficialImages, predictions_by_event
-from featherpress.compress.runtime.run_folder import write_json
 from featherpress.errors import DataError, UsageError
+from featherpress.files import write_json
 from featherpress.models import Detector
 from featherpress.models.published import hash_file
 from featherpress.models.registry import origin_of

@@ -12,9 +12,10 @@ from featherpress.compress.experiments.distill import distill, fit_arm
 from featherpress.compress.experiments.experiment import HOLDOUT, Experiment
 from featherpress.compress.experiments.teachers import prepare_teachers, require_unchanged
 from featherpress.compress.recipes import Recipe
-from featherpress.compress.runtime.run_folder import is_leader, write_json, write_text
+from featherpress.compress.runtime.run_folder import is_leader
 from featherpress.compress.tasks import format_metric
 from featherpress.errors import UsageError
+from featherpress.files import write_json, write_text
 
 logger = logging.getLogger("featherpress")
 

@@ -20,8 +20,8 @@ from featherpress.compress.experiments.build import taps_of
 from featherpress.compress.experiments.experiment import Experiment
 from featherpress.compress.recipes.terms import FeatureTerm
 from featherpress.compress.runtime.progress import Progress
-from featherpress.compress.runtime.run_folder import write_json
 from featherpress.errors import DataError
+from featherpress.files import write_json
 from featherpress.models import Detector, load_weights, normalize
 
 METHOD = (

@@ -24,9 +24,10 @@ from featherpress.compress.experiments.teachers import (
 )
 from featherpress.compress.recipes import Recipe, recipe_to_toml
 from featherpress.compress.runtime.environment import write_environment
-from featherpress.compress.runtime.run_folder import TrainingFolder, is_leader, write_json, write_text
+from featherpress.compress.runtime.run_folder import TrainingFolder, is_leader
 from featherpress.compress.tasks import task_of
 from featherpress.errors import UsageError
+from featherpress.files import write_json, write_text
 from featherpress.models import Detector, load_weights
 
 logger = logging.getLogger("featherpress")

@@ -13,9 +13,10 @@ from featherpress import __version__
 from featherpress.compress.data import TrainingCrops
 from featherpress.compress.experiments.lessons import Lessons
 from featherpress.compress.recipes import Recipe, ScheduleRecipe
-from featherpress.compress.runtime.run_folder import TrainingFolder, is_leader, write_json
+from featherpress.compress.runtime.run_folder import TrainingFolder, is_leader
 from featherpress.compress.tasks import Task, format_metric, task_of
 from featherpress.compress.training.trainer import Trainer
+from featherpress.files import write_json
 from featherpress.models import load_weights
 
 logger = logging.getLogger("featherpress")

@@ -19,9 +19,10 @@ from featherpress.compress.recipes import Recipe
 from featherpress.compress.recipes.files import expand_path
 from featherpress.compress.recipes.schema import UnlabelledRecipe
 from featherpress.compress.runtime.progress import Progress
-from featherpress.compress.runtime.run_folder import is_leader, write_json
+from featherpress.compress.runtime.run_folder import is_leader
 from featherpress.compress.tasks.detection.data import crop_ranges
 from featherpress.errors import DataError
+from featherpress.files import write_json
 from featherpress.models import Detector
 
 

@@ -19,9 +19,10 @@ from featherpress.compress.experiments.lessons import Lessons, Tutor
 from featherpress.compress.experiments.teacher_outputs import CachedTeacher, LiveTeacher, Teacher, fingerprint
 from featherpress.compress.recipes import Recipe, TeacherRecipe
 from featherpress.compress.runtime.devices import default_device
-from featherpress.compress.runtime.run_folder import TrainingFolder, write_json
+from featherpress.compress.runtime.run_folder import TrainingFolder
 from featherpress.compress.tasks import Task, format_metric
 from featherpress.errors import TrainingError
+from featherpress.files import write_json
 from featherpress.models import load_weights
 
 logger = logging.getLogger("featherpress")

@@ -13,7 +13,7 @@ import torchvision
 
 from featherpress import __version__
 from featherpress.compress.runtime.devices import default_device
-from featherpress.compress.runtime.run_folder import write_json
+from featherpress.files import write_json
 
 
 def software(*packages: str) -> dict[str, Any]:

@@ -2,29 +2,15 @@
 
 import csv
 import fcntl
-import json
 import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from featherpress.errors import UsageError
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name and rename it, so that it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
-def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a record as indented JSON, whole or not at all."""
-    write_text(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
+from featherpress.files import write_text
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import io
 import logging
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 
 from featherpress.compress.runtime.run_folder import TrainingFolder
 from featherpress.errors import TrainingError
+from featherpress.files import write_bytes
 
 logger = logging.getLogger("featherpress")
 
@@ -40,18 +40,12 @@ def save_state(folder: TrainingFolder, step: int, state: dict[str, Any]) -> Path
     Errors: `TrainingError` when the disk refuses; the states before stay.
     """
     path = folder.state(step)
-    temporary = path.with_suffix(".partial")
     try:
         # In memory first: writing files itself, PyTorch does not say why it cannot.
         content = io.BytesIO()
         torch.save(state, content)
-        with temporary.open("wb") as file:
-            file.write(content.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_bytes(path, content.getbuffer())
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise TrainingError(
             f"could not save the state after step {step} to {path}: {error.strerror}; the state before it is kept; "
             "make room and --resume"

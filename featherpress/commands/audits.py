@@ -85,7 +85,7 @@ def audit(
     from featherpress.budgets import dump_budget
     from featherpress.budgets.auditing import baseline as baselines
     from featherpress.budgets.views import github, printing, tables
-    from featherpress.compress.runtime.run_folder import write_text
+    from featherpress.files import write_text
 
     for file in (init, pin):
         require_place(file)

@@ -128,7 +128,7 @@ def bench(
     ```
     """
     from featherpress.compress.deployment import backends, latency, listing
-    from featherpress.compress.runtime.run_folder import write_json
+    from featherpress.files import write_json
 
     require_place(out)
     sizes = list(dict.fromkeys(size or (320, 640)))

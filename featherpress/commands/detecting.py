@@ -203,7 +203,7 @@ def _evaluate_predictions(
         raise UsageError("--predictions and --ground-truth go together")
     from featherpress.compress.evaluation import evaluate_widerface
     from featherpress.compress.evaluation.detector.listing import render_subsets
-    from featherpress.compress.runtime.run_folder import write_json
+    from featherpress.files import write_json
 
     result = evaluate_widerface(predictions, ground_truth)
     record = {"schema": "featherpress.widerface/1", **result.to_dict()}

@@ -2,13 +2,13 @@
 
 import hashlib
 import logging
-import os
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from featherpress.compress.data.samples import FaceDataset, Faces, Sample
+from featherpress.files import replacing
 
 logger = logging.getLogger("featherpress")
 
@@ -64,13 +64,11 @@ class DiskCache:
         return self.folder / f"{index:08d}-{hashlib.blake2b(made_from.encode(), digest_size=8).hexdigest()}.safetensors"
 
     def _keep(self, path: Path, sample: Sample) -> None:
-        temporary = path.with_suffix(f".{os.getpid()}.partial")
         faces = {name: getattr(sample.faces, name).contiguous() for name in _FACES}
         try:
-            save_file({"image": sample.image.contiguous(), **faces}, temporary)
-            temporary.replace(path)
+            with replacing(path) as temporary:
+                save_file({"image": sample.image.contiguous(), **faces}, temporary)
         except (OSError, SafetensorError) as error:
-            temporary.unlink(missing_ok=True)
             self._full = True
             logger.warning("could not cache images in %s any more (%s); decoding them every time", self.folder, error)
 

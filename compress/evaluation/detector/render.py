@@ -10,6 +10,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from torchvision.utils import draw_bounding_boxes, draw_keypoints
 
 from featherpress.compress.evaluation.detections import Detections
+from featherpress.files import replacing
 
 _BOX = (230, 159, 0)
 _POINT = (86, 180, 233)
@@ -42,7 +43,5 @@ def draw_detections(image: Tensor, found: Detections) -> Tensor:
 
 def save_drawing(image: Tensor, found: Detections, path: Path) -> None:
     """Draw into a PNG file, which appears whole or not at all; its folder is made where it is missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    to_pil_image(draw_detections(image, found)).save(partial, format="PNG")
-    partial.replace(path)
+    with replacing(path) as temporary:
+        to_pil_image(draw_detections(image, found)).save(temporary, format="PNG")

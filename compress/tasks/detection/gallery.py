@@ -10,7 +10,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from featherpress.compress.data import FaceDataset
 from featherpress.compress.evaluation import Detections, DetectionSet, Truth, match_image
-from featherpress.compress.runtime.run_folder import write_json
+from featherpress.files import write_json
 
 _LONG_SIDE = 480
 _FACES = range(2, 13)

@@ -1,13 +1,12 @@
 """Run directories and states: nothing half-written, nothing lost."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from featherpress.compress.runtime.run_folder import MetricsFile, TrainingFolder, open_run, write_json
+from featherpress.compress.runtime.run_folder import MetricsFile, TrainingFolder, open_run
 from featherpress.compress.training.checkpoints import latest_state, save_state
 from featherpress.errors import TrainingError, UsageError
 
@@ -48,14 +47,6 @@ def test_second_process_is_kept_out(tmp_path: Path) -> None:
         (tmp_path / "run" / "recipe.toml").write_text("x")
         with pytest.raises(UsageError, match="another process"), open_run(tmp_path / "run", resume=True):
             pass
-
-
-def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    """A record that cannot be written as JSON leaves the one before it."""
-    write_json(tmp_path / "a.json", {"n": 1})
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        write_json(tmp_path / "a.json", {"n": float("nan")})
-    assert json.loads((tmp_path / "a.json").read_text()) == {"n": 1}
 
 
 def test_metrics_go_on_where_the_state_is(tmp_path: Path) -> None:
