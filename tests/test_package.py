@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-EVERYONE_MAY = {"errors", "files"}
+EVERYONE_MAY = {"errors", "files", "records"}
 
 MAY_IMPORT = {
     "models": {"models"},
@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "reports": {"reports"},
     "cli.py": {"compress.*", "commands"},
     "featherpress/files.py": set(),
+    "featherpress/records": set(),
     "featherpress/options.py": set(),
     "featherpress/commands": {"models", "budgets.*", "compress.*", "reports", "commands", "options"},
 }  # fmt: skip
@@ -152,7 +153,8 @@ def test_data_files_are_packaged() -> None:
 
 
 @pytest.mark.parametrize(
-    "code", ["import featherpress.cli", "import featherpress.reports", "import featherpress.errors"]
+    "code",
+    [f"import featherpress.{name}" for name in ("cli", "reports", "errors", "records")],
 )
 def test_light_imports_stay_light(code: str) -> None:
     """Neither the command line nor the reports import torch before a command needs it."""

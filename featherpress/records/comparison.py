@@ -1,0 +1,84 @@
+"""Whether distillation helped: both arms seed by seed, and the interval of their difference."""
+
+import math
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import model_validator
+
+from featherpress.records.record import Part, Record
+
+Verdict = Literal["better", "worse", "not shown"]
+# What a record may have rounded away before it contradicts itself.
+TOLERANCE = 5e-4
+
+
+class Arm(Part):
+    """One side of the comparison: a score a seed under its metric's name, their mean, and their deviation."""
+
+    ap: tuple[float, ...] | None = None
+    accuracy: tuple[float, ...] | None = None
+    mean: float
+    std: float | None = None
+
+    @property
+    def scores(self) -> tuple[float, ...]:
+        """The scores, whatever the metric."""
+        return self.ap or self.accuracy or ()
+
+
+class TeacherScore(Part):
+    """What a teacher scores, under its metric's name."""
+
+    model: str
+    ap: float | None = None
+    accuracy: float | None = None
+
+
+class Difference(Part):
+    """Distilled minus control, with a bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+    confidence: float
+    resamples: int
+    method: str
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the interval allows to say: better, worse, or not shown when it holds 0."""
+        if self.low > 0:
+            return "better"
+        return "worse" if self.high < 0 else "not shown"
+
+
+class Comparison(Record):
+    """Whether distillation helped, as the run that trained both arms recorded it."""
+
+    SCHEMA: ClassVar[str] = "featherpress.comparison/1"
+
+    metric: Literal["ap", "accuracy"]
+    data: dict[str, Any] | None = None
+    seeds: tuple[int, ...]
+    teacher: TeacherScore | None = None
+    teachers: tuple[TeacherScore, ...] | None = None
+    control: Arm
+    distilled: Arm
+    difference: Difference
+    verdict: Verdict
+    sentence: str
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        """Refuse arms without a score a seed, a mean that is not theirs, and a verdict that the interval denies."""
+        for name, arm in (("control", self.control), ("distilled", self.distilled)):
+            scores = getattr(arm, self.metric) or ()
+            if not scores or len(scores) != len(self.seeds):
+                raise ValueError(f"expected {len(self.seeds)} numbers at `{name}.{self.metric}`, got {len(scores)}")
+            mean = math.fsum(scores) / len(scores)
+            if abs(mean - arm.mean) > TOLERANCE:
+                raise ValueError(f"expected `{name}.mean` to be {mean:.6f}, got {arm.mean:.6f}")
+        allowed = self.difference.verdict
+        if self.verdict != allowed:
+            raise ValueError(f"expected the verdict {allowed!r} from its interval, got {self.verdict!r}")
+        return self

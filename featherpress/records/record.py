@@ -1,0 +1,147 @@
+"""What every record is: frozen, written with its schema, and read with complaints that name the file and the place."""
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
+
+from featherpress.errors import FileError
+from featherpress.files import write_json
+
+_EXPECTED = {
+    "missing": "a value",
+    "int_type": "a whole number",
+    "float_type": "a finite number",
+    "finite_number": "a finite number",
+    "string_type": "a text",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "an object",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+}
+
+
+class Part(BaseModel):
+    """A part of a record: frozen, its numbers finite; keys that are not known are passed over when it is read.
+
+    Only what was given is written, so that a field with a default may be left out of a record.
+    """
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False, populate_by_name=True, protected_namespaces=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is written, in plain lists and dictionaries."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+class Record(Part):
+    """A record with a schema: the class that writes it reads it."""
+
+    SCHEMA: ClassVar[str]
+    _file: Path = PrivateAttr(default=Path())
+
+    @property
+    def file(self) -> Path:
+        """The file it was read from."""
+        return self._file
+
+    @model_serializer(mode="wrap")
+    def _with_schema(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {"schema": self.SCHEMA, **write(self)}
+
+    def save(self, path: Path) -> None:
+        """Write the record as JSON, whole or not at all."""
+        write_json(path, self.to_dict())
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a record.
+
+        Errors: `FileError`, in one sentence, for a file that cannot be read, is not JSON, has another schema, lacks a
+        value or contradicts itself.
+        """
+        found = read_schema(path)
+        if found != cls.SCHEMA:
+            raise FileError(f"{path}: expected the schema {cls.SCHEMA!r}, got {_brief(found)}.")
+        try:
+            record = cls.model_validate_json(read_bytes(path), strict=True)
+        except ValidationError as error:
+            raise FileError(f"{path}: {_complaint(error)}; write the record again.") from error
+        record._file = path
+        return record
+
+    @classmethod
+    def find(cls, path: Path) -> Self | None:
+        """Read a record where there is one, None where there is no such file.
+
+        Errors: `FileError` as `load`.
+        """
+        return cls.load(path) if path.exists() else None
+
+
+def read_bytes(file: Path) -> bytes:
+    """Return a file's content.
+
+    Errors: `FileError` when it cannot be read.
+    """
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise FileError(f"{file}: expected a readable file, got {type(error).__name__}.") from error
+
+
+def read_text(file: Path) -> str:
+    """Return a text file's content.
+
+    Errors: `FileError` when it cannot be read or is not UTF-8.
+    """
+    try:
+        return read_bytes(file).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise FileError(f"{file}: expected a UTF-8 text file, got {type(error).__name__}.") from error
+
+
+def read_schema(file: Path) -> str | None:
+    """Return the schema that a record names, None when it names none.
+
+    Errors: `FileError` when it is not a JSON object.
+    """
+    try:
+        value = json.loads(read_text(file), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise FileError(f"{file}: expected JSON, got a file that breaks off or is not JSON ({error}).") from error
+    if not isinstance(value, dict):
+        raise FileError(f"{file}: expected a JSON object, got {_brief(value)}.")
+    schema = value.get("schema")
+    return schema if isinstance(schema, str) else None
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number")
+
+
+def _complaint(error: ValidationError) -> str:
+    """Return what is wrong first, and where."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    if first["type"] == "value_error":
+        return f"{first['ctx']['error']}{f' in `{place}`' if place else ''}"
+    expected = _EXPECTED.get(first["type"]) or first["msg"].removeprefix("Input should be ")
+    got = "nothing" if first["type"] == "missing" else _brief(first["input"])
+    return f"expected {expected} at `{place}`, got {got}"
+
+
+def _brief(value: object) -> str:
+    """Return a value as an error message shows it, shortened."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."
