@@ -1,0 +1,27 @@
+"""Whether models differ by more than chance: intervals, verdicts, and a gate for builds; without torch."""
+
+from featherpress.verdicts.claims import MIN_EXAMPLES, MIN_SEEDS, Claim, Verdict, judge, sentence_about
+from featherpress.verdicts.gate import GateResult, gate
+from featherpress.verdicts.intervals import Interval, Metric, Scores, paired_interval, resample
+from featherpress.verdicts.needs import Needs, needs_to_show
+from featherpress.verdicts.several import adjust_holm, adjusted_verdicts
+
+__all__ = [
+    "MIN_EXAMPLES",
+    "MIN_SEEDS",
+    "Claim",
+    "GateResult",
+    "Interval",
+    "Metric",
+    "Needs",
+    "Scores",
+    "Verdict",
+    "adjust_holm",
+    "adjusted_verdicts",
+    "gate",
+    "judge",
+    "needs_to_show",
+    "paired_interval",
+    "resample",
+    "sentence_about",
+]
