@@ -14,7 +14,7 @@ from featherpress import __version__
 from featherpress.commands.audits import audit, diff, fit
 from featherpress.commands.deployment import bench, export
 from featherpress.commands.detecting import detect, evaluate
-from featherpress.commands.printing import say_usage
+from featherpress.commands.printing import print_usage_error
 from featherpress.commands.reporting import demo, report
 from featherpress.commands.training import distill, preflight, train
 from featherpress.commands.zoo import models_app
@@ -42,7 +42,7 @@ def main() -> None:
     try:
         sys.exit(app(prog_name="featherpress", standalone_mode=False) or 0)
     except _CommandLineError as error:
-        say_usage(error)
+        print_usage_error(error)
         sys.exit(UsageError.exit_code)
     except typer.Abort:
         sys.exit(1)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from featherpress.commands.printing import say_closing
+from featherpress.commands.printing import print_closing
 from featherpress.commands.targets import settings_of
 
 
@@ -19,8 +19,8 @@ def test_one_process_of_a_run_prints_its_closing(
 ) -> None:
     """Of the processes that torchrun started, the first says how the run ended."""
     monkeypatch.setenv("RANK", "1")
-    say_closing("trained: here")
+    print_closing("trained: here")
     assert capsys.readouterr().out == ""
     monkeypatch.setenv("RANK", "0")
-    say_closing("a table", "trained: here")
+    print_closing("a table", "trained: here")
     assert capsys.readouterr().out == "a table\ntrained: here\n"

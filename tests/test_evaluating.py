@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from featherpress.compress.data import WiderFaces
-from featherpress.compress.data.sources.predicted import FoundFaces
+from featherpress.compress.data.sources.predicted import PredictedFaces
 from featherpress.compress.evaluation import DetectionSet, read_predictions
 
 Run = Callable[..., Any]
@@ -171,15 +171,19 @@ def test_a_model_is_held_against_another_where_nobody_labelled(
     found = run_command("detect", images, "--recursive", "--weights", weights, "--threshold", 0.02, "--json").out
     (tmp_path / "found.json").write_text(found)
     scores = [face["score"] for image in json.loads(found)["images"] for face in image["faces"]]
-    sure = sorted(scores)[len(scores) // 2]
+    positive_threshold = sorted(scores)[len(scores) // 2]
     arguments = ("evaluate", "--weights", weights, "--data", images, "--labels", tmp_path / "found.json")
-    record = json.loads(run_command(*arguments, "--sure", sure, "--no-coco", "--json").out)
+    record = json.loads(run_command(*arguments, "--positive-threshold", positive_threshold, "--no-coco", "--json").out)
     assert record["ap"] == 1
-    assert record["data"]["labels"] == {"file": "found.json", "sure": sure, "doubt": 0.02}
-    assert record["data"]["faces"] == sum(score >= sure for score in scores)
-    assert record["data"]["ignored"] == sum(score < sure for score in scores)
-    shown = run_command(*arguments, "--sure", sure, "--no-coco").out
-    assert "how far the two agree, which is no accuracy" in " ".join(shown.split())
+    assert record["data"]["labels"] == {
+        "file": "found.json",
+        "positive_threshold": positive_threshold,
+        "ignore_threshold": 0.02,
+    }
+    assert record["data"]["faces"] == sum(score >= positive_threshold for score in scores)
+    assert record["data"]["ignored"] == sum(score < positive_threshold for score in scores)
+    shown = run_command(*arguments, "--positive-threshold", positive_threshold, "--no-coco").out
+    assert "how far the two agree, not accuracy" in " ".join(shown.split())
     assert max(map(len, shown.splitlines())) <= 80
 
 
@@ -216,7 +220,7 @@ def test_an_empty_box_is_no_face_to_find(tmp_path: Path) -> None:
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
     faces: list[tuple[float, list[float]]] = [(0.9, [1, 2, 30, 40]), (0.9, [64, 2, 64, 40]), (0.3, [1, 2, 30, 40])]
     (tmp_path / "found.json").write_text(detections(tmp_path, {"a.png": faces}))
-    assert FoundFaces(tmp_path, tmp_path / "found.json").faces(0).ignored.tolist() == [False, True, True]
+    assert PredictedFaces(tmp_path, tmp_path / "found.json").faces(0).ignored.tolist() == [False, True, True]
 
 
 def test_a_baseline_puts_an_interval_on_the_difference(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from featherpress.compress.data import CocoFaces, LabelledFolder, WiderFaces, require_sound
-from featherpress.compress.data.sources.predicted import SURE, FoundFaces
+from featherpress.compress.data.sources.predicted import POSITIVE_THRESHOLD, PredictedFaces
 from featherpress.compress.evaluation.bootstrap import compare
 from featherpress.compress.evaluation.detections import DetectionSet, FloatArray, Truth
 from featherpress.compress.evaluation.detector.inference import evaluate_model
@@ -27,11 +27,11 @@ DETECTIONS = "detections.npz"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluationResult:
+class EvaluationReport:
     """An evaluation: its record, every detection behind it, and precision over recall by what was to be found."""
 
     record: dict[str, Any]
-    found: DetectionSet
+    predictions: DetectionSet
     curves: Mapping[str, tuple[FloatArray, FloatArray]]
 
 
@@ -43,14 +43,14 @@ def open_labelled(
     ground_truth: Path | None = None,
     present_only: bool = False,
     labels: Path | None = None,
-    sure: float = SURE,
+    positive_threshold: float = POSITIVE_THRESHOLD,
     limit: int = 0,
 ) -> LabelledFolder:
     """Open a folder of labelled images as what it is, and look whether every image can be used.
 
-    With `ground_truth`, WIDER FACE's own validation images; with `labels`, what another model found, where it was
-    `sure`; else COCO's format where there is an `annotations.json` in the folder or in that of the split; else a split
-    in WIDER FACE's layout.
+    With `ground_truth`, WIDER FACE's own validation images. With `labels`, another model's detections, of which those
+    that score `positive_threshold` or more are faces. Else COCO's format if the folder, or that of the split, holds an
+    `annotations.json`; else a split in WIDER FACE's layout.
     Errors: DataError as each of these, and `require_sound`.
     """
     dataset: LabelledFolder
@@ -64,7 +64,7 @@ def open_labelled(
     if ground_truth:
         dataset = OfficialImages(root, ground_truth, present_only=present_only, limit=limit or None)
     elif labels:
-        dataset = FoundFaces(root, labels, sure=sure, limit=limit or None)
+        dataset = PredictedFaces(root, labels, positive_threshold=positive_threshold, limit=limit or None)
     elif coco:
         dataset = CocoFaces(coco, category=category, limit=limit or None)
     else:
@@ -96,7 +96,7 @@ def score_model(
     data: Mapping[str, Any],
     batch: int = 1,
     coco: bool = True,
-) -> EvaluationResult:
+) -> EvaluationReport:
     """Score a model by AP at IoU 0.5, overall and by face height, by COCO's AP, and officially on official images.
 
     Errors: DataError where there is no valid face, so that there is no AP.
@@ -106,28 +106,32 @@ def score_model(
     result = evaluate_model(detector, dataset, settings=settings, batch=batch)
     record = result.to_dict(data=data, about=about)
     if coco:
-        record["coco"] = score_coco(result.found).to_dict()
+        record["coco"] = score_coco(result.predictions).to_dict()
     curve = record["curve"]
     curves = {"all faces": (curve["recall"], curve["precision"])}
-    if isinstance(dataset, FoundFaces):
-        record["data"]["labels"] = {"file": dataset.labels.name, "sure": dataset.sure, "doubt": dataset.doubt}
+    if isinstance(dataset, PredictedFaces):
+        record["data"]["labels"] = {
+            "file": dataset.labels.name,
+            "positive_threshold": dataset.positive_threshold,
+            "ignore_threshold": dataset.ignore_threshold,
+        }
     if isinstance(dataset, OfficialImages):
-        scores = dataset.score(result.found)
+        scores = dataset.score(result.predictions)
         record |= scores.to_dict()
         record["data"]["missing"] = dataset.missing
         curves = dict(scores.curves)
-    return EvaluationResult(record=record, found=result.found, curves=curves)
+    return EvaluationReport(record=record, predictions=result.predictions, curves=curves)
 
 
-def compare_with(scored: EvaluationResult, folder: Path) -> dict[str, Any]:
+def compare_with(scored: EvaluationReport, folder: Path) -> dict[str, Any]:
     """Put an interval on the difference of AP to an earlier evaluation, which `save_scored` wrote into a folder.
 
     Errors: DataError where that is none, or of other images or faces.
     """
     earlier = DetectionSet.load(folder / DETECTIONS)
-    if earlier.names != scored.found.names or not all(map(_same, earlier.truths, scored.found.truths)):
+    if earlier.names != scored.predictions.names or not all(map(_same, earlier.truths, scored.predictions.truths)):
         raise DataError(f"{folder} is an evaluation of other images or other faces, so that nothing can be compared")
-    sides = [[match(each.detections, each.truths)] for each in (earlier, scored.found)]
+    sides = [[match(each.detections, each.truths)] for each in (earlier, scored.predictions)]
     comparison = compare(control=sides[0], distilled=sides[1])
     content = comparison.to_dict()
     return {
@@ -142,12 +146,12 @@ def _same(one: Truth, other: Truth) -> bool:
     return np.array_equal(one.boxes, other.boxes) and np.array_equal(one.ignored, other.ignored)
 
 
-def save_scored(scored: EvaluationResult, out: Path) -> None:
+def save_scored(scored: EvaluationReport, out: Path) -> None:
     """Write `evaluation.json`, every detection as `detections.npz`, and WIDER FACE's text files in `predictions/`.
 
     Images that lie in no folder have no event to be written under; then there are no text files.
     """
     write_json(out / "evaluation.json", scored.record)
-    scored.found.save(out / DETECTIONS)
-    if all("/" in name for name in scored.found.names):
-        write_predictions(out / "predictions", predictions_by_event(scored.found))
+    scored.predictions.save(out / DETECTIONS)
+    if all("/" in name for name in scored.predictions.names):
+        write_predictions(out / "predictions", predictions_by_event(scored.predictions))

@@ -57,7 +57,7 @@ def variants(recipe: Recipe) -> dict[str, Recipe]:
     return alone | left_out
 
 
-def ablate(recipe: Recipe, out: Path, *, audits: Mapping[str, Mapping[str, Any]] | None = None) -> str:
+def ablate_losses(recipe: Recipe, out: Path, *, audits: Mapping[str, Mapping[str, Any]] | None = None) -> str:
     """Run the whole distillation with its control, then every variant in `ablation/`, and compare all with the control.
 
     An ablation is there to choose by: where the recipe holds training images out, these are what it is scored on, and
@@ -84,9 +84,9 @@ def ablate(recipe: Recipe, out: Path, *, audits: Mapping[str, Mapping[str, Any]]
     if not is_leader():
         return ""
     experiment.forget_images()
-    found = {"none": _read(experiment, out, "control"), "all": _read(experiment, out)}
-    found |= {name: _read(experiment, folder) for name, folder in folders.items()}
-    rows = _rows(experiment, found)
+    predictions = {"none": _read(experiment, out, "control"), "all": _read(experiment, out)}
+    predictions |= {name: _read(experiment, folder) for name, folder in folders.items()}
+    rows = _rows(experiment, predictions)
     metric = experiment.task.metric
     write_json(
         out / "ablation" / "ablation.json",
@@ -95,7 +95,7 @@ def ablate(recipe: Recipe, out: Path, *, audits: Mapping[str, Mapping[str, Any]]
             "metric": metric,
             "seeds": list(recipe.seeds),
             "split": HOLDOUT if recipe.data.holdout else "val",
-            "images": len(found["none"][0].names),
+            "images": len(predictions["none"][0].names),
             "rows": [asdict(row) for row in rows],
         },
     )
@@ -147,10 +147,10 @@ def _read(experiment: Experiment, folder: Path, arm: str = "") -> list[Any]:
     ]
 
 
-def _rows(experiment: Experiment, found: Mapping[str, list[Any]]) -> list[Row]:
-    control = found["none"]
+def _rows(experiment: Experiment, predictions: Mapping[str, list[Any]]) -> list[Row]:
+    control = predictions["none"]
     rows = []
-    for name, sets in found.items():
+    for name, sets in predictions.items():
         comparison = experiment.task.compare(control=control, distilled=sets)
         score = comparison.distilled
         if name == "none":

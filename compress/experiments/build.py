@@ -74,7 +74,7 @@ def find_weights(model: StudentRecipe | TeacherRecipe) -> Path:
     return expand_path(model.weights)
 
 
-def adapters_for(
+def build_term_adapters(
     recipe: Recipe, student: nn.Module, teacher: nn.Module, *, seed: int, number: int = 0
 ) -> dict[str, Adapters]:
     """Build the adapters of each feature term without touching the random stream that the student was drawn from.

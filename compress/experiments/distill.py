@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from featherpress.compress.data import TrainingCrops
 from featherpress.compress.data.sizes import batch_lengths
-from featherpress.compress.experiments.build import adapters_for, build_student, find_weights
+from featherpress.compress.experiments.build import build_student, build_term_adapters, find_weights
 from featherpress.compress.experiments.correlation import record_correlation
 from featherpress.compress.experiments.experiment import Experiment
 from featherpress.compress.experiments.pseudo_labels import mixed_crops
@@ -59,7 +59,7 @@ def check(recipe: Recipe, *, without_teachers: bool = False) -> None:
             raise UsageError(f"{images} images do not fill one batch of {wanted}")
     student = build_student(recipe, recipe.seeds[0], task=task, teachers=teachers)
     for number, teacher in enumerate(teachers):
-        adapters_for(recipe, student, teacher, seed=recipe.seeds[0], number=number)
+        build_term_adapters(recipe, student, teacher, seed=recipe.seeds[0], number=number)
 
 
 def train(recipe: Recipe, out: Path, *, audits: Mapping[str, Mapping[str, Any]] | None = None) -> Path:
@@ -108,15 +108,15 @@ def distill(
     loaded = prepare_teachers(experiment)
     taught = [evaluate_teacher(experiment, teacher) for teacher in loaded] if is_leader() else []
     wanted: Sequence[Arm] = arms if recipe.control else [arm for arm in arms if arm == "student"]
-    found: dict[Arm, list[Any]] = {arm: [] for arm in wanted}
+    predictions: dict[Arm, list[Any]] = {arm: [] for arm in wanted}
     for number, seed in enumerate(recipe.seeds):
         folder = out if number == 0 else out / f"seed-{seed}"
         crops = experiment.crops(seed)
         for arm in wanted:
-            found[arm].append(fit_arm(experiment, arm, folder, seed=seed, crops=crops, loaded=loaded))
+            predictions[arm].append(fit_arm(experiment, arm, folder, seed=seed, crops=crops, loaded=loaded))
     require_unchanged(loaded)
     if is_leader():
-        _conclude(experiment, loaded, taught, found)
+        _conclude(experiment, loaded, taught, predictions)
         experiment.forget_images()
         write_environment(out, time.monotonic() - began)
     return out
@@ -150,7 +150,7 @@ def fit_arm(
         lessons = make_lessons(recipe, loaded, student, task=experiment.task, crops=crops, cache=kept, seed=seed)
         if is_leader() and folder == experiment.out:
             note_adapters(experiment.out, lessons)
-    found = experiment.fit(
+    predictions = experiment.fit(
         student,
         TrainingFolder(folder if arm == "student" else folder / "control"),
         name=recipe.student.model,
@@ -161,21 +161,24 @@ def fit_arm(
     )
     if cache is None and is_leader():
         shutil.rmtree(folder / "cache", ignore_errors=True)
-    return found
+    return predictions
 
 
 def _conclude(
-    experiment: Experiment, loaded: Sequence[LoadedTeacher], taught: Sequence[Any], found: Mapping[Arm, Sequence[Any]]
+    experiment: Experiment,
+    loaded: Sequence[LoadedTeacher],
+    taught: Sequence[Any],
+    predictions: Mapping[Arm, Sequence[Any]],
 ) -> None:
     """Save what all models found on a few images and, where both arms were trained, the comparison."""
-    firsts = {"teacher": taught[0], **{str(arm): sets[0] for arm, sets in found.items()}}
+    firsts = {"teacher": taught[0], **{str(arm): sets[0] for arm, sets in predictions.items()}}
     experiment.task.show(experiment.out / "eval" / "gallery", experiment.validation, firsts)
     record_correlation(experiment, loaded[0].model)
-    if len(found) < 2:
+    if len(predictions) < 2:
         return
     metric, comparison = (
         experiment.task.metric,
-        experiment.task.compare(control=found["control"], distilled=found["student"]),
+        experiment.task.compare(control=predictions["control"], distilled=predictions["student"]),
     )
     records = [json.loads((experiment.out / "eval" / f"{teacher.name}.json").read_text()) for teacher in loaded]
     teachers = [{"model": record["model"], metric: record[metric]} for record in records]

@@ -19,17 +19,17 @@ _BYTES = {"fp16": 2, "fp32": 4}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Estimate:
     """The size of a run.
 
-    Units: `training`, `choosing` and `validation` labelled images, `choosing` those held out; `photographs` without
+    Units: `training`, `holdout` and `validation` labelled images, `holdout` those held out; `photographs` without
     labels; `steps` of the optimizer for one model of one seed, an early stop aside; `teacher_steps` of each teacher
     that is trained first, by its place among the teachers; `lessons` crops of which every cached teacher is asked once;
     `cache_bytes` what all their answers take on disk while one student trains.
     """
 
     training: int
-    choosing: int
+    holdout: int
     validation: int
     photographs: int = 0
     steps: int
@@ -38,7 +38,7 @@ class Plan:
     cache_bytes: int = 0
 
 
-def estimate(recipe: Recipe, *, without_teachers: bool = False) -> Plan | None:
+def estimate(recipe: Recipe, *, without_teachers: bool = False) -> Estimate | None:
     """Count a recipe's images and work out the rest; None where its images are missing.
 
     Errors: as opening the data and building the teachers.
@@ -54,9 +54,9 @@ def estimate(recipe: Recipe, *, without_teachers: bool = False) -> Plan | None:
     own = {number: each.schedule for number, each in enumerate(all_teachers) if not each.weights}
     crops = (training + photographs) * recipe.data.variants
     lessons = crops * len(recipe.data.sizes) if any(each.cache for each in all_teachers) else 0
-    return Plan(
+    return Estimate(
         training=training,
-        choosing=len(task.open("choose")) if recipe.data.holdout else 0,
+        holdout=len(task.open("holdout")) if recipe.data.holdout else 0,
         validation=len(task.open("val")),
         photographs=photographs,
         steps=_steps(training, recipe.schedule, recipe),

@@ -36,13 +36,13 @@ class Experiment:
     audits: Mapping[str, Mapping[str, Any]]
     task: Task = field(init=False)
     training: Any = field(init=False)
-    choosing: Any = field(init=False)
+    holdout: Any = field(init=False)
     validation: Any = field(init=False)
 
     def __post_init__(self) -> None:
         self.task = task_of(self.recipe)
         self.training = self.task.open("train")
-        self.choosing = self.task.open("choose")
+        self.holdout = self.task.open("holdout")
         self.validation = self.task.open("val")
 
     def forget_images(self) -> None:
@@ -121,7 +121,7 @@ class Experiment:
         }
         if self.recipe.data.holdout:
             held_out = HOLDOUT if record == "validation" else f"{record}-{HOLDOUT}"
-            self._score(model, self.choosing, folder.path / "eval" / held_out, split="holdout", about=about)
+            self._score(model, self.holdout, folder.path / "eval" / held_out, split="holdout", about=about)
         return self._score(model, self.validation, folder.path / "eval" / record, split="val", about=about)
 
     def _score(
@@ -129,12 +129,12 @@ class Experiment:
     ) -> tuple[Any, float]:
         label = f"evaluating the {about['role']}"
         scored = self.task.evaluate(model, images, label=label, split=split, about=about)
-        scored.found.save(record.with_suffix(".npz"))
+        scored.predictions.save(record.with_suffix(".npz"))
         write_json(record.with_suffix(".json"), scored.record)
-        metric, count = format_metric(self.task.metric), len(scored.found.names)
+        metric, count = format_metric(self.task.metric), len(scored.predictions.names)
         logger.info("%s: %s %.3f on %d %s images", about["role"], metric, scored.score, count, _SPLITS[split])
-        return scored.found, scored.score
+        return scored.predictions, scored.score
 
     def _evaluate_subset(self, model: nn.Module, schedule: ScheduleRecipe) -> float:
         images = schedule.evaluate_images
-        return self.task.evaluate(model, self.choosing, label="evaluating", images=images).score
+        return self.task.evaluate(model, self.holdout, label="evaluating", images=images).score

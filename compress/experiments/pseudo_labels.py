@@ -94,13 +94,13 @@ def _ask(
     try:
         image = photographs[index].image
         parts = [detect_faces(teacher, image, settings=settings) for settings in scales]
-        found = parts[0] if len(parts) == 1 else merge_detections(parts, iou=scales[0].nms_iou)
+        detections = parts[0] if len(parts) == 1 else merge_detections(parts, iou=scales[0].nms_iou)
     except DataError:
         return {"boxes": [], "scores": [], "landmarks": []}
     return {
-        "boxes": found.boxes.round(2).tolist(),
-        "scores": found.scores.round(4).tolist(),
-        "landmarks": found.landmarks.round(2).tolist(),
+        "boxes": detections.boxes.round(2).tolist(),
+        "scores": detections.scores.round(4).tolist(),
+        "landmarks": detections.landmarks.round(2).tolist(),
     }
 
 

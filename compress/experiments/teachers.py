@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from featherpress.compress.data import TrainingCrops
-from featherpress.compress.experiments.build import adapters_for, find_weights, taps_of
+from featherpress.compress.experiments.build import build_term_adapters, find_weights, taps_of
 from featherpress.compress.experiments.experiment import Experiment
 from featherpress.compress.experiments.lessons import Lessons, Tutor
 from featherpress.compress.experiments.teacher_outputs import CachedTeacher, LiveTeacher, Teacher, fingerprint
@@ -55,7 +55,7 @@ def evaluate_teacher(experiment: Experiment, teacher: LoadedTeacher) -> Any:
     saved = experiment.out / "eval" / f"{teacher.name}.npz"
     if saved.exists() and saved.with_suffix(".json").exists():
         return experiment.task.load(saved)
-    found, score = experiment.score(
+    predictions, score = experiment.score(
         teacher.model,
         TrainingFolder(experiment.out),
         name=teacher.recipe.model,
@@ -70,7 +70,7 @@ def evaluate_teacher(experiment: Experiment, teacher: LoadedTeacher) -> Any:
             f"the {teacher.name}'s {metric} on the validation images is {score:.3f}: it cannot teach; check its "
             "weights and data"
         )
-    return found
+    return predictions
 
 
 def make_lessons(
@@ -99,7 +99,7 @@ def make_lessons(
                 sizes=len(crops.sizes),
                 precision=str(teacher.recipe.cache),
             )
-        adapters = adapters_for(recipe, student, teacher.model, seed=seed + number, number=number)
+        adapters = build_term_adapters(recipe, student, teacher.model, seed=seed + number, number=number)
         tutors.append(Tutor(teacher=source, weight=teacher.recipe.weight, taps=taps, adapters=adapters))
     return Lessons(recipe.distillation, tutors, scale=scale)
 

@@ -14,7 +14,7 @@ from featherpress.compress.tasks.detection.assignment import Targets
 Outputs: TypeAlias = Mapping[str, Tensor]
 """What a model says, by name: `boxes`, `logits` and `landmarks` of a detector, `logits` of a classifier."""
 
-Split: TypeAlias = Literal["train", "choose", "val"]
+Split: TypeAlias = Literal["train", "holdout", "val"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ def format_metric(metric: str) -> str:
     return metric.upper() if metric == "ap" else metric
 
 
-class Found(Protocol):
+class Predictions(Protocol):
     """What a model found in a set of images, from which its score can be computed again."""
 
     def save(self, path: Path) -> None:
@@ -69,7 +69,7 @@ class Found(Protocol):
 class EvaluationResult:
     """What a model found, how good that is, and the record of it."""
 
-    found: Any
+    predictions: Any
     score: float
     record: Mapping[str, Any]
 
@@ -113,11 +113,11 @@ class Task(Protocol):
         """Work out what a model should say of a batch."""
         ...
 
-    def counts(self, targets: Any) -> Tensor:
+    def normalizers(self, targets: Any) -> Tensor:
         """Count what the terms are divided by, (K,); the engine averages it over a step's batches and processes."""
         ...
 
-    def compute_loss(self, outputs: Outputs, batch: Any, targets: Any, counts: Tensor) -> TaskLoss:
+    def compute_loss(self, outputs: Outputs, batch: Any, targets: Any, normalizers: Tensor) -> TaskLoss:
         """Compare a model's outputs with its targets."""
         ...
 
@@ -142,6 +142,6 @@ class Task(Protocol):
         """Put an interval on the difference of scores."""
         ...
 
-    def show(self, folder: Path, dataset: Any, found: Mapping[str, Any]) -> None:
+    def show(self, folder: Path, dataset: Any, predictions: Mapping[str, Any]) -> None:
         """Save a few images with what each model found, where that can be looked at."""
         ...

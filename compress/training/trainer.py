@@ -217,12 +217,12 @@ class Trainer:
         # Where batches are pinned, copies need not wait.
         parts = [part.to(self.accelerator.device, non_blocking=True) for part in parts]
         targets = [self.task.assign_targets(part, self.plain) for part in parts]
-        shares = self._shares(targets)
+        normalizers = self._normalizers(targets)
         ratio, rows = {}, []
         for number, (part, target) in enumerate(zip(parts, targets, strict=True), start=1):
             with self.accelerator.accumulate(*self._trained):
                 with self.accelerator.autocast():
-                    terms, levels = self._terms(part, target, shares)
+                    terms, levels = self._terms(part, target, normalizers)
                 task = torch.stack([terms[name] for name in self.task.terms]).sum()
                 kd = [value for name, value in terms.items() if name not in self.task.terms]
                 loss = task + sum(kd)
@@ -242,10 +242,10 @@ class Trainer:
         ramp = {"ramp": self.lessons.ramp(self.position.step, self.total)} if self.lessons else {}
         return numbers | ratio | ramp
 
-    def _shares(self, targets: Sequence[Any]) -> Tensor:
+    def _normalizers(self, targets: Sequence[Any]) -> Tensor:
         """Average what terms are divided by over a step's batches and processes: many small ones equal one large."""
-        counts = torch.stack([self.task.counts(each) for each in targets])
-        gathered = gather_processes(counts).flatten(0, 1)
+        own = torch.stack([self.task.normalizers(each) for each in targets])
+        gathered = gather_processes(own).flatten(0, 1)
         return gathered.sum(dim=0).clamp(min=1) / len(gathered)
 
     def _finite_means(self, names: Sequence[str], rows: Tensor, parts: Sequence[Batch]) -> dict[str, float]:
@@ -266,7 +266,7 @@ class Trainer:
             f"(images {images}, ...); the last good state is kept: lower the learning rate and --resume"
         )
 
-    def _terms(self, batch: Batch, targets: Any, shares: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
+    def _terms(self, batch: Batch, targets: Any, normalizers: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Return the weighted terms by name, and where their gradients are measured, nowhere where nothing is taught.
 
         That is at the student's tapped levels, or at its outputs where no term looks at features.
@@ -277,7 +277,7 @@ class Trainer:
         if self.schedule.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         outputs = self.task.name_outputs(self.model(images))
-        told = self.task.compute_loss(outputs, batch, targets, shares)
+        told = self.task.compute_loss(outputs, batch, targets, normalizers)
         terms = dict(told.terms)
         if self.lessons is None:
             return terms, []

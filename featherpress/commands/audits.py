@@ -83,7 +83,7 @@ def audit(
     ```
     """
     from featherpress.budgets import dump_budget
-    from featherpress.budgets.auditing import baseline as baselines
+    from featherpress.budgets.auditing.baseline import dump_baseline, load_baseline, ratchet
     from featherpress.budgets.views import github, printing, tables
     from featherpress.files import write_text
 
@@ -97,9 +97,9 @@ def audit(
         typer.echo(f"wrote {init}")
         return
     if baseline is not None:
-        result = baselines.ratchet(result, baselines.load_baseline(baseline), file=str(baseline))
+        result = ratchet(result, load_baseline(baseline), file=str(baseline))
     if pin is not None:
-        write_text(pin, baselines.dump_baseline(result))
+        write_text(pin, dump_baseline(result))
     shown = printing.choose_view(result, by=by, depth=depth, sort=sort)
     if shown is None:
         result = printing.sort_components(result, sort)

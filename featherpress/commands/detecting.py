@@ -54,7 +54,7 @@ def evaluate(
         Path | None,
         typer.Option(metavar="FILE", help="Photographs without labels: what `detect --json` found is the truth."),
     ] = None,
-    sure: Annotated[
+    positive_threshold: Annotated[
         float,
         typer.Option(metavar="SCORE", min=0, max=1, help="With --labels: faces from this score, the rest ignored."),
     ] = 0.6,
@@ -114,7 +114,7 @@ def evaluate(
         ground_truth=ground_truth,
         present_only=present_only,
         labels=labels,
-        sure=sure,
+        positive_threshold=positive_threshold,
         limit=limit,
     )
     about = scoring.describe_weights(trained, detector, name=model)
@@ -165,7 +165,12 @@ def detect(
     featherpress detect crowd.jpg --tile 1024 --weights last.safetensors
     ```
     """
-    from featherpress.compress.evaluation.detector import predict as photographs
+    from featherpress.compress.evaluation.detector.predict import (
+        detect_photographs,
+        drawing_paths,
+        faces_to_dict,
+        find_photographs,
+    )
     from featherpress.compress.evaluation.detector.render import save_drawing
     from featherpress.compress.evaluation.detector.settings import DetectionSettings
     from featherpress.compress.evaluation.detector.tiling import Tiling
@@ -175,25 +180,25 @@ def detect(
     settings = DetectionSettings(long_side=long_side, flip=flip, score_threshold=threshold, nms_iou=nms)
     tiling = Tiling(size=tile, overlap=tile // 4 if overlap is None else overlap) if tile else None
     require_place(None if as_json else out, folder=True)
-    found = photographs.find_photographs(images, recursive=recursive, leave_out=out)
-    targets = photographs.drawing_paths(found, out)
+    photographs = find_photographs(images, recursive=recursive, leave_out=out)
+    targets = drawing_paths(photographs, out)
     if not as_json:
-        _refuse_overwriting(targets, [each.path for each in found])
+        _refuse_overwriting(targets, [each.path for each in photographs])
     detector = open_detector(weights_or_shipped(weights, model), model)
     rows = {}
-    for number, image, faces in photographs.detect_photographs(
-        detector, found, settings=settings, tiling=tiling, batch=batch
+    for number, image, faces in detect_photographs(
+        detector, photographs, settings=settings, tiling=tiling, batch=batch
     ):
-        rows[number] = {"file": str(found[number].path), **photographs.faces_to_dict(image, faces)}
+        rows[number] = {"file": str(photographs[number].path), **faces_to_dict(image, faces)}
         if not as_json:
             save_drawing(image, faces, targets[number])
             count = f"{len(faces)} {'face' if len(faces) == 1 else 'faces'}"
-            typer.echo(f"{found[number].path}: {count}, drawn in {targets[number]}")
+            typer.echo(f"{photographs[number].path}: {count}, drawn in {targets[number]}")
     if as_json:
         about = {"schema": "featherpress.detections/1", "threshold": threshold, "protocol": settings.to_dict()}
-        about |= {"tile": tile, "overlap": tiling.overlap if tiling else 0, "skipped": len(found) - len(rows)}
+        about |= {"tile": tile, "overlap": tiling.overlap if tiling else 0, "skipped": len(photographs) - len(rows)}
         print_json({**about, "images": [rows[number] for number in sorted(rows)]})
-    raise typer.Exit(2 if len(rows) < len(found) else 0)
+    raise typer.Exit(2 if len(rows) < len(photographs) else 0)
 
 
 def _evaluate_predictions(

@@ -36,7 +36,7 @@ def say(console: "Console", text: str) -> None:
     console.print(f"\n{text}\n", style="bold", markup=False, highlight=False)
 
 
-def say_usage(error: Any) -> None:
+def print_usage_error(error: Any) -> None:
     """Say in one sentence which words of a command line make no sense, or show the help that was asked for."""
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()
@@ -46,7 +46,7 @@ def say_usage(error: Any) -> None:
     sys.stderr.write(f"featherpress: {message[:1].lower()}{message[1:]}; see `{path} --help`\n")
 
 
-def say_closing(*lines: str) -> None:
+def print_closing(*lines: str) -> None:
     """Print what a run ends with; of the processes of one run, one does."""
     from featherpress.compress.runtime.run_folder import is_leader
 

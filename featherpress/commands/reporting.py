@@ -75,7 +75,7 @@ def demo(
 def _run_demo(out: Path, *, overwrite: bool) -> Path:
     """Audit both models, distil on synthetic faces, and report, with a word before each; return the report."""
     from featherpress.budgets.views.tables import render_brief
-    from featherpress.compress.experiments import distill as experiments
+    from featherpress.compress.experiments.distill import distill
     from featherpress.reports import write_report
 
     console = plain_console()
@@ -95,7 +95,7 @@ def _run_demo(out: Path, *, overwrite: bool) -> Path:
     )
     say(console, training)
     with open_logged_run(recipe, out, resume=False, overwrite=overwrite) as folder:
-        experiments.distill(recipe, folder, audits=audits)
+        distill(recipe, folder, audits=audits)
     say(console, comparing)
     comparison = json.loads((folder / "eval" / "comparison.json").read_text(encoding="utf-8"))
     console.print(explain(comparison), highlight=False)

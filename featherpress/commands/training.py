@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featherpress.commands.printing import say_closing
+from featherpress.commands.printing import print_closing
 from featherpress.commands.recipes import audit_recipe, find_recipe, open_logged_run, run_folder
 from featherpress.errors import UsageError
 from featherpress.options import (
@@ -58,17 +58,17 @@ def train(
     settings = [*(settings or []), *([f"data.cache={cache}"] if cache else [])]
     loaded = find_recipe(recipe, settings, resume=resume, overwrite=overwrite, out=out)
     if dry_run:
-        return _print_plan(loaded, ("student",), without_teachers=True)
-    from featherpress.compress.experiments import distill as experiments
+        return _print_dry_run(loaded, ("student",), without_teachers=True)
+    from featherpress.compress.experiments.distill import check, train
     from featherpress.compress.recipes.needs import require_needs
 
     require_needs(loaded, without_teachers=True)
     audits = audit_recipe(loaded, allow_over_budget=allow_over_budget)
     if not resume:
-        experiments.check(loaded, without_teachers=True)
+        check(loaded, without_teachers=True)
     with open_logged_run(loaded, out, resume=resume, overwrite=overwrite) as folder:
-        experiments.train(loaded, folder, audits=audits)
-    say_closing(f"trained: {folder}; `featherpress report {folder}` writes it up")
+        train(loaded, folder, audits=audits)
+    print_closing(f"trained: {folder}; `featherpress report {folder}` writes it up")
     return None
 
 
@@ -110,7 +110,7 @@ def distill(
     loaded = find_recipe(recipe, settings, resume=resume, overwrite=overwrite, out=out)
     arms = ("student", "control") if arm is Arms.BOTH else (str(arm),)
     if dry_run:
-        return _print_plan(loaded, _list_models(loaded, arms, ablate=ablate is not None))
+        return _print_dry_run(loaded, _list_models(loaded, arms, ablate=ablate is not None))
     folder, table = _run_distillation(
         loaded,
         out,
@@ -121,7 +121,7 @@ def distill(
         checked=not no_preflight,
         allow_over_budget=allow_over_budget,
     )
-    say_closing(*([table] if table else []), f"distilled: {folder}; `featherpress report {folder}` writes it up")
+    print_closing(*([table] if table else []), f"distilled: {folder}; `featherpress report {folder}` writes it up")
     return None
 
 
@@ -143,7 +143,7 @@ def preflight(
     loaded = find_recipe(recipe, settings, resume=False, overwrite=False, out=None)
     findings = _fly(loaded, allow_over_budget=allow_over_budget)
     record = {"schema": "featherpress.preflight/1", "findings": [asdict(each) for each in findings]}
-    say_closing(*([json.dumps(record, indent=2)] if as_json else map(str, findings)))
+    print_closing(*([json.dumps(record, indent=2)] if as_json else map(str, findings)))
     raise typer.Exit(int(not all(each.passed for each in findings)))
 
 
@@ -159,8 +159,8 @@ def _run_distillation(
     allow_over_budget: bool,
 ) -> tuple[Path, str]:
     """Check a recipe, fly it if it is to be `checked`, run it; return the folder, and the ablation's table if any."""
-    from featherpress.compress.experiments import ablation
-    from featherpress.compress.experiments import distill as experiments
+    from featherpress.compress.experiments.ablation import ablate_losses, variants
+    from featherpress.compress.experiments.distill import Arm, check, distill
     from featherpress.compress.experiments.preflight import require_sound
     from featherpress.compress.recipes.needs import require_needs
     from featherpress.compress.runtime.run_folder import check_folder
@@ -172,17 +172,17 @@ def _run_distillation(
     if ablate:
         if len(arms) < 2:
             raise UsageError("--ablate compares with the control, so that it trains both: leave --arm out")
-        ablation.variants(recipe)
+        variants(recipe)
     if not resume:
-        experiments.check(recipe)
+        check(recipe)
         if checked and "student" in arms:
             require_sound(recipe)
     with open_logged_run(recipe, out, resume=resume, overwrite=overwrite) as folder:
         if ablate:
-            return folder, ablation.ablate(recipe, folder, audits=audits)
-        chosen: tuple[experiments.Arm, ...] = ("student", "control")
+            return folder, ablate_losses(recipe, folder, audits=audits)
+        chosen: tuple[Arm, ...] = ("student", "control")
         chosen = tuple(arm for arm in chosen if arm in arms)
-        experiments.distill(recipe, folder, audits=audits, arms=chosen)
+        distill(recipe, folder, audits=audits, arms=chosen)
         return folder, ""
 
 
@@ -211,10 +211,10 @@ def _list_models(recipe: "Recipe", arms: Sequence[str], *, ablate: bool) -> list
     return [*arms, *variants(recipe)]
 
 
-def _print_plan(recipe: "Recipe", models: Sequence[str], *, without_teachers: bool = False) -> None:
+def _print_dry_run(recipe: "Recipe", models: Sequence[str], *, without_teachers: bool = False) -> None:
     """Print a recipe as TOML that can be read back, and below it, as comments, what it comes to."""
-    from featherpress.commands.plans import render_plan
+    from featherpress.commands.dry_run import render_dry_run
     from featherpress.compress.recipes import recipe_to_toml
 
-    plan = render_plan(recipe, models=models, without_teachers=without_teachers)
+    plan = render_dry_run(recipe, models=models, without_teachers=without_teachers)
     typer.echo(f"{recipe_to_toml(recipe)}\n{plan}")

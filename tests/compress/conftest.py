@@ -8,7 +8,7 @@ import torch
 from accelerate.state import AcceleratorState
 
 from featherpress.compress.data import SyntheticFaces, TrainingCrops
-from featherpress.compress.experiments.build import adapters_for, taps_of
+from featherpress.compress.experiments.build import build_term_adapters, taps_of
 from featherpress.compress.experiments.lessons import Lessons, Tutor
 from featherpress.compress.experiments.teacher_outputs import LiveTeacher, Teacher
 from featherpress.compress.recipes import Recipe, load_recipe
@@ -70,7 +70,7 @@ def make_trainer(recipe: Recipe, tmp_path: Path, teacher: Detector) -> MakeTrain
             tutor = Tutor(
                 teacher=source or LiveTeacher(teacher, list(taps.values()), DetectionTask(used)),
                 taps=taps,
-                adapters=adapters_for(used, student, teacher, seed=7),
+                adapters=build_term_adapters(used, student, teacher, seed=7),
             )
             lessons = Lessons(used.distillation, [tutor], scale=scale)
         return Trainer(

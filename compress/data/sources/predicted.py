@@ -10,24 +10,29 @@ from featherpress.compress.data.samples import Faces
 from featherpress.compress.data.sources.labelled import LabelledFolder, LabelledImage, is_finite
 from featherpress.errors import DataError
 
-SURE = 0.6
+POSITIVE_THRESHOLD = 0.6
 """From this score on, what a teacher finds in a photograph is taken for a face."""
 
 SCHEMA = "featherpress.detections/1"
 
 
-class FoundFaces(LabelledFolder):
+class PredictedFaces(LabelledFolder):
     """The images of a folder with what a model found there, as `featherpress detect --json` wrote it.
 
-    What scores `sure` or more is a face, the rest is ignored, and so are empty boxes: so that a model can be held
-    against another where nobody labelled anything. How far two models agree is no accuracy: they may be wrong together.
+    What scores `positive_threshold` or more is a face; the rest is ignored, and so are empty boxes. This compares two
+    models where nobody labelled anything. Their agreement is not accuracy: both may be wrong.
     Errors: DataError where the file is another, or names an image outside the folder.
     """
 
-    def __init__(self, root: Path, path: Path, *, sure: float = SURE, limit: int | None = None) -> None:
-        self.sure, content = sure, _load(path)
-        self.doubt = float(content["threshold"])
-        images = [_read(row, place, root=root, path=path, sure=sure) for place, row in enumerate(content["images"], 1)]
+    def __init__(
+        self, root: Path, path: Path, *, positive_threshold: float = POSITIVE_THRESHOLD, limit: int | None = None
+    ) -> None:
+        self.positive_threshold, content = positive_threshold, _load(path)
+        self.ignore_threshold = float(content["threshold"])
+        images = [
+            _read(row, place, root=root, path=path, positive_threshold=positive_threshold)
+            for place, row in enumerate(content["images"], 1)
+        ]
         super().__init__(root, images, labels=path, places=("image", "face"), limit=limit, outside_allowed=True)
 
 
@@ -45,7 +50,7 @@ def _load(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read(row: Any, place: int, *, root: Path, path: Path, sure: float) -> LabelledImage:
+def _read(row: Any, place: int, *, root: Path, path: Path, positive_threshold: float) -> LabelledImage:
     where = f"{path}, image {place}"
     if not isinstance(row, dict) or not isinstance(row.get("file"), str) or not isinstance(row.get("faces"), list):
         raise DataError(f"{where}: expected a `file` and its `faces`")
@@ -54,12 +59,12 @@ def _read(row: Any, place: int, *, root: Path, path: Path, sure: float) -> Label
         raise DataError(f"{where}: expected an image in {root}, got {row['file']}")
     found = [_face(face, f"{where}, face {number}") for number, face in enumerate(row["faces"], start=1)]
     boxes = torch.tensor([box for box, _ in found], dtype=torch.float32).view(-1, 4)
-    doubted = torch.tensor([score < sure for _, score in found], dtype=torch.bool)
+    uncertain = torch.tensor([score < positive_threshold for _, score in found], dtype=torch.bool)
     faces = Faces(
         boxes=boxes,
         landmarks=torch.zeros(len(found), 10),
         has_landmarks=torch.zeros(len(found), dtype=torch.bool),
-        ignored=doubted | (boxes[:, 2:] <= boxes[:, :2]).any(dim=1),
+        ignored=uncertain | (boxes[:, 2:] <= boxes[:, :2]).any(dim=1),
     )
     name = file.relative_to(root.absolute()).as_posix()
     return LabelledImage(name=name, faces=faces, place=place, face_places=tuple(range(1, len(found) + 1)))

@@ -16,7 +16,7 @@ SHAPE_NAMES = ("disc", "square", "triangle", "cross", "ring", "bar")
 Plane = NDArray[np.float64]
 
 _NOISE = 12.0
-_LEAST_CONTRAST = 90.0
+_MIN_CONTRAST = 90.0
 _SHIFT = 0.08
 
 
@@ -144,5 +144,5 @@ def _inside(name: str, x: Plane, y: Plane) -> NDArray[np.bool_]:
 
 def _colours(random: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Draw a colour for the background, and a brighter one."""
-    back = random.uniform(0, 255 - _LEAST_CONTRAST, 3)
-    return back, random.uniform(back + _LEAST_CONTRAST, 255)
+    back = random.uniform(0, 255 - _MIN_CONTRAST, 3)
+    return back, random.uniform(back + _MIN_CONTRAST, 255)

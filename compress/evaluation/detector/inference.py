@@ -28,7 +28,7 @@ logger = logging.getLogger("featherpress")
 
 Item = TypeVar("Item")
 
-_LEAST_SIDE = 64
+_MIN_SIDE = 64
 _MOST_WAITING = 8
 """How many batches' worth of images wait for others of their size: enough for a few sizes, and little memory."""
 
@@ -53,25 +53,25 @@ def detect_batch(model: Detector, images: Tensor, *, settings: DetectionSettings
     rows, columns = scaled.shape[-2:]
     inputs = normalize(scaled.to(next(model.parameters()).device))
     # A model needs 64 pixels a side; beyond the image it sees its mean.
-    inputs = torch.nn.functional.pad(inputs, (0, max(_LEAST_SIDE - columns, 0), 0, max(_LEAST_SIDE - rows, 0)))
+    inputs = torch.nn.functional.pad(inputs, (0, max(_MIN_SIDE - columns, 0), 0, max(_MIN_SIDE - rows, 0)))
     inputs = inputs.contiguous(memory_format=torch.channels_last)
     priors = model.priors(*inputs.shape[-2:])
-    found = decode_outputs(model(inputs), priors, score_threshold=settings.score_threshold)
+    candidates = decode_outputs(model(inputs), priors, score_threshold=settings.score_threshold)
     if settings.flip:
         mirrored = decode_outputs(model(inputs.flip(-1)), priors, score_threshold=settings.score_threshold)
-        found = found.joined(mirrored.mirrored(inputs.shape[-1]))
-    selected = select_detections(found, count=count, settings=settings)
+        candidates = candidates.joined(mirrored.mirrored(inputs.shape[-1]))
+    selected = select_detections(candidates, count=count, settings=settings)
     return [_in_image(each, width=width, height=height, columns=columns, rows=rows) for each in selected]
 
 
-def _in_image(found: Detections, *, width: int, height: int, columns: int, rows: int) -> Detections:
+def _in_image(detections: Detections, *, width: int, height: int, columns: int, rows: int) -> Detections:
     """Scale what was found in columns x rows pixels back to the image, and cut boxes at its borders."""
     back = np.array([width / columns, height / rows], dtype=np.float32)
     limits = np.array([width, height] * 2, dtype=np.float32)
     return Detections(
-        boxes=np.clip(found.boxes * np.tile(back, 2), 0, limits),
-        scores=found.scores,
-        landmarks=found.landmarks * np.tile(back, 5),
+        boxes=np.clip(detections.boxes * np.tile(back, 2), 0, limits),
+        scores=detections.scores,
+        landmarks=detections.landmarks * np.tile(back, 5),
     )
 
 
@@ -101,7 +101,7 @@ def grouped_by_size(
 class Evaluation:
     """A model's detections on a data set beside the truth; `skipped` images could not be read."""
 
-    found: DetectionSet
+    predictions: DetectionSet
     settings: DetectionSettings
     skipped: int
     seconds: float
@@ -109,15 +109,15 @@ class Evaluation:
     @property
     def ap(self) -> float:
         """AP at IoU 0.5 over all valid faces; 0, with a warning, when there are none."""
-        score = average_precision(match(self.found.detections, self.found.truths, IOU))
+        score = average_precision(match(self.predictions.detections, self.predictions.truths, IOU))
         if score.ap is None:
-            images = len(self.found.names)
+            images = len(self.predictions.names)
             logger.warning("there is no valid face in %d images, so that there is no AP; 0 stands for it", images)
         return score.ap or 0.0
 
     def to_dict(self, *, data: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
         """Return the evaluation record: what was scored (`about`), on what (`data`), how, and the scores."""
-        detections, truths = self.found.detections, self.found.truths
+        detections, truths = self.predictions.detections, self.predictions.truths
         score = average_precision(match(detections, truths, IOU))
         ignored = sum(int(truth.ignored.sum()) for truth in truths)
         counts = {"images": len(truths), "skipped": self.skipped, "faces": score.faces, "ignored": ignored}
@@ -150,7 +150,7 @@ def evaluate_model(
     """
     began, was_training = time.monotonic(), model.training
     chosen = range(len(dataset)) if indices is None else indices
-    found: dict[int, tuple[str, Detections, Truth]] = {}
+    rows: dict[int, tuple[str, Detections, Truth]] = {}
     model.eval()
     try:
         with Progress(label, total=len(chosen)) as progress:
@@ -159,18 +159,18 @@ def evaluate_model(
                 detections = detect_batch(model, images, settings=settings)
                 for (place, sample), each in zip(group, detections, strict=True):
                     truth = Truth(boxes=sample.faces.boxes.numpy(), ignored=sample.faces.ignored.numpy())
-                    found[place] = (sample.name, each, truth)
+                    rows[place] = (sample.name, each, truth)
                     progress.advance()
     finally:
         model.train(was_training)
-    rows = [found[place] for place in sorted(found)]
-    found_set = DetectionSet(
-        names=tuple(name for name, _, _ in rows),
-        detections=tuple(each for _, each, _ in rows),
-        truths=tuple(truth for _, _, truth in rows),
+    ordered = [rows[place] for place in sorted(rows)]
+    predictions = DetectionSet(
+        names=tuple(name for name, _, _ in ordered),
+        detections=tuple(each for _, each, _ in ordered),
+        truths=tuple(truth for _, _, truth in ordered),
     )
     skipped, seconds = len(chosen) - len(rows), time.monotonic() - began
-    return Evaluation(found=found_set, settings=settings, skipped=skipped, seconds=seconds)
+    return Evaluation(predictions=predictions, settings=settings, skipped=skipped, seconds=seconds)
 
 
 def _samples(dataset: FaceDataset, chosen: Sequence[int], *, skip_broken: bool) -> Iterator[tuple[int, Sample]]:

@@ -41,8 +41,8 @@ def _lines(record: Mapping[str, Any]) -> list[str]:
         )
     if "labels" in data:
         lines.append(
-            f"held against what another model found ({data['labels']['file']}), faces from {data['labels']['sure']}: "
-            "how far the two agree, which is no accuracy"
+            f"compared with another model's detections ({data['labels']['file']}), faces from a score of "
+            f"{data['labels']['positive_threshold']}: this measures how far the two agree, not accuracy"
         )
     if "baseline" in record:
         baseline, difference = record["baseline"], record["baseline"]["difference"]

@@ -60,14 +60,14 @@ def decode_outputs(outputs: tuple[Tensor, Tensor, Tensor], priors: Tensor, *, sc
     )
 
 
-def select_detections(found: Candidates, *, count: int, settings: DetectionSettings) -> list[Detections]:
+def select_detections(candidates: Candidates, *, count: int, settings: DetectionSettings) -> list[Detections]:
     """Keep the best `candidates` of each of `count` images, of those the best of what overlaps, and `top_k` of these.
 
     An image's detections are the same whatever else is in the batch.
     """
-    order = found.scores.argsort(descending=True, stable=True)
-    order = order[found.images[order].argsort(stable=True)]
-    ranked = found.select(order)
+    order = candidates.scores.argsort(descending=True, stable=True)
+    order = order[candidates.images[order].argsort(stable=True)]
+    ranked = candidates.select(order)
     ranked = ranked.select(_rank(ranked.images, count) < settings.candidates)
     kept = ranked.select(_suppress(ranked, count, settings.nms_iou))
     kept = kept.select(_rank(kept.images, count) < settings.top_k)

@@ -42,7 +42,7 @@ def find_photographs(
     Folders below a folder are looked into if `recursive`; hidden files, and what lies in `leave_out`, never are.
     Errors: UsageError where something is not there, or holds no image.
     """
-    found: dict[Path, Photograph] = {}
+    chosen: dict[Path, Photograph] = {}
     without = leave_out.resolve() if leave_out else None
     for name in named:
         photographs = list(_matching(name, recursive=recursive))
@@ -51,8 +51,8 @@ def find_photographs(
             raise UsageError(f"expected images in {name}, found none{hint if name.is_dir() else ''}")
         for each in photographs:
             if without is None or not name.is_dir() or not each.path.resolve().is_relative_to(without):
-                found.setdefault(each.path, each)
-    return list(found.values())
+                chosen.setdefault(each.path, each)
+    return list(chosen.values())
 
 
 def _matching(name: Path, *, recursive: bool) -> Iterator[Photograph]:
@@ -105,14 +105,14 @@ def detect_photographs(
                     for _ in range(tiles):
                         bar.advance()
 
-                found = detect_tiled(model, image, settings=settings, tiling=tiling, batch=batch, advance=advance)
-            yield number, image, found
+                detections = detect_tiled(model, image, settings=settings, tiling=tiling, batch=batch, advance=advance)
+            yield number, image, detections
         return
     with Progress("detecting", total=len(photographs)) as progress:
         for group, images in grouped_by_size(readable, lambda each: each[1], batch=batch):
-            found_in = detect_batch(model, images, settings=settings)
-            for (number, image), found in zip(group, found_in, strict=True):
-                yield number, image, found
+            detected = detect_batch(model, images, settings=settings)
+            for (number, image), detections in zip(group, detected, strict=True):
+                yield number, image, detections
                 progress.advance()
 
 
@@ -131,9 +131,9 @@ def _readable(photographs: Sequence[Photograph]) -> Iterator[tuple[int, Tensor]]
         yield number, image
 
 
-def faces_to_dict(image: Tensor, found: Detections) -> dict[str, Any]:
+def faces_to_dict(image: Tensor, detections: Detections) -> dict[str, Any]:
     """Give an image's size and its faces: box as corners, score, and landmarks as five x, y pairs in a row."""
     height, width = image.shape[-2:]
-    faces = zip(found.boxes.tolist(), found.scores.tolist(), found.landmarks.tolist(), strict=True)
+    faces = zip(detections.boxes.tolist(), detections.scores.tolist(), detections.landmarks.tolist(), strict=True)
     keys = ("box", "score", "landmarks")
     return {"width": width, "height": height, "faces": [dict(zip(keys, face, strict=True)) for face in faces]}

@@ -16,22 +16,22 @@ _BOX = (230, 159, 0)
 _POINT = (86, 180, 233)
 
 
-def draw_detections(image: Tensor, found: Detections) -> Tensor:
+def draw_detections(image: Tensor, detections: Detections) -> Tensor:
     """Draw boxes, the five landmarks, and over each box its score, so that the face stays in sight.
 
     Shapes: (3, H, W) uint8 RGB -> the same.
     """
-    if not len(found):
+    if not len(detections):
         return image
     longer = max(image.shape[-2:])
     width = max(round(longer / 640), 1)
-    boxes = torch.from_numpy(np.ascontiguousarray(found.boxes))
+    boxes = torch.from_numpy(np.ascontiguousarray(detections.boxes))
     drawn = draw_bounding_boxes(image, boxes, colors=_BOX, width=width)
-    points = torch.from_numpy(np.ascontiguousarray(found.landmarks)).view(-1, 5, 2)
+    points = torch.from_numpy(np.ascontiguousarray(detections.landmarks)).view(-1, 5, 2)
     drawn = draw_keypoints(drawn, points, colors=_POINT, radius=width)
     picture = to_pil_image(drawn)
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size=max(9, longer / 64))
-    for (left, top, _, bottom), score in zip(found.boxes.tolist(), found.scores.tolist(), strict=True):
+    for (left, top, _, bottom), score in zip(detections.boxes.tolist(), detections.scores.tolist(), strict=True):
         text = f"{score:.2f}"
         height = draw.textbbox((0, 0), text, font=font)[3] + 2
         place = (max(left, 0.0), top - height if top >= height else bottom)
@@ -41,7 +41,7 @@ def draw_detections(image: Tensor, found: Detections) -> Tensor:
     return labelled
 
 
-def save_drawing(image: Tensor, found: Detections, path: Path) -> None:
+def save_drawing(image: Tensor, detections: Detections, path: Path) -> None:
     """Draw into a PNG file, which appears whole or not at all; its folder is made where it is missing."""
     with replacing(path) as temporary:
-        to_pil_image(draw_detections(image, found)).save(temporary, format="PNG")
+        to_pil_image(draw_detections(image, detections)).save(temporary, format="PNG")

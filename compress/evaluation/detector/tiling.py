@@ -18,7 +18,7 @@ from featherpress.models import Detector
 _MARGIN = 0.1
 """A face that ends nearer to the cut than this share of its side may go on beyond it."""
 
-_LEAST_MARGIN = 4.0
+_MIN_MARGIN = 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +71,9 @@ def detect_tiled(
     height, width = image.shape[-2:]
     corners = tiling.corners(height, width)
     if len(corners) == 1:
-        found = detect_faces(model, image, settings=settings)
+        detections = detect_faces(model, image, settings=settings)
         advance(1)
-        return found
+        return detections
     parts = [detect_faces(model, image, settings=replace(settings, long_side=tiling.size))]
     for first in range(0, len(corners), batch):
         group = corners[first : first + batch]
@@ -84,23 +84,25 @@ def detect_tiled(
     return merge_detections(parts, iou=settings.nms_iou)
 
 
-def _whole_ones(found: Detections, *, left: int, top: int, size: int, height: int, width: int) -> Detections:
+def _whole_ones(detections: Detections, *, left: int, top: int, size: int, height: int, width: int) -> Detections:
     """Move detections of a tile to the image's coordinates, without those that the tile's inner edges may cut."""
     right, bottom = min(left + size, width), min(top + size, height)
-    boxes = found.boxes + np.array([left, top, left, top], dtype=np.float32)
-    margin = np.maximum(_MARGIN * (boxes[:, 2:] - boxes[:, :2]), _LEAST_MARGIN)
+    boxes = detections.boxes + np.array([left, top, left, top], dtype=np.float32)
+    margin = np.maximum(_MARGIN * (boxes[:, 2:] - boxes[:, :2]), _MIN_MARGIN)
     cut = (
         ((left > 0) & (boxes[:, 0] < left + margin[:, 0]))
         | ((top > 0) & (boxes[:, 1] < top + margin[:, 1]))
         | ((right < width) & (boxes[:, 2] > right - margin[:, 0]))
         | ((bottom < height) & (boxes[:, 3] > bottom - margin[:, 1]))
     )
-    landmarks = found.landmarks + np.array([left, top] * 5, dtype=np.float32)
-    return _kept(Detections(boxes=boxes, scores=found.scores, landmarks=landmarks), ~cut)
+    landmarks = detections.landmarks + np.array([left, top] * 5, dtype=np.float32)
+    return _kept(Detections(boxes=boxes, scores=detections.scores, landmarks=landmarks), ~cut)
 
 
-def _kept(found: Detections, rows: BoolArray) -> Detections:
-    return Detections(boxes=found.boxes[rows], scores=found.scores[rows], landmarks=found.landmarks[rows])
+def _kept(detections: Detections, rows: BoolArray) -> Detections:
+    return Detections(
+        boxes=detections.boxes[rows], scores=detections.scores[rows], landmarks=detections.landmarks[rows]
+    )
 
 
 def merge_detections(parts: list[Detections], *, iou: float) -> Detections:

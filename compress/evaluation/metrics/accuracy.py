@@ -14,7 +14,7 @@ from featherpress.errors import DataError, UsageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Predictions:
+class ClassPredictions:
     """The class that a model says each image is of, beside the class it is of.
 
     Shapes: labels and predicted (n,).
@@ -55,8 +55,8 @@ class Predictions:
 
 def compare_accuracy(
     *,
-    control: Sequence[Predictions],
-    distilled: Sequence[Predictions],
+    control: Sequence[ClassPredictions],
+    distilled: Sequence[ClassPredictions],
     resamples: int = 2000,
     confidence: float = 0.95,
     seed: int = 0,

@@ -153,18 +153,18 @@ def match(
     if len(detections) != len(truths):
         raise DataError(f"Expected the truth of {len(detections)} images, one each; got {len(truths)}.")
     hits, counted, faces = [], [], []
-    for found, truth in zip(detections, truths, strict=True):
-        image_hits, image_counted = match_image(found, truth, iou=iou, height_range=height_range)
+    for each, truth in zip(detections, truths, strict=True):
+        image_hits, image_counted = match_image(each, truth, iou=iou, height_range=height_range)
         hits.append(image_hits)
         counted.append(image_counted)
         valid = ~truth.ignored if height_range is None else ~truth.ignored & _within(truth.boxes, height_range)
         faces.append(int(valid.sum()))
     none = np.empty(0, np.bool_)
     return Matches(
-        scores=np.concatenate([np.empty(0, np.float32), *(found.scores for found in detections)]),
+        scores=np.concatenate([np.empty(0, np.float32), *(each.scores for each in detections)]),
         hits=np.concatenate([none, *hits]),
         counted=np.concatenate([none, *counted]),
-        images=np.repeat(np.arange(len(detections)), [len(found) for found in detections]),
+        images=np.repeat(np.arange(len(detections)), [len(each) for each in detections]),
         faces=np.array(faces, dtype=np.int64),
     )
 

@@ -37,7 +37,7 @@ class CocoScores:
         return {**asdict(self), "most_detections": MOST_DETECTIONS}
 
 
-def score_coco(found: DetectionSet) -> CocoScores:
+def score_coco(predictions: DetectionSet) -> CocoScores:
     """Score detections as COCO does; faces to ignore are its crowds.
 
     Beside a crowd a detection counts as overlapping by its own area, not by IoU: what lies inside an ignored face is
@@ -54,18 +54,18 @@ def score_coco(found: DetectionSet) -> CocoScores:
             "COCO's AP needs torchmetrics and faster-coco-eval; install both, or leave it out with --no-coco"
         ) from error
     metric.warn_on_many_detections = False
-    metric.update([_found(each) for each in found.detections], [_truth(each) for each in found.truths])
+    metric.update([_detections(each) for each in predictions.detections], [_truth(each) for each in predictions.truths])
     values = {key: float(value) for key, value in metric.compute().items() if value.numel() == 1}
     keys = ("map", "map_50", "map_75", "map_small", "map_medium", "map_large", f"mar_{MOST_DETECTIONS}")
     ap, ap50, ap75, small, medium, large, recall = (values[key] if values[key] >= 0 else None for key in keys)
     return CocoScores(ap=ap, ap50=ap50, ap75=ap75, small=small, medium=medium, large=large, recall=recall)
 
 
-def _found(found: Detections) -> dict[str, Tensor]:
+def _detections(detections: Detections) -> dict[str, Tensor]:
     return {
-        "boxes": _boxes(found.boxes),
-        "scores": torch.tensor(np.ascontiguousarray(found.scores), dtype=torch.float32),
-        "labels": torch.zeros(len(found), dtype=torch.int64),
+        "boxes": _boxes(detections.boxes),
+        "scores": torch.tensor(np.ascontiguousarray(detections.scores), dtype=torch.float32),
+        "labels": torch.zeros(len(detections), dtype=torch.int64),
     }
 
 

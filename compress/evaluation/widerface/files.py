@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from featherpress.compress.evaluation.detections import BoolArray, Detections, FloatArray
 from featherpress.errors import DataError
 
-Predictions: TypeAlias = Mapping[str, Mapping[str, FloatArray]]
+WiderPredictions: TypeAlias = Mapping[str, Mapping[str, FloatArray]]
 """By event and image name (no suffix), the detections as rows of x, y, width, height, score."""
 
 SUBSETS = ("easy", "medium", "hard")
@@ -43,7 +43,7 @@ def prediction_rows(detections: Detections) -> NDArray[np.float64]:
     return np.column_stack([corners[:, :2], corners[:, 2:] - corners[:, :2], scores])
 
 
-def write_predictions(folder: Path, predictions: Predictions) -> None:
+def write_predictions(folder: Path, predictions: WiderPredictions) -> None:
     """Write `<event>/<image>.txt` for every image, with all the digits it takes to read the same numbers back."""
     for event, images in predictions.items():
         (folder / event).mkdir(parents=True, exist_ok=True)

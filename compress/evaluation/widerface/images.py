@@ -7,7 +7,12 @@ import torch
 from featherpress.compress.data.samples import Faces
 from featherpress.compress.data.sources.labelled import LabelledFolder, LabelledImage
 from featherpress.compress.evaluation.detections import DetectionSet, FloatArray
-from featherpress.compress.evaluation.widerface.files import Predictions, WiderImage, prediction_rows, read_ground_truth
+from featherpress.compress.evaluation.widerface.files import (
+    WiderImage,
+    WiderPredictions,
+    prediction_rows,
+    read_ground_truth,
+)
 from featherpress.compress.evaluation.widerface.protocol import WiderScores, evaluate_widerface
 from featherpress.errors import DataError
 
@@ -46,23 +51,23 @@ class OfficialImages(LabelledFolder):
         self.missing += len(self.official) - len(self)
         self.official = self.official[: len(self)]
 
-    def score(self, found: DetectionSet) -> WiderScores:
+    def score(self, predictions: DetectionSet) -> WiderScores:
         """Score what was found in these images by the official protocol."""
-        return evaluate_widerface(predictions_by_event(found), self.official, partial=bool(self.missing))
+        return evaluate_widerface(predictions_by_event(predictions), self.official, partial=bool(self.missing))
 
 
-def predictions_by_event(found: DetectionSet) -> Predictions:
+def predictions_by_event(predictions: DetectionSet) -> WiderPredictions:
     """Order detections by event and image, as rows of x, y, width, height and score.
 
     Errors: DataError for an image that lies in no event's folder.
     """
-    predictions: dict[str, dict[str, FloatArray]] = {}
-    for name, each in zip(found.names, found.detections, strict=True):
+    by_event: dict[str, dict[str, FloatArray]] = {}
+    for name, each in zip(predictions.names, predictions.detections, strict=True):
         event, _, image = name.rpartition("/")
         if not event:
             raise DataError(f"expected every image in a folder of its event, as WIDER FACE has them, got {name!r}")
-        predictions.setdefault(event, {})[image.removesuffix(".jpg")] = prediction_rows(each)
-    return predictions
+        by_event.setdefault(event, {})[image.removesuffix(".jpg")] = prediction_rows(each)
+    return by_event
 
 
 def _find_images(root: Path) -> Path:

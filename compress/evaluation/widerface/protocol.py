@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from featherpress.compress.evaluation.detections import BoolArray, FloatArray, IntArray
 from featherpress.compress.evaluation.widerface.files import (
     SUBSETS,
-    Predictions,
     WiderImage,
+    WiderPredictions,
     read_ground_truth,
     read_predictions,
 )
@@ -57,7 +57,7 @@ class _Judged:
 
 
 def evaluate_widerface(
-    predictions: Path | Predictions, ground_truth: Path | Sequence[WiderImage], *, partial: bool = False
+    predictions: Path | WiderPredictions, ground_truth: Path | Sequence[WiderImage], *, partial: bool = False
 ) -> WiderScores:
     """Score predictions for the validation images as the official evaluation does.
 
@@ -87,7 +87,7 @@ def evaluate_widerface(
     return WiderScores(**ap, curves=curves)
 
 
-def _rows_of(predictions: Predictions, image: WiderImage, where: str) -> FloatArray:
+def _rows_of(predictions: WiderPredictions, image: WiderImage, where: str) -> FloatArray:
     event = predictions.get(image.event)
     if event is None:
         raise DataError(f"No predictions for the event {image.event}{where}: expected a folder of that name.")
@@ -100,7 +100,7 @@ def _rows_of(predictions: Predictions, image: WiderImage, where: str) -> FloatAr
     return rows
 
 
-def _score_range(predictions: Predictions) -> tuple[float, float]:
+def _score_range(predictions: WiderPredictions) -> tuple[float, float]:
     """Give the lowest and the highest score of the whole set, but at most 1 and at least 0."""
     filled = [rows[:, 4] for event in predictions.values() for rows in event.values() if len(rows)]
     lowest = min((float(scores.min()) for scores in filled), default=1.0)

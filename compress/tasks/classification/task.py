@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from featherpress.compress.data import TrainingCrops
 from featherpress.compress.data.synthetic.shapes import LabelledBatch, ShapeCrops, Shapes, label_images
 from featherpress.compress.evaluation import Comparison
-from featherpress.compress.evaluation.metrics.accuracy import Predictions, compare_accuracy
+from featherpress.compress.evaluation.metrics.accuracy import ClassPredictions, compare_accuracy
 from featherpress.compress.recipes import Recipe
 from featherpress.compress.runtime.progress import Progress
 from featherpress.compress.tasks.base import EvaluationResult, LabelContext, Outputs, Split, TaskLoss
@@ -51,9 +51,9 @@ class ClassificationTask:
         model = load_factory(target, settings)
         was_training = model.training
         with torch.no_grad():
-            found = model.eval()(torch.zeros(1, 3, self.data.image_size, self.data.image_size))
+            outputs = model.eval()(torch.zeros(1, 3, self.data.image_size, self.data.image_size))
         model.train(was_training)
-        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         if shape != (1, self.data.classes):
             raise UsageError(
                 f"{target} gives {shape} for one image, expected logits (1, {self.data.classes}), one for each of "
@@ -84,13 +84,13 @@ class ClassificationTask:
         """Return the labels."""
         return batch.labels
 
-    def counts(self, targets: Tensor) -> Tensor:
+    def normalizers(self, targets: Tensor) -> Tensor:
         """Count images."""
         return torch.tensor([len(targets)], device=targets.device)
 
-    def compute_loss(self, outputs: Outputs, batch: LabelledBatch, targets: Tensor, counts: Tensor) -> TaskLoss:
+    def compute_loss(self, outputs: Outputs, batch: LabelledBatch, targets: Tensor, normalizers: Tensor) -> TaskLoss:
         """Compare with the labels by cross-entropy."""
-        entropy = F.cross_entropy(outputs["logits"].float(), targets, reduction="sum") / counts[0]
+        entropy = F.cross_entropy(outputs["logits"].float(), targets, reduction="sum") / normalizers[0]
         return TaskLoss(terms={"class": self.weights.classification * entropy}, context=LabelContext(labels=targets))
 
     @torch.no_grad()
@@ -119,23 +119,23 @@ class ClassificationTask:
                     progress.advance()
         model.train(was_training)
         names = tuple(dataset.name(index) for index in range(count))
-        found = Predictions(names=names, labels=np.concatenate(labels), predicted=np.concatenate(said))
+        predictions = ClassPredictions(names=names, labels=np.concatenate(labels), predicted=np.concatenate(said))
         record = {
             "schema": "featherpress.classification/1",
             **(about or {}),
             "data": {"name": self.data.kind, "split": split, "images": count, "classes": self.data.classes},
-            "accuracy": found.accuracy,
+            "accuracy": predictions.accuracy,
             "seconds": round(time.monotonic() - began, 3),
         }
-        return EvaluationResult(found=found, score=found.accuracy, record=record)
+        return EvaluationResult(predictions=predictions, score=predictions.accuracy, record=record)
 
-    def load(self, path: Path) -> Predictions:
+    def load(self, path: Path) -> ClassPredictions:
         """Read a model's answers."""
-        return Predictions.load(path)
+        return ClassPredictions.load(path)
 
-    def compare(self, *, control: Sequence[Predictions], distilled: Sequence[Predictions]) -> Comparison:
+    def compare(self, *, control: Sequence[ClassPredictions], distilled: Sequence[ClassPredictions]) -> Comparison:
         """Bootstrap the difference of accuracy over images."""
         return compare_accuracy(control=control, distilled=distilled)
 
-    def show(self, folder: Path, dataset: Shapes, found: Mapping[str, Predictions]) -> None:
+    def show(self, folder: Path, dataset: Shapes, predictions: Mapping[str, ClassPredictions]) -> None:
         """Save nothing: a label needs no picture."""

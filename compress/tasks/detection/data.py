@@ -13,16 +13,16 @@ __all__ = ["crop_ranges", "open_data"]
 _VALIDATION_SEED = 1_000_003
 
 
-def open_data(data: DataRecipe, split: Literal["train", "val", "choose"]) -> FaceDataset:
-    """Open a split of a recipe's data; `choose` is what is held out of `train`, or else `val`.
+def open_data(data: DataRecipe, split: Literal["train", "val", "holdout"]) -> FaceDataset:
+    """Open a split of a recipe's data; `holdout` is what is held out of `train`, or else `val`.
 
     Errors: `DataError` when there is nothing where the recipe says; `UsageError` when nothing is left to train on.
     """
     if split == "val" or not data.holdout:
         return _open_split(data, "train" if split == "train" else "val")
     hold = hold_out_events if data.holdout_by == "event" else hold_out
-    training, choosing = hold(_open_split(data, "train"), data.holdout)
-    return training if split == "train" else choosing
+    training, holdout = hold(_open_split(data, "train"), data.holdout)
+    return training if split == "train" else holdout
 
 
 def _open_split(data: DataRecipe, split: Literal["train", "val"]) -> FaceDataset:

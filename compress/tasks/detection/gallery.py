@@ -19,18 +19,18 @@ _FACES = range(2, 13)
 def write_gallery(
     folder: Path,
     dataset: FaceDataset,
-    found: Mapping[str, DetectionSet],
+    predictions: Mapping[str, DetectionSet],
     *,
     images: int = 6,
     threshold: float = 0.5,
 ) -> None:
     """Save `images` pictures, evenly spaced among those with 2 to 12 faces, and every model's detections on them.
 
-    `found` has the same images for every role; detections below `threshold` are left out.
+    `predictions` has the same images for every role; detections below `threshold` are left out.
     """
     folder.mkdir(parents=True, exist_ok=True)
     positions = {dataset.name(index): index for index in range(len(dataset))}
-    first = next(iter(found.values()))
+    first = next(iter(predictions.values()))
     rows = []
     for number, row in enumerate(_spread(first.truths, images)):
         image = dataset[positions[first.names[row]]].image
@@ -47,7 +47,8 @@ def write_gallery(
                 "height": small.shape[-2],
                 "truth": _truth_rows(truth, scale),
                 **{
-                    role: _detection_rows(each.detections[row], truth, scale, threshold) for role, each in found.items()
+                    role: _detection_rows(each.detections[row], truth, scale, threshold)
+                    for role, each in predictions.items()
                 },
             }
         )
@@ -66,15 +67,15 @@ def _truth_rows(truth: Truth, scale: float) -> list[dict[str, Any]]:
     return [{"box": _rounded(box), "ignored": ignored} for box, ignored in pairs]
 
 
-def _detection_rows(found: Detections, truth: Truth, scale: float, threshold: float) -> list[dict[str, Any]]:
+def _detection_rows(detections: Detections, truth: Truth, scale: float, threshold: float) -> list[dict[str, Any]]:
     """Give each detection with whether it is a hit; those that met a face to ignore are left out."""
-    hits, counted = match_image(found, truth)
-    shown = np.flatnonzero((found.scores >= threshold) & counted)
+    hits, counted = match_image(detections, truth)
+    shown = np.flatnonzero((detections.scores >= threshold) & counted)
     return [
         {
-            "box": _rounded((found.boxes[row] * scale).tolist()),
-            "score": round(float(found.scores[row]), 4),
-            "landmarks": _rounded((found.landmarks[row] * scale).tolist()),
+            "box": _rounded((detections.boxes[row] * scale).tolist()),
+            "score": round(float(detections.scores[row]), 4),
+            "landmarks": _rounded((detections.landmarks[row] * scale).tolist()),
             "hit": bool(hits[row]),
         }
         for row in shown

@@ -87,6 +87,6 @@ def _hardest(hardness: Tensor, wanted: Tensor) -> Tensor:
     return harder | (equal & (equal.cumsum(dim=1) <= missing))
 
 
-def _smooth_l1(found: Tensor, wanted: Tensor, where: Tensor) -> Tensor:
+def _smooth_l1(outputs: Tensor, wanted: Tensor, where: Tensor) -> Tensor:
     places = where.nonzero(as_tuple=True)
-    return F.smooth_l1_loss(found[places].float(), wanted[places], reduction="sum")
+    return F.smooth_l1_loss(outputs[places].float(), wanted[places], reduction="sum")

@@ -23,7 +23,7 @@ from featherpress.models.detectors import require_detector
 from featherpress.models.factories import load_factory
 from featherpress.models.priors import PriorSpec
 
-_LEAST_AP = 0.05
+_MIN_TEACHER_AP = 0.05
 
 
 class DetectionTask:
@@ -41,7 +41,7 @@ class DetectionTask:
     @property
     def min_teacher_score(self) -> float:
         """The AP below which a teacher cannot teach."""
-        return _LEAST_AP
+        return _MIN_TEACHER_AP
 
     def build(self, target: str, settings: Mapping[str, Any]) -> nn.Module:
         """Build a detector with fresh weights.
@@ -79,13 +79,13 @@ class DetectionTask:
         """Match priors with faces."""
         return match_priors(self._priors_of(batch, model), batch)
 
-    def counts(self, targets: Targets) -> Tensor:
+    def normalizers(self, targets: Targets) -> Tensor:
         """Count positives, and those with landmarks."""
         return torch.stack([targets.positive.sum(), targets.has_landmarks.sum()])
 
-    def compute_loss(self, outputs: Outputs, batch: Batch, targets: Targets, counts: Tensor) -> TaskLoss:
+    def compute_loss(self, outputs: Outputs, batch: Batch, targets: Targets, normalizers: Tensor) -> TaskLoss:
         """Compare with the matched faces."""
-        positives, with_landmarks = counts
+        positives, with_landmarks = normalizers
         loss = detection_loss(
             outputs["boxes"],
             outputs["logits"],
@@ -128,7 +128,7 @@ class DetectionTask:
             detector, dataset, settings=self.settings, label=label, skip_broken=True, indices=indices
         )
         record = evaluation.to_dict(data={"name": self.data.kind, "split": split}, about=about or {})
-        return EvaluationResult(found=evaluation.found, score=evaluation.ap, record=record)
+        return EvaluationResult(predictions=evaluation.predictions, score=evaluation.ap, record=record)
 
     def load(self, path: Path) -> DetectionSet:
         """Read a model's detections."""
@@ -142,9 +142,9 @@ class DetectionTask:
 
         return compare(control=matches(control), distilled=matches(distilled))
 
-    def show(self, folder: Path, dataset: FaceDataset, found: Mapping[str, DetectionSet]) -> None:
+    def show(self, folder: Path, dataset: FaceDataset, predictions: Mapping[str, DetectionSet]) -> None:
         """Save the report's gallery."""
-        write_gallery(folder, dataset, found)
+        write_gallery(folder, dataset, predictions)
 
     def _priors_of(self, batch: Batch, model: nn.Module) -> Tensor:
         """Compute the priors of a size once; a teacher that is trained first may have others than its student."""

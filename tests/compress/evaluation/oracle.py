@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from featherpress.compress.evaluation.detections import BoolArray, FloatArray
-from featherpress.compress.evaluation.widerface.files import SUBSETS, Predictions, WiderImage
+from featherpress.compress.evaluation.widerface.files import SUBSETS, WiderImage, WiderPredictions
 
 THRESHOLDS = 1000
 
 
-def evaluate(predictions: Predictions, images: Sequence[WiderImage]) -> dict[str, float]:
+def evaluate(predictions: WiderPredictions, images: Sequence[WiderImage]) -> dict[str, float]:
     """Give the average precision of each subset, in three passes over all images."""
     normal = normalise(predictions)
     result = {}
@@ -29,7 +29,7 @@ def evaluate(predictions: Predictions, images: Sequence[WiderImage]) -> dict[str
     return result
 
 
-def normalise(predictions: Predictions) -> Mapping[str, Mapping[str, FloatArray]]:
+def normalise(predictions: WiderPredictions) -> Mapping[str, Mapping[str, FloatArray]]:
     """Bring the scores of the whole set to 0..1, the ends being no further in than 0 and 1."""
     lowest, highest = 1.0, 0.0
     for event in predictions.values():

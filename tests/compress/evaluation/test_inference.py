@@ -131,7 +131,7 @@ def test_an_evaluation_keeps_the_order_whatever_the_batches(model: Detector) -> 
     faces = [SyntheticFaces(length=4, seed=1, size=size) for size in ((64, 64), (64, 96))]
     data = Listed([faces[index % 2][index // 2] for index in range(8)])
     without_teachers, batched = (
-        evaluate_model(model, data, settings=DetectionSettings(), batch=batch).found for batch in (1, 3)
+        evaluate_model(model, data, settings=DetectionSettings(), batch=batch).predictions for batch in (1, 3)
     )
     assert batched.names == without_teachers.names == tuple(sample.name for sample in data.samples)
     for first, second in zip(without_teachers.detections, batched.detections, strict=True):
@@ -144,7 +144,7 @@ def test_broken_images_end_an_evaluation_or_are_counted(model: Detector, caplog:
     with pytest.raises(DataError, match=r"cut\.jpg is broken"):
         evaluate_model(model, data, settings=DetectionSettings())
     result = evaluate_model(model, data, settings=DetectionSettings(), skip_broken=True)
-    assert (result.skipped, len(result.found.names)) == (1, 1)
+    assert (result.skipped, len(result.predictions.names)) == (1, 1)
     assert "cut.jpg is broken" in caplog.text
 
 

@@ -15,8 +15,8 @@ from scipy.io import savemat
 from featherpress.compress.evaluation.detections import Detections
 from featherpress.compress.evaluation.widerface.files import (
     SUBSETS,
-    Predictions,
     WiderImage,
+    WiderPredictions,
     prediction_rows,
     read_ground_truth,
     read_predictions,
@@ -56,15 +56,15 @@ def test_the_official_ground_truth_gives_the_reference_numbers(shared: Path) -> 
 
 def test_a_hand_computed_case() -> None:
     """Scores 0.9 hit, 0.5 false alarm, 0.1 hit of 2 faces: 1/2 * 1 + 1/2 * 2/3 = 5/6."""
-    found = rows((0, 0, 9, 9, 0.9), (500, 0, 9, 9, 0.5), (100, 0, 9, 9, 0.1))
-    scores = evaluate_widerface({"0--Parade": {"a": found}}, [image((0, 0, 9, 9), (100, 0, 9, 9))])
+    predictions = rows((0, 0, 9, 9, 0.9), (500, 0, 9, 9, 0.5), (100, 0, 9, 9, 0.1))
+    scores = evaluate_widerface({"0--Parade": {"a": predictions}}, [image((0, 0, 9, 9), (100, 0, 9, 9))])
     assert scores == WiderScores(easy=scores.easy, medium=scores.easy, hard=scores.easy)
     assert scores.easy == pytest.approx(5 / 6, abs=1e-12)
 
 
 def test_a_subset_counts_its_own_faces_and_ignores_the_others() -> None:
     """Only the right face is easy, and missed: 0. Both are medium: 1/2. The left is hard, found and then doubled: 1."""
-    found = rows((0, 0, 9, 9, 0.9), (0, 0, 9, 9, 0.1))
+    predictions = rows((0, 0, 9, 9, 0.9), (0, 0, 9, 9, 0.1))
     left, right = np.array([True, False]), np.array([False, True])
     labelled = WiderImage(
         event="0--Parade",
@@ -72,33 +72,33 @@ def test_a_subset_counts_its_own_faces_and_ignores_the_others() -> None:
         boxes=np.array([[0, 0, 9, 9], [100, 0, 9, 9.0]]),
         counted={"easy": right, "medium": left | right, "hard": left},
     )
-    scores = evaluate_widerface({"0--Parade": {"a": found}}, [labelled])
+    scores = evaluate_widerface({"0--Parade": {"a": predictions}}, [labelled])
     assert scores == WiderScores(easy=0.0, medium=0.5, hard=1.0)
 
 
 def test_a_single_score_enters_all_at_once() -> None:
     """Without a range to bring to 0..1 every detection counts at the first threshold."""
-    found = rows((0, 0, 9, 9, 0.7), (500, 0, 9, 9, 0.7))
-    assert evaluate_widerface({"0--Parade": {"a": found}}, [image((0, 0, 9, 9))]).hard == 0.5
+    predictions = rows((0, 0, 9, 9, 0.7), (500, 0, 9, 9, 0.7))
+    assert evaluate_widerface({"0--Parade": {"a": predictions}}, [image((0, 0, 9, 9))]).hard == 0.5
 
 
 @pytest.mark.parametrize("scores", [(5, 4.999, 4.5), (-10, -10.005, -11)])
 def test_scores_are_scaled_from_0_at_most_and_1_at_least(scores: tuple[float, float, float]) -> None:
     """Scores beyond 0..1 stretch the range but never shrink it, so near ones share a threshold and halve precision."""
     first, second, third = scores
-    found = rows((0, 0, 9, 9, first), (500, 0, 9, 9, second), (500, 0, 9, 9, third))
-    assert evaluate_widerface({"0--Parade": {"a": found}}, [image((0, 0, 9, 9))]).easy == 0.5
+    predictions = rows((0, 0, 9, 9, first), (500, 0, 9, 9, second), (500, 0, 9, 9, third))
+    assert evaluate_widerface({"0--Parade": {"a": predictions}}, [image((0, 0, 9, 9))]).easy == 0.5
 
 
 def test_half_an_overlap_is_enough() -> None:
     """Borders counted, 10 x 5 pixels of 10 x 10 are IoU 1/2 and found, a little less is not."""
     for height, expected in ((4, 1.0), (3.99, 0.0)):
-        found = rows((0, 0, 9, height, 0.9))
-        assert evaluate_widerface({"0--Parade": {"a": found}}, [image((0, 0, 9, 9))]).easy == expected
+        predictions = rows((0, 0, 9, height, 0.9))
+        assert evaluate_widerface({"0--Parade": {"a": predictions}}, [image((0, 0, 9, 9))]).easy == expected
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[Predictions, list[WiderImage]]:
+def cases(draw: st.DrawFn) -> tuple[WiderPredictions, list[WiderImage]]:
     """Up to 4 images, boxes on a coarse grid, scores unsorted, tied and beyond 0..1, faces in each subset at random."""
     number = st.integers(0, 8).map(float)
     side = st.sampled_from([0.0, 1.0, 2.0, 3.0, 3.5, 6.0])
@@ -118,7 +118,7 @@ def cases(draw: st.DrawFn) -> tuple[Predictions, list[WiderImage]]:
 
 @settings(deadline=None, max_examples=60)
 @given(cases())
-def test_the_vectorised_evaluation_equals_the_plain_loop(case: tuple[Predictions, list[WiderImage]]) -> None:
+def test_the_vectorised_evaluation_equals_the_plain_loop(case: tuple[WiderPredictions, list[WiderImage]]) -> None:
     """Same average precision as one threshold and one detection at a time."""
     expected = ORACLE["evaluate"](*case)
     assert evaluate_widerface(*case).to_dict() == pytest.approx(expected, rel=0, abs=1e-12)
@@ -262,9 +262,9 @@ def test_missing_and_broken_ground_truth_is_named(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"wider_face_val\.mat cannot be read"):
             read_ground_truth(tmp_path)
     save_ground_truth(tmp_path, numbers=[])
-    found: Predictions = {"0--Parade": {"a": rows(), "b": rows()}}
+    predictions: WiderPredictions = {"0--Parade": {"a": rows(), "b": rows()}}
     with pytest.raises(DataError, match="counts no face as easy"):
-        evaluate_widerface(found, tmp_path)
+        evaluate_widerface(predictions, tmp_path)
     savemat(tmp_path / "wider_hard_val.mat", {"other": np.zeros(1)})
     with pytest.raises(DataError, match=r"wider_hard_val\.mat lacks 'gt_list'"):
         read_ground_truth(tmp_path)

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 
 from featherpress.compress.data import SyntheticFaces, TrainingCrops
 from featherpress.compress.experiments import ablation
-from featherpress.compress.experiments import distill as experiments
-from featherpress.compress.experiments.ablation import ablate, ablation_lines, ablation_markdown, variants
-from featherpress.compress.experiments.build import adapters_for
+from featherpress.compress.experiments.ablation import ablate_losses, ablation_lines, ablation_markdown, variants
+from featherpress.compress.experiments.build import build_term_adapters
+from featherpress.compress.experiments.distill import check, distill
 from featherpress.compress.experiments.experiment import Experiment
 from featherpress.compress.experiments.teacher_outputs import Lesson, LiveTeacher
 from featherpress.compress.experiments.teachers import evaluate_teacher, prepare_teachers
@@ -71,10 +71,10 @@ def test_shipped_recipes_dry_run(name: str, tmp_path: Path) -> None:
 def test_shipped_face_recipes_start(name: str, tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each takes its steps with the public weights, its lessons cached, and leaves a student that loads by itself."""
     monkeypatch.setenv("FEATHERPRESS_SHARED", str(shared))
-    monkeypatch.setattr("featherpress.compress.tasks.detection.task._LEAST_AP", 0.0)
+    monkeypatch.setattr("featherpress.compress.tasks.detection.task._MIN_TEACHER_AP", 0.0)
     recipe = load_recipe(name, settings=[*FACES, "distillation.stop=0"])
-    experiments.check(recipe)
-    experiments.distill(recipe, tmp_path / "run")
+    check(recipe)
+    distill(recipe, tmp_path / "run")
     logged = metrics(tmp_path / "run")
     assert len(logged) == 2
     assert all(float(row["kd_feature"]) > 0 and float(row["kd_class"]) > 0 for row in logged)
@@ -86,12 +86,12 @@ def test_shipped_face_recipes_start(name: str, tmp_path: Path, shared: Path, mon
 
 def test_teacher_without_weights_is_trained_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first phase: without weights V1 is trained by its own schedule, then distilled and compared."""
-    monkeypatch.setattr("featherpress.compress.tasks.detection.task._LEAST_AP", 0.0)
+    monkeypatch.setattr("featherpress.compress.tasks.detection.task._MIN_TEACHER_AP", 0.0)
     schedule = "{ epochs = 1, batch_size = 8, evaluate_every = 0 }"
     recipe = load_recipe(
         "v1_to_v2", settings=[*FACES, 'teacher.weights=""', f"teacher.schedule={schedule}", "control=true"]
     )
-    experiments.distill(recipe, tmp_path / "run")
+    distill(recipe, tmp_path / "run")
     assert (tmp_path / "run" / "teacher" / "weights" / "last.safetensors").exists()
     record = json.loads((tmp_path / "run" / "eval" / "comparison.json").read_text())
     assert record["metric"] == "ap"
@@ -100,7 +100,7 @@ def test_teacher_without_weights_is_trained_first(tmp_path: Path, monkeypatch: p
 
 def test_an_ablation_chooses_on_held_out_training_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a holdout every model is scored on it beside the validation images, and the ablation's table is of it."""
-    monkeypatch.setattr("featherpress.compress.tasks.detection.task._LEAST_AP", 0.0)
+    monkeypatch.setattr("featherpress.compress.tasks.detection.task._MIN_TEACHER_AP", 0.0)
     settings = [setting for setting in FACES if not setting.startswith(("data.train_images", "data.validation_images"))]
     teacher = '{ model = "featherface_v2", weights = "shipped" }'
     recipe = load_recipe(
@@ -110,7 +110,7 @@ def test_an_ablation_chooses_on_held_out_training_images(tmp_path: Path, monkeyp
             *("distillation.losses.box.weight=0", "distillation.losses.landmark.weight=0", "data.cache=disk"),
         ],
     )
-    ablate(recipe, tmp_path / "run")
+    ablate_losses(recipe, tmp_path / "run")
     assert not (tmp_path / "run" / "decoded").exists()
     table = json.loads((tmp_path / "run" / "ablation" / "ablation.json").read_text())
     assert (table["split"], table["images"]) == ("holdout", 3)
@@ -131,7 +131,7 @@ def test_shipped_classifier_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         *("data.train_images=32", "data.validation_images=12", "schedule.epochs=1", "schedule.batch_size=16"),
         *("teacher.schedule.epochs=1", "teacher.schedule.batch_size=16", "schedule.log_every=1", "distillation.stop=0"),
     ]
-    experiments.distill(load_recipe("classifier", settings=small), tmp_path / "run")
+    distill(load_recipe("classifier", settings=small), tmp_path / "run")
     assert float(metrics(tmp_path / "run")[0]["kd_feature"]) > 0
     record = json.loads((tmp_path / "run" / "eval" / "comparison.json").read_text())
     assert (record["metric"], record["data"]["images"]) == ("accuracy", 12)
@@ -170,7 +170,7 @@ def test_two_teachers(
         return teach(self, batch)
 
     monkeypatch.setattr(LiveTeacher, "teach", note)
-    experiments.distill(recipe, tmp_path / "run")
+    distill(recipe, tmp_path / "run")
     assert asked == ([16, 12] * 3 if teaching == "averaged" else [16, 12, 12])
     assert (tmp_path / "run" / "teacher-2" / "weights" / "last.safetensors").exists()
 
@@ -226,7 +226,7 @@ def test_a_trained_teacher_has_its_own_costs_and_precision(tmp_path: Path) -> No
 def test_a_step_of_several_batches_must_be_filled(tiny: Callable[..., Recipe]) -> None:
     """Too few images for a step's batches together are found out before anything is written."""
     with pytest.raises(UsageError, match="12 images do not fill one batch of 16"):
-        experiments.check(tiny("schedule.accumulate=4"))
+        check(tiny("schedule.accumulate=4"))
 
 
 def test_every_process_has_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,7 +253,7 @@ def test_adapters_leave_the_random_streams_of_gpus_alone(
 
     monkeypatch.setattr("torch.cuda.manual_seed_all", refuse)
     before = torch.get_rng_state()
-    one, other = (adapters_for(recipe, student, teacher, seed=seed)["feature"] for seed in (1, 1))
+    one, other = (build_term_adapters(recipe, student, teacher, seed=seed)["feature"] for seed in (1, 1))
     assert torch.equal(torch.get_rng_state(), before)
     assert all(map(torch.equal, one.parameters(), other.parameters()))
 
@@ -271,7 +271,7 @@ def test_priors_are_those_of_the_model_at_hand() -> None:
 
 def test_dkd_teaches_three_classes_and_refuses_two(tiny: Callable[..., Recipe], tmp_path: Path) -> None:
     """DKD runs where there are three classes; where there are two it is refused before the run, with the reason."""
-    experiments.distill(tiny("distillation.losses.logits.loss=dkd", "control=false"), tmp_path / "run")
+    distill(tiny("distillation.losses.logits.loss=dkd", "control=false"), tmp_path / "run")
     two = [f"{part}.classes=2" for part in ("student.settings", "teacher.settings", "data")]
     with pytest.raises(RecipeError, match="three classes or more"):
         tiny("distillation.losses.logits.loss=dkd", *two)
@@ -280,7 +280,7 @@ def test_dkd_teaches_three_classes_and_refuses_two(tiny: Callable[..., Recipe], 
 def test_classifier_with_other_classes(tiny: Callable[..., Recipe]) -> None:
     """A model that gives other logits than the data has classes is named before the run."""
     with pytest.raises(UsageError, match=r"tiny_models:net gives \(1, 4\) for one image, expected logits \(1, 3\)"):
-        experiments.check(tiny("student.settings.classes=4"))
+        check(tiny("student.settings.classes=4"))
 
 
 def test_teacher_that_guesses_cannot_teach(
@@ -291,7 +291,7 @@ def test_teacher_that_guesses_cannot_teach(
     with pytest.raises(
         TrainingError, match=r"the teacher's accuracy on the validation images is 0\.\d+: it cannot teach"
     ):
-        experiments.distill(tiny(), tmp_path / "run")
+        distill(tiny(), tmp_path / "run")
 
 
 def test_shapes_are_their_seeds(tiny: Callable[..., Recipe]) -> None:
@@ -315,7 +315,7 @@ def test_ablation(tiny: Callable[..., Recipe], tmp_path: Path, monkeypatch: pyte
         *("without logits", "without feature", "without third"),
     ]
     recipe = tiny("schedule.log_every=1")
-    shown = ablate(recipe, tmp_path / "run")
+    shown = ablate_losses(recipe, tmp_path / "run")
     assert [line.split("  ")[0] for line in shown.splitlines()] == [
         "losses",
         "none",
@@ -339,7 +339,7 @@ def test_ablation(tiny: Callable[..., Recipe], tmp_path: Path, monkeypatch: pyte
         raise AssertionError("trained again")
 
     monkeypatch.setattr("featherpress.compress.experiments.experiment.Trainer", train_again)
-    assert ablate(recipe, tmp_path / "run") == shown
+    assert ablate_losses(recipe, tmp_path / "run") == shown
 
 
 def test_an_ablation_asks_a_cached_teacher_once(
@@ -355,9 +355,9 @@ def test_an_ablation_asks_a_cached_teacher_once(
 
     once = ["distillation.stop=0", "distillation.losses.feature.start=0", "distillation.losses.third.loss=kl"]
     recipe = tiny("teacher.cache=true", "seeds=[0, 1]", *once)
-    experiments.distill(recipe, tmp_path / "run")
+    distill(recipe, tmp_path / "run")
     monkeypatch.setattr(LiveTeacher, "teach", count)
-    ablate(recipe, tmp_path / "run")
+    ablate_losses(recipe, tmp_path / "run")
     # The first of a kind asks at each of three steps; the others ask at their first, to learn what lessons look like.
     assert asked == [0, 0, 0, 1, 1, 1, 0, 1, 0, 1] * 2
     assert not list((tmp_path / "run" / "ablation").glob("cache*"))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from featherpress.compress.experiments.build import adapters_for
+from featherpress.compress.experiments.build import build_term_adapters
 from featherpress.compress.experiments.teacher_outputs import fingerprint
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.training.trainer import Trainer
@@ -128,7 +128,7 @@ def test_taps_are_checked_before_the_run(teacher: Detector, setting: str, words:
     other = teacher.backbone.register_forward_hook(lambda _module, _inputs, levels: (teacher.flat(levels[0]), None)[1])  # type: ignore[operator]
     try:
         with pytest.raises(UsageError, match=words):
-            adapters_for(recipe, student, teacher, seed=0)
+            build_term_adapters(recipe, student, teacher, seed=0)
     finally:
         hook.remove()
         other.remove()

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from featherpress.compress.distillation.taps import Tap
-from featherpress.compress.experiments import lessons as distillation
+from featherpress.compress.experiments import lessons
 from featherpress.compress.experiments.lessons import Lessons
 from featherpress.compress.experiments.preflight import Finding, preflight, require_sound
 from featherpress.compress.experiments.teacher_outputs import Lesson, LiveTeacher
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.tasks import ClassificationTask
-from featherpress.compress.training import trainer as engine
+from featherpress.compress.training import trainer
 from featherpress.compress.training.trainer import Trainer
 from featherpress.errors import CheckpointError, TrainingError, UsageError
 from featherpress.models import save_weights
@@ -98,8 +98,8 @@ def lose_adapters(patch: pytest.MonkeyPatch) -> None:
 
 
 def cut_the_gradient(patch: pytest.MonkeyPatch) -> None:
-    adapt = distillation._adapt
-    patch.setattr(distillation, "_adapt", lambda *a, **k: [level.detach() for level in adapt(*a, **k)])
+    adapt = lessons._adapt
+    patch.setattr(lessons, "_adapt", lambda *a, **k: [level.detach() for level in adapt(*a, **k)])
 
 
 def never_fire(patch: pytest.MonkeyPatch) -> None:
@@ -112,11 +112,11 @@ def never_fire(patch: pytest.MonkeyPatch) -> None:
 
 
 def teach_nothing(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(distillation, "pkd", lambda student, _teacher: student.sum() * 0)
+    patch.setattr(lessons, "pkd", lambda student, _teacher: student.sum() * 0)
 
 
 def teach_infinity(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(distillation, "kl", lambda student, _teacher, **_: student.sum() / 0)
+    patch.setattr(lessons, "kl", lambda student, _teacher, **_: student.sum() / 0)
 
 
 def leak(patch: pytest.MonkeyPatch) -> None:
@@ -142,7 +142,7 @@ def save_the_wrapper(patch: pytest.MonkeyPatch) -> None:
     def save(model: nn.Module, path: Path, **keywords: Any) -> None:
         save_weights(nn.ModuleDict({"module": model}), path, **keywords)
 
-    patch.setattr(engine, "save_weights", save)
+    patch.setattr(trainer, "save_weights", save)
 
 
 def flip_the_teacher(patch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from featherpress.compress.data.sources.unlabelled import Photographs
 from featherpress.compress.evaluation.detections import Detections
-from featherpress.compress.experiments import distill as experiments
 from featherpress.compress.experiments import pseudo_labels
+from featherpress.compress.experiments.distill import distill
 from featherpress.compress.experiments.pseudo_labels import label_photographs, mixed_crops
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.recipes.schema import UnlabelledRecipe
@@ -46,7 +46,7 @@ def album(tmp_path: Path) -> Path:
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A recipe whose teacher comes with the package, and need not be good on so few images."""
-    monkeypatch.setattr("featherpress.compress.tasks.detection.task._LEAST_AP", 0.0)
+    monkeypatch.setattr("featherpress.compress.tasks.detection.task._MIN_TEACHER_AP", 0.0)
     (tmp_path / "tiny.toml").write_text(RECIPE)
     return lambda *settings: load_recipe(tmp_path / "tiny.toml", settings=settings)
 
@@ -139,10 +139,10 @@ def test_labels_belong_to_who_gave_them_and_how(album: Path, tmp_path: Path, mon
 def test_a_second_stage_goes_on_with_photographs(tiny: Any, album: Path, tmp_path: Path) -> None:
     """Each arm starts from its own weights of the earlier run; the student alone sees photographs, and more images."""
     first: Recipe = tiny()
-    experiments.distill(first, tmp_path / "first")
+    distill(first, tmp_path / "first")
     settings = [f"student.run={tmp_path / 'first'}", f"data.unlabelled.root={album}", "data.unlabelled.per_batch=2"]
     still = ["schedule.learning_rate=1e-12", "schedule.ema=0", "schedule.weight_decay=0"]
-    experiments.distill(tiny(*settings, *still), tmp_path / "second")
+    distill(tiny(*settings, *still), tmp_path / "second")
     assert set(json.loads((tmp_path / "second" / "labels.json").read_text())["labels"]) >= {"0.png", "broken.jpg"}
     for arm in ("", "control"):
         before, after = (

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from featherpress.compress.data import SyntheticFaces, TrainingCrops
-from featherpress.compress.experiments.build import adapters_for, taps_of
+from featherpress.compress.experiments.build import build_term_adapters, taps_of
 from featherpress.compress.experiments.lessons import Lessons, Tutor
 from featherpress.compress.experiments.teacher_outputs import LiveTeacher
 from featherpress.compress.recipes import Recipe, load_recipe
@@ -38,7 +38,7 @@ def lessons(recipe: Recipe, student: Detector) -> Lessons:
     teacher = create_detector("featherface_v2")
     taps = taps_of(recipe.distillation)
     live = LiveTeacher(teacher, list(taps.values()), DetectionTask(recipe))
-    adapters = adapters_for(recipe, student, teacher, seed=7)
+    adapters = build_term_adapters(recipe, student, teacher, seed=7)
     return Lessons(recipe.distillation, [Tutor(teacher=live, taps=taps, adapters=adapters)])
 
 

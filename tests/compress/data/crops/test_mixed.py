@@ -80,9 +80,9 @@ def test_a_teachers_faces_ride_on_photographs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("count", [1, 3, 6])
 def test_held_out_images_are_not_trained_on(count: int) -> None:
     """Every image is on one side of the split, and as many as asked for are held out."""
-    training, choosing = hold_out(SyntheticFaces(length=7, seed=0, size=(64, 64)), count)
-    assert len(choosing) == count
-    names = [part.name(index) for part in (training, choosing) for index in range(len(part))]
+    training, holdout = hold_out(SyntheticFaces(length=7, seed=0, size=(64, 64)), count)
+    assert len(holdout) == count
+    names = [part.name(index) for part in (training, holdout) for index in range(len(part))]
     assert len(set(names)) == len(names) == 7
 
 

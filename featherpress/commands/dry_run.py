@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from featherpress.compress.recipes import Recipe, StudentRecipe, TeacherRecipe
 
 
-def render_plan(recipe: "Recipe", *, models: Sequence[str], without_teachers: bool = False) -> str:
+def render_dry_run(recipe: "Recipe", *, models: Sequence[str], without_teachers: bool = False) -> str:
     """Write what a recipe comes to, a comment a line.
 
     `models` are the names of what is trained for every seed; `without_teachers` is for training without teachers.
@@ -56,7 +56,7 @@ def _sizes(recipe: "Recipe", models: Sequence[str], *, without_teachers: bool) -
     if plan is None:
         yield "images, steps, size of the lessons' cache: not known while images are missing"
         return
-    held = f", {plan.choosing:,} to choose on" if plan.choosing else ""
+    held = f", {plan.holdout:,} to choose on" if plan.holdout else ""
     loose = f"; {plan.photographs:,} photographs for the teacher to label" if plan.photographs else ""
     yield f"images: {plan.training:,} to train on{held}, {plan.validation:,} to score on{loose}"
     for number, steps in plan.teacher_steps.items():
