@@ -49,8 +49,7 @@ class Cost:
     `activations` is the bytes of all tensors that operators wrote, `peak` the most bytes alive at one moment, inputs
     included; both in the model's own types. The footprints are weights, activations and peak at other precisions.
     `work` and `elementwise_work` map (module path, operator) to MACs and elements, `operator_calls` an operator to its
-    calls, `readers` a parameter's name to the operators that read it, and `weight_macs` to the MACs that multiply with
-    it alone ("" is all other core work).
+    calls, and `readers` a parameter's name to the operators that read it.
     """
 
     model: str
@@ -72,7 +71,6 @@ class Cost:
     work: Mapping[tuple[str, str], int] = field(default_factory=dict)
     elementwise_work: Mapping[tuple[str, str], int] = field(default_factory=dict)
     operator_calls: Mapping[str, int] = field(default_factory=dict)
-    weight_macs: Mapping[str, int] = field(default_factory=dict)
     readers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unused_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

@@ -146,7 +146,6 @@ def _summarise(tree: Tree, inputs: Any, method: str, rows: TensorRows, tally: Ta
         work=dict(tally.macs),
         elementwise_work=dict(tally.elementwise),
         operator_calls=dict(tally.calls),
-        weight_macs={"" if key is None else first_name[key]: macs for key, macs in tally.weight_macs.items()},
         readers={first_name[key]: tuple(sorted(names)) for key, names in tally.readers.items()},
         unused_names=tuple(first_name[key] for key in rows.by_id if key in unused),
         notes=tuple(_notes(tally)),

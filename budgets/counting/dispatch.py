@@ -78,8 +78,6 @@ class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_s
         self.macs: Counter[tuple[str, str]] = Counter()
         self.elementwise: Counter[tuple[str, str]] = Counter()
         self.calls: Counter[str] = Counter()
-        #: MACs by the one parameter that an operator multiplies with, None where there is none or more than one.
-        self.weight_macs: Counter[int | None] = Counter()
         self.readers: defaultdict[int, set[str]] = defaultdict(set)
         self.lifetimes = Lifetimes()
         self.value_dependent: dict[str, str] = {}
@@ -108,7 +106,7 @@ class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_s
         tensors = _tensors_at(plan.places, args)
         if kwargs:
             tensors += _tensors(kwargs.values())
-        keys, weights = self._note_reads(plan, tensors)
+        keys = self._note_reads(plan, tensors)
         out = plan.answer(args, kwargs) if plan.answer else None
         if out is None:
             if self.on_meta and len({tensor.is_meta for tensor in tensors}) > 1:
@@ -118,7 +116,7 @@ class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_s
         self.calls[plan.name] += 1
         results = [out] if type(out) is Tensor else _tensors((out,))
         if plan.formula:
-            self._add_work(plan, path, args, out, weights)
+            self._add_work(plan, path, args, out)
         elif plan.elementwise:
             self.elementwise[path, plan.name] += max([t.numel() for t in tensors + results], default=0)
         if plan.writes:
@@ -169,14 +167,11 @@ class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_s
         )
         return plan
 
-    def _note_reads(self, plan: _Plan, tensors: Sequence[Tensor]) -> tuple[list[int], set[int]]:
-        """Note who reads which parameter, and how long other tensors live.
-
-        Returns the storages of all, and the parameters among them that could be multiplied with.
-        """
+    def _note_reads(self, plan: _Plan, tensors: Sequence[Tensor]) -> list[int]:
+        """Note who reads which parameter, and how long other tensors live; return the storages of all."""
         parameters, lifetimes = self.parameters, self.lifetimes
         lifetimes.clock += 1
-        keys, weights = [], set()
+        keys = []
         for tensor in tensors:
             key = storage_key(tensor)
             keys.append(key)
@@ -187,18 +182,15 @@ class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_s
                     self.strangers[key] = tensor.numel()
                 continue
             self.readers[parameter].add(plan.name)
-            if plan.formula and tensor.dim() > 1:
-                weights.add(parameter)
-        return keys, weights
+        return keys
 
-    def _add_work(self, plan: _Plan, path: str, args: Any, out: Any, weights: set[int]) -> None:
-        """Add core work, and tell whose weights it was done with."""
+    def _add_work(self, plan: _Plan, path: str, args: Any, out: Any) -> None:
+        """Add core work."""
         assert plan.formula is not None
         macs = int(plan.formula(args, out))
         if self.value_dependent:
             self._refuse_after_values(plan.name)
         self.macs[path, plan.name] += macs
-        self.weight_macs[weights.pop() if len(weights) == 1 else None] += macs
         if plan.name == "torchvision::deform_conv2d":
             self.elementwise[path, plan.name] += _sampled(args, out)
 

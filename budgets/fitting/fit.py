@@ -1,7 +1,10 @@
-"""The settings of a model that meet a budget: every candidate is costed exactly, every answer counted again."""
+"""The settings of a model that meet a budget: every candidate is built and measured, every answer counted again."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import product
 from math import prod
 from typing import Any
 
@@ -9,17 +12,17 @@ import torch
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
-from torch import nn
+from torch import Tensor, nn
 
-from featherpress.budgets.counting.costs import Cost
 from featherpress.budgets.counting.count import count
-from featherpress.budgets.fitting.search_space import IMPOSSIBLE, Estimate, Knob, Settings, Space, size_of
+from featherpress.budgets.fitting.knobs import Knob
 from featherpress.budgets.views.tables import format_macs
-from featherpress.errors import CountError, UsageError
+from featherpress.errors import UsageError
 
 SCHEMA = "featherpress.fit/1"
 SHOWN, NEIGHBOURS = 5, 3
-MOST = 200_000
+#: Each is built, which takes some 25 ms for a detector, and twice that under a limit on MACs.
+MOST = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +63,6 @@ class Fit:
     neighbours: tuple[FitRow, ...]
     candidates: int
     refused: int
-    built: int
 
     @property
     def exit_code(self) -> int:
@@ -96,116 +98,93 @@ def fit(
     3 x side x side.
     Errors: UsageError without a limit or a knob, or if nothing can be built.
     """
-    if params is None and macs is None:
-        raise UsageError("fit needs a limit: give params, macs or both")
+    limits = [limit for limit in (params, macs) if limit is not None]
+    if min(limits, default=0) < 1:
+        raise UsageError("fit needs a limit of at least 1: give params, macs or both")
     if not knobs or len({knob.name for knob in knobs}) != len(knobs):
         raise UsageError("fit needs knobs to turn, each named once, such as out_channels=16:128:2")
     if prod(len(knob.values) for knob in knobs) > MOST:
         raise UsageError(f"more than {MOST:,} candidates: take larger steps, or fewer knobs")
-    search = _Search(Space(factory=factory, knobs=tuple(knobs)), params, macs, torch.zeros(1, 3, side, side))
-    inside, outside = search.ranked()
-    rows = search.confirm(inside, SHOWN)
+    search = _Search(factory, params, macs, torch.zeros(1, 3, side, side))
+    names = [knob.name for knob in knobs]
+    for values in product(*(knob.values for knob in knobs)):
+        search.measure(dict(zip(names, values, strict=True)))
+    candidates = len(search.measured) + search.refused
+    if not search.measured:
+        raise UsageError(f"none of the {candidates:,} candidates can be built: {search.reason}")
     return Fit(
         name=name,
         input=(1, 3, side, side),
         params=params,
         macs=macs,
-        rows=tuple(row for row in rows if row.fits),
-        neighbours=tuple(search.confirm(outside, NEIGHBOURS)),
-        candidates=len(search.space.candidates),
+        rows=tuple(map(search.count, search.best_inside()[:SHOWN])),
+        neighbours=tuple(map(search.count, search.nearest_beyond()[:NEIGHBOURS])),
+        candidates=candidates,
         refused=search.refused,
-        built=sum(shapes is not None for shapes in search.space.shapes.values()),
     )
 
 
+Settings = dict[str, int]
+
+
 class _Search:
-    """One search: what each candidate costs, from functions where they hold, and else by building or tracing it."""
+    """The parameters of every candidate and, under a limit on them, its MACs (else 0)."""
 
-    def __init__(self, space: Space, params: int | None, macs: int | None, image: torch.Tensor) -> None:
-        self.space = space
-        self.limits = (params, macs)
+    def __init__(self, factory: Callable[..., nn.Module], params: int | None, macs: int | None, image: Tensor) -> None:
+        self.factory = factory
+        self.params = params
+        self.macs = macs
         self.image = image
-        self.costs: dict[Settings, Cost] = {}
-        self.estimate = space.estimate()
-        sizes = {settings: self._size(settings) for settings in space.candidates}
-        self.sizes = {settings: size for settings, size in sizes.items() if size is not None}
-        self.refused = len(sizes) - len(self.sizes)
-        if not self.sizes:
-            raise UsageError(f"none of the {len(sizes):,} candidates can be built: {space.reason}")
-        self.macs_known = macs is None or self._learn_macs()
+        self.measured: list[tuple[int, int, Settings]] = []
+        self.refused = 0
+        #: What the factory said of the first candidate that it refused.
+        self.reason = ""
 
-    def _size(self, settings: Settings) -> int | None:
-        """Count parameters; None for what is refused."""
-        if settings not in self.space.shapes and self.estimate:
-            found = self.estimate.params(settings)
-            if found is not None:
-                return None if found == IMPOSSIBLE else found
-        shapes = self.space.measure(settings)
-        return size_of(shapes) if shapes else None
+    def _build(self, settings: Settings) -> nn.Module:
+        """Build a candidate without memory; whatever the factory raises comes through."""
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # initialisers warn about tensors without data
+            return self.factory(**settings)
 
-    def _learn_macs(self) -> bool:
-        """Trace a few that were built, and one more to check."""
-        built = [settings for settings, shapes in self.space.shapes.items() if shapes]
-        *learnt, check = dict.fromkeys([max(built), min(built), *built[:: max(len(built) // 5, 1)]])
-        estimate = self.estimate or Estimate.of(self.space, built)
-        traced = [(self.space.shapes[settings] or {}, self.count(settings)) for settings in learnt]
-        if not estimate.learn_macs(traced) or estimate.macs(check) not in {None, self.count(check).macs}:
-            return False
-        self.estimate = estimate
-        return True
+    def measure(self, settings: Settings) -> None:
+        """Build a candidate and measure it; one that the factory refuses only counts as refused."""
+        try:
+            model = self._build(settings)
+        except Exception as error:
+            self.refused += 1
+            self.reason = self.reason or str(error) or type(error).__name__
+            return
+        params = sum(weight.numel() for weight in model.parameters())
+        work = count(model, self.image).macs if self.macs is not None else 0
+        self.measured.append((params, work, settings))
 
-    def count(self, settings: Settings) -> Cost:
-        """Count a candidate directly, once."""
-        if settings not in self.costs:
-            self.costs[settings] = count(self.space.make(settings), self.image)
-        return self.costs[settings]
+    def _use(self, params: int, macs: int) -> Fraction:
+        """Return the share of its limits that a candidate takes, the larger of the two; above 1 it breaks one."""
+        pairs = [(params, self.params), (macs, self.macs)]
+        return max(Fraction(amount, limit) for amount, limit in pairs if limit is not None)
 
-    def macs(self, settings: Settings) -> int:
-        """Count MACs, from the functions if they hold."""
-        found = self.estimate.macs(settings) if self.estimate and self.macs_known else None
-        return self.count(settings).macs if found is None or found < 0 else found
+    def best_inside(self) -> list[Settings]:
+        """Sort the candidates within the limits: most parameters first where these are limited, then most MACs."""
+        limited = self.params is not None
+        inside = [row for row in self.measured if self._use(*row[:2]) <= 1]
+        inside.sort(key=lambda row: (-row[0] if limited else 0, -row[1], *row[2].values()))
+        return [settings for *_, settings in inside]
 
-    def ranked(self) -> tuple[list[Settings], list[Settings]]:
-        """Sort the candidates into those within the limits, best use first, and those beyond, nearest first."""
-        params, macs = self.limits
-        inside: list[tuple[int, int, Settings]] = []
-        beyond: list[tuple[float, Settings]] = []
-        for settings, size in self.sizes.items():
-            work = self.macs(settings) if macs is not None else 0
-            over = max(size / params - 1 if params else 0.0, work / macs - 1 if macs else 0.0)
-            fits = (params is None or size <= params) and (macs is None or work <= macs)
-            if fits:
-                inside.append((-size if params is not None else 0, -work, settings))
-            else:
-                beyond.append((over, settings))
-        return [settings for *_, settings in sorted(inside)], [settings for _, settings in sorted(beyond)]
+    def nearest_beyond(self) -> list[Settings]:
+        """Sort the candidates beyond a limit, the nearest first."""
+        beyond = [row for row in self.measured if self._use(*row[:2]) > 1]
+        beyond.sort(key=lambda row: (self._use(*row[:2]), *row[2].values()))
+        return [settings for *_, settings in beyond]
 
-    def confirm(self, ranked: Sequence[Settings], wanted: int) -> list[FitRow]:
-        """Count the first ones directly; a candidate that turns out to be refused is passed over."""
-        rows: list[FitRow] = []
-        for settings in ranked:
-            if len(rows) == wanted:
-                break
-            if self.space.measure(settings) is None:
-                self.refused += 1
-                continue
-            cost = self.count(settings)
-            if cost.params != self.sizes[settings]:
-                raise CountError(
-                    f"{self.space.name(settings)} was expected to have {self.sizes[settings]:,} parameters and has "
-                    f"{cost.params:,}: this is our bug"
-                )
-            rows.append(self._row(settings, cost))
-        return rows
-
-    def _row(self, settings: Settings, cost: Cost) -> FitRow:
-        params, macs = self.limits
+    def count(self, settings: Settings) -> FitRow:
+        """Count a candidate that is shown."""
+        cost = count(self._build(settings), self.image)
         return FitRow(
-            settings=self.space.name(settings),
+            settings=settings,
             params=cost.params,
             macs=cost.macs,
-            params_slack=None if params is None else params - cost.params,
-            macs_slack=None if macs is None else macs - cost.macs,
+            params_slack=None if self.params is None else self.params - cost.params,
+            macs_slack=None if self.macs is None else self.macs - cost.macs,
         )
 
 
@@ -215,7 +194,7 @@ def render_fit(result: Fit) -> RenderableType:
     for title, rows in (("fits", result.rows), ("nearest beyond", result.neighbours)):
         if rows:
             parts += [_table(title, rows), Text()]
-    refused = f", {result.refused:,} known to be impossible" if result.refused else ""
+    refused = f", {result.refused:,} that cannot be built" if result.refused else ""
     shape = "x".join(map(str, result.input))
     parts.append(Text(f"{result.candidates:,} candidates{refused}; MACs at input {shape}; every row was counted"))
     return Group(*parts)

@@ -169,7 +169,7 @@ def fit(
     """
     from featherpress.budgets import fit as solve
     from featherpress.budgets.fitting.fit import render_fit
-    from featherpress.budgets.fitting.search_space import parse_knob
+    from featherpress.budgets.fitting.knobs import parse_knob
 
     make, usual = find_factory(target)
     knobs = [parse_knob(text) for text in knob or usual]

@@ -1,4 +1,4 @@
-"""Fits: what functions say of a candidate is what a count says, and the best is the best of all."""
+"""Fits: the best is the best of all, and every number shown is counted."""
 
 import json
 from itertools import product
@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from featherpress.budgets import count, fit
+from featherpress.budgets import Cost, count, fit
 from featherpress.budgets.fitting.fit import render_fit
-from featherpress.budgets.fitting.search_space import Knob, Space, parse_knob
+from featherpress.budgets.fitting.knobs import Knob, parse_knob
 from featherpress.budgets.views.tables import print_plain
 from featherpress.errors import UsageError
 
@@ -36,31 +36,11 @@ class Net(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-KNOBS = tuple(map(parse_knob, ["width=8:64:4", "squeeze=1,2,4,8,16", "groups=1,2,4", "blocks=1:4"]))
-
-
-def test_functions_say_what_a_count_says() -> None:
-    """Nine hundred candidates from fewer than two hundred that are built, compared with direct counts."""
-    space = Space(factory=Net, knobs=KNOBS)
-    estimate = space.estimate()
-    assert estimate is not None
-    candidates = space.candidates
-    assert len(candidates) == 900
-    assert len(space.shapes) < 200
-    some = [settings for settings in space.shapes if space.shapes[settings]]
-    assert estimate.learn_macs([(space.shapes[s] or {}, count(space.make(s), IMAGE)) for s in some[:6]])
-    for settings in candidates[::13]:
-        cost = count(Net(*settings), IMAGE)
-        assert estimate.params(settings) in {None, cost.params}
-        assert estimate.macs(settings) in {None, cost.macs}
-    assert sum(estimate.params(settings) is None for settings in candidates) < 100
-
-
 @pytest.mark.parametrize(("params", "macs"), [(20_000, None), (None, 400_000), (20_000, 400_000)])
 def test_the_best_is_the_best_of_all(params: int | None, macs: int | None) -> None:
-    """Against counting every candidate of a smaller space directly."""
-    knobs = [Knob(name="width", values=tuple(range(8, 40, 4))), Knob(name="blocks", values=(1, 2, 3))]
-    costs = {s: count(Net(width=s[0], blocks=s[1]), IMAGE) for s in product(knobs[0].values, knobs[1].values)}
+    """Against counting every candidate directly; more groups and a greater squeeze cost less, not more."""
+    knobs = [parse_knob(text) for text in ("width=8:24:4", "squeeze=1,4", "groups=1,2,4", "blocks=1,2")]
+    costs = {s: count(Net(*s), IMAGE) for s in product(*(knob.values for knob in knobs))}
     inside = [
         (cost.params if params else 0, cost.macs)
         for cost in costs.values()
@@ -71,7 +51,31 @@ def test_the_best_is_the_best_of_all(params: int | None, macs: int | None) -> No
     assert (best.params if params else 0, best.macs if macs or params is None else max(inside)[1]) == max(inside)
     assert len(result.rows) == min(5, len(inside))
     assert all(row.fits for row in result.rows)
+    assert all((row.params, row.macs) == _costs(costs[tuple(row.settings.values())]) for row in result.rows)
     assert not any(row.fits for row in result.neighbours)
+    assert len(result.rows) + len(result.neighbours) == min(5, len(inside)) + min(3, len(costs) - len(inside))
+
+
+def _costs(cost: Cost) -> tuple[int, int]:
+    return cost.params, cost.macs
+
+
+def test_the_nearest_is_the_one_that_breaks_its_worst_limit_least() -> None:
+    """By hand: a linear layer of n weights has n parameters and n MACs for one row of input."""
+
+    class Line(nn.Module):
+        def __init__(self, n: int) -> None:
+            super().__init__()
+            self.line = nn.Linear(3, n, bias=False)
+
+        def forward(self, image: Tensor) -> Tensor:
+            return self.line(image.mean((2, 3)))
+
+    result = fit(Line, [parse_knob("n=1:9")], name="line", params=15, macs=12, side=4)
+    assert [row.settings["n"] for row in result.rows] == [4, 3, 2, 1]
+    assert [row.settings["n"] for row in result.neighbours] == [5, 6, 7]
+    assert (result.rows[0].params_slack, result.rows[0].macs_slack) == (3, 0)
+    assert (result.neighbours[0].params_slack, result.neighbours[0].macs_slack) == (0, -3)
 
 
 def test_slack_and_neighbours_are_shown() -> None:
@@ -100,6 +104,7 @@ def test_refused_candidates_are_no_candidates() -> None:
     result = fit(Net, [parse_knob("width=8:12"), parse_knob("groups=1,4")], name="net", params=10**6, side=16)
     assert (result.candidates, result.refused) == (10, 3)
     assert dict(result.rows[0].settings) == {"width": 12, "groups": 1}
+    assert "10 candidates, 3 that cannot be built" in print_plain(render_fit(result))
     with pytest.raises(UsageError, match=r"none of the 2 candidates can be built: .*colour"):
         fit(Net, [parse_knob("colour=1,2")], name="net", params=1)
 
@@ -140,8 +145,10 @@ def test_knobs_that_cannot_be_read(text: str) -> None:
 def test_limits_and_knobs_are_needed() -> None:
     """Without either there is nothing to solve."""
     with pytest.raises(UsageError, match="fit needs a limit"):
-        fit(Net, KNOBS, name="net")
-    with pytest.raises(UsageError, match="more than 200,000 candidates"):
-        fit(Net, [parse_knob("width=1:9000"), parse_knob("groups=1:30")], name="net", params=1)
+        fit(Net, [parse_knob("width=8")], name="net")
+    with pytest.raises(UsageError, match="limit of at least 1"):
+        fit(Net, [parse_knob("width=8")], name="net", params=0)
+    with pytest.raises(UsageError, match="more than 2,000 candidates"):
+        fit(Net, [parse_knob("width=1:667"), parse_knob("groups=1:3")], name="net", params=1)
     with pytest.raises(UsageError, match="fit needs knobs"):
         fit(Net, [], name="net", params=1)
