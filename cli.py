@@ -1,6 +1,6 @@
 """The command line: every command parses, calls one function of the library, prints, and exits with its code.
 
-Exit codes: 0 done or within budget, 1 over budget, 2 a mistake in usage or files, 3 a count that cannot be trusted.
+Exit codes are those of `featherpress.errors`.
 """
 
 import os
@@ -14,6 +14,7 @@ from featherpress import __version__
 from featherpress.commands.audits import audit, diff, fit
 from featherpress.commands.deployment import bench, export
 from featherpress.commands.detecting import detect, evaluate
+from featherpress.commands.gating import gate
 from featherpress.commands.printing import print_usage_error
 from featherpress.commands.reporting import demo, report
 from featherpress.commands.training import distill, preflight, train
@@ -75,7 +76,7 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Try: all of it, and the trained model that comes along": (demo, detect),
     "Audit: what models cost, and what they may": (audit, diff, fit),
     "Distil: a small model learns from a large one": (distill, preflight, train, export),
-    "Report: how good, how fast, and was the teacher why": (evaluate, bench, report),
+    "Report: how good, how fast, and was the teacher why": (evaluate, gate, bench, report),
 }
 
 for _panel, _commands in _PANELS.items():

@@ -11,7 +11,14 @@ FeatherpressError            one clear sentence: what was expected, what came, w
 ├── ExportError              a model that cannot be exported, or whose export computes something else
 └── TrainingError            a run that had to stop: its last good state is kept
 
-The command line prints the sentence and exits with `exit_code`; nothing else becomes an exit code.
+Exit codes, of every command:
+
+0  done; within budget; not worse
+1  a limit or a check failed; worse
+2  a mistake in usage or files; a run that had to stop
+3  cannot be trusted or decided
+
+The command line prints the sentence and exits with `exit_code`.
 """
 
 from typing import ClassVar

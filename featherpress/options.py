@@ -25,6 +25,22 @@ class DiffFormat(StrEnum):
     MARKDOWN = "markdown"
 
 
+class GateFormat(StrEnum):
+    """How a gate's outcome is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+    MARKDOWN = "markdown"
+    JUNIT = "junit"
+
+
+class UndecidedAs(StrEnum):
+    """What a build makes of a gate that decides nothing."""
+
+    PASS = "pass"  # noqa: S105 - a word, no password
+    FAIL = "fail"
+
+
 class ReportFormat(StrEnum):
     """How a report is written."""
 

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "compress/recipes": set(),
     "compress/data": {"compress.runtime"},
     "compress/distillation": {"compress.runtime"},
-    "compress/evaluation": {"models", "compress.data", "compress.recipes", "compress.runtime"},
+    "compress/evaluation": {"models", "verdicts", "compress.data", "compress.recipes", "compress.runtime"},
     "compress/tasks": {
         "models", "compress.data", "compress.distillation", "compress.evaluation", "compress.recipes",
         "compress.runtime",
@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "featherpress/records": set(),
     "featherpress/options.py": set(),
     "featherpress/verdicts": {"verdicts"},
-    "featherpress/commands": {"models", "budgets.*", "compress.*", "reports", "commands", "options"},
+    "featherpress/commands": {"models", "budgets.*", "compress.*", "reports", "commands", "options", "verdicts"},
 }  # fmt: skip
 """Which rooms each room may import from; its own is free. `x.*` is any room of x."""
 

@@ -129,7 +129,7 @@ def _decide(interval: Interval, *, margin: float, holding: int, unit: str) -> tu
         return "not worse", ""
     if interval.high < -margin:
         return "worse", ""
-    needs = needs_to_show(interval, distance=abs(interval.difference + margin))
+    needs = needs_to_show(interval, apart_from=-margin)
     if needs.seeds or needs.examples:
         return "undecided", f"{needs.phrase(unit, about_seeds=False)} would decide, if the difference stays"
     return "undecided", f"not even {MOST_EXAMPLES:,} {unit} would decide, if the difference stays"

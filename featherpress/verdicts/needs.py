@@ -25,16 +25,17 @@ class Needs:
         return f"more than {MOST_SEEDS} seeds" if about_seeds else f"more than {MOST_EXAMPLES:,} {unit}"
 
 
-def needs_to_show(interval: Interval, *, distance: float | None = None) -> Needs:
-    """Return how many seeds, or examples, make half the interval narrower than a distance, by default the difference.
+def needs_to_show(interval: Interval, *, apart_from: float = 0.0) -> Needs:
+    """Return how many seeds, or examples, would keep the interval clear of a value, if the difference stays.
 
     Variances stay as they were estimated; seeds are tried with these examples, and examples with these seeds.
     """
-    distance = abs(interval.difference) if distance is None else distance
-    if distance <= 0:
+    distance = abs(interval.difference - apart_from)
+    if distance == 0:
         return Needs(seeds=None, examples=None)
     if interval.v_seeds is None:
-        toward = interval.difference - interval.low if interval.difference > 0 else interval.high - interval.difference
+        below = interval.difference > apart_from
+        toward = interval.difference - interval.low if below else interval.high - interval.difference
         count = interval.examples * (toward / distance) ** 2
         return Needs(seeds=None, examples=int(count) + 1 if count < MOST_EXAMPLES else None)
     return Needs(
