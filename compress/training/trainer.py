@@ -20,7 +20,7 @@ from featherpress.compress.runtime.devices import open_accelerator
 from featherpress.compress.runtime.distributed import gather_processes, mean_over_processes
 from featherpress.compress.runtime.progress import Progress
 from featherpress.compress.runtime.run_folder import MetricsFile, TrainingFolder
-from featherpress.compress.tasks import DetectionTask, Task, format_metric
+from featherpress.compress.tasks import Task, format_metric
 from featherpress.compress.training.checkpoints import latest_state, save_state
 from featherpress.compress.training.ema import MovingAverage
 from featherpress.compress.training.freezing import freeze, normalisations
@@ -58,7 +58,7 @@ class Trainer:
         recipe: Recipe,
         schedule: ScheduleRecipe,
         label: str,
-        task: Task | None = None,
+        task: Task,
         lessons: Teaching | None = None,
         evaluate: Callable[[Any], float] | None = None,
         metadata: Mapping[str, str] | None = None,
@@ -80,8 +80,7 @@ class Trainer:
         if schedule.freeze_statistics:
             self._frozen += normalisations(model)
         self.average = MovingAverage(model, schedule.ema)
-        self.task: Task = task or DetectionTask(recipe)
-        self.lessons = lessons
+        self.task, self.lessons = task, lessons
         parts = [model, lessons.adapters] if lessons else [model]
         weights = [weight for part in parts for weight in part.parameters() if weight.requires_grad]
         optimizer = torch.optim.AdamW(

@@ -80,6 +80,7 @@ def make_trainer(recipe: Recipe, tmp_path: Path, teacher: Detector) -> MakeTrain
             recipe=used,
             schedule=used.schedule,
             label=name,
+            task=DetectionTask(used),
             lessons=lessons,
             evaluate=evaluate,
         )

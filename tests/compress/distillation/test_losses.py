@@ -54,7 +54,6 @@ def draw(name: str, seed: int) -> Tensor:
 def test_every_registered_loss_is_tested_here() -> None:
     """The register and this file know the same losses; an unknown name is answered with the nearest."""
     assert sorted(LOSSES) == list_losses()
-    assert all(find_loss(name).summary.endswith(".") for name in LOSSES)
     with pytest.raises(UsageError, match="named 'pdk'; did you mean pkd"):
         find_loss("pdk")
     with pytest.raises(UsageError, match="there are attention, cwd"):

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,16 +39,6 @@ FACES = (
     "schedule.evaluate_every=0",
     "control=false",
 )
-
-
-@pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Recipe]:
-    """A recipe between tiny classifiers, in a folder where their module is found; a teacher need not be good."""
-    shutil.copy(Path(__file__).with_name("tiny_models.py"), tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("featherpress.compress.tasks.classification.task._BETTER_THAN_CHANCE", 0.0)
-    (tmp_path / "tiny.toml").write_text(RECIPE)
-    return lambda *settings: load_recipe(tmp_path / "tiny.toml", settings=settings)
 
 
 def metrics(folder: Path) -> list[dict[str, str]]:

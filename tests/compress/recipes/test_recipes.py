@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from featherpress.compress.distillation.losses.registry import find_loss, list_losses
+from featherpress.compress.distillation.losses.registry import list_losses
 from featherpress.compress.recipes import (
     DataRecipe,
     DistillationRecipe,
@@ -172,13 +172,8 @@ def test_the_schema_for_editors_knows_every_key() -> None:
 
 
 def test_terms_and_losses_are_the_same_list() -> None:
-    """Every registered loss can be named in a recipe, and every term's loss is registered; needs and tasks agree."""
+    """Every registered loss can be named in a recipe, and every term's loss is registered."""
     assert sorted(loss_names()) == list_losses()
-    for kind in get_args(get_args(Term)[0]):
-        (name,) = get_args(kind.model_fields["loss"].annotation)
-        entry = find_loss(name)
-        assert issubclass(kind, FeatureTerm) == ("features" in entry.needs)
-        assert ("classification" in kind.tasks) == (not entry.needs & {"priors", "boxes"})
 
 
 def test_broken_files(tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ def main(out: Path) -> None:
             recipe=recipe,
             schedule=recipe.schedule,
             label=name,
+            task=DetectionTask(recipe),
             lessons=lessons(recipe, student) if name == "taught" else None,
             evaluate=lambda model: float(next(model.parameters()).abs().sum()),
         ).run()

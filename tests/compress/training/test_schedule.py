@@ -188,3 +188,22 @@ def test_whole_steps_under_ctrl_c(make_trainer: MakeTrainer, tmp_path: Path, mon
     with pytest.raises(TrainingError, match="stopped at step 3 of 6"):
         trainer.run()
     assert fingerprint(make_trainer("pressed", seed=99).run()) == expected
+
+
+def test_the_gradients_norm_is_clipped(make_trainer: MakeTrainer, recipe: Recipe) -> None:
+    """No step's gradient is longer than `clip`; with 0 it is as long as it is."""
+    longest = {}
+    for clip in (0.5, 0.0):
+        trainer = make_trainer(f"clip-{clip}", used=with_schedule(recipe, clip=clip, epochs=1))
+        step, norms = trainer.optimizer.step, list[float]()
+
+        def note(trainer: Trainer = trainer, step: Any = step, norms: list[float] = norms) -> None:
+            squares = [weight.grad.square().sum() for weight in trainer.plain.parameters() if weight.grad is not None]
+            norms.append(float(torch.stack(squares).sum().sqrt()))
+            step()
+
+        trainer.optimizer.step = note
+        trainer.run()
+        longest[clip] = max(norms)
+    assert longest[0.5] == pytest.approx(0.5, rel=1e-3)
+    assert longest[0.0] > 1

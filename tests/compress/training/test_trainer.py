@@ -10,7 +10,7 @@ import torch
 from featherpress.compress.experiments.teacher_outputs import CachedTeacher, Lesson, LiveTeacher, fingerprint
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.tasks import DetectionTask
-from featherpress.compress.training.trainer import Trainer
+from featherpress.compress.training.trainer import Trainer, _gradient_ratio
 from featherpress.errors import TrainingError
 from featherpress.models import Detector, create_detector, load_weights
 
@@ -226,3 +226,10 @@ def test_too_few_images_for_a_batch(make_trainer: MakeTrainer, recipe: Recipe) -
     wide = recipe.model_copy(update={"schedule": recipe.schedule.model_copy(update={"batch_size": 16})})
     with pytest.raises(TrainingError, match="12 images do not fill one batch of 16"):
         make_trainer("wide", used=wide)
+
+
+def test_the_ratio_of_gradients_by_hand() -> None:
+    """Distillation pulls with (3, 3) and (4), the task with (1, 1) and nothing at the second level: sqrt(34 / 2)."""
+    one, other = torch.zeros(2, requires_grad=True), torch.zeros(1, requires_grad=True)
+    ratio = _gradient_ratio(3 * one.sum() + 4 * other.sum(), one.sum(), [one, other])
+    assert ratio == pytest.approx((34 / 2) ** 0.5)

@@ -1,0 +1,134 @@
+"""What the two arms of an experiment start from and are chosen by."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from featherpress.compress.data.synthetic.shapes import Shapes
+from featherpress.compress.experiments import distill as experiments
+from featherpress.compress.experiments.build import build_student
+from featherpress.compress.experiments.experiment import Experiment
+from featherpress.compress.experiments.teacher_outputs import fingerprint
+from featherpress.compress.experiments.teachers import prepare_teachers
+from featherpress.compress.recipes import Recipe, load_recipe
+from featherpress.compress.runtime.run_folder import TrainingFolder
+from featherpress.compress.tasks import ClassificationTask, EvaluationResult
+from featherpress.errors import UsageError
+from featherpress.models import save_weights
+
+
+def test_the_control_differs_in_its_lessons_alone(
+    tiny: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both arms of a seed start from the same weights, see the same crops in the same order, by the same schedule."""
+    fit, seen = Experiment.fit, []
+
+    def note(self: Experiment, model: nn.Module, folder: TrainingFolder, **keywords: Any) -> Any:
+        crops = keywords["crops"]
+        keys = tuple(crops.epoch_keys(0))
+        pixels = crops.batch(keys).images.sum().item()
+        seen.append((keywords["role"], fingerprint(model), keys, pixels, keywords["schedule"], keywords["lessons"]))
+        return fit(self, model, folder, **keywords)
+
+    recipe = tiny("seeds=[3, 5]")
+    experiment = Experiment(recipe, tmp_path / "run", {})
+    loaded = prepare_teachers(experiment)
+    monkeypatch.setattr(experiments, "prepare_teachers", lambda _experiment: loaded)
+    monkeypatch.setattr(Experiment, "fit", note)
+    experiments.distill(recipe, tmp_path / "run")
+    assert [role for role, *_ in seen] == ["student", "control"] * 2
+    for student, control in (seen[:2], seen[2:]):
+        assert student[1:5] == control[1:5]
+        assert (student[5] is None, control[5] is None) == (False, True)
+    assert not {seen[0][1], seen[0][2], seen[0][3]} & {seen[2][1], seen[2][2], seen[2][3]}
+    expected = build_student(recipe, 3, task=experiment.task, teachers=())
+    assert seen[0][1] == fingerprint(expected)
+
+
+class Parts:
+    """A task whose models are a backbone and a head of a few numbers."""
+
+    def build(self, target: str, settings: Mapping[str, Any]) -> nn.Module:
+        return nn.ModuleDict({"backbone": nn.Linear(2, int(settings.get("width", 2))), "head": nn.Linear(2, 1)})
+
+
+def started(*settings: str, teachers: Sequence[nn.Module] = (), control: bool = False) -> dict[str, Tensor]:
+    """Return the weights that an arm of seed 0 starts from."""
+    recipe = load_recipe("v1_to_v2", settings=["student.backbone=''", *settings])
+    task: Any = Parts()
+    return build_student(recipe, 0, task=task, teachers=teachers, control=control).state_dict()
+
+
+def test_the_backbone_is_the_first_fitting_teachers() -> None:
+    """It is taken from the first teacher with one of its shapes; all else is the seed's. Another's is refused."""
+    narrow, first, second = (Parts().build("", {"width": width}) for width in (3, 2, 2))
+    narrow.backbone.bias, taken = None, first.state_dict()
+    found, plain = started("student.backbone=teacher", teachers=[narrow, first, second]), started()
+    assert all(torch.equal(found[name], taken[name]) for name in found if name.startswith("backbone."))
+    assert all(torch.equal(found[name], plain[name]) for name in found if name.startswith("head."))
+    assert not torch.equal(plain["backbone.weight"], taken["backbone.weight"])
+    with pytest.raises(UsageError, match="nothing of the student's shapes"):
+        started("student.backbone=teacher", teachers=[narrow])
+    with pytest.raises(UsageError, match="training alone loads no teacher"):
+        started("student.backbone=teacher")
+
+
+def test_an_arm_goes_on_from_the_same_arm(tmp_path: Path) -> None:
+    """`student.run` starts the student from the earlier student and the control from the earlier control."""
+    for arm in ("", "control"):
+        earlier = Parts().build("", {})
+        (tmp_path / arm / "weights").mkdir(parents=True)
+        save_weights(earlier, tmp_path / arm / "weights" / "last.safetensors")
+        found = started(f'student.run="{tmp_path}"', control=arm == "control")
+        assert all(torch.equal(found[name], value) for name, value in earlier.state_dict().items())
+
+
+def test_weights_to_start_from(tmp_path: Path) -> None:
+    """`student.weights` is the whole model's file, and a path at `student.backbone` that of the backbone alone."""
+    earlier = Parts().build("", {})
+    save_weights(earlier, tmp_path / "all.safetensors")
+    save_weights(earlier.backbone, tmp_path / "backbone.safetensors")
+    whole, part, plain = (
+        started(f'student.weights="{tmp_path / "all.safetensors"}"'),
+        started(f'student.backbone="{tmp_path / "backbone.safetensors"}"'),
+        started(),
+    )
+    for name, value in earlier.state_dict().items():
+        assert torch.equal(whole[name], value)
+        assert torch.equal(part[name], value if name.startswith("backbone.") else plain[name])
+
+
+def test_the_best_weights_are_chosen_on_what_is_held_out(
+    tiny: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores fall on the held-out images and rise on the validation images: the best weights are the first epoch's."""
+    experiment = Experiment(tiny("schedule.epochs=2", "schedule.evaluate_every=1"), tmp_path, {})
+    experiment.holdout = Shapes(length=7, seed=9, size=64, classes=3)
+    evaluate, asked = ClassificationTask.evaluate, []
+
+    def fall(self: ClassificationTask, model: nn.Module, dataset: Any, **keywords: Any) -> EvaluationResult:
+        if keywords.get("about"):
+            return evaluate(self, model, dataset, **keywords)
+        asked.append(len(dataset))
+        return EvaluationResult(predictions=None, score=(1 if len(dataset) == 7 else -1) / len(asked), record={})
+
+    monkeypatch.setattr(ClassificationTask, "evaluate", fall)
+    experiment.fit(
+        experiment.task.build("tiny_models:net", {"classes": 3}),
+        TrainingFolder(tmp_path),
+        name="tiny",
+        role="student",
+        schedule=experiment.recipe.schedule,
+        crops=experiment.crops(0),
+    )
+    assert asked == [7, 7]
+    steps = [
+        int(load_file(tmp_path / "weights" / f"{name}.safetensors")["0.1.num_batches_tracked"])
+        for name in ("best", "last")
+    ]
+    assert steps == [3, 6]
