@@ -8,9 +8,9 @@ from pathlib import Path
 from featherpress.errors import FileError, UsageError
 from featherpress.reports.blocks import Block, Heading
 from featherpress.reports.figures import save
-from featherpress.reports.inputs import Inputs, load_inputs
 from featherpress.reports.runs import Run
-from featherpress.reports.sections import COUNTED, SECTIONS, SHARED, Chapter, Draw, opening, side_by_side, title
+from featherpress.reports.sections import COUNTED, SECTIONS, SHARED, Draw, RunContext, side_by_side, summary, title
+from featherpress.reports.sources import Sources, load_sources
 from featherpress.reports.writers import to_latex, to_markdown, to_page
 
 LONGEST_SLUG = 60  # characters
@@ -34,14 +34,14 @@ def write_report(
     Errors: `UsageError` without a run or an audit, without `out` where no run says where to, and for audits to be
     compared that were counted at different inputs; `FileError` when a record is broken or the folder cannot be written.
     """
-    inputs = load_inputs(paths)
-    for run in inputs.runs:
+    sources = load_sources(paths)
+    for run in sources.runs:
         _require_one_size(run)
     if out is None:
-        if inputs.runs[0].counted_only:
+        if sources.runs[0].counted_only:
             raise UsageError("expected --out DIR, got none: no run directory was named that the report could go into.")
-        out = inputs.runs[0].path / "report"
-    blocks, figures = _compose(inputs)
+        out = sources.runs[0].path / "report"
+    blocks, figures = _compose(sources)
     try:
         _publish(out, blocks, figures, page=page, latex=latex, vectors=vectors)
     except OSError as error:
@@ -57,29 +57,29 @@ def _require_one_size(run: Run) -> None:
         raise UsageError(f"expected audits of one input size, got {counted}: count them again with the same --input.")
 
 
-def _compose(inputs: Inputs) -> tuple[list[Block], dict[str, Draw]]:
+def _compose(sources: Sources) -> tuple[list[Block], dict[str, Draw]]:
     """Return the report's blocks and the figures they show, by name."""
     figures: dict[str, Draw] = {}
-    runs = inputs.runs
+    runs = sources.runs
     if len(runs) == 1:
-        chapter = Chapter(run=runs[0], inputs=inputs, figures=figures)
-        blocks = [Heading(text=title(runs[0]), level=1), *_write(chapter)]
+        context = RunContext(run=runs[0], sources=sources, figures=figures)
+        blocks = [Heading(text=title(runs[0]), level=1), *_write(context)]
     else:
         blocks = side_by_side(runs)
         for number, run in enumerate(runs, start=1):
             prefix = f"{number}-{slug(run.name)}-"
-            chapter = Chapter(run=run, inputs=inputs, prefix=prefix, level=3, figures=figures)
+            context = RunContext(run=run, sources=sources, prefix=prefix, level=3, figures=figures)
             lead = "" if run.counted_only else f"Run {number}, `{run.name}`: "
-            blocks += [Heading(text=f"{lead}{title(run)}", level=2), *_write(chapter)]
+            blocks += [Heading(text=f"{lead}{title(run)}", level=2), *_write(context)]
     for section in SHARED:
-        blocks += section(Chapter(run=runs[0], inputs=inputs, figures=figures))
+        blocks += section(RunContext(run=runs[0], sources=sources, figures=figures))
     return blocks, figures
 
 
-def _write(chapter: Chapter) -> list[Block]:
+def _write(context: RunContext) -> list[Block]:
     """Return all that is said of one run."""
-    sections = COUNTED if chapter.run.counted_only else SECTIONS
-    return [*opening(chapter), *(block for section in sections for block in section(chapter))]
+    sections = COUNTED if context.run.counted_only else SECTIONS
+    return [*summary(context), *(block for section in sections for block in section(context))]
 
 
 def slug(name: str) -> str:

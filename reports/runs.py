@@ -6,29 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featherpress.errors import FileError
-from featherpress.reports.correlation import Correlation, read_correlation
-from featherpress.reports.readers import (
-    read_budget,
-    read_comparison,
-    read_environment,
-    read_evaluation,
-    read_gallery,
-    read_metrics,
-)
-from featherpress.reports.reading import read_text
-from featherpress.reports.records import (
-    ACCURACY,
-    AP,
+from featherpress.records import (
     Audit,
     Budget,
     Comparison,
+    Correlation,
     DetectorEvaluation,
     Environment,
     Evaluation,
     Gallery,
-    Metric,
-    Metrics,
+    read_text,
 )
+from featherpress.reports.metrics import ACCURACY, AP, METRICS, Metric, Metrics, read_metrics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +35,7 @@ class Training:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """All records of a run directory; None, or an empty tuple, where one is missing.
+    """All records of a run directory; None, or empty, where one is missing.
 
     `metric` is what all its models are scored by. `teacher_metrics` is there where the run trained its teacher itself.
 
@@ -55,36 +44,18 @@ class Run:
     """
 
     path: Path
-    metric: Metric
-    recipe: str | None
-    environment: Environment | None
-    budget: Budget | None
-    teacher: Evaluation | None
-    teacher_metrics: Metrics | None
-    comparison: Comparison | None
-    gallery: Gallery | None
-    correlation: Correlation | None
-    students: tuple[Training, ...]
-    controls: tuple[Training, ...]
+    metric: Metric = AP
+    recipe: str | None = None
+    environment: Environment | None = None
+    budget: Budget | None = None
+    teacher: Evaluation | None = None
+    teacher_metrics: Metrics | None = None
+    comparison: Comparison | None = None
+    gallery: Gallery | None = None
+    correlation: Correlation | None = None
+    students: tuple[Training, ...] = ()
+    controls: tuple[Training, ...] = ()
     counted_only: bool = False
-
-    @classmethod
-    def empty(cls, path: Path) -> "Run":
-        """Return a run without any record."""
-        return cls(
-            path=path,
-            metric=AP,
-            recipe=None,
-            environment=None,
-            budget=None,
-            teacher=None,
-            teacher_metrics=None,
-            comparison=None,
-            gallery=None,
-            correlation=None,
-            students=(),
-            controls=(),
-        )
 
     @property
     def name(self) -> str:
@@ -110,8 +81,8 @@ class Run:
 
     @property
     def settings(self) -> dict[str, Mapping[str, str]]:
-        """What the counted models were built from, by name, where that was recorded."""
-        return {audit.model: audit.settings for _, audit in self.audits if audit.settings}
+        """What the counted models were built from, by name, where that was recorded; a word or a number each."""
+        return {audit.model: settings_in_words(audit.settings) for _, audit in self.audits if audit.settings}
 
     @property
     def student_model(self) -> str:
@@ -152,6 +123,17 @@ class Run:
         return self.controls if role == "control" else self.students
 
 
+def settings_in_words(settings: Mapping[str, object]) -> dict[str, str]:
+    """Return what a model was built from, as a reader writes it."""
+    return {key: _word(value) for key, value in settings.items()}
+
+
+def _word(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(_word, value)) if isinstance(value, list | tuple) else str(value)
+
+
 def load_run(path: Path) -> Run:
     """Read every record of a run directory.
 
@@ -162,21 +144,21 @@ def load_run(path: Path) -> Run:
         raise FileError(f"{path}: expected a run directory, got {'a file' if path.exists() else 'nothing there'}.")
     seeds = [path, *_seed_folders(path)]
     recipe = path / "recipe.toml"
-    teacher = read_evaluation(path / "eval" / "teacher.json")
-    comparison = read_comparison(path / "eval" / "comparison.json")
+    teacher = Evaluation.find_any(path / "eval" / "teacher.json")
+    comparison = Comparison.find(path / "eval" / "comparison.json")
     students, controls = _trainings(seeds), _trainings([seed / "control" for seed in seeds])
     evaluated = (teacher, *(training.evaluation for training in (*students, *controls)))
     run = Run(
         path=path,
         metric=_common_metric(path, [each for each in evaluated if each], comparison),
         recipe=read_text(recipe) if recipe.exists() else None,
-        environment=read_environment(path / "environment.json"),
-        budget=read_budget(path / "budget.json"),
+        environment=Environment.find(path / "environment.json"),
+        budget=Budget.find(path / "budget.json"),
         teacher=teacher,
         teacher_metrics=read_metrics(path / "teacher" / "metrics.csv"),
         comparison=comparison,
-        gallery=read_gallery(path / "eval" / "gallery" / "gallery.json"),
-        correlation=read_correlation(path / "eval" / "correlation.json"),
+        gallery=Gallery.find(path / "eval" / "gallery" / "gallery.json"),
+        correlation=Correlation.find(path / "eval" / "correlation.json"),
         students=students,
         controls=controls,
     )
@@ -193,7 +175,7 @@ def _common_metric(path: Path, evaluated: Sequence[Evaluation], comparison: Comp
     """Return what everything was scored by, AP where nothing was."""
     found = {AP if isinstance(each, DetectorEvaluation) else ACCURACY for each in evaluated}
     if comparison is not None:
-        found.add(comparison.metric)
+        found.add(METRICS[comparison.metric])
     if len(found) > 1:
         names = " and ".join(sorted(metric.name for metric in found))
         raise FileError(f"{path}: expected models scored by one metric, got {names}: evaluate them alike.")
@@ -210,7 +192,7 @@ def _trainings(folders: list[Path]) -> tuple[Training, ...]:
     found = (
         Training(
             metrics=read_metrics(folder / "metrics.csv"),
-            evaluation=read_evaluation(folder / "eval" / "validation.json"),
+            evaluation=Evaluation.find_any(folder / "eval" / "validation.json"),
         )
         for folder in folders
     )

@@ -3,8 +3,8 @@
 import statistics
 from collections.abc import Sequence
 
+from featherpress.records import DetectorEvaluation, Evaluation
 from featherpress.reports.formats import DASH, spread
-from featherpress.reports.records import DetectorEvaluation, Evaluation
 
 
 def scores(evaluations: Sequence[Evaluation], bucket: str | None = None) -> tuple[float, ...]:
@@ -13,7 +13,7 @@ def scores(evaluations: Sequence[Evaluation], bucket: str | None = None) -> tupl
         found = [evaluation.score for evaluation in evaluations]
     else:
         detectors = [each for each in evaluations if isinstance(each, DetectorEvaluation)]
-        found = [b.ap for each in detectors for b in each.buckets if b.name == bucket]
+        found = [b.ap for each in detectors for b in each.by_height if b.name == bucket]
     return tuple(value for value in found if value is not None)
 
 

@@ -4,13 +4,10 @@ from featherpress.reports.figures.accuracy import ap_by_height, precision_recall
 from featherpress.reports.figures.correlation import level_correlation
 from featherpress.reports.figures.costs import costs_by_component, waterfall
 from featherpress.reports.figures.gallery import draw_gallery
-from featherpress.reports.figures.landscape import accuracy_against_latency, accuracy_against_parameters
 from featherpress.reports.figures.style import save
 from featherpress.reports.figures.training import training_curves
 
 __all__ = [
-    "accuracy_against_latency",
-    "accuracy_against_parameters",
     "ap_by_height",
     "costs_by_component",
     "draw_gallery",

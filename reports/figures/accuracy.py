@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from featherpress.records import DetectorEvaluation
 from featherpress.reports.figures.style import COLUMN, INK, ROLES, SMALL, canvas, role_keys, row_bars, tidy
 from featherpress.reports.formats import fraction, integer
-from featherpress.reports.records import DetectorEvaluation
 from featherpress.reports.scores import mean_score, scores
 
 
@@ -19,8 +19,8 @@ def precision_recall(evaluations: Mapping[str, Sequence[DetectorEvaluation]]) ->
     iou = next(iter(evaluations.values()))[0].protocol.iou
     for role, seeds in evaluations.items():
         stroke = ROLES[role]
-        grid = np.asarray(seeds[0].curve_recall)
-        curves = np.stack([np.interp(grid, s.curve_recall, s.curve_precision) for s in seeds])
+        grid = np.asarray(seeds[0].curve.recall)
+        curves = np.stack([np.interp(grid, s.curve.recall, s.curve.precision) for s in seeds])
         mean = curves.mean(axis=0)
         # Past the last recall reached there is no precision to draw; the fall to 0 is.
         reached = np.concatenate([[True], mean[:-1] > 0])
@@ -44,7 +44,7 @@ def ap_by_height(evaluations: Mapping[str, Sequence[DetectorEvaluation]]) -> Fig
     """Draw AP over all faces and by face height: a bar the mean over seeds, a dot each seed."""
     first = next(iter(evaluations.values()))[0]
     names: list[tuple[str | None, str]] = [(None, f"all heights\n{integer(first.data.faces)} faces")]
-    names += [(bucket.name, f"{bucket.name} px\n{integer(bucket.faces)} faces") for bucket in first.buckets]
+    names += [(bucket.name, f"{bucket.name} px\n{integer(bucket.faces)} faces") for bucket in first.by_height]
     figure = canvas(COLUMN, 0.65 + len(names) * (0.13 + 0.12 * len(evaluations)))
     axes = figure.add_subplot()
     groups = {role: [scores(seeds, name) for name, _ in names] for role, seeds in evaluations.items()}

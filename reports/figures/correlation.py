@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from featherpress.reports.correlation import Correlation
+from featherpress.records import Correlation
 from featherpress.reports.figures.style import COLUMN, INK, ROLES, SMALL, canvas, role_keys, tidy
 
 

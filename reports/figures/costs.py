@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from featherpress.records import Audit, Component
 from featherpress.reports.figures.style import (
     COLUMN,
     GAIN,
@@ -23,7 +24,6 @@ from featherpress.reports.figures.style import (
     write_beside,
 )
 from featherpress.reports.formats import integer, label, signed_integer
-from featherpress.reports.records import Audit, Component
 
 Quantity = Literal["params", "macs"]
 PANELS: tuple[tuple[str, Quantity], ...] = (("Parameters", "params"), ("MACs", "macs"))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from featherpress.errors import FileError
+from featherpress.records import Box, Gallery, Picture, Prediction, Truth
 from featherpress.reports.figures.style import DPI, INK, PAGE, SMALL, TEXT, canvas
-from featherpress.reports.records import Box, Found, Gallery, Picture, Truth
 
 # Inches: between columns, and for the head, each line of counts and the legend.
 GAP, HEAD, COUNTS, LEGEND = 0.04, 0.19, 0.21, 0.27
@@ -49,21 +50,21 @@ PENS: Mapping[str, Pen] = {
 }
 
 
-def mark(truth: Sequence[Truth], found: Sequence[Found], *, threshold: float, iou: float) -> Marks:
-    """Sort detections at or over `threshold` into hits and false alarms, and the faces no hit explains into misses.
+def mark(truth: Sequence[Truth], predictions: Sequence[Prediction], *, iou: float) -> Marks:
+    """Sort detections into hits and false alarms, and the faces no hit explains into misses.
 
     Hits are what the record says they are; each takes the free face it overlaps most, best score first.
     A detection on an ignored face is neither.
     """
-    shown = sorted((f for f in found if f.score >= threshold), key=lambda f: -f.score)
+    shown = sorted(predictions, key=lambda each: -each.score)
     free = [t.box for t in truth if not t.ignored]
     ignored = [t.box for t in truth if t.ignored]
-    hits = [f.box for f in shown if f.hit]
+    hits = [each.box for each in shown if each.hit]
     for hit in hits:
         best = max(free, key=lambda face: overlap(face, hit), default=None)
         if best is not None and overlap(best, hit) >= iou:
             free.remove(best)
-    others = [f.box for f in shown if not f.hit]
+    others = [each.box for each in shown if not each.hit]
     neither = [box for box in others if any(overlap(face, box) >= iou for face in ignored)]
     return Marks(
         hits=tuple(hits),
@@ -86,8 +87,8 @@ def overlap(a: Box, b: Box) -> float:
 def pictures_shown(gallery: Gallery) -> tuple[Picture, ...]:
     """Return the first pictures, as many as fit on a page, one at least."""
     cell = _cell_width(_roles(gallery))
-    room = np.cumsum([cell * picture.height / picture.width + COUNTS for picture in gallery.pictures])
-    return gallery.pictures[: max(1, int(np.searchsorted(room, HIGHEST, side="right")))]
+    room = np.cumsum([cell * picture.height / picture.width + COUNTS for picture in gallery.images])
+    return gallery.images[: max(1, int(np.searchsorted(room, HIGHEST, side="right")))]
 
 
 def draw_gallery(gallery: Gallery, *, iou: float) -> Figure:
@@ -104,11 +105,11 @@ def draw_gallery(gallery: Gallery, *, iou: float) -> Figure:
     figure.set_layout_engine("none")
     top = height - HEAD
     for picture, tall in zip(pictures, heights, strict=True):
-        pixels = _pixels(picture, width=round(cell * DPI), height=round(tall * DPI))
+        pixels = _pixels(gallery.file.parent / picture.file, width=round(cell * DPI), height=round(tall * DPI))
         for column, role in enumerate(roles):
             place = (column * (cell + GAP) / PAGE, (top - tall) / height, cell / PAGE, tall / height)
             axes = figure.add_axes(place, title=role if picture is pictures[0] else "")
-            marks = mark(picture.truth, picture.found.get(role, ()), threshold=gallery.threshold, iou=iou)
+            marks = mark(picture.truth, picture.predictions.get(role, ()), iou=iou)
             _draw_cell(axes, picture, pixels, marks, scale=72 * cell / picture.width)
         top -= tall + COUNTS
     keys = [_box((0, 0, 1, 1), pen, width=pen.width, label=pen.name) for pen in PENS.values()]
@@ -119,20 +120,20 @@ def draw_gallery(gallery: Gallery, *, iou: float) -> Figure:
 
 
 def _roles(gallery: Gallery) -> list[str]:
-    return [role for role in ("teacher", "control", "student") if any(role in p.found for p in gallery.pictures)]
+    return [role for role in ("teacher", "control", "student") if any(role in p.predictions for p in gallery.images)]
 
 
 def _cell_width(roles: Sequence[str]) -> float:
     return (PAGE - GAP * (len(roles) - 1)) / len(roles)
 
 
-def _pixels(picture: Picture, *, width: int, height: int) -> NDArray[np.uint8]:
-    """Return the picture at the size it is printed at."""
+def _pixels(file: Path, *, width: int, height: int) -> NDArray[np.uint8]:
+    """Return a picture at the size it is printed at."""
     try:
-        with Image.open(picture.file) as image:
+        with Image.open(file) as image:
             return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS))
     except OSError as error:
-        raise FileError(f"{picture.file}: expected a picture of the gallery, got {type(error).__name__}.") from error
+        raise FileError(f"{file}: expected a picture of the gallery, got {type(error).__name__}.") from error
 
 
 def _draw_cell(axes: Axes, picture: Picture, pixels: NDArray[np.uint8], marks: Marks, *, scale: float) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from functools import reduce
-from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from featherpress.reports.figures.style import COLUMN, INK, ROLES, SMALL, Stroke, canvas, tidy
-from featherpress.reports.records import AP, FloatArray, Metric, Metrics
+from featherpress.reports.metrics import AP, FloatArray, Metric, Metrics
 
 # Where the gradient of distillation should stand, as a part of the task's.
 HEALTHY = (0.3, 0.5)
@@ -37,20 +36,20 @@ def training_curves(trainings: Mapping[str, Sequence[Metrics]], *, metric: Metri
     for role, seeds in trainings.items():
         _draw(loss, seeds, x="step", y="task", stroke=ROLES[role], name=role)
     tidy(loss, title="Task loss", x="step", y="weighted loss", grid="y")
-    _finish(loss, room=1.25)
+    _finish(loss)
     if scored:
         score = figure.add_subplot(grid[0, 1])
         for role, seeds in trainings.items():
             _draw(score, seeds, x="epoch", y="score", stroke=ROLES[role], name=role, smoothed=False)
         tidy(score, title=f"Validation {metric.name}", x="epoch", y=metric.name, grid="y")
-        _finish(score, key="lower right")
+        _finish(score)
     if terms:
         _draw_terms(figure.add_subplot(grid[1, 0]), students, terms)
         _draw_ratio(figure.add_subplot(grid[1, 1]), students)
     return figure
 
 
-def _finish(axes: Axes, *, room: float = 1.04, key: Literal["upper right", "lower right"] = "upper right") -> None:
+def _finish(axes: Axes, *, room: float = 1.35) -> None:
     """Set the ticks, start at 0, and leave room above several lines for their key."""
     axes.set_xlim(left=0)
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
@@ -69,7 +68,7 @@ def _finish(axes: Axes, *, room: float = 1.04, key: Literal["upper right", "lowe
             columnspacing=0.6,
             handletextpad=0.4,
             ncols=1 + (keys > 2),
-            loc=key,
+            loc="upper right",
         )
 
 
@@ -92,7 +91,7 @@ def _draw_terms(axes: Axes, students: Sequence[Metrics], terms: Sequence[str]) -
     for name, stroke in zip(terms, TERMS * len(terms), strict=False):
         _draw(axes, students, x="step", y=name, stroke=stroke, name=name.removeprefix("kd_"))
     tidy(axes, title="Distillation terms", x="step", y="weighted loss", grid="y")
-    _finish(axes, room=1.25)
+    _finish(axes)
 
 
 def _draw_ratio(axes: Axes, students: Sequence[Metrics]) -> None:

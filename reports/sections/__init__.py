@@ -1,16 +1,16 @@
-"""The sections of a report: each a function from a chapter to its blocks, empty when it has nothing to say."""
+"""The sections of a report: each a function from a context to its blocks, empty when it has nothing to say."""
 
 from featherpress.reports.sections.accuracy import accuracy, curves, gallery
-from featherpress.reports.sections.chapters import Chapter, Draw
 from featherpress.reports.sections.checks import budgets, claims
+from featherpress.reports.sections.context import Draw, RunContext
 from featherpress.reports.sections.costs import architecture, costs, where_parameters_went
-from featherpress.reports.sections.deployment import benchmarks, exports, landscape, unread
+from featherpress.reports.sections.deployment import benchmarks, exports, unread
 from featherpress.reports.sections.learning import correlation, training
-from featherpress.reports.sections.opening import opening, side_by_side, title
 from featherpress.reports.sections.provenance import environment, reproduction, stamps
+from featherpress.reports.sections.summary import side_by_side, summary, title
 from featherpress.reports.sections.verdict import distillation
 
-__all__ = ["COUNTED", "SECTIONS", "SHARED", "Chapter", "Draw", "opening", "side_by_side", "title"]
+__all__ = ["COUNTED", "SECTIONS", "SHARED", "RunContext", "Draw", "summary", "side_by_side", "title"]
 
 COSTS = (where_parameters_went, costs, architecture, budgets, claims)
 COUNTED = (*COSTS, reproduction)
@@ -22,7 +22,6 @@ SECTIONS = (
     correlation,
     curves,
     gallery,
-    landscape,
     environment,
     reproduction,
     stamps,

@@ -2,56 +2,57 @@
 
 from functools import partial
 
+from featherpress.records import ClassifierEvaluation, DetectorEvaluation, Evaluation
 from featherpress.reports.blocks import Block, Paragraph, Remark, Table, bold
 from featherpress.reports.figures import ap_by_height, draw_gallery, precision_recall
 from featherpress.reports.figures.gallery import pictures_shown
 from featherpress.reports.figures.style import PAGE
 from featherpress.reports.formats import fraction, integer
-from featherpress.reports.records import AP, ClassifierEvaluation, DetectorEvaluation, Evaluation
+from featherpress.reports.metrics import AP
 from featherpress.reports.runs import Run
 from featherpress.reports.scores import score, scores
-from featherpress.reports.sections.chapters import EVALUATION, Chapter
+from featherpress.reports.sections.context import EVALUATION, RunContext
 
 SEVERAL = " Where there are several seeds: mean \N{PLUS-MINUS SIGN} standard deviation of the sample."
 ONLY_DETECTORS = (
     "A classifier has no faces to be found: there is no AP by face height, no curve of precision over recall, no "
-    "picture with detections, no correlation level by level and no published detector to stand beside."
+    "picture with detections and no correlation level by level."
 )
 
 
-def accuracy(chapter: Chapter) -> list[Block]:
+def accuracy(context: RunContext) -> list[Block]:
     """Give AP over all faces and by face height, or the accuracy of classifiers."""
-    run = chapter.run
+    run = context.run
     evaluated = {role: run.evaluations(role) for role in run.roles if run.evaluations(role)}
-    missing = [f"`{chapter.files([role], EVALUATION)[0]}`" for role in run.roles if role not in evaluated]
-    parts: list[Block] = [chapter.heading("Accuracy")]
+    missing = [f"`{context.files([role], EVALUATION)[0]}`" for role in run.roles if role not in evaluated]
+    parts: list[Block] = [context.heading("Accuracy")]
     if evaluated:
-        parts += _by_height(chapter) if run.metric == AP else _by_role(chapter)
+        parts += _by_height(context) if run.metric == AP else _by_role(context)
     if missing:
         parts.append(Remark(text=f"Missing, so without numbers here: {', '.join(missing)}."))
     parts += _doubts([each for seeds in evaluated.values() for each in seeds])
     return parts if run.metric == AP else [*parts, Remark(text=ONLY_DETECTORS)]
 
 
-def curves(chapter: Chapter) -> list[Block]:
+def curves(context: RunContext) -> list[Block]:
     """Draw precision against recall, then AP by face height."""
-    evaluated = _detectors(chapter.run)
+    evaluated = _detectors(context.run)
     if not evaluated:
         return []
     iou = next(iter(evaluated.values()))[0].protocol.iou
     several = max(len(found) for found in evaluated.values()) > 1
-    parts: list[Block] = [chapter.heading("Precision, recall and face height")]
-    drawn = {role: tuple(e for e in found if e.curve_recall) for role, found in evaluated.items()}
+    parts: list[Block] = [context.heading("Precision, recall and face height")]
+    drawn = {role: tuple(e for e in found if e.curve.recall) for role, found in evaluated.items()}
     drawn = {role: found for role, found in drawn.items() if found}
     if drawn:
         caption = f"Precision against recall at IoU {iou:g}, over all faces."
         parts.append(
-            chapter.figure(
+            context.figure(
                 "precision_recall",
                 partial(precision_recall, drawn),
                 alt="Precision against recall",
                 caption=f"{caption} Bold: mean over seeds; thin: each seed." if several else caption,
-                records=chapter.files(drawn, EVALUATION),
+                records=context.files(drawn, EVALUATION),
             )
         )
     caption = (
@@ -59,12 +60,12 @@ def curves(chapter: Chapter) -> list[Block]:
         "little."
     )
     parts.append(
-        chapter.figure(
+        context.figure(
             "ap_by_height",
             partial(ap_by_height, evaluated),
             alt="Bars of AP by face height",
             caption=f"{caption} Bars and numbers: mean over seeds; dots: each seed." if several else caption,
-            records=chapter.files(evaluated, EVALUATION),
+            records=context.files(evaluated, EVALUATION),
         )
     )
     return parts
@@ -75,11 +76,11 @@ def _detectors(run: Run) -> dict[str, tuple[DetectorEvaluation, ...]]:
     return {role: run.detectors(role) for role in run.roles if run.detectors(role)}
 
 
-def _by_height(chapter: Chapter) -> list[Block]:
-    evaluated = _detectors(chapter.run)
+def _by_height(context: RunContext) -> list[Block]:
+    evaluated = _detectors(context.run)
     reference = next(iter(evaluated.values()))[0]
     names: list[tuple[str, str | None, int]] = [("all", None, reference.data.faces)]
-    names += [(f"{b.name} px", b.name, b.faces) for b in reference.buckets]
+    names += [(f"{b.name} px", b.name, b.faces) for b in reference.by_height]
     rows = [
         [text, integer(faces), *(score(scores(found, name)) for found in evaluated.values())]
         for text, name, faces in names
@@ -90,7 +91,7 @@ def _by_height(chapter: Chapter) -> list[Block]:
         header=["face height", "faces", *(f"{role} AP" for role in evaluated)],
         rows=[bold(rows[0]), *rows[1:]],
         align="lr" + "r" * len(evaluated),
-        records=chapter.files(evaluated, EVALUATION),
+        records=context.files(evaluated, EVALUATION),
         pinned="first",
     )
     return [table, Paragraph(text=_recall(evaluated))]
@@ -105,13 +106,13 @@ def _recall(evaluated: dict[str, tuple[DetectorEvaluation, ...]]) -> str:
     text = f"Recall of all detections scored over {reference.protocol.score_threshold:g}: {', '.join(recalls)}."
     if max(len(found) for found in evaluated.values()) > 1:
         text += SEVERAL
-    if any(b.faces == 0 for b in reference.buckets):
+    if any(b.faces == 0 for b in reference.by_height):
         text += " A dash means that no face has this height."
     return text
 
 
-def _by_role(chapter: Chapter) -> list[Block]:
-    run = chapter.run
+def _by_role(context: RunContext) -> list[Block]:
+    run = context.run
     evaluated = {role: run.evaluations(role) for role in run.roles if run.evaluations(role)}
     rows = [
         [role, f"`{found[0].model}`", integer(found[0].params), score(scores(found))]
@@ -123,7 +124,7 @@ def _by_role(chapter: Chapter) -> list[Block]:
         header=["", "model", "parameters", "accuracy"],
         rows=rows,
         align="llrr",
-        records=chapter.files(evaluated, EVALUATION),
+        records=context.files(evaluated, EVALUATION),
     )
     data = next(e.data for found in evaluated.values() for e in found if isinstance(e, ClassifierEvaluation))
     text = (
@@ -147,28 +148,29 @@ def _doubts(found: list[Evaluation]) -> list[Block]:
             )
         )
     if detectors:
-        faces, counted = detectors[0].data.faces, sum(b.faces for b in detectors[0].buckets)
+        faces, counted = detectors[0].data.faces, sum(b.faces for b in detectors[0].by_height)
         if counted != faces:
             doubts.append(Remark(text=f"The heights hold {integer(counted)} of {integer(faces)} faces."))
     return doubts
 
 
-def gallery(chapter: Chapter) -> list[Block]:
+def gallery(context: RunContext) -> list[Block]:
     """Show real detections, model beside model."""
-    run = chapter.run
+    run = context.run
     if run.metric != AP:
         return []
-    parts: list[Block] = [chapter.heading("Detections")]
-    if run.gallery is None or not run.gallery.pictures:
+    parts: list[Block] = [context.heading("Detections")]
+    if run.gallery is None or not run.gallery.images:
         return [*parts, Remark(text="`eval/gallery/` is missing: there is no picture to look at.")]
     found = [e for role in run.roles for e in run.detectors(role)]
     iou = found[0].protocol.iou if found else 0.5
-    shown, held = len(pictures_shown(run.gallery)), len(run.gallery.pictures)
+    shown, held = len(pictures_shown(run.gallery)), len(run.gallery.images)
+    scored = ", ".join(f"{fraction(least)} ({role})" for role, least in run.gallery.thresholds.items())
     caption = (
-        f"Detections scored {run.gallery.threshold:g} or more, matched at IoU {iou:g}. "
+        f"Detections from the score of each model's best F1 on, {scored}, matched at IoU {iou:g}. "
         + (f"All {held} pictures" if shown == held else f"The first {shown} of {held} pictures")
         + " that the run saved."
     )
     draw = partial(draw_gallery, run.gallery, iou=iou)
     alt, records = "Hits, misses and false alarms", ["eval/gallery/gallery.json"]
-    return [*parts, chapter.figure("gallery", draw, alt=alt, caption=caption, records=records, width=PAGE)]
+    return [*parts, context.figure("gallery", draw, alt=alt, caption=caption, records=records, width=PAGE)]

@@ -1,20 +1,20 @@
 """What was promised of the models: budgets, and what documents claim."""
 
+from featherpress.records import Check
 from featherpress.reports.blocks import Block, Paragraph, Remark, Table, bold
 from featherpress.reports.formats import DASH, MINUS, bounds, integer, label, signed_integer
-from featherpress.reports.records import Check
-from featherpress.reports.sections.chapters import Chapter
+from featherpress.reports.sections.context import RunContext
 from featherpress.reports.sections.costs import counted_in
 
 UNITS = {"params": "parameters", "macs": "MACs", "bytes": "bytes"}
 
 
-def budgets(chapter: Chapter) -> list[Block]:
+def budgets(context: RunContext) -> list[Block]:
     """Say for every model whether it keeps its budget, from exact numbers."""
-    audits = [audit for _, audit in chapter.run.audits]
+    audits = [audit for _, audit in context.run.audits]
     if not audits:
         return []
-    parts: list[Block] = [chapter.heading("Budgets")]
+    parts: list[Block] = [context.heading("Budgets")]
     rows = [
         row
         for audit in audits
@@ -25,7 +25,7 @@ def budgets(chapter: Chapter) -> list[Block]:
         header = ["model", "component", "of", "counted", "target", f"counted {MINUS} target", "allowed", "verdict"]
         verdicts = ", ".join(f"`{audit.model}` **{audit.verdict}**" for audit in audits)
         title = "Every limit of the budgets, and what was counted"
-        records = counted_in(chapter.run)
+        records = counted_in(context.run)
         table = Table(name="budgets", title=title, header=header, rows=rows, align="lllrrrll", records=records)
         parts += [Paragraph(text=f"Verdicts: {verdicts}."), table]
     unchecked = [f"`{audit.model}`" for audit in audits if audit.verdict == "unchecked"]
@@ -42,7 +42,7 @@ def _check_row(model: str, component: str, check: Check) -> list[str]:
     return bold(row) if component == "total" else row
 
 
-def claims(chapter: Chapter) -> list[Block]:
+def claims(context: RunContext) -> list[Block]:
     """Set what documents say beside what was counted."""
     rows = [
         [
@@ -50,12 +50,12 @@ def claims(chapter: Chapter) -> list[Block]:
             " + ".join(label(name) for name in claim.component.split(" + ")),
             UNITS.get(claim.quantity, claim.quantity),
             integer(claim.claimed),
-            integer(claim.measured),
-            signed_integer(claim.measured - claim.claimed),
-            claim.why or ("equal" if claim.measured == claim.claimed else DASH),
+            integer(claim.ours),
+            signed_integer(claim.ours - claim.claimed),
+            claim.note or ("equal" if claim.ours == claim.claimed else DASH),
             claim.source or DASH,
         ]
-        for _, audit in chapter.run.audits
+        for _, audit in context.run.audits
         for claim in audit.claims
     ]
     if not rows:
@@ -63,6 +63,6 @@ def claims(chapter: Chapter) -> list[Block]:
     header = ["model", "component", "of", "claimed", "measured", f"measured {MINUS} claimed"]
     header += ["why they differ", "source"]
     title = "What documents claim, and what was counted"
-    records = counted_in(chapter.run)
+    records = counted_in(context.run)
     table = Table(name="claims", title=title, header=header, rows=rows, align="lllrrrll", records=records)
-    return [chapter.heading("Claims checked"), table]
+    return [context.heading("Claims checked"), table]

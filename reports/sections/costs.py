@@ -2,8 +2,8 @@
 
 from functools import partial
 
+from featherpress.records import Audit, Latency
 from featherpress.reports.blocks import Block, Paragraph, Remark, Table, bold
-from featherpress.reports.deployment import Latency
 from featherpress.reports.figures import costs_by_component, waterfall
 from featherpress.reports.figures.costs import pair_components
 from featherpress.reports.formats import (
@@ -17,10 +17,9 @@ from featherpress.reports.formats import (
     relative_change,
     size,
 )
-from featherpress.reports.records import Audit
 from featherpress.reports.runs import Run
 from featherpress.reports.scores import mean_score, score, scores
-from featherpress.reports.sections.chapters import EVALUATION, Chapter
+from featherpress.reports.sections.context import EVALUATION, RunContext
 
 CONVENTIONS = {
     "core-macs": "Counted are the products of convolutions, deformable ones too, linear layers, matrix products and "
@@ -30,15 +29,15 @@ CONVENTIONS = {
 SIZES = {"out_channels": "width of the pyramid (channels)", "bifpn_repeats": "BiFPN repeats"}
 
 
-def where_parameters_went(chapter: Chapter) -> list[Block]:
+def where_parameters_went(context: RunContext) -> list[Block]:
     """Show what every component costs, and the way from one model's parameters to the other's."""
-    run = chapter.run
+    run = context.run
     compared = len(run.audits) == 2
-    parts: list[Block] = [chapter.heading("Where the parameters went" if compared else "Where the parameters are")]
+    parts: list[Block] = [context.heading("Where the parameters went" if compared else "Where the parameters are")]
     if not run.audits:
         return [*parts, Remark(text="`budget.json` is missing: the costs of the components are not known.")]
     parts.append(
-        chapter.figure(
+        context.figure(
             "costs",
             partial(costs_by_component, run.audits),
             alt="Bars of the parameters and the MACs of every component",
@@ -50,7 +49,7 @@ def where_parameters_went(chapter: Chapter) -> list[Block]:
     if compared:
         first, second = run.audits
         parts.append(
-            chapter.figure(
+            context.figure(
                 "waterfall",
                 partial(waterfall, first, second),
                 alt=f"Steps from the parameters of {first[1].model} to those of {second[1].model}",
@@ -62,15 +61,15 @@ def where_parameters_went(chapter: Chapter) -> list[Block]:
     return parts
 
 
-def costs(chapter: Chapter) -> list[Block]:
+def costs(context: RunContext) -> list[Block]:
     """Set the models side by side, component by component, then as wholes."""
-    run = chapter.run
+    run = context.run
     if not run.audits:
         return []
     (one, first), (other, second) = run.audits[0], run.audits[-1]
     if first is second:
         return [
-            chapter.heading(f"What `{first.model}` costs"),
+            context.heading(f"What `{first.model}` costs"),
             _single_table(run, first),
             Paragraph(text=_convention(first)),
         ]
@@ -80,23 +79,23 @@ def costs(chapter: Chapter) -> list[Block]:
     )
     if run.budget is not None and run.budget.adapters is not None:
         notes += (
-            f" Adapters for distillation: {integer(run.budget.adapters)} parameters, in training only; "
+            f" Adapters for distillation: {integer(run.budget.adapters.params)} parameters, in training only; "
             "they are not in the student, not in its file and not in the table."
         )
     return [
-        chapter.heading(f"`{first.model}` against `{second.model}`"),
+        context.heading(f"`{first.model}` against `{second.model}`"),
         _pair_table(run),
         Paragraph(text=notes),
-        _whole_table(chapter, first, second),
-        *_missing(chapter),
+        _whole_table(context, first, second),
+        *_missing(context),
         *(Remark(text=text, kind="warning") for text in _disagreements(run)),
     ]
 
 
-def architecture(chapter: Chapter) -> list[Block]:
+def architecture(context: RunContext) -> list[Block]:
     """Set what the models are built from side by side."""
-    models = [audit.model for _, audit in chapter.run.audits]
-    known = chapter.inputs.settings
+    models = [audit.model for _, audit in context.run.audits]
+    known = context.sources.settings
     if not any(model in known for model in models):
         return []
     keys = dict.fromkeys(key for model in models for key in known.get(model, {}))
@@ -108,14 +107,14 @@ def architecture(chapter: Chapter) -> list[Block]:
         header=header,
         rows=rows,
         align="l" * len(header),
-        records=[*counted_in(chapter.run), *map(str, chapter.inputs.settings_files)],
+        records=[*counted_in(context.run), *map(str, context.sources.settings_files)],
     )
-    return [chapter.heading("Architecture"), table]
+    return [context.heading("Architecture"), table]
 
 
 def counted_in(run: Run) -> list[str]:
     """Return the files that the audits of a run stand in, as the report names them."""
-    return [str(audit.file) if run.counted_only else audit.file.name for _, audit in run.audits]
+    return [str(audit.file) if run.counted_only else "budget.json" for _, audit in run.audits]
 
 
 def _shapes(audit: Audit) -> str:
@@ -169,45 +168,45 @@ def _single_table(run: Run, audit: Audit) -> Table:
     )
 
 
-def _whole_table(chapter: Chapter, first: Audit, second: Audit) -> Table:
-    run, (one, other) = chapter.run, [role for role, _ in chapter.run.audits]
+def _whole_table(context: RunContext, first: Audit, second: Audit) -> Table:
+    run, (one, other) = context.run, [role for role, _ in context.run.audits]
     a, b = first.total, second.total
     files = [next((e.file_bytes for e in run.evaluations(role)), None) for role in (one, other)]
     rows = [
         ["parameters", integer(a.params), integer(b.params), less(a.params, b.params)],
         ["MACs", integer(a.macs), integer(b.macs), less(a.macs, b.macs)],
-        *_size_rows(chapter, first, second),
+        *_size_rows(context, first, second),
     ]
     if not run.counted_only:
         rows.append(["weight file", *(size(count) for count in files), less(*files)])
-    timed = _latency_rows(chapter, first, second)
+    timed = _latency_rows(context, first, second)
     rows += [*timed, *_score_rows(run)]
     header = ["", f"{one} `{first.model}`", f"{other} `{second.model}`", f"{other} against {one}"]
-    records = [*counted_in(run), *chapter.files([role for role in (one, other) if run.evaluations(role)], EVALUATION)]
-    records += [str(bench.file) for bench in chapter.inputs.benches if timed]
+    records = [*counted_in(run), *context.files([role for role in (one, other) if run.evaluations(role)], EVALUATION)]
+    records += [str(bench.file) for bench in context.sources.benches if timed]
     title = "The models as wholes"
     if any(run.evaluations(role) for role in (one, other)):
         title += f"; differences in {run.metric.name} have no interval here"
     return Table(name="wholes", title=title, header=header, rows=rows, align="lrrr", records=records)
 
 
-def _size_rows(chapter: Chapter, first: Audit, second: Audit) -> list[list[str]]:
+def _size_rows(context: RunContext, first: Audit, second: Audit) -> list[list[str]]:
     """Return the sizes that the source document's table has, where a record says them."""
     rows = []
     for key, text in SIZES.items():
-        values = [chapter.inputs.settings.get(audit.model, {}).get(key, "") for audit in (first, second)]
+        values = [context.sources.settings.get(audit.model, {}).get(key, "") for audit in (first, second)]
         if any(values):
             numbers = [int(value) if value.isdecimal() else None for value in values]
             rows.append([text, *(integer(number) for number in numbers), less(*numbers)])
     return rows
 
 
-def _latency_rows(chapter: Chapter, first: Audit, second: Audit) -> list[list[str]]:
+def _latency_rows(context: RunContext, first: Audit, second: Audit) -> list[list[str]]:
     """Return a row for every setting in which one benchmark timed both models."""
     rows = []
-    for bench in chapter.inputs.benches:
-        found = {(t.model, *t.setting): t.latency for t in bench.timings}
-        for setting in dict.fromkeys(timing.setting for timing in bench.timings):
+    for bench in context.sources.benches:
+        found = {(t.model, *t.setting): t.latency_ms for t in bench.results}
+        for setting in dict.fromkeys(timing.setting for timing in bench.results):
             pair = [found.get((audit.model, *setting)) for audit in (first, second)]
             if pair[0] is not None and pair[1] is not None:
                 rows.append(_latency_row(setting, pair[0], pair[1]))
@@ -225,7 +224,7 @@ def _score_rows(run: Run) -> list[list[str]]:
     if run.counted_only:
         return []
     rows = []
-    heights = dict.fromkeys(bucket.name for role in run.roles for e in run.detectors(role) for bucket in e.buckets)
+    heights = dict.fromkeys(bucket.name for role in run.roles for e in run.detectors(role) for bucket in e.by_height)
     for name in (None, *heights):
         first, second = (scores(run.evaluations(role), name) for role in ("teacher", "student"))
         before, after = mean_score(first), mean_score(second)
@@ -235,18 +234,18 @@ def _score_rows(run: Run) -> list[list[str]]:
     return rows
 
 
-def _missing(chapter: Chapter) -> list[Block]:
+def _missing(context: RunContext) -> list[Block]:
     """Say which rows of the table of wholes have no record, and what writes one."""
-    models = [audit.model for _, audit in chapter.run.audits]
+    models = [audit.model for _, audit in context.run.audits]
     parts: list[Block] = []
     # A target of another package has no settings that the zoo could show.
-    if not all(model in chapter.inputs.settings or ":" in model for model in models):
+    if not all(model in context.sources.settings or ":" in model for model in models):
         text = (
             "Widths and repeats are not in the records: give the output of `featherpress models show NAME --json` of "
             "both models beside the run."
         )
         parts.append(Remark(text=text))
-    timed = {timing.model for bench in chapter.inputs.benches for timing in bench.timings}
+    timed = {timing.model for bench in context.sources.benches for timing in bench.results}
     if not set(models) <= timed:
         text = (
             f"No latency of both models was given: measure `featherpress bench {' '.join(models)} --json`, and give "

@@ -6,19 +6,19 @@ from featherpress.reports.blocks import Block, Remark, Table
 from featherpress.reports.figures import level_correlation, training_curves
 from featherpress.reports.formats import correlation as r
 from featherpress.reports.formats import integer
-from featherpress.reports.records import AP
-from featherpress.reports.sections.chapters import METRICS, Chapter
+from featherpress.reports.metrics import AP
+from featherpress.reports.sections.context import METRICS, RunContext
 
 CORRELATION = "eval/correlation.json"
 
 
-def training(chapter: Chapter) -> list[Block]:
+def training(context: RunContext) -> list[Block]:
     """Show how losses and scores went."""
-    run = chapter.run
+    run = context.run
     trained = {role: run.metrics(role) for role in run.roles if run.metrics(role)}
     wanted = [role for role in run.roles if role != "teacher" and role not in trained]
     scored = any(len(metrics.series("epoch", "score")[0]) for seeds in trained.values() for metrics in seeds)
-    parts: list[Block] = [chapter.heading("Training")]
+    parts: list[Block] = [context.heading("Training")]
     if trained:
         several = max(len(seeds) for seeds in trained.values()) > 1
         lines = "Thin: each seed as logged. Bold: mean over seeds" if several else "Thin: as logged. Bold: the same"
@@ -26,29 +26,29 @@ def training(chapter: Chapter) -> list[Block]:
         if not scored:
             caption += f" No {run.metric.name} was measured between epochs."
         draw = partial(training_curves, trained, metric=run.metric)
-        records = chapter.files(trained, METRICS)
-        figure = chapter.figure("training", draw, alt="Curves of the training", caption=caption, records=records)
+        records = context.files(trained, METRICS)
+        figure = context.figure("training", draw, alt="Curves of the training", caption=caption, records=records)
         parts.append(figure)
     if wanted:
-        missing = (f"`{chapter.files([role], METRICS)[0]}`" for role in wanted)
+        missing = (f"`{context.files([role], METRICS)[0]}`" for role in wanted)
         parts.append(Remark(text=f"Missing, so not drawn: {', '.join(missing)}."))
     return parts
 
 
-def correlation(chapter: Chapter) -> list[Block]:
+def correlation(context: RunContext) -> list[Block]:
     """Show how far each arm's features follow the teacher's, level by level."""
-    run = chapter.run
+    run = context.run
     found = run.correlation
     if not run.distilled or (found is None and run.metric != AP):
         return []
-    parts: list[Block] = [chapter.heading("How far the student's features follow the teacher's")]
+    parts: list[Block] = [context.heading("How far the student's features follow the teacher's")]
     if found is None or not found.roles:
         text = f"`{CORRELATION}` is missing: `featherpress distill --resume` measures it from the saved weights."
         return [*parts, Remark(text=text)]
     images = f" on {integer(found.images)} validation images" if found.images is not None else ""
     method = f" {found.method}" if found.method else ""
     parts.append(
-        chapter.figure(
+        context.figure(
             "correlation",
             partial(level_correlation, found),
             alt="Correlation with the teacher by level",

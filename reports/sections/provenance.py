@@ -5,21 +5,21 @@ from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from featherpress.records import ClassData, Data, Environment, FaceData
 from featherpress.reports.blocks import Block, Code, Fold, Remark, Table
 from featherpress.reports.formats import DASH, duration, integer
-from featherpress.reports.records import ClassData, Data, Environment, FaceData
-from featherpress.reports.sections.chapters import EVALUATION, Chapter
+from featherpress.reports.sections.context import EVALUATION, RunContext
 
 Stamp = TypeVar("Stamp", bound=Hashable)
 
 
-def stamps(chapter: Chapter) -> list[Block]:
+def stamps(context: RunContext) -> list[Block]:
     """State the data and the protocol behind every score, once for all roles that share them."""
-    run = chapter.run
+    run = context.run
     data = _sharing(run.roles, lambda role: [each.data for each in run.evaluations(role)])
     if not data:
         return []
-    records = chapter.files([role for role in run.roles if run.evaluations(role)], EVALUATION)
+    records = context.files([role for role in run.roles if run.evaluations(role)], EVALUATION)
     counts = {name: text for each in data for name, text in _counts(each).items()}
     rows = [
         [roles, each.name, each.split, *(_counts(each).get(name, DASH) for name in counts)]
@@ -38,11 +38,11 @@ def stamps(chapter: Chapter) -> list[Block]:
         for p, roles in _sharing(run.roles, lambda role: [each.protocol for each in run.detectors(role)]).items()
     ]
     if not protocols:
-        return [chapter.heading("Data"), table]
+        return [context.heading("Data"), table]
     columns = ["models", "match IoU", "test scale", "NMS IoU", "score threshold", "most detections"]
     title = "Protocol behind every AP"
     protocol = Table(name="protocol", title=title, header=columns, rows=protocols, align="lrlrrr", records=records)
-    return [chapter.heading("Data and protocol"), table, protocol]
+    return [context.heading("Data and protocol"), table, protocol]
 
 
 def _counts(data: Data) -> dict[str, str]:
@@ -66,10 +66,10 @@ def _sharing(roles: Sequence[str], stamps_of: Callable[[str], Sequence[Stamp]]) 
     return {stamp: ", ".join(sharing) for stamp, sharing in found.items()}
 
 
-def environment(chapter: Chapter) -> list[Block]:
+def environment(context: RunContext) -> list[Block]:
     """State the machine and the versions."""
-    found = chapter.run.environment
-    parts: list[Block] = [chapter.heading("Environment")]
+    found = context.run.environment
+    parts: list[Block] = [context.heading("Environment")]
     if found is None:
         return [*parts, Remark(text="`environment.json` is missing: the machine and the versions are not known.")]
     rows = [[name, value] for name, value in found.facts.items()]
@@ -79,15 +79,15 @@ def environment(chapter: Chapter) -> list[Block]:
     return [*parts, Table(name="environment", title=title, header=header, rows=rows, align="ll", records=records)]
 
 
-def reproduction(chapter: Chapter) -> list[Block]:
+def reproduction(context: RunContext) -> list[Block]:
     """Give the commands that make the run and this report again, and the recipe as it was resolved."""
-    run = chapter.run
+    run = context.run
     lines = []
     if run.environment is not None and run.environment.command:
         lines.append(_command(run.environment))
-    report = ["featherpress", "report", *(str(path) for path in chapter.inputs.needed(run))]
+    report = ["featherpress", "report", *(str(path) for path in context.sources.needed(run))]
     lines.append(shlex.join([*report, *(["--out", "report"] if run.counted_only else [])]))
-    parts: list[Block] = [chapter.heading("Reproduce it"), Code(text="\n".join(lines), language="sh")]
+    parts: list[Block] = [context.heading("Reproduce it"), Code(text="\n".join(lines), language="sh")]
     if run.counted_only:
         return parts
     if len(lines) == 1:

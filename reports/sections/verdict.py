@@ -2,20 +2,21 @@
 
 import statistics
 
+from featherpress.records import Comparison
 from featherpress.reports.blocks import Block, Paragraph, Remark, Table, bold
 from featherpress.reports.formats import change, fraction, integer
-from featherpress.reports.records import Comparison
-from featherpress.reports.sections.chapters import Chapter
+from featherpress.reports.metrics import METRICS
+from featherpress.reports.sections.context import RunContext
 
 COMPARISON = "eval/comparison.json"
 
 
-def distillation(chapter: Chapter) -> list[Block]:
+def distillation(context: RunContext) -> list[Block]:
     """Say whether distillation helped, with everything the answer rests on."""
-    run = chapter.run
+    run = context.run
     if not run.distilled:
         return []
-    parts: list[Block] = [chapter.heading("Did distillation help?")]
+    parts: list[Block] = [context.heading("Did distillation help?")]
     if run.comparison is None:
         text = f"`{COMPARISON}` is missing: without a control trained alike, nothing is claimed."
         return [*parts, Remark(text=text)]
@@ -33,7 +34,7 @@ def distillation(chapter: Chapter) -> list[Block]:
 
 
 def _seed_table(comparison: Comparison) -> Table:
-    control, distilled, metric = comparison.control, comparison.distilled, comparison.metric
+    control, distilled, metric = comparison.control, comparison.distilled, METRICS[comparison.metric]
     rows = [
         ["control", *(fraction(value) for value in control.scores), fraction(control.mean), fraction(control.std)],
         [
@@ -64,7 +65,7 @@ def _seed_table(comparison: Comparison) -> Table:
 
 def interval_sentence(comparison: Comparison) -> str:
     """Return the interval of the difference and what it allows to say, decided on the exact limits."""
-    found, name = comparison.difference, comparison.metric.name
+    found, name = comparison.difference, METRICS[comparison.metric].name
     meaning = {
         "better": "lies above 0: the student is **better** with distillation",
         "worse": "lies below 0: the student is **worse** with distillation",

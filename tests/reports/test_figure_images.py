@@ -11,10 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from featherpress.reports.deployment import read_bench
 from featherpress.reports.figures import (
-    accuracy_against_latency,
-    accuracy_against_parameters,
     ap_by_height,
     costs_by_component,
     draw_gallery,
@@ -24,8 +21,6 @@ from featherpress.reports.figures import (
     training_curves,
     waterfall,
 )
-from featherpress.reports.figures.landscape import Point
-from featherpress.reports.published import published_detectors
 from featherpress.reports.runs import Run, load_run
 
 BASELINE = Path(__file__).with_name("baseline")
@@ -36,39 +31,15 @@ DRAWN_WITH = "3.11."
 TOLERANCE, COARSE_TOLERANCE = 4.5, 9.0
 
 
-def landscape_points(run: Run) -> list[Point]:
-    """Return the three roles at their parameters."""
-    places = {role: run.evaluations(role)[0] for role in run.roles}
-    return [Point(role=role, name=role, x=e.params, ap=e.score or 0.0) for role, e in places.items()]
-
-
-def latency_points(bench: Path) -> list[Point]:
-    """Return what the benchmark timed."""
-    read = read_bench(bench)
-    assert read is not None
-    return [
-        Point(
-            role="teacher" if "v1" in t.model else "student",
-            name=t.backend,
-            x=t.latency.median,
-            ap=0.8 if "v1" in t.model else 0.6,
-        )
-        for t in read.timings
-        if t.latency is not None and t.size == 640
-    ]
-
-
-Drawing = Callable[[Run, Path], Figure]
+Drawing = Callable[[Run], Figure]
 DRAWINGS: dict[str, Drawing] = {
-    "costs": lambda run, _: costs_by_component(run.audits),
-    "waterfall": lambda run, _: waterfall(*run.audits),
-    "training": lambda run, _: training_curves({r: run.metrics(r) for r in ("control", "student")}),
-    "correlation": lambda run, _: level_correlation(run.correlation),  # type: ignore[arg-type]
-    "precision_recall": lambda run, _: precision_recall({r: run.detectors(r) for r in run.roles}),
-    "ap_by_height": lambda run, _: ap_by_height({r: run.detectors(r) for r in run.roles}),
-    "gallery": lambda run, _: draw_gallery(run.gallery, iou=0.5),  # type: ignore[arg-type]
-    "accuracy_parameters": lambda run, _: accuracy_against_parameters(published_detectors(), landscape_points(run)),
-    "accuracy_latency": lambda _, bench: accuracy_against_latency(published_detectors(), latency_points(bench)),
+    "costs": lambda run: costs_by_component(run.audits),
+    "waterfall": lambda run: waterfall(*run.audits),
+    "training": lambda run: training_curves({r: run.metrics(r) for r in ("control", "student")}),
+    "correlation": lambda run: level_correlation(run.correlation),  # type: ignore[arg-type]
+    "precision_recall": lambda run: precision_recall({r: run.detectors(r) for r in run.roles}),
+    "ap_by_height": lambda run: ap_by_height({r: run.detectors(r) for r in run.roles}),
+    "gallery": lambda run: draw_gallery(run.gallery, iou=0.5),  # type: ignore[arg-type]
 }
 
 
@@ -91,10 +62,10 @@ def difference(one: Image.Image, other: Image.Image, *, width: int) -> float:
 
 
 @pytest.mark.parametrize("name", DRAWINGS)
-def test_figure_looks_as_it_did(run_dir: Path, bench: Path, tmp_path: Path, name: str) -> None:
+def test_figure_looks_as_it_did(run_dir: Path, tmp_path: Path, name: str) -> None:
     """Every figure is the baseline's within the tolerance; FEATHERPRESS_REGENERATE=1 writes the baseline instead."""
     file = tmp_path / f"{name}.png"
-    save(DRAWINGS[name](load_run(run_dir), bench), file)
+    save(DRAWINGS[name](load_run(run_dir)), file)
     small = shrink(file)
     if os.environ.get("FEATHERPRESS_REGENERATE"):
         BASELINE.mkdir(exist_ok=True)

@@ -1,19 +1,15 @@
 """Figures: that what is drawn is what the records say."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from featherpress.errors import FileError
+from featherpress.records import Prediction, Truth
 from featherpress.reports.figures import (
-    accuracy_against_latency,
-    accuracy_against_parameters,
     ap_by_height,
     costs_by_component,
     draw_gallery,
@@ -24,11 +20,9 @@ from featherpress.reports.figures import (
     waterfall,
 )
 from featherpress.reports.figures.gallery import PENS, mark, pictures_shown
-from featherpress.reports.figures.landscape import Point
 from featherpress.reports.figures.style import ROLES
 from featherpress.reports.figures.training import smooth
-from featherpress.reports.published import published_detectors
-from featherpress.reports.records import ACCURACY, Found, Truth
+from featherpress.reports.metrics import ACCURACY
 from featherpress.reports.runs import Run, load_run
 
 
@@ -120,34 +114,6 @@ def test_height_bars_are_means_over_seeds(run: Run) -> None:
     assert lengths[11] == pytest.approx((0.117 + 0.121) / 2)
 
 
-def test_published_and_measured_stay_apart(run: Run) -> None:
-    """Every published mean is hollow and above, every measured AP filled and below, each at its own place."""
-    points = [Point(role="teacher", name="teacher", x=485_599, ap=0.812)]
-    above, below = accuracy_against_parameters(published_detectors(), points).axes
-    drawn = {(line.get_xdata()[0], line.get_ydata()[0]) for line in above.lines}
-    assert drawn == {(row.params, row.mean) for row in published_detectors()}
-    assert all(line.get_markerfacecolor() == "white" for line in above.lines)
-    (line,) = below.lines
-    assert (line.get_xdata()[0], line.get_ydata()[0]) == (485_599, 81.2)
-    assert line.get_markerfacecolor() != "white"
-
-
-@pytest.mark.parametrize(("draw", "x"), [(accuracy_against_parameters, 256_812), (accuracy_against_latency, 25.0)])
-def test_names_do_not_cover_one_another(draw: Callable[..., Figure], x: float) -> None:
-    """No two names overlap, none covers a point, and none leaves its panel."""
-    ours = [Point(role=role, name=role, x=x, ap=0.7 + i / 20) for i, role in enumerate(("control", "student"))]
-    figure = draw(published_detectors(), ours)
-    figure.draw_without_rendering()
-    for axes in figure.axes:
-        boxes = [text.get_window_extent() for text in axes.texts]
-        assert boxes
-        for one, other in combinations(boxes, 2):
-            assert not one.padded(-1).overlaps(other.padded(-1))
-        points = [axes.transData.transform((line.get_xdata()[0], line.get_ydata()[0])) for line in axes.lines]
-        assert not any(box.contains(*point) for box in boxes for point in points)
-        assert all(axes.bbox.padded(1).contains(*corner) for box in boxes for corner in (box.min, box.max))
-
-
 def test_correlation_has_a_dot_a_channel_and_its_mean(run: Run) -> None:
     """Each arm has its channels' dots at each level, and a line at their mean."""
     assert run.correlation is not None
@@ -171,19 +137,18 @@ def test_drawn_again_it_is_the_same_file(run: Run, tmp_path: Path, kind: str) ->
 
 
 def test_marks_tell_hits_misses_and_false_alarms_apart() -> None:
-    """Each labelled face is found or missed once; what lies on an ignored face or under the threshold is neither."""
+    """Each labelled face is found or missed once; what lies on an ignored face is neither."""
     truth = [
         Truth(box=(0, 0, 10, 10), ignored=False),
         Truth(box=(20, 0, 30, 10), ignored=False),
         Truth(box=(40, 0, 50, 10), ignored=True),
     ]
     found = [
-        Found(box=(1, 0, 11, 10), score=0.9, hit=True),
-        Found(box=(41, 0, 51, 10), score=0.8, hit=False),
-        Found(box=(0, 1, 10, 11), score=0.7, hit=False),
-        Found(box=(20, 0, 30, 10), score=0.4, hit=True),
+        Prediction(box=(1, 0, 11, 10), score=0.9, hit=True),
+        Prediction(box=(41, 0, 51, 10), score=0.8, hit=False),
+        Prediction(box=(0, 1, 10, 11), score=0.7, hit=False),
     ]
-    marks = mark(truth, found, threshold=0.5, iou=0.5)
+    marks = mark(truth, found, iou=0.5)
     assert marks.hits == ((1, 0, 11, 10),)
     assert marks.misses == ((20, 0, 30, 10),)
     assert marks.false_alarms == ((0, 1, 10, 11),)
@@ -204,16 +169,17 @@ def test_gallery_counts_what_the_record_holds(run: Run) -> None:
 def test_gallery_stops_at_a_page(run: Run) -> None:
     """Of many pictures the first are drawn, as many as a page holds; of one that is too high, that one."""
     assert run.gallery is not None
-    many = replace(run.gallery, pictures=run.gallery.pictures * 4)
-    assert pictures_shown(many) == many.pictures[:5]
+    gallery = run.gallery
+    many = gallery.model_copy(update={"images": gallery.images * 4})
+    assert pictures_shown(many) == many.images[:5]
     assert draw_gallery(many, iou=0.5).get_figheight() < 10
-    tall = replace(many.pictures[0], height=9_999)
-    assert pictures_shown(replace(many, pictures=(tall, tall))) == (tall,)
+    tall = gallery.images[0].model_copy(update={"height": 9_999})
+    assert pictures_shown(gallery.model_copy(update={"images": (tall, tall)})) == (tall,)
 
 
 def test_broken_picture_is_named(run: Run) -> None:
     """A picture that cannot be opened is an error that names it."""
     assert run.gallery is not None
-    run.gallery.pictures[1].file.write_bytes(b"no picture")
+    (run.gallery.file.parent / run.gallery.images[1].file).write_bytes(b"no picture")
     with pytest.raises(FileError, match=r"001\.jpg: expected a picture"):
         draw_gallery(run.gallery, iou=0.5)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from featherpress.errors import FileError
-from featherpress.reports.readers import read_metrics
+from featherpress.reports.metrics import read_metrics
 from featherpress.reports.runs import load_run
 
 Edit = Callable[[Path, Callable[[dict[str, Any]], object]], None]
@@ -31,7 +31,7 @@ def test_all_seeds_are_found(run_dir: Path) -> None:
         ("eval/comparison.json", "[]"),
         ("eval/teacher.json", '{"schema": "featherpress.budget/1"}'),
         ("environment.json", "\0"),
-        ("eval/gallery/gallery.json", '{"schema": "featherpress.gallery/1", "threshold": NaN, "images": []}'),
+        ("eval/gallery/gallery.json", '{"schema": "featherpress.gallery/1", "thresholds": NaN, "images": []}'),
         ("metrics.csv", "step,epoch\n1,1\n"),
         ("control/metrics.csv", "step,epoch,task,val_ap\n1,1,much,\n"),
         ("control/metrics.csv", ""),
@@ -59,7 +59,7 @@ def test_broken_record_is_named(run_dir: Path, name: str, content: str) -> None:
         ("eval/comparison.json", lambda r: r["control"]["ap"].pop(), "control.ap"),
         ("eval/comparison.json", lambda r: r["control"].update(mean=0.6), "control.mean"),
         ("eval/comparison.json", lambda r: r.update(metric="accuracy"), "control.accuracy"),
-        ("eval/gallery/gallery.json", lambda r: r["images"][0]["truth"][0]["box"].pop(), "images.0.truth.0.box"),
+        ("eval/gallery/gallery.json", lambda r: r["images"][0]["truth"][0]["box"].pop(), "images.0.truth.0.box.3"),
     ],
 )
 def test_wrong_value_is_named_with_its_place(
@@ -107,7 +107,7 @@ def test_metrics_without_a_step_are_no_metrics(tmp_path: Path) -> None:
 def test_a_metric_that_is_not_known_is_refused(run_dir: Path, edit: Edit) -> None:
     """A comparison by something else is an error that says which metrics there are."""
     edit(run_dir / "eval/comparison.json", lambda record: record.update(metric="loss"))
-    with pytest.raises(FileError, match="expected the metric ap or accuracy, got 'loss'"):
+    with pytest.raises(FileError, match="expected 'ap' or 'accuracy' at `metric`"):
         load_run(run_dir)
 
 

@@ -25,7 +25,6 @@ FIGURES = {
     "precision_recall",
     "ap_by_height",
     "gallery",
-    "accuracy_parameters",
 }
 
 
@@ -59,7 +58,7 @@ def test_markdown_is_the_golden_file(run_dir: Path, golden: Callable[[str, str],
 
 @undrawn_only
 def test_two_runs_are_set_side_by_side(run_dir: Path, one_seed: Path, golden: Callable[[str, str], None]) -> None:
-    """Several runs give one table, a chapter each, and figures that do not overwrite one another."""
+    """Several runs give one table, a context each, and figures that do not overwrite one another."""
     file = write_report([run_dir, one_seed], Path("both"))
     text = file.read_text(encoding="utf-8")
     golden("report_two_runs.md", text)
@@ -186,7 +185,6 @@ def test_training_without_a_teacher_is_reported(trained: Path) -> None:
         "training",
         "precision_recall",
         "ap_by_height",
-        "accuracy_parameters",
     }
 
 
@@ -256,7 +254,6 @@ def test_sections_come_in_the_agreed_order(run_dir: Path) -> None:
         "How far the student's features follow the teacher's",
         "Precision, recall and face height",
         "Detections",
-        "Beside published detectors",
         "Environment",
         "Reproduce it",
         "Data and protocol",

@@ -182,7 +182,7 @@ def average_precision(matches: Matches) -> Score:
     if faces == 0:
         empty = np.zeros(CURVE_POINTS)
         return Score(ap=None, recall=None, faces=0, detections=detections, recall_curve=grid, precision_curve=empty)
-    found, total = _curve(matches)
+    found, total, _ = _curve(matches)
     envelope = np.maximum.accumulate((found / total)[::-1])[::-1]
     # Recalls are compared as counts, where 0.07 * 100 faces is 7 and not a hair more.
     reached = np.searchsorted(found, np.ceil(np.round(grid * faces, 9)))
@@ -196,13 +196,24 @@ def average_precision(matches: Matches) -> Score:
     )
 
 
-def _curve(matches: Matches) -> tuple[IntArray, IntArray]:
+def best_threshold(matches: Matches) -> float:
+    """Return the score from which on the detections have the best F1, the highest of several; 1 without a hit.
+
+    F1 is the harmonic mean of precision and recall.
+    """
+    found, total, scores = _curve(matches)
+    if not found.any():
+        return 1.0
+    return float(scores[(2 * found / (total + matches.faces.sum())).argmax()])
+
+
+def _curve(matches: Matches) -> tuple[IntArray, IntArray, FloatArray]:
     """Count hits and detections at or above each distinct score, highest score first."""
     counted = np.flatnonzero(matches.counted)
     order = counted[np.argsort(-matches.scores[counted], kind="stable")]
     scores = matches.scores[order]
     last = np.append(np.flatnonzero(scores[1:] != scores[:-1]), len(scores) - 1) if len(scores) else np.empty(0, int)
-    return np.cumsum(matches.hits[order])[last], last + 1
+    return np.cumsum(matches.hits[order])[last], last + 1, scores[last]
 
 
 def average_precision_by_height(

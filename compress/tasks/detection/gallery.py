@@ -9,29 +9,27 @@ from torchvision.transforms.v2 import functional as F
 from torchvision.transforms.v2.functional import to_pil_image
 
 from featherpress.compress.data import FaceDataset
-from featherpress.compress.evaluation import Detections, DetectionSet, Truth, match_image
-from featherpress.files import write_json
+from featherpress.compress.evaluation import Detections, DetectionSet, Truth, match, match_image
+from featherpress.compress.evaluation.metrics.average_precision import best_threshold
+from featherpress.records import Gallery, Picture, Prediction
+from featherpress.records import Truth as Face
 
 _LONG_SIDE = 480
 _FACES = range(2, 13)
 
 
 def write_gallery(
-    folder: Path,
-    dataset: FaceDataset,
-    predictions: Mapping[str, DetectionSet],
-    *,
-    images: int = 6,
-    threshold: float = 0.5,
+    folder: Path, dataset: FaceDataset, predictions: Mapping[str, DetectionSet], *, images: int = 6
 ) -> None:
     """Save `images` pictures, evenly spaced among those with 2 to 12 faces, and every model's detections on them.
 
-    `predictions` has the same images for every role; detections below `threshold` are left out.
+    `predictions` has the same images for every role; detections below the score of the role's best F1 are left out.
     """
     folder.mkdir(parents=True, exist_ok=True)
     positions = {dataset.name(index): index for index in range(len(dataset))}
     first = next(iter(predictions.values()))
-    rows = []
+    thresholds = {role: best_threshold(match(each.detections, each.truths)) for role, each in predictions.items()}
+    pictures = []
     for number, row in enumerate(_spread(first.truths, images)):
         image = dataset[positions[first.names[row]]].image
         height, width = image.shape[-2:]
@@ -40,19 +38,14 @@ def write_gallery(
         name = f"{number:03d}.jpg"
         to_pil_image(small).save(folder / name, quality=90)
         truth = first.truths[row]
-        rows.append(
-            {
-                "file": name,
-                "width": small.shape[-1],
-                "height": small.shape[-2],
-                "truth": _truth_rows(truth, scale),
-                **{
-                    role: _detection_rows(each.detections[row], truth, scale, threshold)
-                    for role, each in predictions.items()
-                },
-            }
+        shown = {
+            role: _predictions(each.detections[row], truth, scale, thresholds[role])
+            for role, each in predictions.items()
+        }
+        pictures.append(
+            Picture(file=name, width=small.shape[-1], height=small.shape[-2], truth=_faces(truth, scale), **shown)
         )
-    write_json(folder / "gallery.json", {"schema": "featherpress.gallery/1", "threshold": threshold, "images": rows})
+    Gallery(thresholds=thresholds, images=tuple(pictures)).save(folder / "gallery.json")
 
 
 def _spread(truths: Sequence[Truth], images: int) -> list[int]:
@@ -62,25 +55,24 @@ def _spread(truths: Sequence[Truth], images: int) -> list[int]:
     return [rows[position] for position in picked]
 
 
-def _truth_rows(truth: Truth, scale: float) -> list[dict[str, Any]]:
+def _faces(truth: Truth, scale: float) -> tuple[Face, ...]:
     pairs = zip((truth.boxes * scale).tolist(), truth.ignored.tolist(), strict=True)
-    return [{"box": _rounded(box), "ignored": ignored} for box, ignored in pairs]
+    return tuple(Face(box=_rounded(box), ignored=ignored) for box, ignored in pairs)
 
 
-def _detection_rows(detections: Detections, truth: Truth, scale: float, threshold: float) -> list[dict[str, Any]]:
-    """Give each detection with whether it is a hit; those that met a face to ignore are left out."""
+def _predictions(detections: Detections, truth: Truth, scale: float, threshold: float) -> tuple[Prediction, ...]:
+    """Return each detection with whether it is a hit; those that met a face to ignore are left out."""
     hits, counted = match_image(detections, truth)
-    shown = np.flatnonzero((detections.scores >= threshold) & counted)
-    return [
-        {
-            "box": _rounded((detections.boxes[row] * scale).tolist()),
-            "score": round(float(detections.scores[row]), 4),
-            "landmarks": _rounded((detections.landmarks[row] * scale).tolist()),
-            "hit": bool(hits[row]),
-        }
-        for row in shown
-    ]
+    return tuple(
+        Prediction(
+            box=_rounded((detections.boxes[row] * scale).tolist()),
+            score=round(float(detections.scores[row]), 4),
+            landmarks=_rounded((detections.landmarks[row] * scale).tolist()),
+            hit=bool(hits[row]),
+        )
+        for row in np.flatnonzero((detections.scores >= threshold) & counted)
+    )
 
 
-def _rounded(values: Sequence[float]) -> list[float]:
-    return [round(value, 2) for value in values]
+def _rounded(values: Sequence[float]) -> tuple[Any, ...]:
+    return tuple(round(value, 2) for value in values)

@@ -16,6 +16,7 @@ from featherpress.compress.evaluation.metrics.average_precision import (
     Matches,
     average_precision,
     average_precision_by_height,
+    best_threshold,
     match,
     match_image,
     pairwise_iou,
@@ -55,6 +56,13 @@ def test_ap_uses_the_precision_envelope() -> None:
     """False alarm, hit, hit of 4 faces: precisions 1/2 and 2/3, the envelope lifts the first; 2 * 1/4 * 2/3 = 1/3."""
     detections = found((FAR, 0.9), (LEFT, 0.8), (MIDDLE, 0.7))
     assert ap(detections, labelled(LEFT, MIDDLE, RIGHT, (300, 0, 310, 10))) == pytest.approx(1 / 3, abs=1e-15)
+
+
+def test_best_threshold_is_where_f1_is_best() -> None:
+    """Hit, false alarm, hit, false alarm of 2 faces: F1 is 2/3, 1/2, 4/5, 2/3; without a hit nothing is shown."""
+    detections = found((LEFT, 0.9), (FAR, 0.8), (MIDDLE, 0.25), (RIGHT, 0.1))
+    assert best_threshold(match([detections], [labelled(LEFT, MIDDLE)])) == 0.25
+    assert best_threshold(match([found((FAR, 0.9))], [labelled(LEFT)])) == 1.0
 
 
 def test_ap_over_two_images_orders_scores_across_them() -> None:

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from featherpress.reports.blocks import Heading, Picture
 from featherpress.reports.figures.style import COLUMN
-from featherpress.reports.inputs import Inputs
 from featherpress.reports.runs import Run
+from featherpress.reports.sources import Sources
 
 # Where the evaluation and the logged steps of a training lie in its folder.
 EVALUATION, METRICS = "eval/validation.json", "metrics.csv"
@@ -19,14 +19,14 @@ Draw: TypeAlias = Callable[[], Figure]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chapter:
+class RunContext:
     """A run being written about: `prefix` tells its figures' files from other runs', `level` is its headings'.
 
-    `inputs` is all that the report is written from; `figures` collects what has to be drawn, by name without suffix.
+    `sources` is all that the report is written from; `figures` collects what has to be drawn, by name without suffix.
     """
 
     run: Run
-    inputs: Inputs
+    sources: Sources
     prefix: str = ""
     level: int = 2
     figures: dict[str, Draw] = field(default_factory=dict)

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
+from featherpress.records import Audit, ClassifierEvaluation, DetectorEvaluation, Evaluation
 from featherpress.reports.blocks import Block, Heading, Paragraph, Table, origin
 from featherpress.reports.formats import DASH, change, integer, less, relative_change, spread
-from featherpress.reports.records import Audit, ClassifierEvaluation, DetectorEvaluation, Evaluation
 from featherpress.reports.runs import Run
 from featherpress.reports.scores import score, scores
-from featherpress.reports.sections.chapters import EVALUATION, Chapter
+from featherpress.reports.sections.context import EVALUATION, RunContext
 from featherpress.reports.sections.costs import counted_in
 from featherpress.reports.sections.verdict import COMPARISON
 
@@ -23,14 +23,14 @@ def title(run: Run) -> str:
     return f"Training `{run.student_model}`"
 
 
-def opening(chapter: Chapter) -> list[Block]:
+def summary(context: RunContext) -> list[Block]:
     """Give the answer first: the verdict as the comparison wrote it, then what the models cost and how they score."""
-    run = chapter.run
+    run = context.run
     if run.counted_only:
         text = f"**{_costs(run)}** {origin(counted_in(run))}"
         return [Paragraph(text=text), Paragraph(text=COUNTED_ONLY)]
     evaluated = [role for role in run.roles if run.evaluations(role)]
-    records = [*counted_in(run), *chapter.files(evaluated, EVALUATION), *([COMPARISON] if run.comparison else [])]
+    records = [*counted_in(run), *context.files(evaluated, EVALUATION), *([COMPARISON] if run.comparison else [])]
     texts = (_costs(run), _scores(run, evaluated), origin(records))
     return [Paragraph(text=f"**{_verdict(run)}**"), Paragraph(text=" ".join(text for text in texts if text))]
 

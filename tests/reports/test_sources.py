@@ -12,7 +12,7 @@ import pytest
 from featherpress.errors import FileError, UsageError
 from featherpress.reports import write_report
 from featherpress.reports.formats import DASH, MINUS
-from featherpress.reports.inputs import LONGEST
+from featherpress.reports.sources import LONGEST
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -76,8 +76,8 @@ def test_foreign_files_in_a_folder_do_not_matter(run_dir: Path, bench: Path) -> 
     record["results"][1].pop("backend")
     (run_dir / "half.json").write_text(json.dumps(record), encoding="utf-8")
     text = write_report([run_dir]).read_text(encoding="utf-8")
-    assert "Left out, as it is broken: runs/v1-to-v2/half.json: expected a text at `results.1.backend`" in text
-    with pytest.raises(FileError, match=r"half\.json: expected a text"):
+    assert "Left out, as it is broken: runs/v1-to-v2/half.json: expected a value at `results.1.backend`" in text
+    with pytest.raises(FileError, match=r"half\.json: expected a value"):
         write_report([run_dir, run_dir / "half.json"])
 
 

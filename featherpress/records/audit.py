@@ -1,0 +1,140 @@
+"""What models cost: audits, the audits of one run, and what was pinned of one."""
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, Self
+
+from pydantic import model_validator
+
+from featherpress.records.record import Part, Record
+
+
+class Check(Part):
+    """One quantity against its limit; `beyond` is by how much it breaks the limit or passes the warning.
+
+    Units: those of `quantity`; a limit that is None leaves its side open.
+    """
+
+    quantity: str
+    actual: int
+    verdict: str
+    beyond: int = 0
+    low: int | None = None
+    high: int | None = None
+    target: int | None = None
+    warn: int | None = None
+
+
+class Amounts(Part):
+    """What a pinned component cost."""
+
+    params: int
+    macs: int
+    bytes: int
+
+
+class Component(Part):
+    """One row of an audit: what a part costs, and how it stands against its limits.
+
+    Units: parameters, multiply-accumulates and FLOPs, elements, bytes; `share` is a fraction of all parameters.
+    """
+
+    name: str
+    params: int
+    share: float = 0.0
+    macs: int
+    flops: int = 0
+    bytes: int = 0
+    elementwise: int = 0
+    activations: int = 0
+    trainable: int = 0
+    frozen: int = 0
+    unused: int = 0
+    verdict: str = "unchecked"
+    target: int | None = None
+    difference: int | None = None
+    checks: tuple[Check, ...] = ()
+
+
+class Claim(Part):
+    """What a document says of a component, `claimed`, beside what was counted, `ours`."""
+
+    component: str
+    quantity: str = "params"
+    claimed: int
+    ours: int
+    difference: int = 0
+    verdict: str = ""
+    source: str | None = None
+    note: str | None = None
+
+
+class Audit(Record):
+    """The costs of one model; `components` sum to `total`, exactly.
+
+    `settings` are what it was built from, empty where the record does not say.
+    """
+
+    SCHEMA: ClassVar[str] = "featherpress.audit/1"
+
+    model: str
+    input: tuple[int | tuple[int, ...], ...]
+    convention: str = ""
+    method: str = ""
+    verdict: str
+    total: Component
+    components: tuple[Component, ...]
+    claims: tuple[Claim, ...] = ()
+    failures: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    memory_convention: str = ""
+    memory: dict[str, Any] | None = None
+    shared: tuple[dict[str, Any], ...] = ()
+    unused: tuple[str, ...] = ()
+    settings: dict[str, Any] | None = None
+
+    @property
+    def inputs(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of all inputs; one alone is written without a list around it."""
+        shapes = tuple(shape for shape in self.input if isinstance(shape, tuple))
+        return shapes or (tuple(side for side in self.input if isinstance(side, int)),)
+
+    @model_validator(mode="after")
+    def _sum_up(self) -> Self:
+        """Refuse components that do not sum to the total."""
+        for unit in ("params", "macs"):
+            whole, parts = getattr(self.total, unit), sum(getattr(row, unit) for row in self.components)
+            if whole != parts:
+                raise ValueError(f"expected the components' {unit} to sum to the total {whole:,}, got {parts:,}")
+        return self
+
+
+class Pin(Record):
+    """What a model cost when it was pinned: the part of an audit that a baseline holds."""
+
+    SCHEMA: ClassVar[str] = "featherpress.pin/1"
+
+    model: str
+    input: tuple[tuple[int, ...], ...]
+    convention: str
+    total: Amounts
+    components: dict[str, Amounts]
+
+
+class Adapters(Part):
+    """The weights that distillation trains and that belong to no model."""
+
+    params: int
+
+
+class Budget(Record):
+    """The audits of a run's student and teachers, and its adapters."""
+
+    SCHEMA: ClassVar[str] = "featherpress.budget/1"
+
+    teacher: Audit | None = None
+    student: Audit
+    adapters: Adapters | None = None
+
+    def audits(self) -> Iterator[Audit]:
+        """Yield the audit of the first teacher, where there is one, and of the student."""
+        yield from (audit for audit in (self.teacher, self.student) if audit is not None)

@@ -1,0 +1,144 @@
+"""Models in use: latency, throughput and memory, and what exporting gave."""
+
+from typing import Any, ClassVar
+
+from featherpress.records.record import Part, Record
+
+
+class Latency(Part):
+    """How long one batch takes, over many of them; percentiles are None where they were not recorded.
+
+    Units: milliseconds.
+    """
+
+    median: float
+    p10: float | None = None
+    p90: float | None = None
+
+
+class Timing(Part):
+    """One model on one backend at one size.
+
+    Units: `size` in pixels a side, `peak_memory_bytes` in bytes.
+    """
+
+    model: str
+    params: int | None = None
+    macs: int | None = None
+    size: int
+    batch: int = 1
+    backend: str
+    latency_ms: Latency | None = None
+    images_per_second: float | None = None
+    peak_memory_bytes: int | None = None
+
+    @property
+    def setting(self) -> tuple[str, int, int]:
+        """What has to be equal for two models to be compared."""
+        return self.backend, self.size, self.batch
+
+
+class LeftOut(Part):
+    """A backend that could not run, and why."""
+
+    backend: str
+    reason: str
+
+
+class Bench(Record):
+    """One interleaved measurement of several models on one machine."""
+
+    SCHEMA: ClassVar[str] = "featherpress.bench/1"
+
+    featherpress: str = ""
+    environment: dict[str, Any] | None = None
+    rounds: int | None = None
+    warm_up: int = 0
+    threads: int | None = None
+    batch: int = 1
+    memory: str = ""
+    left_out: tuple[LeftOut, ...] = ()
+    results: tuple[Timing, ...]
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What the machine and its software are, by name."""
+        plain = {key: value for key, value in (self.environment or {}).items() if isinstance(value, str | int | float)}
+        return {key: str(value) for key, value in plain.items() if key != "schema"}
+
+
+class ShapeDifference(Part):
+    """The largest difference from torch of every output at one shape."""
+
+    shape: tuple[int, ...] = ()
+    difference: dict[str, float]
+
+
+class Parity(Part):
+    """How far an exported model may be from torch, and how far it is."""
+
+    tolerance: float | None = None
+    measure: str = ""
+    checked: tuple[ShapeDifference, ...] = ()
+
+
+class Exported(Part):
+    """One file that was written.
+
+    Units: bytes.
+    """
+
+    kind: str
+    precision: str = ""
+    bytes: int
+    opset: int | None = None
+    nodes: int | None = None
+    kept_in_float: int | None = None
+    calibration: str | None = None
+    calibration_images: int | None = None
+    parity: Parity | None = None
+    file: str = ""
+
+    @property
+    def difference(self) -> float | None:
+        """By how much at most its outputs differ from torch's; None where they were not compared."""
+        shapes = self.parity.checked if self.parity is not None else ()
+        return max((each for shape in shapes for each in shape.difference.values()), default=None)
+
+
+class Scored(Part):
+    """The AP of an exported model."""
+
+    ap: float | None = None
+    by_height: tuple[dict[str, Any], ...] = ()
+
+
+class ExportEvaluation(Part):
+    """Both precisions on the same images."""
+
+    data: dict[str, Any] | None = None
+    protocol: dict[str, Any] | None = None
+    float32: Scored
+    int8: Scored
+    difference: float | None = None
+
+
+class Export(Record):
+    """The files of one export, and the AP of float32 and int8 where both were scored."""
+
+    SCHEMA: ClassVar[str] = "featherpress.export/1"
+
+    featherpress: str = ""
+    model: str
+    settings: dict[str, Any] | None = None
+    params: int | None = None
+    weights: dict[str, Any] | None = None
+    input: dict[str, Any] | None = None
+    preprocessing: dict[str, Any] | None = None
+    outputs: tuple[str, ...] = ()
+    decoded: bool = False
+    deformable: str = ""
+    folded: bool = True
+    environment: dict[str, Any] | None = None
+    files: tuple[Exported, ...]
+    evaluation: ExportEvaluation | None = None

@@ -1,0 +1,126 @@
+"""What a run keeps beside its weights: machine and command, pictures to look at, and how near the features came."""
+
+import math
+import statistics
+from typing import Any, ClassVar, Self
+
+from pydantic import ConfigDict, model_validator
+
+from featherpress.records.comparison import TOLERANCE
+from featherpress.records.record import Part, Record
+
+Box = tuple[float, float, float, float]
+
+
+class Environment(Record):
+    """The machine and the command of a run; facts are kept whatever their names."""
+
+    model_config = ConfigDict(extra="allow")
+    SCHEMA: ClassVar[str] = "featherpress.environment/1"
+
+    featherpress: str | None = None
+    python: str | None = None
+    torch: str | None = None
+    torchvision: str | None = None
+    platform: str | None = None
+    processor: str | None = None
+    threads: int | None = None
+    device: str | None = None
+    command: tuple[str, ...] = ()
+    seconds: float | None = None
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """The machine and the versions by name, as they were recorded."""
+        values: dict[str, Any] = self.model_dump(exclude_none=True, exclude={"command", "seconds"})
+        return {key: str(value) for key, value in values.items() if key != "schema"}
+
+
+class Truth(Part):
+    """A labelled face in pixels of the saved picture."""
+
+    box: Box
+    ignored: bool
+
+
+class Prediction(Part):
+    """A detection in pixels of the saved picture, and whether the protocol counts it as a hit."""
+
+    box: Box
+    score: float
+    landmarks: tuple[float, ...] = ()
+    hit: bool
+
+
+class Picture(Part):
+    """One picture of the gallery with what each role found in it; the file lies beside the record.
+
+    Units: pixels.
+    """
+
+    file: str
+    width: int
+    height: int
+    truth: tuple[Truth, ...]
+    teacher: tuple[Prediction, ...] | None = None
+    control: tuple[Prediction, ...] | None = None
+    student: tuple[Prediction, ...] | None = None
+
+    @property
+    def predictions(self) -> dict[str, tuple[Prediction, ...]]:
+        """What was found, by role."""
+        found = {"teacher": self.teacher, "control": self.control, "student": self.student}
+        return {role: each for role, each in found.items() if each is not None}
+
+    @model_validator(mode="after")
+    def _hold_something(self) -> Self:
+        if not self.predictions:
+            raise ValueError("expected what teacher, control or student found, got none")
+        return self
+
+
+class Gallery(Record):
+    """Pictures to look at; `thresholds` are the scores from which on each role's detections are shown."""
+
+    SCHEMA: ClassVar[str] = "featherpress.gallery/1"
+
+    thresholds: dict[str, float]
+    images: tuple[Picture, ...]
+
+
+class Level(Part):
+    """Pearson's r with each of the teacher's channels that vary, by role, at one level of the pyramid."""
+
+    stride: int
+    student: float | None = None
+    control: float | None = None
+    channels: dict[str, tuple[float, ...]]
+
+    def mean(self, role: str) -> float | None:
+        """Return the mean over the channels, None where nothing varies or the role was not measured."""
+        found = self.channels.get(role, ())
+        return statistics.fmean(found) if found else None
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        for role in self.channels:
+            mean, told = self.mean(role), getattr(self, role, None)
+            if (mean is None) != (told is None) or not math.isclose(mean or 0, told or 0, abs_tol=TOLERANCE):
+                raise ValueError(f"expected `{role}` to be the mean of its channels, {mean}, got {told}")
+        return self
+
+
+class Correlation(Record):
+    """How far the students' features follow the teacher's, level by level."""
+
+    SCHEMA: ClassVar[str] = "featherpress.correlation/1"
+
+    images: int | None = None
+    taps: dict[str, str] | None = None
+    method: str = ""
+    levels: tuple[Level, ...]
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles that were measured, the control first."""
+        return tuple(role for role in ("control", "student") if any(role in level.channels for level in self.levels))
