@@ -21,8 +21,8 @@ from featherpress.compress.experiments.experiment import Experiment
 from featherpress.compress.recipes.terms import FeatureTerm
 from featherpress.compress.runtime.progress import Progress
 from featherpress.errors import DataError
-from featherpress.files import write_json
 from featherpress.models import Detector, load_weights, normalize
+from featherpress.records import Correlation, Level
 
 METHOD = (
     "Each model's features go through the linear map that fits the teacher's best, found by least squares on as many "
@@ -165,18 +165,13 @@ def record_correlation(experiment: Experiment, teacher: nn.Module, *, images: in
     chosen = [normalize(image[None].to(device)) for image in _spread(experiment.validation, 2 * images)]
     if not students or len(chosen) < 2:
         return
-    levels = [
-        {"stride": stride, **{role: _mean(found[role]) for role in found}, "channels": found}
-        for stride, found in correlate(students, teacher, chosen, taps=taps).items()
-    ]
-    record = {
-        "schema": "featherpress.correlation/1",
-        "images": len(chosen) // 2,
-        "taps": {"student": taps[0], "teacher": taps[1]},
-        "method": METHOD,
-        "levels": levels,
-    }
-    write_json(file, record)
+    measured = correlate(students, teacher, chosen, taps=taps)
+    Correlation(
+        images=len(chosen) // 2,
+        taps={"student": taps[0], "teacher": taps[1]},
+        method=METHOD,
+        levels=tuple(Level.of(stride, channels) for stride, channels in measured.items()),
+    ).save(file)
 
 
 def _taps(experiment: Experiment) -> tuple[str, str] | None:
@@ -197,7 +192,3 @@ def _spread(dataset: FaceDataset, count: int) -> list[Tensor]:
         with suppress(DataError):
             found.append(dataset[index].image)
     return found
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from pydantic import ConfigDict, model_validator
@@ -95,6 +96,12 @@ class Level(Part):
     student: float | None = None
     control: float | None = None
     channels: dict[str, tuple[float, ...]]
+
+    @classmethod
+    def of(cls, stride: int, channels: Mapping[str, Sequence[float]]) -> Self:
+        """Return a level with the means over its channels."""
+        means = {role: statistics.fmean(values) if values else None for role, values in channels.items()}
+        return cls.model_validate({"stride": stride, **means, "channels": channels})
 
     def mean(self, role: str) -> float | None:
         """Return the mean over the channels, None where nothing varies or the role was not measured."""

@@ -1,6 +1,5 @@
 """Correlation with the teacher: what a linear map explains, on other positions than it was fitted on."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from featherpress.compress.experiments.correlation import LevelFit, correlate
+from featherpress.records import Correlation, Level
 
 
 def features(count: int, width: int, seed: int) -> Tensor:
@@ -85,20 +85,14 @@ def test_levels_are_told_apart_and_modes_restored() -> None:
     assert not teacher.levels._forward_hooks
 
 
-def test_written_record_is_read_by_the_report(tmp_path: Path) -> None:
-    """The means in a record are those of its channels, as the report checks."""
-    from featherpress.reports.correlation import read_correlation
-
+def test_written_record_is_read_again(tmp_path: Path) -> None:
+    """The means in a record are those of its channels, as its class checks."""
     teacher, student = Pyramid(5, 0), Pyramid(3, 1)
     images = [torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(i)) for i in range(4)]
     found = correlate({"student": student}, teacher, images, taps=("levels", "levels"))
-    levels = [
-        {"stride": stride, "student": sum(r["student"]) / len(r["student"]), "channels": r}
-        for stride, r in found.items()
-    ]
-    file = tmp_path / "correlation.json"
-    file.write_text(json.dumps({"schema": "featherpress.correlation/1", "levels": levels}), encoding="utf-8")
-    read = read_correlation(file)
-    assert read is not None
+    levels = tuple(Level.of(stride, roles) for stride, roles in found.items())
+    Correlation(levels=levels).save(tmp_path / "correlation.json")
+    read = Correlation.load(tmp_path / "correlation.json")
+    assert read.levels == levels
     assert [level.stride for level in read.levels] == [2, 4]
     assert read.roles == ("student",)
