@@ -1,16 +1,16 @@
 """What a model costs: counting, budget files, audits."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from featherpress.budgets.auditing.audit import Audit, AuditRow, audit
-from featherpress.budgets.auditing.budget_file import Budget, list_budgets, load_budget
-from featherpress.budgets.auditing.writing import dump_budget
-from featherpress.budgets.counting.costs import Cost, ModuleCost
-from featherpress.budgets.counting.count import count
-from featherpress.budgets.counting.memory import Footprint
+from featherpress.lazy import import_later
 
 if TYPE_CHECKING:
+    from featherpress.budgets.auditing.audit import Audit, AuditRow, audit
+    from featherpress.budgets.auditing.budget_file import Budget, list_budgets, load_budget
+    from featherpress.budgets.auditing.writing import dump_budget
+    from featherpress.budgets.counting.costs import Cost, ModuleCost
+    from featherpress.budgets.counting.count import count
+    from featherpress.budgets.counting.memory import Footprint
     from featherpress.budgets.crosscheck.crosscheck import CrossCheck, cross_check
     from featherpress.budgets.fitting.fit import Fit, fit
     from featherpress.budgets.views.breakdown import Breakdown, breakdown
@@ -38,21 +38,18 @@ __all__ = [
     "breakdown",
 ]
 
-#: Imported when first asked for: an audit needs none of them.
-_LATER = {
-    "CrossCheck": "crosscheck.crosscheck",
-    "cross_check": "crosscheck.crosscheck",
-    "Diff": "views.diff",
-    "diff": "views.diff",
-    "Fit": "fitting.fit",
-    "fit": "fitting.fit",
-    "Breakdown": "views.breakdown",
-    "breakdown": "views.breakdown",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import what is left for later."""
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+__getattr__ = import_later(
+    __name__,
+    {
+        "auditing.audit": ("Audit", "AuditRow", "audit"),
+        "auditing.budget_file": ("Budget", "list_budgets", "load_budget"),
+        "auditing.writing": ("dump_budget",),
+        "counting.costs": ("Cost", "ModuleCost"),
+        "counting.count": ("count",),
+        "counting.memory": ("Footprint",),
+        "crosscheck.crosscheck": ("CrossCheck", "cross_check"),
+        "fitting.fit": ("Fit", "fit"),
+        "views.breakdown": ("Breakdown", "breakdown"),
+        "views.diff": ("Diff", "diff"),
+    },
+)

@@ -1,20 +1,19 @@
 """The model zoo: `create_model`, `list_models`, `load_weights`, `save_model`, `load_model`."""
 
-from featherpress.models import featherface, retinaface  # noqa: F401  (importing a family registers its models)
-from featherpress.models.checkpoints import load_weights, read_weights
-from featherpress.models.detectors import Detector, create_detector
-from featherpress.models.fusing import fuse
-from featherpress.models.preprocessing import normalize
-from featherpress.models.priors import PriorSpec
-from featherpress.models.registry import (
-    ModelEntry,
-    create_model,
-    find_model,
-    list_models,
-    register_model,
-    shipped_weights,
-)
-from featherpress.models.saving import load_detector, load_model, save_model, save_weights
+from typing import TYPE_CHECKING
+
+from featherpress.lazy import import_later
+from featherpress.models.registry import find_model, list_models, register_model, shipped_weights
+from featherpress.models.zoo import ModelEntry
+
+if TYPE_CHECKING:
+    from featherpress.models.checkpoints import load_weights, read_weights
+    from featherpress.models.creation import create_model
+    from featherpress.models.detectors import Detector, create_detector
+    from featherpress.models.fusing import fuse
+    from featherpress.models.preprocessing import normalize
+    from featherpress.models.priors import PriorSpec
+    from featherpress.models.saving import load_detector, load_model, save_model, save_weights
 
 __all__ = [
     "Detector",
@@ -35,3 +34,16 @@ __all__ = [
     "save_weights",
     "shipped_weights",
 ]
+
+__getattr__ = import_later(
+    __name__,
+    {
+        "checkpoints": ("load_weights", "read_weights"),
+        "creation": ("create_model",),
+        "detectors": ("Detector", "create_detector"),
+        "fusing": ("fuse",),
+        "preprocessing": ("normalize",),
+        "priors": ("PriorSpec",),
+        "saving": ("load_detector", "load_model", "save_model", "save_weights"),
+    },
+)

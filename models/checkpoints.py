@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from featherpress.errors import CheckpointError, FeatherpressError
+from featherpress.models.creation import create_model
 from featherpress.models.mobilenet import MobileNetV1Quarter
-from featherpress.models.registry import create_model, list_models
+from featherpress.models.registry import list_models
 
 _LEVELS = range(3)
 

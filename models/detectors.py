@@ -5,8 +5,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from featherpress.errors import UsageError
+from featherpress.models.creation import create_model
 from featherpress.models.priors import PriorSpec
-from featherpress.models.registry import create_model
 
 
 class Detector(nn.Module):
@@ -41,3 +41,8 @@ def require_detector(model: nn.Module, name: str) -> Detector:
     if not isinstance(model, Detector):
         raise UsageError(f"{name} is no detector: it must subclass featherpress.models.Detector to have priors")
     return model
+
+
+def strides_of(model: nn.Module) -> tuple[int, ...]:
+    """Return the strides of a detector's levels in pixels; empty for a model that is no detector."""
+    return model.anchors.strides if isinstance(model, Detector) else ()

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from featherpress.errors import UsageError
-from featherpress.models.registry import create_model
+from featherpress.models.creation import create_model
 
 # Somebody's module may raise anything; one that exits must not make an audit succeed.
 _ANYTHING = (Exception, SystemExit)

@@ -9,8 +9,8 @@ from typing import TypeVar
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from featherpress.models.creation import forget_origin
 from featherpress.models.layers.deformable import DeformableConv
-from featherpress.models.registry import forget_origin
 
 Model = TypeVar("Model", bound=nn.Module)
 

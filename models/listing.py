@@ -5,17 +5,18 @@ What a model costs is counted elsewhere and passed in, since models know nothing
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
-from torch import nn
 
-from featherpress.models.detectors import Detector
 from featherpress.models.published import PublishedWeights, find_published, hash_file
-from featherpress.models.registry import ModelEntry
+from featherpress.models.zoo import ModelEntry
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Format = Callable[[int], str]
 
@@ -78,18 +79,13 @@ class Node:
         return record | {"children": [child.to_dict() for child in self.children]}
 
 
-def strides_of(model: nn.Module) -> tuple[int, ...]:
-    """Return the strides of a detector's levels in pixels; empty for a model that is no detector."""
-    return model.anchors.strides if isinstance(model, Detector) else ()
-
-
-def tree_of(name: str, model: nn.Module, costs: Mapping[str, tuple[int, int]], *, depth: int) -> Node:
+def tree_of(name: str, model: "nn.Module", costs: Mapping[str, tuple[int, int]], *, depth: int) -> Node:
     """Arrange a model's modules as a tree of this depth, 0 for all of it.
 
     `costs` maps each module's path to the parameters and MACs of its subtree; the path "" is the model itself.
     """
 
-    def node(name: str, path: str, module: nn.Module, depth: int) -> Node:
+    def node(name: str, path: str, module: "nn.Module", depth: int) -> Node:
         children = module.named_children() if depth else ()
         below = tuple(node(child, f"{path}.{child}".lstrip("."), part, depth - 1) for child, part in children)
         params, macs = costs.get(path, (0, 0))

@@ -9,7 +9,6 @@ from featherpress.models.layers.fpn import FPN
 from featherpress.models.layers.heads import Detections, SeparateHeads
 from featherpress.models.mobilenet import TAP_CHANNELS, MobileNetV1Quarter
 from featherpress.models.priors import PriorSpec
-from featherpress.models.registry import register_model
 
 
 class RetinaFace(Detector):
@@ -35,13 +34,6 @@ class RetinaFace(Detector):
         return detections
 
 
-@register_model(
-    params=426_608,
-    year=2020,
-    paper="RetinaFace",
-    source="Deng, Guo, Ververas, Kotsia, Zafeiriou, RetinaFace, CVPR 2020",
-    weights=("retinaface_mnet025_426608.pth",),
-)
-def retinaface_mnet025(*, out_channels: int = 64, num_anchors: int = 2) -> RetinaFace:
-    """RetinaFace on MobileNetV1-0.25: feature pyramid, SSH, nine heads; public weights exist."""
+def build(*, out_channels: int, num_anchors: int) -> RetinaFace:
+    """Build a RetinaFace on MobileNetV1-0.25."""
     return RetinaFace(out_channels=out_channels, num_anchors=num_anchors)

@@ -13,8 +13,8 @@ from torch import nn
 from featherpress.errors import CheckpointError, UsageError
 from featherpress.files import replacing
 from featherpress.models.checkpoints import load_weights, read_weights, require_fit
+from featherpress.models.creation import Origin, create_model, origin_of
 from featherpress.models.detectors import Detector, create_detector, require_detector
-from featherpress.models.registry import Origin, create_model, origin_of
 
 
 def save_model(model: nn.Module, path: str | Path, *, metadata: Mapping[str, str] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import os
 import subprocess
 import sys
 import sysconfig
@@ -13,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-EVERYONE_MAY = {"errors", "files", "records"}
+EVERYONE_MAY = {"errors", "files", "lazy", "records"}
 
 MAY_IMPORT = {
     "models": {"models"},
@@ -153,11 +154,48 @@ def test_data_files_are_packaged() -> None:
             assert any(Path(inner).match(pattern) for pattern in declared.get(package, ())), path
 
 
+def run_alone(code: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a Python of its own with this command line, the repository first on its path."""
+    command = [sys.executable, "-c", code, *words]
+    where = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, check=False, cwd=ROOT.parent, capture_output=True, text=True, env=os.environ | where)
+
+
+COMMAND = """
+import sys
+from featherpress.cli import main
+try:
+    main()
+except SystemExit as ending:
+    print("code", ending.code)
+print("imported", sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
 @pytest.mark.parametrize(
     "code",
     [f"import featherpress.{name}" for name in ("cli", "reports", "errors", "records", "verdicts")],
 )
 def test_light_imports_stay_light(code: str) -> None:
     """Neither the command line nor the reports import torch before a command needs it."""
-    check = f"{code}; import sys; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", check], check=False, cwd=ROOT.parent).returncode == 0
+    assert run_alone(f"{code}; import sys; sys.exit('torch' in sys.modules)").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "without"),
+    [
+        (("--help",), {"torch", "numpy"}),
+        (("models",), {"torch", "numpy"}),
+        (("models", "--json"), {"torch", "numpy"}),
+        (
+            ("audit", "featherface_v2"),
+            {"torchvision", "accelerate", "pandas", "matplotlib", "scipy", "tensorboard", "onnx", "fvcore", "thop"},
+        ),
+    ],
+)
+def test_commands_import_what_they_need(words: tuple[str, ...], without: set[str]) -> None:
+    """The zoo is listed without torch, and a model without deformable convolutions is counted without torchvision."""
+    ended = run_alone(COMMAND, *words)
+    assert "code 0" in ended.stdout, ended.stderr
+    imported = ast.literal_eval(ended.stdout.splitlines()[-1].removeprefix("imported "))
+    assert not without & set(imported)

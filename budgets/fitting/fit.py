@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from featherpress.budgets.counting.count import count
 from featherpress.budgets.fitting.knobs import Knob
-from featherpress.budgets.views.tables import format_macs
+from featherpress.budgets.views.numbers import format_macs
 from featherpress.errors import UsageError
 
 SCHEMA = "featherpress.fit/1"

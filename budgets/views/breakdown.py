@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from featherpress.budgets.counting.costs import ROOT, Cost
-from featherpress.budgets.views.tables import format_macs, markdown_table
+from featherpress.budgets.views.numbers import format_macs
+from featherpress.budgets.views.tables import markdown_table
 from featherpress.errors import CountError, UsageError
 
 Row = TypeVar("Row")

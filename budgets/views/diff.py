@@ -10,7 +10,8 @@ from rich.text import Text
 
 from featherpress.budgets.auditing.components import split
 from featherpress.budgets.counting.costs import Cost, ModuleCost, total_of
-from featherpress.budgets.views.tables import format_macs, markdown_table, print_plain
+from featherpress.budgets.views.numbers import format_macs
+from featherpress.budgets.views.tables import markdown_table, print_plain
 
 SCHEMA = "featherpress.diff/1"
 COLUMNS = ("component", "params", "->", "saved", "%", "MACs", "->", "saved", "%")

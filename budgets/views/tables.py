@@ -16,6 +16,7 @@ from rich.text import Text
 from featherpress.budgets.auditing.audit import QUANTITIES, Audit, AuditRow, Check, ClaimCheck, name_largest
 from featherpress.budgets.counting.formulas import CONVENTION_TEXT
 from featherpress.budgets.counting.memory import IDEAL_TEXT, PRECISIONS
+from featherpress.budgets.views.numbers import format_macs
 
 COLUMNS = ("component", "params", "%", "MACs", "FLOPs", "target", "diff", "verdict")
 CLAIM_COLUMNS = ("claim about", "claimed", "counted", "diff", "verdict")
@@ -23,21 +24,7 @@ MEMORY_COLUMNS = ("ideal bytes", *PRECISIONS)
 SHOWN = 3
 #: Columns of words, to the left; all others are numbers.
 WORDS = frozenset({"component", "claim about", "verdict", "ideal bytes", "module", "operator", "change"})
-UNITS = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 STYLES = {"within": "green", "over": "bold red", "under": "bold red", "warn": "yellow", "equal": "green"}
-
-
-def format_macs(amount: int) -> str:
-    """Shorten to four digits and a unit: 927736256 is "927.7 M"; below 10,000 nothing is lost."""
-    if amount < 0:
-        return f"-{format_macs(-amount)}"
-    if amount < 10_000:
-        return f"{amount:,}"
-    for size, unit in UNITS:
-        if amount >= size:
-            whole = amount / size
-            return f"{whole:.2f} {unit}" if whole < 100 else f"{whole:.1f} {unit}"
-    raise AssertionError(amount)
 
 
 def render_table(result: Audit, *, rows: bool = True) -> RenderableType:

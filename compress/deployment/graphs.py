@@ -11,10 +11,10 @@ from torch.utils._pytree import tree_leaves
 
 from featherpress.errors import ExportError, UsageError
 from featherpress.models import Detector, create_model, fuse, load_model, load_weights
+from featherpress.models.creation import origin_of
 from featherpress.models.factories import load_factory
 from featherpress.models.layers.deformable import DeformableConv
 from featherpress.models.priors import decode_boxes, decode_landmarks
-from featherpress.models.registry import origin_of
 from featherpress.models.saving import read_origin
 
 Deformable = Literal["samples", "operator"]

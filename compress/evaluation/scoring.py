@@ -20,8 +20,8 @@ from featherpress.compress.evaluation.widerface.images import OfficialImages, pr
 from featherpress.errors import DataError, UsageError
 from featherpress.files import write_json
 from featherpress.models import Detector
+from featherpress.models.creation import origin_of
 from featherpress.models.published import hash_file
-from featherpress.models.registry import origin_of
 
 DETECTIONS = "detections.npz"
 

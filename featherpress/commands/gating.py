@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from xml.etree import ElementTree
 
 import typer
@@ -11,9 +11,10 @@ import typer
 from featherpress.commands.printing import print_json
 from featherpress.errors import FileError, UsageError
 from featherpress.options import GateFormat, UndecidedAs
-from featherpress.verdicts import GateResult
-from featherpress.verdicts import gate as decide
-from featherpress.verdicts.tables import Side, read_tables
+
+if TYPE_CHECKING:
+    from featherpress.verdicts import GateResult
+    from featherpress.verdicts.tables import Side
 
 
 def gate(
@@ -82,11 +83,13 @@ def run_gate(
     metric: str = "",
     confidence: float = 0.95,
     ground_truth: Path | None = None,
-) -> GateResult:
+) -> "GateResult":
     """Read both sides and decide.
 
     Errors: UsageError and FileError, one sentence, for whatever cannot be compared.
     """
+    from featherpress.verdicts import gate as decide
+
     reference = _read(baseline, metric=metric, ground_truth=ground_truth)
     tested = _read(candidate, metric=metric, ground_truth=ground_truth, order=reference.examples)
     _require_one_metric(tested, reference, metric)
@@ -106,11 +109,15 @@ def run_gate(
     )
 
 
-def _read(paths: Sequence[Path], *, metric: str, ground_truth: Path | None, order: Sequence[str] | None = None) -> Side:
+def _read(
+    paths: Sequence[Path], *, metric: str, ground_truth: Path | None, order: Sequence[str] | None = None
+) -> "Side":
     missing = next((path for path in paths if not path.exists()), None)
     if missing is not None:
         raise FileError(f"there is no file or folder {missing}")
     if all(path.suffix.lower() == ".csv" for path in paths):
+        from featherpress.verdicts.tables import read_tables
+
         return read_tables(paths, metric=metric or "score", order=order)
     if len(paths) > 1:
         raise UsageError("several files are seeds only where all are CSV; a run folder has its seeds in it")
@@ -124,7 +131,7 @@ def _read(paths: Sequence[Path], *, metric: str, ground_truth: Path | None, orde
     return paired.read_saved(path, order=order)
 
 
-def _require_one_metric(candidate: Side, baseline: Side, metric: str) -> None:
+def _require_one_metric(candidate: "Side", baseline: "Side", metric: str) -> None:
     if candidate.metric != baseline.metric:
         raise UsageError(
             f"{candidate.name} is scored by {candidate.metric} and {baseline.name} by {baseline.metric}; "
@@ -134,7 +141,7 @@ def _require_one_metric(candidate: Side, baseline: Side, metric: str) -> None:
         raise UsageError(f"--metric is {metric}, and both sides are scored by {baseline.metric}")
 
 
-def _parse_margin(margin: str | float, *sides: Side) -> float:
+def _parse_margin(margin: str | float, *sides: "Side") -> float:
     metric = sides[0].metric
     try:
         value = float(margin)
@@ -147,7 +154,7 @@ def _parse_margin(margin: str | float, *sides: Side) -> float:
     return value
 
 
-def render_gate_markdown(result: GateResult, *, failed: bool) -> str:
+def render_gate_markdown(result: "GateResult", *, failed: bool) -> str:
     """Make GitHub-flavoured Markdown: a table of the numbers and the sentence."""
     interval, (candidate, baseline) = result.interval, result.scores
     cells = [
@@ -162,7 +169,7 @@ def render_gate_markdown(result: GateResult, *, failed: bool) -> str:
     return f"## {result.metric} of {result.candidate}\n\n{table}\n{result.sentence}\n"
 
 
-def render_gate_junit(result: GateResult, *, failed: bool) -> str:
+def render_gate_junit(result: "GateResult", *, failed: bool) -> str:
     """Make JUnit XML: one case, failed where the build is to fail, skipped where nothing was decided."""
     suite = ElementTree.Element("testsuite", name="featherpress gate", tests="1", failures=str(int(failed)))
     name = f"{result.metric} not worse than {result.baseline} by {result.margin:g}"

@@ -31,10 +31,10 @@ def models(context: typer.Context, side: SideOption = 640, as_json: JsonOption =
             raise UsageError("--json goes after `show NAME`")
         return
 
-    from featherpress.budgets.views.tables import format_macs
+    from featherpress.budgets.views.numbers import format_macs
     from featherpress.models import list_models, listing
 
-    rows = [_list_model(name, side)[0] for name in list_models()]
+    rows = [_list_model(name, side) for name in list_models()]
     show(
         listing.list_to_dict(rows, side=side),
         as_json,
@@ -56,10 +56,10 @@ def show_model(
     featherpress models show featherface_v2 --depth 3
     ```
     """
-    from featherpress.budgets.views.tables import format_macs
+    from featherpress.budgets.views.numbers import format_macs
     from featherpress.models import create_model, listing
 
-    row, cost = _list_model(name, side)
+    row, cost = _count_model(name, side)
     if cost is None:
         raise CountError(f"{name} cannot be counted at {side}x{side}; try another --input")
     model = create_model(name)
@@ -73,11 +73,24 @@ def show_model(
     )
 
 
-def _list_model(name: str, side: int) -> "tuple[Listed, Cost | None]":
+def _list_model(name: str, side: int) -> "Listed":
+    """List a model by what it declares, or count it where it declares nothing for this size."""
+    from featherpress.models import find_model
+    from featherpress.models.listing import Listed
+    from featherpress.models.zoo import DECLARED_SIDE
+
+    entry = find_model(name)
+    if side == DECLARED_SIDE and entry.macs is not None:
+        return Listed(entry=entry, params=entry.params, macs=entry.macs, strides=entry.strides, fused=entry.fused)
+    return _count_model(name, side)[0]
+
+
+def _count_model(name: str, side: int) -> "tuple[Listed, Cost | None]":
     """Build and count a model of the zoo for a list; one that cannot be counted is listed without MACs."""
     from featherpress.budgets import count
     from featherpress.models import create_model, find_model, fuse
-    from featherpress.models.listing import Listed, strides_of
+    from featherpress.models.detectors import strides_of
+    from featherpress.models.listing import Listed
 
     model = create_model(name)
     params, fused = (sum(weight.numel() for weight in each.parameters()) for each in (model, fuse(model)))

@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import deform_conv2d
 
 _KERNEL = 3
 _TAPS = _KERNEL * _KERNEL
@@ -47,6 +46,9 @@ class DeformableConv(nn.Module):
         if self.sampled and x.device.type == "cpu":
             y = sampled_convolution(x, offset, self.weight, mask)
             return y if self.bias is None else y + self.bias.view(-1, 1, 1)
+        # Seconds to import, and needed here only.
+        from torchvision.ops import deform_conv2d  # noqa: PLC0415
+
         z: Tensor = deform_conv2d(x, offset, self.weight, self.bias, padding=_KERNEL // 2, mask=mask)
         return z
 

@@ -1,12 +1,9 @@
 """Channel shuffle: let what one group computed reach the others."""
 
-from typing import Literal
-
 from torch import Tensor, nn
 
 from featherpress.models.layers.convolution import ConvNorm, require_divisible
-
-ShuffleOrder = Literal["group_first", "channel_first"]
+from featherpress.models.specs import ShuffleOrder
 
 
 class ChannelShuffle(nn.Module):

@@ -9,15 +9,15 @@ import torch
 from rich.console import Console, RenderableType
 
 from featherpress.budgets import count
-from featherpress.budgets.views.tables import format_macs
+from featherpress.budgets.views.numbers import format_macs
 from featherpress.models import create_model, find_model, fuse, list_models
+from featherpress.models.detectors import strides_of
 from featherpress.models.listing import (
     Listed,
     Node,
     list_to_dict,
     render_list,
     render_tree,
-    strides_of,
     tree_of,
     tree_to_dict,
 )

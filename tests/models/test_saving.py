@@ -11,7 +11,7 @@ from torch import nn
 
 from featherpress.errors import CheckpointError, UsageError
 from featherpress.models import create_model, load_detector, load_model, save_model, save_weights
-from featherpress.models.registry import origin_of
+from featherpress.models.creation import origin_of
 from featherpress.models.saving import read_metadata, read_origin
 
 

@@ -5,7 +5,10 @@ import copy
 import pytest
 import torch
 
-from featherpress.models import create_detector, create_model, find_model, list_models
+from featherpress.budgets import count
+from featherpress.models import create_detector, create_model, find_model, fuse, list_models
+from featherpress.models.detectors import strides_of
+from featherpress.models.zoo import DECLARED_SIDE
 
 COMPONENTS = {
     "featherface_v1": (213_072, 11_528, 139_076, 2_310, 112_413, 0, 7_200),
@@ -22,8 +25,12 @@ def parameters(module: torch.nn.Module) -> int:
 
 @pytest.mark.parametrize("name", list_models())
 def test_count_is_as_declared(name: str) -> None:
-    """Every preset has exactly the parameters its entry declares."""
-    assert parameters(create_model(name)) == find_model(name).params
+    """Every model has exactly the parameters, MACs and strides that its entry declares, and as many when fused."""
+    model, entry = create_model(name), find_model(name)
+    cost = count(model, torch.zeros(1, 3, DECLARED_SIDE, DECLARED_SIDE))
+    assert parameters(model) == entry.params
+    assert (cost.params, cost.macs, strides_of(model)) == (entry.params, entry.macs, entry.strides)
+    assert parameters(fuse(model)) == entry.fused
 
 
 @pytest.mark.parametrize("name", COMPONENTS)

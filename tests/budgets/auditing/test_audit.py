@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from featherpress.budgets import Budget, audit, count, dump_budget, load_budget
 from featherpress.budgets.auditing.budget_file import parse_budget
-from featherpress.budgets.views.tables import format_macs, render_csv, render_junit, render_markdown, render_text
+from featherpress.budgets.views.numbers import format_macs
+from featherpress.budgets.views.tables import render_csv, render_junit, render_markdown, render_text
 from featherpress.errors import BudgetFileError, UsageError
 
 GOLDEN = Path(__file__).parents[2] / "golden"

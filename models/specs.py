@@ -1,0 +1,56 @@
+"""The shape of a model as plain settings, so that it can be listed without building it."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from featherpress.errors import UsageError
+
+Attention = Literal["none", "cbam", "shared"]
+Context = Literal["deformable", "deformable_ssh", "grouped_ssh"]
+ShuffleOrder = Literal["group_first", "channel_first"]
+Heads = Literal["separate", "shared"]
+
+_MOST, _MOST_REPEATS = 4096, 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatherFaceSpec:
+    """The whole shape of a FeatherFace.
+
+    `out_channels` is the width of the pyramid; `light_pyramid` drops biases and the second laterals; `shuffle_conv`
+    puts the shuffle inside a bottleneck of convolutions. The trained public checkpoints need the `channel_first` order.
+    """
+
+    out_channels: int
+    attention: Attention = "cbam"
+    cbam_reduction: int = 16
+    bifpn_repeats: int = 2
+    bifpn_groups: int = 1
+    light_pyramid: bool = False
+    context: Context = "deformable"
+    context_groups: int = 1
+    shuffle_groups: int = 2
+    shuffle_order: ShuffleOrder = "group_first"
+    shuffle_conv: bool = False
+    heads: Heads = "separate"
+    num_anchors: int = 2
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that no model has, and choices there are not."""
+        for name in (
+            "out_channels",
+            "cbam_reduction",
+            "bifpn_repeats",
+            "bifpn_groups",
+            "context_groups",
+            "shuffle_groups",
+            "num_anchors",
+        ):
+            most = _MOST_REPEATS if name == "bifpn_repeats" else _MOST
+            if not 1 <= getattr(self, name) <= most:
+                raise UsageError(f"{name} must be at least 1 and at most {most:,}, got {getattr(self, name)}")
+        choices = {"attention": Attention, "context": Context, "shuffle_order": ShuffleOrder, "heads": Heads}
+        for name, choice in choices.items():
+            if getattr(self, name) not in get_args(choice):
+                known = ", ".join(get_args(choice))
+                raise UsageError(f"{name} is one of {known}, got {getattr(self, name)!r}")
