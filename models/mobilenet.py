@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from featherpress.models.layers.convolution import ConvNorm
 
 TAP_CHANNELS = (64, 128, 256)
-TAP_STRIDES = (8, 16, 32)
 
 _LEAK = 0.1
 _STAGE1 = (8, 16, 32, 32, 64, 64)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,6 @@ from featherpress.compress.deployment.sessions import Session
 from featherpress.models import fuse
 
 Backend = Literal["eager", "fused", "compiled", "onnx", "onnx-int8"]
-BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
 Work = Callable[[], object]
 

@@ -64,6 +64,16 @@ def _take_backbone(student: nn.Module, teachers: Sequence[nn.Module]) -> None:
     raise UsageError("the teacher's backbone has nothing of the student's shapes; leave `student.backbone` out")
 
 
+def build_teacher(recipe: Recipe, number: int, *, task: Task) -> nn.Module:
+    """Build a recipe's teacher of a number, with its weights unless it is trained first."""
+    own = recipe.all_teachers[number]
+    torch.manual_seed(recipe.seeds[0])
+    model = task.build(own.model, own.settings)
+    if own.weights:
+        load_weights(model, find_weights(own))
+    return model
+
+
 def find_weights(model: StudentRecipe | TeacherRecipe) -> Path:
     """Return the file of a model's weights, which is the package's own where the recipe says `shipped`.
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from featherpress.compress.data import TrainingCrops
 from featherpress.compress.data.sizes import batch_lengths
-from featherpress.compress.experiments.build import build_student, build_term_adapters, find_weights
+from featherpress.compress.experiments.build import build_student, build_teacher, build_term_adapters
 from featherpress.compress.experiments.correlation import record_correlation
 from featherpress.compress.experiments.experiment import Experiment
 from featherpress.compress.experiments.pseudo_labels import mixed_crops
@@ -28,7 +28,7 @@ from featherpress.compress.runtime.run_folder import TrainingFolder, is_leader
 from featherpress.compress.tasks import task_of
 from featherpress.errors import UsageError
 from featherpress.files import write_json, write_text
-from featherpress.models import Detector, load_weights
+from featherpress.models import Detector
 
 logger = logging.getLogger("featherpress")
 
@@ -45,15 +45,9 @@ def check(recipe: Recipe, *, without_teachers: bool = False) -> None:
     task = task_of(recipe)
     images = len(task.open("train"))
     task.open("val")
-    schedules, teachers = [recipe.schedule], []
-    for own in () if without_teachers else recipe.all_teachers:
-        teacher = task.build(own.model, own.settings)
-        if own.weights:
-            load_weights(teacher, find_weights(own))
-        elif own.schedule is not None:
-            schedules.append(own.schedule)
-        teachers.append(teacher)
-    for schedule in schedules:
+    taught_by = () if without_teachers else recipe.all_teachers
+    teachers = [build_teacher(recipe, number, task=task) for number in range(len(taught_by))]
+    for schedule in (recipe.schedule, *(own.schedule for own in taught_by if own.schedule and not own.weights)):
         wanted = sum(batch_lengths(schedule.batch_size, recipe.data.sizes)) * schedule.accumulate
         if images < wanted:
             raise UsageError(f"{images} images do not fill one batch of {wanted}")
@@ -176,10 +170,8 @@ def _conclude(
     record_correlation(experiment, loaded[0].model)
     if len(predictions) < 2:
         return
-    metric, comparison = (
-        experiment.task.metric,
-        experiment.task.compare(control=predictions["control"], distilled=predictions["student"]),
-    )
+    metric = experiment.task.metric
+    comparison = experiment.task.compare(control=predictions["control"], distilled=predictions["student"])
     records = [json.loads((experiment.out / "eval" / f"{teacher.name}.json").read_text()) for teacher in loaded]
     teachers = [{"model": record["model"], metric: record[metric]} for record in records]
     write_json(

@@ -13,17 +13,16 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from featherpress.compress.experiments.build import build_student, find_weights
+from featherpress.compress.experiments.build import build_student, build_teacher
 from featherpress.compress.experiments.lessons import Lessons
 from featherpress.compress.experiments.teacher_outputs import fingerprint
-from featherpress.compress.experiments.teachers import LoadedTeacher, make_lessons
+from featherpress.compress.experiments.teachers import LoadedTeacher, freeze_teacher, make_lessons
 from featherpress.compress.recipes import Recipe
 from featherpress.compress.runtime.devices import default_device
 from featherpress.compress.runtime.run_folder import TrainingFolder, is_leader
 from featherpress.compress.tasks import Task, format_metric, task_of
 from featherpress.compress.training.trainer import Trainer
 from featherpress.errors import TrainingError, UsageError
-from featherpress.models import load_weights
 
 logger = logging.getLogger("featherpress")
 
@@ -67,7 +66,10 @@ def preflight(recipe: Recipe) -> list[Finding]:
         )
     small = _shrink(recipe)
     task = task_of(small)
-    loaded = _load_teachers(small, task)
+    loaded = [
+        freeze_teacher(small, number, build_teacher(small, number, task=task))
+        for number in range(len(small.all_teachers))
+    ]
     findings = [_sensible(task, teacher) for teacher in loaded]
     with TemporaryDirectory(prefix="featherpress-") as folder, _quiet():
         try:
@@ -124,22 +126,6 @@ def _shrink(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update=changes)
 
 
-def _load_teachers(recipe: Recipe, task: Task) -> list[LoadedTeacher]:
-    """Build every teacher, with its weights where it has some; one that is trained first is fresh."""
-    loaded = []
-    for number, own in enumerate(recipe.all_teachers, start=1):
-        torch.manual_seed(recipe.seeds[0])
-        model = task.build(own.model, own.settings)
-        if own.weights:
-            load_weights(model, find_weights(own))
-        model = model.to(default_device()).eval().requires_grad_(False)
-        name = "teacher" if number == 1 else f"teacher-{number}"
-        loaded.append(
-            LoadedTeacher(name=name, recipe=own, model=model, weights=Path(own.weights), hash=fingerprint(model))
-        )
-    return loaded
-
-
 def _sensible(task: Task, teacher: LoadedTeacher) -> Finding:
     check = f"{teacher.name} evaluates"
     if not teacher.recipe.weights:
@@ -159,7 +145,7 @@ def _sensible(task: Task, teacher: LoadedTeacher) -> Finding:
 
 
 def _fly(recipe: Recipe, task: Task, loaded: Sequence[LoadedTeacher], folder: Path) -> list[Finding]:
-    student = build_student(recipe, recipe.seeds[0], task=task, teachers=[teacher.model for teacher in loaded])
+    student = _student(recipe, task, loaded)
     keys = frozenset(student.state_dict())
     lessons = _lessons(recipe, task, loaded, student, folder)
     trainer = _trainer(recipe, task, student, folder / "taught", lessons)

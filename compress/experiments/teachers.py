@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from featherpress.compress.data import TrainingCrops
-from featherpress.compress.experiments.build import build_term_adapters, find_weights, taps_of
+from featherpress.compress.experiments.build import build_teacher, build_term_adapters, find_weights, taps_of
 from featherpress.compress.experiments.experiment import Experiment
 from featherpress.compress.experiments.lessons import Lessons, Tutor
 from featherpress.compress.experiments.teacher_outputs import CachedTeacher, LiveTeacher, Teacher, fingerprint
@@ -23,7 +22,6 @@ from featherpress.compress.runtime.run_folder import TrainingFolder
 from featherpress.compress.tasks import Task, format_metric
 from featherpress.errors import TrainingError
 from featherpress.files import write_json
-from featherpress.models import load_weights
 
 logger = logging.getLogger("featherpress")
 
@@ -41,10 +39,20 @@ class LoadedTeacher:
 
 def prepare_teachers(experiment: Experiment) -> list[LoadedTeacher]:
     """Load every teacher, or train it first."""
-    return [
-        _prepare(experiment, own, name=_name(number))
-        for number, own in enumerate(experiment.recipe.all_teachers, start=1)
-    ]
+    return [_prepare(experiment, number) for number in range(len(experiment.recipe.all_teachers))]
+
+
+def freeze_teacher(recipe: Recipe, number: int, model: nn.Module, *, trained: Path = Path()) -> LoadedTeacher:
+    """Freeze a recipe's teacher; its weights are the recipe's file, or `trained` where it was trained first."""
+    own = recipe.all_teachers[number]
+    weights = find_weights(own) if own.weights else trained
+    model = model.to(default_device()).eval().requires_grad_(False)
+    return LoadedTeacher(name=teacher_name(number), recipe=own, model=model, weights=weights, hash=fingerprint(model))
+
+
+def teacher_name(number: int) -> str:
+    """Return the name of a teacher in a run's folder and log; teachers are numbered from 0."""
+    return f"teacher-{number + 1}" if number else "teacher"
 
 
 def evaluate_teacher(experiment: Experiment, teacher: LoadedTeacher) -> Any:
@@ -124,32 +132,23 @@ def require_unchanged(loaded: Sequence[LoadedTeacher]) -> None:
             )
 
 
-def _name(number: int) -> str:
-    return "teacher" if number == 1 else f"teacher-{number}"
-
-
-def _prepare(experiment: Experiment, own: TeacherRecipe, *, name: str) -> LoadedTeacher:
-    seed = experiment.recipe.seeds[0]
-    torch.manual_seed(seed)
-    model = experiment.task.build(own.model, own.settings)
+def _prepare(experiment: Experiment, number: int) -> LoadedTeacher:
+    recipe, name = experiment.recipe, teacher_name(number)
+    own = recipe.all_teachers[number]
+    model = build_teacher(recipe, number, task=experiment.task)
     if own.weights:
-        weights = find_weights(own)
-        load_weights(model, weights)
-    else:
-        assert own.schedule is not None
-        folder = TrainingFolder(experiment.out / name)
-        # Accelerate leaves a model that it trained casting to the schedule's precision for good.
-        learner = copy.deepcopy(model)
-        experiment.fit(
-            learner,
-            folder,
-            name=own.model,
-            role=f"{name} in training",
-            schedule=own.schedule,
-            crops=experiment.crops(seed),
-        )
-        model.load_state_dict(learner.state_dict())
-        weights = folder.last_weights
-    model = model.to(default_device())
-    model.eval().requires_grad_(False)
-    return LoadedTeacher(name=name, recipe=own, model=model, weights=weights, hash=fingerprint(model))
+        return freeze_teacher(recipe, number, model)
+    assert own.schedule is not None
+    folder = TrainingFolder(experiment.out / name)
+    # Accelerate leaves a model that it trained casting to the schedule's precision for good.
+    learner = copy.deepcopy(model)
+    experiment.fit(
+        learner,
+        folder,
+        name=own.model,
+        role=f"{name} in training",
+        schedule=own.schedule,
+        crops=experiment.crops(recipe.seeds[0]),
+    )
+    model.load_state_dict(learner.state_dict())
+    return freeze_teacher(recipe, number, model, trained=folder.last_weights)

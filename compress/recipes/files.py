@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_args
 
+import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from featherpress.compress.recipes.schema import Recipe
@@ -55,7 +56,7 @@ def expand_path(text: str) -> Path:
 
 def recipe_to_toml(recipe: Recipe) -> str:
     """Write a recipe, defaults included, as TOML that `load_recipe` reads back."""
-    return "\n".join(_tables(recipe.model_dump(mode="json", exclude_none=True), prefix="")) + "\n"
+    return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
 
 
 def recipe_schema() -> str:
@@ -162,23 +163,3 @@ def _models_in(annotation: object) -> Iterator[type[BaseModel]]:
         yield annotation
     for part in get_args(annotation):
         yield from _models_in(part)
-
-
-def _tables(content: Mapping[str, Any], *, prefix: str) -> list[str]:
-    """Write plain values first, then each table, and each of a list of tables, under its heading."""
-    lists = {key: value for key, value in content.items() if _is_tables(value)}
-    values = {key: value for key, value in content.items() if not isinstance(value, dict) and key not in lists}
-    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
-    for key, value in content.items():
-        heading = f"{prefix}{key}"
-        if isinstance(value, dict):
-            only_tables = value and all(isinstance(inner, dict) for inner in value.values())
-            lines += [] if only_tables else ["", f"[{heading}]"]
-            lines += _tables(value, prefix=f"{heading}.")
-        for inner in lists.get(key, ()):
-            lines += ["", f"[[{heading}]]", *_tables(inner, prefix=f"{heading}.")]
-    return lines
-
-
-def _is_tables(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(inner, dict) for inner in value)

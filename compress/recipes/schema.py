@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import AfterValidator, Field, model_validator
 
 from featherpress.compress.recipes.terms import (
-    DEFAULT_LOSSES,
     DkdTerm,
     FeatureTerm,
     Fraction,
@@ -297,24 +296,10 @@ class DistillationRecipe(Strict):
     def _complete(cls, content: Any) -> Any:
         if not isinstance(content, Mapping):
             return content
-        moved = next((key for key in _MOVED if key in content), None)
-        if moved:
-            raise ValueError(f"`{moved}` is now `distillation.{_MOVED[moved]}`")
         losses = content.get("losses", {})
         if content.get("default_losses", True) is not True or not isinstance(losses, Mapping):
             return content
         return {**content, "losses": lay_over_defaults(losses)}
-
-
-#: What keys were called before terms had names.
-_MOVED = {
-    **{name: f"losses.{name}.weight" for name in DEFAULT_LOSSES},
-    "classification": "losses.class.weight",
-    "temperature": "losses.class.temperature",
-    "teacher_score": "losses.class.teacher_score",
-    "student_tap": "losses.feature.student",
-    "teacher_tap": "losses.feature.teacher",
-}
 
 
 class Recipe(Strict):

@@ -19,6 +19,7 @@ _KEYS = {
     "step",
     "epochs",
     "best",
+    "stale",
     "model",
     "average",
     "updates",

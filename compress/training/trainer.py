@@ -190,7 +190,7 @@ class Trainer:
             logger.info("%s: %d steps in %d min %02d s", self.label, self.position.step - first, minutes, seconds)
 
     def _is_stale(self) -> bool:
-        """Tell, and say, whether evaluations have stopped getting better."""
+        """Return whether evaluations have stopped getting better, and log it."""
         patience = self.schedule.patience
         if not patience or self.position.stale < patience:
             return False
@@ -202,14 +202,14 @@ class Trainer:
         """Cut this process's share of every step of an epoch, from step `start` on, as batches to accumulate."""
         rank, world, parts = self.accelerator.process_index, self.accelerator.num_processes, self.schedule.accumulate
         order = self.crops.epoch_batches(epoch, self.schedule.batch_size)[: self.per_epoch * parts]
-        found = batches(
+        loader = batches(
             self.crops,
             [keys[rank::world] for keys in order],
             start=start * parts,
             workers=self.schedule.workers,
             pin_memory=self.accelerator.device.type == "cuda",
         )
-        return zip(*[found] * parts, strict=True)
+        return zip(*[loader] * parts, strict=True)
 
     def _step(self, parts: Sequence[Batch], *, measure: bool) -> dict[str, float]:
         """Take one step and return every weighted term, averaged over batches and processes, as a number."""
@@ -221,15 +221,15 @@ class Trainer:
         for number, (part, target) in enumerate(zip(parts, targets, strict=True), start=1):
             with self.accelerator.accumulate(*self._trained):
                 with self.accelerator.autocast():
-                    terms, levels = self._terms(part, target, normalizers)
-                task = torch.stack([terms[name] for name in self.task.terms]).sum()
-                kd = [value for name, value in terms.items() if name not in self.task.terms]
-                loss = task + sum(kd)
-                if kd and measure and number == len(parts):
-                    ratio = {"kd_ratio": _gradient_ratio(torch.stack(kd).sum(), task, levels)}
+                    terms, kd_terms, levels = self._forward(part, target, normalizers)
+                task = torch.stack(list(terms.values())).sum()
+                loss = task + sum(kd_terms.values())
+                if kd_terms and measure and number == len(parts):
+                    ratio = {"kd_ratio": _gradient_ratio(torch.stack(list(kd_terms.values())).sum(), task, levels)}
                 self.accelerator.backward(loss)
-            rows.append(torch.stack([value.detach().float() for value in (*terms.values(), task, loss)]))
-        numbers = self._finite_means((*terms, "task", "loss"), torch.stack(rows), parts)
+            values = (*terms.values(), *kd_terms.values(), task, loss)
+            rows.append(torch.stack([value.detach().float() for value in values]))
+        numbers = self._finite_means((*terms, *kd_terms, "task", "loss"), torch.stack(rows), parts)
         if self.schedule.clip:
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.schedule.clip)
         self.optimizer.step()
@@ -265,10 +265,12 @@ class Trainer:
             f"(images {images}, ...); the last good state is kept: lower the learning rate and --resume"
         )
 
-    def _terms(self, batch: Batch, targets: Any, normalizers: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """Return the weighted terms by name, and where their gradients are measured, nowhere where nothing is taught.
+    def _forward(
+        self, batch: Batch, targets: Any, normalizers: Tensor
+    ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor], list[Tensor]]:
+        """Return the task's weighted terms, those of distillation, and the tensors at which gradients are compared.
 
-        That is at the student's tapped levels, or at its outputs where no term looks at features.
+        These are the student's tapped levels, or its outputs where no term compares features.
         """
         step, total = self.position.step, self.total
         lessons = self.lessons.ask(batch, step=step, total=total) if self.lessons else {}
@@ -276,13 +278,13 @@ class Trainer:
         if self.schedule.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         outputs = self.task.name_outputs(self.model(images))
-        told = self.task.compute_loss(outputs, batch, targets, normalizers)
-        terms = dict(told.terms)
+        loss = self.task.compute_loss(outputs, batch, targets, normalizers)
         if self.lessons is None:
-            return terms, []
+            return loss.terms, {}, []
         features = self.lessons.take()
-        terms |= self.lessons.compare(outputs, features, lessons, told.context, step=step, total=total)
-        return terms, [level for levels in features.values() for level in levels] or list(outputs.values())
+        kd_terms = self.lessons.compare(outputs, features, lessons, loss.context, step=step, total=total)
+        levels = [level for levels in features.values() for level in levels]
+        return loss.terms, kd_terms, levels or list(outputs.values())
 
     def _log(self, writer: SummaryWriter | None, terms: Mapping[str, float], epoch: int, speed: float) -> None:
         rate = float(self.scheduler.get_last_lr()[0])
@@ -309,7 +311,7 @@ class Trainer:
             self.position.stale += 1
 
     def _score(self, writer: SummaryWriter | None, epoch: int) -> float:
-        """Evaluate on the first process, and tell the others."""
+        """Evaluate on the first process and share the score with the others."""
         score = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
         if self.accelerator.is_main_process and self.evaluate is not None:
             score += self.evaluate(self.average.model)
@@ -358,7 +360,7 @@ class Trainer:
         if self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"])
-        self.position = _Position(state["step"], state["epochs"], state["best"], state.get("stale", 0))
+        self.position = _Position(state["step"], state["epochs"], state["best"], state["stale"])
         logger.info("%s: going on after step %d of %d", self.label, self.position.step, self.total)
 
 

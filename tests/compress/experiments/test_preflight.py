@@ -129,13 +129,13 @@ def leak(patch: pytest.MonkeyPatch) -> None:
 
 
 def scale_the_task_down(patch: pytest.MonkeyPatch) -> None:
-    terms_of = Trainer._terms
+    forward = Trainer._forward
 
-    def halve(self: Trainer, *arguments: Any) -> tuple[dict[str, Tensor], list[Tensor]]:
-        terms, levels = terms_of(self, *arguments)
-        return ({"class": terms.pop("class") / 2, **terms} if self.lessons else terms), levels
+    def halve(self: Trainer, *arguments: Any) -> tuple[Any, ...]:
+        terms, *rest = forward(self, *arguments)
+        return ({**terms, "class": terms["class"] / 2} if self.lessons else terms), *rest
 
-    patch.setattr(Trainer, "_terms", halve)
+    patch.setattr(Trainer, "_forward", halve)
 
 
 def save_the_wrapper(patch: pytest.MonkeyPatch) -> None:

@@ -51,8 +51,9 @@ def test_shipped_recipes_are_whole(name: str) -> None:
 
 def test_round_trip(tmp_path: Path) -> None:
     """A recipe as resolved reads back equal, nested tables included."""
-    recipe = load_recipe("demo", settings=["seeds=[3, 4]", "data.root=a b"])
-    (tmp_path / "again.toml").write_text(recipe_to_toml(recipe))
+    odd = ['data.root="\\u2028 \U0001f4f7 b"', 'student.settings={"größe.x"=1, "a b"=true}', "distillation.losses={}"]
+    recipe = load_recipe("demo", settings=["seeds=[3, 4]", *odd])
+    (tmp_path / "again.toml").write_text(recipe_to_toml(recipe), encoding="utf-8")
     assert load_recipe(tmp_path / "again.toml") == recipe
 
 
@@ -109,7 +110,6 @@ def test_settings_are_laid_over(tmp_path: Path) -> None:
         ('teacher={model="a", weights="b", cache=true}', "never repeat cannot be cached"),
         ("data.crops.zoom_in=[0.8, 0.4]", "`zoom_in` goes from 0.8 to 0.4"),
         ("losses.box=nan", "finite"),
-        ("distillation.feature=2", "`feature` is now `distillation.losses.feature.weight`"),
         ("distillation.losses.feature.weigth=2", "no key distillation.losses.feature.weigth; did you mean weight"),
         ("distillation.losses.feature.temperature=2", "feature.temperature; there are loss, weight"),
         ("distillation.losses.x={weight=1}", "distillation.losses.x: a term needs a `loss`, one of pkd, cwd"),
