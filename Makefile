@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test format clean
+.PHONY: demo test mutants format clean
 
 .venv/.installed: pyproject.toml
 	@echo "Installing into .venv: PyTorch is most of it, some 6 GB on disk and a few minutes."
@@ -17,6 +17,9 @@ test: .venv/.installed
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+
+mutants: .venv/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutation $(MUTANTS)
 
 format: .venv/.installed
 	$(BIN)/ruff format

@@ -1,0 +1,88 @@
+"""Which tests run which lines, and how long they take."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import coverage
+import pytest
+
+from .mutants import Mutant
+
+ROOT = Path(__file__).resolve().parents[2]
+WORK = ROOT / "build" / "mutants"
+CONTEXTS = WORK / "contexts.json"
+QUIET = ("-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:cov")
+
+
+@dataclass(frozen=True, slots=True)
+class Contexts:
+    """Which tests run which lines."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    lines: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls) -> "Contexts":
+        """Read what was collected; nothing where nothing was."""
+        return cls(**json.loads(CONTEXTS.read_text(encoding="utf-8"))) if CONTEXTS.exists() else cls()
+
+    def covering(self, mutant: Mutant, budget: float) -> list[str]:
+        """List the tests that run a mutant, quickest first, as many as the budget of seconds allows."""
+        own = set(mutant.lines)
+        hit = [
+            test
+            for test, files in self.lines.items()
+            if mutant.file in files and (mutant.at_import or own.intersection(files[mutant.file]))
+        ]
+        chosen, spent = [], 0.0
+        for test in sorted(hit, key=lambda test: self.seconds[test]):
+            spent += self.seconds[test]
+            if chosen and spent > budget:
+                break
+            chosen.append(test)
+        return chosen
+
+
+class Recorder:
+    """Notes which lines each test runs, and how long it takes."""
+
+    def __init__(self) -> None:
+        self.coverage = coverage.Coverage(data_file=None, source=[str(ROOT / top) for top in ("budgets", "compress")])
+        self.seconds: dict[str, float] = {}
+        self.failed: set[str] = set()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        """Give a test a context of its own."""
+        self.coverage.switch_context(item.nodeid)
+        return (yield)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Add up what set-up, call and tear-down took."""
+        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
+        if report.outcome != "passed":
+            self.failed.add(report.nodeid)
+
+    def lines(self) -> dict[str, dict[str, list[int]]]:
+        """Return the lines that each test ran, by test, then by file."""
+        data = self.coverage.get_data()
+        found: dict[str, dict[str, list[int]]] = {test: {} for test in self.seconds if test not in self.failed}
+        for file in data.measured_files():
+            for line, tests in data.contexts_by_lineno(file).items():
+                for test in found.keys() & set(tests):
+                    found[test].setdefault(str(Path(file).relative_to(ROOT)), []).append(line)
+        return found
+
+
+def collect(tests: Sequence[str]) -> None:
+    """Run tests once and keep which lines each runs, beside what is known of others; those that fail kill nothing."""
+    recorder = Recorder()
+    recorder.coverage.start()
+    pytest.main([*QUIET, *tests], plugins=[recorder])
+    recorder.coverage.stop()
+    known = asdict(Contexts.read())
+    content = {"seconds": known["seconds"] | recorder.seconds, "lines": known["lines"] | recorder.lines()}
+    WORK.mkdir(parents=True, exist_ok=True)
+    CONTEXTS.write_text(json.dumps(content), encoding="utf-8")
