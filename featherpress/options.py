@@ -2,103 +2,28 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-
-class Format(StrEnum):
-    """How an audit is printed."""
-
-    TABLE = "table"
-    JSON = "json"
-    MARKDOWN = "markdown"
-    CSV = "csv"
-    JUNIT = "junit"
-
-
-class DiffFormat(StrEnum):
-    """How a comparison is printed."""
-
-    TABLE = "table"
-    JSON = "json"
-    MARKDOWN = "markdown"
-
-
-class GateFormat(StrEnum):
-    """How a gate's outcome is printed."""
-
-    TEXT = "text"
-    JSON = "json"
-    MARKDOWN = "markdown"
-    JUNIT = "junit"
-
-
-class UndecidedAs(StrEnum):
-    """What a build makes of a gate that decides nothing."""
-
-    PASS = "pass"  # noqa: S105 - a word, no password
-    FAIL = "fail"
-
-
-class ReportFormat(StrEnum):
-    """How a report is written."""
-
-    MARKDOWN = "markdown"
-    LATEX = "latex"
+Format = Literal["table", "json", "markdown", "csv", "junit"]
+DiffFormat = Literal["table", "json", "markdown"]
+GateFormat = Literal["text", "json", "markdown", "junit"]
+UndecidedAs = Literal["pass", "fail"]
+ReportFormat = Literal["markdown", "latex"]
+By = Literal["component", "module", "operator"]
+Ablation = Literal["losses"]
+Cache = Literal["ram", "disk", "none"]
+Arms = Literal["both", "student", "control"]
+DeformableForm = Literal["samples", "operator"]
+CalibrationName = Literal["percentile", "minmax", "entropy", "none"]
 
 
 class FigureFormat(StrEnum):
-    """How figures are written beside PNG."""
+    """How figures are written beside PNG; typer takes no list of a Literal."""
 
     PDF = "pdf"
     SVG = "svg"
-
-
-class By(StrEnum):
-    """What a row of an audit is."""
-
-    COMPONENT = "component"
-    MODULE = "module"
-    OPERATOR = "operator"
-
-
-class Ablation(StrEnum):
-    """What is taken apart."""
-
-    LOSSES = "losses"
-
-
-class Cache(StrEnum):
-    """Where decoded images are kept while a model trains."""
-
-    RAM = "ram"
-    DISK = "disk"
-    NONE = "none"
-
-
-class Arms(StrEnum):
-    """Which models of a distillation are trained."""
-
-    BOTH = "both"
-    STUDENT = "student"
-    CONTROL = "control"
-
-
-class DeformableForm(StrEnum):
-    """What a deformable convolution becomes in ONNX."""
-
-    SAMPLES = "samples"
-    OPERATOR = "operator"
-
-
-class CalibrationName(StrEnum):
-    """How the ranges of activations are found for eight bits; `none` leaves them in float."""
-
-    PERCENTILE = "percentile"
-    MINMAX = "minmax"
-    ENTROPY = "entropy"
-    NONE = "none"
 
 
 class BackendName(StrEnum):

@@ -16,40 +16,40 @@ from featherpress.models.creation import create_model
 _ANYTHING = (Exception, SystemExit)
 
 
-def load_factory(target: str, settings: Mapping[str, Any] | None = None) -> nn.Module:
-    """Build what a target names: `featherface_v2`, or `package.module:factory`, called with `settings` alone.
+def load_factory(name: str, settings: Mapping[str, Any] | None = None) -> nn.Module:
+    """Build the model of a name: `featherface_v2`, or `package.module:factory`, called with `settings` alone.
 
     The working directory is searched for the module too.
 
     Errors: `UsageError` for a name, module or factory that is not there, or that does not return a module.
     """
-    if ":" not in target:
-        return create_model(target, **(settings or {}))
-    factory = import_factory(target)
+    if ":" not in name:
+        return create_model(name, **(settings or {}))
+    factory = import_factory(name)
     try:
         with _output_to_stderr():
             model = factory(**(settings or {}))
     except _ANYTHING as error:
         given = f"with {', '.join(settings)}" if settings else "without arguments"
-        raise UsageError(f"calling {target!r} {given} failed: {_reason(error)}") from error
+        raise UsageError(f"calling {name!r} {given} failed: {_reason(error)}") from error
     if not isinstance(model, nn.Module):
-        raise UsageError(f"{target!r} returned a {type(model).__name__}, expected a torch.nn.Module")
+        raise UsageError(f"{name!r} returned a {type(model).__name__}, expected a torch.nn.Module")
     return model
 
 
-def import_factory(target: str) -> Callable[..., Any]:
+def import_factory(name: str) -> Callable[..., Any]:
     """Import the function that `package.module:factory` names; the working directory is searched too.
 
     Errors: `UsageError` for a module that cannot be imported, and for what is not there or is no function.
     """
-    module_name, _, factory_name = target.partition(":")
+    module_name, _, factory_name = name.partition(":")
     if not all(part.isidentifier() for part in module_name.split(".")) or not factory_name:
-        raise UsageError(f"a target is a model of the zoo or package.module:factory, got {target!r}")
+        raise UsageError(f"expected the name of a zoo model or package.module:factory, got {name!r}")
     try:
         with _output_to_stderr():
             module = _import(module_name)
     except _ANYTHING as error:
-        raise UsageError(f"cannot import {module_name!r} for the target {target!r}: {_reason(error)}") from error
+        raise UsageError(f"cannot import {module_name!r} for {name!r}: {_reason(error)}") from error
     factory = getattr(module, factory_name, None)
     if not callable(factory):
         what = "has no" if factory is None else f"has a {type(factory).__name__}, expected a function, under the name"

@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import io
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ import pytest
 import torch
 from hypothesis import settings
 from PIL import Image
+from rich.console import Console, RenderableType
 
 from featherpress.compress.data import SyntheticFaces
 from featherpress.models import create_model, save_weights
@@ -61,6 +63,18 @@ def run_command(
 
     yield call
     logger.handlers[:] = before
+
+
+@pytest.fixture(scope="session")
+def print_plain() -> Callable[[RenderableType], str]:
+    """Print anything of rich's as plain text of 80 columns."""
+
+    def print_it(renderable: RenderableType) -> str:
+        stream = io.StringIO()
+        Console(file=stream, width=80, color_system=None, force_terminal=False).print(renderable)
+        return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+
+    return print_it
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 
 from featherpress.commands.printing import print_closing
-from featherpress.commands.targets import settings_of
+from featherpress.commands.model_names import settings_of
 
 
 def test_settings_are_the_presets_under_those_given() -> None:

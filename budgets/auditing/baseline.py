@@ -25,7 +25,7 @@ class _Amounts(BaseModel):
     bytes: int = Field(ge=0)
 
 
-class Pin(BaseModel):
+class Baseline(BaseModel):
     """What a model cost when it was pinned."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -61,13 +61,13 @@ def dump_baseline(result: Audit) -> str:
     return json.dumps(record, indent=2) + "\n"
 
 
-def load_baseline(path: Path) -> Pin:
+def load_baseline(path: Path) -> Baseline:
     """Read a pinned baseline.
 
     Errors: BudgetFileError for a file that is missing, broken or of another kind.
     """
     try:
-        return Pin.model_validate_json(path.read_bytes())
+        return Baseline.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:
         raise BudgetFileError(f"no baseline {path}: write one with `featherpress audit MODEL --pin {path}`") from error
     except OSError as error:
@@ -80,7 +80,7 @@ def load_baseline(path: Path) -> Pin:
         ) from error
 
 
-def ratchet(result: Audit, pin: Pin, *, file: str) -> Audit:
+def ratchet(result: Audit, pin: Baseline, *, file: str) -> Audit:
     """Hold an audit to a baseline: growth and new components fail, what was saved is noted.
 
     At another input shape MACs are not compared, and a note says so.

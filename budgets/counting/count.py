@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from featherpress.budgets.counting.attribution import ModuleStack
 from featherpress.budgets.counting.costs import ROOT, Cost, ModuleCost
-from featherpress.budgets.counting.dispatch import Tally, ValueEscapes
+from featherpress.budgets.counting.dispatch import CountingMode, ValueEscapes
 from featherpress.budgets.counting.formulas import FORMULAS, Formula
 from featherpress.budgets.counting.memory import storage_key
 from featherpress.budgets.counting.replicas import Twin, copy_with, fake_twin, meta_twin, real_twin
@@ -52,7 +52,7 @@ def count(
     failure: BaseException | None = None
     for method in METHODS:
         try:
-            with bystanders_unharmed():
+            with preserve_global_state():
                 return _count_by(method, tree, inputs, table)
         except (CountError, UsageError):
             raise
@@ -97,22 +97,22 @@ def _count_by(method: str, tree: Tree, inputs: Any, table: Mapping[str, Formula]
     # A function that the model keeps may hold on to the original, and bring its weights along.
     parameters = {storage_key(tensor): key for key, tensor in rows.by_id.items()}
     parameters |= {storage_key(memo[key]): key for key in rows.by_id}
-    tally = Tally(table, stack, replica, parameters, on_meta=method == "meta", has_values=method == "real")
-    tally.lifetimes.take(_tensors_in((args, kwargs)))
+    mode = CountingMode(table, stack, replica, parameters, on_meta=method == "meta", has_values=method == "real")
+    mode.lifetimes.take(_tensors_in((args, kwargs)))
     with ExitStack() as contexts:
         contexts.enter_context(torch.no_grad())
         contexts.enter_context(fake_mode or nullcontext())
         if method == "real":
-            contexts.enter_context(ValueEscapes(tally))
-        contexts.enter_context(tally)
+            contexts.enter_context(ValueEscapes(mode))
+        contexts.enter_context(mode)
         try:
             results = replica(*args, **kwargs)
         finally:
             # A model may catch exceptions; it cannot hide from us that an operator had no formula, or no answer.
-            if refusal := tally.refusal or stack.refusal or tally.failure:
+            if refusal := mode.refusal or stack.refusal or mode.failure:
                 raise refusal
-    tally.lifetimes.keep(_tensors_in(results))
-    return _summarise(tree, inputs, method, rows, tally)
+    mode.lifetimes.keep(_tensors_in(results))
+    return _summarise(tree, inputs, method, rows, mode)
 
 
 def _twin(method: str, fake_mode: FakeTensorMode | None) -> Twin:
@@ -121,10 +121,10 @@ def _twin(method: str, fake_mode: FakeTensorMode | None) -> Twin:
     return meta_twin if method == "meta" else real_twin
 
 
-def _summarise(tree: Tree, inputs: Any, method: str, rows: TensorRows, tally: Tally) -> Cost:
+def _summarise(tree: Tree, inputs: Any, method: str, rows: TensorRows, mode: CountingMode) -> Cost:
     """Put tensors and work together, and check that the rows sum to the totals."""
-    unused = set(rows.by_id) - tally.readers.keys()
-    lifetimes = tally.lifetimes
+    unused = set(rows.by_id) - mode.readers.keys()
+    lifetimes = mode.lifetimes
     first_name = {key: names[0] for key, names in rows.names.items()}
     cost = Cost(
         model=type(tree[0][1]).__name__,
@@ -135,48 +135,49 @@ def _summarise(tree: Tree, inputs: Any, method: str, rows: TensorRows, tally: Ta
         frozen=sum(t.numel() for t in rows.by_id.values() if not t.requires_grad),
         unused=sum(rows.by_id[key].numel() for key in unused),
         bytes=rows.bytes,
-        macs=sum(tally.macs.values()),
-        elementwise=sum(tally.elementwise.values()),
+        macs=sum(mode.macs.values()),
+        elementwise=sum(mode.elementwise.values()),
         activations=sum(lifetimes.written().values()),
         peak=lifetimes.highest(),
         weight_footprint=rows.footprint,
         activation_footprint=lifetimes.total,
         peak_footprint=lifetimes.peak(),
-        modules=_modules(tree, rows.rows(unused), tally),
-        work=dict(tally.macs),
-        elementwise_work=dict(tally.elementwise),
-        operator_calls=dict(tally.calls),
-        readers={first_name[key]: tuple(sorted(names)) for key, names in tally.readers.items()},
+        modules=_modules(tree, rows.rows(unused), mode),
+        work=dict(mode.macs),
+        elementwise_work=dict(mode.elementwise),
+        operator_calls=dict(mode.calls),
+        readers={first_name[key]: tuple(sorted(names)) for key, names in mode.readers.items()},
         unused_names=tuple(first_name[key] for key in rows.by_id if key in unused),
-        notes=tuple(_notes(tally)),
+        notes=tuple(_notes(mode)),
     )
     _check_sums(cost)
     return cost
 
 
-def _notes(tally: Tally) -> Iterator[str]:
+def _notes(mode: CountingMode) -> Iterator[str]:
     """Say what a reader of the numbers has to know."""
-    for name, place in tally.value_dependent.items():
+    for name, place in mode.value_dependent.items():
         yield f"{name} in {place} gives a result whose shape depends on values: no core work follows it"
-    yield from tally.ways_out.values()
-    if tally.strangers:
+    yield from mode.value_escapes.values()
+    if mode.foreign_params:
         yield (
-            f"{sum(tally.strangers.values()):,} parameters that the forward reads are not the model's and not counted: "
-            "they are made there, or kept in a plain list or dictionary, where optimizers and weights files miss them"
+            f"{sum(mode.foreign_params.values()):,} parameters that the forward reads are not the model's and not "
+            "counted: they are made there, or kept in a plain list or dictionary, where optimizers and weights files "
+            "miss them"
         )
 
 
-def _modules(tree: Tree, held: Mapping[str, dict[str, Any]], tally: Tally) -> tuple[ModuleCost, ...]:
+def _modules(tree: Tree, held: Mapping[str, dict[str, Any]], mode: CountingMode) -> tuple[ModuleCost, ...]:
     """Make a row for each module, for each tensor of several owners, and for work outside all modules."""
-    macs, elementwise = _by_path(tally.macs), _by_path(tally.elementwise)
-    written = tally.lifetimes.written()
+    macs, elementwise = _by_path(mode.macs), _by_path(mode.elementwise)
+    written = mode.lifetimes.written()
     left = dict(held)
     kinds = {path: type(module).__name__ for path, module in tree}
     # A module with several paths has its row at the first; at another only if work was done there.
     first = {id(module): path for path, module in reversed(tree)}
     order = dict.fromkeys(first[id(module)] for _, module in tree)
-    order |= dict.fromkeys([*tally.stack.calls, *macs, *elementwise, *written])
-    calls = tally.stack.calls
+    order |= dict.fromkeys([*mode.stack.calls, *macs, *elementwise, *written])
+    calls = mode.stack.calls
     rows = [
         ModuleCost(
             path=path,
@@ -207,7 +208,7 @@ def _check_sums(cost: Cost) -> None:
 
 
 @contextmanager
-def bystanders_unharmed() -> Iterator[None]:
+def preserve_global_state() -> Iterator[None]:
     """Put back what a forward can change outside the copy: random states and the switch of attention's fast path."""
     fast_path = torch.backends.mha.get_fastpath_enabled()
     numpy = sys.modules.get("numpy")

@@ -16,7 +16,7 @@ from featherpress.budgets.counting.attribution import ModuleStack
 from featherpress.budgets.counting.costs import ROOT, UNATTRIBUTED
 from featherpress.budgets.counting.formulas import Formula
 from featherpress.budgets.counting.memory import Lifetimes, storage_key
-from featherpress.budgets.counting.meta_kernels import ANSWERS, META, Answer
+from featherpress.budgets.counting.meta_kernels import META, META_KERNELS, MetaKernel
 from featherpress.budgets.counting.replicas import meta_twin
 from featherpress.errors import CountError
 
@@ -25,7 +25,7 @@ READS_VALUES = frozenset({"aten::_local_scalar_dense", "aten::equal"})
 #: Enough to look for tensors among those of an operator without a schema.
 MOST_ARGUMENTS = 32
 #: What hands a tensor's values to other libraries, below which no operator is seen.
-EXITS = {Tensor.numpy: "numpy", Tensor.__array__: "numpy", Tensor.__dlpack__: "dlpack", Tensor.tolist: "tolist"}
+VALUE_ESCAPES = {Tensor.numpy: "numpy", Tensor.__array__: "numpy", Tensor.__dlpack__: "dlpack", Tensor.tolist: "tolist"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class _Plan:
     operator: OpOverload | HigherOrderOperator
     name: str
     formula: Formula | None
-    answer: Answer | None
+    meta_kernel: MetaKernel | None
     known: bool
     elementwise: bool
     writes: bool
@@ -47,7 +47,7 @@ class _Plan:
     places: Sequence[int]
 
 
-class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_subclass__ has no types
+class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_subclass__ has no types
     """Adds up what each operator costs, by the module that runs.
 
     `parameters` maps a storage of the copy to the id of the original's parameter. On meta tensors common operators are
@@ -82,9 +82,9 @@ class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_s
         self.lifetimes = Lifetimes()
         self.value_dependent: dict[str, str] = {}
         #: Parameters that operators read and the model does not name: elements by storage.
-        self.strangers: dict[int, int] = {}
+        self.foreign_params: dict[int, int] = {}
         #: How values got out of the tensors, each a sentence: the forward may depend on them.
-        self.ways_out: dict[str, str] = {}
+        self.value_escapes: dict[str, str] = {}
         self.refusal: CountError | None = None
         #: Why a count on these tensors cannot go on, though one on others may.
         self.failure: RuntimeError | None = None
@@ -107,7 +107,7 @@ class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_s
         if kwargs:
             tensors += _tensors(kwargs.values())
         keys = self._note_reads(plan, tensors)
-        out = plan.answer(args, kwargs) if plan.answer else None
+        out = plan.meta_kernel(args, kwargs) if plan.meta_kernel else None
         if out is None:
             if self.on_meta and len({tensor.is_meta for tensor in tensors}) > 1:
                 args, kwargs = self._without_values(func, args, kwargs)
@@ -138,7 +138,7 @@ class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_s
             operator=func,
             name=facts.name,
             formula=formula,
-            answer=(ANSWERS.get(func) or ANSWERS.get(facts.name)) if self.on_meta else None,
+            meta_kernel=(META_KERNELS.get(func) or META_KERNELS.get(facts.name)) if self.on_meta else None,
             known=formula is not None or facts.free or facts.elementwise,
             elementwise=facts.elementwise and formula is None,
             writes=facts.writes,
@@ -157,7 +157,7 @@ class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_s
             operator=func,
             name=name,
             formula=formula,
-            answer=None,
+            meta_kernel=None,
             known=True,
             elementwise=False,
             writes=True,
@@ -179,7 +179,7 @@ class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_s
             if parameter is None:
                 lifetimes.read(key)
                 if type(tensor) is nn.Parameter:
-                    self.strangers[key] = tensor.numel()
+                    self.foreign_params[key] = tensor.numel()
                 continue
             self.readers[parameter].add(plan.name)
         return keys
@@ -196,7 +196,7 @@ class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_s
 
     def note_values(self, name: str, what: str) -> None:
         """Note, once a way, that values leave the tensors."""
-        self.ways_out.setdefault(name, f"{name} in {self._place()} {what}")
+        self.value_escapes.setdefault(name, f"{name} in {self._place()} {what}")
 
     def _without_values(self, func: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
         """Give an operator that meets meta tensors twins of those with values; refuse to write to one of these."""
@@ -242,15 +242,15 @@ class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_s
 class ValueEscapes(TorchFunctionMode):
     """Notes in a real run that values go where no operator is seen."""
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, mode: CountingMode) -> None:
         super().__init__()
-        self.tally = tally
+        self.mode = mode
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Pass every call on."""
-        way = EXITS.get(func)
+        way = VALUE_ESCAPES.get(func)
         if way is not None:
-            self.tally.note_values(way, "takes values out of torch: what is worked out from them is not counted")
+            self.mode.note_values(way, "takes values out of torch: what is worked out from them is not counted")
         return func(*args, **(kwargs or {}))
 
 

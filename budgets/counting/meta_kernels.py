@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-Answer = Callable[[Sequence[Any], Mapping[str, Any]], Any]
+MetaKernel = Callable[[Sequence[Any], Mapping[str, Any]], Any]
 FLOATS = frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16})
 #: Types whose norms keep their statistics in the type itself.
 WIDE = frozenset({torch.float32, torch.float64})
@@ -280,7 +280,7 @@ def _operator(name: str, overload: str = "default") -> Any:
 
 
 #: Operator to its answer; by name one that exists only once its library is imported.
-ANSWERS: Mapping[Any, Answer] = {
+META_KERNELS: Mapping[Any, MetaKernel] = {
     **{_operator(name): _same for name in _UNARY},
     **{
         _operator(name + "_"): _same_in_place

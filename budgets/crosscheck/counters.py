@@ -25,7 +25,7 @@ from featherpress.budgets.counting.replicas import copy_with, meta_twin, real_tw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PeerCount:
+class CounterResult:
     """What another counter found: MACs (and parameters) by module path, without a module's children.
 
     `work` splits the MACs by operator as well. `unsupported` counts by module path the calls of operators that the tool
@@ -41,7 +41,7 @@ class PeerCount:
     distribution: str = ""
 
 
-def ask_fvcore(model: nn.Module, inputs: tuple[Any, ...]) -> PeerCount:
+def ask_fvcore(model: nn.Module, inputs: tuple[Any, ...]) -> CounterResult:
     """Trace a copy with fvcore, with handles for core work only."""
     analysis_type = _import_quietly("fvcore.nn").FlopCountAnalysis
     memo: dict[int, Any] = {}
@@ -58,10 +58,10 @@ def ask_fvcore(model: nn.Module, inputs: tuple[Any, ...]) -> PeerCount:
         uncalled = frozenset(analysis.uncalled_modules())
     macs = {path: int(amount) for path, amount in inclusive.items()}
     own = {path: amount - sum(macs[child] for child in _children(path, macs)) for path, amount in macs.items()}
-    return PeerCount(macs=own, unsupported=unsupported, uncalled=uncalled, distribution=_distribution("fvcore"))
+    return CounterResult(macs=own, unsupported=unsupported, uncalled=uncalled, distribution=_distribution("fvcore"))
 
 
-def ask_thop(model: nn.Module, inputs: tuple[Any, ...]) -> PeerCount:
+def ask_thop(model: nn.Module, inputs: tuple[Any, ...]) -> CounterResult:
     """Ask thop about a copy, as it comes."""
     profile = _import_quietly("thop").profile
     rules = sys.modules["thop.profile"].register_hooks
@@ -79,10 +79,10 @@ def ask_thop(model: nn.Module, inputs: tuple[Any, ...]) -> PeerCount:
     )
     if not tree:
         macs[""], params[""] = int(total), int(held)
-    return PeerCount(macs=macs, params=params, covered=covered, distribution=_distribution("thop"))
+    return CounterResult(macs=macs, params=params, covered=covered, distribution=_distribution("thop"))
 
 
-def ask_torch(model: nn.Module, inputs: tuple[Any, ...]) -> PeerCount:
+def ask_torch(model: nn.Module, inputs: tuple[Any, ...]) -> CounterResult:
     """Run a meta copy under FlopCounterMode, with formulas for the operators it lacks."""
     memo: dict[int, Any] = {}
     replica = copy_with(model, meta_twin, memo).eval()
@@ -93,7 +93,7 @@ def ask_torch(model: nn.Module, inputs: tuple[Any, ...]) -> PeerCount:
     by_path: Counter[str] = Counter()
     for (path, _), amount in counter.work.items():
         by_path[path] += amount
-    return PeerCount(macs=by_path, work=counter.work, distribution=f"torch {torch.__version__}")
+    return CounterResult(macs=by_path, work=counter.work, distribution=f"torch {torch.__version__}")
 
 
 class _PlacedFlops(FlopCounterMode):
@@ -210,7 +210,7 @@ def _distribution(module: str) -> str:
 
 
 #: The tools, in the order of the table's columns.
-PEERS: Mapping[str, Callable[[nn.Module, tuple[Any, ...]], PeerCount]] = {
+COUNTERS: Mapping[str, Callable[[nn.Module, tuple[Any, ...]], CounterResult]] = {
     "fvcore": ask_fvcore,
     "thop": ask_thop,
     "torch": ask_torch,

@@ -4,17 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 from torch import nn
 
 from featherpress.budgets.auditing.budget_file import Budget
 from featherpress.budgets.auditing.components import split
 from featherpress.budgets.counting.costs import ROOT, Cost
-from featherpress.budgets.counting.count import bystanders_unharmed, count
+from featherpress.budgets.counting.count import count, preserve_global_state
 from featherpress.budgets.counting.tensors import list_tensors
-from featherpress.budgets.crosscheck.counters import PEERS, PeerCount
+from featherpress.budgets.crosscheck.counters import COUNTERS, CounterResult
 from featherpress.budgets.crosscheck.explanations import Component, explain_fvcore, explain_thop, explain_torch
 
 SCHEMA = "featherpress.cross-check/1"
@@ -82,12 +79,12 @@ def cross_check(model: nn.Module, *example_inputs: Any, budget: Budget | None = 
     Errors: those of `count`, BudgetFileError if the budget's components do not fit the model.
     """
     cost = count(model, *example_inputs)
-    peers: dict[str, PeerCount] = {}
+    peers: dict[str, CounterResult] = {}
     tools: dict[str, str] = {}
     found: list[Disagreement] = []
-    for tool, ask in PEERS.items():
+    for tool, ask in COUNTERS.items():
         try:
-            with bystanders_unharmed():
+            with preserve_global_state():
                 peers[tool] = ask(model, example_inputs)
             tools[tool] = peers[tool].distribution
         except Exception as error:
@@ -103,7 +100,9 @@ def cross_check(model: nn.Module, *example_inputs: Any, budget: Budget | None = 
     return CrossCheck(cost=cost, rows=tuple(rows), disagreements=tuple(found), tools=tools)
 
 
-def _components(model: nn.Module, cost: Cost, peers: Mapping[str, PeerCount], budget: Budget | None) -> list[Component]:
+def _components(
+    model: nn.Module, cost: Cost, peers: Mapping[str, CounterResult], budget: Budget | None
+) -> list[Component]:
     """Sort our rows and the tools' into components."""
     parts = split(cost, budget)
     tensors = list_tensors(model)
@@ -146,12 +145,12 @@ def _row(component: Component) -> CrossCheckRow:
         name=component.name,
         params=component.params,
         macs=component.macs,
-        peer_macs={tool: component.peer_macs(tool) if tool in tools else None for tool in PEERS},
-        peer_params={tool: component.peer_params(tool) if tool in tools else None for tool in PEERS},
+        peer_macs={tool: component.peer_macs(tool) if tool in tools else None for tool in COUNTERS},
+        peer_params={tool: component.peer_params(tool) if tool in tools else None for tool in COUNTERS},
     )
 
 
-def _total(rows: list[CrossCheckRow], cost: Cost, peers: Mapping[str, PeerCount]) -> CrossCheckRow:
+def _total(rows: list[CrossCheckRow], cost: Cost, peers: Mapping[str, CounterResult]) -> CrossCheckRow:
     def total(part: str, tool: str) -> int | None:
         amounts = [getattr(row, part)[tool] for row in rows]
         return None if None in amounts else sum(amounts)
@@ -160,13 +159,13 @@ def _total(rows: list[CrossCheckRow], cost: Cost, peers: Mapping[str, PeerCount]
         name="total",
         params=cost.params,
         macs=cost.macs,
-        peer_macs={tool: total("peer_macs", tool) for tool in PEERS},
-        peer_params={tool: total("peer_params", tool) for tool in PEERS},
+        peer_macs={tool: total("peer_macs", tool) for tool in COUNTERS},
+        peer_params={tool: total("peer_params", tool) for tool in COUNTERS},
     )
 
 
 def _disagreements(
-    components: list[Component], rows: list[CrossCheckRow], peers: Mapping[str, PeerCount]
+    components: list[Component], rows: list[CrossCheckRow], peers: Mapping[str, CounterResult]
 ) -> list[Disagreement]:
     """Ask each tool's evidence about each component that differs."""
     found = []
@@ -183,30 +182,3 @@ def _disagreements(
             )
             found.append(Disagreement(tool=tool, component=component.name, sentence=sentence, explained=bool(reason)))
     return found
-
-
-def render_cross_check(result: CrossCheck) -> RenderableType:
-    """Make the tables of MACs and of parameters, and the sentences, for a console."""
-    parts: list[RenderableType] = [
-        _table(result, "MACs", "macs"),
-        Text(),
-        _table(result, "parameters", "params"),
-        Text(),
-    ]
-    parts += [Text(f"{tool}: {distribution}") for tool, distribution in result.tools.items()]
-    parts += [Text(f"{found.component}: {found.sentence}") for found in result.disagreements]
-    parts.append(Text("every difference is explained" if result.explained else "not every difference is explained"))
-    return Group(*parts)
-
-
-def _table(result: CrossCheck, title: str, quantity: str) -> Table:
-    """Make one table of exact numbers, with only the tools that count this quantity."""
-    tools = [tool for tool in PEERS if getattr(result.rows[-1], f"peer_{quantity}")[tool] is not None]
-    table = Table(box=None, pad_edge=False)
-    table.add_column(title, overflow="fold")
-    for name in ("ours", *tools):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in result.rows:
-        peer = getattr(row, f"peer_{quantity}")
-        table.add_row(row.name, f"{getattr(row, quantity):,}", *(f"{peer[tool]:,}" for tool in tools))
-    return table

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from featherpress.budgets.counting.costs import Cost, ModuleCost
 from featherpress.budgets.counting.operators import FREE
-from featherpress.budgets.crosscheck.counters import PeerCount
+from featherpress.budgets.crosscheck.counters import CounterResult
 
 #: Operators that only look at a weight from another side.
 VIEWS = frozenset(
@@ -39,7 +39,7 @@ class Component:
     rows: tuple[ModuleCost, ...]
     cost: Cost
     sizes: Mapping[tuple[str, ...], int]
-    peers: Mapping[str, PeerCount]
+    peers: Mapping[str, CounterResult]
     peer_paths: Mapping[str, list[str]]
     aliases: frozenset[str]
 

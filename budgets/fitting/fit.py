@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from featherpress.budgets.counting.count import count
 from featherpress.budgets.fitting.knobs import Knob
+from featherpress.budgets.views.layout import console_table
 from featherpress.budgets.views.numbers import format_macs
 from featherpress.errors import UsageError
 
@@ -201,10 +202,7 @@ def render_fit(result: Fit) -> RenderableType:
 
 
 def _table(title: str, rows: Sequence[FitRow]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column(title, overflow="fold")
-    for column in ("params", "left", "MACs", "left"):
-        table.add_column(column, justify="right", no_wrap=True)
+    table = console_table((title, "params", "left", "MACs", "left"))
     for row in rows:
         name = ", ".join(f"{knob} {value}" for knob, value in row.settings.items())
         table.add_row(

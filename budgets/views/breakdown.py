@@ -7,12 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from featherpress.budgets.counting.costs import ROOT, Cost
+from featherpress.budgets.views.layout import console_table, markdown_table, percent
 from featherpress.budgets.views.numbers import format_macs
-from featherpress.budgets.views.tables import markdown_table
 from featherpress.errors import CountError, UsageError
 
 Row = TypeVar("Row")
@@ -26,7 +25,7 @@ COLUMNS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ViewRow:
+class BreakdownRow:
     """One module with all below it, or one operator; `activations` in bytes, `calls` of forwards or of the operator."""
 
     name: str
@@ -42,8 +41,8 @@ class Breakdown:
     """Rows, and the total that they sum to."""
 
     by: By
-    rows: tuple[ViewRow, ...]
-    total: ViewRow
+    rows: tuple[BreakdownRow, ...]
+    total: BreakdownRow
 
     def to_dict(self) -> dict[str, Any]:
         """Make a record for JSON."""
@@ -64,7 +63,7 @@ def breakdown(cost: Cost, *, by: By = "module", depth: int = 1, sort: str = "mod
         parts, whole = sum(getattr(row, quantity) for row in rows), getattr(cost, quantity)
         if parts != whole:
             raise CountError(f"the rows by {by} sum to {parts:,} {quantity}, not {whole:,}: this is our bug")
-    total = ViewRow(
+    total = BreakdownRow(
         name="total",
         params=cost.params,
         macs=cost.macs,
@@ -89,33 +88,30 @@ def sort_rows(rows: Sequence[Row], sort: str) -> list[Row]:
     return sorted(rows, key=lambda row: -getattr(getattr(row, "cost", row), sort))
 
 
-def _by_module(cost: Cost, depth: int) -> list[ViewRow]:
+def _by_module(cost: Cost, depth: int) -> list[BreakdownRow]:
     sums: dict[str, dict[str, int]] = {}
     for row in cost.modules:
         name = row.path if row.owners else ".".join(row.path.split(".")[:depth]) or ROOT
         into = sums.setdefault(name, {"calls": row.calls})
         for quantity in ("params", "macs", "elementwise", "activations"):
             into[quantity] = into.get(quantity, 0) + getattr(row, quantity)
-    rows = [ViewRow(name=name, **amounts) for name, amounts in sums.items()]
+    rows = [BreakdownRow(name=name, **amounts) for name, amounts in sums.items()]
     return [row for row in rows if row.params or row.macs or row.elementwise or row.activations]
 
 
-def _by_operator(cost: Cost) -> list[ViewRow]:
+def _by_operator(cost: Cost) -> list[BreakdownRow]:
     sums: dict[str, dict[str, int]] = {}
     for quantity, work in (("macs", cost.work), ("elementwise", cost.elementwise_work)):
         for (_, operator), amount in work.items():
             into = sums.setdefault(operator, {})
             into[quantity] = into.get(quantity, 0) + amount
     names = dict.fromkeys([*sums, *cost.operator_calls])
-    return [ViewRow(name=name, calls=cost.operator_calls[name], **sums.get(name, {})) for name in names]
+    return [BreakdownRow(name=name, calls=cost.operator_calls[name], **sums.get(name, {})) for name in names]
 
 
-def render_view(result: Breakdown) -> RenderableType:
+def render_breakdown(result: Breakdown) -> RenderableType:
     """Make a table for a console."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column(result.by, overflow="fold")
-    for column in COLUMNS[result.by]:
-        table.add_column(column, justify="right", no_wrap=True)
+    table = console_table((result.by, *COLUMNS[result.by]))
     for row in result.rows:
         table.add_row(row.name, *_cells(row, result))
     table.add_row()
@@ -123,13 +119,13 @@ def render_view(result: Breakdown) -> RenderableType:
     return Group(table, Text())
 
 
-def render_view_markdown(result: Breakdown) -> str:
+def render_breakdown_markdown(result: Breakdown) -> str:
     """Make a table in GitHub-flavoured Markdown."""
     rows = [[row.name, *_cells(row, result)] for row in (*result.rows, result.total)]
     return "\n".join(markdown_table((result.by, *COLUMNS[result.by]), rows)) + "\n"
 
 
-def render_view_csv(result: Breakdown) -> str:
+def render_breakdown_csv(result: Breakdown) -> str:
     """Make comma-separated values, exact whole numbers."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, fieldnames=list(asdict(result.total)), lineterminator="\n")
@@ -138,13 +134,9 @@ def render_view_csv(result: Breakdown) -> str:
     return stream.getvalue()
 
 
-def _cells(row: ViewRow, result: Breakdown) -> list[str]:
+def _cells(row: BreakdownRow, result: Breakdown) -> list[str]:
     total = result.total
     work = [format_macs(row.macs), format_macs(row.elementwise)]
     if result.by == "operator":
-        return [f"{row.calls:,}", work[0], _percent(row.macs, total.macs), work[1]]
-    return [f"{row.params:,}", _percent(row.params, total.params), *work, format_macs(row.activations)]
-
-
-def _percent(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f}" if whole else "0.0"
+        return [f"{row.calls:,}", work[0], percent(row.macs, total.macs), work[1]]
+    return [f"{row.params:,}", percent(row.params, total.params), *work, format_macs(row.activations)]

@@ -10,8 +10,8 @@ from rich.text import Text
 
 from featherpress.budgets.auditing.components import split
 from featherpress.budgets.counting.costs import Cost, ModuleCost, total_of
+from featherpress.budgets.views.layout import console_table, markdown_table, percent
 from featherpress.budgets.views.numbers import format_macs
-from featherpress.budgets.views.tables import markdown_table, print_plain
 
 SCHEMA = "featherpress.diff/1"
 COLUMNS = ("component", "params", "->", "saved", "%", "MACs", "->", "saved", "%")
@@ -142,23 +142,15 @@ def render_diff(result: Diff) -> RenderableType:
 
 
 def _table(result: Diff, title: str, quantity: str) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column(title, overflow="fold")
-    for column in (*result.names, "saved", "%"):
-        table.add_column(column, justify="right", overflow="fold")
+    table = console_table((title, *result.names, "saved", "%"), wrap=True)
     for row in (*result.rows, None, result.total):
         if row is None:
             table.add_row()
             continue
         before, after = getattr(row.before, quantity), getattr(row.after, quantity)
-        cells = (f"{before:,}", f"{after:,}", f"{before - after:,}", _percent(before - after, before))
+        cells = (f"{before:,}", f"{after:,}", f"{before - after:,}", percent(before - after, before, nothing="-"))
         table.add_row(row.name, *cells, style="bold" if row is result.total else None)
     return table
-
-
-def render_diff_text(result: Diff, *, width: int = 80) -> str:
-    """Print the table as plain text without colour."""
-    return print_plain(render_diff(result), width=width)
 
 
 def render_diff_markdown(result: Diff) -> str:
@@ -184,16 +176,12 @@ def _cells(row: DiffRow) -> Sequence[str]:
         f"{before.params:,}",
         f"{after.params:,}",
         f"{row.params_saved:,}",
-        _percent(row.params_saved, before.params),
+        percent(row.params_saved, before.params, nothing="-"),
         format_macs(before.macs),
         format_macs(after.macs),
         format_macs(row.macs_saved),
-        _percent(row.macs_saved, before.macs),
+        percent(row.macs_saved, before.macs, nothing="-"),
     )
-
-
-def _percent(saved: int, whole: int) -> str:
-    return f"{100 * saved / whole:.1f}" if whole else "-"
 
 
 def _numbers(row: DiffRow) -> dict[str, dict[str, int | float | None]]:

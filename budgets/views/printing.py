@@ -12,9 +12,9 @@ from featherpress.budgets.views import tables
 from featherpress.budgets.views.breakdown import (
     Breakdown,
     breakdown,
-    render_view,
-    render_view_csv,
-    render_view_markdown,
+    render_breakdown,
+    render_breakdown_csv,
+    render_breakdown_markdown,
     sort_rows,
 )
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from featherpress.budgets.crosscheck.crosscheck import CrossCheck
 
 
-def choose_view(result: Audit, *, by: str, depth: int | None, sort: str) -> Breakdown | None:
-    """Make the view asked for, None for components, which are the audit's own rows.
+def choose_breakdown(result: Audit, *, by: str, depth: int | None, sort: str) -> Breakdown | None:
+    """Make the breakdown asked for, None for components, which are the audit's own rows.
 
-    Errors: UsageError for a depth or an order that there is not.
+    Errors: UsageError for an unknown order or a depth below 1.
     """
     if by == "operator":
         return breakdown(result.cost, by="operator", sort=sort)
@@ -37,28 +37,28 @@ def choose_view(result: Audit, *, by: str, depth: int | None, sort: str) -> Brea
 def sort_components(result: Audit, sort: str) -> Audit:
     """Put the components in an order.
 
-    Errors: UsageError for an order that there is not.
+    Errors: UsageError for an unknown order.
     """
     return replace(result, components=tuple(sort_rows(result.components, sort)))
 
 
 def print_audit(
-    result: Audit, *, style: str, shown: Breakdown | None = None, peers: "CrossCheck | None" = None
+    result: Audit, *, style: str, shown: Breakdown | None = None, cross_check: "CrossCheck | None" = None
 ) -> None:
-    """Print an audit as table, json, markdown, csv or junit; a view takes the place of its components' table."""
+    """Print an audit as table, json, markdown, csv or junit; a breakdown takes the place of its components' table."""
     if style == "json":
         record = result.to_dict() | ({"view": shown.to_dict()} if shown else {})
-        print(json.dumps(record | ({"cross_check": peers.to_dict()} if peers else {}), indent=2))
+        print(json.dumps(record | ({"cross_check": cross_check.to_dict()} if cross_check else {}), indent=2))
     elif style == "table":
         console = Console()
         if shown:
-            console.print(render_view(shown))
+            console.print(render_breakdown(shown))
         console.print(tables.render_table(result, rows=shown is None))
-        if peers:
-            from featherpress.budgets.crosscheck.crosscheck import render_cross_check  # noqa: PLC0415 - three other counters
+        if cross_check:
+            from featherpress.budgets.views.cross_check import render_cross_check  # noqa: PLC0415 - three other counters
 
             console.print()
-            console.print(render_cross_check(peers))
+            console.print(render_cross_check(cross_check))
     else:
         sys.stdout.write(_text(result, style, shown))
         if style == "csv":
@@ -68,7 +68,7 @@ def print_audit(
 
 def _text(result: Audit, style: str, shown: Breakdown | None) -> str:
     if style == "csv":
-        return render_view_csv(shown) if shown else tables.render_csv(result)
+        return render_breakdown_csv(shown) if shown else tables.render_csv(result)
     if style == "junit":
         return tables.render_junit(result)
-    return tables.render_markdown(result) + (f"\n{render_view_markdown(shown)}" if shown else "")
+    return tables.render_markdown(result) + (f"\n{render_breakdown_markdown(shown)}" if shown else "")

@@ -9,21 +9,20 @@ import io
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from featherpress.budgets.auditing.audit import QUANTITIES, Audit, AuditRow, Check, ClaimCheck, name_largest
 from featherpress.budgets.counting.formulas import CONVENTION_TEXT
 from featherpress.budgets.counting.memory import IDEAL_TEXT, PRECISIONS
+from featherpress.budgets.views.layout import console_table, escape, markdown_table, percent
 from featherpress.budgets.views.numbers import format_macs
 
 COLUMNS = ("component", "params", "%", "MACs", "FLOPs", "target", "diff", "verdict")
 CLAIM_COLUMNS = ("claim about", "claimed", "counted", "diff", "verdict")
 MEMORY_COLUMNS = ("ideal bytes", *PRECISIONS)
 SHOWN = 3
-#: Columns of words, to the left; all others are numbers.
-WORDS = frozenset({"component", "claim about", "verdict", "ideal bytes", "module", "operator", "change"})
 STYLES = {"within": "green", "over": "bold red", "under": "bold red", "warn": "yellow", "equal": "green"}
 
 
@@ -45,34 +44,22 @@ def render_brief(result: Audit) -> RenderableType:
     return Group(_components_table(result), Text(), *map(Text, [*lines, *result.failures]))
 
 
-def render_text(result: Audit, *, width: int = 80) -> str:
-    """Print the tables as plain text without colour."""
-    return print_plain(render_table(result), width=width)
-
-
-def print_plain(renderable: RenderableType, *, width: int = 80) -> str:
-    """Print anything of rich's as plain text without colour."""
-    stream = io.StringIO()
-    Console(file=stream, width=width, color_system=None, force_terminal=False).print(renderable)
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
-
-
 def render_markdown(result: Audit) -> str:
     """Make GitHub-flavoured Markdown."""
-    lines = [f"## {_plain(result.name)}", ""]
+    lines = [f"## {escape(result.name)}", ""]
     lines += markdown_table(COLUMNS, [_cells(row, result) for row in (*result.components, result.total)])
     if result.claims:
         lines += ["", *markdown_table(CLAIM_COLUMNS, [_claim_cells(claim) for claim in result.claims]), ""]
-        lines += [f"- {claim.name}: {_plain(_reason(claim))}" for claim in result.claims if claim.verdict == "differs"]
+        lines += [f"- {claim.name}: {escape(_reason(claim))}" for claim in result.claims if claim.verdict == "differs"]
     lines += ["", *markdown_table(MEMORY_COLUMNS, _memory_rows(result))]
-    lines += ["", *(f"- {_plain(line)}" for line in _footer(result))]
-    lines += [f"- note: {_plain(note)}" for note in result.notes]
-    lines += [f"- **failed:** {_plain(failure)}" for failure in result.failures]
+    lines += ["", *(f"- {escape(line)}" for line in _footer(result))]
+    lines += [f"- note: {escape(note)}" for note in result.notes]
+    lines += [f"- **failed:** {escape(failure)}" for failure in result.failures]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def render_csv(result: Audit) -> str:
-    """Make comma-separated values: exact integers, one row a component, the total last."""
+    """Make comma-separated values: exact integers, one row per component, the total last."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["component", "params", "share", "macs", "flops", "target", "difference", "verdict"])
@@ -109,10 +96,7 @@ def render_junit(result: Audit) -> str:
 def _components_table(result: Audit) -> Table:
     """Lay the rows out for 80 columns: a verdict is a word or two, and breaks between words."""
     rows = (*result.components, result.total)
-    table = Table(title=result.name, title_justify="left", box=None, pad_edge=False, collapse_padding=True)
-    for column in COLUMNS:
-        text = column in {"component", "verdict"}
-        table.add_column(column, justify="left" if text else "right", no_wrap=not text, overflow="fold")
+    table = console_table(COLUMNS, title=result.name, title_justify="left", collapse_padding=True)
     table.columns[0].min_width = min(max(len(row.name) for row in rows), 20)
     table.columns[-1].min_width = max(len(line) for row in rows for line in _short_verdict(row).split("\n"))
     for row in rows:
@@ -124,19 +108,14 @@ def _components_table(result: Audit) -> Table:
 
 
 def _memory_table(result: Audit) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column in MEMORY_COLUMNS:
-        table.add_column(column, justify="left" if column == MEMORY_COLUMNS[0] else "right", no_wrap=True)
+    table = console_table(MEMORY_COLUMNS)
     for row in _memory_rows(result):
         table.add_row(*row)
     return table
 
 
 def _claims_table(claims: Sequence[ClaimCheck]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column in CLAIM_COLUMNS:
-        text = column in {"claim about", "verdict"}
-        table.add_column(column, justify="left" if text else "right", no_wrap=not text, overflow="fold")
+    table = console_table(CLAIM_COLUMNS)
     for claim in claims:
         *cells, verdict = _claim_cells(claim)
         table.add_row(*cells, Text(verdict, style=STYLES.get(claim.verdict, "yellow")))
@@ -151,12 +130,12 @@ def _claims_table(claims: Sequence[ClaimCheck]) -> Table:
 
 
 def _cells(row: AuditRow, result: Audit) -> list[str]:
-    """Format a row, one text a column."""
+    """Format a row, one text per column."""
     cost = row.cost
     return [
         row.name,
         f"{cost.params:,}",
-        _percent(cost.params, result.cost.params),
+        percent(cost.params, result.cost.params),
         format_macs(cost.macs),
         format_macs(cost.flops),
         "-" if row.target is None else f"{row.target:,}",
@@ -176,10 +155,6 @@ def _reason(claim: ClaimCheck) -> str:
     return f"{note} [{claim.claim.source}]"
 
 
-def _percent(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f}" if whole else "0.0"
-
-
 def _verdict(row: AuditRow) -> str:
     """Say in words how a row stands: "ok", "over by 1,234", "MACs over by 13"."""
     if not row.checks:
@@ -195,7 +170,7 @@ def _broken(check: Check) -> str:
 
 
 def _short_verdict(row: AuditRow) -> str:
-    """Say it without the amount where that stands in the column of differences already, a line a quantity."""
+    """Say it without the amount where that stands in the column of differences already, a line per quantity."""
     if row.difference is None or not row.checks:
         return _verdict(row)
     broken = [_broken(check).partition(" by ")[0] for check in row.checks if check.verdict != "within"]
@@ -240,7 +215,7 @@ def _memory_rows(result: Audit) -> list[list[str]]:
 
 
 def _other_limits(result: Audit) -> list[str]:
-    """Say how the limits stand that have no column: MACs and bytes."""
+    """State how the limits stand that have no column: MACs and bytes."""
     return [
         f"{row.name}: {check.actual:,} {QUANTITIES[check.quantity]}, {_bounds(check)}: {_broken_or_ok(check)}"
         for row in (*result.components, result.total)
@@ -268,17 +243,3 @@ _METHODS = {
     "fake": "fake tensors, no data",
     "real": "a real run on the CPU, after meta and fake tensors failed",
 }
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Make the lines of a Markdown table, numbers to the right."""
-    marks = [
-        "---" if name in {"component", "claim about", "verdict", "ideal bytes", "module", "operator"} else "---:"
-        for name in header
-    ]
-    return ["| " + " | ".join(map(_plain, row)) + " |" for row in (header, marks, *rows)]
-
-
-def _plain(text: str) -> str:
-    """Keep a text from breaking a Markdown table."""
-    return text.replace("|", "\\|").replace("\n", " ")

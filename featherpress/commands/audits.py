@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from featherpress.commands.model_names import audit_model, cross_check_model, find_factory
 from featherpress.commands.places import require_place
 from featherpress.commands.printing import plain_console, print_json, show
-from featherpress.commands.targets import audit_target, cross_check_target, find_factory
 from featherpress.errors import FileError
 from featherpress.options import By, DiffFormat, Format, JsonOption, SideOption
 
@@ -21,7 +21,7 @@ def _print_schema(wanted: bool) -> None:
 
 
 def audit(
-    target: Annotated[str, typer.Argument(help="A model of the zoo, or `package.module:factory` for yours.")],
+    model: Annotated[str, typer.Argument(help="A model of the zoo, or `package.module:factory` for yours.")],
     budget: Annotated[
         str,
         typer.Option(
@@ -51,9 +51,7 @@ def audit(
     check: Annotated[
         bool, typer.Option("--cross-check", help="Count with fvcore, thop and torch too, and say why they differ.")
     ] = False,
-    by: Annotated[
-        By, typer.Option(metavar="WHAT", help="A row for each component, module or operator.")
-    ] = By.COMPONENT,
+    by: Annotated[By, typer.Option(metavar="WHAT", help="A row for each component, module or operator.")] = "component",
     depth: Annotated[int | None, typer.Option(metavar="N", min=1, help="Rows for modules down to this depth.")] = None,
     sort: Annotated[
         str,
@@ -63,7 +61,7 @@ def audit(
     ] = "model",
     style: Annotated[
         Format, typer.Option("--format", metavar="FORMAT", help="table, json, markdown, csv or junit.")
-    ] = Format.TABLE,
+    ] = "table",
     as_json: JsonOption = False,
     _schema: Annotated[
         bool, typer.Option("--schema", callback=_print_schema, is_eager=True, help="Print budget files' JSON Schema.")
@@ -89,7 +87,7 @@ def audit(
 
     for file in (init, pin):
         require_place(file)
-    result = audit_target(target, budget=budget, shape=shape, strict_claims=strict_claims)
+    result = audit_model(model, budget=budget, shape=shape, strict_claims=strict_claims)
     if init is not None:
         if init.exists():
             raise FileError(f"{init} exists already; choose another name for the budget file")
@@ -100,11 +98,11 @@ def audit(
         result = ratchet(result, load_baseline(baseline), file=str(baseline))
     if pin is not None:
         write_text(pin, dump_baseline(result))
-    shown = printing.choose_view(result, by=by, depth=depth, sort=sort)
+    shown = printing.choose_breakdown(result, by=by, depth=depth, sort=sort)
     if shown is None:
         result = printing.sort_components(result, sort)
-    peers = cross_check_target(target, result, shape=shape) if check else None
-    printing.print_audit(result, style="json" if as_json else style, shown=shown, peers=peers)
+    compared = cross_check_model(model, result, shape=shape) if check else None
+    printing.print_audit(result, style="json" if as_json else style, shown=shown, cross_check=compared)
     github.append_step_summary(tables.render_markdown(result))
     raise typer.Exit(result.exit_code)
 
@@ -115,9 +113,7 @@ def diff(
     shape: Annotated[
         str, typer.Option("--input", metavar="SHAPE", help="A square image's side, or shapes as `audit` takes them.")
     ] = "640",
-    style: Annotated[
-        DiffFormat, typer.Option("--format", metavar="FORMAT", help="table, json or markdown.")
-    ] = DiffFormat.TABLE,
+    style: Annotated[DiffFormat, typer.Option("--format", metavar="FORMAT", help="table, json or markdown.")] = "table",
     as_json: JsonOption = False,
 ) -> None:
     """Compare two models component by component: parameters, MACs, and what is saved.
@@ -132,11 +128,11 @@ def diff(
     from featherpress.budgets.views import github
     from featherpress.budgets.views.diff import render_diff, render_diff_markdown
 
-    costs = [audit_target(target, budget="", shape=shape).cost for target in (before, after)]
+    costs = [audit_model(model, budget="", shape=shape).cost for model in (before, after)]
     result = compare_costs(*costs, names=(before, after))
-    if as_json or style is DiffFormat.JSON:
+    if as_json or style == "json":
         print_json(result.to_dict())
-    elif style is DiffFormat.MARKDOWN:
+    elif style == "markdown":
         typer.echo(render_diff_markdown(result), nl=False)
     else:
         plain_console().print(render_diff(result))
@@ -144,7 +140,7 @@ def diff(
 
 
 def fit(
-    target: Annotated[str, typer.Argument(help="A model of the zoo, or `package.module:factory` with your knobs.")],
+    model: Annotated[str, typer.Argument(help="A model of the zoo, or `package.module:factory` with your knobs.")],
     params: Annotated[int | None, typer.Option(metavar="N", min=1, help="The most parameters.")] = None,
     macs: Annotated[int | None, typer.Option(metavar="N", min=1, help="The most MACs, at the input's size.")] = None,
     knob: Annotated[
@@ -171,8 +167,8 @@ def fit(
     from featherpress.budgets.fitting.fit import render_fit
     from featherpress.budgets.fitting.knobs import parse_knob
 
-    make, usual = find_factory(target)
+    make, usual = find_factory(model)
     knobs = [parse_knob(text) for text in knob or usual]
-    result = solve(make, knobs, name=target, params=params, macs=macs, side=side)
+    result = solve(make, knobs, name=model, params=params, macs=macs, side=side)
     show(result.to_dict(), as_json, lambda: render_fit(result))
     raise typer.Exit(result.exit_code)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from featherpress.commands.model_names import audit_model, weights_or_shipped
 from featherpress.commands.places import require_place
 from featherpress.commands.printing import show
-from featherpress.commands.targets import audit_target, weights_or_shipped
 from featherpress.errors import CountError
 from featherpress.options import BackendName, CalibrationName, DeformableForm, JsonOption
 
@@ -39,7 +39,7 @@ def export(
     deformable: Annotated[
         DeformableForm,
         typer.Option(metavar="FORM", help="Deformable convolutions as GridSample (`samples`) or as one `operator`."),
-    ] = DeformableForm.SAMPLES,
+    ] = "samples",
     opset: Annotated[int, typer.Option(metavar="N", min=20, max=25, help="Version of ONNX's operator set.")] = 25,
     side: Annotated[
         int | None,
@@ -57,7 +57,7 @@ def export(
         typer.Option(
             metavar="HOW", help="--int8's ranges of activations: percentile, minmax, entropy, or none (float)."
         ),
-    ] = CalibrationName.PERCENTILE,
+    ] = "percentile",
     images: Annotated[
         int, typer.Option("--calibration-images", metavar="N", min=1, help="How many images --int8 calibrates on.")
     ] = 50,
@@ -81,7 +81,7 @@ def export(
     """
     from featherpress.compress.deployment import exporting, graphs, listing
 
-    options = graphs.GraphOptions(priors=priors, decode=decode, deformable=deformable.value)
+    options = graphs.GraphOptions(priors=priors, decode=decode, deformable=deformable)
     request = exporting.ExportRequest(
         target=model,
         weights=weights if ":" in model else weights_or_shipped(weights, model),
@@ -91,7 +91,7 @@ def export(
         opset=opset,
         program=program,
         onnx=not no_onnx,
-        int8=_ask_for_int8(data, limit=limit, images=images, method=calibration.value) if int8 else None,
+        int8=_ask_for_int8(data, limit=limit, images=images, method=calibration) if int8 else None,
         overwrite=overwrite,
     )
     record = exporting.export(request)
@@ -165,16 +165,16 @@ def _ask_for_int8(data: Path | None, *, limit: int, images: int, method: "Calibr
     )
 
 
-def _list_candidates(targets: Sequence[str], sizes: Sequence[int]) -> "list[Candidate]":
+def _list_candidates(names: Sequence[str], sizes: Sequence[int]) -> "list[Candidate]":
     """Count every model at every size; MACs that cannot be counted are left open."""
     from featherpress.compress.deployment.latency import Candidate
     from featherpress.models.factories import load_factory
 
-    def cost(target: str, size: int) -> tuple[int, int | None]:
+    def cost(name: str, size: int) -> tuple[int, int | None]:
         try:
-            counted = audit_target(target, budget="", shape=str(size)).cost
+            counted = audit_model(name, budget="", shape=str(size)).cost
         except CountError:
-            return sum(weight.numel() for weight in load_factory(target).parameters()), None
+            return sum(weight.numel() for weight in load_factory(name).parameters()), None
         return counted.params, counted.macs
 
-    return [Candidate(target=target, costs={size: cost(target, size) for size in sizes}) for target in targets]
+    return [Candidate(target=name, costs={size: cost(name, size) for size in sizes}) for name in names]

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from featherpress.commands.model_names import open_detector, weights_or_shipped
 from featherpress.commands.places import require_empty, require_place
 from featherpress.commands.printing import print_json, show
-from featherpress.commands.targets import open_detector, weights_or_shipped
 from featherpress.errors import UsageError
 from featherpress.options import BatchOption, FlipOption, JsonOption, LongSideOption, NmsOption
 

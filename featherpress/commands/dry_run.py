@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from featherpress.commands.targets import audit_target, shape_seen
+from featherpress.commands.model_names import audit_model, shape_seen
 from featherpress.errors import CountError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def _cost(recipe: "Recipe", model: "StudentRecipe | TeacherRecipe") -> "tuple[st
 
     budget = recipe.budget if model is recipe.student else ""
     try:
-        audit = audit_target(model.model, budget=budget, shape=shape_seen(recipe), settings=model.settings)
+        audit = audit_model(model.model, budget=budget, shape=shape_seen(recipe), settings=model.settings)
     except CountError:
         params = sum(weight.numel() for weight in load_factory(model.model, model.settings).parameters())
         return f"{model.model}, {params:,} parameters", None

@@ -42,7 +42,7 @@ def gate(
     ] = None,
     style: Annotated[
         GateFormat, typer.Option("--format", metavar="FORMAT", help="text, json, markdown or junit.")
-    ] = GateFormat.TEXT,
+    ] = "text",
 ) -> None:
     """Decide whether a candidate is worse than a baseline by more than a margin.
 
@@ -60,13 +60,13 @@ def gate(
     )
     code = result.exit_code
     if result.outcome == "undecided" and undecided is not None:
-        code = int(undecided is UndecidedAs.FAIL)
-    if style is GateFormat.JSON:
+        code = int(undecided == "fail")
+    if style == "json":
         print_json(result.to_dict())
-    elif style is GateFormat.TEXT:
+    elif style == "text":
         typer.echo(result.sentence)
     else:
-        render = render_gate_markdown if style is GateFormat.MARKDOWN else render_gate_junit
+        render = render_gate_markdown if style == "markdown" else render_gate_junit
         typer.echo(render(result, failed=code != 0), nl=False)
     if os.environ.get("GITHUB_STEP_SUMMARY"):
         from featherpress.budgets.views import github

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featherpress.commands.targets import audit_target, settings_of, shape_seen
+from featherpress.commands.model_names import audit_model, settings_of, shape_seen
 from featherpress.errors import UsageError
 
 if TYPE_CHECKING:
@@ -48,9 +48,9 @@ def audit_recipe(recipe: "Recipe", *, allow_over_budget: bool) -> dict[str, Any]
     audits, shape = {}, shape_seen(recipe)
     for number, teacher in enumerate(recipe.all_teachers, start=1):
         role = "teacher" if number == 1 else f"teacher-{number}"
-        counted = audit_target(teacher.model, budget="", shape=shape, settings=teacher.settings).to_dict()
+        counted = audit_model(teacher.model, budget="", shape=shape, settings=teacher.settings).to_dict()
         audits[role] = counted | {"settings": settings_of(teacher.model, teacher.settings)}
-    student = audit_target(recipe.student.model, budget=recipe.budget, shape=shape, settings=recipe.student.settings)
+    student = audit_model(recipe.student.model, budget=recipe.budget, shape=shape, settings=recipe.student.settings)
     if student.exit_code and not allow_over_budget:
         raise UsageError(
             f"the student breaks its budget: {student.failures[0]}; add --allow-over-budget to train it all the same"

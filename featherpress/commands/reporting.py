@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from featherpress.commands.model_names import audit_model
 from featherpress.commands.printing import plain_console, say
 from featherpress.commands.recipes import audit_recipe, find_recipe, open_logged_run
-from featherpress.commands.targets import audit_target
 from featherpress.options import FigureFormat, OverwriteOption, ReportFormat
 
 DEMO = (
@@ -31,7 +31,7 @@ def report(
     html: Annotated[bool, typer.Option("--html", help="Write `report.html` too: one file with all inside.")] = False,
     style: Annotated[
         ReportFormat, typer.Option("--format", help="`latex` writes the tables to `tables.tex` too.")
-    ] = ReportFormat.MARKDOWN,
+    ] = "markdown",
     figures: Annotated[
         list[FigureFormat] | None, typer.Option(help="Write figures in this format too; may be given twice.")
     ] = None,
@@ -48,7 +48,7 @@ def report(
     """
     from featherpress.reports import write_report
 
-    latex = style == ReportFormat.LATEX
+    latex = style == "latex"
     written = write_report(runs, out, page=html, latex=latex, vectors=[each.value for each in figures or ()])
     typer.echo(f"report: {written}")
     if html:
@@ -84,7 +84,7 @@ def _run_demo(out: Path, *, overwrite: bool) -> Path:
     opening, counting, training, comparing, writing = DEMO
     say(console, opening)
     say(console, counting)
-    counted = [audit_target(name, budget="") for name in (recipe.all_teachers[0].model, recipe.student.model)]
+    counted = [audit_model(name, budget="") for name in (recipe.all_teachers[0].model, recipe.student.model)]
     for each in counted:
         console.print(render_brief(each), "", markup=False)
     first, second = (each.cost for each in counted)

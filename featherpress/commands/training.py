@@ -84,7 +84,7 @@ def distill(
     arm: Annotated[
         Arms,
         typer.Option(metavar="ARM", help="Train the `student`, the `control` (it without a teacher), or `both`."),
-    ] = Arms.BOTH,
+    ] = "both",
     ablate: Annotated[
         Ablation | None,
         typer.Option(metavar="WHAT", help="`losses`: then train with each loss alone, and with each left out."),
@@ -108,7 +108,7 @@ def distill(
     """
     settings = [*(settings or []), *([f"data.cache={cache}"] if cache else [])]
     loaded = find_recipe(recipe, settings, resume=resume, overwrite=overwrite, out=out)
-    arms = ("student", "control") if arm is Arms.BOTH else (str(arm),)
+    arms = ("student", "control") if arm == "both" else (arm,)
     if dry_run:
         return _print_dry_run(loaded, _list_models(loaded, arms, ablate=ablate is not None))
     folder, table = _run_distillation(

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from featherpress.commands.model_names import empty_images
 from featherpress.commands.printing import show
-from featherpress.commands.targets import empty_images
 from featherpress.errors import CountError, FeatherpressError, UsageError
 from featherpress.options import JsonOption, SideOption
 

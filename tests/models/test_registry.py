@@ -130,8 +130,8 @@ def test_targets_outside_the_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "my_models_for_test:other": "returned a int",
         "my_models_for_test:n": "has a int, expected a function",
         "my_models_for_test:leaves": "SystemExit: 0",
-        ":net": "a target is",
-        "..:net": "a target is",
+        ":net": "expected the name of",
+        "..:net": "expected the name of",
     }.items():
         with pytest.raises(UsageError, match=words):
             load_factory(target)

@@ -1,15 +1,19 @@
 """The zoo's two defaults against their shipped budgets, and the finding behind "489K"."""
 
 import ast
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import RenderableType
 
 from featherpress import budgets
 from featherpress.budgets import Audit, audit, cross_check, load_budget
-from featherpress.budgets.views.tables import render_text
+from featherpress.budgets.views.tables import render_table
 from featherpress.models import create_model
+
+Printer = Callable[[RenderableType], str]
 
 PARTS = ["backbone", "backbone_attention", "bifpn", "pyramid_attention", "context", "shuffle", "heads"]
 
@@ -95,10 +99,10 @@ def test_notes_hold_their_formulas() -> None:
     assert (v1["heads"], ssh["heads"]) == (96 * 75, 96 * 57)
 
 
-def test_verdicts_never_break_inside_a_word() -> None:
+def test_verdicts_never_break_inside_a_word(print_plain: Printer) -> None:
     """V2 under V1's budget, whose rows are under and over by large amounts, still fits 80 columns word by word."""
     result = audit(create_model("featherface_v2"), load_budget("featherface_v1"), name="featherface_v2")
-    lines = render_text(result).splitlines()
+    lines = print_plain(render_table(result)).splitlines()
     assert max(map(len, lines)) <= 80
     table = {line.split()[0]: line for line in lines[2:11] if line}
     assert table["backbone_attention"].endswith(" -10,532 under")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from featherpress.budgets import count
-from featherpress.budgets.counting.meta_kernels import ANSWERS
+from featherpress.budgets.counting.meta_kernels import META_KERNELS
 
 aten = torch.ops.aten
 
@@ -30,10 +30,10 @@ def outcome(result: Any) -> Any:
 def agrees(operator: Any, args: Sequence[Any], kwargs: dict[str, Any] | None = None) -> bool:
     """Tell whether there is an answer; it must be PyTorch's."""
     kwargs = kwargs or {}
-    answer = ANSWERS[operator](args, kwargs)
-    if answer is None:
+    meta_kernel = META_KERNELS[operator](args, kwargs)
+    if meta_kernel is None:
         return False
-    assert outcome(answer) == outcome(operator(*args, **kwargs)), (operator, args)
+    assert outcome(meta_kernel) == outcome(operator(*args, **kwargs)), (operator, args)
     return True
 
 
@@ -98,7 +98,7 @@ def test_deformable_convolutions_are_answered_as_torchvision_does() -> None:
     """The answer stands under the name of an operator that exists only once torchvision is imported."""
     operator = torch.ops.torchvision.deform_conv2d.default
     args = (m(1, 4, 9, 9), m(6, 2, 3, 3), m(1, 18, 7, 7), m(1, 9, 7, 7), m(6), *[1, 1, 0, 0, 1, 1], 2, 1, True)
-    assert outcome(ANSWERS["torchvision::deform_conv2d"](args, {})) == outcome(operator(*args))
+    assert outcome(META_KERNELS["torchvision::deform_conv2d"](args, {})) == outcome(operator(*args))
 
 
 def test_batch_norm_saves_nothing_as_on_the_cpu() -> None:
@@ -106,8 +106,8 @@ def test_batch_norm_saves_nothing_as_on_the_cpu() -> None:
     vectors = [None, None, torch.zeros(3), torch.ones(3)]
     real = aten.native_batch_norm.default(torch.zeros(2, 3, 4), *vectors, False, 0.1, 1e-5)
     vectors = [None if vector is None else vector.to("meta") for vector in vectors]
-    answer = ANSWERS[aten.native_batch_norm.default]((m(2, 3, 4), *vectors, False, 0.1, 1e-5), {})
-    assert [outcome(tensor)[:3] for tensor in answer] == [outcome(tensor)[:3] for tensor in real]
+    meta_kernel = META_KERNELS[aten.native_batch_norm.default]((m(2, 3, 4), *vectors, False, 0.1, 1e-5), {})
+    assert [outcome(tensor)[:3] for tensor in meta_kernel] == [outcome(tensor)[:3] for tensor in real]
 
 
 ELSE = [

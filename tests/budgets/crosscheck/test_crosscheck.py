@@ -3,16 +3,19 @@
 import importlib
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
 import torchvision
+from rich.console import RenderableType
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from featherpress.budgets import CrossCheck, cross_check
-from featherpress.budgets.crosscheck.crosscheck import render_cross_check
-from featherpress.budgets.views.tables import print_plain
+from featherpress.budgets.views.cross_check import render_cross_check
+
+Printer = Callable[[RenderableType], str]
 
 
 class Borrowing(nn.Module):
@@ -98,7 +101,7 @@ def test_the_models_state_is_not_touched() -> None:
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_a_tool_that_fails_is_reported() -> None:
+def test_a_tool_that_fails_is_reported(print_plain: Printer) -> None:
     """A model that cannot be traced still gets our count, and a sentence for each tool that gave up."""
 
     class Untraceable(nn.Module):
@@ -135,7 +138,7 @@ def test_two_parents_are_told_apart() -> None:
     assert "gives 64 MACs for Linear, not 16; counts 20 shared weights again" in sentences(result, "thop")["left"]
 
 
-def test_the_table_fits_eighty_columns(varied: CrossCheck) -> None:
+def test_the_table_fits_eighty_columns(print_plain: Printer, varied: CrossCheck) -> None:
     """Component, ours and the tools, in exact numbers, with the distributions that were found."""
     text = print_plain(render_cross_check(varied))
     assert max(map(len, text.splitlines())) <= 80

@@ -1,18 +1,21 @@
 """Fits: the best is the best of all, and every number shown is counted."""
 
 import json
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import RenderableType
 from torch import Tensor, nn
 
 from featherpress.budgets import Cost, count, fit
 from featherpress.budgets.fitting.fit import render_fit
 from featherpress.budgets.fitting.knobs import Knob, parse_knob
-from featherpress.budgets.views.tables import print_plain
 from featherpress.errors import UsageError
+
+Printer = Callable[[RenderableType], str]
 
 IMAGE = torch.zeros(1, 3, 16, 16)
 
@@ -78,7 +81,7 @@ def test_the_nearest_is_the_one_that_breaks_its_worst_limit_least() -> None:
     assert (result.neighbours[0].params_slack, result.neighbours[0].macs_slack) == (0, -3)
 
 
-def test_slack_and_neighbours_are_shown() -> None:
+def test_slack_and_neighbours_are_shown(print_plain: Printer) -> None:
     """A sentence says what is left, the tables what else is near; JSON is exact."""
     result = fit(Net, [parse_knob("width=8:32:8")], name="net", params=6_000, side=16)
     assert (result.exit_code, dict(result.rows[0].settings)) == (0, {"width": 16})
@@ -91,7 +94,7 @@ def test_slack_and_neighbours_are_shown() -> None:
     assert json.loads(json.dumps(record)) == record
 
 
-def test_nothing_fits_is_one() -> None:
+def test_nothing_fits_is_one(print_plain: Printer) -> None:
     """The nearest are shown all the same."""
     result = fit(Net, [parse_knob("width=8:16:8")], name="net", params=10, side=16)
     assert (result.exit_code, result.rows) == (1, ())
@@ -99,7 +102,7 @@ def test_nothing_fits_is_one() -> None:
     assert "nothing fits 10 parameters" in print_plain(render_fit(result))
 
 
-def test_refused_candidates_are_no_candidates() -> None:
+def test_refused_candidates_are_no_candidates(print_plain: Printer) -> None:
     """Groups that do not divide the width are passed over and counted."""
     result = fit(Net, [parse_knob("width=8:12"), parse_knob("groups=1,4")], name="net", params=10**6, side=16)
     assert (result.candidates, result.refused) == (10, 3)

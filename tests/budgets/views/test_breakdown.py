@@ -1,18 +1,21 @@
 """The same count by module and by operator, sorted, in every format."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import pytest
 import torch
+from rich.console import RenderableType
 from torch import Tensor, nn
 
 from featherpress.budgets import Breakdown, audit, breakdown, count
-from featherpress.budgets.views.breakdown import render_view, render_view_csv, render_view_markdown
-from featherpress.budgets.views.printing import choose_view, print_audit, sort_components
-from featherpress.budgets.views.tables import print_plain
+from featherpress.budgets.views.breakdown import render_breakdown, render_breakdown_csv, render_breakdown_markdown
+from featherpress.budgets.views.printing import choose_breakdown, print_audit, sort_components
 from featherpress.errors import UsageError
+
+Printer = Callable[[RenderableType], str]
 
 
 class Toy(nn.Module):
@@ -64,16 +67,16 @@ def test_orders() -> None:
 
 
 @pytest.mark.parametrize(("file", "by"), [("modules.txt", "module"), ("operators.txt", "operator")])
-def test_output_is_as_the_golden_file(file: str, by: Literal["module", "operator"]) -> None:
+def test_output_is_as_the_golden_file(print_plain: Printer, file: str, by: Literal["module", "operator"]) -> None:
     """Both tables, letter by letter."""
-    text = print_plain(render_view(breakdown(COST, by=by, depth=2)))
+    text = print_plain(render_breakdown(breakdown(COST, by=by, depth=2)))
     assert text == (Path(__file__).parents[2] / "golden" / file).read_text(encoding="utf-8")
 
 
 def test_formats(capsys: pytest.CaptureFixture[str]) -> None:
     """A view is printed in every format, with exact numbers where machines read."""
     result = audit(Toy(), name="toy", example_inputs=torch.zeros(1, 3, 6, 6))
-    shown = choose_view(result, by="component", depth=2, sort="model")
+    shown = choose_breakdown(result, by="component", depth=2, sort="model")
     assert shown is not None
     printed = {}
     for style in ("table", "json", "markdown", "csv", "junit"):
@@ -82,9 +85,9 @@ def test_formats(capsys: pytest.CaptureFixture[str]) -> None:
     assert "body.0" in printed["table"]
     assert max(map(len, printed["table"].splitlines())) <= 80
     assert json.loads(printed["json"])["view"]["rows"][1]["name"] == "stem"
-    assert printed["csv"] == render_view_csv(shown)
+    assert printed["csv"] == render_breakdown_csv(shown)
     assert printed["csv"].splitlines()[2] == "stem,224,3456,0,512,1"
-    assert render_view_markdown(shown) in printed["markdown"]
+    assert render_breakdown_markdown(shown) in printed["markdown"]
     assert printed["junit"].startswith("<testsuite")
 
 

@@ -1,13 +1,17 @@
 """Diffs: two models aligned by component."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from rich.console import RenderableType
 from torch import nn
 
 from featherpress.budgets import Diff, count, diff
-from featherpress.budgets.views.diff import render_diff_markdown, render_diff_text
+from featherpress.budgets.views.diff import render_diff, render_diff_markdown
+
+Printer = Callable[[RenderableType], str]
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 
@@ -44,18 +48,18 @@ def test_rows_are_aligned_and_sum() -> None:
     assert json.loads(json.dumps(record)) == record
 
 
-def test_output_is_as_the_golden_files() -> None:
+def test_output_is_as_the_golden_files(print_plain: Printer) -> None:
     """The table and the Markdown, letter by letter, within 80 columns."""
-    text = render_diff_text(result())
+    text = print_plain(render_diff(result()))
     assert text == (GOLDEN / "diff.txt").read_text(encoding="utf-8")
     assert max(map(len, text.splitlines())) <= 80
     assert render_diff_markdown(result()) == (GOLDEN / "diff.md").read_text(encoding="utf-8")
 
 
-def test_other_inputs_are_said() -> None:
+def test_other_inputs_are_said(print_plain: Printer) -> None:
     """MACs at two input shapes are not compared in silence."""
     linear = nn.Linear(8, 2)
-    text = render_diff_text(diff(count(linear, torch.zeros(1, 8)), count(linear, torch.zeros(2, 8))))
+    text = print_plain(render_diff(diff(count(linear, torch.zeros(1, 8)), count(linear, torch.zeros(2, 8)))))
     assert "1x8 and 2x8: MACs are not comparable" in text
 
 

@@ -137,13 +137,13 @@ def test_the_action_runs_its_command(folder: Path) -> None:
         chosen = given | inputs
         return run(step["run"], folder, **{variable: chosen[name] for variable, name in names.items()})
 
-    within = ask(target="mine:net", budget="budget.toml")
+    within = ask(model="mine:net", budget="budget.toml")
     assert within.returncode == 0, within.stderr
     (folder / "mine.py").write_text(NET.replace("WIDTH", "5"))
-    over = ask(target="mine:net", budget="budget.toml")
+    over = ask(model="mine:net", budget="budget.toml")
     assert over.returncode == 1
     assert "total has 140 parameters, 28 above the limit of 112" in " ".join(over.stdout.split())
-    wrong = ask(target="mine:nett")
+    wrong = ask(model="mine:nett")
     assert (wrong.returncode, "Traceback" in wrong.stderr) == (2, False)
     assert (folder / "summary.md").read_text().count("## mine:net\n") == 2
 

@@ -11,9 +11,9 @@ import onnx
 import pytest
 import torch
 from onnx.numpy_helper import to_array
+from rich.console import RenderableType
 from torch import Tensor
 
-from featherpress.budgets.views.tables import print_plain
 from featherpress.compress.deployment import extras, parity
 from featherpress.compress.deployment.capturing import capture
 from featherpress.compress.deployment.conversion import convert
@@ -33,6 +33,8 @@ from featherpress.models.factories import load_factory
 from featherpress.models.priors import decode_boxes, decode_landmarks
 
 from .conftest import Exported
+
+Printer = Callable[[RenderableType], str]
 
 SHAPE = (3, 3, 77, 131)
 """A batch and a size that the export itself did not check."""
@@ -126,7 +128,7 @@ def test_eight_bits_by_channel(exported: Exported) -> None:
     assert not set(kept) & {node.name for node in convolutions if tuple(node.attribute) and "images" in node.input}
 
 
-def test_listing_says_how_it_was_quantised(exported: Exported) -> None:
+def test_listing_says_how_it_was_quantised(print_plain: Printer, exported: Exported) -> None:
     """What is printed names the calibration, its images and how many convolutions stayed in float."""
     printed = print_plain(render_export(exported.record))
     [entry] = [each for each in exported.record["files"] if each["kind"] == "int8"]

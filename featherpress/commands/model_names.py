@@ -24,15 +24,15 @@ _TYPES = ("float32", "float16", "bfloat16", "float64", "int64", "int32", "bool")
 USUAL_KNOBS = ("out_channels=8:128:2", "bifpn_repeats=1:4")
 
 
-def audit_target(
-    target: str,
+def audit_model(
+    name: str,
     *,
     budget: str,
     shape: str = "",
     strict_claims: bool = False,
     settings: Mapping[str, Any] | None = None,
 ) -> "Audit":
-    """Count a target on inputs of a shape, as `make_inputs` reads it, or at its budget's, and check it.
+    """Count a model on inputs of a shape, as `make_inputs` reads it, or at its budget's, and check it.
 
     The shipped budget of a zoo model is found by its name, unless `settings` make it another model.
     """
@@ -41,50 +41,50 @@ def audit_target(
     from featherpress.budgets.auditing.audit import input_type
     from featherpress.models.factories import load_factory
 
-    model = load_factory(target, settings)
-    name = budget or (target if target in list_budgets() and not settings else "")
-    limits = load_budget(name) if name else None
+    model = load_factory(name, settings)
+    file = budget or (name if name in list_budgets() and not settings else "")
+    limits = load_budget(file) if file else None
     shape = shape or ("" if limits else "640")
     inputs = make_inputs(shape, kind=input_type(model)) if shape else None
-    return run_audit(model, limits, name=target, example_inputs=inputs, strict_claims=strict_claims)
+    return run_audit(model, limits, name=name, example_inputs=inputs, strict_claims=strict_claims)
 
 
-def cross_check_target(target: str, result: "Audit", *, shape: str = "") -> "CrossCheck":
-    """Count a target with the other counters too, on the inputs that it was audited on."""
+def cross_check_model(name: str, result: "Audit", *, shape: str = "") -> "CrossCheck":
+    """Count a model with the other counters too, on the inputs that it was audited on."""
     from featherpress.budgets import cross_check
     from featherpress.budgets.auditing.audit import input_type
     from featherpress.models.factories import load_factory
 
-    model = load_factory(target)
+    model = load_factory(name)
     kind = input_type(model)
     inputs = make_inputs(shape, kind=kind) if shape else [empty_images(*each, kind=kind) for each in result.cost.inputs]
     return cross_check(model, *inputs)
 
 
 def shape_seen(recipe: "Recipe") -> str:
-    """Say at what shape a recipe's models are counted: a classifier at the size that it sees, a detector as usual."""
+    """Return the shape that a recipe's models are counted at: a classifier's own, a detector's default."""
     return "" if recipe.data.task == "detection" else str(recipe.data.image_size)
 
 
-def find_factory(target: str) -> tuple[Callable[..., Any], list[str]]:
-    """Find the function that builds a target, and the knobs to turn where none are given."""
-    if ":" in target:
+def find_factory(name: str) -> tuple[Callable[..., Any], list[str]]:
+    """Find the function that builds a model, and the knobs to turn where none are given."""
+    if ":" in name:
         from featherpress.models.factories import import_factory
 
-        return import_factory(target), []
+        return import_factory(name), []
     from featherpress.models import create_model, find_model
 
-    entry = find_model(target)
-    return partial(create_model, target), [knob for knob in USUAL_KNOBS if knob.partition("=")[0] in entry.settings]
+    entry = find_model(name)
+    return partial(create_model, name), [knob for knob in USUAL_KNOBS if knob.partition("=")[0] in entry.settings]
 
 
-def settings_of(target: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Say what a target is built from: its preset's settings, where it has one, under those that were given."""
-    if ":" in target:
+def settings_of(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a model is built from: its preset's settings, where it has one, under those that were given."""
+    if ":" in name:
         return dict(settings)
     from featherpress.models import find_model
 
-    return {**find_model(target).settings, **settings}
+    return {**find_model(name).settings, **settings}
 
 
 def open_detector(weights: Path, model: str) -> "Detector":
