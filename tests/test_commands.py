@@ -2,8 +2,8 @@
 
 import pytest
 
-from featherpress.commands.printing import print_closing
 from featherpress.commands.model_names import settings_of
+from featherpress.commands.printing import print_closing
 
 
 def test_settings_are_the_presets_under_those_given() -> None:
