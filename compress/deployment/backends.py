@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from featherpress.compress.deployment.capturing import capture
 from featherpress.compress.deployment.conversion import convert
-from featherpress.compress.deployment.extras import missing_packages, quiet
 from featherpress.compress.deployment.graphs import Subject
 from featherpress.compress.deployment.parity import example_images
 from featherpress.compress.deployment.quantization import Quantization, quantize
+from featherpress.compress.deployment.quiet import quiet
 from featherpress.compress.deployment.sessions import Session
+from featherpress.extras import missing_packages
 from featherpress.models import fuse
 
 Backend = Literal["eager", "fused", "compiled", "onnx", "onnx-int8"]
@@ -36,8 +37,8 @@ def why_not(backend: Backend) -> str:
     """Say why a backend cannot run here; empty where it can."""
     if backend == "compiled" and not can_compile():
         return "as there is no C++ compiler on this machine"
-    if backend.startswith("onnx") and missing_packages():
-        return f"as {', '.join(missing_packages())} are not installed: pip install 'featherpress[export]'"
+    if backend.startswith("onnx") and missing_packages("export"):
+        return f"as {', '.join(missing_packages('export'))} are not installed: pip install 'featherpress[export]'"
     return ""
 
 

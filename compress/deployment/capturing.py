@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch.export import Dim, ExportedProgram
 
-from featherpress.compress.deployment.extras import quiet
 from featherpress.compress.deployment.graphs import LEAST_SIDE, Subject
+from featherpress.compress.deployment.quiet import quiet
 from featherpress.errors import ExportError
 
 _AXES = {"batch": 0, "height": 2, "width": 3}

@@ -8,8 +8,8 @@ import torch
 from torch.export import ExportedProgram
 
 from featherpress.compress.deployment.capturing import free_axes
-from featherpress.compress.deployment.extras import quiet
 from featherpress.compress.deployment.graphs import Subject
+from featherpress.compress.deployment.quiet import quiet
 from featherpress.errors import ExportError
 
 if TYPE_CHECKING:

@@ -16,14 +16,15 @@ from torch.export import ExportedProgram
 from featherpress import __version__
 from featherpress.compress.deployment.capturing import capture
 from featherpress.compress.deployment.conversion import NEWEST_OPSET, convert
-from featherpress.compress.deployment.extras import quiet, require_packages
 from featherpress.compress.deployment.graphs import LEAST_SIDE, GraphOptions, Subject, find_subject, flat_outputs
 from featherpress.compress.deployment.parity import check_parity
 from featherpress.compress.deployment.quantization import Quantization, calibration_images, quantize
+from featherpress.compress.deployment.quiet import quiet
 from featherpress.compress.deployment.sessions import Session, SessionDetector
 from featherpress.compress.evaluation.detector.settings import DetectionSettings
 from featherpress.compress.runtime.environment import software
 from featherpress.errors import UsageError
+from featherpress.extras import require_extra
 from featherpress.files import replacing, write_json
 from featherpress.models import Detector
 
@@ -69,7 +70,7 @@ def export(request: ExportRequest) -> dict[str, Any]:
     be exported, and for an export that does not compute the same; then nothing is left.
     """
     if request.onnx:
-        require_packages("writing ONNX")
+        require_extra("export", "writing ONNX")
     elif request.int8 or not request.program:
         raise UsageError("without ONNX there is nothing to quantise; ask for --program alone, or leave --no-onnx out")
     subject = find_subject(request.target, request.weights, options=request.options, side=request.side)

@@ -21,10 +21,10 @@ from featherpress.compress.deployment.backends import (
     why_not,
     write_onnx_files,
 )
-from featherpress.compress.deployment.extras import quiet
 from featherpress.compress.deployment.graphs import GraphOptions, find_subject
 from featherpress.compress.deployment.memory import peak_memory
 from featherpress.compress.deployment.parity import example_images
+from featherpress.compress.deployment.quiet import quiet
 from featherpress.compress.runtime.environment import software
 from featherpress.compress.runtime.progress import Progress
 from featherpress.errors import UsageError

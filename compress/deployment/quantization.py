@@ -14,8 +14,8 @@ import torch
 
 from featherpress.compress.data import FaceDataset
 from featherpress.compress.deployment.conversion import INPUT
-from featherpress.compress.deployment.extras import quiet
 from featherpress.compress.deployment.graphs import LEAST_SIDE
+from featherpress.compress.deployment.quiet import quiet
 from featherpress.compress.runtime.progress import Progress
 from featherpress.errors import ExportError
 from featherpress.models import normalize

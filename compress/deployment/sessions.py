@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from featherpress.compress.deployment.conversion import INPUT
-from featherpress.compress.deployment.extras import quiet, require_packages
+from featherpress.compress.deployment.quiet import quiet
 from featherpress.errors import ExportError
+from featherpress.extras import require_extra
 from featherpress.models import Detector
 from featherpress.models.priors import encode_boxes, encode_landmarks
 
@@ -22,7 +23,7 @@ class Session:
     """
 
     def __init__(self, path: Path, *, threads: int) -> None:
-        require_packages("running ONNX files")
+        require_extra("export", "running ONNX files")
         import onnxruntime  # noqa: PLC0415  (optional)
 
         options = onnxruntime.SessionOptions()

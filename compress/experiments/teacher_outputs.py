@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import os
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -20,6 +19,9 @@ from featherpress.compress.tasks import Outputs, Task
 from featherpress.errors import TrainingError
 
 Scalar = TypeVar("Scalar", bound=np.generic)
+
+#: Written to take a file's room: what is never written has none, on any system.
+_ZEROS = memoryview(bytes(1 << 20))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +173,8 @@ def _map(path: Path, dtype: type[Scalar], shape: tuple[int, ...]) -> NDArray[Sca
     if not path.exists() or path.stat().st_size != size:
         try:
             with path.open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, size)
+                for start in range(0, size, len(_ZEROS)):
+                    file.write(_ZEROS[: size - start])
         except OSError as error:
             path.unlink(missing_ok=True)
             raise TrainingError(

@@ -3,18 +3,24 @@
 import os
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import torch
-from accelerate import Accelerator, InitProcessGroupKwargs
 
 from featherpress.errors import UsageError
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
-def open_accelerator(*, precision: str, accumulate: int, images: Sequence[int]) -> Accelerator:
+
+def open_accelerator(*, precision: str, accumulate: int, images: Sequence[int]) -> "Accelerator":
     """Find the device and the other processes, over which the `images` of a batch are spread, of every size of crops.
 
     Errors: `UsageError` where the schedule asks for what they cannot do.
     """
+    # A detector asks for its device too, and needs nothing of this.
+    from accelerate import Accelerator, InitProcessGroupKwargs  # noqa: PLC0415
+
     cuda = torch.cuda.is_available()
     if precision == "fp16" and not cuda:
         raise UsageError("schedule.precision=fp16 needs a GPU, and there is none; use bf16 or no")

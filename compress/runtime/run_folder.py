@@ -1,13 +1,14 @@
 """Run directories: what lies where, and how it gets there whole."""
 
 import csv
-import fcntl
 import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from featherpress.errors import UsageError
 from featherpress.files import write_text
@@ -26,14 +27,17 @@ def open_run(folder: Path, *, resume: bool = False, overwrite: bool = False) -> 
     if not is_leader():
         yield folder
         return
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"another process is working in {folder}; wait for it or choose another --out") from None
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UsageError(f"another process is working in {folder}; wait for it or choose another --out") from None
+    try:
         if filled and not resume:
             _empty(folder)
         yield folder
+    finally:
+        lock.release()
 
 
 def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> bool:

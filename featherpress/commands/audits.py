@@ -9,6 +9,7 @@ from featherpress.commands.model_names import audit_model, cross_check_model, fi
 from featherpress.commands.places import require_place
 from featherpress.commands.printing import plain_console, print_json, show
 from featherpress.errors import FileError
+from featherpress.extras import require_extra
 from featherpress.options import By, DiffFormat, Format, JsonOption, SideOption
 
 
@@ -85,6 +86,8 @@ def audit(
     from featherpress.budgets.views import github, printing, tables
     from featherpress.files import write_text
 
+    if check:
+        require_extra("crosscheck", "--cross-check")
     for file in (init, pin):
         require_place(file)
     result = audit_model(model, budget=budget, shape=shape, strict_claims=strict_claims)

@@ -10,6 +10,7 @@ from featherpress.commands.model_names import open_detector, weights_or_shipped
 from featherpress.commands.places import require_empty, require_place
 from featherpress.commands.printing import print_json, show
 from featherpress.errors import UsageError
+from featherpress.extras import require_extra
 from featherpress.options import BatchOption, FlipOption, JsonOption, LongSideOption, NmsOption
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ def evaluate(
     ```
     """
     require_empty(out)
+    if out is not None:
+        require_extra("report", "the figure in --out")
     if predictions is not None or (ground_truth is not None and not (model or weights or data)):
         if model or weights or data:
             raise UsageError("evaluate scores either a model on --data, or --predictions: not both at once")
@@ -99,6 +102,8 @@ def evaluate(
         return
     if data is None:
         raise UsageError("evaluate needs --data to look at, or --predictions and --ground-truth to compare")
+    if not no_coco:
+        require_extra("train", "COCO's AP (--no-coco leaves it out)")
 
     from featherpress.compress.evaluation import scoring
     from featherpress.compress.evaluation.detector.listing import render_evaluation

@@ -10,6 +10,7 @@ import typer
 from featherpress.commands.model_names import audit_model
 from featherpress.commands.printing import plain_console, say
 from featherpress.commands.recipes import audit_recipe, find_recipe, open_logged_run
+from featherpress.extras import require_extra
 from featherpress.options import FigureFormat, OverwriteOption, ReportFormat
 
 DEMO = (
@@ -46,6 +47,7 @@ def report(
     featherpress report v1.json v2.json --out counted
     ```
     """
+    require_extra("report", "a report")
     from featherpress.reports import write_report
 
     latex = style == "latex"
@@ -69,6 +71,8 @@ def demo(
     featherpress demo --out runs/again --overwrite
     ```
     """
+    require_extra("train", "the demo")
+    require_extra("report", "the demo's report")
     typer.echo(f"report: {_run_demo(out, overwrite=overwrite)}")
 
 

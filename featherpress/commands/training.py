@@ -11,6 +11,7 @@ import typer
 from featherpress.commands.printing import print_closing
 from featherpress.commands.recipes import audit_recipe, find_recipe, open_logged_run, run_folder
 from featherpress.errors import UsageError
+from featherpress.extras import require_extra
 from featherpress.options import (
     Ablation,
     Arms,
@@ -55,6 +56,7 @@ def train(
     featherpress train my.toml --set schedule.epochs=3 --out runs/short
     ```
     """
+    require_extra("train", "training")
     settings = [*(settings or []), *([f"data.cache={cache}"] if cache else [])]
     loaded = find_recipe(recipe, settings, resume=resume, overwrite=overwrite, out=out)
     if dry_run:
@@ -106,6 +108,7 @@ def distill(
     featherpress distill demo --ablate losses
     ```
     """
+    require_extra("train", "training")
     settings = [*(settings or []), *([f"data.cache={cache}"] if cache else [])]
     loaded = find_recipe(recipe, settings, resume=resume, overwrite=overwrite, out=out)
     arms = ("student", "control") if arm == "both" else (arm,)
@@ -140,6 +143,7 @@ def preflight(
     featherpress preflight v1_to_v2
     ```
     """
+    require_extra("train", "a preflight")
     loaded = find_recipe(recipe, settings, resume=False, overwrite=False, out=None)
     findings = _fly(loaded, allow_over_budget=allow_over_budget)
     record = {"schema": "featherpress.preflight/1", "findings": [asdict(each) for each in findings]}

@@ -1,5 +1,7 @@
 """Modulated deformable convolution."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,6 +28,7 @@ class DeformableConv(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, *, groups: int = 1, mask_kernel: int = _KERNEL) -> None:
         super().__init__()
+        _operator()  # A counter would take what the import runs for the model's work.
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, _KERNEL, _KERNEL))
         self.register_parameter("bias", None)
         self.offset = nn.Conv2d(in_channels, 2 * _TAPS, _KERNEL, padding=_KERNEL // 2)
@@ -46,11 +49,16 @@ class DeformableConv(nn.Module):
         if self.sampled and x.device.type == "cpu":
             y = sampled_convolution(x, offset, self.weight, mask)
             return y if self.bias is None else y + self.bias.view(-1, 1, 1)
-        # Seconds to import, and needed here only.
-        from torchvision.ops import deform_conv2d  # noqa: PLC0415
-
-        z: Tensor = deform_conv2d(x, offset, self.weight, self.bias, padding=_KERNEL // 2, mask=mask)
+        z: Tensor = _operator()(x, offset, self.weight, self.bias, padding=_KERNEL // 2, mask=mask)
         return z
+
+
+def _operator() -> Callable[..., Tensor]:
+    """Import torchvision's operator: seconds, of which only models with this layer know."""
+    from torchvision.ops import deform_conv2d  # noqa: PLC0415
+
+    operator: Callable[..., Tensor] = deform_conv2d
+    return operator
 
 
 def sampled_convolution(x: Tensor, offset: Tensor, weight: Tensor, mask: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ from onnx.numpy_helper import to_array
 from rich.console import RenderableType
 from torch import Tensor
 
-from featherpress.compress.deployment import extras, parity
+from featherpress import extras
+from featherpress.compress.deployment import parity
 from featherpress.compress.deployment.capturing import capture
 from featherpress.compress.deployment.conversion import convert
 from featherpress.compress.deployment.exporting import ExportRequest, export
@@ -282,6 +283,6 @@ def test_parity_sees_what_differs(nets: Path, wrong: float) -> None:
 
 def test_missing_packages_are_named(nets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the extra, one sentence says what to install."""
-    monkeypatch.setattr(extras, "_PACKAGES", ("onnx", "no_such_package"))
-    with pytest.raises(UsageError, match=r"needs no_such_package; install with: pip install 'featherpress\[export\]'"):
+    monkeypatch.setitem(extras.PACKAGES, "export", ("onnx", "no_such_package"))
+    with pytest.raises(UsageError, match=r"needs no-such-package; install with: pip install 'featherpress\[export\]'"):
         export(request("export_nets:classifier", tmp_path))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from featherpress.compress.deployment import extras
+from featherpress import extras
 from featherpress.compress.deployment.backends import write_onnx_files
 from featherpress.compress.deployment.graphs import GraphOptions, find_subject
 from featherpress.compress.deployment.latency import interleave, ratio
@@ -55,13 +55,13 @@ def test_bench_writes_a_record(run_command: Run, nets: Path, tmp_path: Path) -> 
 
 def test_bench_leaves_out_what_is_not_installed(run_command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A backend that cannot run is left out with the reason; when none can, that is a mistake."""
-    monkeypatch.setattr(extras, "_PACKAGES", ("no_such_package",))
+    monkeypatch.setitem(extras.PACKAGES, "export", ("no_such_package",))
     arguments = ("bench", "retinaface_mnet025", "--size", "64", "--rounds", "1", "--no-memory", "--backend", "onnx")
     ending = run_command(*arguments)
     assert ending.code == 2
     assert "pip install 'featherpress[export]'" in ending.err
     table = run_command(*arguments, "--backend", "eager").out
-    assert "onnx: left out, as no_such_package" in " ".join(table.split())
+    assert "onnx: left out, as no-such-package" in " ".join(table.split())
     assert max(map(len, table.splitlines())) <= 80
 
 

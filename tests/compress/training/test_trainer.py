@@ -200,10 +200,11 @@ def test_cache_without_room(
 ) -> None:
     """A disk too small for the lessons is found out before the first, in one sentence, and nothing stays."""
 
-    def refuse(*_arguments: int) -> None:
-        raise OSError(28, "No space left on device")
+    class FullDisk(bytes):
+        def __getitem__(self, _part: object) -> bytes:
+            raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("os.posix_fallocate", refuse)
+    monkeypatch.setattr("featherpress.compress.experiments.teacher_outputs._ZEROS", FullDisk(1))
     cached = CachedTeacher(
         LiveTeacher(teacher, ["shuffle"], DetectionTask(load_recipe("demo"))), tmp_path / "cache", images=12, variants=2
     )
