@@ -1,6 +1,5 @@
 """Budget files: TOML that people write, read strictly."""
 
-import difflib
 import json
 import re
 import tomllib
@@ -8,12 +7,13 @@ from collections.abc import Sequence
 from fractions import Fraction
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from featherpress.budgets.auditing.toml_lines import find_line
 from featherpress.errors import BudgetFileError
+from featherpress.validation import explain, first_finding
 
 Amount = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Size = Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -201,64 +201,17 @@ def _shown(path: Path) -> str:
 
 
 def _explain(error: ValidationError, text: str, file: str) -> str:
-    """Turn the first of pydantic's findings into a sentence."""
-    # A key that is missing is often there under a name that is not known, which says more.
-    findings = sorted(error.errors(include_url=False), key=lambda finding: finding["type"] != "extra_forbidden")
-    first = findings[0]
+    """Turn the first of pydantic's findings into a sentence with its line."""
+    first, more = first_finding(error)
     place = [part for part in first["loc"] if not _names_a_type(part)]
     line = find_line(text, place)
     where = f"{file}, line {line}" if line else file
-    more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
-    return f"{where}: {_finding(first, place)}{more}"
+    return f"{where}: {explain(first, place, known=_keys(place[:-1]))}{more}"
 
 
 def _names_a_type(part: int | str) -> bool:
     """Tell pydantic's names for the members of a union from keys."""
     return isinstance(part, str) and (part in {"int", "str"} or "[" in part)
-
-
-def _finding(finding: Any, place: Sequence[int | str]) -> str:
-    *parents, key = place or [""]
-    inside = _dotted(parents) or "the top level"
-    if finding["type"] == "extra_forbidden":
-        known = _keys(parents)
-        near = difflib.get_close_matches(str(key), known, n=1)
-        hint = f"did you mean {near[0]!r}" if near else f"expected one of {', '.join(known)}"
-        return f"unknown key {str(key)[:60]!r} in {inside}; {hint}"
-    if finding["type"] == "missing":
-        return f"key {key!r} is missing in {inside}"
-    if finding["type"] == "value_error":
-        return f"{_dotted(place)}: {finding['ctx']['error']}".removeprefix(": ")
-    words = _EXPECTED.get(finding["type"])
-    expected = words.format_map(finding.get("ctx", {})) if words else finding["msg"].removeprefix("Input should be ")
-    return f"{_dotted(place)}: expected {expected}, got {_short(finding['input'])}"
-
-
-#: What pydantic's findings expect, in the words of this file.
-_EXPECTED = {
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "dict_type": "a table",
-    "model_type": "a table",
-    "model_attributes_type": "a table",
-    "list_type": "a list",
-    "string_type": "text",
-    "too_short": "at least {min_length} entry",
-    "too_long": "at most {max_length} entries",
-    "string_too_short": "text that is not empty",
-    "greater_than_equal": "at least {ge}",
-    "less_than_equal": "at most {le}",
-}
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, dict):
-        return "a table"
-    return "a list" if isinstance(value, list) else repr(value)[:60]
-
-
-def _dotted(place: Sequence[int | str]) -> str:
-    return "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")[:120]
 
 
 def _keys(parents: Sequence[int | str]) -> list[str]:

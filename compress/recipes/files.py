@@ -1,6 +1,5 @@
 """Recipes in and out of TOML files."""
 
-import difflib
 import json
 import os
 import tomllib
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from featherpress.compress.recipes.schema import Recipe
 from featherpress.compress.recipes.terms import loss_names
 from featherpress.errors import RecipeError
+from featherpress.validation import dotted, explain, first_finding, suggest
 
 SHARED_VARIABLE = "FEATHERPRESS_SHARED"
 SHARED_DEFAULT = "../shared"
@@ -107,16 +107,13 @@ def _validate(content: Mapping[str, Any], source: str) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, _without_tag(first["loc"]))) or "the recipe"
-        if first["type"] == "extra_forbidden":
-            raise RecipeError(f"{source}: a recipe has no key {where}{_nearest(first['loc'])}") from error
-        if first["type"] == "missing":
-            raise RecipeError(f"{source}: {where} is missing") from error
+        first, more = first_finding(error)
+        place = _without_tag(first["loc"])
         if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
-            raise RecipeError(f"{source}: {where}: {_no_such_loss(first['input'])}") from error
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise RecipeError(f"{source}: {where}: {first['msg'].removeprefix('Value error, ')}{more}") from error
+            sentence = f"{dotted(place)}: {_no_such_loss(first['input'])}"
+        else:
+            sentence = explain(first, place, known=_fields_at(first["loc"][:-1]))
+        raise RecipeError(f"{source}: {sentence}{more}") from error
 
 
 def _without_tag(place: tuple[int | str, ...]) -> tuple[int | str, ...]:
@@ -131,17 +128,7 @@ def _no_such_loss(term: object) -> str:
     name = term.get("loss") if isinstance(term, Mapping) else None
     if name is None:
         return f"a term needs a `loss`, one of {', '.join(loss_names())}"
-    near = difflib.get_close_matches(str(name), loss_names(), n=1)
-    return f"no loss is named {name!r}; " + (
-        f"did you mean {near[0]}?" if near else f"there are {', '.join(loss_names())}"
-    )
-
-
-def _nearest(place: tuple[int | str, ...]) -> str:
-    """Suggest the key that was meant, if one is near."""
-    fields = _fields_at(place[:-1])
-    near = difflib.get_close_matches(str(place[-1]), fields, n=1)
-    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(fields)}"
+    return f"no loss is named {name!r}; {suggest(str(name), loss_names())}"
 
 
 def _fields_at(place: tuple[int | str, ...]) -> list[str]:
