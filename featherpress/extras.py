@@ -8,7 +8,7 @@ __all__ = ["PACKAGES", "missing_packages", "require_extra"]
 
 PACKAGES = {
     "train": ("accelerate", "tensorboard", "torchmetrics", "faster_coco_eval"),
-    "report": ("matplotlib", "pandas"),
+    "report": ("jinja2", "matplotlib", "pandas"),
     "crosscheck": ("fvcore", "thop"),
     "export": ("onnx", "onnxscript", "onnxruntime"),
 }

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from featherpress import records
 from featherpress.budgets.auditing.budget_file import Budget, Claim, Limit, Limits
 from featherpress.budgets.auditing.components import split
 from featherpress.budgets.counting.costs import ROOT, Cost, ModuleCost, total_of
@@ -14,7 +15,6 @@ from featherpress.budgets.counting.count import count
 from featherpress.budgets.counting.memory import IDEAL_TEXT
 from featherpress.errors import BudgetFileError, CountError, UsageError
 
-SCHEMA = "featherpress.audit/1"
 #: The quantities that can be limited, and what sentences call them.
 QUANTITIES = {
     "params": "parameters",
@@ -120,66 +120,75 @@ class Audit:
         return 1 if self.failures else 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Make a record for JSON: exact integers, `share` a fraction of all parameters."""
-        inputs = [list(shape) for shape in self.cost.inputs]
-        return {
-            "schema": SCHEMA,
-            "model": self.name,
-            "input": inputs[0] if len(inputs) == 1 else inputs,
-            "convention": self.cost.convention,
-            "method": self.cost.method,
-            "verdict": self.verdict,
-            "total": self._row(self.total),
-            "components": [self._row(row) for row in self.components],
-            "claims": [_claim_record(claim) for claim in self.claims],
-            "failures": list(self.failures),
-            "notes": list(self.notes),
-            "memory_convention": f"ideal bytes: {IDEAL_TEXT}",
-            "memory": {
-                "weights": asdict(self.cost.weight_footprint),
-                "activations": asdict(self.cost.activation_footprint),
-                "peak": asdict(self.cost.peak_footprint),
+        """Return a record for JSON: exact integers, `share` a fraction of all parameters."""
+        cost = self.cost
+        return records.Audit(
+            model=self.name,
+            input=cost.inputs[0] if len(cost.inputs) == 1 else cost.inputs,
+            convention=cost.convention,
+            method=cost.method,
+            verdict=self.verdict,
+            total=self._row(self.total),
+            components=tuple(map(self._row, self.components)),
+            claims=tuple(map(_claim_record, self.claims)),
+            failures=self.failures,
+            notes=self.notes,
+            memory_convention=f"ideal bytes: {IDEAL_TEXT}",
+            memory={
+                "weights": asdict(cost.weight_footprint),
+                "activations": asdict(cost.activation_footprint),
+                "peak": asdict(cost.peak_footprint),
             },
-            "shared": [{"names": list(row.owners), "params": row.params} for row in self.cost.shared],
-            "unused": list(self.cost.unused_names),
-        }
+            shared=tuple({"names": list(row.owners), "params": row.params} for row in cost.shared),
+            unused=cost.unused_names,
+        ).to_dict()
 
-    def _row(self, row: AuditRow) -> dict[str, Any]:
+    def _row(self, row: AuditRow) -> records.Component:
         cost = row.cost
-        return {
-            "name": row.name,
-            "params": cost.params,
-            "share": cost.params / self.cost.params if self.cost.params else 0.0,
-            "macs": cost.macs,
-            "flops": cost.flops,
-            "bytes": cost.bytes,
-            "elementwise": cost.elementwise,
-            "activations": cost.activations,
-            "trainable": cost.trainable,
-            "frozen": cost.frozen,
-            "unused": cost.unused,
-            "verdict": row.verdict,
-            "target": row.target,
-            "difference": row.difference,
-            "checks": [
-                {"quantity": c.quantity, "actual": c.actual, "verdict": c.verdict, "beyond": c.beyond}
-                | {"low": c.limit.low, "high": c.limit.high, "target": c.limit.target, "warn": c.limit.warn}
-                for c in row.checks
-            ],
-        }
+        return records.Component(
+            name=row.name,
+            params=cost.params,
+            share=cost.params / self.cost.params if self.cost.params else 0.0,
+            macs=cost.macs,
+            flops=cost.flops,
+            bytes=cost.bytes,
+            elementwise=cost.elementwise,
+            activations=cost.activations,
+            trainable=cost.trainable,
+            frozen=cost.frozen,
+            unused=cost.unused,
+            verdict=row.verdict,
+            target=row.target,
+            difference=row.difference,
+            checks=tuple(map(_check_record, row.checks)),
+        )
 
 
-def _claim_record(claim: ClaimCheck) -> dict[str, Any]:
-    return {
-        "component": claim.name,
-        "quantity": claim.quantity,
-        "claimed": claim.claimed,
-        "ours": claim.ours,
-        "difference": claim.difference,
-        "verdict": claim.verdict,
-        "source": claim.claim.source,
-        "note": claim.claim.note,
-    }
+def _check_record(check: Check) -> records.Check:
+    limit = check.limit
+    return records.Check(
+        quantity=check.quantity,
+        actual=check.actual,
+        verdict=check.verdict,
+        beyond=check.beyond,
+        low=limit.low,
+        high=limit.high,
+        target=limit.target,
+        warn=limit.warn,
+    )
+
+
+def _claim_record(claim: ClaimCheck) -> records.Claim:
+    return records.Claim(
+        component=claim.name,
+        quantity=claim.quantity,
+        claimed=claim.claimed,
+        ours=claim.ours,
+        difference=claim.difference,
+        verdict=claim.verdict,
+        source=claim.claim.source,
+        note=claim.claim.note,
+    )
 
 
 def audit(

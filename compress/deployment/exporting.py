@@ -25,8 +25,9 @@ from featherpress.compress.evaluation.detector.settings import DetectionSettings
 from featherpress.compress.runtime.environment import software
 from featherpress.errors import UsageError
 from featherpress.extras import require_extra
-from featherpress.files import replacing, write_json
+from featherpress.files import replacing
 from featherpress.models import Detector
+from featherpress.records import Export
 
 if TYPE_CHECKING:
     import onnx
@@ -82,11 +83,11 @@ def export(request: ExportRequest) -> dict[str, Any]:
     with ExitStack() as stack:
         temporary = {kind: stack.enter_context(replacing(path)) for kind, path in places.items()}
         files = _write(request, subject, temporary)
-        record = _record(request, subject) | files
-        for entry in record["files"]:
+        for entry in files["files"]:
             entry["file"] = places[entry["kind"]].name
-        write_json(temporary["record"], record)
-    return record
+        record = Export.model_validate(_record(request, subject) | files)
+        record.save(temporary["record"])
+    return record.to_dict()
 
 
 def _places(request: ExportRequest, name: str) -> dict[str, Path]:
@@ -114,7 +115,8 @@ def _places(request: ExportRequest, name: str) -> dict[str, Path]:
 def _write(request: ExportRequest, subject: Subject, places: Mapping[str, Path]) -> dict[str, Any]:
     """Write every file under its temporary name; return what the record says of them."""
     program = capture(subject)
-    about = {key: _text(value) for key, value in _record(request, subject).items() if key != "environment"}
+    said = {"schema": Export.SCHEMA, **_record(request, subject)}
+    about = {key: _text(value) for key, value in said.items() if key != "environment"}
     files = []
     if request.onnx:
         files.append(_write_onnx(convert(subject, program, opset=request.opset), subject, about, places["onnx"]))
@@ -201,7 +203,6 @@ def _record(request: ExportRequest, subject: Subject) -> dict[str, Any]:
         digest = hashlib.sha256(weights.read_bytes()).hexdigest()
         source = {"file": weights.name, "bytes": weights.stat().st_size, "sha256": digest}
     return {
-        "schema": "featherpress.export/1",
         "featherpress": __version__,
         "model": subject.name,
         "settings": dict(subject.settings),

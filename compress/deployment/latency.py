@@ -29,6 +29,7 @@ from featherpress.compress.runtime.environment import software
 from featherpress.compress.runtime.progress import Progress
 from featherpress.errors import UsageError
 from featherpress.models.factories import load_factory
+from featherpress.records import Bench, Latency, LeftOut, Timing
 
 Key = TypeVar("Key")
 
@@ -89,10 +90,10 @@ def bench(request: BenchRequest) -> dict[str, Any]:
 
     Errors: `UsageError` when no backend can run here; `ExportError` for a model that ONNX has no words for.
     """
-    left_out = [{"backend": each, "reason": reason} for each in request.backends if (reason := why_not(each))]
+    left_out = [LeftOut(backend=each, reason=reason) for each in request.backends if (reason := why_not(each))]
     backends = [each for each in request.backends if not why_not(each)]
     if not backends:
-        raise UsageError(f"nothing to measure: {left_out[0]['backend']} is left out, {left_out[0]['reason']}")
+        raise UsageError(f"nothing to measure: {left_out[0].backend} is left out, {left_out[0].reason}")
     results = []
     with tempfile.TemporaryDirectory() as folder, threads_of_torch(request.threads), quiet():
         files = _write_files(request, backends, Path(folder))
@@ -100,18 +101,17 @@ def bench(request: BenchRequest) -> dict[str, Any]:
             works = _prepare_all(request, backends, size, files)
             seconds = interleave(works, rounds=request.rounds, warm_up=request.warm_up, label=f"measuring at {size}")
             results += [_row(request, case, seconds[case], files) for case in works]
-    return {
-        "schema": "featherpress.bench/1",
-        "featherpress": __version__,
-        "environment": software("onnxruntime"),
-        "rounds": request.rounds,
-        "warm_up": request.warm_up,
-        "threads": request.threads,
-        "batch": request.batch,
-        "memory": "resident memory of a child process at its peak while it runs, above what its libraries take",
-        "left_out": left_out,
-        "results": results,
-    }
+    return Bench(
+        featherpress=__version__,
+        environment=software("onnxruntime"),
+        rounds=request.rounds,
+        warm_up=request.warm_up,
+        threads=request.threads,
+        batch=request.batch,
+        memory="resident memory of a child process at its peak while it runs, above what its libraries take",
+        left_out=tuple(left_out),
+        results=tuple(results),
+    ).to_dict()
 
 
 Files = Mapping[tuple[str, Backend], Path]
@@ -149,7 +149,7 @@ def _prepare_all(request: BenchRequest, backends: Sequence[Backend], size: int, 
     return works
 
 
-def _row(request: BenchRequest, case: Case, seconds: Sequence[float], files: Files) -> dict[str, Any]:
+def _row(request: BenchRequest, case: Case, seconds: Sequence[float], files: Files) -> Timing:
     target, size, backend = case
     [candidate] = [each for each in request.candidates if each.target == target]
     params, macs = candidate.costs[size]
@@ -158,14 +158,14 @@ def _row(request: BenchRequest, case: Case, seconds: Sequence[float], files: Fil
     if request.memory and backend != "compiled":  # compiling takes memory of its own
         file = files.get((target, backend))
         memory = peak_memory(target, backend, size=size, batch=request.batch, threads=request.threads, file=file)
-    return {
-        "model": target,
-        "params": params,
-        "macs": macs,
-        "size": size,
-        "batch": request.batch,
-        "backend": backend,
-        "latency_ms": {"median": median, "p10": low, "p90": high},
-        "images_per_second": 1000 * request.batch / median,
-        "peak_memory_bytes": memory,
-    }
+    return Timing(
+        model=target,
+        params=params,
+        macs=macs,
+        size=size,
+        batch=request.batch,
+        backend=backend,
+        latency_ms=Latency(median=median, p10=low, p90=high),
+        images_per_second=1000 * request.batch / median,
+        peak_memory_bytes=memory,
+    )

@@ -1,8 +1,6 @@
 """Whether what was exported computes what the model computes."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -10,35 +8,14 @@ from torch.nn import functional as F
 
 from featherpress.compress.deployment.graphs import Subject, flat_outputs
 from featherpress.errors import ExportError
+from featherpress.records import Parity, ShapeDifference
 
 TOLERANCE = 1e-4
+# A row is a box, the logits or the landmarks of one prior: its numbers come from one another, and round as the largest
+# does.
+MEASURE = "|exported - torch| / max(1, largest |torch| of the row)"
 
 Forward = Callable[[Tensor], Sequence[Tensor]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parity:
-    """The largest difference of every output by shape: |exported - torch| / max(1, largest |torch| of the row).
-
-    A row is a box, the logits or the landmarks of one prior: its numbers come from one another, and round as the
-    largest does.
-    """
-
-    differences: Mapping[tuple[int, ...], Mapping[str, float]]
-
-    @property
-    def largest(self) -> float:
-        """The largest of all."""
-        return max(max(each.values()) for each in self.differences.values())
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the entry of an export's record."""
-        rows = [{"shape": list(shape), "difference": dict(each)} for shape, each in self.differences.items()]
-        return {
-            "tolerance": TOLERANCE,
-            "measure": "|exported - torch| / max(1, largest |torch| of the row)",
-            "checked": rows,
-        }
 
 
 def example_images(shape: Sequence[int], *, seed: int = 0) -> Tensor:
@@ -56,7 +33,7 @@ def check_parity(subject: Subject, exported: Forward, *, what: str) -> Parity:
 
     Errors: `ExportError` where an output differs by more than `TOLERANCE`, or has another shape.
     """
-    differences = {}
+    checked = []
     for shape in subject.shapes:
         images = example_images(shape)
         expected, found = flat_outputs(subject.original(images)), exported(images)
@@ -73,8 +50,8 @@ def check_parity(subject: Subject, exported: Forward, *, what: str) -> Parity:
                     f"{what} does not compute what {subject.name} does: {name} differs by {rows[name]:.2g} at {shape}, "
                     f"{TOLERANCE:g} allowed; nothing was written"
                 )
-        differences[shape] = rows
-    return Parity(differences=differences)
+        checked.append(ShapeDifference(shape=shape, difference=rows))
+    return Parity(tolerance=TOLERANCE, measure=MEASURE, checked=tuple(checked))
 
 
 def _difference(ours: Tensor, theirs: Tensor) -> float:

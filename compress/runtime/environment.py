@@ -1,6 +1,5 @@
 """Where and how a run was made, for its record."""
 
-import json
 import platform
 import sys
 from importlib.metadata import version
@@ -12,7 +11,7 @@ import torch
 
 from featherpress import __version__
 from featherpress.compress.runtime.devices import default_device
-from featherpress.files import write_json
+from featherpress.records import Environment
 
 
 def software(*packages: str) -> dict[str, Any]:
@@ -33,14 +32,11 @@ def write_environment(out: Path, seconds: float) -> None:
     A run that was resumed keeps what it began with, and its seconds add up.
     """
     path = out / "environment.json"
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    record = {
-        "schema": "featherpress.environment/1",
-        "featherpress": __version__,
+    record = Environment.find(path) or Environment(
+        featherpress=__version__,
         **software(),
-        "threads": torch.get_num_threads(),
-        "device": str(default_device()),
-        "command": ["featherpress", *sys.argv[1:]],
-        "seconds": 0.0,
-    }
-    write_json(path, record | before | {"seconds": round(before.get("seconds", 0.0) + seconds, 1)})
+        threads=torch.get_num_threads(),
+        device=str(default_device()),
+        command=("featherpress", *sys.argv[1:]),
+    )
+    record.model_copy(update={"seconds": round((record.seconds or 0.0) + seconds, 1)}).save(path)

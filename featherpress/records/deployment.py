@@ -81,6 +81,11 @@ class Parity(Part):
     measure: str = ""
     checked: tuple[ShapeDifference, ...] = ()
 
+    @property
+    def largest(self) -> float | None:
+        """The largest difference of any output at any shape; None where nothing was compared."""
+        return max((each for shape in self.checked for each in shape.difference.values()), default=None)
+
 
 class Exported(Part):
     """One file that was written.
@@ -102,8 +107,7 @@ class Exported(Part):
     @property
     def difference(self) -> float | None:
         """By how much at most its outputs differ from torch's; None where they were not compared."""
-        shapes = self.parity.checked if self.parity is not None else ()
-        return max((each for shape in shapes for each in shape.difference.values()), default=None)
+        return self.parity.largest if self.parity is not None else None
 
 
 class Scored(Part):
@@ -134,7 +138,7 @@ class Export(Record):
     params: int | None = None
     weights: dict[str, Any] | None = None
     input: dict[str, Any] | None = None
-    preprocessing: dict[str, Any] | None = None
+    preprocessing: str | None = None
     outputs: tuple[str, ...] = ()
     decoded: bool = False
     deformable: str = ""
