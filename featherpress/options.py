@@ -69,7 +69,11 @@ BatchOption = Annotated[
 NmsOption = Annotated[
     float,
     typer.Option(
-        "--nms", metavar="IOU", min=0, max=1, help="Of two boxes that overlap by more than this, the surer one stays."
+        "--nms",
+        metavar="IOU",
+        min=0,
+        max=1,
+        help="Of two boxes that overlap more, the one with the higher score stays.",
     ),
 ]
 FlipOption = Annotated[bool, typer.Option("--flip", help="Look at the mirrored image too: twice the time.")]

@@ -210,9 +210,7 @@ def audit(
         example_inputs = (example_inputs,)
     if example_inputs is None:
         if budget is None:
-            raise UsageError(
-                f"auditing {name} without a budget needs example_inputs: nothing else says the input shape"
-            )
+            raise UsageError(f"auditing {name} without a budget needs example_inputs for the input shape")
         example_inputs = (torch.zeros(budget.input, dtype=input_type(model)),)
     cost = count(model, *example_inputs)
     return audit_cost(cost, budget, name=name, strict_claims=strict_claims)
@@ -233,7 +231,7 @@ def audit_cost(cost: Cost, budget: Budget | None, *, name: str, strict_claims: b
     rows = {part: total_of(inside, path=part) for part, inside in parts.items()}
     total = total_of(list(rows.values()), path="total")
     if (total.params, total.macs) != (cost.params, cost.macs):
-        raise CountError(f"the components of {name} do not sum to its total: this is our bug")
+        raise CountError(f"the components of {name} do not sum to its total: this is a bug in featherpress")
     same_shape = budget is None or [tuple(budget.input)] == list(cost.inputs)
     components = tuple(
         AuditRow(
@@ -308,7 +306,7 @@ def _check_claims(budget: Budget, rows: dict[str, ModuleCost], *, macs_too: bool
 def _failures(
     budget: Budget, total: AuditRow, components: Sequence[AuditRow], parts: dict[str, list[ModuleCost]]
 ) -> list[str]:
-    """Say of each broken limit where it stands, by how much it is broken, and what contributes most."""
+    """State of each broken limit where it stands, by how much it is broken, and what contributes most."""
     sentences = []
     for row in (*components, total):
         inside = [part.cost for part in components] if row is total else parts[row.name]

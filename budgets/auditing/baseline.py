@@ -64,7 +64,7 @@ def dump_baseline(result: Audit) -> str:
 def load_baseline(path: Path) -> Baseline:
     """Read a pinned baseline.
 
-    Errors: BudgetFileError for a file that is missing, broken or of another kind.
+    Errors: BudgetFileError for a file that is missing, broken or not a baseline.
     """
     try:
         return Baseline.model_validate_json(path.read_bytes())
@@ -103,23 +103,23 @@ def _amounts(cost: Any) -> dict[str, int]:
 
 
 def _growth(change: _Change, kept: list[str], file: str) -> list[str]:
-    """Say what grew or is new."""
+    """State what grew or is new."""
     if change.after is None:
         return []
     if change.before is None:
         amounts = ", ".join(f"{change.after[quantity]:,} {QUANTITIES[quantity]}" for quantity in kept)
-        return [f"{change.name} has {amounts}, and was added since {file}; pin again if that is meant"]
+        return [f"{change.name} has {amounts}, and was added since {file}; pin again if this is intended"]
     return [
         f"{change.name} has {change.after[quantity]:,} {QUANTITIES[quantity]}, "
-        f"{change.after[quantity] - change.before[quantity]:,} grown over the {change.before[quantity]:,} "
-        f"pinned in {file}; pin again if that is meant"
+        f"{change.after[quantity] - change.before[quantity]:,} more than the {change.before[quantity]:,} "
+        f"pinned in {file}; pin again if this is intended"
         for quantity in kept
         if change.after[quantity] > change.before[quantity]
     ]
 
 
 def _savings(change: _Change, kept: list[str], file: str) -> list[str]:
-    """Say what shrank or went."""
+    """State what shrank or went."""
     if change.before is None:
         return []
     if change.after is None:

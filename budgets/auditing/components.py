@@ -32,12 +32,14 @@ def split(cost: Cost, budget: Budget | None = None) -> dict[str, list[ModuleCost
             name = names.pop() if len(names) == 1 else tied_name
         parts.setdefault(name, []).append(row)
     for name in taken - parts.keys():
-        raise BudgetFileError(f"{budget.file if budget else ''}: component {name} has nothing in this model: remove it")
+        raise BudgetFileError(
+            f"{budget.file if budget else ''}: component {name} matches nothing in this model: remove it"
+        )
     return {name: rows for name, rows in parts.items() if name in taken or not _is_idle(name, rows)}
 
 
 def _is_idle(name: str, rows: list[ModuleCost]) -> bool:
-    """Tell whether a row would show nothing but that the model has a root."""
+    """Return whether a row would show nothing but that the model has a root."""
     return name in {ROOT, "unattributed"} and not any(row.params or row.macs or row.bytes for row in rows)
 
 

@@ -98,7 +98,7 @@ class Cost:
 
 
 def is_below(row: ModuleCost, path: str) -> bool:
-    """Tell whether all of a row lies in the module at this path ("" is everything)."""
+    """Return whether all of a row lies in the module at this path ("" is everything)."""
     places = [name.rpartition(".")[0] for name in row.owners] or [row.path]
     return not path or all(place == path or place.startswith(path + ".") for place in places)
 

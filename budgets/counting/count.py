@@ -76,7 +76,7 @@ def _tree(model: nn.Module) -> Tree:
     for path, module in tree:
         if isinstance(module, torch.jit.ScriptModule):
             raise UsageError(
-                f"{path or ROOT} of {type(model).__name__} is a scripted or traced module, which hides what it runs: "
+                f"{path or ROOT} of {type(model).__name__} is a scripted or traced module, whose operators are hidden: "
                 "count the module that it was made from"
             )
     return tree
@@ -155,7 +155,7 @@ def _summarise(tree: Tree, inputs: Any, method: str, rows: TensorRows, mode: Cou
 
 
 def _notes(mode: CountingMode) -> Iterator[str]:
-    """Say what a reader of the numbers has to know."""
+    """State what a reader of the numbers has to know."""
     for name, place in mode.value_dependent.items():
         yield f"{name} in {place} gives a result whose shape depends on values: no core work follows it"
     yield from mode.value_escapes.values()
@@ -204,7 +204,9 @@ def _check_sums(cost: Cost) -> None:
     for quantity in ("params", "trainable", "frozen", "unused", "bytes", "macs", "elementwise", "activations"):
         parts, total = sum(getattr(row, quantity) for row in cost.modules), getattr(cost, quantity)
         if parts != total:
-            raise CountError(f"the rows of {cost.model} sum to {parts:,} {quantity}, not {total:,}: this is our bug")
+            raise CountError(
+                f"the rows of {cost.model} sum to {parts:,} {quantity}, not {total:,}: this is a bug in featherpress"
+            )
 
 
 @contextmanager

@@ -207,7 +207,9 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
             if argument.alias_info and argument.alias_info.is_write
         ]
         if not all(tensor.is_meta for tensor in _tensors(values)):
-            self.failure = RuntimeError(f"{func} writes to a tensor with values what has none on meta tensors")
+            self.failure = RuntimeError(
+                f"{func} writes values that meta tensors do not have into a tensor that has values"
+            )
             raise self.failure
         twins = tree_map_only(Tensor, lambda tensor: tensor if tensor.is_meta else meta_twin(tensor), (args, kwargs))
         return twins[0], twins[1]
@@ -250,7 +252,7 @@ class ValueEscapes(TorchFunctionMode):
         """Pass every call on."""
         way = VALUE_ESCAPES.get(func)
         if way is not None:
-            self.mode.note_values(way, "takes values out of torch: what is worked out from them is not counted")
+            self.mode.note_values(way, "takes values out of torch: work on them there is not counted")
         return func(*args, **(kwargs or {}))
 
 

@@ -23,7 +23,7 @@ aten = torch.ops.aten
 
 
 def _plain(first: Any, *others: Any) -> bool:
-    """Tell whether all are contiguous meta tensors of one floating-point type."""
+    """Return whether all are contiguous meta tensors of one floating-point type."""
     dtype = first.dtype
     if dtype not in FLOATS or type(first) not in CLASSES or not (first.is_meta and first.is_contiguous()):
         return False
@@ -133,7 +133,7 @@ def _addmm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
 
 
 def _alike(left: Tensor, right: Tensor) -> bool:
-    """Tell whether two tensors of any layout are floating-point meta tensors of one type."""
+    """Return whether two tensors of any layout are floating-point meta tensors of one type."""
     usual = type(left) in CLASSES and type(right) in CLASSES
     return usual and left.is_meta and right.is_meta and left.dtype is right.dtype and left.dtype in FLOATS
 

@@ -1,6 +1,6 @@
 """The operators that cost no core MACs: element-wise work, and work that is none.
 
-An operator is in exactly one of three places: a formula, the element-wise ledger, or the list of those that only
+An operator is in exactly one of three places: a formula, the element-wise work, or the list of those that only
 move, make or look up data. One that is in none of them is an error, never a silent zero.
 """
 
@@ -84,7 +84,7 @@ def operator_name(operator: OpOverload) -> str:
 
 
 def is_free(operator: OpOverload) -> bool:
-    """Tell whether the operator only makes, moves or looks up data."""
+    """Return whether the operator only makes, moves or looks up data."""
     space, _, name = operator_name(operator).partition("::")
     if space == "profiler":
         return True
@@ -92,7 +92,7 @@ def is_free(operator: OpOverload) -> bool:
 
 
 def is_elementwise(operator: OpOverload) -> bool:
-    """Tell whether the operator belongs to the element-wise ledger."""
+    """Return whether the operator belongs to the element-wise work."""
     space, _, name = operator_name(operator).partition("::")
     if space == "torchvision":
         return name in ELEMENTWISE_TORCHVISION
@@ -100,13 +100,13 @@ def is_elementwise(operator: OpOverload) -> bool:
 
 
 def may_change_shape_with_data(operator: OpOverload) -> bool:
-    """Tell whether there are arguments with which the result's shape depends on values."""
+    """Return whether there are arguments with which the result's shape depends on values."""
     indexes = operator_name(operator) in {"aten::index", "aten::_unsafe_index", "torchvision::nms"}
     return indexes or torch.Tag.dynamic_output_shape in operator.tags
 
 
 def changes_shape_with_data(operator: OpOverload, args: Any) -> bool:
-    """Tell whether the result's shape depends on values: nonzero, NMS, a boolean index."""
+    """Return whether the result's shape depends on values: nonzero, NMS, a boolean index."""
     name = operator_name(operator)
     if name in {"aten::index", "aten::_unsafe_index"}:
         return any(t.dtype in {torch.bool, torch.uint8} for t in args[1] if t is not None)

@@ -86,7 +86,7 @@ def _copy_marks(tensors: Iterable[Tensor], memo: dict[int, Any]) -> None:
 
 
 def _only_adds(kind: type[Tensor]) -> bool:
-    """Tell whether a class of tensors has methods of its own but the usual memory and operators."""
+    """Return whether a class of tensors has methods of its own but the usual memory and operators."""
     own = {vars(base).get(name) for base in kind.__mro__ if base not in {Tensor, nn.Parameter} for name in OVERRIDES}
     return own <= {None, *(vars(Tensor).get(name) for name in OVERRIDES)}
 
@@ -123,7 +123,7 @@ def _copy_plain_modules(modules: Sequence[nn.Module], memo: dict[int, Any]) -> N
 
 
 def _is_plain(kind: type[nn.Module]) -> bool:
-    """Tell whether deepcopy would make an object of this class from its dictionary alone."""
+    """Return whether deepcopy would make an object of this class from its dictionary alone."""
     usual = all(getattr(kind, name, None) is getattr(nn.Module, name, None) for name in COPY_METHODS)
     return usual and kind not in copyreg.dispatch_table and not copyreg._slotnames(kind)  # type: ignore[attr-defined]
 

@@ -204,7 +204,7 @@ def _import_quietly(name: str) -> ModuleType:
 
 
 def _distribution(module: str) -> str:
-    """Say which distribution an import name came from: thop and ultralytics-thop share one."""
+    """State which distribution an import name came from: thop and ultralytics-thop share one."""
     names = metadata.packages_distributions().get(module, [])
     return ", ".join(f"{name} {metadata.version(name)}" for name in dict.fromkeys(names)) or module
 

@@ -84,7 +84,7 @@ def explain_thop(component: Component) -> str:
 
 
 def _rule_reasons(component: Component, leaves: list[str]) -> list[str]:
-    """Say what thop's rules add to core work, and where they give another number for it."""
+    """State what thop's rules add to core work, and where they give another number for it."""
     kinds = {row.path: row.kind for row in component.cost.modules}
     added: Counter[str] = Counter()
     given: Counter[str] = Counter()
@@ -101,13 +101,13 @@ def _rule_reasons(component: Component, leaves: list[str]) -> list[str]:
     reasons = []
     if added.total():
         names = ", ".join(kind for kind, amount in added.items() if amount)
-        reasons.append(f"adds {added.total():,} MACs for {names}, which is no core work")
+        reasons.append(f"adds {added.total():,} MACs for {names}, which is not core work")
     reasons += [f"gives {amount:,} MACs for {kind}, not {ours[kind]:,}" for kind, amount in given.items()]
     return reasons
 
 
 def _unseen_work(component: Component, leaves: list[str]) -> list[str]:
-    """Say which operators run outside the modules thop has a rule for."""
+    """State which operators run outside the modules thop has a rule for."""
     unseen: Counter[str] = Counter()
     for (path, operator), amount in component.cost.work.items():
         if path in component.paths and not _is_in(path, leaves):
@@ -116,7 +116,7 @@ def _unseen_work(component: Component, leaves: list[str]) -> list[str]:
 
 
 def _unseen_weights(component: Component) -> list[str]:
-    """Say which weights no rule of thop's reports, and which it reports twice."""
+    """State which weights no rule of thop's reports, and which it reports twice."""
     peer = component.peers["thop"]
     unseen: Counter[str] = Counter()
     for names, size in component.tensors():
@@ -133,7 +133,7 @@ def _unseen_weights(component: Component) -> list[str]:
 
 
 def _use(cost: Cost, name: str, owner: str) -> str:
-    """Say who holds a weight and which operators, views aside, work with it."""
+    """State who holds a weight and which operators, views aside, work with it."""
     holder = next((row.kind for row in cost.modules if row.path == owner and not row.owners), owner)
     readers = cost.readers.get(name)
     if readers is None:
@@ -180,7 +180,7 @@ def explain_torch(component: Component) -> str:
 
 
 def _is_in(path: str, modules: Iterable[str]) -> bool:
-    """Tell whether a path is one of the modules or below one."""
+    """Return whether a path is one of the modules or below one."""
     return any(module in {path, ""} or path.startswith(module + ".") for module in modules)
 
 

@@ -218,7 +218,7 @@ def _slack(slack: int | None, *, macs: bool = False) -> str:
 
 
 def _sentence(result: Fit) -> str:
-    """Say what is best and what it leaves, or that nothing fits."""
+    """State what is best and what it leaves, or that nothing fits."""
     limits = [
         *([f"{result.params:,} parameters"] if result.params is not None else []),
         *([f"{result.macs:,} MACs"] if result.macs is not None else []),

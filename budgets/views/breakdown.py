@@ -62,7 +62,9 @@ def breakdown(cost: Cost, *, by: By = "module", depth: int = 1, sort: str = "mod
     for quantity in summed:
         parts, whole = sum(getattr(row, quantity) for row in rows), getattr(cost, quantity)
         if parts != whole:
-            raise CountError(f"the rows by {by} sum to {parts:,} {quantity}, not {whole:,}: this is our bug")
+            raise CountError(
+                f"the rows by {by} sum to {parts:,} {quantity}, not {whole:,}: this is a bug in featherpress"
+            )
     total = BreakdownRow(
         name="total",
         params=cost.params,

@@ -156,7 +156,7 @@ def _reason(claim: ClaimCheck) -> str:
 
 
 def _verdict(row: AuditRow) -> str:
-    """Say in words how a row stands: "ok", "over by 1,234", "MACs over by 13"."""
+    """State in words how a row stands: "ok", "over by 1,234", "MACs over by 13"."""
     if not row.checks:
         return "unchecked"
     broken = [_broken(check) for check in row.checks if check.verdict != "within"]
@@ -170,7 +170,7 @@ def _broken(check: Check) -> str:
 
 
 def _short_verdict(row: AuditRow) -> str:
-    """Say it without the amount where that stands in the column of differences already, a line per quantity."""
+    """State it without the amount where that stands in the column of differences already, a line per quantity."""
     if row.difference is None or not row.checks:
         return _verdict(row)
     broken = [_broken(check).partition(" by ")[0] for check in row.checks if check.verdict != "within"]
@@ -178,7 +178,7 @@ def _short_verdict(row: AuditRow) -> str:
 
 
 def _footer(result: Audit) -> list[str]:
-    """Say what was counted, how, and on what."""
+    """State what was counted, how, and on what."""
     cost = result.cost
     batch = cost.inputs[0][0] if cost.inputs and cost.inputs[0] else 1
     shapes = ", ".join("x".join(map(str, shape)) for shape in cost.inputs) or "none"
@@ -229,7 +229,7 @@ def _broken_or_ok(check: Check) -> str:
 
 
 def _bounds(check: Check) -> str:
-    """Say a limit in words."""
+    """State a limit in words."""
     low, high = check.limit.low, check.limit.high
     if low is not None and high is not None:
         return f"{low:,} asked for" if low == high else f"{low:,} to {high:,} allowed"

@@ -37,7 +37,7 @@ def say(console: "Console", text: str) -> None:
 
 
 def print_usage_error(error: Any) -> None:
-    """Say in one sentence which words of a command line make no sense, or show the help that was asked for."""
+    """State in one sentence which words of a command line make no sense, or show the help that was asked for."""
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()
         return

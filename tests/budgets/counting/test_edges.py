@@ -105,6 +105,16 @@ def test_an_input_is_held_until_its_last_reader() -> None:
     assert count(Does(lambda s, a, b: F.relu(F.relu(a))), x, y).peak == 16 * 2
 
 
+def test_what_is_given_by_keyword_alone_is_read_too() -> None:
+    """At the search there are x, its order (8 bytes an entry), what is looked up, and the places found."""
+
+    def searches(module: nn.Module, x: Tensor) -> Tensor:
+        order = x.argsort()
+        return torch.searchsorted(x, F.relu(F.relu(x)), sorter=order)
+
+    assert count(Does(searches), torch.zeros(4)).peak == 16 + 32 + 16 + 32
+
+
 def test_work_before_the_model_is_called_has_a_row_of_its_own() -> None:
     """A class that does work in `__call__` does it while no module runs."""
 

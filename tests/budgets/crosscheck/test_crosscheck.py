@@ -80,7 +80,7 @@ def test_torch_agrees_but_for_the_bilinear_form(varied: CrossCheck) -> None:
 def test_every_difference_of_thop_has_its_reason(varied: CrossCheck) -> None:
     """Norms it adds, weights and work it cannot see, transposed convolutions it gets wrong: each is said."""
     found = sentences(varied, "thop")
-    assert found["plain"] == "thop adds 256 MACs for BatchNorm2d, which is no core work"
+    assert found["plain"] == "thop adds 256 MACs for BatchNorm2d, which is not core work"
     assert "does not see 3,456 MACs of deform_conv2d" in found["deformable"]
     assert "does not see 216 weights of Conv2d used through deform_conv2d" in found["deformable"]
     assert found["up"] == "thop gives 4,608 MACs for ConvTranspose2d, not 1,152"

@@ -50,7 +50,7 @@ def test_growth_fails_with_the_amount(pinned: Callable[[Audit], Audit]) -> None:
     result = pinned(audited(5))
     assert (result.verdict, result.exit_code) == ("over", 1)
     assert (
-        "stem has 140 parameters, 28 grown over the 112 pinned in pin.json; pin again if that is meant"
+        "stem has 140 parameters, 28 more than the 112 pinned in pin.json; pin again if this is intended"
         in result.failures
     )
 
@@ -66,7 +66,7 @@ def test_added_and_removed_components_are_named(pinned: Callable[[Audit], Audit]
     """A new component fails; one that went is said."""
     added = pinned(audited(3, extra=nn.PReLU()))
     assert added.failures == (
-        "extra has 1 parameters, 0 MACs, 4 bytes, and was added since pin.json; pin again if that is meant",
+        "extra has 1 parameters, 0 MACs, 4 bytes, and was added since pin.json; pin again if this is intended",
     )
     (tmp_path / "two.json").write_text(dump_baseline(audited(4, extra=nn.PReLU())))
     removed = ratchet(audited(), load_baseline(tmp_path / "two.json"), file="two.json")
@@ -158,4 +158,4 @@ def test_the_hook_runs_its_command(folder: Path) -> None:
     (folder / "mine.py").write_text(NET.replace("WIDTH", "6"))
     held = run([*entry, "mine:net", "--input", "8", "--baseline", "pin.json"], folder)
     assert held.returncode == 1
-    assert "56 grown over the 112 pinned in pin.json" in " ".join(held.stdout.split())
+    assert "56 more than the 112 pinned in pin.json" in " ".join(held.stdout.split())
