@@ -3,7 +3,6 @@
 from featherpress.compress.evaluation.bootstrap import Comparison, compare
 from featherpress.compress.evaluation.detections import Detections, DetectionSet, Truth
 from featherpress.compress.evaluation.metrics.average_precision import (
-    HeightScore,
     Matches,
     Score,
     average_precision,
@@ -23,7 +22,6 @@ __all__ = [
     "Comparison",
     "DetectionSet",
     "Detections",
-    "HeightScore",
     "Matches",
     "Score",
     "Truth",

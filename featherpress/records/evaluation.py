@@ -50,8 +50,8 @@ class Bucket(Part):
     """
 
     name: str
-    low: float = 0.0
-    high: float | None = None
+    low: int | float = 0
+    high: int | float | None = None
     faces: int
     ap: float | None = None
 

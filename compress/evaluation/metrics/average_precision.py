@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from featherpress.compress.evaluation.detections import BoolArray, Detections, FloatArray, IntArray, Truth
 from featherpress.errors import DataError
+from featherpress.records import Bucket
 
 HEIGHTS: tuple[tuple[str, float, float | None], ...] = (
     ("< 16", 0, 16),
@@ -60,21 +61,6 @@ class Score:
         """Give `ap`, `recall` and `curve` as an evaluation record holds them."""
         curve = {"recall": self.recall_curve.tolist(), "precision": self.precision_curve.tolist()}
         return {"ap": self.ap, "recall": self.recall, "curve": curve}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeightScore:
-    """Average precision over the faces of low <= height < high pixels; None where there are none."""
-
-    name: str
-    low: float
-    high: float | None
-    faces: int
-    ap: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the entry of `by_height` in an evaluation record."""
-        return {"name": self.name, "low": self.low, "high": self.high, "faces": self.faces, "ap": self.ap}
 
 
 def pairwise_iou(first: FloatArray, second: FloatArray) -> NDArray[np.float64]:
@@ -218,10 +204,10 @@ def _curve(matches: Matches) -> tuple[IntArray, IntArray, FloatArray]:
 
 def average_precision_by_height(
     detections: Sequence[Detections], truths: Sequence[Truth], *, iou: float = 0.5
-) -> tuple[HeightScore, ...]:
+) -> tuple[Bucket, ...]:
     """Score each range of `HEIGHTS` on its own."""
     scores = []
     for name, low, high in HEIGHTS:
         score = average_precision(match(detections, truths, iou=iou, height_range=(low, high)))
-        scores.append(HeightScore(name=name, low=low, high=high, faces=score.faces, ap=score.ap))
+        scores.append(Bucket(name=name, low=low, high=high, faces=score.faces, ap=score.ap))
     return tuple(scores)
