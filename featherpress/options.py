@@ -69,11 +69,7 @@ BatchOption = Annotated[
 NmsOption = Annotated[
     float,
     typer.Option(
-        "--nms",
-        metavar="IOU",
-        min=0,
-        max=1,
-        help="Of two boxes that overlap more, the one with the higher score stays.",
+        "--nms", metavar="IOU", min=0, max=1, help="Of two boxes that overlap by more, the higher score stays."
     ),
 ]
 FlipOption = Annotated[bool, typer.Option("--flip", help="Look at the mirrored image too: twice the time.")]

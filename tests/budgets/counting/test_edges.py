@@ -115,6 +115,24 @@ def test_what_is_given_by_keyword_alone_is_read_too() -> None:
     assert count(Does(searches), torch.zeros(4)).peak == 16 + 32 + 16 + 32
 
 
+def test_what_a_forward_makes_takes_no_memory() -> None:
+    """Four petabytes on the CPU, asked for by name."""
+    cost = count(Does(lambda s, x: x @ torch.zeros(10**15, device="cpu")[:8].view(4, 2)), torch.zeros(3, 4))
+    assert (cost.macs, cost.method) == (24, "meta")
+
+
+def test_fake_tensors_meet_those_that_a_function_holds() -> None:
+    """A function's own table was not copied with the model: no reason for a real run."""
+    table = torch.zeros(4, 2)
+
+    def looks_up(module: nn.Module, x: Tensor) -> Tensor:
+        torch._assert(x.device.type == "cpu", "wants a device")
+        return x @ table
+
+    cost = count(Does(looks_up), torch.zeros(3, 4))
+    assert (cost.macs, cost.method) == (24, "fake")
+
+
 def test_work_before_the_model_is_called_has_a_row_of_its_own() -> None:
     """A class that does work in `__call__` does it while no module runs."""
 
