@@ -6,36 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
 from featherpress.budgets.auditing.audit import QUANTITIES, SHAPED, Audit
-from featherpress.errors import BudgetFileError
+from featherpress.errors import BudgetFileError, FileError
+from featherpress.records import Amounts, Pin
 
-SCHEMA = "featherpress.pin/1"
 PINNED = ("params", "macs", "bytes")
-
-
-class _Amounts(BaseModel):
-    """What a component cost."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    params: int = Field(ge=0)
-    macs: int = Field(ge=0)
-    bytes: int = Field(ge=0)
-
-
-class Baseline(BaseModel):
-    """What a model cost when it was pinned."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    format: str = Field(alias="schema", pattern=f"^{SCHEMA}$")
-    model: str
-    input: list[list[int]]
-    convention: str
-    total: _Amounts
-    components: dict[str, _Amounts]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,48 +24,41 @@ class _Change:
 
 def dump_baseline(result: Audit) -> str:
     """Write what a model costs now as JSON that `load_baseline` reads."""
-    rows = {row.name: _amounts(row.cost) for row in result.components}
-    record = {
-        "schema": SCHEMA,
-        "model": result.name,
-        "input": [list(shape) for shape in result.cost.inputs],
-        "convention": result.cost.convention,
-        "total": _amounts(result.total.cost),
-        "components": rows,
-    }
-    return json.dumps(record, indent=2) + "\n"
+    record = Pin(
+        model=result.name,
+        input=result.cost.inputs,
+        convention=result.cost.convention,
+        total=Amounts(**_amounts(result.total.cost)),
+        components={row.name: Amounts(**_amounts(row.cost)) for row in result.components},
+    )
+    return json.dumps(record.to_dict(), indent=2) + "\n"
 
 
-def load_baseline(path: Path) -> Baseline:
+def load_baseline(path: Path) -> Pin:
     """Read a pinned baseline.
 
     Errors: BudgetFileError for a file that is missing, broken or not a baseline.
     """
+    if not path.exists():
+        raise BudgetFileError(f"no baseline {path}: write one with `featherpress audit MODEL --pin {path}`")
     try:
-        return Baseline.model_validate_json(path.read_bytes())
-    except FileNotFoundError as error:
-        raise BudgetFileError(f"no baseline {path}: write one with `featherpress audit MODEL --pin {path}`") from error
-    except OSError as error:
-        raise BudgetFileError(f"cannot read baseline {path}: {error}") from error
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"])) or "the file"
-        raise BudgetFileError(
-            f"{path} is not a baseline that --pin wrote: {place}: {first['msg'][:200]}; pin the model again"
-        ) from error
+        return Pin.load(path)
+    except FileError as error:
+        reason = str(error).removeprefix(f"{path}: ").rstrip(".").removesuffix("; write the record again")
+        raise BudgetFileError(f"{path} is not a baseline that --pin wrote: {reason}; pin the model again") from error
 
 
-def ratchet(result: Audit, pin: Baseline, *, file: str) -> Audit:
+def ratchet(result: Audit, pin: Pin, *, file: str) -> Audit:
     """Hold an audit to a baseline: growth and new components fail, what was saved is noted.
 
     At another input shape MACs are not compared, and a note says so.
     """
-    same_shape = pin.input == [list(shape) for shape in result.cost.inputs]
+    same_shape = pin.input == tuple(tuple(shape) for shape in result.cost.inputs)
     kept = [quantity for quantity in PINNED if same_shape or quantity not in SHAPED]
     now = {row.name: _amounts(row.cost) for row in result.components}
-    before = {name: amounts.model_dump() for name, amounts in pin.components.items()}
+    before = {name: amounts.to_dict() for name, amounts in pin.components.items()}
     changes = [_Change(name=name, before=before.get(name), after=now.get(name)) for name in {**now, **before}]
-    changes.append(_Change(name="total", before=pin.total.model_dump(), after=_amounts(result.total.cost)))
+    changes.append(_Change(name="total", before=pin.total.to_dict(), after=_amounts(result.total.cost)))
     failures = [sentence for change in changes for sentence in _growth(change, kept, file)]
     notes = [sentence for change in changes for sentence in _savings(change, kept, file)]
     if not same_shape:

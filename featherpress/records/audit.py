@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, ClassVar, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from featherpress.records.record import Part, Record
 
@@ -27,9 +27,9 @@ class Check(Part):
 class Amounts(Part):
     """What a pinned component cost."""
 
-    params: int
-    macs: int
-    bytes: int
+    params: int = Field(ge=0)
+    macs: int = Field(ge=0)
+    bytes: int = Field(ge=0)
 
 
 class Component(Part):
