@@ -86,7 +86,7 @@ def mistakes(folder: Path) -> dict[str, tuple[list[str], str]]:
         "broken budget": (["audit", "featherface_v2", "--budget", "broken.toml"], "broken.toml"),
         "unknown key": (["audit", "featherface_v2", "--budget", "unknown.toml"], "parms"),
         "recipe": (["train", "gone.toml"], "no recipe 'gone.toml'"),
-        "setting": (["distill", "demo", "--set", "schedule.epocs=2"], "schedule.epocs"),
+        "setting": (["distill", "demo", "--set", "schedule.epocs=2"], "unknown key 'epocs' in schedule"),
         "full folder": (["distill", "demo", "--out", "full"], "not empty"),
         "nothing to resume": (["distill", "demo", "--out", "new", "--resume"], "no run in new"),
         "data": (["evaluate", "featherface_v2", "--weights", "v2.safetensors", "--data", "nowhere"], "nowhere"),
