@@ -57,6 +57,9 @@ CacheOption = Annotated[
     ),
 ]
 OverBudgetOption = Annotated[bool, typer.Option("--allow-over-budget", help="Train a student that breaks its budget.")]
+LeakOption = Annotated[
+    bool, typer.Option("--allow-leak", help="Train though validation images are training images too.")
+]
 SideOption = Annotated[
     int, typer.Option("--input", metavar="N", min=1, max=65536, help="Side of the square input in pixels.")
 ]

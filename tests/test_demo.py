@@ -51,6 +51,12 @@ def test_demo_says_what_it_does_and_ends_with_its_report(
     [
         ("better", 0.01, 0.05, "+0.010 to +0.050 (95% interval), all of it above 0, so that on such pictures the tea"),
         ("worse", -0.05, -0.01, "-0.050 to -0.010 (95% interval), all of it below 0, so that on such pictures the te"),
+        (
+            "undecided",
+            0.01,
+            0.05,
+            "+0.010 to +0.050 (95% interval), and with another start it could differ mor",
+        ),
         ("not shown", -0.05, 0.01, "-0.050 to +0.010 (95% interval), which holds 0: whether the teacher helped, thi"),
     ],
 )

@@ -1,6 +1,6 @@
 """What a detector finds, how well, and whether that is more than chance."""
 
-from featherpress.compress.evaluation.bootstrap import Comparison, compare
+from featherpress.compress.evaluation.comparison import Compared, compare
 from featherpress.compress.evaluation.detections import Detections, DetectionSet, Truth
 from featherpress.compress.evaluation.metrics.average_precision import (
     Matches,
@@ -19,7 +19,7 @@ from featherpress.compress.evaluation.widerface.files import (
 from featherpress.compress.evaluation.widerface.protocol import WiderScores, evaluate_widerface
 
 __all__ = [
-    "Comparison",
+    "Compared",
     "DetectionSet",
     "Detections",
     "Matches",

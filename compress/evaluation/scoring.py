@@ -1,5 +1,6 @@
 """One model on one data set: what to open, how it is scored, and the record of it."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,12 @@ import numpy as np
 
 from featherpress.compress.data import CocoFaces, LabelledFolder, WiderFaces, require_sound
 from featherpress.compress.data.sources.predicted import POSITIVE_THRESHOLD, PredictedFaces
-from featherpress.compress.evaluation.bootstrap import compare
+from featherpress.compress.evaluation.comparison import compare
 from featherpress.compress.evaluation.detections import DetectionSet, FloatArray, Truth
 from featherpress.compress.evaluation.detector.inference import evaluate_model
 from featherpress.compress.evaluation.detector.settings import DetectionSettings
-from featherpress.compress.evaluation.metrics.average_precision import match
 from featherpress.compress.evaluation.metrics.coco import score_coco
+from featherpress.compress.evaluation.paired import detection_scores
 from featherpress.compress.evaluation.widerface.files import write_predictions
 from featherpress.compress.evaluation.widerface.images import OfficialImages, predictions_by_event
 from featherpress.errors import DataError, UsageError
@@ -22,6 +23,7 @@ from featherpress.files import write_json
 from featherpress.models import Detector
 from featherpress.models.creation import origin_of
 from featherpress.models.published import hash_file
+from featherpress.verdicts import Claim
 
 DETECTIONS = "detections.npz"
 
@@ -131,15 +133,28 @@ def compare_with(scored: EvaluationReport, folder: Path) -> dict[str, Any]:
     earlier = DetectionSet.load(folder / DETECTIONS)
     if earlier.names != scored.predictions.names or not all(map(_same, earlier.truths, scored.predictions.truths)):
         raise DataError(f"{folder} is an evaluation of other images or other faces, so that nothing can be compared")
-    sides = [[match(each.detections, each.truths)] for each in (earlier, scored.predictions)]
-    comparison = compare(control=sides[0], distilled=sides[1])
-    content = comparison.to_dict()
+    names = _tell_apart(scored.record["weights"], folder)
+    compared = compare(
+        baseline=detection_scores([earlier]),
+        candidate=detection_scores([scored.predictions]),
+        claim=Claim(files=names),
+    )
     return {
         "folder": folder.name,
-        "ap": comparison.control.mean,
-        "difference": content["difference"],
-        "verdict": comparison.verdict,
+        "ap": compared.baseline[0],
+        "difference": compared.difference.to_dict(),
+        "verdict": compared.verdict,
+        "sentence": compared.sentence,
     }
+
+
+def _tell_apart(candidate: str, folder: Path) -> tuple[str, str]:
+    """Name two files of weights; an earlier one of the same name by the folder of its evaluation too."""
+    try:
+        earlier = str(json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))["weights"])
+    except (OSError, ValueError, KeyError):
+        earlier = folder.name
+    return candidate, earlier if earlier != candidate else f"{earlier} of {folder.name}"
 
 
 def _same(one: Truth, other: Truth) -> bool:

@@ -8,7 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from featherpress.compress.experiments.distill import distill, fit_arm
+from featherpress.compress.evaluation.comparison import compare, make_arm
+from featherpress.compress.experiments.arms import fit_arm, keep_terms
+from featherpress.compress.experiments.conclusion import method_claim, seed_folder
+from featherpress.compress.experiments.distill import distill
 from featherpress.compress.experiments.experiment import HOLDOUT, Experiment
 from featherpress.compress.experiments.teachers import prepare_teachers, require_unchanged
 from featherpress.compress.recipes import Recipe
@@ -16,15 +19,20 @@ from featherpress.compress.runtime.run_folder import is_leader
 from featherpress.compress.tasks import format_metric
 from featherpress.errors import UsageError
 from featherpress.files import write_json, write_text
+from featherpress.verdicts import adjusted_verdicts
 
 logger = logging.getLogger("featherpress")
 
+ADJUSTED = "Verdicts are adjusted for the number of rows, by Holm."
 _HEADINGS = ("losses", "score", "std", "difference", "low", "high", "verdict")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One set of losses: its mean score over seeds, and the difference to the control with its interval."""
+    """One set of losses: its mean score over seeds, and the difference to the control with its interval.
+
+    `p` and the verdict are adjusted for the number of rows.
+    """
 
     losses: str
     score: float
@@ -32,6 +40,7 @@ class Row:
     difference: float | None = None
     low: float | None = None
     high: float | None = None
+    p: float | None = None
     verdict: str = ""
 
     def cells(self) -> list[str]:
@@ -51,9 +60,9 @@ def variants(recipe: Recipe) -> dict[str, Recipe]:
         raise UsageError(
             f"an ablation needs two losses or more that weigh something, and {recipe.name} has {len(names)}"
         )
-    alone = {f"only {name}": _keep(recipe, {name}) for name in names}
+    alone = {f"only {name}": keep_terms(recipe, {name}) for name in names}
     # Of two, each left out is the other alone.
-    left_out = {f"without {name}": _keep(recipe, set(names) - {name}) for name in names if len(names) > 2}
+    left_out = {f"without {name}": keep_terms(recipe, set(names) - {name}) for name in names if len(names) > 2}
     return alone | left_out
 
 
@@ -76,7 +85,7 @@ def ablate_losses(recipe: Recipe, out: Path, *, audits: Mapping[str, Mapping[str
             own = copy.copy(experiment)
             own.recipe = variant
             logger.info("ablation: %s", name)
-            folder = _seed_folder(recipe, folders[name], seed)
+            folder = seed_folder(recipe, folders[name], seed)
             fit_arm(own, "student", folder, seed=seed, crops=crops, loaded=loaded, cache=cache)
         if is_leader():
             shutil.rmtree(cache, ignore_errors=True)
@@ -96,11 +105,12 @@ def ablate_losses(recipe: Recipe, out: Path, *, audits: Mapping[str, Mapping[str
             "seeds": list(recipe.seeds),
             "split": HOLDOUT if recipe.data.holdout else "val",
             "images": len(predictions["none"][0].names),
+            "adjusted": "holm",
             "rows": [asdict(row) for row in rows],
         },
     )
-    write_text(out / "ablation" / "ablation.md", ablation_markdown(rows, metric=metric))
-    return "\n".join(ablation_lines(rows, metric=metric))
+    write_text(out / "ablation" / "ablation.md", ablation_markdown(rows, metric=metric) + f"\n{ADJUSTED}\n")
+    return "\n".join([*ablation_lines(rows, metric=metric), ADJUSTED])
 
 
 def ablation_lines(rows: list[Row], *, metric: str) -> list[str]:
@@ -126,45 +136,43 @@ def _headings(metric: str) -> list[str]:
     return [format_metric(metric) if name == "score" else name for name in _HEADINGS]
 
 
-def _keep(recipe: Recipe, names: set[str]) -> Recipe:
-    losses = {
-        name: term if name in names else term.model_copy(update={"weight": 0.0})
-        for name, term in recipe.distillation.losses.items()
-    }
-    return recipe.model_copy(update={"distillation": recipe.distillation.model_copy(update={"losses": losses})})
-
-
-def _seed_folder(recipe: Recipe, folder: Path, seed: int) -> Path:
-    return folder if seed == recipe.seeds[0] else folder / f"seed-{seed}"
-
-
 def _read(experiment: Experiment, folder: Path, arm: str = "") -> list[Any]:
     """Read what the models of all seeds found on the images that the ablation is scored on."""
     record = f"{HOLDOUT if experiment.recipe.data.holdout else 'validation'}.npz"
     return [
-        experiment.task.load(_seed_folder(experiment.recipe, folder, seed) / arm / "eval" / record)
+        experiment.task.load(seed_folder(experiment.recipe, folder, seed) / arm / "eval" / record)
         for seed in experiment.recipe.seeds
     ]
 
 
 def _rows(experiment: Experiment, predictions: Mapping[str, list[Any]]) -> list[Row]:
-    control = predictions["none"]
-    rows = []
-    for name, sets in predictions.items():
-        comparison = experiment.task.compare(control=control, distilled=sets)
-        score = comparison.distilled
-        if name == "none":
-            rows.append(Row(losses=name, score=score.mean, std=score.std, verdict="the control"))
-            continue
+    """Compare every set of losses with the control, verdicts adjusted for how many there are."""
+    task, control = experiment.task, experiment.task.scores(predictions["none"])
+    found = {
+        name: compare(
+            baseline=control,
+            candidate=task.scores(sets),
+            claim=method_claim(experiment.recipe, task.metric, method=name),
+            min_score=task.min_teacher_score,
+        )
+        for name, sets in predictions.items()
+        if name != "none"
+    }
+    adjusted = adjusted_verdicts({name: (each.verdict, each.interval.p) for name, each in found.items()})
+    first = make_arm(task.metric, next(iter(found.values())).baseline)
+    rows = [Row(losses="none", score=first.mean, std=first.std, verdict="the control")]
+    for name, each in found.items():
+        arm, (verdict, p) = make_arm(task.metric, each.candidate), adjusted[name]
         rows.append(
             Row(
                 losses=name,
-                score=score.mean,
-                std=score.std,
-                difference=comparison.difference,
-                low=comparison.low,
-                high=comparison.high,
-                verdict=comparison.verdict,
+                score=arm.mean,
+                std=arm.std,
+                difference=each.interval.difference,
+                low=each.interval.low,
+                high=each.interval.high,
+                p=p,
+                verdict=verdict,
             )
         )
     return rows

@@ -1,24 +1,21 @@
 """Whole experiments: train a model; or distil one, train its control, and ask whether the gain is real."""
 
-import json
 import logging
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from featherpress.compress.data import TrainingCrops
+from featherpress.compress.data.leaks import find_leaks
 from featherpress.compress.data.sizes import batch_lengths
+from featherpress.compress.experiments.arms import Arm, fit_arm, list_arms
 from featherpress.compress.experiments.build import build_student, build_teacher, build_term_adapters
+from featherpress.compress.experiments.conclusion import record_comparison, seed_folder
 from featherpress.compress.experiments.correlation import record_correlation
 from featherpress.compress.experiments.experiment import Experiment
-from featherpress.compress.experiments.pseudo_labels import mixed_crops
 from featherpress.compress.experiments.teachers import (
     LoadedTeacher,
     evaluate_teacher,
-    make_lessons,
-    note_adapters,
     prepare_teachers,
     require_unchanged,
 )
@@ -26,25 +23,23 @@ from featherpress.compress.recipes import Recipe, recipe_to_toml
 from featherpress.compress.runtime.environment import write_environment
 from featherpress.compress.runtime.run_folder import TrainingFolder, is_leader
 from featherpress.compress.tasks import task_of
-from featherpress.errors import UsageError
+from featherpress.errors import DataError, UsageError
 from featherpress.files import write_json, write_text
-from featherpress.models import Detector
 
 logger = logging.getLogger("featherpress")
 
-Arm = Literal["student", "control"]
 
-
-def check(recipe: Recipe, *, without_teachers: bool = False) -> None:
+def check(recipe: Recipe, *, without_teachers: bool = False, allow_leak: bool = False) -> None:
     """Find out, before anything is written, whether a recipe can start: data, models, weights, taps, batches.
 
-    `without_teachers` is for training without teachers.
+    `without_teachers` is for training without teachers; `allow_leak` for data with the same image in both splits.
 
     Errors: as `train` and `distill` would raise, only earlier.
     """
     task = task_of(recipe)
-    images = len(task.open("train"))
-    task.open("val")
+    training = task.open("train")
+    images = len(training)
+    _check_leaks(training, task.open("val"), allow=allow_leak)
     taught_by = () if without_teachers else recipe.all_teachers
     teachers = [build_teacher(recipe, number, task=task) for number in range(len(taught_by))]
     for schedule in (recipe.schedule, *(own.schedule for own in taught_by if own.schedule and not own.weights)):
@@ -54,6 +49,19 @@ def check(recipe: Recipe, *, without_teachers: bool = False) -> None:
     student = build_student(recipe, recipe.seeds[0], task=task, teachers=teachers)
     for number, teacher in enumerate(teachers):
         build_term_adapters(recipe, student, teacher, seed=recipe.seeds[0], number=number)
+
+
+def _check_leaks(training: Any, validation: Any, *, allow: bool) -> None:
+    """Refuse a validation image that is trained on; warn of near copies."""
+    leaks = find_leaks(training, validation)
+    for pairs, what in ((leaks.same, "are training images too"), (leaks.near, "look like training images")):
+        if not pairs:
+            continue
+        shown = ", ".join(f"{ours} = {theirs}" for ours, theirs in pairs[:3])
+        sentence = f"{len(pairs)} validation images {what}: {shown}{', ...' if len(pairs) > 3 else ''}"
+        if pairs is leaks.same and not allow:
+            raise DataError(f"{sentence}; take them out of one split, or go on with --allow-leak")
+        logger.warning("%s", sentence)
 
 
 def train(recipe: Recipe, out: Path, *, audits: Mapping[str, Mapping[str, Any]] | None = None) -> Path:
@@ -89,7 +97,7 @@ def distill(
 ) -> Path:
     """Distil a recipe's teachers into its student, train the control, evaluate all, and compare.
 
-    The control starts from the same weights and sees the same crops in the same order for as long, without a teacher.
+    The control starts from the same weights and sees as many crops in the same order for as long, without a teacher.
     Returns the run's folder; what is there already is not done again. With one arm only, nothing is compared.
 
     Errors: `UsageError` without a teacher; `TrainingError` when a teacher cannot teach or did not stay as it was.
@@ -101,10 +109,10 @@ def distill(
     _write_heading(experiment)
     loaded = prepare_teachers(experiment)
     taught = [evaluate_teacher(experiment, teacher) for teacher in loaded] if is_leader() else []
-    wanted: Sequence[Arm] = arms if recipe.control else [arm for arm in arms if arm == "student"]
+    wanted = list_arms(recipe, arms)
     predictions: dict[Arm, list[Any]] = {arm: [] for arm in wanted}
-    for number, seed in enumerate(recipe.seeds):
-        folder = out if number == 0 else out / f"seed-{seed}"
+    for seed in recipe.seeds:
+        folder = seed_folder(recipe, out, seed)
         crops = experiment.crops(seed)
         for arm in wanted:
             predictions[arm].append(fit_arm(experiment, arm, folder, seed=seed, crops=crops, loaded=loaded))
@@ -114,48 +122,6 @@ def distill(
         experiment.forget_images()
         write_environment(out, time.monotonic() - began)
     return out
-
-
-def fit_arm(
-    experiment: Experiment,
-    arm: Arm,
-    folder: Path,
-    *,
-    seed: int,
-    crops: TrainingCrops,
-    loaded: Sequence[LoadedTeacher],
-    cache: Path | None = None,
-) -> Any:
-    """Train the student, or the control, which differs in having no lessons and in nothing else.
-
-    Cached lessons are removed in the end, unless `cache` says where students that see the same crops share them.
-    """
-    recipe = experiment.recipe
-    teachers = [teacher.model for teacher in loaded]
-    student = build_student(recipe, seed, task=experiment.task, teachers=teachers, control=arm == "control")
-    if recipe.student.backbone == "teacher" and not recipe.student.run:
-        logger.info("%s: the backbone starts from the teacher's", arm)
-    lessons = None
-    if arm == "student":
-        if recipe.data.unlabelled is not None:
-            assert isinstance(teachers[0], Detector)
-            crops = mixed_crops(recipe, experiment.training, teachers[0], out=experiment.out, seed=seed)
-        kept = cache or folder / "cache"
-        lessons = make_lessons(recipe, loaded, student, task=experiment.task, crops=crops, cache=kept, seed=seed)
-        if is_leader() and folder == experiment.out:
-            note_adapters(experiment.out, lessons)
-    predictions = experiment.fit(
-        student,
-        TrainingFolder(folder if arm == "student" else folder / "control"),
-        name=recipe.student.model,
-        role=arm,
-        schedule=recipe.schedule,
-        crops=crops,
-        lessons=lessons,
-    )
-    if cache is None and is_leader():
-        shutil.rmtree(folder / "cache", ignore_errors=True)
-    return predictions
 
 
 def _conclude(
@@ -168,25 +134,8 @@ def _conclude(
     firsts = {"teacher": taught[0], **{str(arm): sets[0] for arm, sets in predictions.items()}}
     experiment.task.show(experiment.out / "eval" / "gallery", experiment.validation, firsts)
     record_correlation(experiment, loaded[0].model)
-    if len(predictions) < 2:
-        return
-    metric = experiment.task.metric
-    comparison = experiment.task.compare(control=predictions["control"], distilled=predictions["student"])
-    records = [json.loads((experiment.out / "eval" / f"{teacher.name}.json").read_text()) for teacher in loaded]
-    teachers = [{"model": record["model"], metric: record[metric]} for record in records]
-    write_json(
-        experiment.out / "eval" / "comparison.json",
-        {
-            "schema": "featherpress.comparison/1",
-            "metric": metric,
-            "data": records[0]["data"],
-            "seeds": list(experiment.recipe.seeds),
-            "teacher": teachers[0],
-            **({"teachers": teachers} if len(teachers) > 1 else {}),
-            **comparison.to_dict(),
-        },
-    )
-    logger.info("%s", comparison.sentence)
+    if len(predictions) > 1:
+        record_comparison(experiment, loaded, predictions)
 
 
 def _write_heading(experiment: Experiment) -> None:

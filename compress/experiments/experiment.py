@@ -63,9 +63,11 @@ class Experiment:
         schedule: ScheduleRecipe,
         crops: TrainingCrops,
         lessons: Lessons | None = None,
+        may_stop: bool = True,
     ) -> Any:
         """Train a model, or find it trained, and score it on the validation images.
 
+        It stops early by the schedule's patience only where it `may_stop`.
         Of several processes all train, and the first scores; the others return None.
         """
         if folder.evaluation.exists() and folder.matches.exists():
@@ -82,6 +84,7 @@ class Experiment:
             label=role,
             task=self.task,
             lessons=lessons,
+            may_stop=may_stop,
             evaluate=lambda averaged: self._evaluate_subset(averaged, schedule),
             metadata={"role": role, "featherpress": __version__},
         )

@@ -23,6 +23,7 @@ from featherpress.compress.distillation.losses.features import (
 )
 from featherpress.compress.distillation.losses.outputs import dkd, kl, margin, regression
 from featherpress.compress.distillation.taps import Tap
+from featherpress.compress.experiments.placebos import shuffled, smoothed
 from featherpress.compress.experiments.teacher_outputs import Lesson, Teacher
 from featherpress.compress.recipes import DistillationRecipe
 from featherpress.compress.recipes.terms import (
@@ -61,11 +62,13 @@ class Lessons:
     """All that a recipe has a student learn from its teachers.
 
     Terms that weigh nothing are left out. `scale` multiplies everything: with 0 all is computed and nothing counts,
-    which must be plain training, bit for bit.
+    which must be plain training, bit for bit. A `placebo` keeps the losses and takes the knowledge out.
     """
 
-    def __init__(self, recipe: DistillationRecipe, tutors: Sequence[Tutor], *, scale: float = 1.0) -> None:
-        self.recipe, self.tutors, self.scale = recipe, tuple(tutors), scale
+    def __init__(
+        self, recipe: DistillationRecipe, tutors: Sequence[Tutor], *, scale: float = 1.0, placebo: str = ""
+    ) -> None:
+        self.recipe, self.tutors, self.scale, self.placebo = recipe, tuple(tutors), scale, placebo
         self.terms: dict[str, Term] = {name: term for name, term in recipe.losses.items() if term.weight}
         # Names of terms may be those of a module's methods.
         self.adapters = nn.ModuleList(
@@ -110,7 +113,10 @@ class Lessons:
         """
         if not self._active(step, total):
             return {}
-        return {number: self.tutors[number].teacher.teach(batch) for number in self._shares(step, total)}
+        lessons = {number: self.tutors[number].teacher.teach(batch) for number in self._shares(step, total)}
+        if self.placebo == "shuffled":
+            return {number: shuffled(lesson) for number, lesson in lessons.items()}
+        return lessons
 
     def compare(
         self,
@@ -130,6 +136,8 @@ class Lessons:
         sums: dict[str, Tensor] = {}
         for number, lesson in lessons.items():
             tutor = self.tutors[number]
+            if self.placebo == "smoothing":
+                lesson = smoothed(lesson, context)  # noqa: PLW2901
             nearer = cache(partial(_teacher_is_nearer, outputs, lesson.outputs, context))
             for name, factor in active.items():
                 term = self.terms[name]

@@ -55,6 +55,22 @@ def mixed_crops(recipe: Recipe, labelled: FaceDataset, teacher: Detector, *, out
     )
 
 
+def control_crops(recipe: Recipe, labelled: FaceDataset, *, seed: int) -> MixedCrops:
+    """Cut as many crops a step as `mixed_crops`, of the labelled images alone."""
+    data = recipe.data
+    assert data.unlabelled is not None
+    return MixedCrops(
+        labelled,
+        None,
+        extra=data.unlabelled.per_batch,
+        size=data.sizes,
+        seed=seed,
+        variants=data.variants,
+        shares=data.root_shares,
+        ranges=crop_ranges(data),
+    )
+
+
 def label_photographs(
     teacher: Detector, photographs: Photographs, *, recipe: UnlabelledRecipe, record: Path
 ) -> LabelledPhotographs:

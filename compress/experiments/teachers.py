@@ -91,6 +91,7 @@ def make_lessons(
     cache: Path,
     seed: int,
     scale: float = 1.0,
+    placebo: str = "",
 ) -> Lessons:
     """Put teachers before a student, with adapters drawn from a seed; what a teacher says is kept in `cache`."""
     tutors = []
@@ -109,7 +110,7 @@ def make_lessons(
             )
         adapters = build_term_adapters(recipe, student, teacher.model, seed=seed + number, number=number)
         tutors.append(Tutor(teacher=source, weight=teacher.recipe.weight, taps=taps, adapters=adapters))
-    return Lessons(recipe.distillation, tutors, scale=scale)
+    return Lessons(recipe.distillation, tutors, scale=scale, placebo=placebo)
 
 
 def note_adapters(out: Path, lessons: Lessons) -> None:

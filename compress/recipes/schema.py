@@ -15,6 +15,7 @@ from featherpress.compress.recipes.terms import (
     Term,
     TermName,
     Weight,
+    compares_logits,
     lay_over_defaults,
 )
 
@@ -46,12 +47,16 @@ def _several(value: T | tuple[T, ...]) -> tuple[T, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
+Placebo = Literal["shuffled", "smoothing", "compute"]
+
+
 class StudentRecipe(Strict):
     """The model to train: one of the zoo, or `package.module:factory`, built with `settings`.
 
     `weights` is a file, or `shipped` for those that come with the package; `backbone` is where its backbone's weights
     come from: the teacher, a file, or nothing. `run` is the folder of an earlier run to go on from: the student from
-    its student's weights, the control from its control's.
+    its student's weights, the control from its control's. `public_backbone` is a file of weights that the teacher
+    had no part in: where student and control start from the teacher's backbone, a third arm starts from that one.
     """
 
     model: str
@@ -59,6 +64,7 @@ class StudentRecipe(Strict):
     weights: str = ""
     run: str = ""
     backbone: str = ""
+    public_backbone: str = ""
 
 
 class ScheduleRecipe(Strict):
@@ -303,11 +309,16 @@ class DistillationRecipe(Strict):
 
 
 class Recipe(Strict):
-    """One experiment. Without a teacher it is plain training; `teachers` are several."""
+    """One experiment. Without a teacher it is plain training; `teachers` are several.
+
+    `placebos` are trained beside student and control: with a teacher whose outputs are `shuffled` over the batch, with
+    labels smoothed to its mean confidence (`smoothing`), or without it for the `compute` that its lessons cost.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=100)] = (0,)
     control: bool = True
+    placebos: tuple[Placebo, ...] = ()
     budget: str = ""
     student: StudentRecipe
     teacher: TeacherRecipe | None = None
@@ -329,6 +340,21 @@ class Recipe(Strict):
             raise ValueError("`teacher.schedule.precision` and `schedule.precision` must be the same in one run")
         if self.student.backbone == "teacher" and not self.all_teachers:
             raise ValueError("`student.backbone` is the teacher's, but there is no teacher")
+        return self
+
+    @model_validator(mode="after")
+    def _arms_can_be_trained(self) -> Self:
+        if self.placebos and not (self.control and self.all_teachers):
+            raise ValueError("`placebos` stand beside a control, and in for a teacher: the recipe needs both")
+        if len(set(self.placebos)) != len(self.placebos):
+            raise ValueError("`placebos` holds one twice")
+        if "shuffled" in self.placebos and self.schedule.batch_size < 2:
+            raise ValueError("a batch of one image has none to be shuffled with; set `schedule.batch_size`")
+        logits = any(compares_logits(term) and term.weight for term in self.distillation.losses.values())
+        if "smoothing" in self.placebos and not logits:
+            raise ValueError("the placebo `smoothing` needs a loss between logits: margin, kl or dkd")
+        if self.student.public_backbone and (self.student.backbone != "teacher" or self.student.run):
+            raise ValueError("`student.public_backbone` is for students that start from the teacher's backbone")
         return self
 
     @model_validator(mode="after")

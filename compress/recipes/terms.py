@@ -196,3 +196,8 @@ def lay_over_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
             kept = {key: default[key] for key in _KEPT if key in default}
             losses[name] = kept | dict(term)
     return losses
+
+
+def compares_logits(term: Term) -> bool:
+    """Tell whether a term is between logits, so that labels can stand in for the teacher."""
+    return isinstance(term, MarginTerm | KlTerm | DkdTerm)

@@ -62,9 +62,12 @@ def is_leader() -> bool:
 
 
 _FILES = re.compile(
-    r"(recipe\.toml|labels\.json|environment\.json|budget\.json|log\.txt|metrics\.csv|events\.out\..*|\.lock|\..*\.partial)"
+    r"(recipe\.toml|labels\.json|environment\.json|budget\.json|compute\.json|log\.txt|metrics\.csv|events\.out\..*"
+    r"|\.lock|\..*\.partial)"
 )
-_FOLDERS = re.compile(r"(weights|state|eval|report|cache|decoded|control|teacher(-\d+)?|ablation|seed-\d+)")
+_FOLDERS = re.compile(
+    r"(weights|state|eval|report|cache|decoded|control|public|shuffled|smoothing|compute|teacher(-\d+)?|ablation|seed-\d+)"
+)
 
 
 def _empty(folder: Path) -> None:

@@ -8,8 +8,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 from torch import Tensor, nn
 
 from featherpress.compress.data import TrainingCrops
-from featherpress.compress.evaluation import Comparison
 from featherpress.compress.tasks.detection.assignment import Targets
+from featherpress.verdicts import Scores
 
 Outputs: TypeAlias = Mapping[str, Tensor]
 """What a model says, by name: `boxes`, `logits` and `landmarks` of a detector, `logits` of a classifier."""
@@ -138,8 +138,8 @@ class Task(Protocol):
         """Read what a model found."""
         ...
 
-    def compare(self, *, control: Sequence[Any], distilled: Sequence[Any]) -> Comparison:
-        """Put an interval on the difference of scores."""
+    def scores(self, predictions: Sequence[Any]) -> Scores:
+        """Return the score of what models of several seeds predicted, for resampling."""
         ...
 
     def show(self, folder: Path, dataset: Any, predictions: Mapping[str, Any]) -> None:

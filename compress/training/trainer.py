@@ -60,6 +60,7 @@ class Trainer:
         label: str,
         task: Task,
         lessons: Teaching | None = None,
+        may_stop: bool = True,
         evaluate: Callable[[Any], float] | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
@@ -80,7 +81,7 @@ class Trainer:
         if schedule.freeze_statistics:
             self._frozen += normalisations(model)
         self.average = MovingAverage(model, schedule.ema)
-        self.task, self.lessons = task, lessons
+        self.task, self.lessons, self.may_stop = task, lessons, may_stop
         parts = [model, lessons.adapters] if lessons else [model]
         weights = [weight for part in parts for weight in part.parameters() if weight.requires_grad]
         optimizer = torch.optim.AdamW(
@@ -192,7 +193,7 @@ class Trainer:
     def _is_stale(self) -> bool:
         """Return whether evaluations have stopped getting better, and log it."""
         patience = self.schedule.patience
-        if not patience or self.position.stale < patience:
+        if not patience or self.position.stale < patience or not self.may_stop:
             return False
         place = f"{self.label}: stopped early after step {self.position.step} of {self.total}"
         logger.info("%s: %d evaluations without a score above %.3f", place, self.position.stale, self.position.best)

@@ -115,6 +115,7 @@ def explain(comparison: Mapping[str, Any]) -> str:
         "better": "all of it above 0, so that on such pictures the teacher helped.",
         "worse": "all of it below 0, so that on such pictures the teacher did harm.",
         "not shown": "which holds 0: whether the teacher helped, this run cannot tell.",
+        "undecided": "and with another start it could differ more: whether the teacher helped, one start cannot tell.",
     }[comparison["verdict"]]
     return (
         f"V1 reached an AP of {comparison['teacher']['ap']:.3f}; V2 {comparison['distilled']['mean']:.3f} with V1's "

@@ -18,6 +18,7 @@ from featherpress.options import (
     CacheOption,
     DryRunOption,
     JsonOption,
+    LeakOption,
     OutOption,
     OverBudgetOption,
     OverwriteOption,
@@ -46,6 +47,7 @@ def train(
     overwrite: OverwriteOption = False,
     dry_run: DryRunOption = False,
     allow_over_budget: OverBudgetOption = False,
+    allow_leak: LeakOption = False,
     cache: CacheOption = None,
 ) -> None:
     """Train a recipe's student alone, without a teacher.
@@ -67,7 +69,7 @@ def train(
     require_needs(loaded, without_teachers=True)
     audits = audit_recipe(loaded, allow_over_budget=allow_over_budget)
     if not resume:
-        check(loaded, without_teachers=True)
+        check(loaded, without_teachers=True, allow_leak=allow_leak)
     with open_logged_run(loaded, out, resume=resume, overwrite=overwrite) as folder:
         train(loaded, folder, audits=audits)
     print_closing(f"trained: {folder}; `featherpress report {folder}` writes it up")
@@ -82,6 +84,7 @@ def distill(
     overwrite: OverwriteOption = False,
     dry_run: DryRunOption = False,
     allow_over_budget: OverBudgetOption = False,
+    allow_leak: LeakOption = False,
     cache: CacheOption = None,
     arm: Annotated[
         Arms,
@@ -123,6 +126,7 @@ def distill(
         overwrite=overwrite,
         checked=not no_preflight,
         allow_over_budget=allow_over_budget,
+        allow_leak=allow_leak,
     )
     print_closing(*([table] if table else []), f"distilled: {folder}; `featherpress report {folder}` writes it up")
     return None
@@ -161,10 +165,12 @@ def _run_distillation(
     overwrite: bool,
     checked: bool,
     allow_over_budget: bool,
+    allow_leak: bool,
 ) -> tuple[Path, str]:
     """Check a recipe, fly it if it is to be `checked`, run it; return the folder, and the ablation's table if any."""
     from featherpress.compress.experiments.ablation import ablate_losses, variants
-    from featherpress.compress.experiments.distill import Arm, check, distill
+    from featherpress.compress.experiments.arms import Arm
+    from featherpress.compress.experiments.distill import check, distill
     from featherpress.compress.experiments.preflight import require_sound
     from featherpress.compress.recipes.needs import require_needs
     from featherpress.compress.runtime.run_folder import check_folder
@@ -178,7 +184,7 @@ def _run_distillation(
             raise UsageError("--ablate compares with the control, so that it trains both: leave --arm out")
         variants(recipe)
     if not resume:
-        check(recipe)
+        check(recipe, allow_leak=allow_leak)
         if checked and "student" in arms:
             require_sound(recipe)
     with open_logged_run(recipe, out, resume=resume, overwrite=overwrite) as folder:
@@ -209,7 +215,9 @@ def _fly(recipe: "Recipe", *, allow_over_budget: bool) -> "list[Finding]":
 def _list_models(recipe: "Recipe", arms: Sequence[str], *, ablate: bool) -> list[str]:
     """Name what is trained for every seed; an ablation trains the control whatever the recipe says."""
     if not ablate:
-        return [arm for arm in arms if arm == "student" or recipe.control]
+        from featherpress.compress.experiments.arms import list_arms
+
+        return list(list_arms(recipe, [arm for arm in ("student", "control") if arm in arms]))
     from featherpress.compress.experiments.ablation import variants
 
     return [*arms, *variants(recipe)]

@@ -1,7 +1,16 @@
 """What is written as JSON and read again: a class per record, which does both; torch is never imported here."""
 
 from featherpress.records.audit import Adapters, Amounts, Audit, Budget, Check, Claim, Component, Pin
-from featherpress.records.comparison import Arm, Comparison, Difference, TeacherScore
+from featherpress.records.comparison import (
+    Arm,
+    Comparison,
+    Difference,
+    Knowledge,
+    Leak,
+    OtherArm,
+    Steps,
+    TeacherScore,
+)
 from featherpress.records.deployment import (
     Bench,
     Export,
@@ -56,11 +65,14 @@ __all__ = [
     "Exported",
     "FaceData",
     "Gallery",
+    "Knowledge",
     "Latency",
+    "Leak",
     "LeftOut",
     "Level",
     "Model",
     "Parity",
+    "OtherArm",
     "Part",
     "Picture",
     "Pin",
@@ -69,6 +81,7 @@ __all__ = [
     "Record",
     "Scored",
     "ShapeDifference",
+    "Steps",
     "TeacherScore",
     "Timing",
     "Truth",

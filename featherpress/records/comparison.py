@@ -7,7 +7,9 @@ from pydantic import model_validator
 
 from featherpress.records.record import Part, Record
 
-Verdict = Literal["better", "worse", "not shown"]
+Verdict = Literal["better", "worse", "not shown", "undecided"]
+MIN_SEEDS = 3
+"""A claim about a method takes as many; `verdicts` decides by the same number."""
 # What a record may have rounded away before it contradicts itself.
 TOLERANCE = 5e-4
 
@@ -35,7 +37,7 @@ class TeacherScore(Part):
 
 
 class Difference(Part):
-    """Distilled minus control, with a bootstrap interval."""
+    """One side less the other, with an interval, and what that covers; `v_` are variances of the mean."""
 
     mean: float
     low: float
@@ -43,17 +45,62 @@ class Difference(Part):
     confidence: float
     resamples: int
     method: str
+    covers: tuple[Literal["seeds", "examples"], ...] = ("examples",)
+    seeds: int = 1
+    examples: int = 0
+    v_seeds: float | None = None
+    v_examples: float | None = None
+    df: float | None = None
 
     @property
     def verdict(self) -> Verdict:
-        """What the interval allows to say: better, worse, or not shown when it holds 0."""
+        """What the interval allows to say of a method: nothing where it does not cover three seeds or more."""
+        if "seeds" not in self.covers or self.seeds < MIN_SEEDS:
+            return "undecided"
         if self.low > 0:
             return "better"
         return "worse" if self.high < 0 else "not shown"
 
 
+class Steps(Part):
+    """How many steps each seed of either arm trained."""
+
+    control: tuple[int, ...]
+    distilled: tuple[int, ...]
+
+
+class OtherArm(Part):
+    """A further arm beside the control: its scores, its difference to the control, and its verdict after Holm."""
+
+    name: str
+    scores: Arm
+    steps: tuple[int, ...]
+    difference: Difference
+    verdict: Verdict
+    p: float
+
+
+class Knowledge(Part):
+    """What remains to the teacher's knowledge: distilled less the best of the placebos."""
+
+    placebo: str
+    difference: Difference
+    verdict: Verdict
+    sentence: str
+
+
+class Leak(Part):
+    """How many validation images lie in the training split too, and how many have a near copy there."""
+
+    same: int
+    near: int
+
+
 class Comparison(Record):
-    """Whether distillation helped, as the run that trained both arms recorded it."""
+    """Whether distillation helped, as the run that trained both arms recorded it.
+
+    `others` are placebos and the arm from the public backbone.
+    """
 
     SCHEMA: ClassVar[str] = "featherpress.comparison/1"
 
@@ -67,10 +114,14 @@ class Comparison(Record):
     difference: Difference
     verdict: Verdict
     sentence: str
+    steps: Steps | None = None
+    others: tuple[OtherArm, ...] = ()
+    knowledge: Knowledge | None = None
+    leak: Leak | None = None
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        """Refuse arms without a score a seed, a mean that is not theirs, and a verdict that the interval denies."""
+        """Refuse arms without a score a seed, a mean that is not theirs, and a verdict that its interval denies."""
         for name, arm in (("control", self.control), ("distilled", self.distilled)):
             scores = getattr(arm, self.metric) or ()
             if not scores or len(scores) != len(self.seeds):
@@ -79,6 +130,6 @@ class Comparison(Record):
             if abs(mean - arm.mean) > TOLERANCE:
                 raise ValueError(f"expected `{name}.mean` to be {mean:.6f}, got {arm.mean:.6f}")
         allowed = self.difference.verdict
-        if self.verdict != allowed:
+        if self.verdict not in {allowed, "undecided"}:
             raise ValueError(f"expected the verdict {allowed!r} from its interval, got {self.verdict!r}")
         return self

@@ -129,7 +129,7 @@ def _run_row(run: Run) -> list[str]:
         spread(distilled.mean, distilled.std),
         change(found.mean),
         f"[{change(found.low)}, {change(found.high)}]",
-        found.verdict,
+        run.comparison.verdict,
     ]
 
 

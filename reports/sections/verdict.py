@@ -4,7 +4,7 @@ import statistics
 
 from featherpress.records import Comparison
 from featherpress.reports.blocks import Block, Paragraph, Remark, Table, bold
-from featherpress.reports.formats import change, fraction, integer
+from featherpress.reports.formats import change, fraction, integer, spread
 from featherpress.reports.metrics import METRICS
 from featherpress.reports.sections.context import RunContext
 
@@ -22,15 +22,57 @@ def distillation(context: RunContext) -> list[Block]:
         return [*parts, Remark(text=text)]
     comparison = run.comparison
     parts += [_seed_table(comparison), Paragraph(text=interval_sentence(comparison))]
-    if len(comparison.seeds) == 1:
-        parts.append(
-            Remark(
-                text="One seed only: the interval covers the choice of images, not how much another seed would change. "
-                "Train more seeds before relying on it.",
-                kind="warning",
-            )
+    if comparison.others:
+        parts += [_others_table(comparison), Paragraph(text=_OTHERS)]
+    if comparison.knowledge is not None:
+        parts.append(Paragraph(text=comparison.knowledge.sentence))
+    return [*parts, *(Remark(text=text, kind="warning") for text in _warnings(comparison))]
+
+
+_OTHERS = (
+    "Verdicts are against the control, adjusted for the number of rows by Holm. `shuffled` has a teacher whose outputs "
+    "belong to other images, `smoothing` labels as sure as the teacher, `compute` more steps without one, `public` "
+    "another backbone to start from."
+)
+
+
+def _warnings(comparison: Comparison) -> list[str]:
+    """Say what the answer does not rest on, and what it should not rest on."""
+    found = []
+    if "seeds" not in comparison.difference.covers:
+        found.append(
+            "The interval covers the choice of images, not how much another seed would change. "
+            "Train three seeds or more before relying on it."
         )
-    return parts
+    steps = comparison.steps
+    if steps is not None and steps.control != steps.distilled:
+        found.append(f"The arms trained for different numbers of steps: {steps.distilled} and {steps.control}.")
+    if comparison.leak is not None and comparison.leak.same:
+        found.append(f"{comparison.leak.same} validation images were training images too.")
+    return found
+
+
+def _others_table(comparison: Comparison) -> Table:
+    rows = [
+        [
+            f"`{each.name}`",
+            integer(each.steps[0]),
+            spread(each.scores.mean, each.scores.std),
+            change(each.difference.mean),
+            f"[{change(each.difference.low)}, {change(each.difference.high)}]",
+            each.verdict,
+        ]
+        for each in comparison.others
+    ]
+    metric = METRICS[comparison.metric]
+    return Table(
+        name="others",
+        title=f"{metric.title} of the arms that were trained beside student and control",
+        header=["arm", "steps", metric.whole, "difference to the control", "interval", "verdict"],
+        rows=rows,
+        align="lrrrll",
+        records=[COMPARISON],
+    )
 
 
 def _seed_table(comparison: Comparison) -> Table:
@@ -70,12 +112,13 @@ def interval_sentence(comparison: Comparison) -> str:
         "better": "lies above 0: the student is **better** with distillation",
         "worse": "lies below 0: the student is **worse** with distillation",
         "not shown": f"holds 0: that distillation changes the {name} is **not shown**",
-    }[found.verdict]
-    text = (
+        "undecided": "decides nothing: there is **no verdict**",
+    }[comparison.verdict]
+    covered = f"{integer(found.seeds)} seeds and of {integer(found.examples)} images"
+    if "seeds" not in found.covers:
+        covered = f"{integer(found.examples)} images"
+    return (
         f"Difference in {name}, distilled less control: {change(found.mean)}. "
         f"Its {100 * found.confidence:g} % interval, [{change(found.low)}, {change(found.high)}], {meaning}. "
-        f"Method: {found.method}, {integer(found.resamples)} resamples."
+        f"It covers the choice of {covered}. Method: {found.method}, {integer(found.resamples)} resamples."
     )
-    if len(comparison.seeds) > 1:
-        return f"{text} The interval covers the choice of images; the standard deviation covers the seeds."
-    return text

@@ -131,21 +131,60 @@ def test_verdict_rests_on_the_exact_interval(
 
 
 @undrawn_only
-def test_verdict_that_contradicts_its_interval_is_refused(run_dir: Path, edit: Edit) -> None:
+def test_verdict_that_contradicts_its_interval_is_refused(
+    run_dir: Path, edit: Edit, compared: Callable[[Path, float, float], None]
+) -> None:
     """A record that calls a difference better while its interval holds 0 is an error, not a headline."""
+    compared(run_dir, 0.01, 0.04)
     edit(run_dir / "eval/comparison.json", lambda record: record["difference"].update(low=-0.01))
     with pytest.raises(FileError, match=r"comparison\.json: expected the verdict 'not shown'"):
         write_report([run_dir])
 
 
 @undrawn_only
+def test_a_verdict_over_too_few_seeds_is_refused(run_dir: Path, edit: Edit) -> None:
+    """Two seeds, or an interval over images alone, allow none about distillation."""
+    edit(run_dir / "eval/comparison.json", lambda record: record.update(verdict="better"))
+    with pytest.raises(FileError, match=r"comparison\.json: expected the verdict 'undecided'"):
+        write_report([run_dir])
+
+
+@undrawn_only
+def test_placebos_and_what_remains_are_rows(
+    run_dir: Path, edit: Edit, compared: Callable[[Path, float, float], None]
+) -> None:
+    """The further arms with steps and verdicts, the sentence on knowledge, and warnings about leaks and steps."""
+    compared(run_dir, 0.01, 0.04)
+
+    def add(record: dict[str, Any]) -> None:
+        arm = {"ap": [0.57, 0.58, 0.59], "mean": 0.58, "std": 0.01}
+        other = {"name": "shuffled", "scores": arm, "steps": [48] * 3, "verdict": "not shown", "p": 0.3}
+        record["others"] = [other | {"difference": record["difference"]}]
+        record["knowledge"] = {
+            "placebo": "shuffled",
+            "difference": record["difference"],
+            "verdict": "better",
+            "sentence": "The teacher's knowledge, beyond shuffled, raised AP by 0.020.",
+        }
+        record |= {"leak": {"same": 2, "near": 0}, "steps": {"control": [48] * 3, "distilled": [96] * 3}}
+
+    edit(run_dir / "eval/comparison.json", add)
+    told = section(write_report([run_dir]).read_text(encoding="utf-8"), "Did distillation help?")
+    assert re.search(r"`shuffled`\s*\|\s*48\s*\|\s*0\.580 ± 0\.010\s*\|.*\| not shown\s*\|", told)
+    assert "by Holm" in told
+    assert "The teacher's knowledge, beyond shuffled, raised AP by 0.020." in told
+    assert "2 validation images were training images too" in told
+    assert "different numbers of steps" in told
+
+
+@undrawn_only
 def test_one_seed_is_warned_about(run_dir: Path, one_seed: Path) -> None:
-    """One seed brings a warning and no deviation; two seeds bring neither dash nor warning."""
+    """One seed brings a warning and no deviation; several bring neither dash nor warning."""
     one = write_report([one_seed]).read_text(encoding="utf-8")
-    assert "One seed only" in one
+    assert "not how much another seed would change" in one
     assert all(row[-1] == DASH for row in rows(section(one, "Did distillation help?")))
     two = write_report([run_dir]).read_text(encoding="utf-8")
-    assert "One seed only" not in two
+    assert "not how much another seed would change" not in two
     assert all(row[-1] != DASH for row in rows(section(two, "Did distillation help?")))
 
 

@@ -11,6 +11,7 @@ from featherpress.compress.data.sizes import batch_lengths
 from featherpress.compress.data.subsets import JoinedFaces
 
 _PHOTO_STREAM = 2
+_FAR = 1 << 20
 
 
 class MixedCrops(CachedCrops):
@@ -19,13 +20,14 @@ class MixedCrops(CachedCrops):
     The labelled part is what `TrainingCrops` of the labelled images alone gives, crop for crop and in the same order,
     so that a run with photographs and one without differ in nothing else. Photographs come in an order of their own
     that runs on from epoch to epoch, those of several folders in turns; with every pass they move on to their next
-    variant.
+    variant. Without photographs the crops on top are further ones of the labelled images: the control's, which sees as
+    many as the student.
     """
 
     def __init__(
         self,
         labelled: FaceDataset,
-        photographs: FaceDataset,
+        photographs: FaceDataset | None,
         *,
         extra: int,
         size: int | Sequence[int],
@@ -34,11 +36,14 @@ class MixedCrops(CachedCrops):
         shares: Sequence[float] = (),
         ranges: CropRanges | None = None,
     ) -> None:
-        joined = JoinedFaces(labelled, photographs)
+        joined = labelled if photographs is None else JoinedFaces(labelled, photographs)
         super().__init__(joined, size=size, seed=seed, variants=variants, shares=shares, ranges=ranges)
-        self.labelled, self.photographs = len(labelled), len(photographs)
+        self.labelled, self.photographs = len(labelled), 0 if photographs is None else len(photographs)
         self.extra = extra
-        folders = group_by_root(photographs)
+        self._first = self.labelled if self.photographs else 0
+        # More of the labelled images are not the crops that the epoch has of them anyway.
+        self._ahead = 0 if self.photographs else variants // 2 or _FAR
+        folders = group_by_root(labelled if photographs is None else photographs)
         self._rota = Rota(folders if len(folders) > 1 else folders[0], partial(self._random, _PHOTO_STREAM))
 
     def epoch_batches(self, epoch: int, crops: int) -> list[list[Key]]:
@@ -57,4 +62,4 @@ class MixedCrops(CachedCrops):
 
     def _photograph(self, place: int, kind: int) -> Key:
         row, turn = self._rota.pick(place)
-        return self.labelled + row, self._variant(turn) * len(self.sizes) + kind
+        return self._first + row, self._variant(turn + self._ahead) * len(self.sizes) + kind

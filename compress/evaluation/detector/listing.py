@@ -45,12 +45,8 @@ def _lines(record: Mapping[str, Any]) -> list[str]:
             f"{data['labels']['positive_threshold']}: this measures how far the two agree, not accuracy"
         )
     if "baseline" in record:
-        baseline, difference = record["baseline"], record["baseline"]["difference"]
-        lines.append(
-            f"baseline {baseline['folder']}: AP {_score(baseline['ap'])}; difference {difference['mean']:+.3f}, "
-            f"{100 * difference['confidence']:g}% interval {difference['low']:+.3f} to {difference['high']:+.3f}: "
-            f"{baseline['verdict']}"
-        )
+        baseline = record["baseline"]
+        lines.append(f"baseline {baseline['folder']}: AP {_score(baseline['ap'])}; {baseline['sentence']}")
     lines.append(
         f"{data['images']:,} images, {data['ignored']:,} faces ignored; IoU {protocol['iou']}, scale "
         f"{protocol['test_scale']}, flip {'yes' if protocol['flip'] else 'no'}, NMS {protocol['nms_iou']}, "

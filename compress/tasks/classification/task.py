@@ -12,13 +12,14 @@ from torch.nn import functional as F
 
 from featherpress.compress.data import TrainingCrops
 from featherpress.compress.data.synthetic.shapes import LabelledBatch, ShapeCrops, Shapes, label_images
-from featherpress.compress.evaluation import Comparison
-from featherpress.compress.evaluation.metrics.accuracy import ClassPredictions, compare_accuracy
+from featherpress.compress.evaluation.metrics.accuracy import ClassPredictions
+from featherpress.compress.evaluation.paired import accuracy_scores
 from featherpress.compress.recipes import Recipe
 from featherpress.compress.runtime.progress import Progress
 from featherpress.compress.tasks.base import EvaluationResult, LabelContext, Outputs, Split, TaskLoss
 from featherpress.errors import UsageError
 from featherpress.models.factories import load_factory
+from featherpress.verdicts import Scores
 
 # A teacher must beat chance by this factor.
 _BETTER_THAN_CHANCE = 1.5
@@ -133,9 +134,9 @@ class ClassificationTask:
         """Read a model's answers."""
         return ClassPredictions.load(path)
 
-    def compare(self, *, control: Sequence[ClassPredictions], distilled: Sequence[ClassPredictions]) -> Comparison:
-        """Bootstrap the difference of accuracy over images."""
-        return compare_accuracy(control=control, distilled=distilled)
+    def scores(self, predictions: Sequence[ClassPredictions]) -> Scores:
+        """Return the accuracy of several seeds, for resampling."""
+        return accuracy_scores(predictions)
 
     def show(self, folder: Path, dataset: Shapes, predictions: Mapping[str, ClassPredictions]) -> None:
         """Save nothing: a label needs no picture."""

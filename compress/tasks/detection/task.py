@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from featherpress.compress.data import Batch, FaceDataset, TrainingCrops
 from featherpress.compress.data.crops.cached import CachedCrops
-from featherpress.compress.evaluation import Comparison, DetectionSet, Matches, compare, match
+from featherpress.compress.evaluation import DetectionSet
 from featherpress.compress.evaluation.detector.inference import evaluate_model
 from featherpress.compress.evaluation.detector.settings import DetectionSettings
+from featherpress.compress.evaluation.paired import detection_scores
 from featherpress.compress.recipes import Recipe
 from featherpress.compress.tasks.base import EvaluationResult, Outputs, PriorContext, Split, TaskLoss
 from featherpress.compress.tasks.detection.assignment import Targets, match_priors
@@ -22,6 +23,7 @@ from featherpress.models import Detector, normalize
 from featherpress.models.detectors import require_detector
 from featherpress.models.factories import load_factory
 from featherpress.models.priors import PriorSpec
+from featherpress.verdicts import Scores
 
 _MIN_TEACHER_AP = 0.05
 
@@ -134,13 +136,9 @@ class DetectionTask:
         """Read a model's detections."""
         return DetectionSet.load(path)
 
-    def compare(self, *, control: Sequence[DetectionSet], distilled: Sequence[DetectionSet]) -> Comparison:
-        """Bootstrap the difference of AP over images."""
-
-        def matches(sets: Sequence[DetectionSet]) -> list[Matches]:
-            return [match(each.detections, each.truths) for each in sets]
-
-        return compare(control=matches(control), distilled=matches(distilled))
+    def scores(self, predictions: Sequence[DetectionSet]) -> Scores:
+        """Return the AP of several seeds, for resampling."""
+        return detection_scores(predictions)
 
     def show(self, folder: Path, dataset: FaceDataset, predictions: Mapping[str, DetectionSet]) -> None:
         """Save the report's gallery."""

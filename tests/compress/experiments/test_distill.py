@@ -311,6 +311,7 @@ def test_ablation(tiny: Callable[..., Recipe], tmp_path: Path, monkeypatch: pyte
         "all",
         "only logits",
         "only feature",
+        "Verdicts are adjusted for the number of rows, by Holm.",
     ]
     record = json.loads((tmp_path / "run" / "ablation" / "ablation.json").read_text())
     assert (record["schema"], record["metric"], record["images"]) == ("featherpress.ablation/1", "accuracy", 30)
@@ -383,7 +384,8 @@ def test_commands(tiny: Callable[..., Recipe], run_command: Callable[..., Any]) 
     lines = ending.out.splitlines()
     assert [line.split("  ")[0] for line in lines[:5]] == ["losses", "none", "all", "only logits", "only feature"]
     assert max(map(len, lines)) <= 80
-    assert lines[5] == "distilled: run; `featherpress report run` writes it up"
+    assert lines[5].startswith("Verdicts are adjusted")
+    assert lines[6] == "distilled: run; `featherpress report run` writes it up"
     assert "preflight: 10 checks passed" in ending.err
     again = run_command(*ablating, "--resume")
     assert again.out == ending.out

@@ -90,3 +90,16 @@ def test_something_must_be_left_to_train_on() -> None:
     """Holding out everything is refused."""
     with pytest.raises(UsageError, match="hold out 1 to 2 of 3"):
         hold_out(SyntheticFaces(length=3, seed=0, size=(64, 64)), 3)
+
+
+def test_a_control_gets_as_many_labelled_crops_in_place_of_photographs(tmp_path: Path) -> None:
+    """The same labelled crops first, then further ones of the labelled images, as many a batch, none of them twice."""
+    student = mixed(tmp_path)
+    control = MixedCrops(student.dataset.parts[0], None, extra=1, size=64, seed=3, variants=2)  # type: ignore[attr-defined]
+    for epoch in range(3):
+        ours, theirs = student.epoch_batches(epoch, 2), control.epoch_batches(epoch, 2)
+        assert [len(batch) for batch in ours] == [len(batch) for batch in theirs]
+        assert [batch[:-1] for batch in ours] == [batch[:-1] for batch in theirs]
+        assert all(batch[-1][0] >= student.labelled for batch in ours)
+        assert all(batch[-1][0] < student.labelled for batch in theirs)
+    assert len(control.batch(control.epoch_batches(0, 2)[0])) == 3

@@ -1,0 +1,105 @@
+"""Images that are in both splits: the same file, or a near copy."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from featherpress.compress.data.sources.labelled import LabelledFolder
+from featherpress.compress.data.subsets import JoinedFaces, SelectedFaces
+
+NEAR_BITS = 3
+"""Of 64 bits of the perceptual hash, at most so many differ between near copies."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaks:
+    """Pairs of a validation and a training image: `same` files, and `near` copies that are not."""
+
+    same: tuple[tuple[str, str], ...] = ()
+    near: tuple[tuple[str, str], ...] = ()
+
+
+def find_leaks(training: Any, validation: Any, *, near: bool = True) -> Leaks:
+    """Look for validation images among the training images; data that is drawn has none.
+
+    Files of one size are hashed, and every image is reduced to 64 bits unless `near` is false.
+    """
+    ours, theirs = list(image_files(training)), list(image_files(validation))
+    same = _same_files(ours, theirs)
+    if not near or not ours or not theirs:
+        return Leaks(same=same)
+    known = {name for name, _ in same}
+    rest = [path for path in theirs if str(path) not in known]
+    return Leaks(same=same, near=_near_copies(ours, rest))
+
+
+def image_files(dataset: Any) -> Iterator[Path]:
+    """List the image files of a data set; none for pictures that are drawn."""
+    if isinstance(dataset, JoinedFaces):
+        for part in dataset.parts:
+            yield from image_files(part)
+    elif isinstance(dataset, SelectedFaces):
+        files = list(image_files(dataset.dataset))
+        yield from (files[index] for index in dataset.indices if index < len(files))
+    elif isinstance(dataset, LabelledFolder):
+        yield from (dataset.images / row.name for row in dataset.labelled)
+
+
+def _same_files(training: Sequence[Path], validation: Sequence[Path]) -> tuple[tuple[str, str], ...]:
+    """Pair files of equal content; only those of a size that the other split has too are read."""
+    by_size: dict[int, list[Path]] = {}
+    for path in training:
+        if path.is_file():
+            by_size.setdefault(path.stat().st_size, []).append(path)
+    pairs, hashes = [], dict[Path, str]()
+    for path in validation:
+        twins = by_size.get(path.stat().st_size, []) if path.is_file() else []
+        for twin in twins:
+            hashes |= {each: _hash(each) for each in (path, twin) if each not in hashes}
+            if hashes[path] == hashes[twin]:
+                pairs.append((str(path), str(twin)))
+                break
+    return tuple(pairs)
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _near_copies(training: Sequence[Path], validation: Sequence[Path]) -> tuple[tuple[str, str], ...]:
+    with ThreadPoolExecutor() as pool:
+        hashed = [zip(paths, pool.map(difference_hash, paths), strict=True) for paths in (training, validation)]
+        ours, theirs = ([(path, bits) for path, bits in pairs if bits is not None] for pairs in hashed)
+    if not ours or not theirs:
+        return ()
+    table = np.array([bits for _, bits in ours])
+    pairs = []
+    for path, bits in theirs:
+        apart = np.count_nonzero(table != bits, axis=1)
+        nearest = int(apart.argmin())
+        if apart[nearest] <= NEAR_BITS:
+            pairs.append((str(path), str(ours[nearest][0])))
+    return tuple(pairs)
+
+
+def difference_hash(path: Path) -> NDArray[np.bool_] | None:
+    """Reduce an image to 64 bits: whether each of 8 x 8 places is brighter than its right neighbour.
+
+    None for an image that cannot be read, or is of one tone, so that its bits say nothing.
+    """
+    try:
+        with Image.open(path) as image:
+            image.draft("L", (72, 64))
+            grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return None
+    bits = grey[:, :-1] > grey[:, 1:]
+    return bits.ravel() if 8 <= np.count_nonzero(bits) <= 56 else None

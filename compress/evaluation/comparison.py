@@ -1,0 +1,80 @@
+"""Two sides on the same images: how much they differ, and what may be said of it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from featherpress.records import Arm, Difference
+from featherpress.verdicts import Claim, Interval, Scores, Verdict, judge, paired_interval, sentence_about
+from featherpress.verdicts.intervals import Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """The scores of both sides by seed, the interval of their difference, the verdict and its sentence."""
+
+    baseline: tuple[float, ...]
+    candidate: tuple[float, ...]
+    interval: Interval
+    verdict: Verdict
+    sentence: str
+
+    @property
+    def difference(self) -> Difference:
+        """The difference and its interval as a record holds them."""
+        found = self.interval
+        return Difference(
+            mean=found.difference,
+            low=found.low,
+            high=found.high,
+            confidence=found.confidence,
+            resamples=found.resamples,
+            method=found.method,
+            covers=found.covers,
+            seeds=found.seeds,
+            examples=found.examples,
+            v_seeds=found.v_seeds,
+            v_examples=found.v_examples,
+            df=found.df,
+        )
+
+
+def compare(
+    *,
+    baseline: Scores,
+    candidate: Scores,
+    claim: Claim,
+    min_score: float | None = None,
+    obstacle: str = "",
+) -> Compared:
+    """Compare two sides of one metric; an `obstacle` is why there can be no verdict.
+
+    Errors: UsageError and DataError as `paired_interval`.
+    """
+    interval = paired_interval(candidate=candidate, baseline=baseline)
+    ours, theirs = candidate.observed(), baseline.observed()
+    verdict, reason = judge(
+        interval,
+        claim,
+        holding=baseline.holding,
+        scores=(float(theirs.mean()), float(ours.mean())),
+        min_score=min_score,
+        obstacle=obstacle,
+    )
+    return Compared(
+        baseline=_numbers(theirs),
+        candidate=_numbers(ours),
+        interval=interval,
+        verdict=verdict,
+        sentence=sentence_about(claim, interval, verdict, reason),
+    )
+
+
+def make_arm(metric: str, scores: tuple[float, ...]) -> Arm:
+    """Return one side as a record holds it: a score a seed under its metric's name, their mean and deviation."""
+    std = float(np.std(scores, ddof=1)) if len(scores) > 1 else None
+    return Arm.model_validate({metric: scores, "mean": float(np.mean(scores)), "std": std})
+
+
+def _numbers(values: Array) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)

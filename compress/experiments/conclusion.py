@@ -1,0 +1,144 @@
+"""What a run shows: student against control over seeds and images, placebos beside them, and the record of it."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from featherpress.compress.data.leaks import find_leaks
+from featherpress.compress.evaluation.comparison import Compared, compare, make_arm
+from featherpress.compress.experiments.arms import PLACEBOS, Arm, arm_folder, count_steps
+from featherpress.compress.experiments.experiment import Experiment
+from featherpress.compress.experiments.teachers import LoadedTeacher
+from featherpress.compress.recipes import Recipe
+from featherpress.compress.tasks import format_metric
+from featherpress.records import Comparison, Knowledge, Leak, OtherArm, Steps, TeacherScore
+from featherpress.verdicts import Claim, Scores, adjusted_verdicts
+
+logger = logging.getLogger("featherpress")
+
+BEYOND_BACKBONE = "beyond the backbone that both start from"
+
+
+def record_comparison(
+    experiment: Experiment, loaded: Sequence[LoadedTeacher], predictions: Mapping[Arm, Sequence[Any]]
+) -> Comparison:
+    """Compare the arms that were trained, and write `eval/comparison.json`."""
+    metric = experiment.task.metric
+    scores = {arm: experiment.task.scores(sets) for arm, sets in predictions.items()}
+    steps = {arm: _steps(experiment, arm) for arm in predictions}
+    main = compare_arms(experiment, scores, steps)
+    records = [json.loads((experiment.out / "eval" / f"{teacher.name}.json").read_text()) for teacher in loaded]
+    teachers = tuple(TeacherScore.model_validate({"model": each["model"], metric: each[metric]}) for each in records)
+    leaks = find_leaks(experiment.training, experiment.validation)
+    fields = {
+        "metric": metric,
+        "data": records[0]["data"],
+        "seeds": experiment.recipe.seeds,
+        "teacher": teachers[0],
+        "teachers": teachers if len(teachers) > 1 else None,
+        "control": make_arm(metric, main.baseline),
+        "distilled": make_arm(metric, main.candidate),
+        "difference": main.difference,
+        "verdict": main.verdict,
+        "sentence": main.sentence,
+        "steps": Steps(control=steps["control"], distilled=steps["student"]),
+        "others": _others(experiment, scores, steps) or None,
+        "knowledge": _knowledge(experiment, scores),
+        "leak": Leak(same=len(leaks.same), near=len(leaks.near)) if leaks.same or leaks.near else None,
+    }
+    record = Comparison.model_validate({key: value for key, value in fields.items() if value is not None})
+    record.save(experiment.out / "eval" / "comparison.json")
+    logger.info("%s", record.sentence)
+    return record
+
+
+def compare_arms(
+    experiment: Experiment, scores: Mapping[Arm, Scores], steps: Mapping[Arm, tuple[int, ...]]
+) -> Compared:
+    """Compare student and control; where they trained for different numbers of steps there is no verdict.
+
+    With one seed the sentence goes on with what the two files show.
+    """
+    claim = method_claim(experiment.recipe, experiment.task.metric)
+    obstacle = ""
+    if steps["student"] != steps["control"]:
+        trained = " and ".join("/".join(map(str, sorted(set(steps[arm])))) for arm in ("student", "control"))
+        obstacle = f"student and control trained {trained} steps"
+    student, control = scores["student"], scores["control"]
+    least = experiment.task.min_teacher_score
+    found = compare(baseline=control, candidate=student, claim=claim, min_score=least, obstacle=obstacle)
+    if found.interval.seeds > 1 or obstacle:
+        return found
+    files = ("weights/last.safetensors", "control/weights/last.safetensors")
+    two = compare(baseline=control, candidate=student, claim=Claim(metric=claim.metric, files=files), min_score=least)
+    if two.verdict == "undecided":
+        return found
+    return Compared(
+        baseline=found.baseline,
+        candidate=found.candidate,
+        interval=found.interval,
+        verdict=found.verdict,
+        sentence=f"{found.sentence} {two.sentence}",
+    )
+
+
+def method_claim(recipe: Recipe, metric: str, *, method: str = "distillation") -> Claim:
+    """Return the claim that a run makes of its method."""
+    shared = recipe.student.backbone == "teacher" and not recipe.student.run
+    return Claim(metric=format_metric(metric), method=method, beyond=BEYOND_BACKBONE if shared else "")
+
+
+def _others(
+    experiment: Experiment, scores: Mapping[Arm, Scores], steps: Mapping[Arm, tuple[int, ...]]
+) -> tuple[OtherArm, ...]:
+    """Compare every further arm with the control, verdicts adjusted for how many there are."""
+    metric = experiment.task.metric
+    found = {
+        arm: compare(
+            baseline=scores["control"],
+            candidate=scores[arm],
+            claim=method_claim(experiment.recipe, metric, method=arm),
+            min_score=experiment.task.min_teacher_score,
+        )
+        for arm in scores
+        if arm not in {"student", "control"}
+    }
+    adjusted = adjusted_verdicts({arm: (each.verdict, each.interval.p) for arm, each in found.items()})
+    return tuple(
+        OtherArm(
+            name=arm,
+            scores=make_arm(metric, each.candidate),
+            steps=steps[arm],
+            difference=each.difference,
+            verdict=adjusted[arm][0],
+            p=adjusted[arm][1],
+        )
+        for arm, each in found.items()
+    )
+
+
+def _knowledge(experiment: Experiment, scores: Mapping[Arm, Scores]) -> Knowledge | None:
+    """Compare the student with the best of its placebos."""
+    placebos = [arm for arm in PLACEBOS if arm in scores]
+    if not placebos:
+        return None
+    best = max(placebos, key=lambda arm: float(scores[arm].observed().mean()))
+    found = compare(
+        baseline=scores[best],
+        candidate=scores["student"],
+        claim=Claim(metric=format_metric(experiment.task.metric), method=f"the teacher's knowledge, beyond {best},"),
+        min_score=experiment.task.min_teacher_score,
+    )
+    return Knowledge(placebo=best, difference=found.difference, verdict=found.verdict, sentence=found.sentence)
+
+
+def _steps(experiment: Experiment, arm: Arm) -> tuple[int, ...]:
+    folders = [seed_folder(experiment.recipe, experiment.out, seed) for seed in experiment.recipe.seeds]
+    return tuple(count_steps(arm_folder(folder, arm)) for folder in folders)
+
+
+def seed_folder(recipe: Recipe, folder: Path, seed: int) -> Path:
+    """Return where the models of a seed lie: the first one's in the folder itself."""
+    return folder if seed == recipe.seeds[0] else folder / f"seed-{seed}"
