@@ -1,5 +1,6 @@
 """Which tests run which lines, and how long they take."""
 
+import difflib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,8 +26,22 @@ class Contexts:
 
     @classmethod
     def read(cls) -> "Contexts":
-        """Read what was collected; nothing where nothing was."""
-        return cls(**json.loads(CONTEXTS.read_text(encoding="utf-8"))) if CONTEXTS.exists() else cls()
+        """Read what was collected, nothing where nothing was; lines that have moved since are followed."""
+        if not CONTEXTS.exists():
+            return cls()
+        content = json.loads(CONTEXTS.read_text(encoding="utf-8"))
+        moved = {file: follow(text, _source(file)) for file, text in content["sources"].items()}
+        lines = {
+            test: {file: [moved[file][line] for line in ran if line in moved[file]] for file, ran in files.items()}
+            for test, files in content["lines"].items()
+        }
+        return cls(content["seconds"], lines)
+
+    def write(self) -> None:
+        """Keep what was collected, with the sources that it speaks of."""
+        WORK.mkdir(parents=True, exist_ok=True)
+        sources = {file: _source(file) for files in self.lines.values() for file in files}
+        CONTEXTS.write_text(json.dumps(asdict(self) | {"sources": sources}), encoding="utf-8")
 
     def covering(self, mutant: Mutant, budget: float) -> list[str]:
         """List the tests that run a mutant, quickest first, as many as the budget of seconds allows."""
@@ -43,6 +58,19 @@ class Contexts:
                 break
             chosen.append(test)
         return chosen
+
+
+def follow(before: str, after: str) -> dict[int, int]:
+    """Return where each line of a text went; where as many lines stand in place of others, they are taken for these."""
+    matcher = difflib.SequenceMatcher(None, before.splitlines(), after.splitlines(), autojunk=False)
+    kept = [
+        block for tag, *block in matcher.get_opcodes() if tag == "equal" or block[1] - block[0] == block[3] - block[2]
+    ]
+    return {old + 1: old + 1 + to - start for start, end, to, _ in kept for old in range(start, end)}
+
+
+def _source(file: str) -> str:
+    return (ROOT / file).read_text(encoding="utf-8") if (ROOT / file).exists() else ""
 
 
 class Recorder:
@@ -82,7 +110,5 @@ def collect(tests: Sequence[str]) -> None:
     recorder.coverage.start()
     pytest.main([*QUIET, *tests], plugins=[recorder])
     recorder.coverage.stop()
-    known = asdict(Contexts.read())
-    content = {"seconds": known["seconds"] | recorder.seconds, "lines": known["lines"] | recorder.lines()}
-    WORK.mkdir(parents=True, exist_ok=True)
-    CONTEXTS.write_text(json.dumps(content), encoding="utf-8")
+    known = Contexts.read()
+    Contexts(known.seconds | recorder.seconds, known.lines | recorder.lines()).write()

@@ -43,6 +43,7 @@ _ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
     ast.BitOr: ast.BitAnd,
     ast.MatMult: ast.Mult,
 }
+_NONE_STAYS_IN = (ast.Return, ast.Compare, ast.Subscript, ast.Tuple)
 _LEFT_ALONE = {"annotation", "returns", "decorator_list", "bases", "type_comment", "type_params"}
 
 
@@ -236,7 +237,7 @@ def _of_expression(parent: ast.AST, node: ast.AST) -> Iterator[tuple[str, ast.AS
             yield "boolean", _changed(node, op=ast.Or() if isinstance(old, ast.And) else ast.And())
         case ast.UnaryOp(op=ast.USub() | ast.Not() | ast.Invert(), operand=operand):
             yield "sign", operand
-        case ast.Constant(value=value) if not isinstance(parent, ast.Return | ast.Compare) or value is not None:
+        case ast.Constant(value=value) if value is not None or not isinstance(parent, _NONE_STAYS_IN):
             for constant in _other_constants(value):
                 yield "constant", ast.copy_location(ast.Constant(constant), node)
         case ast.Call(args=[first, second, *rest]) if not isinstance(first, ast.Starred):

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from .contexts import follow
 from .mutants import Mutant, compile_mutant, draw, list_mutants, show
 
 CODE = '''"""A module."""
@@ -89,3 +90,9 @@ def test_what_is_drawn_stays_drawn(mutants: list[Mutant], tmp_path: Path) -> Non
     before, after = draw(mutants, 10, 0), draw(list_mutants(tmp_path, "m.py"), 13, 0)
     assert {mutant.name for mutant in before} <= {mutant.name for mutant in after}
     assert draw(mutants, 10, 1) != before
+
+
+def test_lines_that_moved_are_followed() -> None:
+    """Past an inserted line all move by one; a changed line is the same line, a lost one is none."""
+    assert follow("a\nb\nc\nd\n", "new\na\nB\nc\nd") == {1: 2, 2: 3, 3: 4, 4: 5}
+    assert follow("a\nb\nc", "a\nc") == {1: 1, 3: 2}
