@@ -14,6 +14,7 @@ from .mutants import Mutant
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "build" / "mutants"
 CONTEXTS = WORK / "contexts.json"
+IMPORT = ""  # the test that stands for what runs before any
 QUIET = ("-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:cov")
 
 
@@ -46,11 +47,10 @@ class Contexts:
     def covering(self, mutant: Mutant, budget: float) -> list[str]:
         """List the tests that run a mutant, quickest first, as many as the budget of seconds allows."""
         own = set(mutant.lines)
-        hit = [
-            test
-            for test, files in self.lines.items()
-            if mutant.file in files and (mutant.at_import or own.intersection(files[mutant.file]))
-        ]
+        ran = {test: files[mutant.file] for test, files in self.lines.items() if mutant.file in files}
+        at_import = own.intersection(ran.pop(IMPORT, ()))
+        hit = [] if mutant.at_import else [test for test, lines in ran.items() if own.intersection(lines)]
+        hit = hit or (list(ran) if at_import else [])
         chosen, spent = [], 0.0
         for test in sorted(hit, key=lambda test: self.seconds[test]):
             spent += self.seconds[test]
@@ -97,6 +97,7 @@ class Recorder:
         """Return the lines that each test ran, by test, then by file."""
         data = self.coverage.get_data()
         found: dict[str, dict[str, list[int]]] = {test: {} for test in self.seconds if test not in self.failed}
+        found[IMPORT] = {}
         for file in data.measured_files():
             for line, tests in data.contexts_by_lineno(file).items():
                 for test in found.keys() & set(tests):
@@ -110,5 +111,6 @@ def collect(tests: Sequence[str]) -> None:
     recorder.coverage.start()
     pytest.main([*QUIET, *tests], plugins=[recorder])
     recorder.coverage.stop()
-    known = Contexts.read()
-    Contexts(known.seconds | recorder.seconds, known.lines | recorder.lines()).write()
+    known, lines = Contexts.read(), recorder.lines()
+    lines[IMPORT] = known.lines.get(IMPORT, {}) | lines[IMPORT]
+    Contexts(known.seconds | recorder.seconds, known.lines | lines).write()
