@@ -302,7 +302,7 @@ def test_drawing_never_overwrites(run: Run, weights: Path, tmp_path: Path) -> No
 def test_dry_run_prints_the_recipe(run: Run, tmp_path: Path) -> None:
     """`--dry-run` prints what would be run as TOML, below it what that comes to, and runs nothing."""
     ending = run("distill", "demo", "--dry-run", "--set", "seeds=[7]")
-    assert "seeds = [7]" in ending.out
+    assert "seeds = [\n    7,\n]" in ending.out
     assert tomllib.loads(ending.out)["seeds"] == [7]
     assert "# student: featherface_v2, 256,812 parameters, 429.6 M MACs at 640x640, within the budget" in ending.out
     assert "# models: student, control\n" in ending.out
