@@ -73,16 +73,16 @@ def _options(
 
 #: Commands by who needs them, in the order of the help.
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Try: all of it, and the trained model that comes along": (demo, detect),
-    "Audit: what models cost, and what they may": (audit, diff, fit),
-    "Distil: a small model learns from a large one": (distill, preflight, train, export),
-    "Report: how good, how fast, and was the teacher why": (evaluate, gate, bench, report),
+    "Try: the whole path, and the trained model that is included": (demo, detect),
+    "Audit: what models cost, and whether they keep their budget": (audit, diff, fit),
+    "Distil: train a small model with a large one as its teacher": (distill, preflight, train, export),
+    "Report: how good, how fast, and whether the teacher helped": (evaluate, gate, bench, report),
 }
 
 for _panel, _commands in _PANELS.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
-app.add_typer(models_app, name="models", rich_help_panel="Audit: what models cost, and what they may")
+app.add_typer(models_app, name="models", rich_help_panel="Audit: what models cost, and whether they keep their budget")
 
 
 if __name__ == "__main__":

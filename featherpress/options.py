@@ -1,4 +1,4 @@
-"""Options that several commands share, and what some may be."""
+"""Options that several commands share, and the values of some."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -48,7 +48,7 @@ ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Remove the run that is in --out first.")]
 DryRunOption = Annotated[
     bool,
-    typer.Option("--dry-run", help="Print the recipe with every default, what it comes to and needs; train nothing."),
+    typer.Option("--dry-run", help="Print the recipe with every default, the run's size and files; train nothing."),
 ]
 CacheOption = Annotated[
     Cache | None,
@@ -75,4 +75,4 @@ NmsOption = Annotated[
         "--nms", metavar="IOU", min=0, max=1, help="Of two boxes that overlap by more, the higher score stays."
     ),
 ]
-FlipOption = Annotated[bool, typer.Option("--flip", help="Look at the mirrored image too: twice the time.")]
+FlipOption = Annotated[bool, typer.Option("--flip", help="Run the mirrored image too: twice the time.")]

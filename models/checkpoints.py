@@ -1,4 +1,4 @@
-"""Weights from files of any making: safe to open, cleaned, mapped onto our names, then strict."""
+"""Checkpoints from any source: opened safely, cleaned, mapped to our names, then loaded strictly."""
 
 import pickle
 import re
@@ -80,7 +80,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 
 
 def require_fit(model: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:
-    """Refuse a state that is not the model's, key by key, or that holds what is no number; the model may be on meta.
+    """Refuse a state whose keys are not the model's or whose values are not finite; the model may be on meta.
 
     Errors: `CheckpointError` that names the file and the first keys that differ.
     """
@@ -94,7 +94,7 @@ def require_fit(model: nn.Module, state: Mapping[str, Tensor], path: str | Path)
         if value.is_floating_point() != own[key].is_floating_point():
             raise CheckpointError(f"{path} holds {value.dtype} under {key!r}, which is not what the model holds there")
         if value.is_floating_point() and not bool(value.isfinite().all()):
-            raise CheckpointError(f"{path} holds numbers that are not finite under {key!r}: what diverged is no model")
+            raise CheckpointError(f"{path} holds numbers that are not finite under {key!r}: the training diverged")
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -134,7 +134,7 @@ def _read_pickle(path: Path) -> object:
 
 
 def _clean(content: object, path: Path) -> dict[str, Tensor]:
-    """Find the state dict in what a file held, and strip what wrappers and profilers added to its keys."""
+    """Return the state dict in a file's content, without what wrappers and profilers added to its keys."""
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping):

@@ -1,4 +1,4 @@
-"""Models built by name, and what they remember of it."""
+"""Models built by name, and the name and settings that they remember."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -47,13 +47,13 @@ def create_model(name: str, *, pretrained: bool = False, **overrides: Any) -> nn
 
 
 def origin_of(model: nn.Module) -> Origin | None:
-    """Return what `create_model` built this model from, copies included; None for a model of other making."""
+    """Return what `create_model` built this model from, copies included; None for any other model."""
     origin: Origin | None = model.__dict__.get("_origin")
     return origin
 
 
 def forget_origin(model: nn.Module) -> None:
-    """Make a model one of other making, as it no longer is what `create_model` builds."""
+    """Make a model forget its name and settings, because it is no longer what `create_model` builds."""
     model.__dict__.pop("_origin", None)
 
 

@@ -1,4 +1,4 @@
-"""What every detector of the zoo has in common: its outputs and its priors."""
+"""The interface of all detectors: outputs and priors."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ class Detector(nn.Module):
 def create_detector(name: str, **overrides: Any) -> Detector:
     """Build a registered model that can be trained, evaluated and distilled as a detector.
 
-    Errors: `UsageError` as `create_model`, and for a model that is no `Detector`.
+    Errors: `UsageError` as `create_model`, and for a model that is not a `Detector`.
     """
     return require_detector(create_model(name, **overrides), name)
 
@@ -36,13 +36,13 @@ def create_detector(name: str, **overrides: Any) -> Detector:
 def require_detector(model: nn.Module, name: str) -> Detector:
     """Return the model as the detector it is.
 
-    Errors: `UsageError` for a model that is no `Detector`.
+    Errors: `UsageError` for a model that is not a `Detector`.
     """
     if not isinstance(model, Detector):
-        raise UsageError(f"{name} is no detector: it must subclass featherpress.models.Detector to have priors")
+        raise UsageError(f"{name} is not a detector: it must subclass featherpress.models.Detector to have priors")
     return model
 
 
 def strides_of(model: nn.Module) -> tuple[int, ...]:
-    """Return the strides of a detector's levels in pixels; empty for a model that is no detector."""
+    """Return the strides of a detector's levels in pixels; empty for other models."""
     return model.anchors.strides if isinstance(model, Detector) else ()

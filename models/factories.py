@@ -59,13 +59,13 @@ def import_factory(name: str) -> Callable[..., Any]:
 
 
 def _reason(error: BaseException) -> str:
-    """Say in one line what somebody's code raised."""
+    """Return an error of somebody's code in one line."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 
 
 def _output_to_stderr() -> AbstractContextManager[object]:
-    """Keep what somebody's code prints out of our output, which may be JSON."""
+    """Send what somebody's code prints to standard error, as our output may be JSON."""
     return redirect_stdout(sys.stderr)
 
 

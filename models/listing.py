@@ -1,4 +1,4 @@
-"""The zoo for people and for programs: one table of all models, one tree of each.
+"""The zoo as a table of all models, or as a tree of each, printed or as JSON.
 
 What a model costs is counted elsewhere and passed in, since models know nothing of counting.
 """
@@ -29,7 +29,7 @@ class Listed:
     """One model of the list.
 
     Units: `params` learnable parameters; `macs` multiply-accumulates of one image, None where they could not be
-    counted; `strides` pixels between the cells of each level, empty for what is no detector; `fused` the parameters
+    counted; `strides` pixels between the cells of each level, empty for what is not a detector; `fused` the parameters
     after `fuse`.
     """
 
@@ -80,7 +80,7 @@ class Node:
 
 
 def tree_of(name: str, model: "nn.Module", costs: Mapping[str, tuple[int, int]], *, depth: int) -> Node:
-    """Arrange a model's modules as a tree of this depth, 0 for all of it.
+    """Return a model's modules as a tree of this depth, 0 for the whole tree.
 
     `costs` maps each module's path to the parameters and MACs of its subtree; the path "" is the model itself.
     """
@@ -132,7 +132,7 @@ def render_list(rows: Sequence[Listed], *, side: int, format_macs: Format) -> Re
 
 
 def render_tree(row: Listed, tree: Node, *, side: int, format_macs: Format) -> RenderableType:
-    """Draw a model as a tree whose numbers stand in two columns, with what it is above and below."""
+    """Format a model as a tree with two columns of numbers, and a description above and below."""
     entry = row.entry
     lines = [f"{entry.name}: {entry.summary}", f"{entry.source}"]
     after = [f"MACs of one image of {side}x{side}; each row is a module with all that it holds."]
@@ -154,7 +154,7 @@ def _shipped_lines(entry: ModelEntry) -> list[str]:
 
 
 def _published_lines(weights: PublishedWeights) -> list[str]:
-    """Say which file is known, and where to look for it; an address that is not known is not made up."""
+    """Return the lines about published weights: file, addresses and hash, as far as they are known."""
     lines = [f"Trained weights known: {weights.file}"]
     if weights.sha256:
         lines.append(f"  sha256 {weights.sha256}")

@@ -1,4 +1,4 @@
-"""What happens to an image before a model sees it."""
+"""Normalisation of images for the models."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ MEAN_BGR = (104.0, 117.0, 123.0)
 
 
 def normalize(images: Tensor) -> Tensor:
-    """Turn RGB images into what the checkpoints were trained on: BGR, 0..255, minus the mean.
+    """Normalise RGB images as for the checkpoints' training: BGR, 0..255, minus the mean.
 
     Shapes: (N, 3, H, W) uint8 or float RGB in 0..255 -> (N, 3, H, W) float32.
     """

@@ -1,4 +1,4 @@
-"""Weights that others trained and published: which file is meant, to the byte, and whose code it belongs to."""
+"""Published weights of others: the exact file, by its hash, and the code that it belongs to."""
 
 import hashlib
 from dataclasses import asdict, dataclass
@@ -41,7 +41,7 @@ _PUBLISHED = (
 
 
 def find_published(file: str) -> PublishedWeights:
-    """Return what is known of a file by its name, if only that."""
+    """Return what is known of a published file by its name; the name alone if nothing is."""
     return next((each for each in _PUBLISHED if each.file == file), PublishedWeights(file=file))
 
 

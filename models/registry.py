@@ -1,4 +1,4 @@
-"""One register of everything that can be built by name, here and in other people's packages."""
+"""The registry of models that can be built by name, here and in other packages."""
 
 import difflib
 import inspect
@@ -87,7 +87,7 @@ def list_models() -> list[str]:
 
 
 def find_model(name: str) -> ModelEntry:
-    """Look a model up by name.
+    """Return the entry of a model by name.
 
     Errors: `UsageError` that suggests the nearest names.
     """
@@ -118,7 +118,7 @@ def shipped_weights(name: str, settings: Mapping[str, Any] = MappingProxyType({}
 
 
 def is_plain(value: object) -> bool:
-    """Tell whether a setting is of a kind that weights files can name."""
+    """Return whether a setting is of a kind that weights files can name."""
     if isinstance(value, tuple):
         return all(is_plain(item) for item in value)
     return value is None or isinstance(value, bool | int | float | str)

@@ -1,4 +1,4 @@
-"""Models in files that say what they are: saved with name and settings, built back from the file alone."""
+"""Models saved with their name and settings, so that the file alone is enough to build them again."""
 
 import json
 from collections.abc import Mapping
@@ -18,9 +18,9 @@ from featherpress.models.detectors import Detector, create_detector, require_det
 
 
 def save_model(model: nn.Module, path: str | Path, *, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a model so that `load_model` builds it back: its weights, its name and all its settings.
+    """Save a model's weights, name and settings, so that `load_model` can build it again.
 
-    Errors: `UsageError` for a model that `create_model` did not build, as nothing could build it back.
+    Errors: `UsageError` for a model that `create_model` did not build.
     """
     if origin_of(model) is None:
         raise UsageError(
@@ -31,7 +31,7 @@ def save_model(model: nn.Module, path: str | Path, *, metadata: Mapping[str, str
 
 
 def load_model(path: str | Path) -> nn.Module:
-    """Build the model that a file says it holds, with the file's weights, in training mode as `create_model` does.
+    """Build the model that a file holds, with its weights, in training mode as `create_model` does.
 
     Errors: `CheckpointError` for a file that is missing or broken, does not say which model it is of, or is of one
     that cannot be built here.
@@ -53,7 +53,7 @@ def load_model(path: str | Path) -> nn.Module:
 def load_detector(path: str | Path, *, name: str = "") -> Detector:
     """Build a detector with a file's weights: the model that the file says it is of, or the one named.
 
-    Errors: `CheckpointError` as `load_model` and `load_weights`; `UsageError` for a model that is no `Detector`, and
+    Errors: `CheckpointError` as `load_model` and `load_weights`; `UsageError` for a model that is not a `Detector`, and
     when neither the file nor `name` says which model it is.
     """
     origin = read_origin(path)
@@ -67,7 +67,7 @@ def load_detector(path: str | Path, *, name: str = "") -> Detector:
 
 
 def save_weights(model: nn.Module, path: str | Path, *, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a model's state as safetensors under plain keys; the file appears whole or not at all.
+    """Write a model's state as safetensors under plain keys, completely or not at all.
 
     What `create_model` built is named in the metadata, which `metadata` adds to.
     """
@@ -78,7 +78,7 @@ def save_weights(model: nn.Module, path: str | Path, *, metadata: Mapping[str, s
 
 
 def read_origin(path: str | Path) -> Origin | None:
-    """Read which model a file says it is of; None when it does not say.
+    """Return the model that a file names; None if it names none.
 
     Errors: `CheckpointError` for a file that is missing or broken.
     """
@@ -95,7 +95,7 @@ def read_origin(path: str | Path) -> Origin | None:
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """Read what a safetensors file says of itself; empty for files of other kinds.
+    """Return the metadata of a safetensors file; empty for files of other kinds.
 
     Errors: `CheckpointError` for a file that is missing or broken.
     """

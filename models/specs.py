@@ -1,4 +1,4 @@
-"""The shape of a model as plain settings, so that it can be listed without building it."""
+"""The settings of models, which can be listed without building them."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -36,7 +36,7 @@ class FeatherFaceSpec:
     num_anchors: int = 2
 
     def __post_init__(self) -> None:
-        """Refuse sizes that no model has, and choices there are not."""
+        """Refuse sizes out of range, and unknown choices."""
         for name in (
             "out_channels",
             "cbam_reduction",

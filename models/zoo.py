@@ -1,4 +1,4 @@
-"""The zoo as data: what each model is, what it costs and whose it is, listed without importing torch.
+"""The zoo as data: the models, their costs and their sources, listed without importing torch.
 
 What is declared here is held to the count by `tests/models/test_zoo.py`.
 """
@@ -24,7 +24,7 @@ _STRIDES = (8, 16, 32)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelEntry:
-    """What the register knows of a model: how to build it, and what it is declared to be.
+    """The registry's entry of a model: how to build it, and what is declared of it.
 
     `settings` are the keyword arguments of `build` with their defaults; `params` is the number of learnable parameters
     at these; `paper` is a title short enough for a table and `source` the whole reference; `weights` are the files

@@ -42,7 +42,7 @@ def test_folders_files_and_patterns_name_images(album: Path) -> None:
     for wrong, says in (
         (album / "gone.jpg", "found nothing at"),
         (album / "*.tif", "found none"),
-        (album.parent, "--recursive looks into"),
+        (album.parent, "--recursive searches"),
     ):
         with pytest.raises(UsageError, match=says):
             find_photographs([wrong])

@@ -92,7 +92,7 @@ def test_the_printed_table_fits_eighty_columns(run_command: Run, wider: Path, we
         (("--present-only",), "goes with --ground-truth"),
         (("--long-side", 5), "32 to 16384"),
         (("--out", "."), "not an empty folder"),
-        (("--predictions", "x"), "not both at once"),
+        (("--predictions", "x"), "not both"),
     ],
 )
 def test_mistakes_end_in_a_sentence(

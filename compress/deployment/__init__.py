@@ -1,4 +1,4 @@
-"""How a model leaves training: as an ONNX file, quantised, as a torch program; and how fast it then is.
+"""Deployment: ONNX files, quantisation, torch programs, and their speed.
 
 The modules are imported one by one, since what measures memory must not import torch.
 """

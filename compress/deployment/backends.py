@@ -1,4 +1,4 @@
-"""The ways a model can be run on this machine, each prepared as a function without arguments."""
+"""Backends: the ways to run a model on this machine, each prepared as a function without arguments."""
 
 import copy
 import shutil
@@ -29,12 +29,12 @@ _CALIBRATION_SIDE = 320
 
 
 def can_compile() -> bool:
-    """Tell whether there is a C++ compiler, without which torch.compile cannot work on a CPU."""
+    """Return whether there is a C++ compiler, without which torch.compile cannot work on a CPU."""
     return any(map(shutil.which, ("c++", "g++", "clang++")))
 
 
 def why_not(backend: Backend) -> str:
-    """Say why a backend cannot run here; empty where it can."""
+    """Return why a backend cannot run here; empty if it can."""
     if backend == "compiled" and not can_compile():
         return "as there is no C++ compiler on this machine"
     if backend.startswith("onnx") and missing_packages("export"):
@@ -84,7 +84,7 @@ def prepare(
 
 @contextmanager
 def threads_of_torch(threads: int) -> Iterator[None]:
-    """Let torch use so many threads, and give it back what it had."""
+    """Set torch's number of threads while the context lasts."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

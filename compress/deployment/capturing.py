@@ -51,6 +51,6 @@ def _image_shape(program: ExportedProgram) -> torch.Size:
 
 
 def _reason(error: Exception) -> str:
-    """Say the first line of what torch says, and which line of the model's code it was."""
+    """Return the first line of torch's error, and the line of the model's code that it names."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:300] if lines else type(error).__name__

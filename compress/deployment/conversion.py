@@ -1,4 +1,4 @@
-"""A traced model turned into ONNX, or the operator named that stands in the way."""
+"""Conversion of a traced model to ONNX, or an error that names the unsupported operator."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -47,7 +47,7 @@ def convert(subject: Subject, program: ExportedProgram, *, opset: int = NEWEST_O
 
 
 def _obstacle(subject: Subject, program: ExportedProgram, error: BaseException) -> str:
-    """Say which operator cannot be translated, and where the model uses it."""
+    """Return an error that names the operator without a counterpart, and where the model uses it."""
     texts = [str(each) for each in _causes(error)]
     names = [match[1] for text in texts for match in [_NO_COUNTERPART.search(text)] if match]
     if not names:

@@ -1,4 +1,4 @@
-"""A model out of the house: traced, written, checked against torch, quantised, and put on record."""
+"""Export of a model: traced, written, checked against torch, quantised, and recorded."""
 
 import hashlib
 import json
@@ -39,7 +39,7 @@ _PREPROCESSING = "BGR, 0..255, minus (104, 117, 123)"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Int8Request:
-    """What to quantise with, and how: images to calibrate on, never scored on, and images to score on."""
+    """How to quantise: settings, images to calibrate on, and other images to score on."""
 
     calibration: "FaceDataset"
     validation: "FaceDataset"
@@ -50,7 +50,7 @@ class Int8Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportRequest:
-    """What is wanted: files named after `out`, which ends in `.onnx`; with `program`, a torch program beside it."""
+    """The requested files, named after `out`, which ends in `.onnx`; with `program`, a torch program beside it."""
 
     target: str
     weights: Path | None
@@ -65,7 +65,7 @@ class ExportRequest:
 
 
 def export(request: ExportRequest) -> dict[str, Any]:
-    """Write what is wanted, each file checked before it gets its name, and the record beside; return the record.
+    """Write the requested files, each checked before it gets its name, and the record; return the record.
 
     Errors: `UsageError` for files in the way and options that do not go together; `ExportError` for a model that cannot
     be exported, and for an export that does not compute the same; then nothing is left.
@@ -91,7 +91,7 @@ def export(request: ExportRequest) -> dict[str, Any]:
 
 
 def _places(request: ExportRequest, name: str) -> dict[str, Path]:
-    """Say where every file goes.
+    """Return the path of every file.
 
     Errors: `UsageError` for a name that is not `.onnx`, and for a file that is there already.
     """
@@ -113,7 +113,7 @@ def _places(request: ExportRequest, name: str) -> dict[str, Path]:
 
 
 def _write(request: ExportRequest, subject: Subject, places: Mapping[str, Path]) -> dict[str, Any]:
-    """Write every file under its temporary name; return what the record says of them."""
+    """Write every file under its temporary name; return their entries of the record."""
     program = capture(subject)
     said = {"schema": Export.SCHEMA, **_record(request, subject)}
     about = {key: _text(value) for key, value in said.items() if key != "environment"}
@@ -196,7 +196,7 @@ def _describe(proto: "onnx.ModelProto", about: Mapping[str, str]) -> None:
 
 
 def _record(request: ExportRequest, subject: Subject) -> dict[str, Any]:
-    """Say what was exported, from what, and how."""
+    """Return the record of an export: what was exported, from what, and how."""
     weights = request.weights
     source = None
     if weights is not None:

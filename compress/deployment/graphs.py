@@ -1,4 +1,4 @@
-"""What goes into an exported graph: the model as it infers, and for a detector its priors and decoding."""
+"""The content of an exported graph: the model for inference, and for a detector its priors and decoding."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -73,7 +73,7 @@ class DetectorGraph(nn.Module):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """A model on its way out.
+    """A model to export.
 
     `original` is the model as it was given, in eval mode, and the reference; `module` is what is traced: folded, its
     deformable convolutions in the wanted form. `example` is the shape that is traced and `shapes` those that are
@@ -110,7 +110,7 @@ def find_subject(
     if isinstance(model, Detector):
         return _detector_subject(target, model, options)
     if options.priors or options.decode:
-        raise UsageError(f"{target} is no featherpress detector, so that there are no priors to add or decode with")
+        raise UsageError(f"{target} is not a featherpress detector, so there are no priors to add or to decode with")
     return _plain_subject(target, model, side or 640, options)
 
 
@@ -150,7 +150,7 @@ def _detector_subject(target: str, model: Detector, options: GraphOptions) -> Su
 
 
 def _plain_subject(target: str, model: nn.Module, side: int, options: GraphOptions) -> Subject:
-    """Find out by running it which axes of its input a model lets vary."""
+    """Find by running it which axes of its input a model lets vary."""
     base = (1, 3, side, side)
     names = _output_names(flat_outputs(_try(model, base, target)))
     twice, wide, tall = (2, 3, side, side), (1, 3, side, 2 * side), (2, 3, 2 * side, side)

@@ -1,4 +1,4 @@
-"""How long a forward takes: several ways of running it measured in turns, so that a busy machine disturbs all alike."""
+"""The latency of a forward: all backends are measured in turns, so that a busy machine disturbs them equally."""
 
 import statistics
 import tempfile
@@ -69,7 +69,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchRequest:
-    """What to measure, and how: all models at all sizes in all backends, `rounds` forwards of a batch each."""
+    """A benchmark to run: all models at all sizes in all backends, `rounds` forwards of a batch each."""
 
     candidates: Sequence[Candidate]
     backends: Sequence[Backend]
@@ -88,7 +88,7 @@ Case = tuple[str, int, Backend]
 def bench(request: BenchRequest) -> dict[str, Any]:
     """Measure latency, throughput and memory with random weights, and return the record.
 
-    Errors: `UsageError` when no backend can run here; `ExportError` for a model that ONNX has no words for.
+    Errors: `UsageError` when no backend can run here; `ExportError` for a model that ONNX cannot express.
     """
     left_out = [LeftOut(backend=each, reason=reason) for each in request.backends if (reason := why_not(each))]
     backends = [each for each in request.backends if not why_not(each)]

@@ -1,4 +1,4 @@
-"""Exports and measured speeds for people: tables that fit a terminal."""
+"""Exports and benchmarks as printed: tables that fit a terminal."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,7 +26,7 @@ def render_export(record: Mapping[str, Any]) -> RenderableType:
 
 
 def _quantized(entry: Mapping[str, Any]) -> str:
-    """Say how a file was turned to eight bits."""
+    """Return how a file was quantised to eight bits."""
     images, kept = entry["calibration_images"], entry["kept_in_float"]
     how = (
         f"activations by {entry['calibration']} of {images} images" if images else "weights alone, activations in float"
@@ -47,7 +47,7 @@ def _scores(evaluation: Mapping[str, Any] | None) -> list[str]:
     before, after = evaluation["float32"]["ap"], evaluation["int8"]["ap"]
     where = f"{data['faces']:,} faces in {data['images']:,} images of {data['name']}"
     if before is None or after is None:
-        return [f"there is no valid face among {where}, so that there is no AP"]
+        return [f"there is no valid face among {where}, so there is no AP"]
     return [f"AP at IoU 0.5: {before:.4f} float32, {after:.4f} int8 ({after - before:+.4f}), {where}"]
 
 

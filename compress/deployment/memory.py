@@ -1,4 +1,4 @@
-"""How much memory a forward takes, measured in a process of its own; without torch where torch does not run.
+"""The memory that a forward takes, measured in a process of its own, without torch where torch is not used.
 
 `python -m featherpress.compress.deployment.memory JSON` is that process.
 """
@@ -66,7 +66,7 @@ def _measure_torch(request: dict[str, Any]) -> int:
 
 
 def _begin() -> int:
-    """Forget the peak of what was loaded so far, and return what is resident now."""
+    """Reset the peak, and return the memory that is resident now."""
     _RESET.write_text("5")
     return _resident("VmRSS")
 

@@ -1,4 +1,4 @@
-"""Whether what was exported computes what the model computes."""
+"""Parity: whether an exported file computes what the model computes."""
 
 from collections.abc import Callable, Sequence
 

@@ -1,4 +1,4 @@
-"""ONNX files in eight bits: the weights of convolutions by channel, and what goes into them, calibrated on images."""
+"""ONNX files in eight bits: weights of convolutions by channel, and their inputs, calibrated on images."""
 
 import contextlib
 import io
@@ -33,10 +33,10 @@ _QUANTIZED = ("Conv",)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantization:
-    """How a file is turned to eight bits; the defaults are what lost least on training photographs.
+    """How a file is quantised to eight bits; the defaults lost least on training photographs.
 
     `calibration` says how the range of what goes into a convolution is found on images: up to a `percentile` of its
-    values, up to the largest, or by the least entropy lost; `none` leaves it in float: only weights are turned. The
+    values, up to the largest, or by the least entropy lost; `none` leaves it in float and quantises weights only. The
     first convolutions that together hold at most `first` of all weights stay in float. `outputs` quantises what comes
     out of a convolution too, before its activation.
     """
@@ -65,7 +65,7 @@ def calibration_images(dataset: FaceDataset, count: int) -> Iterator[Images]:
 def quantize(
     source: Path, target: Path, images: Iterator[Images], *, count: int, how: Quantization | None = None
 ) -> list[str]:
-    """Write an ONNX file's eight-bit twin from `count` images, and return the nodes that were kept in float.
+    """Quantise an ONNX file with `count` images, and return the nodes that were kept in float.
 
     Weights are int8 with a scale a channel, activations uint8 with the range seen on the images.
 

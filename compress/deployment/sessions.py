@@ -52,7 +52,7 @@ def _refused(path: Path, error: Exception) -> ExportError:
 
 
 class SessionDetector(Detector):
-    """An exported detector in the place of the model it was exported from, so that one evaluation serves both.
+    """An exported detector with the interface of the model it was exported from, so that one evaluation serves both.
 
     Where the graph decodes, decoding is undone.
     """

@@ -1,1 +1,1 @@
-"""What a student is compared with: taps, adapters and losses. Knows no task, no recipe and no file."""
+"""Taps, adapters and losses between student and teacher. Knows no task, recipe or file."""

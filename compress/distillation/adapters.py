@@ -1,4 +1,4 @@
-"""Adapters: what brings a student's features to a teacher's width, trained beside the student and never part of it."""
+"""Adapters: layers that bring a student's features to a teacher's width. They are not part of it."""
 
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
@@ -14,7 +14,7 @@ Shape: TypeAlias = tuple[int, ...]
 
 
 class MaskedGeneration(nn.Module):
-    """Generate a teacher's map from a student's of which places are hidden: 1x1 adapter, mask, 3x3, ReLU, 3x3.
+    """Generate a teacher's map from a masked map of the student: 1x1 adapter, mask, 3x3, ReLU, 3x3.
 
     Shapes: (N, S, H, W) and a mask (N, 1, H, W) -> (N, T, H, W).
     Parameters: S T + T, and 2 (9 T T + T).
@@ -35,7 +35,7 @@ class MaskedGeneration(nn.Module):
 
 
 class Adapters(nn.ModuleList):
-    """One module a level: a 1x1 convolution for maps, a linear layer for tokens and vectors, or nothing.
+    """One module per level: a 1x1 convolution for maps, a linear layer for tokens and vectors, or the identity.
 
     Shapes: L tensors of the student's shapes, and masks where levels are generated -> L tensors of the teacher's width.
     """
@@ -48,10 +48,10 @@ class Adapters(nn.ModuleList):
 
 
 def build_adapters(student: Sequence[Shape], teacher: Sequence[Shape], *, name: str, kind: AdapterKind) -> Adapters:
-    """Infer what a term needs between two taps from the shapes of their levels.
+    """Build the adapters between two taps from the shapes of their levels.
 
-    `kind` is `linear` (a trained matrix a level), `generation` (MGD's), `none` (equal widths) or `any` (widths need not
-    be equal).
+    `kind` is `linear` (one trained matrix per level), `generation` (MGD's), `none` (equal widths) or `any`
+    (widths need not be equal).
 
     Shapes: maps (N, C, H, W), tokens (N, L, C) or vectors (N, C), the same kind on both sides.
     Parameters: sum of s_l * t_l + t_l; 5,544 from V2 (32) to V1 (56).
@@ -106,7 +106,7 @@ def as_maps(features: Tensor) -> Tensor:
 
 
 def describe(student: Shape, teacher: Shape) -> str:
-    """Say in words how a level of the student meets the teacher's."""
+    """Describe how a level of the student is compared with the teacher's."""
     widths = [shape[1] if len(shape) == 4 else shape[-1] for shape in (student, teacher)]
     text = f"{widths[0]} to {widths[1]} channels"
     if len(student) == 4 and student[2:] != teacher[2:]:

@@ -1,4 +1,4 @@
-"""Taps: what flows out of named modules, caught on the way."""
+"""Taps: the outputs of named modules, caught by hooks."""
 
 import re
 from collections.abc import Iterator

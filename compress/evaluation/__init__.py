@@ -1,4 +1,4 @@
-"""What a detector finds, how well, and whether that is more than chance."""
+"""Evaluation: predictions, scores, and whether a difference is more than chance."""
 
 from featherpress.compress.evaluation.comparison import Compared, compare
 from featherpress.compress.evaluation.detections import Detections, DetectionSet, Truth

@@ -1,4 +1,4 @@
-"""Arrays in a file: whole or not at all when written, and plainly refused when broken."""
+"""Arrays in a file: written completely or not at all, and refused in one sentence when broken."""
 
 import tokenize
 import zipfile

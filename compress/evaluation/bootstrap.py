@@ -11,7 +11,7 @@ BLOCK = 2**22
 
 
 def weighted_average_precision(matches: Matches, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give the AP of sets that hold each image a given number of times.
+    """Return the AP of sets that hold each image a given number of times.
 
     The envelope can only fall between hits, so the curve is followed at the scores of hits alone.
 

@@ -1,4 +1,4 @@
-"""What a detector found and what there was to find, as plain arrays that need no torch."""
+"""Detections and labels as plain arrays that need no torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Detections:
-    """The faces that a detector reports in one image, surest first.
+    """The faces that a detector reports in one image, by falling score.
 
     Shapes: boxes (k, 4) as x1, y1, x2, y2; scores (k,); landmarks (k, 10).
     Units: pixels of the original image.
@@ -42,7 +42,7 @@ class Detections:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Truth:
-    """The labelled faces of one image; an ignored one is neither to be found nor a false alarm.
+    """The labelled faces of one image; an ignored one counts neither as a miss nor, if detected, as a false alarm.
 
     Shapes: boxes (n, 4) as x1, y1, x2, y2; ignored (n,).
     Units: pixels of the original image.

@@ -1,4 +1,4 @@
-"""One model on one data set: what to open, how it is scored, and the record of it."""
+"""One model on one data set: opening the data, scoring the model, and the record."""
 
 import json
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ DETECTIONS = "detections.npz"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationReport:
-    """An evaluation: its record, every detection behind it, and precision over recall by what was to be found."""
+    """An evaluation: its record, all detections, and precision-recall curves by name."""
 
     record: dict[str, Any]
     predictions: DetectionSet
@@ -48,12 +48,12 @@ def open_labelled(
     positive_threshold: float = POSITIVE_THRESHOLD,
     limit: int = 0,
 ) -> LabelledFolder:
-    """Open a folder of labelled images as what it is, and look whether every image can be used.
+    """Open a folder of labelled images by its kind, and check that every image can be used.
 
     With `ground_truth`, WIDER FACE's own validation images. With `labels`, another model's detections, of which those
     that score `positive_threshold` or more are faces. Else COCO's format if the folder, or that of the split, holds an
     `annotations.json`; else a split in WIDER FACE's layout.
-    Errors: DataError as each of these, and `require_sound`.
+    Errors: `DataError` as for each of these, and as `require_sound`.
     """
     dataset: LabelledFolder
     if labels and (ground_truth or category):
@@ -76,7 +76,7 @@ def open_labelled(
 
 
 def describe_weights(path: Path, detector: Detector, *, name: str = "") -> dict[str, Any]:
-    """Say which weights are scored: model, file, its sha256, size and parameters, as a record has them."""
+    """Return the entries of a record that describe the weights: model, file, sha256, size and parameters."""
     origin = origin_of(detector)
     return {
         "model": name or (origin.name if origin else type(detector).__name__),
@@ -101,10 +101,10 @@ def score_model(
 ) -> EvaluationReport:
     """Score a model by AP at IoU 0.5, overall and by face height, by COCO's AP, and officially on official images.
 
-    Errors: DataError where there is no valid face, so that there is no AP.
+    Errors: DataError where there is no valid face, and therefore no AP.
     """
     if all(dataset.faces(index).ignored.all() for index in range(len(dataset))):
-        raise DataError(f"there is no valid face in {dataset.labels}, so that there is no AP")
+        raise DataError(f"there is no valid face in {dataset.labels}, so there is no AP")
     result = evaluate_model(detector, dataset, settings=settings, batch=batch)
     record = result.to_dict(data=data, about=about)
     if coco:
@@ -128,7 +128,7 @@ def score_model(
 def compare_with(scored: EvaluationReport, folder: Path) -> dict[str, Any]:
     """Put an interval on the difference of AP to an earlier evaluation, which `save_scored` wrote into a folder.
 
-    Errors: DataError where that is none, or of other images or faces.
+    Errors: DataError where the folder holds no evaluation, or one of other images or faces.
     """
     earlier = DetectionSet.load(folder / DETECTIONS)
     if earlier.names != scored.predictions.names or not all(map(_same, earlier.truths, scored.predictions.truths)):
@@ -164,7 +164,7 @@ def _same(one: Truth, other: Truth) -> bool:
 def save_scored(scored: EvaluationReport, out: Path) -> None:
     """Write `evaluation.json`, every detection as `detections.npz`, and WIDER FACE's text files in `predictions/`.
 
-    Images that lie in no folder have no event to be written under; then there are no text files.
+    Text files are written only if every image lies in a folder, which is its event.
     """
     write_json(out / "evaluation.json", scored.record)
     scored.predictions.save(out / DETECTIONS)

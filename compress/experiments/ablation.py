@@ -1,4 +1,4 @@
-"""Which losses earn their place: each alone, each left out, all and none, against one control."""
+"""Ablation of losses: each alone, each left out, all and none, compared with one control."""
 
 import copy
 import logging
@@ -44,22 +44,20 @@ class Row:
     verdict: str = ""
 
     def cells(self) -> list[str]:
-        """Give the row as a table shows it."""
+        """Return the row's cells as text."""
         numbers = [f"{self.score:.3f}", "" if self.std is None else f"{self.std:.3f}"]
         bounds = ["" if value is None else f"{value:+.4f}" for value in (self.difference, self.low, self.high)]
         return [self.losses, *numbers, *bounds, self.verdict]
 
 
 def variants(recipe: Recipe) -> dict[str, Recipe]:
-    """Name the recipes to compare with the whole one and with the control: each term alone, and each left out.
+    """Return the recipes to compare by name: each term alone, and each term left out.
 
-    Errors: `UsageError` for fewer than two terms that weigh something.
+    Errors: `UsageError` for fewer than two terms with a weight above 0.
     """
     names = [name for name, term in recipe.distillation.losses.items() if term.weight]
     if len(names) < 2:
-        raise UsageError(
-            f"an ablation needs two losses or more that weigh something, and {recipe.name} has {len(names)}"
-        )
+        raise UsageError(f"an ablation needs two losses or more with a weight above 0; {recipe.name} has {len(names)}")
     alone = {f"only {name}": keep_terms(recipe, {name}) for name in names}
     # Of two, each left out is the other alone.
     left_out = {f"without {name}": keep_terms(recipe, set(names) - {name}) for name in names if len(names) > 2}
@@ -69,9 +67,9 @@ def variants(recipe: Recipe) -> dict[str, Recipe]:
 def ablate_losses(recipe: Recipe, out: Path, *, audits: Mapping[str, Mapping[str, Any]] | None = None) -> str:
     """Run the whole distillation with its control, then every variant in `ablation/`, and compare all with the control.
 
-    An ablation is there to choose by: where the recipe holds training images out, these are what it is scored on, and
-    else the validation images. What is there already is not done again. The table is kept as `ablation/ablation.json`
-    and `.md`, and returned for a terminal.
+    An ablation is used to choose losses. It is therefore scored on the held-out training images if there are any, and
+    else on the validation images. Models that are trained already are kept. The table is saved as
+    `ablation/ablation.json` and `.md`, and returned for a terminal.
     """
     chosen = variants(recipe)
     distill(recipe.model_copy(update={"control": True}), out, audits=audits)
@@ -79,7 +77,7 @@ def ablate_losses(recipe: Recipe, out: Path, *, audits: Mapping[str, Mapping[str
     loaded = prepare_teachers(experiment)
     folders = {name: out / "ablation" / name.replace(" ", "-") for name in chosen}
     for seed in recipe.seeds:
-        # The crops of a seed, and what a teacher says of them, are the same for every variant.
+        # All variants of a seed share its crops and the teachers' outputs on them.
         crops, cache = experiment.crops(seed), out / "ablation" / f"cache-{seed}"
         for name, variant in chosen.items():
             own = copy.copy(experiment)
@@ -137,7 +135,7 @@ def _headings(metric: str) -> list[str]:
 
 
 def _read(experiment: Experiment, folder: Path, arm: str = "") -> list[Any]:
-    """Read what the models of all seeds found on the images that the ablation is scored on."""
+    """Read the predictions of all seeds on the images that the ablation is scored on."""
     record = f"{HOLDOUT if experiment.recipe.data.holdout else 'validation'}.npz"
     return [
         experiment.task.load(seed_folder(experiment.recipe, folder, seed) / arm / "eval" / record)

@@ -1,4 +1,4 @@
-"""The parts of an experiment, built from its recipe: student and adapters."""
+"""The parts of an experiment, built from its recipe: student, teachers and adapters."""
 
 import logging
 from collections.abc import Sequence
@@ -24,10 +24,10 @@ logger = logging.getLogger("featherpress")
 def build_student(
     recipe: Recipe, seed: int, *, task: Task, teachers: Sequence[nn.Module], control: bool = False
 ) -> nn.Module:
-    """Build the student from a seed; both arms of a seed start from the same weights.
+    """Build the student from a seed. Both arms of a seed start from the same weights.
 
-    Where the recipe goes on from an earlier run, each arm starts from the weights of the same arm there. The backbone
-    is that of the first teacher that has one of its shapes.
+    If the recipe continues an earlier run, each arm starts from the weights of the same arm there. The backbone
+    is copied from the first teacher whose backbone has the student's shapes.
     """
     torch.manual_seed(seed)
     student = task.build(recipe.student.model, recipe.student.settings)
@@ -42,7 +42,7 @@ def build_student(
         _take_backbone(student, teachers)
     elif source == "teacher":
         raise UsageError(
-            "`student.backbone` is the teacher's, but training alone loads no teacher; add --set student.backbone=''"
+            "`student.backbone` is the teacher's, but training alone loads none; add --set student.backbone=''"
         )
     elif source:
         load_weights(student.get_submodule("backbone"), expand_path(source))
@@ -61,7 +61,7 @@ def _take_backbone(student: nn.Module, teachers: Sequence[nn.Module]) -> None:
         if shared:
             student.load_state_dict(ours | shared)
             return
-    raise UsageError("the teacher's backbone has nothing of the student's shapes; leave `student.backbone` out")
+    raise UsageError("no part of the teacher's backbone has the student's shapes; leave `student.backbone` out")
 
 
 def build_teacher(recipe: Recipe, number: int, *, task: Task) -> nn.Module:
@@ -75,9 +75,9 @@ def build_teacher(recipe: Recipe, number: int, *, task: Task) -> nn.Module:
 
 
 def find_weights(model: StudentRecipe | TeacherRecipe) -> Path:
-    """Return the file of a model's weights, which is the package's own where the recipe says `shipped`.
+    """Return the file of a model's weights: the recipe's, or the package's own if the recipe says `shipped`.
 
-    Errors: `UsageError` where none are shipped for the model as its settings make it.
+    Errors: `UsageError` if none are shipped for the model with these settings.
     """
     if model.weights == "shipped":
         return shipped_weights(model.model, model.settings)
@@ -87,11 +87,11 @@ def find_weights(model: StudentRecipe | TeacherRecipe) -> Path:
 def build_term_adapters(
     recipe: Recipe, student: nn.Module, teacher: nn.Module, *, seed: int, number: int = 0
 ) -> dict[str, Adapters]:
-    """Build the adapters of each feature term without touching the random stream that the student was drawn from.
+    """Build the adapters of each feature term. The global random state is left as it was.
 
-    `number` is the teacher's among several.
+    `number` is the teacher's index among several.
 
-    Errors: `UsageError` for a tap that is not there, and for levels that cannot be compared.
+    Errors: `UsageError` for a tap that does not exist, and for levels that cannot be compared.
     """
     side = _probe_side(recipe.data)
     built = {}
@@ -110,7 +110,7 @@ def build_term_adapters(
 
 
 def taps_of(recipe: DistillationRecipe, number: int = 0) -> dict[str, str]:
-    """Name the path at which each feature term that weighs something taps the teacher of a number."""
+    """Return, for each feature term with a weight above 0, the path at which it taps a teacher."""
     return {
         name: term.teacher if isinstance(term.teacher, str) else term.teacher[number]
         for name, term in recipe.losses.items()
@@ -119,7 +119,7 @@ def taps_of(recipe: DistillationRecipe, number: int = 0) -> dict[str, str]:
 
 
 def _probe_side(data: DataRecipe) -> int:
-    """Choose the size of the image that shapes are found out with; detectors scale, so that a small one will do."""
+    """Return the side of the image that is run to learn shapes; detectors take any size, so a small one is enough."""
     return data.image_size if data.task == "classification" else max(64, min(*data.sizes, 128))
 
 
@@ -128,15 +128,15 @@ def _shapes(model: nn.Module, path: str, side: int) -> list[tuple[int, ...]]:
 
 
 def _check_levels(name: str, term: FeatureTerm, shapes: list[tuple[int, ...]]) -> None:
-    """Refuse a loss over places for what has none, and weights for other levels than there are."""
+    """Refuse a loss over positions for features without positions, and `levels` of the wrong length."""
     if find_loss(term.loss).maps and any(len(shape) != 4 for shape in shapes):
         raise UsageError(
-            f"{name}: {term.loss} compares places, but {term.student!r} gives {shapes[0]}; use pkd or fitnets"
+            f"{name}: {term.loss} compares positions, but {term.student!r} gives {shapes[0]}; use pkd or fitnets"
         )
     if term.levels and (len(term.levels) != len(shapes) or not sum(term.levels)):
         raise UsageError(
-            f"{name}: `levels` has {len(term.levels)} weights, expected {len(shapes)}, one for each level that "
-            f"{term.student!r} gives, not all 0"
+            f"{name}: `levels` has {len(term.levels)} weights, expected {len(shapes)}, one for each level of "
+            f"{term.student!r}, not all 0"
         )
 
 

@@ -148,7 +148,7 @@ def record_correlation(experiment: Experiment, teacher: nn.Module, *, images: in
     """Write `eval/correlation.json` for the arms of the first seed, from their saved weights, unless it is there.
 
     Up to `images` validation images, evenly spaced, fit the maps, and as many others are measured on. Nothing is
-    written where no feature is compared, or for models that are no detectors.
+    written where no feature is compared, or for models that are not detectors.
     """
     file, taps = experiment.out / "eval" / "correlation.json", _taps(experiment)
     if file.exists() or taps is None or not isinstance(teacher, Detector):

@@ -1,4 +1,4 @@
-"""Whole experiments: train a model; or distil one, train its control, and ask whether the gain is real."""
+"""Whole experiments: train a model; or distil one, train its control, and test whether the gain is real."""
 
 import logging
 import time
@@ -34,7 +34,7 @@ def check(recipe: Recipe, *, without_teachers: bool = False, allow_leak: bool = 
 
     `without_teachers` is for training without teachers; `allow_leak` for data with the same image in both splits.
 
-    Errors: as `train` and `distill` would raise, only earlier.
+    Errors: those of `train` and `distill`, only earlier.
     """
     task = task_of(recipe)
     training = task.open("train")
@@ -67,7 +67,7 @@ def _check_leaks(training: Any, validation: Any, *, allow: bool) -> None:
 def train(recipe: Recipe, out: Path, *, audits: Mapping[str, Mapping[str, Any]] | None = None) -> Path:
     """Train a recipe's student alone, for its first seed, and evaluate it.
 
-    Returns the run's folder; what is there already is not done again.
+    Returns the run's folder. What is done already is not repeated.
     """
     began = time.monotonic()
     experiment = Experiment(recipe, out, audits or {})
@@ -100,7 +100,7 @@ def distill(
     The control starts from the same weights and sees as many crops in the same order for as long, without a teacher.
     Returns the run's folder; what is there already is not done again. With one arm only, nothing is compared.
 
-    Errors: `UsageError` without a teacher; `TrainingError` when a teacher cannot teach or did not stay as it was.
+    Errors: `UsageError` without a teacher; `TrainingError` when a teacher scores too low or has changed.
     """
     if not recipe.all_teachers:
         raise UsageError(f"the recipe {recipe.name} has no teacher to distil; use `featherpress train`")
@@ -130,7 +130,7 @@ def _conclude(
     taught: Sequence[Any],
     predictions: Mapping[Arm, Sequence[Any]],
 ) -> None:
-    """Save what all models found on a few images and, where both arms were trained, the comparison."""
+    """Save the gallery and, if both arms were trained, the comparison."""
     firsts = {"teacher": taught[0], **{str(arm): sets[0] for arm, sets in predictions.items()}}
     experiment.task.show(experiment.out / "eval" / "gallery", experiment.validation, firsts)
     record_correlation(experiment, loaded[0].model)
@@ -139,7 +139,7 @@ def _conclude(
 
 
 def _write_heading(experiment: Experiment) -> None:
-    """Write what the run is: its recipe as resolved, and what its models cost."""
+    """Write the run's resolved recipe and the audits of its models."""
     if not is_leader():
         return
     write_text(experiment.out / "recipe.toml", recipe_to_toml(experiment.recipe))

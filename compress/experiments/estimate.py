@@ -1,4 +1,4 @@
-"""What a recipe comes to, worked out without training: images, steps, and what lessons take on disk."""
+"""The size of a run, estimated without training: images, steps, and the cache of teacher outputs on disk."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ class Estimate:
 
 
 def estimate(recipe: Recipe, *, without_teachers: bool = False) -> Estimate | None:
-    """Count a recipe's images and work out the rest; None where its images are missing.
+    """Estimate the size of a recipe's run; None if its images are missing.
 
     Errors: as opening the data and building the teachers.
     """
@@ -83,7 +83,7 @@ def _sides(recipe: Recipe) -> Sequence[int]:
 
 
 def _bytes_a_lesson(recipe: Recipe, task: Task, side: int) -> int:
-    """Add up what the teachers with a cache say of one crop: outputs, and features at their taps."""
+    """Return the bytes that the cached teachers' outputs and tapped features take for one crop."""
     images, total = torch.zeros(1, 3, side, side), 0
     for number, teacher in enumerate(recipe.all_teachers):
         if not teacher.cache:

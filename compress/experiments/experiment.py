@@ -1,4 +1,4 @@
-"""What every model of one run shares: data, task, folder; and how one is trained and scored."""
+"""What all models of a run share: data, task and folder; and how a model is trained and scored."""
 
 import logging
 import shutil
@@ -50,7 +50,7 @@ class Experiment:
         shutil.rmtree(self.out / "decoded", ignore_errors=True)
 
     def crops(self, seed: int) -> TrainingCrops:
-        """Cut training images by a seed."""
+        """Return the crops of the training images under a seed."""
         return self.task.crops(self.training, seed)
 
     def fit(
@@ -65,7 +65,7 @@ class Experiment:
         lessons: Lessons | None = None,
         may_stop: bool = True,
     ) -> Any:
-        """Train a model, or find it trained, and score it on the validation images.
+        """Train a model and score it on the validation images; a model that is trained already is read.
 
         It stops early by the schedule's patience only where it `may_stop`.
         Of several processes all train, and the first scores; the others return None.
@@ -108,9 +108,9 @@ class Experiment:
         weights: Path,
         record: str = "validation",
     ) -> tuple[Any, float]:
-        """Score a model on all validation images; save the record and what was found, and return what and how well.
+        """Score a model on all validation images, save record and predictions, and return predictions and score.
 
-        Where training images are held out, it is scored on these too, as the record `holdout` of a trained model.
+        If training images are held out, the model is scored on them too; that record is called `holdout`.
         """
         # The control is the student's model; a teacher's role may be "teacher-2 in training".
         audited = self.audits.get(role.split(maxsplit=1)[0], self.audits.get("student", {}))

@@ -1,4 +1,4 @@
-"""A student's lessons: what is compared with which teacher, through which adapters, with what weight, and when."""
+"""Lessons: which terms compare a student with which teacher, through which adapters, with what weight, and when."""
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -50,7 +50,7 @@ Features = Mapping[str, list[Tensor]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tutor:
-    """A teacher as one student has it: its weight among several, and the taps and adapters of each feature term."""
+    """A teacher attached to one student: its weight among several, and the taps and adapters of each feature term."""
 
     teacher: Teacher
     weight: float = 1.0
@@ -59,7 +59,7 @@ class Tutor:
 
 
 class Lessons:
-    """All that a recipe has a student learn from its teachers.
+    """All that a student learns from its teachers.
 
     Terms that weigh nothing are left out. `scale` multiplies everything: with 0 all is computed and nothing counts,
     which must be plain training, bit for bit. A `placebo` keeps the losses and takes the knowledge out.
@@ -107,9 +107,9 @@ class Lessons:
         return {path: tap.take() for path, tap in self._taps.items()}
 
     def ask(self, batch: Any, *, step: int, total: int) -> dict[int, Lesson]:
-        """Ask the teachers whose turn it is; none where every term is off.
+        """Run the teachers whose turn it is; none if every term is off.
 
-        Best done before the student's forward, whose activations would else be held meanwhile.
+        Call it before the student's forward, so that the student's activations are not held meanwhile.
         """
         if not self._active(step, total):
             return {}
@@ -128,7 +128,7 @@ class Lessons:
         step: int,
         total: int,
     ) -> dict[str, Tensor]:
-        """Compare a student with what its teachers say at a step; each term is weighted and ramped, those off left out.
+        """Compare a student with its teachers at a step; terms are weighted and ramped, those that are off left out.
 
         Several teachers: the mean of their terms by weight or, one after the other, those of the one whose turn it is.
         """
@@ -162,7 +162,7 @@ class Lessons:
         return ramp(step, total=total, ramp_steps=self.recipe.ramp_steps, stop=self.recipe.stop)
 
     def _shares(self, step: int, total: int) -> dict[int, float]:
-        """Say which teachers teach at a step, and with what share."""
+        """Return which teachers are active at a step, and with what share."""
         weights = [tutor.weight for tutor in self.tutors]
         ends = [sum(weights[: number + 1]) / sum(weights) for number in range(len(weights))]
         if self.recipe.teaching == "sequential":
@@ -172,7 +172,7 @@ class Lessons:
 
 
 def _adapt(term: FeatureTerm, adapt: Any, levels: list[Tensor], *, seed: int) -> list[Tensor]:
-    """Bring a student's levels to the teacher's width, or generate them from what a mask drawn from `seed` leaves."""
+    """Bring a student's levels to the teacher's width, or generate them from the places that a drawn mask leaves."""
     if isinstance(term, MgdTerm):
         generator = torch.Generator().manual_seed(seed)
         masks = [random_mask(level, masked=term.masked, generator=generator) for level in levels]
@@ -216,7 +216,7 @@ def _compare(
     *,
     nearer: Callable[[], Tensor],
 ) -> Tensor:
-    """Compute one term, not yet weighted; `nearer` marks where a teacher's deltas are worth following."""
+    """Compute one term, not yet weighted; `nearer` marks where the teacher's box is better than the student's."""
     if isinstance(term, FeatureTerm):
         weights = term.levels or (1.0,) * len(levels)
         values = [weight * _compare_maps(term, s, t, context) for weight, (s, t) in zip(weights, levels, strict=True)]
@@ -279,7 +279,7 @@ def _compare_logits(term: Term, student: Tensor, teacher: Tensor, context: Label
 
 
 def _teacher_is_nearer(student: Outputs, teacher: Outputs, context: LossContext) -> Tensor:
-    """Mark the positives whose label the teacher's box overlaps more than the student's; (N, P) bool."""
+    """Mark the positives where the teacher's box overlaps the label more than the student's does; (N, P) bool."""
     assert isinstance(context, PriorContext)
     targets = context.targets
     nearer = torch.zeros_like(targets.positive)

@@ -1,4 +1,4 @@
-"""A handful of steps before a run, that fail for everything that has silently ruined distillations elsewhere."""
+"""The preflight: a few steps before a run that catch the mistakes which silently ruin distillations."""
 
 import csv
 import logging
@@ -34,7 +34,7 @@ _IMAGES = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One check: its name, whether it passed, and what was found in one sentence."""
+    """One check: its name, whether it passed, and the result in one sentence."""
 
     check: str
     passed: bool
@@ -46,7 +46,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Flight:
-    """One short training: its first logged row and all of them, the weights it ended with, and what it saved."""
+    """One short training: its logged rows, the hash of its final weights, and the names of the saved weights."""
 
     rows: Sequence[dict[str, str]]
     hash: str
@@ -54,16 +54,14 @@ class _Flight:
 
 
 def preflight(recipe: Recipe) -> list[Finding]:
-    """Distil for a few steps on small data, in a folder that is removed again, and check what can be checked.
+    """Distil for a few steps on little data, in a temporary folder, and run all checks.
 
-    Of several processes all fly, and the first one checks. A step that fails ends the flight.
+    All processes train, the first one checks. A step that fails ends the preflight.
 
     Errors: as `experiments.check` for a recipe that cannot be built.
     """
     if not recipe.all_teachers:
-        raise UsageError(
-            f"the recipe {recipe.name} has no teacher, so that there is nothing to check before its flight"
-        )
+        raise UsageError(f"the recipe {recipe.name} has no teacher, so the preflight has nothing to check")
     small = _shrink(recipe)
     task = task_of(small)
     loaded = [
@@ -81,19 +79,19 @@ def preflight(recipe: Recipe) -> list[Finding]:
 
 
 def require_sound(recipe: Recipe) -> None:
-    """Run the preflight and stop at the first check that failed.
+    """Run the preflight and raise for the first check that failed.
 
     Errors: `TrainingError` with that check's sentence.
     """
     findings = preflight(recipe)
     failed = next((finding for finding in findings if not finding.passed), None)
     if failed is not None:
-        raise TrainingError(f"preflight: {failed.sentence}; --no-preflight starts all the same")
+        raise TrainingError(f"preflight: {failed.sentence}; --no-preflight starts the run anyway")
     logger.info("preflight: %d checks passed", len(findings))
 
 
 def _shrink(recipe: Recipe) -> Recipe:
-    """Make a recipe of a few steps in which every term is on."""
+    """Return the recipe shrunk to a few steps, with every term switched on."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     batch = _BATCH * world
     schedule = recipe.schedule.model_copy(
@@ -129,7 +127,7 @@ def _shrink(recipe: Recipe) -> Recipe:
 def _sensible(task: Task, teacher: LoadedTeacher) -> Finding:
     check = f"{teacher.name} evaluates"
     if not teacher.recipe.weights:
-        return Finding(check=check, passed=True, sentence=f"the {teacher.name} is trained first, and scored then")
+        return Finding(check=check, passed=True, sentence=f"the {teacher.name} is trained first and scored after that")
     score = task.evaluate(teacher.model, task.open("val"), label=check, images=_IMAGES).score
     name = format_metric(task.metric)
     return Finding(
@@ -216,7 +214,7 @@ def _held(trainer: Trainer, lessons: Lessons) -> Finding:
     held = {id(weight) for group in trainer.optimizer.param_groups for weight in group["params"]}
     lost = [name for name, weight in lessons.adapters.named_parameters() if id(weight) not in held]
     return _finding(
-        "adapters are held", not lost, "the optimizer holds every adapter", f"no optimizer holds the adapter {lost[:1]}"
+        "adapters are held", not lost, "every adapter is in the optimizer", f"the adapter {lost[:1]} is in no optimizer"
     )
 
 
@@ -224,10 +222,10 @@ def _moved(lessons: Lessons, before: dict[str, Tensor]) -> Finding:
     after = dict(lessons.adapters.named_parameters())
     still = [name for name, weight in before.items() if torch.equal(weight, after[name])]
     return _finding(
-        "adapters move",
+        "adapters change",
         not still,
-        "every adapter moved",
-        f"the adapter {still[:1]} did not move: no gradient reaches it",
+        "every adapter changed",
+        f"the adapter {still[:1]} did not change: no gradient reaches it",
     )
 
 
@@ -235,7 +233,7 @@ def _positive(flight: _Flight, name: str) -> Finding:
     values = [float(row[name]) for row in flight.rows if row.get(name)]
     good = bool(values) and max(values) > 0
     shown = f"at most {max(values):g}" if values else "never computed"
-    return _finding(name, good, f"{name} is {shown}", f"{name} is {shown} in {_STEPS} steps: it teaches nothing")
+    return _finding(name, good, f"{name} is {shown}", f"{name} is {shown} in {_STEPS} steps: it has no effect")
 
 
 def _same_task(task: Task, taught: _Flight, plain: _Flight) -> Finding:
@@ -244,7 +242,7 @@ def _same_task(task: Task, taught: _Flight, plain: _Flight) -> Finding:
     return _finding(
         "task loss stays",
         not other,
-        "the supervised terms of the first step are those of plain training",
+        "the supervised terms of the first step equal those of plain training",
         f"distillation changes the supervised loss: {other[:1]} at the first step",
     )
 
@@ -255,8 +253,8 @@ def _same_weights(off: _Flight, plain: _Flight) -> Finding:
     return _finding(
         "off is plain",
         same,
-        "with distillation weighed 0 training is plain training, bit for bit",
-        "with distillation weighed 0 training ends with other weights than plain training",
+        "with distillation weighted 0, training equals plain training bit for bit",
+        "with distillation weighted 0, training ends with other weights than plain training",
     )
 
 
@@ -266,7 +264,7 @@ def _student_alone(flight: _Flight, keys: frozenset[str]) -> Finding:
         "student is saved alone",
         not strange,
         "the saved weights are the student's, under its own names",
-        f"the saved weights are not the student's alone: {strange[:1]} is in one of the two only",
+        f"the saved weights are not only the student's: {strange[:1]} is in one of the two",
     )
 
 
@@ -277,8 +275,8 @@ def _unchanged(teacher: LoadedTeacher) -> Finding:
     return _finding(
         f"{teacher.name} stays",
         not changed and not training,
-        f"the {teacher.name} is in eval mode, its weights and buffers hash as before",
-        f"{wrong}: its weights or buffers do not hash as before" if changed else wrong,
+        f"the {teacher.name} is in eval mode, and its weights and buffers are unchanged",
+        f"{wrong}: its weights or buffers are not the same as before" if changed else wrong,
     )
 
 
@@ -292,7 +290,7 @@ def _one_line(error: Exception) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the short trainings' own lines out of the log."""
+    """Keep the log lines of the short trainings out of the log."""
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""Photographs that a teacher labels for its student."""
+"""Pseudo-labels: photographs that a teacher labels for its student."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -27,10 +27,10 @@ from featherpress.models import Detector
 
 
 def mixed_crops(recipe: Recipe, labelled: FaceDataset, teacher: Detector, *, out: Path, seed: int) -> MixedCrops:
-    """Cut crops of the labelled images, with those of the recipe's photographs on top, labelled by the teacher.
+    """Return crops of the labelled images, plus crops of the recipe's photographs, labelled by the teacher.
 
-    The teacher's labels are kept in `labels.json` of the run (`labels-2.json` for a second folder), so that a run goes
-    on with the same; another teacher, or one asked otherwise, labels anew.
+    The labels are saved in the run's `labels.json` (`labels-2.json` for a second folder), so that a resumed run uses
+    the same ones. Another teacher, or other settings, label again.
 
     Errors: `DataError` when there are no photographs.
     """
@@ -74,7 +74,7 @@ def control_crops(recipe: Recipe, labelled: FaceDataset, *, seed: int) -> MixedC
 def label_photographs(
     teacher: Detector, photographs: Photographs, *, recipe: UnlabelledRecipe, record: Path
 ) -> LabelledPhotographs:
-    """Let the teacher find the faces; a photograph that cannot be read has none, and is skipped when crops are cut."""
+    """Label photographs with the teacher's detections; one that cannot be read has none and is skipped later."""
     names = [photographs.name(index) for index in range(len(photographs))]
     asked = {
         "teacher": fingerprint(teacher),

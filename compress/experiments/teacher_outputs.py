@@ -1,4 +1,4 @@
-"""Frozen teachers: asked live, or once a crop and then read from disk."""
+"""Frozen teachers, run on every batch, or once per crop and then read from disk."""
 
 import hashlib
 import math
@@ -26,7 +26,7 @@ _ZEROS = memoryview(bytes(1 << 20))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lesson:
-    """What a teacher says of a batch: its outputs by name, and its features by the path they were tapped at.
+    """A teacher's outputs for a batch by name, and its features by the path they were tapped at.
 
     Shapes: those of the task's outputs; features L times (N, C_l, H_l, W_l).
     """
@@ -48,15 +48,15 @@ class Lesson:
 
 
 class Teacher(Protocol):
-    """Something that gives lessons."""
+    """A source of lessons."""
 
     def teach(self, batch: Any) -> Lesson:
-        """Return what the teacher says of a batch, without gradient."""
+        """Return the teacher's outputs and features for a batch, without gradient."""
         ...
 
 
 class LiveTeacher:
-    """A model in eval mode without gradients, tapped at some paths, asked anew for every batch."""
+    """A model in eval mode without gradients, tapped at some paths and run on every batch."""
 
     def __init__(self, model: nn.Module, taps: Sequence[str], task: Task) -> None:
         self.model = model.eval().requires_grad_(False)
@@ -66,7 +66,7 @@ class LiveTeacher:
     @torch.no_grad()
     def teach(self, batch: Any) -> Lesson:
         """Run the model on the batch's images."""
-        # A trainer that calls train() on all it holds must not flip the teacher's normalisation.
+        # A trainer that calls train() on everything must not change the teacher's normalisation.
         self.model.eval()
         with ExitStack() as stack:
             for tap in self.taps.values():
@@ -98,7 +98,7 @@ class CachedTeacher:
         self._shelves = [_Shelf(each, rows=images * variants, precision=precision) for each in folders]
 
     def teach(self, batch: Any) -> Lesson:
-        """Read the batch's lessons; ask the teacher only for crops it has not seen."""
+        """Read the batch's lessons; run the teacher only for crops that are not cached yet."""
         index, variant = batch.keys.cpu().numpy().T
         sizes = len(self._shelves)
         shelf = self._shelves[int(variant[0]) % sizes]

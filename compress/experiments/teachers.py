@@ -1,4 +1,4 @@
-"""Teachers made ready: loaded or trained first, scored, and put before a student."""
+"""Teachers: loaded or trained first, scored, and attached to a student."""
 
 import copy
 import json
@@ -56,9 +56,9 @@ def teacher_name(number: int) -> str:
 
 
 def evaluate_teacher(experiment: Experiment, teacher: LoadedTeacher) -> Any:
-    """Score a teacher before anything learns from it, and return what it found; one that finds nothing cannot teach.
+    """Score a teacher before anything learns from it, and return its predictions.
 
-    Errors: `TrainingError` for a teacher below the task's least score.
+    Errors: `TrainingError` for a teacher below the task's minimum score.
     """
     saved = experiment.out / "eval" / f"{teacher.name}.npz"
     if saved.exists() and saved.with_suffix(".json").exists():
@@ -75,7 +75,7 @@ def evaluate_teacher(experiment: Experiment, teacher: LoadedTeacher) -> Any:
         saved.unlink()
         metric = format_metric(experiment.task.metric)
         raise TrainingError(
-            f"the {teacher.name}'s {metric} on the validation images is {score:.3f}: it cannot teach; check its "
+            f"the {teacher.name}'s {metric} on the validation images is {score:.3f}, too low to teach; check its "
             "weights and data"
         )
     return predictions
@@ -93,7 +93,7 @@ def make_lessons(
     scale: float = 1.0,
     placebo: str = "",
 ) -> Lessons:
-    """Put teachers before a student, with adapters drawn from a seed; what a teacher says is kept in `cache`."""
+    """Attach teachers to a student, with adapters drawn from a seed; teacher outputs are cached in `cache`."""
     tutors = []
     for number, teacher in enumerate(loaded):
         taps = taps_of(recipe.distillation, number)
@@ -114,7 +114,7 @@ def make_lessons(
 
 
 def note_adapters(out: Path, lessons: Lessons) -> None:
-    """Write the adapters' weights into `budget.json`: they are trained, and belong to no model."""
+    """Write the number of the adapters' weights into `budget.json`: they are trained, but part of no model."""
     path = out / "budget.json"
     if path.exists():
         params = sum(weight.numel() for weight in lessons.adapters.parameters())
@@ -122,14 +122,15 @@ def note_adapters(out: Path, lessons: Lessons) -> None:
 
 
 def require_unchanged(loaded: Sequence[LoadedTeacher]) -> None:
-    """Check that no teacher learned anything itself.
+    """Check that no teacher has changed.
 
-    Errors: `TrainingError` when weights or buffers are not what they were.
+    Errors: `TrainingError` when a teacher's weights or buffers are not the same as before.
     """
     for teacher in loaded:
         if fingerprint(teacher.model) != teacher.hash:
             raise TrainingError(
-                f"the {teacher.name}'s weights or buffers changed during distillation; its lessons were not one's"
+                f"the {teacher.name}'s weights or buffers changed during distillation, so its outputs were not "
+                "those of one model"
             )
 
 

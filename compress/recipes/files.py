@@ -1,4 +1,4 @@
-"""Recipes in and out of TOML files."""
+"""Recipes read from and written to TOML files."""
 
 import json
 import os
@@ -20,7 +20,7 @@ SHARED_VARIABLE = "FEATHERPRESS_SHARED"
 SHARED_DEFAULT = "../shared"
 _TAG = 3  # where pydantic puts the kind of a term: distillation.losses.NAME.KIND.key
 
-# Nesting beyond the stack and numbers beyond what Python reads are no TOML of ours either.
+# Nesting too deep for the stack and numbers too long for Python are refused like invalid TOML.
 _NO_TOML = (tomllib.TOMLDecodeError, RecursionError, ValueError)
 
 
@@ -31,7 +31,7 @@ def shipped_recipes() -> list[str]:
 
 
 def load_recipe(name_or_path: str | Path, *, settings: Sequence[str] = ()) -> Recipe:
-    """Read a shipped recipe by name, or one of your own by path, with `key=value` settings laid over it.
+    """Read a shipped recipe by name, or one of your own by path, and apply `key=value` settings to it.
 
     A setting's key is dotted (`schedule.epochs`), its value TOML; a value that is not TOML is taken as text.
 
@@ -60,7 +60,7 @@ def recipe_to_toml(recipe: Recipe) -> str:
 
 
 def recipe_schema() -> str:
-    """Write the JSON Schema of recipes, for editors that complete and check TOML by one."""
+    """Return the JSON Schema of recipes, for editors that complete and check TOML."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | Recipe.model_json_schema()
     for definition in schema["$defs"].values():
         if "loss" in definition.get("properties", {}):
@@ -117,7 +117,7 @@ def _validate(content: Mapping[str, Any], source: str) -> Recipe:
 
 
 def _without_tag(place: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    """Drop what pydantic adds to a place: the kind of loss that it took a term for, and the key behind a dict."""
+    """Remove what pydantic adds to a location: the kind of loss it chose for a term, and the key of a dict."""
     shown = [part for part in place if part != "[key]"]
     if len(shown) > _TAG and shown[:2] == ["distillation", "losses"]:
         del shown[_TAG]
@@ -132,7 +132,7 @@ def _no_such_loss(term: object) -> str:
 
 
 def _fields_at(place: tuple[int | str, ...]) -> list[str]:
-    """List the keys of the table at a place; what is no key on the way (a number, a term's name) leads nowhere."""
+    """List the keys of the table at a location; numbers and names of terms on the way are passed over."""
     models: list[type[BaseModel]] = [Recipe]
     for part in place:
         kinds = [kind for kind in models if "loss" in kind.model_fields]

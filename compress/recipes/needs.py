@@ -1,4 +1,4 @@
-"""The files that a recipe names: what it needs of them, and which are missing."""
+"""The files that a recipe needs, and which of them are missing."""
 
 import os
 import re
@@ -16,7 +16,7 @@ _VARIABLE = re.compile(r"\$\{?(\w+)\}?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """A file or folder that a recipe cannot do without: the key that names it, its words there, and where that is."""
+    """A file or folder that a recipe needs: the recipe's key, the text given there, and the resolved path."""
 
     key: str
     text: str
@@ -25,7 +25,7 @@ class Need:
 
     @property
     def missing(self) -> bool:
-        """Whether nothing of its kind is there."""
+        """Whether the file or folder does not exist."""
         return not (self.path.is_dir() if self.is_folder else self.path.is_file())
 
     @property
@@ -36,7 +36,7 @@ class Need:
 
     @property
     def folder(self) -> Path:
-        """What the variable stands for."""
+        """The folder that the variable names."""
         return expand_path(f"${self.variable}") if self.variable else Path()
 
 
@@ -69,9 +69,9 @@ def list_needs(
 def require_needs(
     recipe: Recipe, *, arms: Sequence[str] = ("student", "control"), without_teachers: bool = False
 ) -> None:
-    """Refuse a recipe whose files are missing, before any work; which it needs, `list_needs` says.
+    """Refuse a recipe whose files are missing; `list_needs` returns which it needs.
 
-    Of images under a path without a variable, opening them says more than could be said here.
+    Missing images under a path without a variable are left to the data set, whose error says more.
 
     Errors: `FileError` that names the variable, or the key, under which they were looked for.
     """
@@ -81,7 +81,7 @@ def require_needs(
         return
     first = missing[0]
     if not first.variable:
-        raise FileError(f"{recipe.name}: {first.key} needs {first.path}, found nothing there; set another with --set")
+        raise FileError(f"{recipe.name}: {first.key} needs {first.path}, which does not exist; set another with --set")
     alike = [need for need in missing if need.variable == first.variable]
     by_key = {key: list(needs) for key, needs in groupby(alike, key=lambda need: need.key)}
     listed = [path for needs in by_key.values() for path in _shortest(needs)]
@@ -92,14 +92,14 @@ def require_needs(
 
 
 def _shortest(needs: Sequence[Need]) -> list[str]:
-    """Name what is missing below the variable's folder: one folder in place of many files where all of it is."""
+    """Return what is missing below the variable's folder; a folder that is missing altogether stands for its files."""
     common = Path(os.path.commonpath([need.path for need in needs]))
     paths = [need.path for need in needs] if common.exists() else [common]
     return [os.path.relpath(path, needs[0].folder) for path in paths]
 
 
 def describe_variable(need: Need) -> str:
-    """Say what a need's variable is."""
+    """Describe the value of a need's variable."""
     value = os.environ.get(need.variable)
     if value is not None:
         return f"{need.variable} is {value!r}"

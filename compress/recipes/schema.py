@@ -1,4 +1,4 @@
-"""What a recipe may say."""
+"""The schema of a recipe."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -21,7 +21,7 @@ from featherpress.compress.recipes.terms import (
 
 
 def check_long_side(value: int) -> int:
-    """Refuse a test scale that no image survives."""
+    """Refuse a test scale that is too small or too large for an image."""
     if value and not 32 <= value <= 16384:
         raise ValueError(f"a long side is 0 (as it is) or 32 to 16384 pixels, got {value}")
     return value
@@ -53,7 +53,7 @@ Placebo = Literal["shuffled", "smoothing", "compute"]
 class StudentRecipe(Strict):
     """The model to train: one of the zoo, or `package.module:factory`, built with `settings`.
 
-    `weights` is a file, or `shipped` for those that come with the package; `backbone` is where its backbone's weights
+    `weights` is a file, or `shipped` for those that come with the package; `backbone` says where its backbone's weights
     come from: the teacher, a file, or nothing. `run` is the folder of an earlier run to go on from: the student from
     its student's weights, the control from its control's. `public_backbone` is a file of weights that the teacher
     had no part in: where student and control start from the teacher's backbone, a third arm starts from that one.
@@ -68,7 +68,7 @@ class StudentRecipe(Strict):
 
 
 class ScheduleRecipe(Strict):
-    """How long and how fast: AdamW under one cycle, an exponential moving average of the weights.
+    """The training schedule: AdamW with a one-cycle learning rate, and an exponential moving average of the weights.
 
     `learning_rate` is the cycle's peak, reached after `warmup` of the steps; `clip` bounds the gradient's norm, 0 for
     never; `evaluate_every` counts epochs, 0 for only at the end, `evaluate_images` how many images that is on, 0 for
@@ -248,7 +248,7 @@ class DataRecipe(Strict):
 
     @property
     def task(self) -> Task:
-        """What is to be learned from such data."""
+        """The task that such data are for."""
         return "classification" if self.kind == "shapes" else "detection"
 
     @model_validator(mode="after")
@@ -269,7 +269,7 @@ class DataRecipe(Strict):
 
 
 class LossRecipe(Strict):
-    """Weights of the supervised terms, and where hard negatives are looked for.
+    """Weights of the supervised terms, and the mining of hard negatives.
 
     `mining` is `batch`, the hardest of all processes' images at once, or `image`, the hardest of each image.
     """
@@ -282,7 +282,7 @@ class LossRecipe(Strict):
 
 
 class DistillationRecipe(Strict):
-    """What to learn from the teacher, and when.
+    """What the student learns from the teacher, and when.
 
     `losses` are the terms by name. Unless `default_losses` is false, four are there already: `feature`, `class`, `box`
     and `landmark`; a table of such a name changes only the keys that it gives. Terms grow from 0 over `ramp_steps`, and
@@ -380,7 +380,7 @@ class Recipe(Strict):
 
 
 def _unfit(loss: str, task: Task) -> str:
-    """Say why a loss cannot be had for a task, and what can."""
+    """Return why a loss does not fit a task, and which one does."""
     if loss == "dkd":
         return (
             "dkd is refused for two classes, face and background: with only one class beside the label its non-target "

@@ -1,4 +1,4 @@
-"""What a recipe may say of each distillation loss."""
+"""The schema of each distillation loss in a recipe."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, get_args
@@ -45,7 +45,7 @@ class _Term(Strict):
 
 
 class FeatureTerm(_Term):
-    """A loss between what flows out of modules of the student and of the teacher.
+    """A loss between features: the outputs of modules of the student and of the teacher.
 
     `student` and `teacher` are module paths, or patterns in which `*` and `?` stand for anything but a dot; several
     teachers may have one each. Every tensor that comes out is a level; `levels` weighs them. `adapter` is `auto`, a
@@ -59,7 +59,7 @@ class FeatureTerm(_Term):
 
 
 class OutputTerm(_Term):
-    """A loss between what student and teacher say."""
+    """A loss between the outputs of student and teacher."""
 
 
 class PkdTerm(FeatureTerm):
@@ -179,7 +179,7 @@ _KEPT = ("weight", "student", "teacher")  # by a default term whose loss is anot
 
 
 def loss_names() -> list[str]:
-    """Name the losses that a term may have."""
+    """Return the names of all losses that a term may have."""
     return [get_args(kind.model_fields["loss"].annotation)[0] for kind in get_args(get_args(Term)[0])]
 
 

@@ -1,1 +1,1 @@
-"""What a run stands on: its folder, its processes and devices, what it logs and shows."""
+"""The runtime of a run: its folder, processes and devices, logs and progress."""

@@ -1,4 +1,4 @@
-"""What the processes of one run tell each other, so that many with small batches equal one with a large batch.
+"""Communication between the processes of a run, so that many with small batches equal one with a large batch.
 
 With one process nothing is sent.
 """
@@ -20,7 +20,7 @@ def process_index() -> int:
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
-    """Average a tensor over processes; its gradient reaches every process that gave a part."""
+    """Average a tensor over processes; the gradient flows back to every process."""
     world = process_count()
     if world == 1:
         return value
@@ -42,7 +42,7 @@ def gather_processes(value: Tensor) -> Tensor:
 
 
 class _Sum(torch.autograd.Function):
-    """A sum over processes: each part moves all of their losses, so that its gradient is the sum of theirs."""
+    """A sum over processes. Each part enters the losses of all processes, so its gradient is the sum of theirs."""
 
     @staticmethod
     def forward(_context: Any, value: Tensor) -> Tensor:

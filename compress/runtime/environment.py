@@ -1,4 +1,4 @@
-"""Where and how a run was made, for its record."""
+"""The environment that a run was made in, for its record."""
 
 import platform
 import sys
@@ -15,7 +15,7 @@ from featherpress.records import Environment
 
 
 def software(*packages: str) -> dict[str, Any]:
-    """Name the versions and the processor that a number depends on, with those of other packages."""
+    """Return the versions and the processor that results depend on, with the versions of other packages."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,

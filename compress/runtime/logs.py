@@ -1,4 +1,4 @@
-"""What the library says while it works: to standard error, and to a file in a run's folder."""
+"""The library's log: on standard error, and in a file of a run's folder."""
 
 import logging
 import sys
@@ -13,7 +13,7 @@ _LOGGER = logging.getLogger("featherpress")
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to what standard error is at that moment, so that a progress bar can lend it."""
+    """Writes to the current standard error, which a progress bar may have replaced."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -24,7 +24,7 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
 
 
 class _FileHandler(logging.FileHandler):
-    """Writes to a file while that can be written; a full disk is said where something is lost, not here."""
+    """Writes to a file and ignores a full disk, which is reported where data is lost."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is logging's
         if not isinstance(sys.exception(), OSError):
@@ -32,16 +32,16 @@ class _FileHandler(logging.FileHandler):
 
 
 def log_to_stderr() -> None:
-    """Send what the library says to standard error, once however often it is asked for."""
+    """Send the library's log to standard error; calling it again changes nothing."""
     if not any(isinstance(handler, _StderrHandler) for handler in _LOGGER.handlers):
         _LOGGER.addHandler(_StderrHandler())
-    # Of the processes of one run, one tells; what goes wrong, all do.
+    # The first process of a run logs everything, the others only warnings.
     _LOGGER.setLevel(logging.INFO if is_leader() else logging.WARNING)
 
 
 @contextmanager
 def log_into(file: Path) -> Iterator[None]:
-    """Append what the library says to a file while the context lasts, each line with its time; one process does."""
+    """Append the log to a file, with times, while the context lasts; only the first process does."""
     if not is_leader():
         yield
         return

@@ -1,4 +1,4 @@
-"""A progress bar for people at a terminal, and nothing for anyone else."""
+"""A progress bar, shown only on a terminal."""
 
 from types import TracebackType
 from typing import Self
@@ -13,7 +13,7 @@ from featherpress.compress.runtime.run_folder import is_leader
 class Progress:
     """Count steps with loss, images a second and the time left; silent when standard error is not a terminal.
 
-    Of several processes, which share a terminal, the first one shows its own.
+    Only the first process of a run shows it.
     """
 
     def __init__(self, label: str, *, total: int, done: int = 0) -> None:

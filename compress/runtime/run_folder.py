@@ -1,4 +1,4 @@
-"""Run directories: what lies where, and how it gets there whole."""
+"""Run folders: which files they hold, and how these are written."""
 
 import csv
 import os
@@ -16,9 +16,9 @@ from featherpress.files import write_text
 
 @contextmanager
 def open_run(folder: Path, *, resume: bool = False, overwrite: bool = False) -> Iterator[Path]:
-    """Create a run's folder, or take an old one up again, and keep other runs out of it meanwhile.
+    """Create a run's folder, or open an old one again, and lock it against other runs.
 
-    Of several processes of one run, the first checks and locks.
+    Only the first process of a run checks and locks.
 
     Errors: `UsageError` as `check_folder`, and for a folder another process works in.
     """
@@ -41,9 +41,9 @@ def open_run(folder: Path, *, resume: bool = False, overwrite: bool = False) -> 
 
 
 def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> bool:
-    """Find out, before any work, whether a run may go into a folder; return whether something is there already.
+    """Check, before any work, that a run may use a folder; return whether it holds something already.
 
-    Errors: `UsageError` for a folder that holds something when neither `resume` nor `overwrite` is said, and for
+    Errors: `UsageError` for a folder that holds something when neither `resume` nor `overwrite` is given, and for
     nothing to resume.
     """
     if folder.exists() and not folder.is_dir():
@@ -57,7 +57,7 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> bool:
 
 
 def is_leader() -> bool:
-    """Tell whether this process is the one that writes: the only one, or the first of those torchrun started."""
+    """Return whether this process is the one that writes: the only one, or the first that torchrun started."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -71,7 +71,7 @@ _FOLDERS = re.compile(
 
 
 def _empty(folder: Path) -> None:
-    """Remove a run's own files and folders; where anything else lies, nothing is touched."""
+    """Remove a run's files and folders; a folder that holds anything else is left untouched."""
     items = sorted(folder.iterdir())
     foreign = [item.name for item in items if not _is_ours(item)]
     if foreign or not any(_FILES.fullmatch(item.name) and item.name != ".lock" for item in items):

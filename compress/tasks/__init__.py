@@ -1,4 +1,4 @@
-"""What a model is to learn: how its outputs are read, supervised and scored; the engine knows no more of it."""
+"""Tasks: how a model's outputs are named, supervised and scored. The trainer knows no more of them."""
 
 from featherpress.compress.recipes import Recipe
 from featherpress.compress.tasks.base import (

@@ -1,4 +1,4 @@
-"""What the engine and an experiment ask of a task."""
+"""The interface of a task to the trainer and to experiments."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from featherpress.compress.tasks.detection.assignment import Targets
 from featherpress.verdicts import Scores
 
 Outputs: TypeAlias = Mapping[str, Tensor]
-"""What a model says, by name: `boxes`, `logits` and `landmarks` of a detector, `logits` of a classifier."""
+"""A model's outputs by name: `boxes`, `logits` and `landmarks` of a detector, `logits` of a classifier."""
 
 Split: TypeAlias = Literal["train", "holdout", "val"]
 
@@ -53,12 +53,12 @@ class TaskLoss:
 
 
 def format_metric(metric: str) -> str:
-    """Write a score's name as people do: AP, accuracy."""
+    """Return a metric's name as it is printed: AP, accuracy."""
     return metric.upper() if metric == "ap" else metric
 
 
 class Predictions(Protocol):
-    """What a model found in a set of images, from which its score can be computed again."""
+    """A model's predictions on a set of images, from which its score can be computed again."""
 
     def save(self, path: Path) -> None:
         """Write it as npz."""
@@ -67,7 +67,7 @@ class Predictions(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationResult:
-    """What a model found, how good that is, and the record of it."""
+    """A model's predictions, their score, and the evaluation record."""
 
     predictions: Any
     score: float
@@ -77,7 +77,7 @@ class EvaluationResult:
 class Task(Protocol):
     """One kind of problem: its models and images, its losses, its score.
 
-    `terms` names the supervised terms, `metric` the score; a teacher that scores less than
+    `terms` names the supervised terms, `metric` the score. A teacher that scores less than
     `min_teacher_score` cannot teach.
     """
 
@@ -102,19 +102,19 @@ class Task(Protocol):
         ...
 
     def images(self, batch: Any) -> Tensor:
-        """Give a batch's images as models take them."""
+        """Return a batch's images as models take them."""
         ...
 
     def name_outputs(self, raw: Any) -> Outputs:
-        """Name what a model returned."""
+        """Return a model's raw outputs by name."""
         ...
 
     def assign_targets(self, batch: Any, model: nn.Module) -> Any:
-        """Work out what a model should say of a batch."""
+        """Return what a model should predict for a batch."""
         ...
 
     def normalizers(self, targets: Any) -> Tensor:
-        """Count what the terms are divided by, (K,); the engine averages it over a step's batches and processes."""
+        """Return what the terms are divided by, (K,); the trainer averages it over a step's batches and processes."""
         ...
 
     def compute_loss(self, outputs: Outputs, batch: Any, targets: Any, normalizers: Tensor) -> TaskLoss:
@@ -131,11 +131,11 @@ class Task(Protocol):
         about: Mapping[str, Any] | None = None,
         images: int = 0,
     ) -> EvaluationResult:
-        """Score a model on a data set, or on its first images; `about` opens the record, which names the split."""
+        """Score a model on a data set, or on its first images; the record starts with `about` and names the split."""
         ...
 
     def load(self, path: Path) -> Any:
-        """Read what a model found."""
+        """Read saved predictions."""
         ...
 
     def scores(self, predictions: Sequence[Any]) -> Scores:
@@ -143,5 +143,5 @@ class Task(Protocol):
         ...
 
     def show(self, folder: Path, dataset: Any, predictions: Mapping[str, Any]) -> None:
-        """Save a few images with what each model found, where that can be looked at."""
+        """Save a gallery of a few images with each model's predictions, if the task has pictures to show."""
         ...

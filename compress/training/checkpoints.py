@@ -1,4 +1,4 @@
-"""States to resume from: everything a training step reads, saved so that a kill at any moment loses no run."""
+"""Checkpoints to resume from: all that a training step reads, saved so that a kill at any moment loses no run."""
 
 import io
 import logging
@@ -36,9 +36,9 @@ _BROKEN = (
 
 
 def save_state(folder: TrainingFolder, step: int, state: dict[str, Any]) -> Path:
-    """Write the state after a step, then drop all but the newest two.
+    """Write the state after a step, then remove all but the newest two.
 
-    Errors: `TrainingError` when the disk refuses; the states before stay.
+    Errors: `TrainingError` when it cannot be written; earlier states are kept.
     """
     path = folder.state(step)
     try:
@@ -57,7 +57,7 @@ def save_state(folder: TrainingFolder, step: int, state: dict[str, Any]) -> Path
 
 
 def latest_state(folder: TrainingFolder) -> dict[str, Any] | None:
-    """Read the newest state that is whole; say so when a newer one is not. None when there is none."""
+    """Read the newest complete state and warn of newer ones that are broken; None if there is none."""
     for path in folder.states:
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
@@ -65,7 +65,7 @@ def latest_state(folder: TrainingFolder) -> dict[str, Any] | None:
                 raise ValueError("it does not hold what a run's state holds")
         except _BROKEN as error:
             reason = str(error).split("\n")[0]
-            logger.warning("the state %s is broken (%s); going back to the one before", path, reason)
+            logger.warning("the state %s is broken (%s); using the one before", path, reason)
             continue
         return state
     return None

@@ -1,4 +1,4 @@
-"""Parts of a model that training leaves as they are."""
+"""Freezing: parts of a model that training does not change."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -10,12 +10,12 @@ from featherpress.errors import UsageError
 
 
 def freeze(model: nn.Module, patterns: Sequence[str]) -> list[nn.Module]:
-    """Stop the gradients of all weights that a pattern names, by themselves or by a module that holds them.
+    """Freeze all weights that match a pattern, directly or through a module that holds them.
 
     Patterns are shell-style over dotted paths: `backbone`, `backbone.*`, `heads.*.bias`. Returns the modules they
-    name, which belong in eval mode: statistics and dropout of what is frozen stand still too.
+    match, which belong in eval mode, so that their statistics and dropout are frozen too.
 
-    Errors: `UsageError` for a pattern that names nothing, and when nothing is left to train.
+    Errors: `UsageError` for a pattern without a match, and when nothing is left to train.
     """
     weights, modules = dict(model.named_parameters()), dict(model.named_modules())
     still: dict[str, nn.Module] = {}
@@ -29,7 +29,7 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> list[nn.Module]:
             weights[name].requires_grad_(False)
         still |= parts
     if weights and not any(weight.requires_grad for weight in weights.values()):
-        raise UsageError("`freeze` matches every weight, so that nothing is left to train; name fewer")
+        raise UsageError("`freeze` matches every weight, so nothing is left to train; match fewer")
     return list(still.values())
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C at moments when a run can be saved."""
+"""Ctrl-C, deferred to moments when a run can be saved."""
 
 import signal
 import threading
@@ -9,7 +9,7 @@ from types import FrameType
 
 @contextmanager
 def defer_sigint() -> Iterator[None]:
-    """Keep Ctrl-C until the block is done, so that nobody sees it half done, and raise it then."""
+    """Defer Ctrl-C until the block has finished."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

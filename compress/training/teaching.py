@@ -1,4 +1,4 @@
-"""What the trainer asks of a distillation, so that it knows neither teachers nor recipes' terms."""
+"""The interface between trainer and distillation: the trainer knows neither teachers nor terms."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -24,7 +24,7 @@ class Teaching(Protocol):
         ...
 
     def open(self, student: nn.Module) -> AbstractContextManager[None]:
-        """Watch the student's tapped modules while the context lasts."""
+        """Keep hooks on the student's tapped modules while the context lasts."""
         ...
 
     def ask(self, batch: Any, *, step: int, total: int) -> Mapping[int, Any]:
@@ -32,7 +32,7 @@ class Teaching(Protocol):
         ...
 
     def take(self) -> Mapping[str, list[Tensor]]:
-        """Return what the student's last forward left at its taps."""
+        """Return what the student's taps caught in the last forward."""
         ...
 
     def compare(

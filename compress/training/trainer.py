@@ -34,7 +34,7 @@ logger = logging.getLogger("featherpress")
 
 @dataclass(slots=True)
 class _Position:
-    """Where a run is: steps done, epochs whose end is dealt with, the best evaluation so far, and how many since."""
+    """How far a run is: steps done, epochs evaluated, the best score so far, and evaluations since then."""
 
     step: int = 0
     epochs: int = 0
@@ -43,10 +43,10 @@ class _Position:
 
 
 class Trainer:
-    """Train a model by a recipe, writing everything into a folder, resuming from what lies there.
+    """Train a model by a recipe. Everything is written into a folder, from which training resumes.
 
-    `evaluate` scores the averaged model; `lessons` turns training into distillation. Nothing else
-    differs: without lessons the same steps run in the same order.
+    `evaluate` scores the averaged model; `lessons` turns training into distillation and changes nothing else: without
+    lessons the same steps run in the same order.
     """
 
     def __init__(
@@ -200,7 +200,7 @@ class Trainer:
         return True
 
     def _steps(self, epoch: int, start: int) -> Iterator[tuple[Batch, ...]]:
-        """Cut this process's share of every step of an epoch, from step `start` on, as batches to accumulate."""
+        """Yield this process's share of every step of an epoch, from step `start` on, as batches to accumulate."""
         rank, world, parts = self.accelerator.process_index, self.accelerator.num_processes, self.schedule.accumulate
         order = self.crops.epoch_batches(epoch, self.schedule.batch_size)[: self.per_epoch * parts]
         loader = batches(
@@ -243,7 +243,7 @@ class Trainer:
         return numbers | ratio | ramp
 
     def _normalizers(self, targets: Sequence[Any]) -> Tensor:
-        """Average what terms are divided by over a step's batches and processes: many small ones equal one large."""
+        """Average the normalizers over a step's batches and processes, so that many small batches equal one."""
         own = torch.stack([self.task.normalizers(each) for each in targets])
         gathered = gather_processes(own).flatten(0, 1)
         return gathered.sum(dim=0).clamp(min=1) / len(gathered)
@@ -366,7 +366,7 @@ class Trainer:
 
 
 def _gradient_ratio(kd: Tensor, task: Tensor, levels: Sequence[Tensor]) -> float:
-    """Return how strongly distillation pulls at some features: the ratio of its gradient's norm to the task's."""
+    """Return the ratio of distillation's gradient norm to the task's at some features."""
 
     def norm(loss: Tensor) -> float:
         gradients = torch.autograd.grad(loss, levels, retain_graph=True, allow_unused=True)

@@ -50,7 +50,7 @@ def audit(
         bool, typer.Option("--strict-claims", help="Fail when a claim of the budget file is wrong.")
     ] = False,
     check: Annotated[
-        bool, typer.Option("--cross-check", help="Count with fvcore, thop and torch too, and say why they differ.")
+        bool, typer.Option("--cross-check", help="Count with fvcore, thop and torch too, and explain the differences.")
     ] = False,
     by: Annotated[By, typer.Option(metavar="WHAT", help="A row for each component, module or operator.")] = "component",
     depth: Annotated[int | None, typer.Option(metavar="N", min=1, help="Rows for modules down to this depth.")] = None,

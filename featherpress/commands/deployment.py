@@ -32,9 +32,9 @@ def export(
         Path | None,
         typer.Option(metavar="FILE", help="The ONNX file, named after the model unless given; others after it."),
     ] = None,
-    priors: Annotated[bool, typer.Option("--priors", help="Give the priors as an output too.")] = False,
+    priors: Annotated[bool, typer.Option("--priors", help="Add the priors as an output.")] = False,
     decode: Annotated[
-        bool, typer.Option("--decode", help="Give boxes and landmarks in pixels, and scores, in place of raw outputs.")
+        bool, typer.Option("--decode", help="Output boxes and landmarks in pixels, and scores, instead of raw outputs.")
     ] = False,
     deformable: Annotated[
         DeformableForm,

@@ -53,7 +53,7 @@ def evaluate(
     ] = False,
     labels: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Photographs without labels: what `detect --json` found is the truth."),
+        typer.Option(metavar="FILE", help="Photographs without labels: take `detect --json` output as labels."),
     ] = None,
     positive_threshold: Annotated[
         float,
@@ -87,7 +87,7 @@ def evaluate(
         require_extra("report", "the figure in --out")
     if predictions is not None or (ground_truth is not None and not (model or weights or data)):
         if model or weights or data:
-            raise UsageError("evaluate scores either a model on --data, or --predictions: not both at once")
+            raise UsageError("evaluate scores either a model on --data or --predictions, not both")
         asked = {
             "--limit": limit,
             "--present-only": present_only,
@@ -148,14 +148,15 @@ def detect(
     long_side: LongSideOption = 0,
     flip: FlipOption = False,
     tile: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Look at large images in tiles of this side; 0: as a whole.")
+        int,
+        typer.Option(metavar="N", min=0, help="Run large images in tiles of this side; 0: the whole image at once."),
     ] = 0,
     overlap: Annotated[
         int | None,
         typer.Option(metavar="N", min=0, help="Pixels that neighbouring tiles share; a quarter of a tile."),
     ] = None,
     batch: BatchOption = 1,
-    recursive: Annotated[bool, typer.Option("--recursive", help="Look into folders in folders too.")] = False,
+    recursive: Annotated[bool, typer.Option("--recursive", help="Search folders in folders too.")] = False,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the drawn images go.")] = Path("detections"),
     as_json: JsonOption = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""What `--dry-run` says below a recipe: its models, its size, and the files it needs, as comments in TOML."""
+"""What `--dry-run` prints below a recipe: its models, the size of the run, and its files, as TOML comments."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def render_dry_run(recipe: "Recipe", *, models: Sequence[str], without_teachers: bool = False) -> str:
-    """Write what a recipe comes to, a comment a line.
+    """Return models, size and files of a recipe's run, one comment per line.
 
     `models` are the names of what is trained for every seed; `without_teachers` is for training without teachers.
     """

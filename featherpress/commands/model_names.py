@@ -1,4 +1,4 @@
-"""What a name on the command line means: a model of the zoo, anyone's factory, or a file of weights."""
+"""Targets of the command line: a model of the zoo, anyone's factory, or a file of weights."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -88,7 +88,7 @@ def settings_of(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def open_detector(weights: Path, model: str) -> "Detector":
-    """Build a detector with a file's weights, ready to look at images on what there is."""
+    """Build a detector with a file's weights, in eval mode on the default device."""
     from featherpress.compress.runtime.devices import default_device
     from featherpress.models import load_detector
 
@@ -96,7 +96,7 @@ def open_detector(weights: Path, model: str) -> "Detector":
 
 
 def weights_or_shipped(weights: Path | None, model: str) -> Path:
-    """Return the file of the weights that were named, or of the model's that come with the package."""
+    """Return the weights file that was given, or the one that comes with the package."""
     from featherpress.models import find_model, shipped_weights
 
     if weights is not None:

@@ -1,4 +1,4 @@
-"""Where results go: found out before the work, so that nothing is lost at its end."""
+"""Where results go: checked before the work, so that nothing is lost at its end."""
 
 import os
 from pathlib import Path
@@ -7,9 +7,9 @@ from featherpress.errors import UsageError
 
 
 def require_place(path: Path | None, *, folder: bool = False) -> None:
-    """Refuse a place where no file, or no folder, can be written; nothing is made yet.
+    """Refuse a path where no file, or no folder, can be written; nothing is created yet.
 
-    Errors: `UsageError` for the other kind of thing, and for a way there that is a file or may not be written to.
+    Errors: `UsageError` for a path of the other kind, and for a parent that is a file or read-only.
     """
     if path is None:
         return
@@ -26,7 +26,7 @@ def require_place(path: Path | None, *, folder: bool = False) -> None:
 
 
 def require_empty(folder: Path | None) -> None:
-    """Refuse a folder for results that holds something: old files among new ones would be taken for results.
+    """Refuse a folder for results that is not empty, as old files would be taken for results.
 
     Errors: `UsageError` as `require_place`, and for what is not empty.
     """

@@ -1,4 +1,4 @@
-"""What commands print: records as JSON or for people, and sentences that stand out."""
+"""What commands print: records as JSON or as text, and highlighted sentences."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def show(record: dict[str, Any], as_json: bool, render: Callable[[], "RenderableType"]) -> None:
-    """Print a record as JSON, or as it is rendered for people."""
+    """Print a record as JSON, or as text."""
     if as_json:
         print_json(record)
     else:
@@ -32,7 +32,7 @@ def plain_console() -> "Console":
 
 
 def say(console: "Console", text: str) -> None:
-    """Print a paragraph that stands out."""
+    """Print a highlighted paragraph."""
     console.print(f"\n{text}\n", style="bold", markup=False, highlight=False)
 
 
@@ -47,7 +47,7 @@ def print_usage_error(error: Any) -> None:
 
 
 def print_closing(*lines: str) -> None:
-    """Print what a run ends with; of the processes of one run, one does."""
+    """Print the last lines of a run; only the first process does."""
     from featherpress.compress.runtime.run_folder import is_leader
 
     if is_leader():

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def find_recipe(name: str, settings: list[str] | None, *, resume: bool, overwrite: bool, out: Path | None) -> "Recipe":
-    """Load a recipe; a run that is resumed goes on with its own."""
+    """Load a recipe; a resumed run uses the one that it began with."""
     from featherpress.compress.recipes import load_recipe
 
     if resume and overwrite:
@@ -29,7 +29,7 @@ def find_recipe(name: str, settings: list[str] | None, *, resume: bool, overwrit
 
 
 def run_folder(recipe: "Recipe", out: Path | None) -> Path:
-    """Say where a recipe's run goes."""
+    """Return the folder of a recipe's run."""
     return out or Path("runs") / recipe.name
 
 
@@ -53,7 +53,7 @@ def audit_recipe(recipe: "Recipe", *, allow_over_budget: bool) -> dict[str, Any]
     student = audit_model(recipe.student.model, budget=recipe.budget, shape=shape, settings=recipe.student.settings)
     if student.exit_code and not allow_over_budget:
         raise UsageError(
-            f"the student breaks its budget: {student.failures[0]}; add --allow-over-budget to train it all the same"
+            f"the student breaks its budget: {student.failures[0]}; add --allow-over-budget to train it anyway"
         )
     settings = settings_of(recipe.student.model, recipe.student.settings)
     return audits | {"student": student.to_dict() | {"settings": settings}}

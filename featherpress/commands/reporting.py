@@ -1,4 +1,4 @@
-"""`report` and `demo`: what is said of runs, and all of it at once."""
+"""`report` and `demo`: the write-up of runs, and the whole path in one command."""
 
 import json
 from collections.abc import Mapping
@@ -108,7 +108,7 @@ def _run_demo(out: Path, *, overwrite: bool) -> Path:
 
 
 def explain(comparison: Mapping[str, Any]) -> str:
-    """Say what a comparison found to someone who has never seen one, and what it does not say."""
+    """Explain a comparison to someone who has never seen one, and what it does not show."""
     difference, images = comparison["difference"], comparison["data"]["images"]
     low, high = (f"{difference[end]:+.3f}" for end in ("low", "high"))
     verdict = {

@@ -1,4 +1,4 @@
-"""`train`, `distill` and `preflight`: recipes as they are run."""
+"""`train`, `distill` and `preflight`: running recipes."""
 
 import json
 from collections.abc import Sequence
@@ -95,13 +95,13 @@ def distill(
         typer.Option(metavar="WHAT", help="`losses`: then train with each loss alone, and with each left out."),
     ] = None,
     no_preflight: Annotated[
-        bool, typer.Option("--no-preflight", help="Leave out the few steps that check the recipe first.")
+        bool, typer.Option("--no-preflight", help="Skip the few steps that check the recipe first.")
     ] = False,
     _schema: Annotated[
         bool, typer.Option("--schema", callback=_print_recipe_schema, is_eager=True, help="Print recipes' JSON Schema.")
     ] = False,
 ) -> None:
-    """Distil a teacher into a student, train the control beside it, and say whether the gain is real.
+    """Distil a teacher into a student, train the control too, and report whether the gain is real.
 
     Examples:
     ```
@@ -138,7 +138,7 @@ def preflight(
     allow_over_budget: OverBudgetOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Distil for a few steps, and check what has ruined distillations elsewhere.
+    """Distil for a few steps, and check for mistakes that ruin distillations.
 
     Exit code: 0 if all is well, 1 if a check failed.
 
@@ -167,7 +167,7 @@ def _run_distillation(
     allow_over_budget: bool,
     allow_leak: bool,
 ) -> tuple[Path, str]:
-    """Check a recipe, fly it if it is to be `checked`, run it; return the folder, and the ablation's table if any."""
+    """Check a recipe, with its preflight if `checked`, and run it; return the folder and the ablation's table."""
     from featherpress.compress.experiments.ablation import ablate_losses, variants
     from featherpress.compress.experiments.arms import Arm
     from featherpress.compress.experiments.distill import check, distill
@@ -213,7 +213,7 @@ def _fly(recipe: "Recipe", *, allow_over_budget: bool) -> "list[Finding]":
 
 
 def _list_models(recipe: "Recipe", arms: Sequence[str], *, ablate: bool) -> list[str]:
-    """Name what is trained for every seed; an ablation trains the control whatever the recipe says."""
+    """List what is trained for every seed; an ablation always trains the control."""
     if not ablate:
         from featherpress.compress.experiments.arms import list_arms
 
@@ -224,7 +224,7 @@ def _list_models(recipe: "Recipe", arms: Sequence[str], *, ablate: bool) -> list
 
 
 def _print_dry_run(recipe: "Recipe", models: Sequence[str], *, without_teachers: bool = False) -> None:
-    """Print a recipe as TOML that can be read back, and below it, as comments, what it comes to."""
+    """Print a recipe as TOML that can be read back, and below it, as comments, the size of its run."""
     from featherpress.commands.dry_run import render_dry_run
     from featherpress.compress.recipes import recipe_to_toml
 

@@ -1,4 +1,4 @@
-"""`models` and `models show`: what the zoo holds."""
+"""`models` and `models show`: the zoo."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,7 +49,7 @@ def show_model(
     side: SideOption = 640,
     as_json: JsonOption = False,
 ) -> None:
-    """Draw a model as a tree with the parameters and MACs of every module, and say what its weights are.
+    """Draw a model as a tree with the parameters and MACs of every module, and describe its weights.
 
     Examples:
     ```
@@ -74,7 +74,7 @@ def show_model(
 
 
 def _list_model(name: str, side: int) -> "Listed":
-    """List a model by what it declares, or count it where it declares nothing for this size."""
+    """Return a model's row from what it declares, or count it if nothing is declared for this size."""
     from featherpress.models import find_model
     from featherpress.models.listing import Listed
     from featherpress.models.zoo import DECLARED_SIDE

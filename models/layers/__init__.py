@@ -1,1 +1,1 @@
-"""The mechanisms that the zoo's models are built from: one a file, each with its formula and its source."""
+"""The building blocks of the zoo's models, each with its formula and its source."""

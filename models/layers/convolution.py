@@ -43,7 +43,7 @@ class ConvNorm(nn.Sequential):
 
 
 class PerLevel(nn.ModuleList):
-    """One module a pyramid level, each applied to its own level.
+    """One module per pyramid level, each applied to its own level.
 
     Shapes: a list of L tensors -> a list of L tensors.
     """

@@ -23,7 +23,7 @@ def _join(levels: Sequence[Detections]) -> Detections:
 
 
 class SeparateHeads(nn.Module):
-    """One 1x1 convolution a level and an output: nine for three levels.
+    """One 1x1 convolution per level and output: nine for three levels.
 
     Shapes: L tensors (N, C, H_l, W_l) -> (N, P, 4), (N, P, 2), (N, P, 10) with P = anchors * sum H_l * W_l.
     Parameters: 16 * anchors * L * (C + 1).
@@ -79,7 +79,7 @@ class SharedHead(nn.Module):
 
 
 class SharedHeads(nn.ModuleList):
-    """One `SharedHead` a level.
+    """One `SharedHead` per level.
 
     Shapes: as `SeparateHeads`.
     """

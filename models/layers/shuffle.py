@@ -28,7 +28,7 @@ class ChannelShuffle(nn.Module):
         return x.reshape(batch, self.rows, columns, height, width).transpose(1, 2).reshape(x.shape)
 
     def extra_repr(self) -> str:
-        """Say how many rows are transposed."""
+        """Return the number of groups for the module's repr."""
         return f"rows={self.rows}"
 
 

@@ -79,7 +79,7 @@ def test_a_model_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     assert create_model("tiny", width=7).in_features == 7
     with pytest.raises(ValueError, match="registered already"):
         register_model(params=5, year=2026, paper="Tiny")(tiny)
-    with pytest.raises(UsageError, match="no detector"):
+    with pytest.raises(UsageError, match="not a detector"):
         create_detector("tiny")
 
 

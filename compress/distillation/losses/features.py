@@ -1,6 +1,6 @@
-"""What a student can learn from a teacher's feature maps, one level at a time.
+"""Distillation losses on feature maps, one level at a time.
 
-Every function leaves the teacher without gradient and is zero when the student equals the teacher. All of them count
+No gradient reaches the teacher. Every loss is zero when the student equals the teacher. All of them compute
 in float32, whatever they are given.
 """
 

@@ -1,4 +1,4 @@
-"""One register of the distillation losses by name, and what each needs."""
+"""The registry of distillation losses by name, and what each needs."""
 
 import difflib
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from featherpress.errors import UsageError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossEntry:
-    """What the register knows of a loss.
+    """What the registry knows of a loss.
 
-    `adapter` tells whether the student's features are brought to the teacher's width by trained weights; `maps` whether
-    it compares places, so that features without height and width make no sense.
+    `adapter`: trained weights bring the student's features to the teacher's width. `maps`: the loss compares
+    positions, so features must have height and width.
     """
 
     adapter: bool = False
@@ -38,7 +38,7 @@ def list_losses() -> list[str]:
 
 
 def find_loss(name: str) -> LossEntry:
-    """Look a loss up by name.
+    """Return a loss by name.
 
     Errors: `UsageError` that suggests the nearest name.
     """

@@ -1,1 +1,1 @@
-"""A detector at work: from a photograph to its detections."""
+"""Running a detector: from a photograph to its detections."""

@@ -78,9 +78,9 @@ def _in_image(detections: Detections, *, width: int, height: int, columns: int, 
 def grouped_by_size(
     items: Iterable[Item], image_of: Callable[[Item], Tensor], *, batch: int
 ) -> Iterator[tuple[list[Item], Tensor]]:
-    """Gather items whose images are of one size into batches, each with its images stacked; order is not kept.
+    """Group items whose images have the same size into batches, with the images stacked; order is not kept.
 
-    Rather than wait without end for more of its size, the fullest group goes first when many images wait.
+    When many images wait for others of their size, the fullest group is yielded first.
     """
     waiting: dict[torch.Size, list[Item]] = {}
 
@@ -99,7 +99,7 @@ def grouped_by_size(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """A model's detections on a data set beside the truth; `skipped` images could not be read."""
+    """A model's detections on a data set with the labels; `skipped` images could not be read."""
 
     predictions: DetectionSet
     settings: DetectionSettings
@@ -112,7 +112,7 @@ class Evaluation:
         score = average_precision(match(self.predictions.detections, self.predictions.truths, IOU))
         if score.ap is None:
             images = len(self.predictions.names)
-            logger.warning("there is no valid face in %d images, so that there is no AP; 0 stands for it", images)
+            logger.warning("there is no valid face in %d images, so there is no AP; it is recorded as 0", images)
         return score.ap or 0.0
 
     def to_dict(self, *, data: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""An evaluation for people: a table by face height, and how it was measured."""
+"""An evaluation as printed: a table by face height, and how it was measured."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from featherpress.compress.evaluation.widerface.files import SUBSETS
 
 
 def render_evaluation(record: Mapping[str, Any]) -> RenderableType:
-    """Lay an evaluation record out for a console of any width."""
+    """Format an evaluation record for a console of any width."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("face height", "faces", "AP"):
         table.add_column(column, justify="left" if column == "face height" else "right")
@@ -21,12 +21,12 @@ def render_evaluation(record: Mapping[str, Any]) -> RenderableType:
 
 
 def render_subsets(scores: Mapping[str, Any]) -> str:
-    """Give the three numbers of WIDER FACE, a line each."""
+    """Return the three numbers of WIDER FACE, a line each."""
     return "\n".join(f"{name:<6}  {_score(scores[name], 4)}" for name in SUBSETS)
 
 
 def _lines(record: Mapping[str, Any]) -> list[str]:
-    """Say what stands beside the table: other scores, the data, the protocol and the weights."""
+    """Return the lines below the table: other scores, the data, the protocol and the weights."""
     data, protocol, lines = record["data"], record["protocol"], []
     if "hard" in record:
         lines.append(f"WIDER FACE:\n{render_subsets(record)}")
@@ -36,7 +36,7 @@ def _lines(record: Mapping[str, Any]) -> list[str]:
         coco = record["coco"]
         lines.append(f"COCO: AP {_score(coco['ap'])}, AP50 {_score(coco['ap50'])}, AP75 {_score(coco['ap75'])}")
         lines.append(
-            "AP50 differs from the AP above: it takes 101 points of the curve and the surest "
+            "AP50 differs from the AP above: it takes 101 points of the curve and the top-scoring "
             f"{coco['most_detections']} detections of an image, and forgives false alarms inside ignored faces"
         )
     if "labels" in data:

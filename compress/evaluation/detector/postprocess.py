@@ -1,4 +1,4 @@
-"""From raw outputs to detections, a whole batch at once: decode what scores, keep the best of what overlaps."""
+"""From raw outputs to detections, a whole batch at once: decoding and non-maximum suppression."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -15,7 +15,7 @@ from featherpress.models.priors import decode_boxes, decode_landmarks
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidates:
-    """What may be a face in any image of a batch, in no order.
+    """Candidate faces of all images of a batch, unordered.
 
     Shapes: images (k,) int64, the row of the batch; boxes (k, 4) as corners; scores (k,); landmarks (k, 10).
     Units: pixels of what the model saw.
@@ -27,7 +27,7 @@ class Candidates:
     landmarks: Tensor
 
     def select(self, rows: Tensor) -> "Candidates":
-        """Keep the rows of a mask, or those an index names, in its order."""
+        """Return the rows of a mask, or of an index in its order."""
         return Candidates(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
     def mirrored(self, width: float) -> "Candidates":
@@ -39,13 +39,13 @@ class Candidates:
         return Candidates(images=self.images, boxes=boxes, scores=self.scores, landmarks=points.flatten(1))
 
     def joined(self, other: "Candidates") -> "Candidates":
-        """Put the candidates of another look at the same images with these."""
+        """Return these candidates and those of another pass over the same images."""
         parts = {field.name: (getattr(self, field.name), getattr(other, field.name)) for field in fields(self)}
         return Candidates(**{name: torch.cat(pair) for name, pair in parts.items()})
 
 
 def decode_outputs(outputs: tuple[Tensor, Tensor, Tensor], priors: Tensor, *, score_threshold: float) -> Candidates:
-    """Decode the priors that score at least so much; most score nothing, and are never decoded.
+    """Decode only the priors that score at least `score_threshold`.
 
     Shapes: outputs boxes (N, P, 4), logits (N, P, 2) and landmarks (N, P, 10) as a model gives them, priors (P, 4).
     """
@@ -89,7 +89,7 @@ def _rank(images: Tensor, count: int) -> Tensor:
 
 
 def _suppress(ranked: Candidates, count: int, iou: float) -> Tensor:
-    """Give the rows that no better one of their image overlaps, images in order.
+    """Return the rows that no better one of their image overlaps, images in order.
 
     One call an image on its own slice compares no boxes of two images, as shifting all images apart would; that and
     finding each image's rows by a mask are what torchvision's batched form does, at half the speed (benchmarks).

@@ -1,4 +1,4 @@
-"""Photographs named by people: which files are meant, and what is found in each."""
+"""Photographs given on the command line: which files are meant, and the detections in each."""
 
 import glob
 import logging
@@ -37,17 +37,17 @@ class Photograph:
 def find_photographs(
     named: Sequence[Path], *, recursive: bool = False, leave_out: Path | None = None
 ) -> list[Photograph]:
-    """List the files that are meant: files as they are, the images in folders, what patterns match; each once.
+    """List the photographs that arguments name: files, the images in folders, the matches of patterns; each once.
 
-    Folders below a folder are looked into if `recursive`; hidden files, and what lies in `leave_out`, never are.
-    Errors: UsageError where something is not there, or holds no image.
+    Folders in folders are searched if `recursive`. Hidden files and files in `leave_out` are never listed.
+    Errors: UsageError where something does not exist, or holds no image.
     """
     chosen: dict[Path, Photograph] = {}
     without = leave_out.resolve() if leave_out else None
     for name in named:
         photographs = list(_matching(name, recursive=recursive))
         if not photographs:
-            hint = "" if recursive else "; --recursive looks into the folders in it"
+            hint = "" if recursive else "; --recursive searches the folders in it"
             raise UsageError(f"expected images in {name}, found none{hint if name.is_dir() else ''}")
         for each in photographs:
             if without is None or not name.is_dir() or not each.path.resolve().is_relative_to(without):
@@ -73,7 +73,7 @@ def _matching(name: Path, *, recursive: bool) -> Iterator[Photograph]:
 
 
 def drawing_paths(photographs: Sequence[Photograph], out: Path) -> list[Path]:
-    """Say where each drawing goes: its place with the suffix .png; the whole name before it where two would meet."""
+    """Return the path of each drawing: that of the image with the suffix .png, appended where two would clash."""
     places = [each.place.with_suffix(".png") for each in photographs]
     return [
         out / (each.place.with_name(each.place.name + ".png") if places.count(place) > 1 else place)
@@ -89,10 +89,10 @@ def detect_photographs(
     tiling: Tiling | None = None,
     batch: int = 1,
 ) -> Iterator[tuple[int, Tensor, Detections]]:
-    """Find the faces in each photograph: its number, its pixels and what is in it, as they are done.
+    """Yield each photograph's index, pixels and detections as they are done.
 
-    Images of one size go through the model together, up to `batch`, or as many tiles of one. One that cannot be read
-    is warned of and left out.
+    Up to `batch` images of one size, or tiles of one image, go through the model together. An image that cannot be read
+    is left out with a warning.
     Errors: DataError where none can be read.
     """
     readable = _readable(photographs)
@@ -132,7 +132,7 @@ def _readable(photographs: Sequence[Photograph]) -> Iterator[tuple[int, Tensor]]
 
 
 def faces_to_dict(image: Tensor, detections: Detections) -> dict[str, Any]:
-    """Give an image's size and its faces: box as corners, score, and landmarks as five x, y pairs in a row."""
+    """Return an image's size and its faces: box as corners, score, and landmarks as five x, y pairs in a row."""
     height, width = image.shape[-2:]
     faces = zip(detections.boxes.tolist(), detections.scores.tolist(), detections.landmarks.tolist(), strict=True)
     keys = ("box", "score", "landmarks")

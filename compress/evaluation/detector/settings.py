@@ -1,4 +1,4 @@
-"""How images become detections: the settings that a number is worth nothing without."""
+"""The settings of detection, which every score depends on."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,7 +15,7 @@ class DetectionSettings:
     """How raw outputs become detections.
 
     `long_side` is the test scale: the longer side of the image in pixels, 0 for the image as it is. With `flip` the
-    mirrored image is looked at too, and what is found in both goes into one suppression. Scores below
+    mirrored image is run too, and the detections of both go into one suppression. Scores below
     `score_threshold` are dropped; at most `candidates` go into non-maximum suppression at `nms_iou`, and at most
     `top_k` come out.
     """
@@ -28,7 +28,7 @@ class DetectionSettings:
     top_k: int = 750
 
     def __post_init__(self) -> None:
-        """Refuse a scale that no image survives, and settings that let nothing through."""
+        """Refuse impossible scales, and settings that leave no detections."""
         try:
             check_long_side(self.long_side)
         except ValueError as error:
@@ -41,7 +41,7 @@ class DetectionSettings:
                 raise UsageError(f"{name} is 1 or more, got {getattr(self, name)}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the protocol as an evaluation record has it."""
+        """Return the entry `protocol` of an evaluation record."""
         scale = f"long side {self.long_side}" if self.long_side else "original"
         return {
             "iou": IOU,

@@ -1,4 +1,4 @@
-"""Large photographs looked at tile by tile, at full resolution and in little memory."""
+"""Detection in large photographs, tile by tile, at full resolution and in little memory."""
 
 import math
 from collections.abc import Callable
@@ -39,12 +39,12 @@ class Tiling:
             raise UsageError(f"an overlap is 0 to half a tile, {self.size // 2} pixels here, got {self.overlap}")
 
     def starts(self, length: int) -> list[int]:
-        """Say where tiles begin along a side of so many pixels, evenly; the last ends where the side does."""
+        """Return where tiles begin along a side, evenly spaced; the last tile ends at the edge."""
         count = max(math.ceil((length - self.overlap) / (self.size - self.overlap)), 1)
         return [round(start) for start in np.linspace(0, max(length - self.size, 0), count).tolist()]
 
     def corners(self, height: int, width: int) -> list[tuple[int, int]]:
-        """Give the left and top of every tile, row by row."""
+        """Return the left and top of every tile, row by row."""
         return [(left, top) for top in self.starts(height) for left in self.starts(width)]
 
 
@@ -59,15 +59,15 @@ def detect_tiled(
 ) -> Detections:
     """Find the faces of a large image in its tiles, and in the whole of it at the size of one tile.
 
-    What ends at a tile's inner edge is a face that the edge may cut: it is left to the neighbour that sees more of it,
-    or, if it is larger than the overlap, to the whole image. What remains goes into one suppression. `top_k` holds for
-    each tile. `advance` hears how many tiles are done.
+    A detection that ends at a tile's inner edge may be a cut face. It is left to the neighbour that sees more of it
+    or, if it is larger than the overlap, to the whole image. The rest goes into one suppression. `top_k` holds for
+    each tile. `advance` is called with the number of tiles done.
 
     Shapes: image (3, H, W) uint8 RGB -> detections in its pixels, by falling score.
-    Errors: UsageError for a test scale: tiles are looked at as they are.
+    Errors: UsageError for a test scale, as tiles are not rescaled.
     """
     if settings.long_side:
-        raise UsageError("tiles are looked at as they are: leave the long side out")
+        raise UsageError("tiles are not rescaled: leave the long side out")
     height, width = image.shape[-2:]
     corners = tiling.corners(height, width)
     if len(corners) == 1:
@@ -106,7 +106,7 @@ def _kept(detections: Detections, rows: BoolArray) -> Detections:
 
 
 def merge_detections(parts: list[Detections], *, iou: float) -> Detections:
-    """Join what was found in several looks at an image; of what was found twice the surer stays."""
+    """Merge the detections of several passes over an image; of overlapping ones the better scored stays."""
     boxes, scores, landmarks = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("boxes", "scores", "landmarks")
     )

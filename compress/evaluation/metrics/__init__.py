@@ -1,1 +1,1 @@
-"""Scores of what a model found."""
+"""Metrics of predictions."""

@@ -13,7 +13,7 @@ from featherpress.errors import DataError
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ClassPredictions:
-    """The class that a model says each image is of, beside the class it is of.
+    """The predicted class of each image, with its label.
 
     Shapes: labels and predicted (n,).
     Errors: DataError where the three do not hold one entry an image, or none at all.
@@ -30,7 +30,7 @@ class ClassPredictions:
 
     @property
     def accuracy(self) -> float:
-        """The share of images of which the answer is right."""
+        """The share of images that are classified correctly."""
         return float(np.mean(self.labels == self.predicted))
 
     def save(self, path: Path) -> None:

@@ -58,13 +58,13 @@ class Score:
     precision_curve: FloatArray
 
     def to_dict(self) -> dict[str, Any]:
-        """Give `ap`, `recall` and `curve` as an evaluation record holds them."""
+        """Return `ap`, `recall` and `curve` as an evaluation record holds them."""
         curve = {"recall": self.recall_curve.tolist(), "precision": self.precision_curve.tolist()}
         return {"ap": self.ap, "recall": self.recall, "curve": curve}
 
 
 def pairwise_iou(first: FloatArray, second: FloatArray) -> NDArray[np.float64]:
-    """Give the intersection over union of every pair, 0 for a pair without area.
+    """Return the intersection over union of every pair, 0 for a pair without area.
 
     Shapes: (k, 4), (n, 4) -> (k, n), boxes as x1, y1, x2, y2.
     """
@@ -85,7 +85,7 @@ def match_image(
     iou: float = 0.5,
     height_range: tuple[float, float | None] | None = None,
 ) -> tuple[BoolArray, BoolArray]:
-    """Say which detections of one image are hits, and which count at all.
+    """Return which detections of one image are hits, and which count at all.
 
     In order of score each detection takes the free face it overlaps most, if at `iou` or more.
     Without one it is a false alarm, unless it overlaps a face to ignore at `iou` or more. Overlap is
@@ -115,7 +115,7 @@ def _within(boxes: FloatArray, height_range: tuple[float, float | None]) -> Bool
 
 
 def _assign(overlap: NDArray[np.float64], iou: float) -> BoolArray:
-    """Give each row, in order, the free column it overlaps most, and say which rows got one."""
+    """Match each row, in order, with the free column it overlaps most; return which rows got one."""
     hits = np.zeros(len(overlap), np.bool_)
     reaching = np.where(overlap >= iou, overlap, -1.0)
     for row in np.flatnonzero((reaching >= 0).any(axis=1)):
@@ -156,7 +156,7 @@ def match(
 
 
 def average_precision(matches: Matches) -> Score:
-    """Give the area under the precision envelope, over all points.
+    """Return the area under the precision envelope, over all points.
 
     Detections of equal score enter together, so the order of images and of ties does not matter.
 

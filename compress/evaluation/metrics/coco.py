@@ -1,4 +1,4 @@
-"""COCO's average precision, by torchmetrics: a second opinion on the same detections.
+"""COCO's average precision of the same detections, by torchmetrics.
 
 Source: Lin et al. 2014, Microsoft COCO, and its detection evaluation.
 """
@@ -14,7 +14,7 @@ from featherpress.compress.evaluation.detections import Detections, DetectionSet
 from featherpress.errors import DataError
 
 MOST_DETECTIONS = 100
-"""Of each image only so many detections count, the surest; COCO's own limit."""
+"""The number of top-scoring detections of an image that count; COCO's own limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class CocoScores:
     recall: float | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the scores and the limit they were made with."""
+        """Return the scores and the limit they were made with."""
         return {**asdict(self), "most_detections": MOST_DETECTIONS}
 
 

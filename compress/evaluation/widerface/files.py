@@ -34,7 +34,7 @@ class WiderImage:
 
 
 def prediction_rows(detections: Detections) -> NDArray[np.float64]:
-    """Give detections as the rows of a prediction file.
+    """Return detections as the rows of a prediction file.
 
     Shapes: boxes (k, 4) as x1, y1, x2, y2 -> (k, 5) as x, y, width, height, score.
     """

@@ -1,4 +1,4 @@
-"""A model on WIDER FACE's own validation images: the official faces to find, and the official three numbers."""
+"""Evaluation on WIDER FACE's own validation images: the official faces, and the three official scores."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ class OfficialImages(LabelledFolder):
         if self.missing and not (present_only and self.official):
             first = next(_name(each) for each in official if not (images / _name(each)).is_file())
             others = f"first {limit} of the others" if limit else "others"
-            hint = f"; --present-only scores the {others}, which is no official result" if self.official else ""
+            hint = f"; --present-only scores the {others}, which is not an official result" if self.official else ""
             raise DataError(
                 f"{self.missing:,} of the {len(official):,} images of the ground truth are not in {images}, first "
                 f"{first}{hint}"
@@ -52,7 +52,7 @@ class OfficialImages(LabelledFolder):
         self.official = self.official[: len(self)]
 
     def score(self, predictions: DetectionSet) -> WiderScores:
-        """Score what was found in these images by the official protocol."""
+        """Score predictions for these images by the official protocol."""
         return evaluate_widerface(predictions_by_event(predictions), self.official, partial=bool(self.missing))
 
 

@@ -1,7 +1,7 @@
 """The WIDER FACE protocol: average precision on the easy, medium and hard faces.
 
-A detection looks only at the one labelled face it overlaps most, and does so whether or not that face is
-taken. Of all the work this leaves nothing that depends on the threshold or on the other detections, so
+A detection is compared only with the labelled face it overlaps most, whether or not that face is already
+matched. So nothing depends on the threshold or on the other detections:
 each detection is judged once and the 1,000 thresholds are two histograms.
 """
 
@@ -39,7 +39,7 @@ class WiderScores:
     curves: Mapping[str, tuple[FloatArray, FloatArray]] = field(default_factory=dict, compare=False, repr=False)
 
     def to_dict(self) -> dict[str, float | None]:
-        """Give the three at full precision."""
+        """Return the three at full precision."""
         return {"easy": self.easy, "medium": self.medium, "hard": self.hard}
 
 
@@ -101,7 +101,7 @@ def _rows_of(predictions: WiderPredictions, image: WiderImage, where: str) -> Fl
 
 
 def _score_range(predictions: WiderPredictions) -> tuple[float, float]:
-    """Give the lowest and the highest score of the whole set, but at most 1 and at least 0."""
+    """Return the lowest and the highest score of the whole set, but at most 1 and at least 0."""
     filled = [rows[:, 4] for event in predictions.values() for rows in event.values() if len(rows)]
     lowest = min((float(scores.min()) for scores in filled), default=1.0)
     highest = max((float(scores.max()) for scores in filled), default=0.0)
@@ -135,7 +135,7 @@ def _level(scores: NDArray[np.float64], score_range: tuple[float, float]) -> Int
 
 
 def _overlap(found: FloatArray, labelled: FloatArray) -> NDArray[np.float64]:
-    """Give the IoU of every pair with both border pixels counted, as this protocol has it.
+    """Return the IoU of every pair with both border pixels counted, as this protocol has it.
 
     Shapes: (k, 4 or more), (n, 4) as x, y, width, height -> (k, n).
     """
@@ -152,7 +152,7 @@ def _overlap(found: FloatArray, labelled: FloatArray) -> NDArray[np.float64]:
 
 
 def _curve(judged: _Judged, counted: BoolArray) -> tuple[FloatArray, FloatArray]:
-    """Give recall and the precision envelope at each threshold, the highest first."""
+    """Return recall and the precision envelope at each threshold, the highest first."""
     on_face = judged.face >= 0
     on_counted = on_face & counted[judged.face]
     found = _up_to_each_threshold(judged.level[on_counted & judged.first])

@@ -1,4 +1,4 @@
-"""The classification of images: the engine's proof that it is not about faces."""
+"""Image classification; it shows that the trainer is not about faces."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ _BATCH = 64
 
 
 class ClassificationTask:
-    """Classifiers of drawn shapes: cross-entropy, scored by accuracy. Any module from images to logits will do.
+    """Classifiers of drawn shapes: cross-entropy, scored by accuracy. Any module from images to logits works.
 
     Shapes: images (N, 3, S, S), RGB 0..1 with mean and deviation of 0.5 taken out -> logits (N, C).
     """
@@ -47,7 +47,7 @@ class ClassificationTask:
     def build(self, target: str, settings: Mapping[str, Any]) -> nn.Module:
         """Build a classifier with fresh weights.
 
-        Errors: `UsageError` for a model that gives no logits for every class.
+        Errors: `UsageError` for a model that does not return one logit per class.
         """
         model = load_factory(target, settings)
         was_training = model.training
@@ -63,7 +63,7 @@ class ClassificationTask:
         return model
 
     def open(self, split: Split) -> Shapes:
-        """Draw a split; validation images, and those to choose on, come from a seed of their own."""
+        """Draw a split; validation and held-out images come from a seed of their own."""
         train = split == "train"
         length = self.data.train_images if train else self.data.validation_images
         seed = self.data.seed + (0 if train else _VALIDATION_SEED)
@@ -74,7 +74,7 @@ class ClassificationTask:
         return ShapeCrops(dataset, seed=seed, variants=self.data.variants)
 
     def images(self, batch: LabelledBatch) -> Tensor:
-        """Give a batch's images as RGB from -1 to 1."""
+        """Return a batch's images as RGB from -1 to 1."""
         return batch.images.float() / 127.5 - 1
 
     def name_outputs(self, raw: Tensor) -> Outputs:
@@ -90,7 +90,7 @@ class ClassificationTask:
         return torch.tensor([len(targets)], device=targets.device)
 
     def compute_loss(self, outputs: Outputs, batch: LabelledBatch, targets: Tensor, normalizers: Tensor) -> TaskLoss:
-        """Compare with the labels by cross-entropy."""
+        """Return the cross-entropy with the labels."""
         entropy = F.cross_entropy(outputs["logits"].float(), targets, reduction="sum") / normalizers[0]
         return TaskLoss(terms={"class": self.weights.classification * entropy}, context=LabelContext(labels=targets))
 
@@ -131,7 +131,7 @@ class ClassificationTask:
         return EvaluationResult(predictions=predictions, score=predictions.accuracy, record=record)
 
     def load(self, path: Path) -> ClassPredictions:
-        """Read a model's answers."""
+        """Read saved class predictions."""
         return ClassPredictions.load(path)
 
     def scores(self, predictions: Sequence[ClassPredictions]) -> Scores:
@@ -139,4 +139,4 @@ class ClassificationTask:
         return accuracy_scores(predictions)
 
     def show(self, folder: Path, dataset: Shapes, predictions: Mapping[str, ClassPredictions]) -> None:
-        """Save nothing: a label needs no picture."""
+        """Save nothing: class labels need no picture."""

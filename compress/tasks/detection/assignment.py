@@ -1,4 +1,4 @@
-"""Which prior answers for which face."""
+"""Assignment of priors to faces."""
 
 from dataclasses import dataclass
 
@@ -89,7 +89,7 @@ def _overlaps(boxes: Tensor, others: Tensor, threshold: float) -> tuple[Tensor, 
 
 
 def _nearest(place: Tensor, face: Tensor, overlap: Tensor, *, size: int) -> Tensor:
-    """Give every place the face that overlaps it most, the first of equals; -1 where there is none.
+    """Return every place the face that overlaps it most, the first of equals; -1 where there is none.
 
     Shapes: place, face and overlap (K,) -> (size,).
     """
@@ -102,7 +102,7 @@ def _nearest(place: Tensor, face: Tensor, overlap: Tensor, *, size: int) -> Tens
 
 
 def _encode(priors: Tensor, batch: Batch, face: Tensor, negative: Tensor) -> Targets:
-    """Write down what positives should predict; elsewhere it is zero."""
+    """Encode what positive priors should predict; elsewhere it is zero."""
     positive = face >= 0
     images, columns = positive.nonzero(as_tuple=True)
     faces, own = face[images, columns], priors[columns]

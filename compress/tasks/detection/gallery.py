@@ -1,4 +1,4 @@
-"""A few validation images with what each model found on them, for the report's strip."""
+"""The gallery: a few validation images with each model's detections, for the report."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -48,7 +48,7 @@ class DetectionTask:
     def build(self, target: str, settings: Mapping[str, Any]) -> nn.Module:
         """Build a detector with fresh weights.
 
-        Errors: `UsageError` for a model that is none.
+        Errors: `UsageError` for a model that is not a detector.
         """
         return require_detector(load_factory(target, settings), target)
 
@@ -57,7 +57,7 @@ class DetectionTask:
         return open_data(self.data, split)
 
     def crops(self, dataset: FaceDataset, seed: int) -> TrainingCrops:
-        """Cut training crops; those that come again are kept."""
+        """Return training crops; crops that repeat are kept in memory."""
         kind = CachedCrops if self.data.variants else TrainingCrops
         return kind(
             dataset,
@@ -69,7 +69,7 @@ class DetectionTask:
         )
 
     def images(self, batch: Batch) -> Tensor:
-        """Give a batch's images as BGR minus the mean."""
+        """Return a batch's images as BGR minus the mean."""
         return normalize(batch.images)
 
     def name_outputs(self, raw: tuple[Tensor, Tensor, Tensor]) -> Outputs:
@@ -86,7 +86,7 @@ class DetectionTask:
         return torch.stack([targets.positive.sum(), targets.has_landmarks.sum()])
 
     def compute_loss(self, outputs: Outputs, batch: Batch, targets: Targets, normalizers: Tensor) -> TaskLoss:
-        """Compare with the matched faces."""
+        """Return the loss against the matched faces."""
         positives, with_landmarks = normalizers
         loss = detection_loss(
             outputs["boxes"],

@@ -85,7 +85,9 @@ def test_missing_images_are_refused_or_counted(tmp_path: Path, truth: Path) -> N
     write_images(tmp_path / "data", "0--Parade/b.jpg")
     with pytest.raises(DataError, match=r"2 of the 3 images .* first 0--Parade/a\.jpg; --present-only"):
         OfficialImages(tmp_path / "data", truth)
-    with pytest.raises(DataError, match="--present-only scores the first 1 of the others, which is no official result"):
+    with pytest.raises(
+        DataError, match="--present-only scores the first 1 of the others, which is not an official result"
+    ):
         OfficialImages(tmp_path / "data", truth, limit=1)
     data = OfficialImages(tmp_path / "data", truth, present_only=True)
     assert (len(data), data.missing) == (1, 2)

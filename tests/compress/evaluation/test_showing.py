@@ -16,7 +16,11 @@ RECORD: dict[str, Any] = {
     "ap": 0.5,
     "data": {"faces": 1200, "images": 1234, "ignored": 5678, "missing": 1000},
     "protocol": {
-        "iou": 0.5, "test_scale": "original", "flip": False, "nms_iou": 0.4, "score_threshold": 0.02,
+        "iou": 0.5,
+        "test_scale": "original",
+        "flip": False,
+        "nms_iou": 0.4,
+        "score_threshold": 0.02,
         "top_k": 750,
     },
 }
@@ -60,7 +64,9 @@ def test_what_stands_below_the_table() -> None:
         coco={"ap": 0.1, "ap50": 0.2, "ap75": None, "most_detections": 100},
         data=data | {"labels": {"file": "t.json", "positive_threshold": 0.6}},
         baseline={
-            "folder": "old", "ap": 0.25, "verdict": "better",
+            "folder": "old",
+            "ap": 0.25,
+            "verdict": "better",
             "difference": {"mean": 0.25, "confidence": 0.95, "low": -0.125, "high": 0.5},
         },
     )[4:]

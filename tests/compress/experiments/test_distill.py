@@ -355,7 +355,7 @@ def test_an_ablation_asks_a_cached_teacher_once(
 
 def test_ablation_needs_two_losses(tiny: Callable[..., Recipe]) -> None:
     """With one loss there is nothing to take apart."""
-    with pytest.raises(UsageError, match="needs two losses or more that weigh something, and tiny has 1"):
+    with pytest.raises(UsageError, match="needs two losses or more with a weight above 0; tiny has 1"):
         variants(tiny("distillation.losses.feature.weight=0"))
 
 
