@@ -52,7 +52,7 @@ def gate(
     ```
     featherpress gate new.csv --baseline old.csv --margin 0.005
     featherpress gate runs/new --baseline runs/old --margin 0.01 --metric AP
-    featherpress gate a.json --baseline b.json --ground-truth t.json --margin 0.01
+    featherpress gate a.json --baseline b.json --ground-truth t.json --margin 0
     ```
     """
     result = run_gate(
