@@ -168,7 +168,7 @@ def main() -> None:
     priors = model.priors(options.size, options.size)
     faces = SyntheticFaces(length=4 * options.batch, seed=options.seed, size=(options.size, options.size))
     crops = TrainingCrops(faces, size=options.size, seed=options.seed)
-    keys = crops.epoch_keys(0)
+    keys = crops.sampler.epoch_keys(0)
     groups = [crops.batch(keys[start : start + options.batch]) for start in range(0, len(keys), options.batch)]
     random = torch.Generator().manual_seed(options.seed)
     shape = (options.batch, len(priors))

@@ -1,7 +1,8 @@
 """Labelled face pictures, real and synthetic, and the training crops cut from them."""
 
-from featherpress.compress.data.crops.photometric import Distortion
-from featherpress.compress.data.crops.training import CropRanges, TrainingCrops
+from featherpress.compress.data.crops.base import Crops
+from featherpress.compress.data.crops.training import TrainingCrops
+from featherpress.compress.data.crops.windows import CropRanges
 from featherpress.compress.data.images import decode_image
 from featherpress.compress.data.loading import batches
 from featherpress.compress.data.samples import Batch, FaceDataset, Faces, Key, Sample, collate
@@ -14,7 +15,7 @@ __all__ = [
     "Batch",
     "CocoFaces",
     "CropRanges",
-    "Distortion",
+    "Crops",
     "FaceDataset",
     "Faces",
     "Key",

@@ -11,6 +11,8 @@ from torchvision.transforms.v2 import functional as F
 Key: TypeAlias = tuple[int, int]
 """(index in the data set, variant of the augmentation)."""
 
+_LEAST_VISIBLE = 0.25
+
 MIRRORED_LANDMARKS = (1, 0, 2, 4, 3)
 """Right eye, left eye, nose, right and left corner of the mouth: "left" stays the image's left after a flip."""
 
@@ -82,11 +84,11 @@ class Faces:
         points[..., 0] = width - points[..., 0]
         return replace(self, boxes=boxes, landmarks=self._labelled_only(points.view(-1, 10)))
 
-    def cropped(self, left: float, top: float, width: float, height: float, *, least_visible: float = 0.25) -> "Faces":
+    def cropped(self, left: float, top: float, width: float, height: float) -> "Faces":
         """Move to the coordinates of a window and cut boxes at its borders.
 
-        A face whose centre lies in the window stays; one whose centre left it stays, ignored, while at least
-        `least_visible` of its area remains, and is dropped below that. A face in the window of which less than
+        A face whose centre lies in the window stays; one whose centre left it stays, ignored, while at least a quarter
+        of its area remains, and is dropped below that. A face in the window of which less than
         that remains is ignored too. Landmarks outside the window are kept as they are: where they lie is still true.
         """
         moved = self.shifted(-left, -top)
@@ -94,7 +96,7 @@ class Faces:
         area, remaining = moved.sizes.prod(dim=1), cut.sizes.prod(dim=1)
         visible = torch.where(area > 0, remaining / area.clamp(min=1e-6), 0.0)
         inside = ((moved.centres >= 0) & (moved.centres < torch.tensor([width, height]))).all(dim=1)
-        enough = visible >= least_visible
+        enough = visible >= _LEAST_VISIBLE
         return cut.ignoring(~(inside & enough)).select(inside | enough)
 
     def _moved(self, factors: Tensor, offsets: Tensor) -> "Faces":
@@ -162,6 +164,16 @@ class Batch:
     def pin_memory(self) -> "Batch":
         """Pin every tensor, so that copies to a GPU need not wait; DataLoader calls this."""
         return Batch(**{field.name: getattr(self, field.name).pin_memory() for field in fields(self)})
+
+
+def separate(batch: Batch, names: Sequence[str]) -> list[Sample]:
+    """Undo `collate`: copy every row into a sample of its own, without padding."""
+    samples = []
+    for row, name in enumerate(names):
+        rows = batch.present[row]
+        faces = Faces(**{field.name: getattr(batch, field.name)[row][rows] for field in fields(Faces)})
+        samples.append(Sample(image=batch.images[row].clone(), faces=faces, name=name))
+    return samples
 
 
 def collate(samples: Sequence[Sample], keys: Sequence[Key] | None = None) -> Batch:

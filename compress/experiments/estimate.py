@@ -25,7 +25,8 @@ class Estimate:
     Units: `training`, `holdout` and `validation` labelled images, `holdout` those held out; `photographs` without
     labels; `steps` of the optimizer for one model of one seed, an early stop aside; `teacher_steps` of each teacher
     that is trained first, by its place among the teachers; `lessons` crops of which every cached teacher is asked once;
-    `cache_bytes` what all their answers take on disk while one student trains.
+    `cache_bytes` what all their answers take on disk while one student trains; `memory_bytes` what a process keeps in
+    memory at most, and `crop_bytes` what it would take to keep every crop that comes again.
     """
 
     training: int
@@ -36,6 +37,8 @@ class Estimate:
     teacher_steps: Mapping[int, int] = field(default_factory=dict)
     lessons: int = 0
     cache_bytes: int = 0
+    memory_bytes: int = 0
+    crop_bytes: int = 0
 
 
 def estimate(recipe: Recipe, *, without_teachers: bool = False) -> Estimate | None:
@@ -63,6 +66,8 @@ def estimate(recipe: Recipe, *, without_teachers: bool = False) -> Estimate | No
         teacher_steps={number: _steps(training, schedule, recipe) for number, schedule in own.items() if schedule},
         lessons=lessons,
         cache_bytes=crops * sum(_bytes_a_lesson(recipe, task, side) for side in _sides(recipe)) if lessons else 0,
+        memory_bytes=recipe.data.cache_bytes,
+        crop_bytes=crops * sum(3 * side**2 for side in _sides(recipe)),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import nn
 
 from featherpress import __version__
-from featherpress.compress.data import TrainingCrops
+from featherpress.compress.data import Crops
 from featherpress.compress.experiments.lessons import Lessons
 from featherpress.compress.recipes import Recipe, ScheduleRecipe
 from featherpress.compress.runtime.run_folder import TrainingFolder, is_leader
@@ -49,7 +49,7 @@ class Experiment:
         """Remove decoded images, once nothing trains on them any more."""
         shutil.rmtree(self.out / "decoded", ignore_errors=True)
 
-    def crops(self, seed: int) -> TrainingCrops:
+    def crops(self, seed: int) -> Crops[Any]:
         """Return the crops of the training images under a seed."""
         return self.task.crops(self.training, seed)
 
@@ -61,7 +61,7 @@ class Experiment:
         name: str,
         role: str,
         schedule: ScheduleRecipe,
-        crops: TrainingCrops,
+        crops: Crops[Any],
         lessons: Lessons | None = None,
         may_stop: bool = True,
     ) -> Any:

@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from featherpress.compress.data import FaceDataset, Faces
-from featherpress.compress.data.crops.mixed import MixedCrops
+from featherpress.compress.data import FaceDataset, Faces, TrainingCrops
 from featherpress.compress.data.sources.unlabelled import LabelledPhotographs, Photographs
 from featherpress.compress.data.subsets import JoinedFaces
 from featherpress.compress.evaluation.detector.inference import detect_faces
@@ -26,7 +25,7 @@ from featherpress.files import write_json
 from featherpress.models import Detector
 
 
-def mixed_crops(recipe: Recipe, labelled: FaceDataset, teacher: Detector, *, out: Path, seed: int) -> MixedCrops:
+def mixed_crops(recipe: Recipe, labelled: FaceDataset, teacher: Detector, *, out: Path, seed: int) -> TrainingCrops:
     """Return crops of the labelled images, plus crops of the recipe's photographs, labelled by the teacher.
 
     The labels are saved in the run's `labels.json` (`labels-2.json` for a second folder), so that a resumed run uses
@@ -43,31 +42,32 @@ def mixed_crops(recipe: Recipe, labelled: FaceDataset, teacher: Detector, *, out
         )
         record = out / ("labels.json" if number == 1 else f"labels-{number}.json")
         folders.append(label_photographs(teacher, photographs, recipe=data.unlabelled, record=record))
-    return MixedCrops(
+    return TrainingCrops(
         labelled,
-        JoinedFaces(*folders),
+        photographs=JoinedFaces(*folders),
         extra=data.unlabelled.per_batch,
         size=data.sizes,
         seed=seed,
         variants=data.variants,
         shares=data.root_shares,
         ranges=crop_ranges(data),
+        cache_bytes=data.cache_bytes,
     )
 
 
-def control_crops(recipe: Recipe, labelled: FaceDataset, *, seed: int) -> MixedCrops:
+def control_crops(recipe: Recipe, labelled: FaceDataset, *, seed: int) -> TrainingCrops:
     """Cut as many crops a step as `mixed_crops`, of the labelled images alone."""
     data = recipe.data
     assert data.unlabelled is not None
-    return MixedCrops(
+    return TrainingCrops(
         labelled,
-        None,
         extra=data.unlabelled.per_batch,
         size=data.sizes,
         seed=seed,
         variants=data.variants,
         shares=data.root_shares,
         ranges=crop_ranges(data),
+        cache_bytes=data.cache_bytes,
     )
 
 

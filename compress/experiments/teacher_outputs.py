@@ -120,7 +120,7 @@ class _Shelf:
         self.folder, self.rows = folder, rows
         self.kind: type[np.floating[Any]] = np.float32 if precision == "fp32" else np.float16
         self._known: NDArray[np.bool_] = np.zeros(rows, dtype=np.bool_)
-        self._stores: list[NDArray[np.floating[Any]]] = []
+        self._files: list[tuple[Path, tuple[int, ...]]] = []
         self._form: Lesson | None = None
 
     def knows(self, rows: NDArray[np.int64]) -> bool:
@@ -128,14 +128,14 @@ class _Shelf:
 
     def read(self, rows: NDArray[np.int64], device: torch.device) -> Lesson:
         assert self._form is not None
-        return self._form.filled([torch.from_numpy(store[rows]).to(device).float() for store in self._stores])
+        return self._form.filled([torch.from_numpy(store[rows]).to(device).float() for store in self._stores()])
 
     def learn(self, lesson: Lesson, rows: NDArray[np.int64]) -> None:
         tensors = [self._rounded(tensor) for tensor in lesson.tensors()]
-        if not self._stores:
+        if not self._files:
             self._form = lesson.filled([tensor[:0] for tensor in lesson.tensors()])
             self._open([tensor.shape[1:] for tensor in tensors])
-        for store, tensor in zip(self._stores, tensors, strict=True):
+        for store, tensor in zip(self._stores(), tensors, strict=True):
             store[rows] = tensor
         self._known[rows] = True
 
@@ -150,17 +150,23 @@ class _Shelf:
 
     @property
     def bytes(self) -> int:
-        return sum(store.nbytes for store in self._stores)
+        return sum(_size(self.kind, shape) for _, shape in self._files)
 
     def _open(self, shapes: list[tuple[int, ...]]) -> None:
-        """Map one file a tensor; where one is not what it was, nothing is known any more."""
+        """Make one file for each tensor; where one is not what it was, nothing is known any more."""
         self.folder.mkdir(parents=True, exist_ok=True)
         files = [self.folder / f"{number}.cache" for number in range(len(shapes))]
         sizes = [_size(self.kind, (self.rows, *shape)) for shape in shapes]
         if not all(file.exists() and file.stat().st_size == size for file, size in zip(files, sizes, strict=True)):
             (self.folder / "known.bool").unlink(missing_ok=True)
-        self._stores = [_map(file, self.kind, (self.rows, *shape)) for file, shape in zip(files, shapes, strict=True)]
+        self._files = [(file, (self.rows, *shape)) for file, shape in zip(files, shapes, strict=True)]
+        for file, shape in self._files:
+            _map(file, self.kind, shape)
         self._known = _map(self.folder / "known.bool", np.bool_, (self.rows,))
+
+    def _stores(self) -> list[NDArray[np.floating[Any]]]:
+        """Map the files, for one batch: a map that is kept grows with all that was read through it."""
+        return [np.memmap(file, dtype=self.kind, mode="r+", shape=shape) for file, shape in self._files]
 
 
 def _size(dtype: type[np.generic], shape: tuple[int, ...]) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from featherpress.compress.data import TrainingCrops
+from featherpress.compress.data import Crops
 from featherpress.compress.experiments.build import build_teacher, build_term_adapters, find_weights, taps_of
 from featherpress.compress.experiments.experiment import Experiment
 from featherpress.compress.experiments.lessons import Lessons, Tutor
@@ -87,7 +87,7 @@ def make_lessons(
     student: nn.Module,
     *,
     task: Task,
-    crops: TrainingCrops,
+    crops: Crops[Any],
     cache: Path,
     seed: int,
     scale: float = 1.0,
@@ -105,7 +105,7 @@ def make_lessons(
                 cache / os.environ.get("RANK", "0") / teacher.name,
                 images=len(crops),
                 variants=recipe.data.variants,
-                sizes=len(crops.sizes),
+                sizes=len(crops.sampler.sizes),
                 precision=str(teacher.recipe.cache),
             )
         adapters = build_term_adapters(recipe, student, teacher.model, seed=seed + number, number=number)

@@ -206,7 +206,8 @@ class DataRecipe(Strict):
     Without them that is done on the validation images. By `image` they are spread evenly, by `event` they are whole
     events of each root, `holdout` images at most.
     `long_side` is the scale at test: the longer side of an image in pixels, 0 for the image as it is.
-    `cache` keeps decoded images in memory up to 2 GiB, on disk in the run's folder while it trains, or not at all.
+    `cache` keeps decoded images in memory, on disk in the run's folder while it trains, or not at all; `cache_bytes` is
+    what a process keeps in memory at most, decoded images and crops together.
     """
 
     kind: Literal["widerface", "coco", "synthetic", "shapes"]
@@ -225,6 +226,7 @@ class DataRecipe(Strict):
     holdout: Count = 0
     holdout_by: Literal["image", "event"] = "image"
     cache: Literal["ram", "disk", "none"] = "ram"
+    cache_bytes: Annotated[int, Field(ge=0)] = 4 << 30
     classes: Annotated[int, Field(ge=2, le=6)] = 6
     crops: CropsRecipe = CropsRecipe()
     unlabelled: UnlabelledRecipe | None = None

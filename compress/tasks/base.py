@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from torch import Tensor, nn
 
-from featherpress.compress.data import TrainingCrops
+from featherpress.compress.data import Crops
 from featherpress.compress.tasks.detection.assignment import Targets
 from featherpress.verdicts import Scores
 
@@ -97,7 +97,7 @@ class Task(Protocol):
         """Open a split of the data."""
         ...
 
-    def crops(self, dataset: Any, seed: int) -> TrainingCrops:
+    def crops(self, dataset: Any, seed: int) -> Crops[Any]:
         """Cut training images."""
         ...
 

@@ -13,7 +13,7 @@ from accelerate.utils import broadcast
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from featherpress.compress.data import Batch, TrainingCrops, batches
+from featherpress.compress.data import Batch, Crops, batches
 from featherpress.compress.data.sizes import batch_lengths, batches_per_epoch
 from featherpress.compress.recipes import Recipe, ScheduleRecipe
 from featherpress.compress.runtime.devices import open_accelerator
@@ -52,7 +52,7 @@ class Trainer:
     def __init__(
         self,
         model: nn.Module,
-        crops: TrainingCrops,
+        crops: Crops[Any],
         folder: TrainingFolder,
         *,
         recipe: Recipe,
@@ -66,14 +66,15 @@ class Trainer:
     ) -> None:
         self.recipe, self.schedule, self.crops, self.folder = recipe, schedule, crops, folder
         self.label, self.evaluate, self.metadata = label, evaluate, metadata
-        self.per_batch = crops.batch_lengths(schedule.batch_size)
+        sampler = crops.sampler
+        self.per_batch = sampler.batch_lengths(schedule.batch_size)
         self.accelerator = open_accelerator(
             precision=schedule.precision, accumulate=schedule.accumulate, images=self.per_batch
         )
-        self.per_epoch = batches_per_epoch(crops.labelled, schedule.batch_size, crops.sizes) // schedule.accumulate
+        self.per_epoch = batches_per_epoch(sampler.labelled, schedule.batch_size, sampler.sizes) // schedule.accumulate
         if self.per_epoch == 0:
-            wanted = sum(batch_lengths(schedule.batch_size, crops.sizes)) * schedule.accumulate
-            raise TrainingError(f"{crops.labelled} images do not fill one batch of {wanted}")
+            wanted = sum(batch_lengths(schedule.batch_size, sampler.sizes)) * schedule.accumulate
+            raise TrainingError(f"{sampler.labelled} images do not fill one batch of {wanted}")
         self.total = schedule.epochs * self.per_epoch
         layout = torch.channels_last if schedule.channels_last else torch.contiguous_format
         model = model.to(self.accelerator.device, memory_format=layout)  # type: ignore[call-overload]
@@ -202,7 +203,7 @@ class Trainer:
     def _steps(self, epoch: int, start: int) -> Iterator[tuple[Batch, ...]]:
         """Yield this process's share of every step of an epoch, from step `start` on, as batches to accumulate."""
         rank, world, parts = self.accelerator.process_index, self.accelerator.num_processes, self.schedule.accumulate
-        order = self.crops.epoch_batches(epoch, self.schedule.batch_size)[: self.per_epoch * parts]
+        order = self.crops.sampler.epoch_batches(epoch, self.schedule.batch_size)[: self.per_epoch * parts]
         loader = batches(
             self.crops,
             [keys[rank::world] for keys in order],

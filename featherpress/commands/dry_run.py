@@ -66,6 +66,8 @@ def _sizes(recipe: "Recipe", models: Sequence[str], *, without_teachers: bool) -
     yield f"steps: {most}{plan.steps:,} of {images} labelled images for each model that is trained"
     seeds = 1 if without_teachers else len(recipe.seeds)
     yield f"models: {', '.join(models)}" + (f"; each for {seeds} seeds" if seeds > 1 else "")
+    crops = f"; all crops would take {plan.crop_bytes / 1e6:,.0f} MB" if plan.crop_bytes else ""
+    yield f"memory: at most {plan.memory_bytes / 1e6:,.0f} MB of crops and decoded images kept{crops}"
     if plan.cache_bytes:
         size = f"{plan.cache_bytes / 1e6:,.0f} MB for {plan.lessons:,} crops"
         yield f"lessons' cache: {size}, on disk while a student trains"

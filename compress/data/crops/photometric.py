@@ -1,7 +1,6 @@
 """Photometric distortion: brightness, contrast, saturation and hue as one linear map of RGB."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,28 +9,22 @@ from torch import Tensor
 LUMA = (0.299, 0.587, 0.114)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Distortion:
-    """How far colours may move; each of the four is applied with `probability`.
+_PROBABILITY = 0.5
+_BRIGHTNESS, _CONTRAST, _SATURATION = 0.4, 0.4, 0.5
+"""Factors go from 1 / (1 + x) to 1 + x."""
+_HUE = 0.04
+"""The largest turn, of a whole one."""
 
-    Brightness, contrast and saturation are factors from 1 / (1 + x) to 1 + x; hue is an angle in turns, up to x.
-    """
 
-    probability: float = 0.5
-    brightness: float = 0.4
-    contrast: float = 0.4
-    saturation: float = 0.5
-    hue: float = 0.04
-
-    def draw(self, random: np.random.Generator) -> tuple[float, float, float, float]:
-        """Draw three factors and a hue angle in radians."""
-        applied = random.random(4) < self.probability
-        places = random.uniform(-1, 1, 4)
-        ranges = (math.log1p(self.brightness), math.log1p(self.contrast), math.log1p(self.saturation))
-        brightness, contrast, saturation = (
-            math.exp(on * place * reach) for on, place, reach in zip(applied[:3], places[:3], ranges, strict=True)
-        )
-        return brightness, contrast, saturation, float(applied[3] * places[3] * self.hue * 2 * math.pi)
+def draw_colours(random: np.random.Generator) -> tuple[float, float, float, float]:
+    """Draw factors of brightness, contrast and saturation and a hue angle in radians, each applied half of the time."""
+    applied = random.random(4) < _PROBABILITY
+    places = random.uniform(-1, 1, 4)
+    ranges = map(math.log1p, (_BRIGHTNESS, _CONTRAST, _SATURATION))
+    brightness, contrast, saturation = (
+        math.exp(on * place * reach) for on, place, reach in zip(applied[:3], places[:3], ranges, strict=True)
+    )
+    return brightness, contrast, saturation, float(applied[3] * places[3] * _HUE * 2 * math.pi)
 
 
 def distort(image: Tensor, brightness: float, contrast: float, saturation: float, hue: float) -> Tensor:

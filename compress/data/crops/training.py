@@ -1,80 +1,27 @@
-"""Training crops: square windows cut from labelled images, moved, scaled, mirrored and recoloured by chance.
+"""Training crops of labelled images; each depends on (seed, index, variant) alone, and can be named and repeated."""
 
-Everything drawn depends on (seed, index, variant) alone, so that a crop can be named, repeated and cached.
-"""
-
-import logging
-import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property, partial
-from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import get_worker_info
-from torchvision.transforms.v2 import functional as F
-
-from featherpress.compress.data.balance import Rota, group_by_event, group_by_root, split_evenly
+from featherpress.compress.data.cache import DEFAULT_CACHE_BYTES, Cache
+from featherpress.compress.data.crops.base import Crops
 from featherpress.compress.data.crops.decoded import DiskCache, read_downscaled
-from featherpress.compress.data.crops.photometric import Distortion, distort
-from featherpress.compress.data.samples import Batch, FaceDataset, Faces, Key, Sample, collate
-from featherpress.compress.data.sizes import batch_lengths, batches_per_epoch
-from featherpress.errors import DataError, UsageError
-
-logger = logging.getLogger("featherpress")
-
-PADDING_RGB = (123, 117, 104)
-"""The mean that models subtract: before colours are distorted, padding is zero to them."""
-
-CROP_STREAM, ORDER_STREAM, BALANCE_STREAM, SIZE_STREAM = 0, 1, 3, 4
+from featherpress.compress.data.crops.sampling import CROP_STREAM, Sampler, draw_from
+from featherpress.compress.data.crops.windows import CropRanges, cut_crop
+from featherpress.compress.data.samples import Batch, FaceDataset, Key, Sample, collate, separate
+from featherpress.compress.data.subsets import JoinedFaces
+from featherpress.errors import DataError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CropRanges:
-    """What may be drawn for a window.
-
-    A window's side is `zoom_in` times the image's short side or, with probability `zoom_out_probability`, `zoom_out`
-    times its long side or, with probability `native_probability`, `native` times the crop's, so that at 1 the image's
-    pixels are the crop's; `aspect` is the largest ratio of its sides. With probability `free` it need not hold a
-    face. Faces whose short side ends below `smallest` pixels become ignored.
-    """
-
-    zoom_in: tuple[float, float] = (0.3, 1.0)
-    zoom_out: tuple[float, float] = (1.0, 1.5)
-    zoom_out_probability: float = 0.25
-    native: tuple[float, float] = (0.8, 1.25)
-    native_probability: float = 0.0
-    aspect: float = 1.2
-    free: float = 0.1
-    flip_probability: float = 0.5
-    smallest: float = 4.0
-    least_visible: float = 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A rectangle of whole pixels; it may reach beyond the image."""
-
-    left: int
-    top: int
-    width: int
-    height: int
-
-
-class TrainingCrops:
+class TrainingCrops(Crops[Batch]):
     """Random square crops of a labelled data set, of `size` pixels, or of several sizes, each batch of one.
 
-    `variants` is how many different crops of an image an epoch cycles through, 0 for ever new ones; each of them comes
-    in each size, of which a key's variant says the number: variant * sizes + size. Where `shares` has a number for
-    every root that the data set is made of, an epoch is made up by them instead of holding every image once, and in a
-    root all events come equally often. Decoded images
-    stay in memory up to `cache_bytes` unless `cache` is None (for data that is cheaper to make than to keep).
-    Images that cannot be read are collected in `broken`, warned about once, and replaced by the next ones.
+    `variants`, `shares` and `extra` are as the `Sampler` has them; without `photographs` the extra crops are further
+    ones of the data set. Up to `cache_bytes` of memory hold
+    the crops that come again, which are those of a number of variants, and in what they leave the decoded images.
+    A broken image is replaced by the next good one.
     """
 
     def __init__(
@@ -85,153 +32,99 @@ class TrainingCrops:
         seed: int,
         variants: int = 0,
         shares: Sequence[float] = (),
+        photographs: FaceDataset | None = None,
+        extra: int = 0,
         ranges: CropRanges | None = None,
-        distortion: Distortion | None = None,
-        cache: Literal["ram"] | None = "ram",
-        cache_bytes: int = 2 << 30,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> None:
-        self.sizes = (size,) if isinstance(size, int) else tuple(size)
-        if min(self.sizes, default=0) < 1 or seed < 0 or variants < 0:
-            raise UsageError(f"expected size >= 1, seed >= 0 and variants >= 0, got {size}, {seed} and {variants}")
-        if not len(dataset):
-            raise DataError("expected at least one image to cut crops from, got an empty data set")
-        self.dataset, self.seed, self.variants = dataset, seed, variants
-        self.labelled, self.extra = len(dataset), 0  # images an epoch goes through; crops on top of each batch
-        self.ranges = ranges or CropRanges()
-        self.distortion = distortion or Distortion()
-        self.cache_bytes = cache_bytes if cache == "ram" else 0
-        self.broken: set[int] = set()
-        # Whatever is cut, a window is no smaller than this part of an image's short side; 0: of images as they are.
-        self.enough = math.ceil(max(self.sizes) / min(self.ranges.zoom_in[0], self.ranges.zoom_out[0]))
-        if self.ranges.native_probability:
-            self.enough = 0
-        self._shares = shares
+        sizes = (size,) if isinstance(size, int) else tuple(size)
+        sampler = Sampler(len(dataset), sizes=sizes, seed=seed, variants=variants)
+        if shares:
+            sampler.balance_by(shares, dataset)
+        if extra:
+            sampler.add(extra, dataset if photographs is None else photographs, more=photographs is None)
+        if photographs is not None:
+            dataset = JoinedFaces(dataset, photographs)
+        super().__init__(dataset, sampler)
+        self.images, self.ranges = dataset, ranges or CropRanges()
+        self.side = self.ranges.needed_side(max(sizes))
+        self.cache: Cache[Sample] = Cache(cache_bytes)
+        self.cache.reserved = len(dataset) * variants * sum(3 * side**2 for side in sizes)
+        self._images_fit = True
         self._disk: DiskCache | None = None
-        self._cached: dict[int, Sample] = {}
-        self._cached_bytes, self._full = 0, self.cache_bytes == 0
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getstate__(self) -> dict[str, object]:
-        # A process that is not forked reads its images itself, rather than receive gigabytes through a pipe.
-        return self.__dict__ | {"_cached": {}, "_cached_bytes": 0, "_full": self.cache_bytes == 0}
 
     def cache_images(self, kind: Literal["ram", "disk", "none"], folder: Path) -> None:
-        """Say where decoded images are kept: in memory while they fit, in a folder, or nowhere."""
-        self._disk = DiskCache(self.dataset, folder, side=self.enough) if kind == "disk" else None
-        if kind != "ram":
-            self._cached, self._cached_bytes, self._full, self.cache_bytes = {}, 0, True, 0
-
-    def epoch_keys(self, epoch: int) -> list[Key]:
-        """List the keys of an epoch in its shuffled order: every image once, in the epoch's variant, or by the shares.
-
-        Variants are numbered as of one size.
-        """
-        order = self._random(ORDER_STREAM, epoch).permutation(self.labelled).tolist()
-        if not self._shares:
-            return [(index, self._variant(epoch)) for index in order]
-        parts = zip(self._rotas, split_evenly(self.labelled, self._shares), strict=True)
-        picked = [rota.pick(place) for rota, count in parts for place in range(epoch * count, (epoch + 1) * count)]
-        return [(picked[place][0], self._variant(picked[place][1])) for place in order]
-
-    @cached_property
-    def _rotas(self) -> list[Rota]:
-        """Make a rota of each root's events."""
-        rotas = []
-        for number, root in enumerate(self._roots()):
-            random = partial(self._random, BALANCE_STREAM, number)
-            rotas.append(Rota(group_by_event(self.dataset, root), random))
-        return rotas
-
-    def _roots(self) -> list[list[int]]:
-        return group_by_root(self.dataset)
-
-    def batch_lengths(self, crops: int) -> list[int]:
-        """Say how many crops a batch of each size holds, those on top included."""
-        pairs = zip(batch_lengths(crops, self.sizes), batch_lengths(self.extra, self.sizes), strict=True)
-        return [own + extra for own, extra in pairs]
-
-    def epoch_batches(self, epoch: int, crops: int) -> list[list[Key]]:
-        """List the keys of an epoch's batches, `crops` in each of the first size, of others as `batch_lengths` says.
-
-        Sizes come equally often, in an order of their own; what does not fill a last batch is left out.
-        """
-        order, lengths, kinds = iter(self.epoch_keys(epoch)), batch_lengths(crops, self.sizes), len(self.sizes)
-        count = batches_per_epoch(self.labelled, crops, self.sizes)
-        turns = self._random(SIZE_STREAM, epoch).permutation(count) % kinds
-        return [
-            [(index, variant * kinds + kind) for index, variant in islice(order, lengths[kind])]
-            for kind in turns.tolist()
-        ]
+        """Choose where decoded images are kept: in memory while they fit, in a folder, or nowhere."""
+        self._images_fit = kind == "ram"
+        self._disk = DiskCache(self.images, folder, side=self.side) if kind == "disk" else None
 
     def crop(self, index: int, variant: int) -> Sample:
-        """Cut one crop, a pure function of (seed, index, variant).
+        """Cut one crop, a pure function of (seed, index, variant), or return it as it was cut before.
 
         Shapes: the image is (3, size, size), of the size that the variant names.
         Errors: DataError where the image is broken.
         """
-        size = self.sizes[variant % len(self.sizes)]
-        random = self._random(CROP_STREAM, index, variant)
-        sample = self._read(index)
-        height, width = sample.image.shape[1:]
-        window = draw_window(random, sample.faces, width, height, self.ranges, size=size)
-        mirrored = random.random() < self.ranges.flip_probability
-        colours = self.distortion.draw(random)
-        cut = Sample(
-            image=distort(cut_window(sample.image, window, size), *colours),
-            faces=self._cut_faces(sample.faces, window, size),
-            name=sample.name,
-        )
-        return cut.flipped() if mirrored else cut
+        crop = self.cache.get((index, variant))
+        if crop is None:
+            sizes, random = self.sampler.sizes, draw_from(self.sampler.seed, CROP_STREAM, index, variant)
+            crop = cut_crop(random, self._read(index), self.ranges, size=sizes[variant % len(sizes)])
+            if self.sampler.variants:
+                self.cache.keep((index, variant), crop, reserved=True)
+        return crop
 
     def batch(self, keys: Sequence[Key]) -> Batch:
-        """Cut the crops of some keys; a broken image is replaced by the next good one, and the batch's keys say so.
+        """Cut the crops of some keys; where an image is broken, the batch's keys name the one that replaced it.
 
         Errors: DataError where no image at all can be read.
         """
         crops = [self._nearest_good(index, variant) for index, variant in keys]
         return collate([sample for sample, _ in crops], [key for _, key in crops])
 
+    def keeps(self, keys: Sequence[Key]) -> bool:
+        """Tell whether all crops of a batch are in memory."""
+        return all(key in self.cache for key in keys)
+
+    def keep(self, batch: Batch) -> None:
+        """Keep the crops that a worker cut, if they come again and fit."""
+        if self.sampler.variants:
+            names = [self.images.name(index) for index in batch.keys[:, 0].tolist()]
+            for key, sample in zip(batch.keys.tolist(), separate(batch, names), strict=True):
+                self.cache.keep(tuple(key), sample, reserved=True)
+
     def preload(self, threads: int = 1) -> None:
-        """Read images until all are in memory or the cache is full, so that forked workers share them."""
-        missing = [
-            index for index in range(len(self.dataset)) if index not in self._cached and index not in self.broken
-        ]
+        """Read images until all are in memory or no more fits, so that forked workers share them."""
+        missing = [index for index in range(len(self)) if index not in self.cache and index not in self.broken]
         step = 8 * max(threads, 1)
         with ThreadPoolExecutor(max(threads, 1)) as pool:
             for start in range(0, len(missing), step):
-                if self._full:
+                if not self._images_fit:
                     return
                 part = missing[start : start + step]
                 for index, found in zip(part, pool.map(self._try, part), strict=True):
                     if isinstance(found, DataError):
                         self.skip(index, found)
                     else:
-                        self._keep(index, found)
+                        self._keep_image(index, found)
 
-    def skip(self, index: int, error: DataError) -> None:
-        """Note a broken image, and warn the first time."""
-        if index not in self.broken:
-            self.broken.add(index)
-            if get_worker_info() is None:  # a worker's process tells the one that started it
-                logger.warning("skipped image %s: %s", self.dataset.name(index), error)
-
-    def _variant(self, turn: int) -> int:
-        return turn % self.variants if self.variants else turn
-
-    def _random(self, stream: int, *numbers: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, stream, *numbers])
+    def check(self, index: int) -> None:
+        """Read an image that a worker replaced, and note it if it is broken."""
+        if index not in self.broken and isinstance(error := self._try(index), DataError):
+            self.skip(index, error)
 
     def _read(self, index: int) -> Sample:
-        sample = self._cached.get(index)
+        sample = self.cache.get(index)
         if sample is None:
             sample = self._decode(index)
-            self._keep(index, sample)
+            self._keep_image(index, sample)
         return sample
 
+    def _keep_image(self, index: int, sample: Sample) -> bool:
+        """Keep a decoded image while all that came fitted into what the crops leave."""
+        self._images_fit = self._images_fit and self.cache.keep(index, sample)
+        return self._images_fit
+
     def _decode(self, index: int) -> Sample:
-        return self._disk.read(index) if self._disk else read_downscaled(self.dataset, index, self.enough)
+        return self._disk.read(index) if self._disk else read_downscaled(self.images, index, self.side)
 
     def _try(self, index: int) -> Sample | DataError:
         try:
@@ -239,79 +132,13 @@ class TrainingCrops:
         except DataError as error:
             return error
 
-    def _keep(self, index: int, sample: Sample) -> None:
-        """Cache an image that fits; the first that does not fit ends preloading."""
-        size = sample.image.numel()
-        if self._cached_bytes + size <= self.cache_bytes:
-            self._cached[index] = sample
-            self._cached_bytes += size
-        else:
-            self._full = True
-
     def _nearest_good(self, index: int, variant: int) -> tuple[Sample, Key]:
-        for step in range(len(self.dataset)):
-            candidate = (index + step) % len(self.dataset)
+        for step in range(len(self)):
+            candidate = (index + step) % len(self)
             if candidate in self.broken:
                 continue
             try:
                 return self.crop(candidate, variant), (candidate, variant)
             except DataError as error:
                 self.skip(candidate, error)
-        raise DataError(f"expected at least one image that can be read, but all {len(self.dataset)} are broken")
-
-    def _cut_faces(self, faces: Faces, window: Window, size: int) -> Faces:
-        cut = faces.cropped(
-            window.left, window.top, window.width, window.height, least_visible=self.ranges.least_visible
-        )
-        cut = cut.scaled(size / window.width, size / window.height)
-        return cut.ignoring(cut.sizes.amin(dim=1) < self.ranges.smallest)
-
-
-def draw_window(
-    random: np.random.Generator, faces: Faces, width: int, height: int, ranges: CropRanges, *, size: int
-) -> Window:
-    """Draw a window for a crop of `size` pixels that holds the centre of one of the faces, if there are any that count.
-
-    It is no smaller than that face.
-    """
-    chance = random.random()
-    if chance < ranges.zoom_out_probability:
-        side = max(width, height) * random.uniform(*ranges.zoom_out)
-    elif chance < ranges.zoom_out_probability + ranges.native_probability:
-        side = size * random.uniform(*ranges.native)
-    else:
-        side = min(width, height) * random.uniform(*ranges.zoom_in)
-    aimed, choice = random.random() >= ranges.free, random.random()
-    candidates = (~faces.ignored).nonzero().flatten()
-    target: tuple[float, float] | tuple[None, None] = (None, None)
-    if aimed and len(candidates):
-        face = int(candidates[int(choice * len(candidates))])
-        side = max(side, float(faces.sizes[face].max()))  # or a part of a face would be taught as a face
-        target = tuple(faces.centres[face].tolist())
-    stretch = math.exp(random.uniform(-0.5, 0.5) * math.log(ranges.aspect))
-    wide, high = max(round(side * stretch), 1), max(round(side / stretch), 1)
-    return Window(_place(random, wide, width, target[0]), _place(random, high, height, target[1]), wide, high)
-
-
-def cut_window(image: Tensor, window: Window, size: int) -> Tensor:
-    """Resize a window to size x size; what lies beyond the image is filled with the mean colour."""
-    height, width = image.shape[1:]
-    left, top = max(window.left, 0), max(window.top, 0)
-    right, bottom = min(window.left + window.width, width), min(window.top + window.height, height)
-    part = image[:, top:bottom, left:right]
-    if part.shape[1:] != (window.height, window.width):
-        canvas = torch.tensor(PADDING_RGB, dtype=torch.uint8)[:, None, None].repeat(1, window.height, window.width)
-        canvas[:, top - window.top : bottom - window.top, left - window.left : right - window.left] = part
-        part = canvas
-    resized: Tensor = F.resize_image(part, [size, size], antialias=True)
-    return resized.contiguous()
-
-
-def _place(random: np.random.Generator, window: int, extent: int, centre: float | None) -> int:
-    """Draw where a window starts along one axis: inside the image (or around it), and holding the centre."""
-    low, high = min(0, extent - window), max(0, extent - window)
-    if centre is not None:
-        inside = min(max(centre, 0.0), extent)
-        high = min(high, math.floor(inside))
-        low = min(max(low, math.floor(inside - window) + 1), high)
-    return int(random.integers(low, high + 1))
+        raise DataError(f"expected at least one image that can be read, but all {len(self)} are broken")

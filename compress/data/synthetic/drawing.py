@@ -12,7 +12,8 @@ Array = npt.NDArray[np.float32]
 def muted(random: np.random.Generator) -> Array:
     """Draw a colour of any lightness that is seldom vivid; shape (3,), 0 to 1."""
     grey, share = random.beta(2, 2), random.uniform(0.05, 1) ** 1.5
-    return (grey + (random.random(3) - grey) * share).astype(np.float32)
+    colour: Array = (grey + (random.random(3) - grey) * share).astype(np.float32)
+    return colour
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,8 @@ class Frame:
         """Turn, scale and move points of the frame; shapes: (n, 2) -> (n, 2)."""
         cos, sin = math.cos(self.roll), math.sin(self.roll)
         turned = np.asarray(points) @ np.array([[cos, sin], [-sin, cos]])
-        return (turned * self.scale + self.centre).astype(np.float32)
+        moved: Array = (turned * self.scale + self.centre).astype(np.float32)
+        return moved
 
     def paint(self, shape: Shape, colour: Array, opacity: float = 1.0, *, owner: int | None = None) -> None:
         """Blend a colour over a shape; with `owner`, what it covers belongs to that face."""

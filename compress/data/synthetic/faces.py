@@ -14,7 +14,7 @@ from featherpress.compress.data.synthetic.heads import paint_ball, paint_cover, 
 from featherpress.compress.data.synthetic.scenes import develop, paint_scene
 from featherpress.errors import UsageError
 
-_SMALLEST = 8.0
+_SMALLEST = 10.0
 """Height in pixels of the smallest face drawn; a face cut to _LEAST_SIDE or less is ignored."""
 _LEAST_SIDE = 6.0
 _LEAST_VISIBLE = 0.4
@@ -41,7 +41,7 @@ class _Face(NamedTuple):
 class SyntheticFaces:
     """Pictures of synthetic faces among things that are almost faces, each a pure function of (seed, index).
 
-    Faces differ in size (8 pixels to most of the picture), pose, skin, hair, cover and light; boxes and landmarks are
+    Faces differ in size (10 pixels to most of the picture), pose, skin, hair, cover and light; boxes and landmarks are
     exact. Faces that are hidden or cut to less than 40% are ignored.
     """
 
@@ -75,7 +75,7 @@ def _draw_places(random: np.random.Generator, height: int, width: int) -> list[_
     largest, crowd = 0.8 * min(height, width), random.random() < 0.15
     faces = random.integers(5, 13) if crowd else random.choice([0, 1, 1, 2, 2, 3, 4])
     limit = max(largest / 4, _SMALLEST * 1.5) if crowd else largest
-    count = faces + random.choice([0, 0, 1, 1, 2, 3])
+    count = faces + random.choice([0, 0, 1, 1, 2])
     sizes = np.exp(random.uniform(math.log(_SMALLEST), math.log(limit), count)).tolist()
     placed: list[_Place] = []
     for size, face in sorted(zip(sizes, np.arange(count) < faces, strict=True), reverse=True):
@@ -97,13 +97,13 @@ def _paint_place(random: np.random.Generator, scene: Frame, place: _Place, numbe
     """Paint one head or thing, and return it where it is a face."""
     roll = float(random.normal(0, 0.2) if random.random() < 0.85 else random.uniform(-0.8, 0.8))
     frame = replace(scene, centre=(place.x, place.y), scale=place.size / 2, roll=roll)
-    kind = "face" if place.face else random.choice(["blank", "scrambled", "ball", "ball"])
+    kind = "face" if place.face else random.choice(["blank", "scrambled", "ball", "ball", "ball"])
     if kind == "ball":
         paint_ball(frame, random)
         return None
     width = random.uniform(0.68, 0.8)
     landmarks = paint_head(frame, random, width, owner=number if place.face else 0, kind=kind)
-    if place.face and random.random() < 0.25:
+    if place.face and random.random() < 0.15:
         paint_cover(frame, random, landmarks)
     half = np.hypot(np.array([width, 1]) * math.cos(roll), np.array([1, width]) * math.sin(roll)) * frame.scale
     corners = frame.to_pixels([(0, 0)]) + np.stack([-half, half])

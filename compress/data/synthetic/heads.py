@@ -6,8 +6,8 @@ import numpy as np
 
 from featherpress.compress.data.synthetic.drawing import Array, Frame, Shape, muted
 
-_SKINS = np.array([(255, 224, 200), (224, 172, 128), (160, 104, 66), (86, 52, 34)], dtype=np.float32) / 255
-_HAIRS = np.array([(22, 18, 16), (84, 56, 36), (202, 164, 98), (190, 188, 186)], dtype=np.float32) / 255
+_SKINS = np.array([(255, 224, 200), (224, 172, 128), (160, 104, 66), (86, 52, 34)], dtype=np.float32) / np.float32(255)
+_HAIRS = np.array([(22, 18, 16), (84, 56, 36), (202, 164, 98), (190, 188, 186)], dtype=np.float32) / np.float32(255)
 _WHITE, _BLACK, _RED = (np.array(each, dtype=np.float32) for each in ((0.95,) * 3, (0.05,) * 3, (0.7, 0.2, 0.25)))
 _FEATURES = ((-0.34, -0.14, 0.5), (0.34, -0.14, 0.5), (0.0, 0.24, 0.72), (-0.24, 0.54, 0.56), (0.24, 0.54, 0.56))
 """x, y and depth of eyes, nose and corners of the mouth in a face that looks straight ahead."""
@@ -24,7 +24,7 @@ def paint_head(frame: Frame, random: np.random.Generator, width: float, *, owner
     frame.paint(Shape(0, length - 1.1, width * 1.15, length, 0, 4 if length > 1 else 2), hair, owner=0)
     frame.paint(Shape(0, 1.1, width * 0.55, 0.5, 0, 4), skin * np.float32(0.7), owner=0)
     frame.paint(Shape(0, 0, width, 1), skin, owner=owner)
-    yaw = float(np.clip(random.normal(0, 0.4), -0.9, 0.9))
+    yaw = float(np.clip(random.normal(0, 0.3), -0.7, 0.7))
     frame.paint(Shape(-0.4 * yaw, 0.1, width * 0.7, 0.8), np.minimum(skin * np.float32(1.12), 1), 0.5)
     landmarks = _turned(random, width, yaw)
     if kind == "scrambled":
@@ -55,7 +55,8 @@ def paint_ball(frame: Frame, random: np.random.Generator) -> None:
     frame.paint(Shape(0, 0, random.uniform(0.7, 1), 1, 0, int(random.choice([2, 4]))), muted(random), owner=0)
     ink = muted(random)
     for x, y in random.uniform(-0.55, 0.55, (random.integers(2, 6), 2)).tolist():
-        frame.paint(Shape(x, y, *random.uniform(0.06, 0.3, 2), random.uniform(0, math.pi)), ink)
+        rx, ry = random.uniform(0.06, 0.3, 2).tolist()
+        frame.paint(Shape(x, y, rx, ry, random.uniform(0, math.pi)), ink)
 
 
 def _mixed(random: np.random.Generator, palette: Array) -> Array:
@@ -76,8 +77,8 @@ def _paint_features(frame: Frame, random: np.random.Generator, points: Array, sk
     for x, y in points[:2].tolist():
         rx = 0.17 * narrow * max(1 - x * x, 0.4)
         frame.paint(Shape(x, y, 1.5 * rx, 0.2), dark, 0.5)
-        frame.paint(Shape(x, y, rx, 0.075), _WHITE)
-        frame.paint(Shape(x, y, 0.09, 0.09), _BLACK)
+        frame.paint(Shape(x, y, rx, 0.1), _WHITE)
+        frame.paint(Shape(x, y, 0.1, 0.1), _BLACK)
         frame.paint(Shape(x, y - 0.23, 1.2 * rx, 0.04, 0, 2, 1), np.minimum(hair, dark), 0.9)
         if glasses:
             frame.paint(Shape(x, y, 0.26, 0.2, 0, 4), _BLACK, 0.35)

@@ -50,7 +50,7 @@ def develop(random: np.random.Generator, picture: Array) -> torch.Tensor:
 def _noise(random: np.random.Generator, channels: int, cells: int, height: int, width: int) -> Array:
     """Enlarge a small grid of noise; shape (channels, height, width), about -1 to 1."""
     grid = random.uniform(-1, 1, (channels, cells, cells)).astype(np.float32)
-    smooth: Array = _weights(height, cells) @ grid @ _weights(width, cells).T
+    smooth: Array = np.matmul(np.matmul(_weights(height, cells), grid), _weights(width, cells).T)
     return smooth
 
 

@@ -8,7 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featherpress.compress.data.crops.training import CROP_STREAM, TrainingCrops
+from featherpress.compress.data.cache import DEFAULT_CACHE_BYTES, Cache
+from featherpress.compress.data.crops.base import Crops
+from featherpress.compress.data.crops.sampling import CROP_STREAM, Sampler, draw_from
 from featherpress.compress.data.samples import Key
 
 SHAPE_NAMES = ("disc", "square", "triangle", "cross", "ring", "bar")
@@ -82,20 +84,22 @@ class Shapes:
         return torch.from_numpy(np.clip(noisy, 0, 255).astype(np.uint8))
 
 
-class ShapeCrops(TrainingCrops):
-    """Training images of shapes, mirrored, shifted and dimmed by chance; drawn once and kept."""
+class ShapeCrops(Crops[LabelledBatch]):
+    """Training images of shapes, mirrored, shifted and dimmed by chance; drawn once while they fit into memory."""
 
-    def __init__(self, dataset: Shapes, *, seed: int, variants: int = 0) -> None:
-        super().__init__(dataset, size=dataset.size, seed=seed, variants=variants)  # type: ignore[arg-type]
+    def __init__(
+        self, dataset: Shapes, *, seed: int, variants: int = 0, cache_bytes: int = DEFAULT_CACHE_BYTES
+    ) -> None:
+        super().__init__(dataset, Sampler(len(dataset), sizes=(dataset.size,), seed=seed, variants=variants))
         self.shapes = dataset
-        self._drawn: dict[int, Tensor] = {}
+        self.cache: Cache[Tensor] = Cache(cache_bytes)
 
     def preload(self, threads: int = 1) -> None:
-        """Draw every image, so that forked workers share them."""
+        """Draw images while they fit, so that forked workers share them."""
         for index in range(len(self.shapes)):
             self._image(index)
 
-    def batch(self, keys: Sequence[Key]) -> LabelledBatch:  # type: ignore[override]
+    def batch(self, keys: Sequence[Key]) -> LabelledBatch:
         """Cut the images of some keys, each a pure function of (seed, index, variant)."""
         return LabelledBatch(
             images=torch.stack([self._vary(*key) for key in keys]),
@@ -104,7 +108,7 @@ class ShapeCrops(TrainingCrops):
         )
 
     def _vary(self, index: int, variant: int) -> Tensor:
-        random = self._random(CROP_STREAM, index, variant)
+        random = draw_from(self.sampler.seed, CROP_STREAM, index, variant)
         image = self._image(index)
         if random.random() < 0.5:
             image = image.flip(-1)
@@ -113,9 +117,11 @@ class ShapeCrops(TrainingCrops):
         return (image.float() * float(random.uniform(0.7, 1.0))).to(torch.uint8)
 
     def _image(self, index: int) -> Tensor:
-        if index not in self._drawn:
-            self._drawn[index] = self.shapes.image(index)
-        return self._drawn[index]
+        image = self.cache.get(index)
+        if image is None:
+            image = self.shapes.image(index)
+            self.cache.keep(index, image)
+        return image
 
 
 def label_images(shapes: Shapes, indices: Sequence[int]) -> LabelledBatch:

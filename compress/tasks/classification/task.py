@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from featherpress.compress.data import TrainingCrops
 from featherpress.compress.data.synthetic.shapes import LabelledBatch, ShapeCrops, Shapes, label_images
 from featherpress.compress.evaluation.metrics.accuracy import ClassPredictions
 from featherpress.compress.evaluation.paired import accuracy_scores
@@ -69,9 +68,9 @@ class ClassificationTask:
         seed = self.data.seed + (0 if train else _VALIDATION_SEED)
         return Shapes(length=length, seed=seed, size=self.data.image_size, classes=self.data.classes)
 
-    def crops(self, dataset: Shapes, seed: int) -> TrainingCrops:
+    def crops(self, dataset: Shapes, seed: int) -> ShapeCrops:
         """Mirror, shift and recolour training images."""
-        return ShapeCrops(dataset, seed=seed, variants=self.data.variants)
+        return ShapeCrops(dataset, seed=seed, variants=self.data.variants, cache_bytes=self.data.cache_bytes)
 
     def images(self, batch: LabelledBatch) -> Tensor:
         """Return a batch's images as RGB from -1 to 1."""

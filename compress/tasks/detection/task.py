@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from featherpress.compress.data import Batch, FaceDataset, TrainingCrops
-from featherpress.compress.data.crops.cached import CachedCrops
 from featherpress.compress.evaluation import DetectionSet
 from featherpress.compress.evaluation.detector.inference import evaluate_model
 from featherpress.compress.evaluation.detector.settings import DetectionSettings
@@ -58,14 +57,14 @@ class DetectionTask:
 
     def crops(self, dataset: FaceDataset, seed: int) -> TrainingCrops:
         """Return training crops; crops that repeat are kept in memory."""
-        kind = CachedCrops if self.data.variants else TrainingCrops
-        return kind(
+        return TrainingCrops(
             dataset,
             size=self.data.sizes,
             seed=seed,
             variants=self.data.variants,
             shares=self.data.root_shares,
             ranges=crop_ranges(self.data),
+            cache_bytes=self.data.cache_bytes,
         )
 
     def images(self, batch: Batch) -> Tensor:

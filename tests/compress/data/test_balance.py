@@ -2,16 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from featherpress.compress.data import CropRanges, Faces, Sample, TrainingCrops
-from featherpress.compress.data.crops.cached import CachedCrops
-from featherpress.compress.data.crops.mixed import MixedCrops
-from featherpress.compress.data.crops.training import draw_window
+from featherpress.compress.data.crops import windows
+from featherpress.compress.data.crops.windows import draw_window
 from featherpress.compress.data.subsets import JoinedFaces, hold_out_events
 from featherpress.errors import UsageError
 
@@ -38,15 +36,15 @@ CROWDS, FACES = Events("crowd", 12, 2, 4), Events("face", 6)
 
 def drawn(shares: Sequence[float], epochs: int = 4) -> list[tuple[int, int]]:
     crops = TrainingCrops(JoinedFaces(CROWDS, FACES), size=8, seed=0, shares=shares)
-    return [key for epoch in range(epochs) for key in crops.epoch_keys(epoch)]
+    return [key for epoch in range(epochs) for key in crops.sampler.epoch_keys(epoch)]
 
 
 def test_one_root_gives_every_image_once_as_ever() -> None:
     """A recipe that asks for no balance gets the batches it got before there was one: pinned by their keys."""
     crops = TrainingCrops(FACES, size=8, seed=5)
     order = np.random.default_rng([5, 0 + 1, 2]).permutation(6).tolist()
-    assert crops.epoch_keys(2) == [(index, 2) for index in order]
-    assert crops.epoch_batches(2, 4) == [[(index, 2) for index in order[:4]]]
+    assert crops.sampler.epoch_keys(2) == [(index, 2) for index in order]
+    assert crops.sampler.epoch_batches(2, 4) == [[(index, 2) for index in order[:4]]]
 
 
 def test_roots_and_events_take_turns() -> None:
@@ -82,32 +80,35 @@ def test_whole_events_are_held_out() -> None:
 def test_every_batch_is_of_one_size_and_of_as_many_pixels() -> None:
     """Four crops of 16 pixels, or one of 32; each size as often, in another order each epoch, the same again."""
     crops = TrainingCrops(CROWDS, size=(16, 32), seed=0, variants=3)
-    order = crops.epoch_batches(0, 4)
+    order = crops.sampler.epoch_batches(0, 4)
     shapes = [tuple(crops.batch(keys).images.shape) for keys in order]
     assert sorted(shapes) == [(1, 3, 32, 32)] * 3 + [(4, 3, 16, 16)] * 3
-    assert order == crops.epoch_batches(0, 4)
-    assert [len(keys) for keys in order] != [len(keys) for keys in crops.epoch_batches(2, 4)]
-    assert {variant // 2 for keys in crops.epoch_batches(4, 4) for _, variant in keys} == {1}
+    assert order == crops.sampler.epoch_batches(0, 4)
+    assert [len(keys) for keys in order] != [len(keys) for keys in crops.sampler.epoch_batches(2, 4)]
+    assert {variant // 2 for keys in crops.sampler.epoch_batches(4, 4) for _, variant in keys} == {1}
 
 
 def test_photographs_come_in_every_size_and_folders_take_turns() -> None:
     """On top of 4 crops of 16 pixels come 4 of photographs, of 32 one and one; small folders as often as large ones."""
     photographs = JoinedFaces(Events("a", 8), Events("b", 2))
-    crops = MixedCrops(JoinedFaces(CROWDS, FACES), photographs, extra=4, size=(16, 32), seed=0, shares=(1, 1))
-    keys = [batch for epoch in range(3) for batch in crops.epoch_batches(epoch, 4)]
+    crops = TrainingCrops(
+        JoinedFaces(CROWDS, FACES), photographs=photographs, extra=4, size=(16, 32), seed=0, shares=(1, 1)
+    )
+    keys = [batch for epoch in range(3) for batch in crops.sampler.epoch_batches(epoch, 4)]
     assert {len(batch) for batch in keys} == {8, 2}
-    assert [len(batch) for batch in keys[:2]] == [crops.batch_lengths(4)[batch[0][1] % 2] for batch in keys[:2]]
+    assert [len(batch) for batch in keys[:2]] == [crops.sampler.batch_lengths(4)[batch[0][1] % 2] for batch in keys[:2]]
     photos = [index - 24 for batch in keys for index, _ in batch if index >= 24]
     assert len(photos) == len(keys) // 2 * 5
     assert abs(sum(row < 8 for row in photos) - sum(row >= 8 for row in photos)) <= 1
     plain = TrainingCrops(JoinedFaces(CROWDS, FACES), size=(16, 32), seed=0, shares=(1, 1))
-    assert [[key for key in batch if key[0] < 24] for batch in keys[:8]] == plain.epoch_batches(0, 4)
+    assert [[key for key in batch if key[0] < 24] for batch in keys[:8]] == plain.sampler.epoch_batches(0, 4)
 
 
 @pytest.mark.parametrize("size", [32, 256])
-def test_native_windows_show_pixels_as_they_are(size: int) -> None:
+def test_native_windows_show_pixels_as_they_are(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A window is as large as its crop, whatever the image's size; larger only where a face is."""
-    ranges = CropRanges(native=(1, 1), native_probability=1, zoom_out_probability=0, aspect=1)
+    ranges = CropRanges(native=(1, 1), native_probability=1, zoom_out_probability=0)
+    monkeypatch.setattr(windows, "_ASPECT", 1.0)
     window = draw_window(np.random.default_rng(0), Faces.none(), 800, 600, ranges, size=size)
     assert (window.width, window.height) == (size, size)
     face = Faces(
@@ -116,23 +117,6 @@ def test_native_windows_show_pixels_as_they_are(size: int) -> None:
         has_landmarks=torch.tensor([False]),
         ignored=torch.tensor([False]),
     )
-    aimed = CropRanges(native=(1, 1), native_probability=1, zoom_out_probability=0, aspect=1, free=0)
-    assert draw_window(np.random.default_rng(0), face, 800, 600, aimed, size=size).width == 350
-    assert TrainingCrops(CROWDS, size=8, seed=0, ranges=ranges).enough == 0
-
-
-def test_crops_that_never_come_again_are_not_kept(tmp_path: Path) -> None:
-    """Three epochs of ever new crops keep none; of a number of variants those are kept that fit, and counted."""
-    for variants in (0, 2):
-        crops = MixedCrops(CROWDS, FACES, extra=2, size=16, seed=0, variants=variants)
-        for epoch in range(3):
-            for keys in crops.epoch_batches(epoch, 4):
-                crops.batch(keys)
-        kept = sum(sample.image.nbytes for sample in crops.__dict__["_kept"].values())
-        assert kept <= crops.kept_bytes
-        assert (kept > 0) == (variants > 0)
-    small = CachedCrops(FACES, size=16, seed=0, variants=1)
-    small.keep_bytes = 3 * 16 * 16 * 3
-    small.batch([(index, 0) for index in range(6)])
-    assert len(small.__dict__["_kept"]) == 3
-    assert small.kept_bytes <= small.keep_bytes
+    monkeypatch.setattr(windows, "_FREE", 0.0)
+    assert draw_window(np.random.default_rng(0), face, 800, 600, ranges, size=size).width == 350
+    assert ranges.needed_side(8) == 0

@@ -39,7 +39,7 @@ def test_a_plan_is_what_a_run_does(tmp_path: Path, precision: str) -> None:
     assert plan.steps == trainer.total == 6
     live = LiveTeacher(model, list(taps_of(recipe.distillation).values()), task)
     cached = CachedTeacher(live, tmp_path, images=len(crops), variants=2, precision=precision)
-    cached.teach(crops.batch(crops.epoch_keys(0)[:1]))
+    cached.teach(crops.batch(crops.sampler.epoch_keys(0)[:1]))
     assert plan.cache_bytes == cached.bytes > 0
 
 
@@ -58,7 +58,7 @@ def test_a_plan_counts_every_size_of_crops(tmp_path: Path) -> None:
     assert plan.steps == trainer.total == 3 * 2 * (10 // 5)
     live = LiveTeacher(model, list(taps_of(recipe.distillation).values()), task)
     cached = CachedTeacher(live, tmp_path, images=len(crops), variants=2, sizes=2)
-    order = crops.epoch_batches(1, 4)
+    order = crops.sampler.epoch_batches(1, 4)
     assert {len(keys) for keys in order} == {4, 1}
     for keys in order:
         batch = crops.batch(keys)

@@ -99,7 +99,7 @@ def test_several_scales_and_folders_are_joined(
     root = f'data.unlabelled.root=["{album}", "{album}"]'
     recipe: Recipe = tiny(root, "data.unlabelled.per_batch=2", "data.unlabelled.long_side=[0, 1280]")
     crops = mixed_crops(recipe, task_of(recipe).open("train"), create_detector("featherface_v2"), out=tmp_path, seed=0)
-    assert crops.photographs == 8
+    assert len(crops) - crops.sampler.labelled == 8
     assert asked == [0, 1280] * 6
     mixed_crops(recipe, task_of(recipe).open("train"), create_detector("featherface_v2"), out=tmp_path, seed=0)
     assert len(asked) == 24
@@ -107,7 +107,7 @@ def test_several_scales_and_folders_are_joined(
     assert faces.boxes.tolist() == [[1, 2, 30, 30], [50, 50, 54, 55]]
     assert faces.ignored.tolist() == [False, True]
     assert (tmp_path / "labels.json").read_text() == (tmp_path / "labels-2.json").read_text()
-    photographs = [index >= 12 for keys in crops.epoch_batches(0, 4) for index, _ in keys[4:]]
+    photographs = [index >= 12 for keys in crops.sampler.epoch_batches(0, 4) for index, _ in keys[4:]]
     assert sorted(photographs) == [False, False, True, True]
 
 

@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 
 from featherpress.compress.data import Faces, SyntheticFaces, TrainingCrops
-from featherpress.compress.data.crops.mixed import MixedCrops
 from featherpress.compress.data.sources.unlabelled import LabelledPhotographs, Photographs
 from featherpress.compress.data.subsets import JoinedFaces, hold_out
 from featherpress.errors import DataError, UsageError
@@ -23,11 +22,11 @@ def draw_photographs(folder: Path, sizes: list[tuple[int, int]]) -> Path:
     return folder
 
 
-def mixed(folder: Path, *, variants: int = 2) -> MixedCrops:
+def mixed(folder: Path, *, variants: int = 2) -> TrainingCrops:
     """Five labelled images and three photographs, batches of two and one."""
     photographs = Photographs(draw_photographs(folder, [(90, 70), (80, 80), (70, 90)]))
     labelled = SyntheticFaces(length=5, seed=0, size=(96, 96))
-    return MixedCrops(labelled, photographs, extra=1, size=64, seed=3, variants=variants)
+    return TrainingCrops(labelled, photographs=photographs, extra=1, size=64, seed=3, variants=variants)
 
 
 def test_the_labelled_part_is_what_the_control_sees(tmp_path: Path) -> None:
@@ -35,16 +34,16 @@ def test_the_labelled_part_is_what_the_control_sees(tmp_path: Path) -> None:
     crops = mixed(tmp_path)
     plain = TrainingCrops(SyntheticFaces(length=5, seed=0, size=(96, 96)), size=64, seed=3, variants=2)
     for epoch in range(3):
-        keys = [key for batch in crops.epoch_batches(epoch, 2) for key in batch]
-        assert [key for key in keys if key[0] < 5] == plain.epoch_keys(epoch)[:4]
-    key = plain.epoch_keys(1)[0]
+        keys = [key for batch in crops.sampler.epoch_batches(epoch, 2) for key in batch]
+        assert [key for key in keys if key[0] < 5] == plain.sampler.epoch_keys(epoch)[:4]
+    key = plain.sampler.epoch_keys(1)[0]
     assert torch.equal(crops.crop(*key).image, plain.crop(*key).image)
 
 
 def test_every_batch_ends_with_photographs(tmp_path: Path) -> None:
     """A batch is two labelled crops and one of a photograph; a pass takes them all, the next another variant."""
     crops = mixed(tmp_path)
-    batches = [batch for epoch in range(3) for batch in crops.epoch_batches(epoch, 2)]
+    batches = [batch for epoch in range(3) for batch in crops.sampler.epoch_batches(epoch, 2)]
     assert all(len(batch) == 3 for batch in batches)
     assert all(batch[0][0] < 5 and batch[1][0] < 5 and batch[2][0] >= 5 for batch in batches)
     photographs = [batch[2] for batch in batches]
@@ -95,11 +94,11 @@ def test_something_must_be_left_to_train_on() -> None:
 def test_a_control_gets_as_many_labelled_crops_in_place_of_photographs(tmp_path: Path) -> None:
     """The same labelled crops first, then further ones of the labelled images, as many a batch, none of them twice."""
     student = mixed(tmp_path)
-    control = MixedCrops(student.dataset.parts[0], None, extra=1, size=64, seed=3, variants=2)  # type: ignore[attr-defined]
+    control = TrainingCrops(student.dataset.parts[0], extra=1, size=64, seed=3, variants=2)  # type: ignore[attr-defined]
     for epoch in range(3):
-        ours, theirs = student.epoch_batches(epoch, 2), control.epoch_batches(epoch, 2)
+        ours, theirs = student.sampler.epoch_batches(epoch, 2), control.sampler.epoch_batches(epoch, 2)
         assert [len(batch) for batch in ours] == [len(batch) for batch in theirs]
         assert [batch[:-1] for batch in ours] == [batch[:-1] for batch in theirs]
-        assert all(batch[-1][0] >= student.labelled for batch in ours)
-        assert all(batch[-1][0] < student.labelled for batch in theirs)
-    assert len(control.batch(control.epoch_batches(0, 2)[0])) == 3
+        assert all(batch[-1][0] >= student.sampler.labelled for batch in ours)
+        assert all(batch[-1][0] < student.sampler.labelled for batch in theirs)
+    assert len(control.batch(control.sampler.epoch_batches(0, 2)[0])) == 3

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from featherpress.compress.data import (
     Batch,
     CropRanges,
-    Distortion,
     Faces,
     Sample,
     SyntheticFaces,
@@ -20,11 +19,10 @@ from featherpress.compress.data import (
     WiderFaces,
     batches,
 )
+from featherpress.compress.data.crops import photometric, windows
 from featherpress.compress.data.crops.photometric import distort
-from featherpress.compress.data.crops.training import Window, cut_window, draw_window
+from featherpress.compress.data.crops.windows import Window, cut_window, draw_window
 from featherpress.errors import DataError, UsageError
-
-PLAIN = Distortion(probability=0)
 
 
 class Marked:
@@ -79,7 +77,7 @@ def test_cutting_crops_leaves_global_random_state_alone() -> None:
     crops = TrainingCrops(Marked(), size=32, seed=0)
     before = torch.get_rng_state()
     for workers in (0, 1):
-        list(batches(crops, crops.epoch_batches(0, 4), workers=workers))
+        list(batches(crops, crops.sampler.epoch_batches(0, 4), workers=workers))
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -87,7 +85,9 @@ def test_cutting_crops_leaves_global_random_state_alone() -> None:
 @settings(max_examples=60, deadline=None)
 def test_boxes_and_landmarks_follow_the_pixels(index: int, variant: int) -> None:
     """The box of a crop frames exactly what was the face: white inside it, nothing white outside."""
-    crop = TrainingCrops(Marked(), size=64, seed=0, distortion=PLAIN).crop(index, variant)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(photometric, "_PROBABILITY", 0.0)
+        crop = TrainingCrops(Marked(), size=64, seed=0).crop(index, variant)
     white = (crop.image > 200).all(dim=0)
     if not len(crop.faces):
         assert float(white.float().mean()) < 0.25
@@ -115,7 +115,9 @@ def test_windows_hold_a_face_centre(seed: int, width: int, height: int) -> None:
         has_landmarks=torch.tensor([False]),
         ignored=torch.tensor([False]),
     )
-    window = draw_window(np.random.default_rng(seed), faces, width, height, CropRanges(free=0), size=64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(windows, "_FREE", 0.0)
+        window = draw_window(np.random.default_rng(seed), faces, width, height, CropRanges(), size=64)
     x, y = faces.centres[0].tolist()
     assert window.left <= x < window.left + window.width
     assert window.top <= y < window.top + window.height
@@ -141,16 +143,16 @@ def test_small_faces_become_ignored() -> None:
 def test_images_are_read_as_large_as_the_smallest_window_needs() -> None:
     """Whichever range reaches the smaller window decides how far an image may be reduced while it is decoded."""
     ranges = [CropRanges(zoom_in=(0.5, 1.0)), CropRanges(zoom_in=(0.5, 1.0), zoom_out=(0.25, 1.0))]
-    assert [TrainingCrops(Marked(), size=8, seed=0, ranges=each).enough for each in ranges] == [16, 32]
+    assert [each.needed_side(8) for each in ranges] == [16, 32]
 
 
 def test_an_epoch_holds_every_image_once() -> None:
     """Orders differ by epoch and repeat for the same epoch; variants cycle, or never end."""
     crops = TrainingCrops(Marked(), size=8, seed=0, variants=3)
-    assert sorted(crops.epoch_keys(4)) == [(index, 1) for index in range(8)]
-    assert crops.epoch_keys(4) == crops.epoch_keys(4)
-    assert [key[0] for key in crops.epoch_keys(4)] != [key[0] for key in crops.epoch_keys(1)]
-    assert {variant for _, variant in TrainingCrops(Marked(), size=8, seed=0).epoch_keys(70)} == {70}
+    assert sorted(crops.sampler.epoch_keys(4)) == [(index, 1) for index in range(8)]
+    assert crops.sampler.epoch_keys(4) == crops.sampler.epoch_keys(4)
+    assert [key[0] for key in crops.sampler.epoch_keys(4)] != [key[0] for key in crops.sampler.epoch_keys(1)]
+    assert {variant for _, variant in TrainingCrops(Marked(), size=8, seed=0).sampler.epoch_keys(70)} == {70}
 
 
 def test_a_broken_image_is_replaced_by_the_next_and_warned_about_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -174,8 +176,8 @@ def test_nothing_but_broken_images_is_an_error() -> None:
 def test_workers_change_nothing(workers: int, caplog: pytest.LogCaptureFixture) -> None:
     """Batches are the same from no worker and from several, from the first step or a later one, and so is `broken`."""
     data = Marked(length=11, broken=(3, 4))
-    plain, parallel = (TrainingCrops(data, size=32, seed=0, cache=None) for _ in range(2))
-    order = plain.epoch_batches(0, 3)
+    plain, parallel = (TrainingCrops(data, size=32, seed=0, cache_bytes=0) for _ in range(2))
+    order = plain.sampler.epoch_batches(0, 3)
     expected = list(batches(plain, order))
     caplog.clear()
     with caplog.at_level(logging.WARNING, logger="featherpress"):
@@ -188,7 +190,7 @@ def test_workers_change_nothing(workers: int, caplog: pytest.LogCaptureFixture) 
 
 def test_an_error_in_a_worker_is_one_sentence() -> None:
     """A worker's error arrives as it was raised, without the traceback that DataLoader would add."""
-    crops = TrainingCrops(Marked(length=2, broken=(0, 1)), size=16, seed=0, cache=None)
+    crops = TrainingCrops(Marked(length=2, broken=(0, 1)), size=16, seed=0, cache_bytes=0)
     with pytest.raises(DataError) as caught:
         next(batches(crops, [[(0, 0)]], workers=1))
     assert str(caught.value) == "expected at least one image that can be read, but all 2 are broken"
@@ -202,9 +204,9 @@ def test_preloading_stops_at_the_limit(caplog: pytest.LogCaptureFixture) -> None
     assert crops.broken == {2}
     assert "marked-2" in caplog.text
     read = data.read
-    crops.batch(crops.epoch_keys(0))
+    crops.batch(crops.sampler.epoch_keys(0))
     assert data.read == read == 8
-    small = TrainingCrops(Marked(length=100), size=16, seed=0, cache_bytes=3 * 120 * 160)
+    small = TrainingCrops(Marked(length=100), size=16, seed=0, cache_bytes=4 * 120 * 160)
     small.preload()
     assert small.dataset[0].name == "marked-0"
     assert small.dataset.read < 20
@@ -213,7 +215,7 @@ def test_preloading_stops_at_the_limit(caplog: pytest.LogCaptureFixture) -> None
 def test_images_are_read_once_within_the_limit() -> None:
     """The cache keeps what fits into its bytes and no more; without one, every crop reads."""
     one = 3 * 120 * 160
-    for cache_bytes, reads in ((8 * one, 8), (3 * one, 8 + 5), (0, 16)):
+    for cache_bytes, reads in ((9 * one, 8), (4 * one - 1, 8 + 5), (0, 16)):
         data = Marked()
         crops = TrainingCrops(data, size=16, seed=0, cache_bytes=cache_bytes)
         for variant in range(2):
@@ -248,7 +250,7 @@ def test_real_crops_hold_faces(shared: Path) -> None:
     """Nine crops in ten of photographs with faces aim at one, and the share of faces lost to borders is small."""
     data = WiderFaces(shared / "data", "train", limit=24)
     crops = TrainingCrops(data, size=160, seed=0)
-    batch = crops.batch(crops.epoch_keys(0))
+    batch = crops.batch(crops.sampler.epoch_keys(0))
     with_faces = (batch.present & ~batch.ignored).any(dim=1).float().mean()
     assert batch.images.shape == (24, 3, 160, 160)
     assert float(with_faces) > 0.7

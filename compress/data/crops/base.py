@@ -1,0 +1,83 @@
+"""What a trainer asks of training images: the batches of an epoch, cut by key."""
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Generic, Literal, Protocol, Self, TypeVar
+
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+from featherpress.compress.data.crops.sampling import Sampler
+from featherpress.compress.data.samples import Key
+from featherpress.errors import DataError
+
+logger = logging.getLogger("featherpress")
+
+
+class ImageBatch(Protocol):
+    """Images to train on; shapes: keys int64 (N, 2) as (index, variant)."""
+
+    @property
+    def keys(self) -> Tensor:
+        """What was cut."""
+        ...
+
+    def pin_memory(self) -> Self:
+        """Pin every tensor."""
+        ...
+
+
+BatchT = TypeVar("BatchT", bound=ImageBatch)
+
+
+class NamedImages(Protocol):
+    """Images that can be named without being read."""
+
+    def __len__(self) -> int: ...
+
+    def name(self, index: int, /) -> str:
+        """Name one image."""
+        ...
+
+
+class Crops(ABC, Generic[BatchT]):
+    """Training images by key: `sampler` says which come when, `batch` cuts them.
+
+    Images that cannot be read are collected in `broken` and warned about once.
+    """
+
+    def __init__(self, dataset: NamedImages, sampler: Sampler) -> None:
+        self.dataset, self.sampler = dataset, sampler
+        self.broken: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    @abstractmethod
+    def batch(self, keys: Sequence[Key]) -> BatchT:
+        """Cut the images of some keys."""
+
+    def keeps(self, keys: Sequence[Key]) -> bool:
+        """Tell whether all of a batch is in memory."""
+        return False
+
+    def keep(self, batch: BatchT) -> None:
+        """Keep what a worker cut, if it can come again and fits."""
+
+    def preload(self, threads: int = 1) -> None:
+        """Read images into memory, so that forked workers share them."""
+
+    def cache_images(self, kind: Literal["ram", "disk", "none"], folder: Path) -> None:
+        """Choose where decoded images are kept: in memory while they fit, in a folder, or nowhere."""
+
+    def check(self, index: int) -> None:
+        """Read an image that a worker replaced, to learn why."""
+
+    def skip(self, index: int, error: DataError) -> None:
+        """Note a broken image, and warn the first time."""
+        if index not in self.broken:
+            self.broken.add(index)
+            if get_worker_info() is None:  # a worker's process tells the one that started it
+                logger.warning("skipped image %s: %s", self.dataset.name(index), error)
