@@ -30,7 +30,7 @@ def test_the_control_differs_in_its_lessons_alone(
 
     def note(self: Experiment, model: nn.Module, folder: TrainingFolder, **keywords: Any) -> Any:
         crops = keywords["crops"]
-        keys = tuple(crops.epoch_keys(0))
+        keys = tuple(crops.sampler.epoch_keys(0))
         pixels = crops.batch(keys).images.sum().item()
         seen.append((keywords["role"], fingerprint(model), keys, pixels, keywords["schedule"], keywords["lessons"]))
         return fit(self, model, folder, **keywords)
