@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
-from featherpress.compress.data import TrainingCrops
+from featherpress.compress.data import Crops
 from featherpress.compress.experiments.build import build_student
 from featherpress.compress.experiments.experiment import Experiment
 from featherpress.compress.experiments.lessons import Lessons
@@ -49,7 +49,7 @@ def fit_arm(
     folder: Path,
     *,
     seed: int,
-    crops: TrainingCrops,
+    crops: Crops[Any],
     loaded: Sequence[LoadedTeacher],
     cache: Path | None = None,
 ) -> Any:
@@ -92,7 +92,7 @@ def _build(experiment: Experiment, arm: Arm, *, seed: int, loaded: Sequence[Load
     return build_student(recipe, seed, task=experiment.task, teachers=teachers, control=arm != "student")
 
 
-def _crops(experiment: Experiment, arm: Arm, *, seed: int, loaded: Sequence[LoadedTeacher]) -> TrainingCrops:
+def _crops(experiment: Experiment, arm: Arm, *, seed: int, loaded: Sequence[LoadedTeacher]) -> Crops[Any]:
     """Put photographs on top of the student's batches, and as many labelled crops on top of all others'."""
     if arm != "student":
         return control_crops(experiment.recipe, experiment.training, seed=seed)
@@ -107,7 +107,7 @@ def _lessons(
     student: nn.Module,
     loaded: Sequence[LoadedTeacher],
     *,
-    crops: TrainingCrops,
+    crops: Crops[Any],
     cache: Path,
     seed: int,
 ) -> Lessons | None:
