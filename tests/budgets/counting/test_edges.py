@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from featherpress.budgets import count
 from featherpress.budgets.counting.formulas import FORMULAS
+from featherpress.budgets.counting.replicas import copy_with
 from featherpress.errors import CountError, UsageError
 
 
@@ -283,3 +284,34 @@ def test_bytes_are_what_a_file_holds() -> None:
     assert (cost.bytes, cost.unused, cost.unused_names) == (52, 6, ("0.w", "1.w"))
     held = cost.weight_footprint
     assert (held.fp32, held.fp16, held.int8) == (4 * 6 + 40, 2 * 6 + 40, 6 + 40)
+
+
+def test_a_tied_weight_is_below_the_module_that_holds_all_its_owners() -> None:
+    """Two layers of `pair` share 6 numbers: they are the pair's, and neither layer's own."""
+    pair = nn.Sequential(nn.Linear(3, 2, bias=False), nn.Linear(3, 2, bias=False))
+    pair[1].weight = pair[0].weight
+    model = Does(lambda s, x: s.pair[0](x) + s.pair[1](x), pair=pair)
+    cost = count(model, torch.zeros(1, 3))
+    assert [cost.subtree(path).params for path in ("", "pair", "pair.0", "pair.1")] == [6, 6, 0, 0]
+
+
+def test_values_that_are_read_are_noted_and_nothing_else() -> None:
+    """In a real run one note tells of the branch; adding and comparing read no value."""
+
+    def branches(module: nn.Module, x: Tensor) -> Tensor:
+        return x @ x if float((x + 1).sum()) > 0 else x
+
+    cost = count(Does(branches), torch.zeros(3, 3))
+    assert cost.method == "real"
+    assert len(cost.notes) == 1
+    assert "reads a value" in cost.notes[0]
+
+
+def test_a_generator_is_copied_with_its_state() -> None:
+    """A model that draws from a generator of its own gets a copy, and both draw the same."""
+    generator = torch.Generator().manual_seed(3)
+    expected = torch.rand(2, generator=torch.Generator().manual_seed(3))
+    twin = copy_with({"own": generator}, lambda tensor: tensor, {})["own"]
+    assert twin is not generator
+    assert torch.equal(torch.rand(2, generator=twin), expected)
+    assert torch.equal(torch.rand(2, generator=generator), expected)

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from featherpress.compress.evaluation import Detections
 from featherpress.compress.evaluation.detector.inference import detect_faces
 from featherpress.compress.evaluation.detector.settings import DetectionSettings
-from featherpress.compress.evaluation.detector.tiling import Tiling, detect_tiled
+from featherpress.compress.evaluation.detector.tiling import Tiling, _whole_ones, detect_tiled
 from featherpress.errors import UsageError
 from featherpress.models import Detector, PriorSpec
 from featherpress.models.priors import encode_boxes
@@ -123,3 +124,36 @@ def test_tilings_that_make_no_sense_are_refused() -> None:
         detect_tiled(
             Squares(), picture(64, 64, []), settings=DetectionSettings(long_side=64), tiling=Tiling(size=64, overlap=0)
         )
+
+
+@pytest.mark.parametrize(
+    ("box", "kept"),
+    [
+        ((4.1, 20, 24.1, 40), True),  # four pixels and more from an inner edge
+        ((4, 20, 24, 40), True),
+        ((3.9, 20, 23.9, 40), False),
+        ((6.1, 20, 66.1, 80), True),  # a tenth of the side, where that is more
+        ((5.9, 20, 65.9, 80), False),
+        ((20, 4.1, 40, 24.1), True),
+        ((20, 3.9, 40, 23.9), False),
+        ((75.9, 20, 95.9, 40), True),
+        ((76.1, 20, 96.1, 40), False),
+        ((20, 75.9, 40, 95.9), True),
+        ((20, 76.1, 40, 96.1), False),
+    ],
+)
+def test_what_an_inner_edge_may_cut_is_left_to_the_neighbour(box: tuple[float, ...], kept: bool) -> None:
+    """A box nearer to an inner edge than the margin is left out; others come back in the image's coordinates."""
+    found = Detections(
+        boxes=np.array([box], dtype=np.float32),
+        scores=np.array([0.5], dtype=np.float32),
+        landmarks=np.zeros((1, 10), dtype=np.float32),
+    )
+    where = {"left": 300, "top": 200, "size": 100, "height": 900, "width": 900}
+    left = _whole_ones(found, **where)
+    assert len(left) == kept
+    if kept:
+        assert left.boxes[0] == pytest.approx([box[0] + 300, box[1] + 200, box[2] + 300, box[3] + 200])
+        assert left.landmarks[0].tolist() == [300, 200] * 5
+    outer = _whole_ones(found, **(where | {"left": 0, "top": 0, "height": 100, "width": 100}))
+    assert len(outer) == 1

@@ -207,6 +207,14 @@ def test_missing_predictions_are_named(tmp_path: Path) -> None:
         read_predictions(tmp_path / "pred")
 
 
+def test_only_files_of_an_event_are_predictions(tmp_path: Path) -> None:
+    """A note beside the events and a hidden file in one, as some systems leave, are not read."""
+    write_predictions(tmp_path, {"0--Parade": {"a": rows()}})
+    (tmp_path / "readme.txt").write_text("how these were made")
+    (tmp_path / "0--Parade" / "._a.txt").write_bytes(b"\x00\xff")
+    assert {event: list(images) for event, images in read_predictions(tmp_path).items()} == {"0--Parade": ["a"]}
+
+
 def test_a_cut_archive_is_refused(tmp_path: Path) -> None:
     """A download that stopped half way does not score as fewer detections."""
     rng = np.random.default_rng(0)
