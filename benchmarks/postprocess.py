@@ -22,7 +22,7 @@ from torch import Tensor
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from featherpress.compress.evaluation.detector.postprocess import decode_outputs, select_detections
-from featherpress.compress.evaluation.detector.settings import DetectionSettings
+from featherpress.compress.evaluation.detector.settings import CANDIDATES, TOP_K, DetectionSettings
 from featherpress.models import PriorSpec
 from featherpress.models.priors import decode_boxes, decode_landmarks
 
@@ -59,11 +59,11 @@ def torchvisions(raw: Raw, priors: Tensor, side: int, settings: DetectionSetting
     for deltas, logits, points in zip(*raw, strict=True):
         scores = logits.softmax(dim=-1)[:, 1]
         above = torch.where(scores > settings.score_threshold)[0]
-        scores, best = scores[above].topk(min(len(above), settings.candidates))
+        scores, best = scores[above].topk(min(len(above), CANDIDATES))
         rows = above[best]
         boxes = decode_boxes(deltas[rows], priors[rows])
         landmarks = decode_landmarks(points[rows], priors[rows])
-        chosen = batched_nms(boxes, scores, torch.zeros_like(rows), settings.nms_iou)[: settings.top_k]
+        chosen = batched_nms(boxes, scores, torch.zeros_like(rows), settings.nms_iou)[:TOP_K]
         kept.append((clip_boxes_to_image(boxes[chosen], (side, side)), scores[chosen], landmarks[chosen])[0])
     return kept
 
@@ -77,10 +77,10 @@ def plain(raw: Raw, priors: Tensor, side: int, settings: DetectionSettings) -> K
             (row for row, score in enumerate(scores) if score >= settings.score_threshold), key=lambda r: -scores[r]
         )
         chosen: list[int] = []
-        for row in rows[: settings.candidates]:
+        for row in rows[:CANDIDATES]:
             if all(overlap(boxes[row], boxes[other]) <= settings.nms_iou for other in chosen):
                 chosen.append(row)
-        kept.append(torch.tensor([boxes[row] for row in chosen[: settings.top_k]]).view(-1, 4).clamp(0, side))
+        kept.append(torch.tensor([boxes[row] for row in chosen[:TOP_K]]).view(-1, 4).clamp(0, side))
     return kept
 
 

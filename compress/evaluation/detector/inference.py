@@ -36,7 +36,7 @@ _MOST_WAITING = 8
 def detect_faces(model: Detector, image: Tensor, *, settings: DetectionSettings) -> Detections:
     """Find the faces in one image; the model should be in eval mode.
 
-    Shapes: image (3, H, W) uint8 RGB -> at most `top_k` detections in its pixels, by falling score.
+    Shapes: image (3, H, W) uint8 RGB -> at most TOP_K detections in its pixels, by falling score.
     """
     return detect_batch(model, image[None], settings=settings)[0]
 
@@ -45,7 +45,7 @@ def detect_faces(model: Detector, image: Tensor, *, settings: DetectionSettings)
 def detect_batch(model: Detector, images: Tensor, *, settings: DetectionSettings) -> list[Detections]:
     """Find the faces in images of one size, all in one forward; the model should be in eval mode.
 
-    Shapes: images (N, 3, H, W) uint8 RGB -> N times at most `top_k` detections in their pixels, by falling score.
+    Shapes: images (N, 3, H, W) uint8 RGB -> N times at most TOP_K detections in their pixels, by falling score.
     """
     count, _, height, width = images.shape
     scale = settings.long_side / max(height, width) if settings.long_side else 1.0

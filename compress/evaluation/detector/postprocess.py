@@ -9,7 +9,7 @@ from torchvision.ops import nms
 
 from featherpress.compress.data.samples import MIRRORED_LANDMARKS
 from featherpress.compress.evaluation.detections import Detections
-from featherpress.compress.evaluation.detector.settings import DetectionSettings
+from featherpress.compress.evaluation.detector.settings import CANDIDATES, TOP_K, DetectionSettings
 from featherpress.models.priors import decode_boxes, decode_landmarks
 
 
@@ -61,16 +61,16 @@ def decode_outputs(outputs: tuple[Tensor, Tensor, Tensor], priors: Tensor, *, sc
 
 
 def select_detections(candidates: Candidates, *, count: int, settings: DetectionSettings) -> list[Detections]:
-    """Keep the best `candidates` of each of `count` images, of those the best of what overlaps, and `top_k` of these.
+    """Keep the best CANDIDATES of each of `count` images, of those the best of what overlaps, and TOP_K of these.
 
     An image's detections are the same whatever else is in the batch.
     """
     order = candidates.scores.argsort(descending=True, stable=True)
     order = order[candidates.images[order].argsort(stable=True)]
     ranked = candidates.select(order)
-    ranked = ranked.select(_rank(ranked.images, count) < settings.candidates)
+    ranked = ranked.select(_rank(ranked.images, count) < CANDIDATES)
     kept = ranked.select(_suppress(ranked, count, settings.nms_iou))
-    kept = kept.select(_rank(kept.images, count) < settings.top_k)
+    kept = kept.select(_rank(kept.images, count) < TOP_K)
     counts = kept.images.bincount(minlength=count).tolist()
     parts = (torch.split(part.cpu(), counts) for part in (kept.boxes, kept.scores, kept.landmarks))
     return [_detections(each) for each in zip(*parts, strict=True)]

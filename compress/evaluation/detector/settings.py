@@ -6,6 +6,11 @@ from typing import Any
 from featherpress.compress.recipes.schema import check_long_side
 from featherpress.errors import UsageError
 
+CANDIDATES = 5000
+"""Detections of an image that go into non-maximum suppression at most."""
+TOP_K = 750
+"""Detections of an image that come out of it at most."""
+
 IOU = 0.5
 """The overlap from which on a face is found, in every protocol but COCO's."""
 
@@ -16,16 +21,14 @@ class DetectionSettings:
 
     `long_side` is the test scale: the longer side of the image in pixels, 0 for the image as it is. With `flip` the
     mirrored image is run too, and the detections of both go into one suppression. Scores below
-    `score_threshold` are dropped; at most `candidates` go into non-maximum suppression at `nms_iou`, and at most
-    `top_k` come out.
+    `score_threshold` are dropped; at most CANDIDATES go into non-maximum suppression at `nms_iou`, and at most TOP_K
+    come out.
     """
 
     long_side: int = 0
     flip: bool = False
     score_threshold: float = 0.02
     nms_iou: float = 0.4
-    candidates: int = 5000
-    top_k: int = 750
 
     def __post_init__(self) -> None:
         """Refuse impossible scales, and settings that leave no detections."""
@@ -36,9 +39,6 @@ class DetectionSettings:
         for name in ("score_threshold", "nms_iou"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} is 0 to 1, got {getattr(self, name)}")
-        for name in ("candidates", "top_k"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is 1 or more, got {getattr(self, name)}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry `protocol` of an evaluation record."""
@@ -47,4 +47,6 @@ class DetectionSettings:
             "iou": IOU,
             "test_scale": scale,
             **{key: value for key, value in asdict(self).items() if key != "long_side"},
+            "candidates": CANDIDATES,
+            "top_k": TOP_K,
         }

@@ -60,7 +60,7 @@ def detect_tiled(
     """Find the faces of a large image in its tiles, and in the whole of it at the size of one tile.
 
     A detection that ends at a tile's inner edge may be a cut face. It is left to the neighbour that sees more of it
-    or, if it is larger than the overlap, to the whole image. The rest goes into one suppression. `top_k` holds for
+    or, if it is larger than the overlap, to the whole image. The rest goes into one suppression. TOP_K holds for
     each tile. `advance` is called with the number of tiles done.
 
     Shapes: image (3, H, W) uint8 RGB -> detections in its pixels, by falling score.

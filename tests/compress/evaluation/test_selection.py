@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from featherpress.compress.evaluation.detections import Detections
+from featherpress.compress.evaluation.detector import postprocess
 from featherpress.compress.evaluation.detector.postprocess import Candidates, decode_outputs, select_detections
 from featherpress.compress.evaluation.detector.settings import DetectionSettings
 from featherpress.errors import UsageError
@@ -27,17 +28,19 @@ def outputs(count: int, *, seed: int, spread: float = 2.0) -> tuple[Tensor, Tens
     return boxes, logits, landmarks
 
 
-def plain(boxes: Tensor, logits: Tensor, landmarks: Tensor, settings: DetectionSettings) -> list[tuple[float, ...]]:
+def plain(
+    boxes: Tensor, logits: Tensor, landmarks: Tensor, settings: DetectionSettings, limits: tuple[int, int]
+) -> list[tuple[float, ...]]:
     """One image, one box at a time: (score, box, landmarks) rows of what is kept."""
     scores = logits.softmax(dim=-1)[:, 1].tolist()
     corners, points = decode_boxes(boxes, PRIORS).tolist(), decode_landmarks(landmarks, PRIORS).tolist()
     rows = [row for row in range(len(scores)) if scores[row] >= settings.score_threshold]
-    rows = sorted(rows, key=lambda row: -scores[row])[: settings.candidates]
+    rows = sorted(rows, key=lambda row: -scores[row])[: limits[0]]
     kept: list[int] = []
     for row in rows:
         if all(overlap(corners[row], corners[other]) <= settings.nms_iou for other in kept):
             kept.append(row)
-    return [(scores[row], *corners[row], *points[row]) for row in kept[: settings.top_k]]
+    return [(scores[row], *corners[row], *points[row]) for row in kept[: limits[1]]]
 
 
 def overlap(first: Sequence[float], second: Sequence[float]) -> float:
@@ -58,20 +61,24 @@ def select(raw: tuple[Tensor, Tensor, Tensor], settings: DetectionSettings) -> l
 
 
 @pytest.mark.parametrize(
-    "settings",
+    ("settings", "limits"),
     [
-        DetectionSettings(),
-        DetectionSettings(score_threshold=0.9),
-        DetectionSettings(candidates=17),
-        DetectionSettings(top_k=3, nms_iou=0.1),
+        (DetectionSettings(), (5000, 750)),
+        (DetectionSettings(score_threshold=0.9), (5000, 750)),
+        (DetectionSettings(), (17, 750)),
+        (DetectionSettings(nms_iou=0.1), (5000, 3)),
     ],
 )
-def test_a_batch_gives_what_one_box_at_a_time_does(settings: DetectionSettings) -> None:
+def test_a_batch_gives_what_one_box_at_a_time_does(
+    settings: DetectionSettings, limits: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Thresholds, both limits and suppression act on each image as the plain loop does."""
+    monkeypatch.setattr(postprocess, "CANDIDATES", limits[0])
+    monkeypatch.setattr(postprocess, "TOP_K", limits[1])
     raw = outputs(3, seed=1)
     found = select(raw, settings)
     for image in range(3):
-        expected = plain(*(each[image] for each in raw), settings)
+        expected = plain(*(each[image] for each in raw), settings, limits)
         assert expected
         np.testing.assert_allclose(table(found[image]), np.array(expected), rtol=1e-5, atol=1e-4)
 
@@ -114,10 +121,8 @@ def test_candidates_mirrored_twice_are_themselves() -> None:
     assert torch.equal(mirrored.mirrored(100).landmarks, points)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("score_threshold", 1.5), ("nms_iou", -0.1), ("candidates", 0), ("top_k", 0), ("long_side", 7)]
-)
+@pytest.mark.parametrize(("name", "value"), [("score_threshold", 1.5), ("nms_iou", -0.1), ("long_side", 7)])
 def test_settings_that_make_no_sense_are_refused(name: str, value: float) -> None:
-    """Shares beyond 0..1, limits that let nothing through and scales of no pixels end in a sentence."""
+    """Shares beyond 0..1 and scales of no pixels end in a sentence."""
     with pytest.raises(UsageError, match=str(value)):
         DetectionSettings(**{name: value})
