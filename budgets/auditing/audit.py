@@ -1,7 +1,7 @@
 """An audit: what a model costs against what it may cost."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -14,6 +14,7 @@ from featherpress.budgets.counting.costs import ROOT, Cost, ModuleCost, total_of
 from featherpress.budgets.counting.count import count
 from featherpress.budgets.counting.memory import IDEAL_TEXT
 from featherpress.errors import BudgetFileError, CountError, UsageError
+from featherpress.verdicts import GateResult
 
 #: The quantities that can be limited, and what sentences call them.
 QUANTITIES = {
@@ -106,6 +107,7 @@ class Audit:
     claims: tuple[ClaimCheck, ...] = ()
     failures: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    accuracy: GateResult | None = None
 
     @property
     def verdict(self) -> Literal["within", "over", "unchecked"]:
@@ -115,9 +117,18 @@ class Audit:
         return "within" if any(row.checks for row in (self.total, *self.components)) else "unchecked"
 
     @property
-    def exit_code(self) -> Literal[0, 1]:
-        """1 if anything failed."""
-        return 1 if self.failures else 0
+    def exit_code(self) -> Literal[0, 1, 3]:
+        """1 if anything failed, 3 if the accuracy could not be decided."""
+        if self.failures:
+            return 1
+        return 3 if self.accuracy is not None and self.accuracy.outcome == "undecided" else 0
+
+    def with_accuracy(self, found: GateResult) -> "Audit":
+        """Return the audit with how the model's accuracy stands against its baseline, a failure where it is worse."""
+        sentence = f"accuracy: {found.sentence}"
+        if found.outcome == "worse":
+            return replace(self, accuracy=found, failures=(*self.failures, sentence))
+        return replace(self, accuracy=found, notes=(*self.notes, sentence))
 
     def to_dict(self) -> dict[str, Any]:
         """Return a record for JSON: exact integers, `share` a fraction of all parameters."""

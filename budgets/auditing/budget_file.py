@@ -119,6 +119,17 @@ class Claim(_Strict):
         return (self.component,) if isinstance(self.component, str) else tuple(self.component)
 
 
+class Accuracy(_Strict):
+    """What a model must score: no worse than a baseline by more than a margin, in the metric's own unit.
+
+    `baseline` is a file or folder, looked for beside the budget file, as `featherpress gate` takes them.
+    """
+
+    metric: Text
+    baseline: Text
+    margin: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
 class Budget(_Strict):
     """A budget file: limits for the model and its components at one input shape, in one convention."""
 
@@ -128,6 +139,7 @@ class Budget(_Strict):
     total: TotalLimits = TotalLimits()
     components: dict[Text, Component] = {}
     claims: list[Claim] = []
+    accuracy: Accuracy | None = None
     _file: str = PrivateAttr(default="(no file)")
 
     @model_validator(mode="after")
@@ -218,6 +230,11 @@ def _keys(parents: Sequence[int | str]) -> list[str]:
     """List the keys that are known at a place in the file."""
     if len(parents) and parents[-1] in TotalLimits.model_fields:
         return list(Limit.model_fields)
-    models: dict[int | str, type[BaseModel]] = {"total": TotalLimits, "components": Component, "claims": Claim}
+    models: dict[int | str, type[BaseModel]] = {
+        "total": TotalLimits,
+        "components": Component,
+        "claims": Claim,
+        "accuracy": Accuracy,
+    }
     model = models.get(parents[0], Budget) if parents else Budget
     return list(model.model_fields)

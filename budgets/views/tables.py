@@ -18,6 +18,7 @@ from featherpress.budgets.counting.formulas import CONVENTION_TEXT
 from featherpress.budgets.counting.memory import IDEAL_TEXT, PRECISIONS
 from featherpress.budgets.views.layout import console_table, escape, markdown_table, percent
 from featherpress.budgets.views.numbers import format_macs
+from featherpress.verdicts import GateResult
 
 COLUMNS = ("component", "params", "%", "MACs", "FLOPs", "target", "diff", "verdict")
 CLAIM_COLUMNS = ("claim about", "claimed", "counted", "diff", "verdict")
@@ -75,7 +76,7 @@ def render_csv(result: Audit) -> str:
 def render_junit(result: Audit) -> str:
     """Make JUnit XML: a case each for the components, the total and the claims, failed where the audit fails."""
     rows = (*result.components, result.total)
-    suite = ElementTree.Element("testsuite", name=result.name, tests=str(len(rows) + 1))
+    suite = ElementTree.Element("testsuite", name=result.name, tests="0")
     left = list(result.failures)
     for row in rows:
         case = ElementTree.SubElement(suite, "testcase", classname=result.name, name=row.name)
@@ -85,12 +86,23 @@ def render_junit(result: Audit) -> str:
             ElementTree.SubElement(case, "failure", message=_verdict(row)).text = "\n".join(sentences)
         elif not row.checks:
             ElementTree.SubElement(case, "skipped", message="no limit")
+    if result.accuracy is not None:
+        left = [failure for failure in left if result.accuracy.sentence not in failure]
+        _accuracy_case(suite, result.name, result.accuracy)
     claims = ElementTree.SubElement(suite, "testcase", classname=result.name, name="(claims)")
     if left:
         ElementTree.SubElement(claims, "failure", message="claims that differ").text = "\n".join(left)
+    suite.set("tests", str(len(suite.findall("testcase"))))
     suite.set("failures", str(len(suite.findall("testcase/failure"))))
     ElementTree.indent(suite)
     return ElementTree.tostring(suite, encoding="unicode") + "\n"
+
+
+def _accuracy_case(suite: ElementTree.Element, model: str, found: GateResult) -> None:
+    """Add the accuracy's case, failed unless it is not worse."""
+    case = ElementTree.SubElement(suite, "testcase", classname=model, name="(accuracy)")
+    if found.outcome != "not worse":
+        ElementTree.SubElement(case, "failure", message=found.outcome).text = found.sentence
 
 
 def _components_table(result: Audit) -> Table:

@@ -22,17 +22,23 @@ from featherpress.compress.deployment.quantization import Quantization, calibrat
 from featherpress.compress.deployment.quiet import quiet
 from featherpress.compress.deployment.sessions import Session, SessionDetector
 from featherpress.compress.evaluation.detector.settings import DetectionSettings
+from featherpress.compress.evaluation.paired import detection_scores
 from featherpress.compress.runtime.environment import software
 from featherpress.errors import UsageError
 from featherpress.extras import require_extra
 from featherpress.files import replacing
 from featherpress.models import Detector
 from featherpress.records import Export
+from featherpress.verdicts import gate
 
 if TYPE_CHECKING:
     import onnx
 
     from featherpress.compress.data import FaceDataset
+    from featherpress.compress.evaluation.detector.inference import Evaluation
+
+INT8_MARGIN = 0.01
+"""By how much AP may fall for eight bits to be as good as the float file."""
 
 _PREPROCESSING = "BGR, 0..255, minus (104, 117, 123)"
 
@@ -162,7 +168,8 @@ def _write_int8(
     _describe(proto, {**about, "precision": "int8", **{key: _text(value) for key, value in calibration.items()}})
     target.write_bytes(proto.SerializeToString())
     assert subject.detector is not None
-    scores = {kind: _score(places[kind], subject.detector, request, kind) for kind in ("onnx", "int8")}
+    results = {kind: _score(places[kind], subject.detector, request, kind) for kind in ("onnx", "int8")}
+    scores = {kind: result.to_dict(data={}, about={}) for kind, result in results.items()}
     entry = {"kind": "int8", "precision": "int8", "bytes": target.stat().st_size, "kept_in_float": len(kept)}
     entry |= calibration
     before, after = (scores[kind] for kind in ("onnx", "int8"))
@@ -172,16 +179,24 @@ def _write_int8(
         "float32": {"ap": before["ap"], "by_height": before["by_height"]},
         "int8": {"ap": after["ap"], "by_height": after["by_height"]},
         "difference": None if None in (before["ap"], after["ap"]) else after["ap"] - before["ap"],
+        "gate": None if None in (before["ap"], after["ap"]) else _gate(results, places),
     }
 
 
-def _score(path: Path, detector: Detector, request: Int8Request, kind: str) -> dict[str, Any]:
+def _gate(results: "Mapping[str, Evaluation]", places: Mapping[str, Path]) -> str:
+    """Say whether eight bits are as good as the float file, by `gate`'s words."""
+    sides = {kind: detection_scores([result.predictions]) for kind, result in results.items()}
+    names = (places["int8"].name, places["onnx"].name)
+    found = gate(sides["int8"], sides["onnx"], margin=INT8_MARGIN, metric="AP", names=names, unit="images")
+    return found.sentence
+
+
+def _score(path: Path, detector: Detector, request: Int8Request, kind: str) -> "Evaluation":
     from featherpress.compress.evaluation.detector.inference import evaluate_model  # noqa: PLC0415
 
     exported = SessionDetector(Session(path, threads=torch.get_num_threads()), detector)
     label = f"scoring {'float32' if kind == 'onnx' else kind}"
-    result = evaluate_model(exported, request.validation, settings=DetectionSettings(), label=label)
-    return result.to_dict(data={}, about={})
+    return evaluate_model(exported, request.validation, settings=DetectionSettings(), label=label)
 
 
 def _run_session(session: Session, images: Tensor) -> Sequence[Tensor]:

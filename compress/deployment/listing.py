@@ -48,7 +48,8 @@ def _scores(evaluation: Mapping[str, Any] | None) -> list[str]:
     where = f"{data['faces']:,} faces in {data['images']:,} images of {data['name']}"
     if before is None or after is None:
         return [f"there is no valid face among {where}, so there is no AP"]
-    return [f"AP at IoU 0.5: {before:.4f} float32, {after:.4f} int8 ({after - before:+.4f}), {where}"]
+    gate = [evaluation["gate"]] if evaluation.get("gate") else []
+    return [f"AP at IoU 0.5: {before:.4f} float32, {after:.4f} int8 ({after - before:+.4f}), {where}", *gate]
 
 
 def render_bench(record: Mapping[str, Any]) -> RenderableType:

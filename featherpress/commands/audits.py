@@ -1,16 +1,19 @@
 """`audit`, `diff` and `fit`: what models cost, and what they may."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from featherpress.commands.model_names import audit_model, cross_check_model, find_factory
 from featherpress.commands.places import require_place
 from featherpress.commands.printing import plain_console, print_json, show
-from featherpress.errors import FileError
+from featherpress.errors import FileError, UsageError
 from featherpress.extras import require_extra
 from featherpress.options import By, DiffFormat, Format, JsonOption, SideOption
+
+if TYPE_CHECKING:
+    from featherpress.verdicts import GateResult
 
 
 def _print_schema(wanted: bool) -> None:
@@ -46,6 +49,10 @@ def audit(
     baseline: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Fail when anything grew since this file was pinned.")
     ] = None,
+    accuracy: Annotated[
+        Path | None,
+        typer.Option(metavar="RECORD", help="What the model scored: a run, an evaluation, a CSV; held to [accuracy]."),
+    ] = None,
     strict_claims: Annotated[
         bool, typer.Option("--strict-claims", help="Fail when a claim of the budget file is wrong.")
     ] = False,
@@ -70,7 +77,7 @@ def audit(
 ) -> None:
     """Count a model component by component, and check it against a budget.
 
-    Exit code: 0 within budget, 1 over, 2 usage or a bad file, 3 the count cannot be trusted.
+    Exit code: 0 within budget, 1 over, 2 usage or a bad file, 3 the count cannot be trusted or the accuracy decided.
 
     Examples:
     ```
@@ -101,6 +108,8 @@ def audit(
         result = ratchet(result, load_baseline(baseline), file=str(baseline))
     if pin is not None:
         write_text(pin, dump_baseline(result))
+    if accuracy is not None:
+        result = result.with_accuracy(_gate_accuracy(accuracy, model=model, budget=budget))
     shown = printing.choose_breakdown(result, by=by, depth=depth, sort=sort)
     if shown is None:
         result = printing.sort_components(result, sort)
@@ -108,6 +117,18 @@ def audit(
     printing.print_audit(result, style="json" if as_json else style, shown=shown, cross_check=compared)
     github.append_step_summary(tables.render_markdown(result))
     raise typer.Exit(result.exit_code)
+
+
+def _gate_accuracy(record: Path, *, model: str, budget: str) -> "GateResult":
+    """Hold what a model scored to the `[accuracy]` of its budget; the baseline lies beside the budget file."""
+    from featherpress.budgets import load_budget
+    from featherpress.commands.gating import run_gate
+
+    limits = load_budget(budget or model)
+    if limits.accuracy is None:
+        raise UsageError(f"--accuracy needs [accuracy] in {limits.file}: metric, baseline and margin")
+    baseline = Path(budget).parent / limits.accuracy.baseline
+    return run_gate([record], [baseline], margin=limits.accuracy.margin, metric=limits.accuracy.metric)
 
 
 def diff(

@@ -125,6 +125,7 @@ class ExportEvaluation(Part):
     float32: Scored
     int8: Scored
     difference: float | None = None
+    gate: str | None = None
 
 
 class Export(Record):

@@ -166,3 +166,28 @@ def test_diff_is_markdown_for_a_pull_request(run: Run) -> None:
     lines = out.splitlines()
     assert (code, lines[0]) == (0, "## featherface_v1 -> featherface_v2")
     assert lines[-3].startswith("| total | 485,599 | 256,812 | 228,787 | 47.1 |")
+
+
+def test_accuracy_is_held_to_the_budget(run: Run, tmp_path: Path) -> None:
+    """Not worse 0, worse 1, undecided 3; the sentence is in JUnit and Markdown; no [accuracy] to hold to is exit 2."""
+    budget = 'model = "mine:net"\ninput = [1, 3, 8, 8]\n[total]\nparams = { max = 1000 }\n'
+    (tmp_path / "plain.toml").write_text(budget)
+    limits = '[accuracy]\nmetric = "IoU"\nbaseline = "old.csv"\nmargin = 0.1\n'
+    (tmp_path / "mine.toml").write_text(budget + limits)
+    scores = {
+        "old": [0.0, 1.0] * 20,
+        "worse": [0.0, 0.5] * 20,
+        "open": [0.0, 1.0] * 19 + [0.0, -3.0],
+    }
+    for name, values in scores.items():
+        rows = "".join(f"{number},{value}\n" for number, value in enumerate(values))
+        (tmp_path / f"{name}.csv").write_text(f"example,score\n{rows}")
+    audit = ("audit", "mine:net", "--budget", str(tmp_path / "mine.toml"), "--accuracy")
+    for name, code, outcome in (("old", 0, "not worse"), ("worse", 1, "worse"), ("open", 3, "undecided")):
+        found, out, _ = run(*audit, str(tmp_path / f"{name}.csv"), "--format", "junit")
+        assert found == code
+        assert 'name="(accuracy)"' in out
+        assert (f'<failure message="{outcome}">' in out) == (code != 0)
+        assert f"accuracy: {outcome}:" in run(*audit, str(tmp_path / f"{name}.csv"), "--format", "markdown")[1]
+    code, _, err = run("audit", "mine:net", "--budget", str(tmp_path / "plain.toml"), "--accuracy", "old.csv")
+    assert (code, "--accuracy needs [accuracy] in" in err) == (2, True)
