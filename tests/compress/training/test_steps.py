@@ -44,6 +44,10 @@ class Crops:
     def __len__(self) -> int:
         return self.labelled
 
+    @property
+    def sampler(self) -> "Crops":
+        return self
+
     def batch_lengths(self, batch_size: int) -> list[int]:
         return [batch_size]
 
@@ -115,7 +119,15 @@ class Lessons:
         return step / total
 
 
-def make(folder: Path, *, lessons: Any = None, evaluate: Any = None, crops: Any = None, **schedule: Any) -> Trainer:
+def make(
+    folder: Path,
+    *,
+    lessons: Any = None,
+    evaluate: Any = None,
+    crops: Any = None,
+    may_stop: bool = True,
+    **schedule: Any,
+) -> Trainer:
     """Build a trainer of w = 1 that takes two steps an epoch, two images each, hardly moves, and logs every step."""
     recipe: Recipe = load_recipe("demo")
     settings = {
@@ -140,6 +152,7 @@ def make(folder: Path, *, lessons: Any = None, evaluate: Any = None, crops: Any 
         label="toy",
         task=Task(),  # type: ignore[arg-type]
         lessons=lessons,
+        may_stop=may_stop,
         evaluate=evaluate,
         metadata={"role": "toy"},
     )
@@ -235,6 +248,13 @@ def test_the_best_weights_and_patience(tmp_path: Path) -> None:
     assert load_file(trainer.folder.last_weights)["weight"].item() == seen[4] != seen[2]
     with safe_open(trainer.folder.last_weights, framework="pt") as file:
         assert file.metadata()["role"] == "toy"
+
+
+def test_one_that_may_not_stop_goes_on(tmp_path: Path) -> None:
+    """Where arms are to take as many steps as each other, patience ends none of them."""
+    trainer = make(tmp_path, epochs=4, evaluate_every=1, patience=1, may_stop=False, evaluate=lambda _model: 0.5)
+    trainer.run()
+    assert (trainer.position.step, trainer.position.stale) == (8, 3)
 
 
 def test_a_score_of_nothing_is_a_score(tmp_path: Path) -> None:
