@@ -306,6 +306,7 @@ def test_dry_run_prints_the_recipe(run: Run, tmp_path: Path) -> None:
     assert tomllib.loads(ending.out)["seeds"] == [7]
     assert "# student: featherface_v2, 256,812 parameters, 429.6 M MACs at 640x640, within the budget" in ending.out
     assert "# models: student, control\n" in ending.out
+    assert "# memory: at most 4,295 MB of crops and decoded images kept; all crops would take 157 MB\n" in ending.out
     assert "# files: none needed" in ending.out
     assert list(tmp_path.iterdir()) == []
 

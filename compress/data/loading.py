@@ -62,13 +62,5 @@ def batches(
         if kept:
             batch = batch.pin_memory() if pin else batch
         elif workers:
-            _note_broken(crops, keys, batch)
-            crops.keep(batch)
+            crops.receive(batch, keys)
         yield batch
-
-
-def _note_broken(crops: Crops[BatchT], keys: Sequence[Key], batch: BatchT) -> None:
-    """Learn from the replaced keys which images a worker found broken: its own notes die with it."""
-    for (wanted, _), used in zip(keys, batch.keys[:, 0].tolist(), strict=True):
-        for index in range(wanted, wanted + (used - wanted) % len(crops)):
-            crops.check(index % len(crops))

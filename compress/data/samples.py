@@ -166,13 +166,12 @@ class Batch:
         return Batch(**{field.name: getattr(self, field.name).pin_memory() for field in fields(self)})
 
 
-def separate(batch: Batch, names: Sequence[str]) -> list[Sample]:
-    """Undo `collate`: copy every row into a sample of its own, without padding."""
+def separate(batch: Batch) -> list[Sample]:
+    """Undo `collate`: copy every row into a sample of its own, without padding and without its name."""
     samples = []
-    for row, name in enumerate(names):
-        rows = batch.present[row]
+    for row, rows in enumerate(batch.present):
         faces = Faces(**{field.name: getattr(batch, field.name)[row][rows] for field in fields(Faces)})
-        samples.append(Sample(image=batch.images[row].clone(), faces=faces, name=name))
+        samples.append(Sample(image=batch.images[row].clone(), faces=faces, name=""))
     return samples
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Generic, Literal, Protocol, Self, TypeVar
 
-from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from featherpress.compress.data.crops.sampling import Sampler
@@ -17,12 +16,7 @@ logger = logging.getLogger("featherpress")
 
 
 class ImageBatch(Protocol):
-    """Images to train on; shapes: keys int64 (N, 2) as (index, variant)."""
-
-    @property
-    def keys(self) -> Tensor:
-        """What was cut."""
-        ...
+    """Images to train on, with all that is known of them."""
 
     def pin_memory(self) -> Self:
         """Pin every tensor."""
@@ -63,17 +57,14 @@ class Crops(ABC, Generic[BatchT]):
         """Tell whether all of a batch is in memory."""
         return False
 
-    def keep(self, batch: BatchT) -> None:
-        """Keep what a worker cut, if it can come again and fits."""
+    def receive(self, batch: BatchT, keys: Sequence[Key]) -> None:
+        """Take over what a worker cut for some keys."""
 
     def preload(self, threads: int = 1) -> None:
         """Read images into memory, so that forked workers share them."""
 
     def cache_images(self, kind: Literal["ram", "disk", "none"], folder: Path) -> None:
         """Choose where decoded images are kept: in memory while they fit, in a folder, or nowhere."""
-
-    def check(self, index: int) -> None:
-        """Read an image that a worker replaced, to learn why."""
 
     def skip(self, index: int, error: DataError) -> None:
         """Note a broken image, and warn the first time."""

@@ -19,9 +19,8 @@ class TrainingCrops(Crops[Batch]):
     """Random square crops of a labelled data set, of `size` pixels, or of several sizes, each batch of one.
 
     `variants`, `shares` and `extra` are as the `Sampler` has them; without `photographs` the extra crops are further
-    ones of the data set. Up to `cache_bytes` of memory hold
-    the crops that come again, which are those of a number of variants, and in what they leave the decoded images.
-    A broken image is replaced by the next good one.
+    ones of the data set. Up to `cache_bytes` of memory hold the crops that come again, which are those of a number of
+    variants, and in what they leave the decoded images. A broken image is replaced by the next good one.
     """
 
     def __init__(
@@ -84,12 +83,17 @@ class TrainingCrops(Crops[Batch]):
         """Tell whether all crops of a batch are in memory."""
         return all(key in self.cache for key in keys)
 
-    def keep(self, batch: Batch) -> None:
-        """Keep the crops that a worker cut, if they come again and fit."""
+    def receive(self, batch: Batch, keys: Sequence[Key]) -> None:
+        """Keep the crops that a worker cut, if they come again and fit, and note the broken images it replaced."""
+        cut = batch.keys.tolist()
         if self.sampler.variants:
-            names = [self.images.name(index) for index in batch.keys[:, 0].tolist()]
-            for key, sample in zip(batch.keys.tolist(), separate(batch, names), strict=True):
-                self.cache.keep(tuple(key), sample, reserved=True)
+            for (index, variant), sample in zip(cut, separate(batch), strict=True):
+                self.cache.keep((index, variant), sample, reserved=True)
+        for (wanted, _), (used, _) in zip(keys, cut, strict=True):
+            for step in range((used - wanted) % len(self)):
+                index = (wanted + step) % len(self)
+                if index not in self.broken and isinstance(error := self._try(index), DataError):
+                    self.skip(index, error)
 
     def preload(self, threads: int = 1) -> None:
         """Read images until all are in memory or no more fits, so that forked workers share them."""
@@ -106,11 +110,6 @@ class TrainingCrops(Crops[Batch]):
                     else:
                         self._keep_image(index, found)
 
-    def check(self, index: int) -> None:
-        """Read an image that a worker replaced, and note it if it is broken."""
-        if index not in self.broken and isinstance(error := self._try(index), DataError):
-            self.skip(index, error)
-
     def _read(self, index: int) -> Sample:
         sample = self.cache.get(index)
         if sample is None:
@@ -118,10 +117,9 @@ class TrainingCrops(Crops[Batch]):
             self._keep_image(index, sample)
         return sample
 
-    def _keep_image(self, index: int, sample: Sample) -> bool:
+    def _keep_image(self, index: int, sample: Sample) -> None:
         """Keep a decoded image while all that came fitted into what the crops leave."""
         self._images_fit = self._images_fit and self.cache.keep(index, sample)
-        return self._images_fit
 
     def _decode(self, index: int) -> Sample:
         return self._disk.read(index) if self._disk else read_downscaled(self.images, index, self.side)

@@ -66,6 +66,8 @@ def test_a_plan_counts_every_size_of_crops(tmp_path: Path) -> None:
         direct = [each.half().float() for each in live.teach(batch).tensors()]
         assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(first, again, direct, strict=True))
     assert (plan.lessons, plan.cache_bytes) == (10 * 2 * 2, cached.bytes)
+    assert plan.crop_bytes == 10 * 2 * 3 * (64**2 + 128**2)
+    assert plan.memory_bytes == recipe.data.cache_bytes == 4 << 30
 
 
 def test_every_root_is_needed(tmp_path: Path) -> None:
