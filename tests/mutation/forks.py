@@ -21,6 +21,9 @@ from .contexts import QUIET, ROOT
 from .mutants import Mutant, compile_mutant
 
 
+UNNOTICED = (pytest.ExitCode.OK, pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED)
+
+
 class Chosen:
     """Runs chosen tests in their order, and writes down the one that fails."""
 
@@ -89,7 +92,7 @@ def attempt(importer: Importer, mutant: Mutant | None, tests: Sequence[str], fol
         warnings.simplefilter("ignore")
         importer.mutated[ROOT / mutant.file] = compile_mutant(ROOT / mutant.file, mutant.number)
         warnings.resetwarnings()
-    files = dict.fromkeys(test.split("::")[0] for test in tests)
+    files = [file for file in dict.fromkeys(test.split("::")[0] for test in tests) if (ROOT / file).exists()]
     stop = () if mutant is None else ("-x",)
     code = pytest.main(
         [*QUIET, *stop, f"--basetemp={folder / 'tmp'}", *files], plugins=[Chosen(tests, folder / "failed")]
@@ -118,7 +121,7 @@ class Try:
         failed = Path(self.folder.name) / "failed"
         by = failed.read_text(encoding="utf-8").split("\n")[0] if failed.exists() else ""
         self.folder.cleanup()
-        return {"killed": self.process.exitcode != 0, "by": "the time" if late else by or "the import"}
+        return {"killed": self.process.exitcode not in UNNOTICED, "by": "the time" if late else by or "the import"}
 
 
 def start(importer: Importer, mutant: Mutant | None, tests: Sequence[str], seconds: float) -> Try:
