@@ -20,7 +20,6 @@ import pytest
 from .contexts import QUIET, ROOT
 from .mutants import Mutant, compile_mutant
 
-
 UNNOTICED = (pytest.ExitCode.OK, pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
@@ -93,6 +92,8 @@ def attempt(importer: Importer, mutant: Mutant | None, tests: Sequence[str], fol
         importer.mutated[ROOT / mutant.file] = compile_mutant(ROOT / mutant.file, mutant.number)
         warnings.resetwarnings()
     files = [file for file in dict.fromkeys(test.split("::")[0] for test in tests) if (ROOT / file).exists()]
+    if not files:
+        os._exit(pytest.ExitCode.NO_TESTS_COLLECTED)
     stop = () if mutant is None else ("-x",)
     code = pytest.main(
         [*QUIET, *stop, f"--basetemp={folder / 'tmp'}", *files], plugins=[Chosen(tests, folder / "failed")]

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 from featherpress.compress.data import WiderFaces
 from featherpress.compress.data.leaks import find_leaks
 from featherpress.compress.data.subsets import JoinedFaces, SelectedFaces
+from featherpress.compress.experiments import distill
 from featherpress.compress.experiments.distill import check
 from featherpress.compress.recipes import load_recipe
 from featherpress.errors import DataError
@@ -73,3 +75,14 @@ def test_the_same_file_stops_a_run_unless_it_is_allowed(root: Path, caplog: pyte
     with caplog.at_level(logging.WARNING, logger="featherpress"):
         check(recipe, allow_leak=True)
     assert "1 validation images look like training images" in caplog.text
+
+
+@pytest.mark.parametrize(("count", "shown"), [(3, "a2 = b2; take"), (4, "a2 = b2, ...; take")])
+def test_three_leaks_are_named(monkeypatch: pytest.MonkeyPatch, count: int, shown: str) -> None:
+    """Of more there is an ellipsis."""
+    same = tuple((f"a{number}", f"b{number}") for number in range(count))
+    monkeypatch.setattr(distill, "find_leaks", lambda *_sets: SimpleNamespace(same=same, near=()))
+    with pytest.raises(
+        DataError, match=f"^{count} validation images are training images too: a0 = b0, a1 = b1, {shown}"
+    ):
+        distill._check_leaks(None, None, allow=False)

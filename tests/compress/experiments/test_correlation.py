@@ -1,12 +1,18 @@
 """Correlation with the teacher: what a linear map explains, on other positions than it was fitted on."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from featherpress.compress.experiments.correlation import LevelFit, correlate
+from featherpress.compress.data import SyntheticFaces
+from featherpress.compress.experiments.correlation import LevelFit, correlate, record_correlation
+from featherpress.compress.recipes import DistillationRecipe, load_recipe
+from featherpress.errors import DataError
+from featherpress.models import Detector, PriorSpec, save_weights
 from featherpress.records import Correlation, Level
 
 
@@ -96,3 +102,53 @@ def test_written_record_is_read_again(tmp_path: Path) -> None:
     assert read.levels == levels
     assert [level.stride for level in read.levels] == [2, 4]
     assert read.roles == ("student",)
+
+
+class Tapped(Detector):
+    """A detector of which only a module of some name gives features."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(PriorSpec())
+        torch.manual_seed(0)
+        self.add_module(name, nn.Conv2d(3, 2, 2, stride=2))
+        self.tapped = name
+
+    def forward(self, images: Tensor) -> Any:
+        return self.get_submodule(self.tapped)(images)
+
+
+@pytest.mark.parametrize(("images", "used"), [(2, 2), (1, 1), (24, 4)])
+def test_a_runs_correlation_by_its_files(tmp_path: Path, images: int, used: int) -> None:
+    """The weights of both arms against the teacher, at the taps of each; broken images are left out."""
+    faces = SyntheticFaces(length=9, seed=0, size=(32, 32))
+
+    class Broken:
+        def __len__(self) -> int:
+            return len(faces)
+
+        def __getitem__(self, index: int) -> Any:
+            if index == 8:
+                raise DataError("broken")
+            return faces[index]
+
+    term = {"loss": "pkd", "student": "ours", "teacher": "theirs"}
+    recipe = load_recipe("v1_to_v2", settings=["distillation.default_losses=false"]).model_copy(
+        update={"distillation": DistillationRecipe.model_validate({"default_losses": False, "losses": {"f": term}})}
+    )
+    experiment: Any = SimpleNamespace(
+        out=tmp_path,
+        recipe=recipe,
+        validation=Broken(),
+        task=SimpleNamespace(build=lambda _target, _settings: Tapped("ours")),
+    )
+    for folder in ("", "control"):
+        (tmp_path / folder / "weights").mkdir(parents=True)
+        save_weights(Tapped("ours"), tmp_path / folder / "weights" / "last.safetensors")
+    record_correlation(experiment, Tapped("theirs"), images=images)
+    found = Correlation.load(tmp_path / "eval" / "correlation.json")
+    assert (found.images, dict(found.taps)) == (used, {"student": "ours", "teacher": "theirs"})
+    assert [level.stride for level in found.levels] == [2]
+    assert found.levels[0].student == pytest.approx(1, abs=1e-3)
+    assert found.levels[0].control == pytest.approx(1, abs=1e-3)
+    record_correlation(experiment, Tapped("theirs"), images=3 * images)
+    assert Correlation.load(tmp_path / "eval" / "correlation.json").images == used

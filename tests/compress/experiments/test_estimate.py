@@ -43,6 +43,13 @@ def test_a_plan_is_what_a_run_does(tmp_path: Path, precision: str) -> None:
     assert plan.cache_bytes == cached.bytes > 0
 
 
+def test_accumulated_batches_are_one_step() -> None:
+    """Of five images two pairs are two batches, which are one step: three in three epochs."""
+    plan = estimate(small("schedule.accumulate=2"))
+    assert plan is not None
+    assert plan.steps == 3
+
+
 def test_a_plan_counts_every_size_of_crops(tmp_path: Path) -> None:
     """Steps, and lessons on disk, of crops of two sizes: as many as are taken, and as large as they are kept."""
     sizes = ("data.size=[64, 128]", "data.train_images=10", "schedule.batch_size=4")

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from featherpress.compress.data.sources.unlabelled import Photographs
 from featherpress.compress.evaluation.detections import Detections
+from featherpress.compress.evaluation.detector.settings import DetectionSettings
 from featherpress.compress.experiments import pseudo_labels
 from featherpress.compress.experiments.distill import distill
 from featherpress.compress.experiments.pseudo_labels import label_photographs, mixed_crops
@@ -49,6 +50,33 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr("featherpress.compress.tasks.detection.task._MIN_TEACHER_AP", 0.0)
     (tmp_path / "tiny.toml").write_text(RECIPE)
     return lambda *settings: load_recipe(tmp_path / "tiny.toml", settings=settings)
+
+
+def test_the_thresholds_themselves() -> None:
+    """What scores `positive_threshold` exactly is a face; the next smaller number is ignored."""
+    label = {"boxes": [[0, 0, 4, 4]] * 2, "scores": [0.5, 0.4999], "landmarks": [[0] * 10] * 2}
+    assert pseudo_labels._faces(label, positive_threshold=0.5).ignored.tolist() == [False, True]
+
+
+def test_several_scales_are_merged(album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is found at one scale comes as it is, overlapping or not; at two, the better of two on one face stays."""
+    boxes = {320: [[1, 1, 30, 30], [2, 2, 31, 31]], 640: [[1, 1, 31, 31], [60, 60, 80, 80]]}
+    scores = {320: [0.5, 0.4], 640: [0.9, 0.3]}
+
+    def look(_model: Detector, _image: torch.Tensor, *, settings: Any) -> Detections:
+        side = settings.long_side
+        return Detections(
+            boxes=np.array(boxes[side], np.float32),
+            scores=np.array(scores[side], np.float32),
+            landmarks=np.zeros((2, 10), np.float32),
+        )
+
+    monkeypatch.setattr(pseudo_labels, "detect_faces", look)
+    asked = [DetectionSettings(long_side=side) for side in (320, 640)]
+    one, two = (pseudo_labels._ask(create_detector("featherface_v2"), Photographs(album), 0, asked[:n]) for n in (1, 2))
+    assert one["scores"] == pytest.approx([0.5, 0.4])
+    assert two["scores"] == pytest.approx([0.9, 0.3])
+    assert two["boxes"] == [[1, 1, 31, 31], [60, 60, 80, 80]]
 
 
 def test_what_the_teacher_is_sure_of_is_a_face(album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

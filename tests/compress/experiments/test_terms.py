@@ -30,7 +30,7 @@ class Silent:
 
 
 def level(value: float) -> Tensor:
-    return torch.full((1, 1, 1, 1), value)
+    return torch.full((1, 1, 1, 1), float(value))
 
 
 def lesson(odds: float, *levels: float) -> Lesson:
@@ -115,6 +115,34 @@ def test_the_students_taps_are_taken_by_path() -> None:
         assert lessons.take()["tap"][0].item() == 5
     assert not student["tap"]._forward_hooks
     assert lessons.take() == {}
+
+
+class Doubling:
+    """An accelerator that wraps a module such that it says twice as much."""
+
+    device = torch.device("cpu")
+
+    def prepare(self, part: Any) -> Any:
+        return lambda levels: [2 * level for level in part(levels)]
+
+
+def test_adapters_are_called_through_what_wraps_them() -> None:
+    """What is prepared is what is called, so that gradients are synchronised; what has no weights is not wrapped."""
+    shape = [(1, 1, 1, 1)] * 2
+    adapters = build_adapters(shape, shape, name="feature", kind="linear")
+    for adapter in adapters:
+        torch.nn.init.constant_(adapter.weight, 3.0)  # type: ignore[arg-type]
+        torch.nn.init.constant_(adapter.bias, 0.0)  # type: ignore[arg-type]
+    tutor = Tutor(teacher=Silent(), taps={"feature": "tap"}, adapters={"feature": adapters})
+    recipe = DistillationRecipe.model_validate({**ALONE, "losses": {"feature": FEATURE}, "ramp_steps": 0, "stop": 0})
+    lessons = Lessons(recipe, [tutor])
+    assert len(lessons.prepare(Doubling())) == 1
+    said = {0: lesson(1, 6, 5)}
+    terms = lessons.compare({}, {"tap": [level(1), level(1)]}, said, LABELS, step=0, total=1)
+    # 1 becomes 3, and 6 by the wrapper: equal to the first level, and 1 off the second, which weighs 3 of 4.
+    assert terms["kd_feature"].item() == pytest.approx(3 * 3 / 4)
+    bare = Tutor(teacher=Silent(), taps={}, adapters={"feature": build_adapters(shape, shape, name="x", kind="none")})
+    assert Lessons(recipe, [bare]).prepare(Doubling()) == []
 
 
 PRIORS = torch.tensor([[20.0, 20, 16, 16], [40, 40, 16, 16], [52, 52, 16, 16]])

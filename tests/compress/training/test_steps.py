@@ -19,6 +19,7 @@ from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.runtime.run_folder import TrainingFolder
 from featherpress.compress.tasks import LabelContext, TaskLoss
 from featherpress.compress.training.checkpoints import latest_state
+from featherpress.compress.training.freezing import freeze, normalisations
 from featherpress.compress.training.trainer import Trainer
 from featherpress.errors import TrainingError
 
@@ -331,3 +332,31 @@ def test_a_loss_that_is_not_finite(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"the small term became inf at step 2 \(images number 4, \.\.\.\)"):
         trainer.run()
     assert len(rows(trainer)) == 1
+
+
+def test_it_trains_in_training_mode_and_averages_in_evaluation(tmp_path: Path) -> None:
+    """A model that comes in eval mode is trained as any other; its average is in eval mode."""
+    modes = []
+    trainer = make(tmp_path, evaluate=lambda model: modes.append((trainer.plain.training, model.training)) or 0.0)
+    trainer.schedule = trainer.schedule.model_copy(update={"evaluate_every": 1})
+    trainer.plain.eval()
+    trainer.run()
+    assert modes == [(True, False)] * 2
+
+
+def test_a_batch_with_nothing_to_divide_by(tmp_path: Path) -> None:
+    """Where no image has what a term is divided by, it is divided by 1: images 1, 2 cost 5, images 3, 4 cost 25."""
+    trainer = make(tmp_path, epochs=1)
+    trainer.task.normalizers = lambda _targets: torch.tensor([0])
+    trainer.run()
+    assert column(trainer, "task") == pytest.approx([5, 25])
+
+
+def test_freezing_by_path() -> None:
+    """A pattern names a module with all below it, or weights alone; the modules come back, to be put in eval mode."""
+    model = nn.ModuleDict({"one": nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), "other": nn.Linear(2, 2)})
+    found = freeze(model, ["one", "other.bias"])
+    assert {id(module) for module in found} == {id(module) for module in model["one"].modules()}
+    trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    assert trained == {"other.weight"}
+    assert normalisations(model) == [model["one"][1]]  # type: ignore[index]
