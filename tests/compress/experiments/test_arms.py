@@ -1,7 +1,9 @@
 """What the two arms of an experiment start from and are chosen by."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from featherpress.compress.data.synthetic.shapes import Shapes
+from featherpress.compress.experiments import arms
 from featherpress.compress.experiments import distill as experiments
 from featherpress.compress.experiments.build import build_student
 from featherpress.compress.experiments.experiment import Experiment
@@ -19,7 +22,7 @@ from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.runtime.run_folder import TrainingFolder
 from featherpress.compress.tasks import ClassificationTask, EvaluationResult
 from featherpress.errors import UsageError
-from featherpress.models import save_weights
+from featherpress.models import Detector, PriorSpec, save_weights
 
 
 def test_the_control_differs_in_its_lessons_alone(
@@ -132,3 +135,30 @@ def test_the_best_weights_are_chosen_on_what_is_held_out(
         for name in ("best", "last")
     ]
     assert steps == [3, 6]
+
+
+def test_training_alone_leaves_its_record(tiny: Callable[..., Recipe], tmp_path: Path) -> None:
+    """The student of the first seed, without a teacher; what it costs is in its record and in `budget.json`."""
+    recipe = tiny("seeds=[4, 5]")
+    experiments.train(recipe, tmp_path / "run", audits={"student": {"total": {"macs": 7}}})
+    record = json.loads((tmp_path / "run" / "eval" / "validation.json").read_text())
+    assert (record["role"], record["macs"], record["model"]) == ("student", 7, "tiny_models:net")
+    assert json.loads((tmp_path / "run" / "budget.json").read_text())["student"] == {"total": {"macs": 7}}
+    assert load_recipe(tmp_path / "run" / "recipe.toml") == recipe
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["seconds"] is not None
+    assert not list((tmp_path / "run").glob("seed-*"))
+    experiments.train(tiny("seeds=[4]"), tmp_path / "bare")
+    assert not (tmp_path / "bare" / "budget.json").exists()
+    one, other = (load_file(tmp_path / run / "weights" / "last.safetensors") for run in ("run", "bare"))
+    assert all(torch.equal(one[name], value) for name, value in other.items())
+
+
+def test_the_first_teacher_labels_photographs_for_the_student_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every other arm gets as many labelled crops on top instead."""
+    monkeypatch.setattr(arms, "mixed_crops", lambda _recipe, _images, teacher, **_: teacher)
+    monkeypatch.setattr(arms, "control_crops", lambda _recipe, _images, **_: "labelled")
+    teachers = [Detector(PriorSpec()) for _ in range(2)]
+    loaded: Any = [SimpleNamespace(model=teacher) for teacher in teachers]
+    experiment: Any = SimpleNamespace(recipe=None, training=None, out=None)
+    given = {arm: arms._crops(experiment, arm, seed=0, loaded=loaded) for arm in ("student", "control", "shuffled")}
+    assert given == {"student": teachers[0], "control": "labelled", "shuffled": "labelled"}
