@@ -1,6 +1,7 @@
 """What a step's terms come to, by hand: two terms, two teachers, two levels, each with a weight of its own."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,6 +9,15 @@ import torch
 from torch import Tensor
 
 from featherpress.compress.distillation.adapters import build_adapters
+from featherpress.compress.distillation.losses.features import (
+    attention_transfer,
+    cwd,
+    fgd,
+    fitnets,
+    foreground_weights,
+    pkd,
+)
+from featherpress.compress.distillation.losses.outputs import dkd, kl, margin
 from featherpress.compress.experiments.lessons import Lessons, Tutor
 from featherpress.compress.experiments.teacher_outputs import Lesson
 from featherpress.compress.recipes import DistillationRecipe
@@ -217,3 +227,61 @@ def test_margins_are_followed_where_the_teacher_sees_a_face(
     context = detector_context(positive, negative, mined)
     value = of_a_detector({"loss": "margin", "teacher_score": 0.5}, *outputs, context)
     assert value == pytest.approx(count * 0.25 * divergence(3) / 2, rel=1e-4)
+
+
+MAPS = tuple(torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+CLASSES = tuple(torch.randn(2, 4, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+ANSWERS = LabelContext(labels=torch.tensor([0, 3]))
+DETECTED = tuple(torch.randn(1, 3, 2, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+EVERYWHERE = torch.ones(1, 3, dtype=torch.bool)
+
+
+@pytest.mark.parametrize(
+    ("options", "direct"),
+    [
+        ({"loss": "pkd"}, lambda: pkd(*MAPS)),
+        ({"loss": "cwd", "temperature": 2}, lambda: cwd(*MAPS, temperature=2)),
+        ({"loss": "fitnets"}, lambda: fitnets(*MAPS)),
+        ({"loss": "attention"}, lambda: attention_transfer(*MAPS)),
+        (
+            {"loss": "fgd", "temperature": 2, "background": 0.25, "attention": 3},
+            lambda: fgd(
+                *MAPS,
+                foreground=PLACES[0],
+                background=PLACES[1],
+                temperature=2,
+                background_weight=0.25,
+                attention_weight=3,
+            ),
+        ),
+        ({"loss": "kl", "temperature": 2}, lambda: kl(*CLASSES, temperature=2)),
+        (
+            {"loss": "dkd", "temperature": 2, "target": 3, "rest": 5},
+            lambda: dkd(*CLASSES, ANSWERS.labels, temperature=2, target=3, rest=5),
+        ),
+        (
+            {"loss": "margin", "temperature": 2, "teacher_score": 0},
+            lambda: margin(*DETECTED, EVERYWHERE, count=torch.tensor(2.0), temperature=2),
+        ),
+    ],
+    ids=lambda value: value["loss"] if isinstance(value, dict) else "",
+)
+def test_a_terms_options_are_its_losses(options: dict[str, Any], direct: Any) -> None:
+    """Each term is its loss with the options that the recipe gives it, by their names there."""
+    maps = options["loss"] in {"pkd", "cwd", "fitnets", "attention", "fgd"}
+    term = options | ({"student": "tap", "teacher": "tap", "adapter": "none"} if maps else {})
+    recipe = DistillationRecipe.model_validate({**ALONE, "losses": {"term": term}, "ramp_steps": 0, "stop": 0})
+    adapters = build_adapters([MAPS[0].shape], [MAPS[1].shape], name="term", kind="none")
+    lessons = Lessons(recipe, [Tutor(teacher=Silent(), taps={"term": "tap"}, adapters={"term": adapters})])
+    context: Any = ANSWERS
+    if options["loss"] in {"fgd", "margin"}:
+        context = detector_context([False] * 3, [True] * 3, [False] * 3)
+    if options["loss"] == "fgd":
+        context = replace(context, boxes=context.boxes.repeat(2, 1, 1), present=context.present.repeat(2, 1))
+    logits = DETECTED if options["loss"] == "margin" else CLASSES
+    said = {0: Lesson(outputs={"logits": logits[1]}, features={"tap": [MAPS[1]]})}
+    (value,) = lessons.compare({"logits": logits[0]}, {"tap": [MAPS[0]]}, said, context, step=0, total=1).values()
+    torch.testing.assert_close(value, direct())
+
+
+PLACES = foreground_weights(FACES.repeat(2, 1, 1), torch.ones(2, 2, dtype=torch.bool), image=(64, 64), size=(4, 4))
