@@ -27,7 +27,8 @@ class Rota:
 
     def pick(self, place: int) -> tuple[int, int]:
         """Return the image at a place, and how often it has come before."""
-        chosen, path = self.group, ()
+        chosen = self.group
+        path: tuple[int, ...] = ()
         while True:
             turn, slot = divmod(place, len(chosen))
             member = self._order(path, turn, len(chosen))[slot]
