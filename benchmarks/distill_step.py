@@ -3,8 +3,8 @@
     python benchmarks/distill_step.py
     python benchmarks/distill_step.py --recipe paper_to_v2 --batch 16 --size 256 --rounds 7
 
-Plain step, teacher's forward, live step and cached step take turns in every round on the same synthetic crops; ratios
-are medians over rounds, with the quarters beside. Times are CPU seconds of this process (seconds on a GPU), which other
+Plain step, teacher's forward, live step, cached step and the same with `FROZEN` frozen take turns in every round on
+the same synthetic crops; ratios are medians over rounds, with the quarters beside. Times are CPU seconds of this process (seconds on a GPU), which other
 programs disturb less. The overhead is (live - teacher) / plain: what taps, adapters and losses add to a student's step,
 which must stay at 1.15 or less. A cached lesson of fp32 must be the live one, to 1e-6.
 """
@@ -29,6 +29,9 @@ from featherpress.compress.teachers import CachedTeacher, fingerprint
 from featherpress.compress.tutoring import Master, make_lessons
 from featherpress.models import load_weights
 
+FROZEN = ("backbone.stage1",)
+"""A tenth of V2's backbone by weights, and most of it by work."""
+
 
 def masters(recipe: Recipe) -> list[Master]:
     found = []
@@ -43,9 +46,9 @@ def masters(recipe: Recipe) -> list[Master]:
 
 
 def trainer(recipe: Recipe, folder: Path, *, kind: str, stack: ExitStack) -> Trainer:
-    """Build a trainer of one kind: `plain`, `live`, or `fp16` and `fp32` with a cache."""
+    """Build a trainer of one kind: `plain`, `live`, `fp16` and `fp32` with a cache, or `frozen` and with `fp16`."""
     task = task_of(recipe)
-    cache = {"live": False}.get(kind, kind)
+    cache = {"live": False, "frozen": "fp16"}.get(kind, kind)
     teachers = [own.model_copy(update={"cache": cache}) for own in recipe.tutors]
     recipe = recipe.model_copy(update={"teacher": None, "teachers": tuple(teachers)})
     student = fresh_student(recipe, 0, task=task, teachers=[master.model for master in masters(recipe)])
@@ -62,7 +65,7 @@ def trainer(recipe: Recipe, folder: Path, *, kind: str, stack: ExitStack) -> Tra
         crops,
         TrainingFolder(folder / kind),
         recipe=recipe,
-        schedule=recipe.schedule,
+        schedule=recipe.schedule.model_copy(update={"freeze": FROZEN if kind == "frozen" else ()}),
         label=kind,
         task=task,
         lessons=lessons,
@@ -98,6 +101,8 @@ def report(times: dict[str, list[float]]) -> None:
     show("live / plain", [r["live step"] / r["plain step"] for r in rounds])
     show("cached fp16 / plain", [r["fp16 step"] / r["plain step"] for r in rounds])
     show("live / cached fp16", [r["live step"] / r["fp16 step"] for r in rounds])
+    show("cached fp16 / frozen as well", [r["fp16 step"] / r["frozen step"] for r in rounds])
+    show("live / cached fp16 and frozen", [r["live step"] / r["frozen step"] for r in rounds])
 
 
 def check_cache(built: Trainer, live: Trainer, batch: Batch, name: str) -> None:
@@ -129,7 +134,8 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         kinds = {
-            kind: trainer(recipe, Path(folder), kind=kind, stack=stack) for kind in ("plain", "live", "fp16", "fp32")
+            kind: trainer(recipe, Path(folder), kind=kind, stack=stack)
+            for kind in ("plain", "live", "fp16", "fp32", "frozen")
         }
         batch = kinds["plain"].crops.batch([(index, 0) for index in range(options.batch)]).to(default_device())
         teacher = kinds["live"].lessons.tutors[0].teacher  # type: ignore[union-attr]
@@ -138,6 +144,7 @@ def main() -> None:
             "teacher": lambda: teacher.teach(batch),
             "live step": lambda: kinds["live"]._step([batch], measure=False),
             "fp16 step": lambda: kinds["fp16"]._step([batch], measure=False),
+            "frozen step": lambda: kinds["frozen"]._step([batch], measure=False),
         }
         times: dict[str, list[float]] = {name: [] for name in calls}
         for number in range(options.rounds + 1):
