@@ -3,10 +3,11 @@
     python benchmarks/distill_step.py
     python benchmarks/distill_step.py --recipe paper_to_v2 --batch 16 --size 256 --rounds 7
 
-Plain step, teacher's forward, live step and cached step take turns in every round on the same synthetic crops; ratios
-are medians over rounds, with the quarters beside. Times are CPU seconds of this process (seconds on a GPU), which other
-programs disturb less. The overhead is (live - teacher) / plain: what taps, adapters and losses add to a student's step,
-which must stay at 1.15 or less. A cached lesson of fp32 must be the live one, to 1e-6.
+Plain step, teacher's forward, live step, cached step and the same with `FROZEN` frozen take turns in every round on
+the same synthetic crops; ratios are medians over rounds, with the quarters beside. Times are CPU seconds of this
+process (seconds on a GPU), which other programs disturb less. The overhead is (live - teacher) / plain: what taps,
+adapters and losses add to a student's step, which must stay at 1.15 or less. A cached lesson of fp32 must be the live
+one, to 1e-6.
 """
 
 import argparse
@@ -30,6 +31,9 @@ from featherpress.compress.tasks import task_of
 from featherpress.compress.training.trainer import Trainer
 from featherpress.models import load_weights
 
+FROZEN = ("backbone.stage1",)
+"""A tenth of V2's backbone by weights, and most of it by work."""
+
 
 def loaded(recipe: Recipe) -> list[LoadedTeacher]:
     found = []
@@ -44,9 +48,9 @@ def loaded(recipe: Recipe) -> list[LoadedTeacher]:
 
 
 def trainer(recipe: Recipe, folder: Path, *, kind: str, stack: ExitStack) -> Trainer:
-    """Build a trainer of one kind: `plain`, `live`, or `fp16` and `fp32` with a cache."""
+    """Build a trainer of one kind: `plain`, `live`, `fp16` and `fp32` with a cache, or `frozen` and with `fp16`."""
     task = task_of(recipe)
-    cache = {"live": False}.get(kind, kind)
+    cache = {"live": False, "frozen": "fp16"}.get(kind, kind)
     teachers = [own.model_copy(update={"cache": cache}) for own in recipe.all_teachers]
     recipe = recipe.model_copy(update={"teacher": None, "teachers": tuple(teachers)})
     student = build_student(recipe, 0, task=task, teachers=[teacher.model for teacher in loaded(recipe)])
@@ -63,7 +67,7 @@ def trainer(recipe: Recipe, folder: Path, *, kind: str, stack: ExitStack) -> Tra
         crops,
         TrainingFolder(folder / kind),
         recipe=recipe,
-        schedule=recipe.schedule,
+        schedule=recipe.schedule.model_copy(update={"freeze": FROZEN if kind == "frozen" else ()}),
         label=kind,
         task=task,
         lessons=lessons,
@@ -99,15 +103,17 @@ def report(times: dict[str, list[float]]) -> None:
     show("live / plain", [r["live step"] / r["plain step"] for r in rounds])
     show("cached fp16 / plain", [r["fp16 step"] / r["plain step"] for r in rounds])
     show("live / cached fp16", [r["live step"] / r["fp16 step"] for r in rounds])
+    show("cached fp16 / frozen as well", [r["fp16 step"] / r["frozen step"] for r in rounds])
+    show("live / cached fp16 and frozen", [r["live step"] / r["frozen step"] for r in rounds])
 
 
 def check_cache(built: Trainer, live: Trainer, batch: Batch, name: str) -> None:
     """Say how far a cached lesson is from the live one, and what a crop takes on disk."""
     assert built.lessons is not None
     assert live.lessons is not None
-    cached = built.lessons.all_teachers[0].teacher
+    cached = built.lessons.tutors[0].teacher
     assert isinstance(cached, CachedTeacher)
-    pairs = zip(cached.teach(batch).tensors(), live.lessons.all_teachers[0].teacher.teach(batch).tensors(), strict=True)
+    pairs = zip(cached.teach(batch).tensors(), live.lessons.tutors[0].teacher.teach(batch).tensors(), strict=True)
     worst = max(float((ours - theirs).abs().max()) for ours, theirs in pairs)
     print(f"{name}: {cached.bytes / cached.rows / 1000:,.0f} KB a crop, at most {worst:.2g} from the live lesson")
 
@@ -130,15 +136,17 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         kinds = {
-            kind: trainer(recipe, Path(folder), kind=kind, stack=stack) for kind in ("plain", "live", "fp16", "fp32")
+            kind: trainer(recipe, Path(folder), kind=kind, stack=stack)
+            for kind in ("plain", "live", "fp16", "fp32", "frozen")
         }
         batch = kinds["plain"].crops.batch([(index, 0) for index in range(options.batch)]).to(default_device())
-        teacher = kinds["live"].lessons.all_teachers[0].teacher  # type: ignore[union-attr]
+        teacher = kinds["live"].lessons.tutors[0].teacher  # type: ignore[union-attr]
         calls: dict[str, Callable[[], object]] = {
             "plain step": lambda: kinds["plain"]._step([batch], measure=False),
             "teacher": lambda: teacher.teach(batch),
             "live step": lambda: kinds["live"]._step([batch], measure=False),
             "fp16 step": lambda: kinds["fp16"]._step([batch], measure=False),
+            "frozen step": lambda: kinds["frozen"]._step([batch], measure=False),
         }
         times: dict[str, list[float]] = {name: [] for name in calls}
         for number in range(options.rounds + 1):

@@ -59,7 +59,8 @@ class LiveTeacher:
     """A model in eval mode without gradients, tapped at some paths and run on every batch."""
 
     def __init__(self, model: nn.Module, taps: Sequence[str], task: Task) -> None:
-        self.model = model.eval().requires_grad_(False)
+        # The layout in which CPUs and GPUs alike convolve without reordering.
+        self.model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.taps = {path: Tap(model, path) for path in dict.fromkeys(taps)}
         self.task = task
 
@@ -71,7 +72,8 @@ class LiveTeacher:
         with ExitStack() as stack:
             for tap in self.taps.values():
                 stack.enter_context(tap.open())
-            outputs = self.task.name_outputs(self.model(self.task.images(batch)))
+            images = self.task.images(batch).contiguous(memory_format=torch.channels_last)
+            outputs = self.task.name_outputs(self.model(images))
             return Lesson(outputs=outputs, features={path: tap.take() for path, tap in self.taps.items()})
 
 
@@ -93,7 +95,7 @@ class CachedTeacher:
         self.teacher = teacher
         taps = zlib.crc32("|".join(teacher.taps).encode())
         self.folder = folder / f"{fingerprint(teacher.model)[:16]}-{taps:08x}-{precision}"
-        self.images = images
+        self.images, self.rows = images, images * variants * sizes
         folders = [self.folder / (str(size) if size else "") for size in range(sizes)]
         self._shelves = [_Shelf(each, rows=images * variants, precision=precision) for each in folders]
 

@@ -126,11 +126,12 @@ def test_several_scales_and_folders_are_joined(
     monkeypatch.setattr(pseudo_labels, "detect_faces", look)
     root = f'data.unlabelled.root=["{album}", "{album}"]'
     recipe: Recipe = tiny(root, "data.unlabelled.per_batch=2", "data.unlabelled.long_side=[0, 1280]")
-    crops = mixed_crops(recipe, task_of(recipe).open("train"), create_detector("featherface_v2"), out=tmp_path, seed=0)
+    training, teacher = task_of(recipe).open("train"), create_detector("featherface_v2")
+    crops = mixed_crops(recipe, training, teacher, out=tmp_path, seed=0)
     assert len(crops) - crops.sampler.labelled == 8
     assert asked == [0, 1280] * 6
-    mixed_crops(recipe, task_of(recipe).open("train"), create_detector("featherface_v2"), out=tmp_path, seed=0)
-    assert len(asked) == 24
+    mixed_crops(recipe, training, teacher, out=tmp_path, seed=0)
+    assert len(asked) == 12
     faces = crops.dataset[8 + 4].faces
     assert faces.boxes.tolist() == [[1, 2, 30, 30], [50, 50, 54, 55]]
     assert faces.ignored.tolist() == [False, True]
