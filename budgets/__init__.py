@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from featherpress.lazy import import_later
 
 if TYPE_CHECKING:
-    from featherpress.budgets.auditing.audit import Audit, AuditRow, audit
+    from featherpress.budgets.auditing.audit import Audit, audit
     from featherpress.budgets.auditing.budget_file import Budget, list_budgets, load_budget
     from featherpress.budgets.auditing.writing import dump_budget
     from featherpress.budgets.counting.costs import Cost, ModuleCost
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Audit",
-    "AuditRow",
     "Budget",
     "Cost",
     "CrossCheck",
@@ -41,7 +40,7 @@ __all__ = [
 __getattr__ = import_later(
     __name__,
     {
-        "auditing.audit": ("Audit", "AuditRow", "audit"),
+        "auditing.audit": ("Audit", "audit"),
         "auditing.budget_file": ("Budget", "list_budgets", "load_budget"),
         "auditing.writing": ("dump_budget",),
         "counting.costs": ("Cost", "ModuleCost"),

@@ -1,4 +1,4 @@
-"""What is wrong in a TOML file, in one sentence: pydantic's findings in the file's own words."""
+"""What is wrong in a TOML file or a record, in one sentence: pydantic's findings in the file's own words."""
 
 import difflib
 from collections.abc import Sequence
@@ -10,6 +10,9 @@ from pydantic import ValidationError
 _EXPECTED = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
+    "float_type": "a finite number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
     "dict_type": "a table",
     "model_type": "a table",
     "model_attributes_type": "a table",

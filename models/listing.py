@@ -4,7 +4,7 @@ What a model costs is counted elsewhere and passed in, since models know nothing
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
@@ -52,7 +52,7 @@ class Listed:
             "macs": self.macs,
             "strides": list(self.strides),
             "weights": list(entry.weights),
-            "published": [find_published(file).to_dict() for file in entry.weights],
+            "published": [asdict(find_published(file)) for file in entry.weights],
             "shipped": entry.shipped is not None,
             "shipped_sha256": hash_file(entry.shipped) if entry.shipped else None,
             "settings": dict(entry.settings),
@@ -72,11 +72,6 @@ class Node:
     params: int
     macs: int
     children: tuple["Node", ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a record for JSON, children inside."""
-        record = {"name": self.name, "kind": self.kind, "params": self.params, "macs": self.macs}
-        return record | {"children": [child.to_dict() for child in self.children]}
 
 
 def tree_of(name: str, model: "nn.Module", costs: Mapping[str, tuple[int, int]], *, depth: int) -> Node:
@@ -105,7 +100,7 @@ def tree_to_dict(row: Listed, tree: Node, *, side: int) -> dict[str, Any]:
         "schema": "featherpress.model/1",
         "input": [1, 3, side, side],
         **row.to_dict(),
-        "tree": tree.to_dict(),
+        "tree": asdict(tree),
     }
 
 

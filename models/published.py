@@ -1,22 +1,18 @@
 """Published weights of others: the exact file, by its hash, and the code that it belongs to."""
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedWeights:
-    """A file of trained weights: its name here, its sha256, where it is and where its code is; empty for not known."""
+    """A file of trained weights: its name here, its sha256, where it is and where its code is; None for not known."""
 
     file: str
-    sha256: str = ""
-    address: str = ""
-    code: str = ""
-
-    def to_dict(self) -> dict[str, str | None]:
-        """Return a record for JSON, None for what is not known."""
-        return {key: value or None for key, value in asdict(self).items()}
+    sha256: str | None = None
+    address: str | None = None
+    code: str | None = None
 
 
 _FEATHERFACE, _RETINAFACE = "https://github.com/dohun-mat/FeatherFace", "https://github.com/biubug6/Pytorch_Retinaface"

@@ -24,7 +24,19 @@ class Paragraph:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
+class Traced:
+    """What is made from files, `records`."""
+
+    records: Sequence[str] = ()
+
+    @property
+    def origin(self) -> str:
+        """Where the numbers stand, as a sentence; empty where that is not said."""
+        return origin(self.records)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table(Traced):
     """Rows under a heading; `align` has one letter a column, `l` or `r`.
 
     `name` and `title` identify it where tables float; `records` are the files its numbers stand in; the `pinned` rows
@@ -38,13 +50,7 @@ class Table:
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     align: str
-    records: Sequence[str] = ()
     pinned: Literal["", "first", "last"] = ""
-
-    @property
-    def origin(self) -> str:
-        """Where the numbers stand, as a sentence; empty where that is not said."""
-        return origin(self.records)
 
     def __post_init__(self) -> None:
         """Refuse uneven rows, which are our own mistake."""
@@ -53,7 +59,7 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
+class Picture(Traced):
     """A numbered figure; `file` is its name without a suffix, in the report's `figures/`.
 
     `records` are the files it is drawn from.
@@ -66,12 +72,6 @@ class Picture:
     caption: str
     number: int
     width: float
-    records: Sequence[str] = ()
-
-    @property
-    def origin(self) -> str:
-        """What it is drawn from, as a sentence; empty where that is not said."""
-        return origin(self.records)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,11 +111,6 @@ def rate(value: float | None) -> str:
     return DASH if value is None else f"{value:,.1f}"
 
 
-def per_cent(value: float | None) -> str:
-    """Return what is in per cent already, with two decimals as published tables have."""
-    return DASH if value is None else f"{value:.2f}"
-
-
 def duration(seconds: float | None) -> str:
     """Return a time in hours, minutes and seconds."""
     if seconds is None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from featherpress.errors import FileError
@@ -21,26 +21,12 @@ from featherpress.reports.metrics import ACCURACY, AP, METRICS, Metric, Metrics,
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Training:
-    """What one training directory says: its logged steps and its evaluation."""
-
-    metrics: Metrics | None
-    evaluation: Evaluation | None
-
-    @property
-    def empty(self) -> bool:
-        """Whether the directory held neither record."""
-        return self.metrics is None and self.evaluation is None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """All records of a run directory; None, or empty, where one is missing.
 
-    `metric` is what all its models are scored by. `teacher_metrics` is there where the run trained its teacher itself.
-
-    `students` and `controls` hold one training a seed, the first seed first. What is `counted_only` was never a run:
-    audits that are set side by side.
+    `metric` is what all its models are scored by. `evaluated` and `logged` hold the evaluations and the logged steps of
+    teacher, control and student, one a seed, the first seed first. What is `counted_only` was never a run: audits that
+    are set side by side.
     """
 
     path: Path
@@ -48,13 +34,11 @@ class Run:
     recipe: str | None = None
     environment: Environment | None = None
     budget: Budget | None = None
-    teacher: Evaluation | None = None
-    teacher_metrics: Metrics | None = None
     comparison: Comparison | None = None
     gallery: Gallery | None = None
     correlation: Correlation | None = None
-    students: tuple[Training, ...] = ()
-    controls: tuple[Training, ...] = ()
+    evaluated: Mapping[str, tuple[Evaluation, ...]] = field(default_factory=dict)
+    logged: Mapping[str, tuple[Metrics, ...]] = field(default_factory=dict)
     counted_only: bool = False
 
     @property
@@ -67,7 +51,11 @@ class Run:
         """Whether a teacher took part."""
         if self.counted_only:
             return False
-        return self.teacher is not None or self.comparison is not None or bool(self.budget and self.budget.teacher)
+        return (
+            bool(self.evaluations("teacher"))
+            or self.comparison is not None
+            or bool(self.budget and self.budget.teacher)
+        )
 
     @property
     def audits(self) -> tuple[tuple[str, Audit], ...]:
@@ -96,7 +84,7 @@ class Run:
         """The name of the model that taught it."""
         if self.budget is not None and self.budget.teacher is not None:
             return self.budget.teacher.model
-        return self.teacher.model if self.teacher is not None else "unknown"
+        return next((e.model for e in self.evaluations("teacher")), "unknown")
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -105,9 +93,7 @@ class Run:
 
     def evaluations(self, role: str) -> tuple[Evaluation, ...]:
         """Return the evaluations of a role, one a seed."""
-        if role == "teacher":
-            return () if self.teacher is None else (self.teacher,)
-        return tuple(t.evaluation for t in self._trainings(role) if t.evaluation is not None)
+        return self.evaluated.get(_trained_as(role), ())
 
     def detectors(self, role: str) -> tuple[DetectorEvaluation, ...]:
         """Return the evaluations of a role that are of detectors, one a seed; none in a classifier's run."""
@@ -115,12 +101,12 @@ class Run:
 
     def metrics(self, role: str) -> tuple[Metrics, ...]:
         """Return the logged steps of a role, one a seed; a teacher has some where the run trained it."""
-        if role == "teacher":
-            return () if self.teacher_metrics is None else (self.teacher_metrics,)
-        return tuple(t.metrics for t in self._trainings(role) if t.metrics is not None)
+        return self.logged.get(_trained_as(role), ())
 
-    def _trainings(self, role: str) -> tuple[Training, ...]:
-        return self.controls if role == "control" else self.students
+
+def _trained_as(role: str) -> str:
+    """Return where a role's records are kept: a lone model lies where a student does."""
+    return role if role in {"teacher", "control"} else "student"
 
 
 def settings_in_words(settings: Mapping[str, object]) -> dict[str, str]:
@@ -142,28 +128,24 @@ def load_run(path: Path) -> Run:
     """
     if not path.is_dir():
         raise FileError(f"{path}: expected a run directory, got {'a file' if path.exists() else 'nothing there'}.")
-    seeds = [path, *_seed_folders(path)]
-    recipe = path / "recipe.toml"
-    teacher = Evaluation.find_any(path / "eval" / "teacher.json")
+    recipe, places = path / "recipe.toml", _places(path)
+    evaluated = {role: tuple(filter(None, map(Evaluation.find_any, files))) for role, (files, _) in places.items()}
+    logged = {role: tuple(filter(None, map(read_metrics, files))) for role, (_, files) in places.items()}
     comparison = Comparison.find(path / "eval" / "comparison.json")
-    students, controls = _trainings(seeds), _trainings([seed / "control" for seed in seeds])
-    evaluated = (teacher, *(training.evaluation for training in (*students, *controls)))
     run = Run(
         path=path,
-        metric=_common_metric(path, [each for each in evaluated if each], comparison),
+        metric=_common_metric(path, [each for found in evaluated.values() for each in found], comparison),
         recipe=read_text(recipe) if recipe.exists() else None,
         environment=Environment.find(path / "environment.json"),
         budget=Budget.find(path / "budget.json"),
-        teacher=teacher,
-        teacher_metrics=read_metrics(path / "teacher" / "metrics.csv"),
         comparison=comparison,
         gallery=Gallery.find(path / "eval" / "gallery" / "gallery.json"),
         correlation=Correlation.find(path / "eval" / "correlation.json"),
-        students=students,
-        controls=controls,
+        evaluated=evaluated,
+        logged=logged,
     )
     # A recipe and an environment alone say what was meant, not what came of it.
-    if not (run.budget or run.teacher or run.comparison or run.students or run.controls):
+    if not (run.budget or comparison or any(evaluated.values()) or any(logged.values())):
         raise FileError(
             f"{path}: expected a run directory with records such as metrics.csv, budget.json or eval/validation.json, "
             "got none; name a directory that `featherpress train` or `featherpress distill` wrote."
@@ -182,18 +164,15 @@ def _common_metric(path: Path, evaluated: Sequence[Evaluation], comparison: Comp
     return next(iter(found), AP)
 
 
-def _seed_folders(path: Path) -> list[Path]:
-    """Return the folders `seed-<n>`, by number."""
+def _places(path: Path) -> dict[str, tuple[list[Path], list[Path]]]:
+    """Return where evaluations and logged steps may lie by role; further seeds are in `seed-<n>`, by number."""
     numbered = [(re.fullmatch(r"seed-(\d+)", child.name), child) for child in path.iterdir() if child.is_dir()]
-    return [child for _, child in sorted((int(match[1]), child) for match, child in numbered if match)]
-
-
-def _trainings(folders: list[Path]) -> tuple[Training, ...]:
-    found = (
-        Training(
-            metrics=read_metrics(folder / "metrics.csv"),
-            evaluation=Evaluation.find_any(folder / "eval" / "validation.json"),
-        )
-        for folder in folders
-    )
-    return tuple(training for training in found if not training.empty)
+    seeds = [path, *(child for _, child in sorted((int(match[1]), child) for match, child in numbered if match))]
+    folders = {"control": [seed / "control" for seed in seeds], "student": seeds}
+    return {
+        "teacher": ([path / "eval" / "teacher.json"], [path / "teacher" / "metrics.csv"]),
+        **{
+            role: ([each / "eval" / "validation.json" for each in found], [each / "metrics.csv" for each in found])
+            for role, found in folders.items()
+        },
+    }

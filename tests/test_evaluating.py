@@ -190,11 +190,11 @@ def test_a_model_is_held_against_another_where_nobody_labelled(
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("{", "is not JSON"),
-        ('{"schema": "featherpress.evaluation/1"}', "expected what `featherpress detect --json` writes"),
-        (detections(Path("data"), {}, threshold=None), "expected the `threshold`"),
+        ("{", "expected JSON"),
+        ('{"schema": "featherpress.evaluation/1"}', "expected the schema 'featherpress.detections/1'"),
+        (detections(Path("data"), {}, threshold=None), "threshold: expected a finite number"),
         (detections(Path("/elsewhere"), {"a.jpg": []}), "image 1: expected an image in"),
-        (detections(Path("data"), {"a.jpg": [(0.9, [1, 2, 3])]}), "image 1, face 1: expected a `box` of four numbers"),
+        (detections(Path("data"), {"a.jpg": [(0.9, [1, 2, 3])]}), "key 3 is missing in images[1].faces[1].box"),
         (
             detections(Path("data"), {"a.jpg": [(0.9, [1, 2, 30, 40])]}),
             "expected an image at data/a.jpg, found nothing",

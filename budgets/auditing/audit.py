@@ -1,20 +1,24 @@
 """An audit: what a model costs against what it may cost."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
+from pydantic import PrivateAttr
 from torch import Tensor, nn
 
 from featherpress import records
-from featherpress.budgets.auditing.budget_file import Budget, Claim, Limit, Limits
+from featherpress.budgets.auditing.budget_file import Budget, Limit, Limits
 from featherpress.budgets.auditing.components import split
 from featherpress.budgets.counting.costs import ROOT, Cost, ModuleCost, total_of
 from featherpress.budgets.counting.count import count
 from featherpress.budgets.counting.memory import IDEAL_TEXT
 from featherpress.errors import BudgetFileError, CountError, UsageError
-from featherpress.verdicts import GateResult
+from featherpress.records import Check, Claim, Component
+
+if TYPE_CHECKING:
+    from featherpress.verdicts import GateResult
 
 #: The quantities that can be limited, and what sentences call them.
 QUANTITIES = {
@@ -24,97 +28,29 @@ QUANTITIES = {
     "activations": "bytes of activations",
     "peak": "bytes of activations at the peak",
 }
+#: What a row says of its cost.
+COUNTED = ("params", "macs", "flops", "bytes", "elementwise", "activations", "trainable", "frozen", "unused")
 #: Those that hold for one input shape alone.
 SHAPED = frozenset({"macs", "activations", "peak"})
-Verdict = Literal["within", "over", "under", "warn", "unchecked"]
+#: What a row's worst check says, the worst first.
+VERDICTS = ("over", "under", "warn", "within")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One quantity against its limit; `beyond` is by how much it breaks the limit or passes the warning."""
+class Audit(records.Audit):
+    """The result of an audit: a record, whose rows sum to the total, with the count that it was made from."""
 
-    quantity: str
-    actual: int
-    limit: Limit
-    verdict: Verdict
-    beyond: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditRow:
-    """One component, or the total: its cost and how it stands against its limits."""
-
-    name: str
-    cost: ModuleCost
-    checks: tuple[Check, ...] = ()
+    _cost: Cost = PrivateAttr()
+    _accuracy: "GateResult | None" = PrivateAttr(default=None)
 
     @property
-    def verdict(self) -> Verdict:
-        """The worst of the checks, "unchecked" without any."""
-        return self.worst.verdict if self.worst else "unchecked"
+    def cost(self) -> Cost:
+        """The count behind it."""
+        return self._cost
 
     @property
-    def worst(self) -> Check | None:
-        """The check that decides the verdict."""
-        order = ("over", "under", "warn", "within")
-        return min(self.checks, key=lambda check: order.index(check.verdict), default=None)
-
-    @property
-    def target(self) -> int | None:
-        """The parameters asked for: the target, or else the bound that is set."""
-        check = next((check for check in self.checks if check.quantity == "params"), None)
-        return check.limit.reference if check else None
-
-    @property
-    def difference(self) -> int | None:
-        """Parameters counted minus parameters asked for."""
-        return None if self.target is None else self.cost.params - self.target
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClaimCheck:
-    """What a document says, beside what was counted."""
-
-    claim: Claim
-    quantity: str
-    claimed: int
-    ours: int
-
-    @property
-    def name(self) -> str:
-        """The component or components claimed about."""
-        return " + ".join(self.claim.components)
-
-    @property
-    def difference(self) -> int:
-        """Counted minus claimed."""
-        return self.ours - self.claimed
-
-    @property
-    def verdict(self) -> Literal["equal", "differs"]:
-        """Whether the document is right to the last digit that it prints."""
-        return "differs" if 2 * abs(self.difference) > self.claim.rounded_to - 1 else "equal"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Audit:
-    """The result of an audit: rows that sum to the total, claims beside them, failures in sentences."""
-
-    name: str
-    cost: Cost
-    total: AuditRow
-    components: tuple[AuditRow, ...]
-    claims: tuple[ClaimCheck, ...] = ()
-    failures: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    accuracy: GateResult | None = None
-
-    @property
-    def verdict(self) -> Literal["within", "over", "unchecked"]:
-        """Tell "over" if anything failed, a component below its minimum and a strict claim included."""
-        if self.failures:
-            return "over"
-        return "within" if any(row.checks for row in (self.total, *self.components)) else "unchecked"
+    def accuracy(self) -> "GateResult | None":
+        """How the model's accuracy stands against its baseline, where that was asked."""
+        return self._accuracy
 
     @property
     def exit_code(self) -> Literal[0, 1, 3]:
@@ -123,83 +59,18 @@ class Audit:
             return 1
         return 3 if self.accuracy is not None and self.accuracy.outcome == "undecided" else 0
 
-    def with_accuracy(self, found: GateResult) -> "Audit":
+    def with_accuracy(self, found: "GateResult") -> Self:
         """Return the audit with how the model's accuracy stands against its baseline, a failure where it is worse."""
         sentence = f"accuracy: {found.sentence}"
-        if found.outcome == "worse":
-            return replace(self, accuracy=found, failures=(*self.failures, sentence))
-        return replace(self, accuracy=found, notes=(*self.notes, sentence))
+        result = self.after(failures=[sentence]) if found.outcome == "worse" else self.after(notes=[sentence])
+        result._accuracy = found
+        return result
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return a record for JSON: exact integers, `share` a fraction of all parameters."""
-        cost = self.cost
-        return records.Audit(
-            model=self.name,
-            input=cost.inputs[0] if len(cost.inputs) == 1 else cost.inputs,
-            convention=cost.convention,
-            method=cost.method,
-            verdict=self.verdict,
-            total=self._row(self.total),
-            components=tuple(map(self._row, self.components)),
-            claims=tuple(map(_claim_record, self.claims)),
-            failures=self.failures,
-            notes=self.notes,
-            memory_convention=f"ideal bytes: {IDEAL_TEXT}",
-            memory={
-                "weights": asdict(cost.weight_footprint),
-                "activations": asdict(cost.activation_footprint),
-                "peak": asdict(cost.peak_footprint),
-            },
-            shared=tuple({"names": list(row.owners), "params": row.params} for row in cost.shared),
-            unused=cost.unused_names,
-        ).to_dict()
-
-    def _row(self, row: AuditRow) -> records.Component:
-        cost = row.cost
-        return records.Component(
-            name=row.name,
-            params=cost.params,
-            share=cost.params / self.cost.params if self.cost.params else 0.0,
-            macs=cost.macs,
-            flops=cost.flops,
-            bytes=cost.bytes,
-            elementwise=cost.elementwise,
-            activations=cost.activations,
-            trainable=cost.trainable,
-            frozen=cost.frozen,
-            unused=cost.unused,
-            verdict=row.verdict,
-            target=row.target,
-            difference=row.difference,
-            checks=tuple(map(_check_record, row.checks)),
-        )
-
-
-def _check_record(check: Check) -> records.Check:
-    limit = check.limit
-    return records.Check(
-        quantity=check.quantity,
-        actual=check.actual,
-        verdict=check.verdict,
-        beyond=check.beyond,
-        low=limit.low,
-        high=limit.high,
-        target=limit.target,
-        warn=limit.warn,
-    )
-
-
-def _claim_record(claim: ClaimCheck) -> records.Claim:
-    return records.Claim(
-        component=claim.name,
-        quantity=claim.quantity,
-        claimed=claim.claimed,
-        ours=claim.ours,
-        difference=claim.difference,
-        verdict=claim.verdict,
-        source=claim.claim.source,
-        note=claim.claim.note,
-    )
+    def after(self, *, failures: Sequence[str] = (), notes: Sequence[str] = ()) -> Self:
+        """Return the audit after another check: "over" if anything failed, claims and a baseline included."""
+        failures = (*self.failures, *failures)
+        verdict = "over" if failures else self.verdict
+        return self.model_copy(update={"failures": failures, "notes": (*self.notes, *notes), "verdict": verdict})
 
 
 def audit(
@@ -244,16 +115,11 @@ def audit_cost(cost: Cost, budget: Budget | None, *, name: str, strict_claims: b
     if (total.params, total.macs) != (cost.params, cost.macs):
         raise CountError(f"the components of {name} do not sum to its total: this is a bug in featherpress")
     same_shape = budget is None or [tuple(budget.input)] == list(cost.inputs)
-    components = tuple(
-        AuditRow(
-            name=part, cost=row, checks=_checks(row, budget.components.get(part) if budget else None, shaped=same_shape)
-        )
-        for part, row in rows.items()
-    )
-    checks = _checks(total, budget.total if budget else None, shaped=same_shape, peak=cost.peak)
-    whole = AuditRow(name="total", cost=total, checks=checks)
+    limits: Mapping[str, Limits] = budget.components if budget else {}
+    components = [_component(part, row, limits.get(part), whole=cost, shaped=same_shape) for part, row in rows.items()]
+    whole = _component("total", total, budget.total if budget else None, whole=cost, shaped=same_shape)
     claims = _check_claims(budget, {**rows, "total": total}, macs_too=same_shape) if budget else ()
-    failures = _failures(budget, whole, components, parts) if budget else []
+    failures = _failures(budget, whole, components, {**parts, "total": list(rows.values())}) if budget else []
     if strict_claims and budget:
         failures += [_claim_failure(claim, budget) for claim in claims if claim.verdict == "differs"]
     notes = list(cost.notes)
@@ -262,43 +128,68 @@ def audit_cost(cost: Cost, budget: Budget | None, *, name: str, strict_claims: b
             f"limits and claims on MACs and activations not checked: {budget.file} holds for input "
             f"{_times(budget.input)}, counted was {', '.join(map(_times, cost.inputs))}"
         )
-    return Audit(
-        name=name,
-        cost=cost,
+    checked = any(row.checks for row in (whole, *components))
+    result = Audit(
+        model=name,
+        input=cost.inputs[0] if len(cost.inputs) == 1 else cost.inputs,
+        convention=cost.convention,
+        method=cost.method,
+        verdict="over" if failures else "within" if checked else "unchecked",
         total=whole,
-        components=components,
+        components=tuple(components),
         claims=claims,
         failures=tuple(failures),
         notes=tuple(notes),
+        memory_convention=f"ideal bytes: {IDEAL_TEXT}",
+        memory={
+            "weights": asdict(cost.weight_footprint),
+            "activations": asdict(cost.activation_footprint),
+            "peak": asdict(cost.peak_footprint),
+        },
+        shared=tuple({"names": list(row.owners), "params": row.params} for row in cost.shared),
+        unused=cost.unused_names,
     )
+    result._cost = cost
+    return result
 
 
 def _times(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))
 
 
-def _checks(cost: ModuleCost, limits: Limits | None, *, shaped: bool, peak: int = 0) -> tuple[Check, ...]:
-    found = []
+def _component(name: str, cost: ModuleCost, limits: Limits | None, *, whole: Cost, shaped: bool) -> Component:
+    """Make the row of a component, or of the total, with its checks."""
+    checks = []
     for quantity in QUANTITIES:
         limit = getattr(limits, quantity, None)
         if limit is not None and (shaped or quantity not in SHAPED):
-            found.append(_check(quantity, peak if quantity == "peak" else getattr(cost, quantity), limit))
-    return tuple(found)
+            checks.append(_check(quantity, getattr(whole if quantity == "peak" else cost, quantity), limit))
+    target = limits.params.reference if limits and limits.params else None
+    verdicts = {check.verdict for check in checks}
+    return Component(
+        name=name,
+        share=cost.params / whole.params if whole.params else 0.0,
+        **{quantity: getattr(cost, quantity) for quantity in COUNTED},
+        verdict=next((verdict for verdict in VERDICTS if verdict in verdicts), "unchecked"),
+        target=target,
+        difference=None if target is None else cost.params - target,
+        checks=tuple(checks),
+    )
 
 
 def _check(quantity: str, actual: int, limit: Limit) -> Check:
-    verdict: Verdict = "within"
-    beyond = 0
+    verdict, beyond = "within", 0
     if limit.high is not None and actual > limit.high:
         verdict, beyond = "over", actual - limit.high
     elif limit.low is not None and actual < limit.low:
         verdict, beyond = "under", limit.low - actual
     elif limit.warn is not None and actual > limit.warn:
         verdict, beyond = "warn", actual - limit.warn
-    return Check(quantity=quantity, actual=actual, limit=limit, verdict=verdict, beyond=beyond)
+    bounds = {"low": limit.low, "high": limit.high, "target": limit.target, "warn": limit.warn}
+    return Check(quantity=quantity, actual=actual, verdict=verdict, beyond=beyond, **bounds)
 
 
-def _check_claims(budget: Budget, rows: dict[str, ModuleCost], *, macs_too: bool) -> tuple[ClaimCheck, ...]:
+def _check_claims(budget: Budget, rows: dict[str, ModuleCost], *, macs_too: bool) -> tuple[Claim, ...]:
     checks = []
     for claim in budget.claims:
         unknown = [part for part in claim.components if part not in rows]
@@ -310,25 +201,38 @@ def _check_claims(budget: Budget, rows: dict[str, ModuleCost], *, macs_too: bool
             claimed = getattr(claim, quantity)
             if claimed is not None:
                 ours = sum(getattr(rows[part], quantity) for part in claim.components)
-                checks.append(ClaimCheck(claim=claim, quantity=quantity, claimed=claimed, ours=ours))
+                # A document may be right to the last digit that it prints, and no further.
+                differs = 2 * abs(ours - claimed) > claim.rounded_to - 1
+                checks.append(
+                    Claim(
+                        component=" + ".join(claim.components),
+                        quantity=quantity,
+                        claimed=claimed,
+                        ours=ours,
+                        difference=ours - claimed,
+                        verdict="differs" if differs else "equal",
+                        source=claim.source,
+                        note=claim.note,
+                    )
+                )
     return tuple(checks)
 
 
 def _failures(
-    budget: Budget, total: AuditRow, components: Sequence[AuditRow], parts: dict[str, list[ModuleCost]]
+    budget: Budget, total: Component, components: Sequence[Component], parts: dict[str, list[ModuleCost]]
 ) -> list[str]:
     """State of each broken limit where it stands, by how much it is broken, and what contributes most."""
-    sentences = []
-    for row in (*components, total):
-        inside = [part.cost for part in components] if row is total else parts[row.name]
-        broken = [check for check in row.checks if check.verdict in {"over", "under"}]
-        sentences += [_sentence(row, check, inside, budget, is_total=row is total) for check in broken]
-    return sentences
+    return [
+        _sentence(row, check, parts[row.name], budget)
+        for row in (*components, total)
+        for check in row.checks
+        if check.verdict in {"over", "under"}
+    ]
 
 
-def _sentence(row: AuditRow, check: Check, inside: Sequence[ModuleCost], budget: Budget, *, is_total: bool) -> str:
-    table = "[total]" if is_total else f"[components.{row.name}]"
-    side, bound = ("above", check.limit.high) if check.verdict == "over" else ("below", check.limit.low)
+def _sentence(row: Component, check: Check, inside: Sequence[ModuleCost], budget: Budget) -> str:
+    table = "[total]" if row.name == "total" else f"[components.{row.name}]"
+    side, bound = ("above", check.high) if check.verdict == "over" else ("below", check.low)
     largest = "activations" if check.quantity == "peak" else check.quantity
     return (
         f"{row.name} has {check.actual:,} {QUANTITIES[check.quantity]}, "
@@ -344,8 +248,8 @@ def name_largest(rows: Sequence[ModuleCost], quantity: str) -> str:
     return ", ".join(named) or "nothing"
 
 
-def _claim_failure(claim: ClaimCheck, budget: Budget) -> str:
+def _claim_failure(claim: Claim, budget: Budget) -> str:
     return (
-        f"{claim.claim.source} claims {claim.claimed:,} {QUANTITIES[claim.quantity]} for {claim.name}, "
+        f"{claim.source} claims {claim.claimed:,} {QUANTITIES[claim.quantity]} for {claim.component}, "
         f"counted are {claim.ours:,} ({claim.difference:+,}); change the model, or the claim in {budget.file}"
     )

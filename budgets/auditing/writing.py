@@ -13,15 +13,15 @@ def dump_budget(counted: Audit | Cost) -> str:
 
     Errors: UsageError for a model that takes anything but one tensor, which a budget file cannot describe.
     """
-    cost, name = (counted.cost, counted.name) if isinstance(counted, Audit) else (counted, counted.model)
+    cost, name = (counted.cost, counted.model) if isinstance(counted, Audit) else (counted, counted.model)
     result = audit_cost(cost, None, name=name)
     inputs = result.cost.inputs
     if len(inputs) != 1 or not inputs[0]:
         raise UsageError(
-            f"a budget file holds one input shape, {result.name} takes {len(inputs)} tensors: write the file by hand"
+            f"a budget file holds one input shape, {result.model} takes {len(inputs)} tensors: write the file by hand"
         )
     lines = [
-        f"model = {_text(result.name)}",
+        f"model = {_text(result.model)}",
         f"input = {list(inputs[0])}",
         f"convention = {_text(result.cost.convention)}",
         "",
@@ -29,7 +29,7 @@ def dump_budget(counted: Audit | Cost) -> str:
         *_limits(result.cost.params, result.cost.macs),
     ]
     for row in result.components:
-        lines += ["", f"[components.{_key(row.name)}]", *_limits(row.cost.params, row.cost.macs)]
+        lines += ["", f"[components.{_key(row.name)}]", *_limits(row.params, row.macs)]
     return "\n".join(lines) + "\n"
 
 

@@ -1,8 +1,7 @@
 """A second opinion: our count beside other counters', and a sentence for every difference."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -13,24 +12,22 @@ from featherpress.budgets.counting.count import count, preserve_global_state
 from featherpress.budgets.counting.tensors import list_tensors
 from featherpress.budgets.crosscheck.counters import COUNTERS, CounterResult
 from featherpress.budgets.crosscheck.explanations import Component, explain_fvcore, explain_thop, explain_torch
+from featherpress.records import Part, Record
 
-SCHEMA = "featherpress.cross-check/1"
 EXPLAIN = {"fvcore": explain_fvcore, "thop": explain_thop, "torch": explain_torch}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CrossCheckRow:
+class CrossCheckRow(Part):
     """One component by each counter; None where a tool failed, or does not count parameters."""
 
     name: str
     params: int
     macs: int
-    peer_macs: Mapping[str, int | None]
-    peer_params: Mapping[str, int | None]
+    peer_macs: dict[str, int | None]
+    peer_params: dict[str, int | None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Disagreement:
+class Disagreement(Part):
     """Why a tool's number differs, in one sentence; `explained` tells whether evidence accounts for all of it."""
 
     tool: str
@@ -39,36 +36,18 @@ class Disagreement:
     explained: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CrossCheck:
-    """Our count and the others', component by component; the last row is the total. `tools` names what was found."""
+class CrossCheck(Record):
+    """Our count and the others', component by component; the last row is the total. `tools` names what was found.
 
-    cost: Cost
+    `explained` tells whether no difference is left without a reason.
+    """
+
+    SCHEMA: ClassVar[str] = "featherpress.cross-check/1"
+
+    tools: dict[str, str]
+    explained: bool
     rows: tuple[CrossCheckRow, ...]
     disagreements: tuple[Disagreement, ...]
-    tools: Mapping[str, str]
-
-    @property
-    def explained(self) -> bool:
-        """Whether no difference is left without a reason."""
-        return all(found.explained for found in self.disagreements)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Make a record for JSON."""
-        return {
-            "schema": SCHEMA,
-            "tools": dict(self.tools),
-            "explained": self.explained,
-            "rows": [
-                {"name": row.name, "params": row.params, "macs": row.macs}
-                | {"peer_macs": dict(row.peer_macs), "peer_params": dict(row.peer_params)}
-                for row in self.rows
-            ],
-            "disagreements": [
-                {"tool": d.tool, "component": d.component, "sentence": d.sentence, "explained": d.explained}
-                for d in self.disagreements
-            ],
-        }
 
 
 def cross_check(model: nn.Module, *example_inputs: Any, budget: Budget | None = None) -> CrossCheck:
@@ -97,7 +76,8 @@ def cross_check(model: nn.Module, *example_inputs: Any, budget: Budget | None = 
     rows = [_row(component) for component in components]
     rows.append(_total(rows, cost, peers))
     found += _disagreements(components, rows, peers)
-    return CrossCheck(cost=cost, rows=tuple(rows), disagreements=tuple(found), tools=tools)
+    explained = all(each.explained for each in found)
+    return CrossCheck(tools=tools, explained=explained, rows=tuple(rows), disagreements=tuple(found))
 
 
 def _components(

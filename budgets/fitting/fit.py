@@ -1,12 +1,11 @@
 """The settings of a model that meet a budget: every candidate is built and measured, every answer counted again."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import product
 from math import prod
-from typing import Any
+from typing import ClassVar
 
 import torch
 from rich.console import Group, RenderableType
@@ -19,69 +18,40 @@ from featherpress.budgets.fitting.knobs import Knob
 from featherpress.budgets.views.layout import console_table
 from featherpress.budgets.views.numbers import format_macs
 from featherpress.errors import UsageError
+from featherpress.records import Part, Record
 
-SCHEMA = "featherpress.fit/1"
 SHOWN, NEIGHBOURS = 5, 3
 #: Each is built, which takes some 25 ms for a detector, and twice that under a limit on MACs.
 MOST = 2_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FitRow:
+class FitRow(Part):
     """One candidate, counted; slack is what the budget leaves over, negative for a neighbour beyond it."""
 
-    settings: Mapping[str, int]
+    settings: dict[str, int]
     params: int
     macs: int
     params_slack: int | None
     macs_slack: int | None
 
-    @property
-    def fits(self) -> bool:
-        """Whether it is within every limit."""
-        return all(slack is None or slack >= 0 for slack in (self.params_slack, self.macs_slack))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Make a record for JSON."""
-        return {
-            "settings": dict(self.settings),
-            "params": self.params,
-            "macs": self.macs,
-            "params_slack": self.params_slack,
-            "macs_slack": self.macs_slack,
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fit:
+class Fit(Record):
     """What fits, best use of the budget first, and the nearest that do not; `refused` cannot be built."""
 
-    name: str
+    SCHEMA: ClassVar[str] = "featherpress.fit/1"
+
+    model: str
     input: tuple[int, ...]
-    params: int | None
-    macs: int | None
-    rows: tuple[FitRow, ...]
-    neighbours: tuple[FitRow, ...]
+    limits: dict[str, int | None]
     candidates: int
     refused: int
+    rows: tuple[FitRow, ...]
+    neighbours: tuple[FitRow, ...]
 
     @property
     def exit_code(self) -> int:
         """1 if nothing fits."""
         return 0 if self.rows else 1
-
-    def to_dict(self) -> dict[str, Any]:
-        """Make a record for JSON."""
-        return {
-            "schema": SCHEMA,
-            "model": self.name,
-            "input": list(self.input),
-            "limits": {"params": self.params, "macs": self.macs},
-            "candidates": self.candidates,
-            "refused": self.refused,
-            "rows": [row.to_dict() for row in self.rows],
-            "neighbours": [row.to_dict() for row in self.neighbours],
-        }
 
 
 def fit(
@@ -114,14 +84,13 @@ def fit(
     if not search.measured:
         raise UsageError(f"none of the {candidates:,} candidates can be built: {search.reason}")
     return Fit(
-        name=name,
+        model=name,
         input=(1, 3, side, side),
-        params=params,
-        macs=macs,
-        rows=tuple(map(search.count, search.best_inside()[:SHOWN])),
-        neighbours=tuple(map(search.count, search.nearest_beyond()[:NEIGHBOURS])),
+        limits={"params": params, "macs": macs},
         candidates=candidates,
         refused=search.refused,
+        rows=tuple(map(search.count, search.best_inside()[:SHOWN])),
+        neighbours=tuple(map(search.count, search.nearest_beyond()[:NEIGHBOURS])),
     )
 
 
@@ -219,17 +188,16 @@ def _slack(slack: int | None, *, macs: bool = False) -> str:
 
 def _sentence(result: Fit) -> str:
     """State what is best and what it leaves, or that nothing fits."""
-    limits = [
-        *([f"{result.params:,} parameters"] if result.params is not None else []),
-        *([f"{result.macs:,} MACs"] if result.macs is not None else []),
-    ]
-    asked = " and ".join(limits)
+    asked = _amounts(**result.limits)
     if not result.rows:
-        return f"{result.name}: nothing fits {asked}"
+        return f"{result.model}: nothing fits {asked}"
     best = result.rows[0]
     name = ", ".join(f"{knob} {value}" for knob, value in best.settings.items())
-    left = [
-        *([f"{best.params_slack:,} parameters"] if best.params_slack is not None else []),
-        *([f"{best.macs_slack:,} MACs"] if best.macs_slack is not None else []),
-    ]
-    return f"{result.name} within {asked}: {name} has {best.params:,} parameters, {' and '.join(left)} left"
+    left = _amounts(best.params_slack, best.macs_slack)
+    return f"{result.model} within {asked}: {name} has {best.params:,} parameters, {left} left"
+
+
+def _amounts(params: int | None, macs: int | None) -> str:
+    """Write what is known of the two."""
+    known = ((params, "parameters"), (macs, "MACs"))
+    return " and ".join(f"{amount:,} {unit}" for amount, unit in known if amount is not None)

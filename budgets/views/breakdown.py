@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -43,10 +43,6 @@ class Breakdown:
     by: By
     rows: tuple[BreakdownRow, ...]
     total: BreakdownRow
-
-    def to_dict(self) -> dict[str, Any]:
-        """Make a record for JSON."""
-        return {"by": self.by, "rows": [asdict(row) for row in self.rows], "total": asdict(self.total)}
 
 
 def breakdown(cost: Cost, *, by: By = "module", depth: int = 1, sort: str = "model") -> Breakdown:
@@ -87,7 +83,7 @@ def sort_rows(rows: Sequence[Row], sort: str) -> list[Row]:
         return list(rows)
     if sort == "name":
         return sorted(rows, key=lambda row: str(getattr(row, "name", "")))
-    return sorted(rows, key=lambda row: -getattr(getattr(row, "cost", row), sort))
+    return sorted(rows, key=lambda row: -getattr(row, sort, 0))
 
 
 def _by_module(cost: Cost, depth: int) -> list[BreakdownRow]:

@@ -1,8 +1,7 @@
 """Two models side by side: what the second saves, component by component."""
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import ClassVar, Self
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -12,58 +11,57 @@ from featherpress.budgets.auditing.components import split
 from featherpress.budgets.counting.costs import Cost, ModuleCost, total_of
 from featherpress.budgets.views.layout import console_table, markdown_table, percent
 from featherpress.budgets.views.numbers import format_macs
+from featherpress.records import Part, Record
 
-SCHEMA = "featherpress.diff/1"
 COLUMNS = ("component", "params", "->", "saved", "%", "MACs", "->", "saved", "%")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DiffRow:
-    """One component in both models, zero where one does not have it; savings are positive."""
+class Change(Part):
+    """One quantity before and after; savings are positive, `share` is of what was there before."""
+
+    before: int
+    after: int
+    saved: int
+    share: float | None
+
+
+class DiffRow(Part):
+    """One component in both models, zero where one does not have it.
+
+    `change` is what became of it, by its parameters and then its MACs: added, removed, grown, shrunk or same.
+    """
 
     name: str
-    before: ModuleCost
-    after: ModuleCost
+    change: str
+    params: Change
+    macs: Change
 
-    @property
-    def params_saved(self) -> int:
-        """Parameters before minus after."""
-        return self.before.params - self.after.params
-
-    @property
-    def macs_saved(self) -> int:
-        """MACs before minus after."""
-        return self.before.macs - self.after.macs
-
-    @property
-    def change(self) -> Literal["added", "removed", "grown", "shrunk", "same"]:
-        """What became of the component, by its parameters and then its MACs."""
-        if not self.before.path or not self.after.path:
-            return "removed" if self.before.path else "added"
-        saved = (self.params_saved, self.macs_saved)
-        return "same" if saved == (0, 0) else "shrunk" if saved > (0, 0) else "grown"
+    @classmethod
+    def of(cls, name: str, before: ModuleCost, after: ModuleCost) -> Self:
+        """Compare what a component costs in both models; what has no path is not there."""
+        params, macs = _change(before.params, after.params), _change(before.macs, after.macs)
+        if not before.path or not after.path:
+            change = "removed" if before.path else "added"
+        else:
+            saved = (params.saved, macs.saved)
+            change = "same" if saved == (0, 0) else "shrunk" if saved > (0, 0) else "grown"
+        return cls(name=name, change=change, params=params, macs=macs)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Diff:
-    """Two counts aligned by component; the rows sum to the total."""
+def _change(before: int, after: int) -> Change:
+    saved = before - after
+    return Change(before=before, after=after, saved=saved, share=saved / before if before else None)
 
-    names: tuple[str, str]
+
+class Diff(Record):
+    """Two counts aligned by component; the components sum to the total."""
+
+    SCHEMA: ClassVar[str] = "featherpress.diff/1"
+
+    models: tuple[str, str]
     inputs: tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]
-    rows: tuple[DiffRow, ...]
+    components: tuple[DiffRow, ...]
     total: DiffRow
-
-    def to_dict(self) -> dict[str, Any]:
-        """Make a record for JSON: exact integers, `saved` in whole numbers and as a fraction of the first model."""
-        rows = (*self.rows, self.total)
-        *components, total = [{"name": row.name, "change": row.change} | _numbers(row) for row in rows]
-        return {
-            "schema": SCHEMA,
-            "models": list(self.names),
-            "inputs": [[list(shape) for shape in shapes] for shapes in self.inputs],
-            "components": components,
-            "total": total,
-        }
 
 
 def diff(cost_a: Cost, cost_b: Cost, *, names: tuple[str, str] | None = None) -> Diff:
@@ -76,25 +74,18 @@ def diff(cost_a: Cost, cost_b: Cost, *, names: tuple[str, str] | None = None) ->
     before, after = ({name: total_of(rows, path=name) for name, rows in part.items()} for part in parts)
     renamed = _renamed(*parts)
     absent = ModuleCost(path="")
-    rows = [
-        DiffRow(
-            name=f"{name} -> {renamed[name]}" if name in renamed else name,
-            before=cost,
-            after=after.get(renamed.get(name, name), absent),
-        )
+    pairs = [
+        (f"{name} -> {renamed[name]}" if name in renamed else name, cost, after.get(renamed.get(name, name), absent))
         for name, cost in before.items()
     ]
     new = after.keys() - before.keys() - set(renamed.values())
-    rows += [DiffRow(name=name, before=absent, after=cost) for name, cost in after.items() if name in new]
+    pairs += [(name, absent, cost) for name, cost in after.items() if name in new]
+    totals = (total_of(list(rows.values()), path="total") for rows in (before, after))
     return Diff(
-        names=names or (cost_a.model, cost_b.model),
+        models=names or (cost_a.model, cost_b.model),
         inputs=(cost_a.inputs, cost_b.inputs),
-        rows=tuple(rows),
-        total=DiffRow(
-            name="total",
-            before=total_of([row.before for row in rows], path="total"),
-            after=total_of([row.after for row in rows], path="total"),
-        ),
+        components=tuple(DiffRow.of(*pair) for pair in pairs),
+        total=DiffRow.of("total", *totals),
     )
 
 
@@ -142,25 +133,26 @@ def render_diff(result: Diff) -> RenderableType:
 
 
 def _table(result: Diff, title: str, quantity: str) -> Table:
-    table = console_table((title, *result.names, "saved", "%"), wrap=True)
-    for row in (*result.rows, None, result.total):
+    table = console_table((title, *result.models, "saved", "%"), wrap=True)
+    for row in (*result.components, None, result.total):
         if row is None:
             table.add_row()
             continue
-        before, after = getattr(row.before, quantity), getattr(row.after, quantity)
-        cells = (f"{before:,}", f"{after:,}", f"{before - after:,}", percent(before - after, before, nothing="-"))
+        found: Change = getattr(row, quantity)
+        share = percent(found.saved, found.before, nothing="-")
+        cells = (f"{found.before:,}", f"{found.after:,}", f"{found.saved:,}", share)
         table.add_row(row.name, *cells, style="bold" if row is result.total else None)
     return table
 
 
 def render_diff_markdown(result: Diff) -> str:
     """Make GitHub-flavoured Markdown."""
-    table = markdown_table(COLUMNS, [_cells(row) for row in (*result.rows, result.total)])
+    table = markdown_table(COLUMNS, [_cells(row) for row in (*result.components, result.total)])
     return "\n".join([f"## {_title(result)}", "", *table, "", _caption(result)]) + "\n"
 
 
 def _title(result: Diff) -> str:
-    return f"{result.names[0]} -> {result.names[1]}"
+    return f"{result.models[0]} -> {result.models[1]}"
 
 
 def _caption(result: Diff) -> str:
@@ -170,28 +162,15 @@ def _caption(result: Diff) -> str:
 
 
 def _cells(row: DiffRow) -> Sequence[str]:
-    before, after = row.before, row.after
+    params, macs = row.params, row.macs
     return (
         row.name,
-        f"{before.params:,}",
-        f"{after.params:,}",
-        f"{row.params_saved:,}",
-        percent(row.params_saved, before.params, nothing="-"),
-        format_macs(before.macs),
-        format_macs(after.macs),
-        format_macs(row.macs_saved),
-        percent(row.macs_saved, before.macs, nothing="-"),
+        f"{params.before:,}",
+        f"{params.after:,}",
+        f"{params.saved:,}",
+        percent(params.saved, params.before, nothing="-"),
+        format_macs(macs.before),
+        format_macs(macs.after),
+        format_macs(macs.saved),
+        percent(macs.saved, macs.before, nothing="-"),
     )
-
-
-def _numbers(row: DiffRow) -> dict[str, dict[str, int | float | None]]:
-    saved = {"params": row.params_saved, "macs": row.macs_saved}
-    return {
-        quantity: {
-            "before": getattr(row.before, quantity),
-            "after": getattr(row.after, quantity),
-            "saved": amount,
-            "share": amount / getattr(row.before, quantity) if getattr(row.before, quantity) else None,
-        }
-        for quantity, amount in saved.items()
-    }

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -39,7 +39,7 @@ def sort_components(result: Audit, sort: str) -> Audit:
 
     Errors: UsageError for an unknown order.
     """
-    return replace(result, components=tuple(sort_rows(result.components, sort)))
+    return result.model_copy(update={"components": tuple(sort_rows(result.components, sort))})
 
 
 def print_audit(
@@ -47,7 +47,7 @@ def print_audit(
 ) -> None:
     """Print an audit as table, json, markdown, csv or junit; a breakdown takes the place of its components' table."""
     if style == "json":
-        record = result.to_dict() | ({"view": shown.to_dict()} if shown else {})
+        record = result.to_dict() | ({"view": asdict(shown)} if shown else {})
         print(json.dumps(record | ({"cross_check": cross_check.to_dict()} if cross_check else {}), indent=2))
     elif style == "table":
         console = Console()

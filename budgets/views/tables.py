@@ -7,18 +7,22 @@ and no verdict is made from a shortened number.
 import csv
 import io
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from featherpress.budgets.auditing.audit import QUANTITIES, Audit, AuditRow, Check, ClaimCheck, name_largest
+from featherpress.budgets.auditing.audit import QUANTITIES, Audit, name_largest
 from featherpress.budgets.counting.formulas import CONVENTION_TEXT
 from featherpress.budgets.counting.memory import IDEAL_TEXT, PRECISIONS
 from featherpress.budgets.views.layout import console_table, escape, markdown_table, percent
 from featherpress.budgets.views.numbers import format_macs
-from featherpress.verdicts import GateResult
+from featherpress.records import Check, Claim, Component
+
+if TYPE_CHECKING:
+    from featherpress.verdicts import GateResult
 
 COLUMNS = ("component", "params", "%", "MACs", "FLOPs", "target", "diff", "verdict")
 CLAIM_COLUMNS = ("claim about", "claimed", "counted", "diff", "verdict")
@@ -47,11 +51,13 @@ def render_brief(result: Audit) -> RenderableType:
 
 def render_markdown(result: Audit) -> str:
     """Make GitHub-flavoured Markdown."""
-    lines = [f"## {escape(result.name)}", ""]
+    lines = [f"## {escape(result.model)}", ""]
     lines += markdown_table(COLUMNS, [_cells(row, result) for row in (*result.components, result.total)])
     if result.claims:
         lines += ["", *markdown_table(CLAIM_COLUMNS, [_claim_cells(claim) for claim in result.claims]), ""]
-        lines += [f"- {claim.name}: {escape(_reason(claim))}" for claim in result.claims if claim.verdict == "differs"]
+        lines += [
+            f"- {claim.component}: {escape(_reason(claim))}" for claim in result.claims if claim.verdict == "differs"
+        ]
     lines += ["", *markdown_table(MEMORY_COLUMNS, _memory_rows(result))]
     lines += ["", *(f"- {escape(line)}" for line in _footer(result))]
     lines += [f"- note: {escape(note)}" for note in result.notes]
@@ -65,10 +71,8 @@ def render_csv(result: Audit) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["component", "params", "share", "macs", "flops", "target", "difference", "verdict"])
     for row in (*result.components, result.total):
-        share = row.cost.params / result.cost.params if result.cost.params else 0.0
-        cost = row.cost
         writer.writerow(
-            [row.name, cost.params, share, cost.macs, cost.flops, row.target, row.difference, row.verdict],
+            [row.name, row.params, row.share, row.macs, row.flops, row.target, row.difference, row.verdict],
         )
     return stream.getvalue()
 
@@ -76,10 +80,10 @@ def render_csv(result: Audit) -> str:
 def render_junit(result: Audit) -> str:
     """Make JUnit XML: a case each for the components, the total and the claims, failed where the audit fails."""
     rows = (*result.components, result.total)
-    suite = ElementTree.Element("testsuite", name=result.name, tests="0")
+    suite = ElementTree.Element("testsuite", name=result.model, tests="0")
     left = list(result.failures)
     for row in rows:
-        case = ElementTree.SubElement(suite, "testcase", classname=result.name, name=row.name)
+        case = ElementTree.SubElement(suite, "testcase", classname=result.model, name=row.name)
         sentences = [failure for failure in left if failure.startswith(f"{row.name} has ")]
         left = [failure for failure in left if failure not in sentences]
         if sentences:
@@ -88,8 +92,8 @@ def render_junit(result: Audit) -> str:
             ElementTree.SubElement(case, "skipped", message="no limit")
     if result.accuracy is not None:
         left = [failure for failure in left if result.accuracy.sentence not in failure]
-        _accuracy_case(suite, result.name, result.accuracy)
-    claims = ElementTree.SubElement(suite, "testcase", classname=result.name, name="(claims)")
+        _accuracy_case(suite, result.model, result.accuracy)
+    claims = ElementTree.SubElement(suite, "testcase", classname=result.model, name="(claims)")
     if left:
         ElementTree.SubElement(claims, "failure", message="claims that differ").text = "\n".join(left)
     suite.set("tests", str(len(suite.findall("testcase"))))
@@ -98,7 +102,7 @@ def render_junit(result: Audit) -> str:
     return ElementTree.tostring(suite, encoding="unicode") + "\n"
 
 
-def _accuracy_case(suite: ElementTree.Element, model: str, found: GateResult) -> None:
+def _accuracy_case(suite: ElementTree.Element, model: str, found: "GateResult") -> None:
     """Add the accuracy's case, failed unless it is not worse."""
     case = ElementTree.SubElement(suite, "testcase", classname=model, name="(accuracy)")
     if found.outcome != "not worse":
@@ -108,7 +112,7 @@ def _accuracy_case(suite: ElementTree.Element, model: str, found: GateResult) ->
 def _components_table(result: Audit) -> Table:
     """Lay the rows out for 80 columns: a verdict is a word or two, and breaks between words."""
     rows = (*result.components, result.total)
-    table = console_table(COLUMNS, title=result.name, title_justify="left", collapse_padding=True)
+    table = console_table(COLUMNS, title=result.model, title_justify="left", collapse_padding=True)
     table.columns[0].min_width = min(max(len(row.name) for row in rows), 20)
     table.columns[-1].min_width = max(len(line) for row in rows for line in _short_verdict(row).split("\n"))
     for row in rows:
@@ -126,48 +130,42 @@ def _memory_table(result: Audit) -> Table:
     return table
 
 
-def _claims_table(claims: Sequence[ClaimCheck]) -> Table:
+def _claims_table(claims: Sequence[Claim]) -> Group:
     table = console_table(CLAIM_COLUMNS)
     for claim in claims:
         *cells, verdict = _claim_cells(claim)
         table.add_row(*cells, Text(verdict, style=STYLES.get(claim.verdict, "yellow")))
-    notes = [Text(f"{claim.name}: {_reason(claim)}", style="dim") for claim in claims if claim.verdict == "differs"]
-    outer = Table.grid()
-    outer.add_row(table)
-    if notes:
-        outer.add_row(Text())
-        for note in notes:
-            outer.add_row(note)
-    return outer
+    notes = [
+        Text(f"{claim.component}: {_reason(claim)}", style="dim") for claim in claims if claim.verdict == "differs"
+    ]
+    return Group(table, *([Text(), *notes] if notes else []))
 
 
-def _cells(row: AuditRow, result: Audit) -> list[str]:
+def _cells(row: Component, result: Audit) -> list[str]:
     """Format a row, one text per column."""
-    cost = row.cost
     return [
         row.name,
-        f"{cost.params:,}",
-        percent(cost.params, result.cost.params),
-        format_macs(cost.macs),
-        format_macs(cost.flops),
+        f"{row.params:,}",
+        percent(row.params, result.total.params),
+        format_macs(row.macs),
+        format_macs(row.flops),
         "-" if row.target is None else f"{row.target:,}",
         "-" if row.difference is None else f"{row.difference:+,}" if row.difference else "0",
         _verdict(row),
     ]
 
 
-def _claim_cells(claim: ClaimCheck) -> list[str]:
+def _claim_cells(claim: Claim) -> list[str]:
     unit = "" if claim.quantity == "params" else " MACs"
     difference = f"{claim.difference:+,}" if claim.difference else "0"
-    return [claim.name + unit, f"{claim.claimed:,}", f"{claim.ours:,}", difference, claim.verdict]
+    return [claim.component + unit, f"{claim.claimed:,}", f"{claim.ours:,}", difference, claim.verdict]
 
 
-def _reason(claim: ClaimCheck) -> str:
-    note = claim.claim.note or "no reason is noted"
-    return f"{note} [{claim.claim.source}]"
+def _reason(claim: Claim) -> str:
+    return f"{claim.note or 'no reason is noted'} [{claim.source}]"
 
 
-def _verdict(row: AuditRow) -> str:
+def _verdict(row: Component) -> str:
     """State in words how a row stands: "ok", "over by 1,234", "MACs over by 13"."""
     if not row.checks:
         return "unchecked"
@@ -181,7 +179,7 @@ def _broken(check: Check) -> str:
     return f"{quantity}{word} by {check.beyond:,}"
 
 
-def _short_verdict(row: AuditRow) -> str:
+def _short_verdict(row: Component) -> str:
     """State it without the amount where that stands in the column of differences already, a line per quantity."""
     if row.difference is None or not row.checks:
         return _verdict(row)
@@ -242,12 +240,12 @@ def _broken_or_ok(check: Check) -> str:
 
 def _bounds(check: Check) -> str:
     """State a limit in words."""
-    low, high = check.limit.low, check.limit.high
+    low, high = check.low, check.high
     if low is not None and high is not None:
         return f"{low:,} asked for" if low == high else f"{low:,} to {high:,} allowed"
     if high is not None:
         return f"at most {high:,} allowed"
-    return f"at least {low:,} asked for" if low is not None else f"warning above {check.limit.warn:,}"
+    return f"at least {low:,} asked for" if low is not None else f"warning above {check.warn:,}"
 
 
 _METHODS = {

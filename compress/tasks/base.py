@@ -57,14 +57,6 @@ def format_metric(metric: str) -> str:
     return metric.upper() if metric == "ap" else metric
 
 
-class Predictions(Protocol):
-    """A model's predictions on a set of images, from which its score can be computed again."""
-
-    def save(self, path: Path) -> None:
-        """Write it as npz."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationResult:
     """A model's predictions, their score, and the evaluation record."""

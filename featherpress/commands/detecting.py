@@ -174,12 +174,13 @@ def detect(
     from featherpress.compress.evaluation.detector.predict import (
         detect_photographs,
         drawing_paths,
-        faces_to_dict,
         find_photographs,
+        record_faces,
     )
     from featherpress.compress.evaluation.detector.render import save_drawing
     from featherpress.compress.evaluation.detector.settings import DetectionSettings
     from featherpress.compress.evaluation.detector.tiling import Tiling
+    from featherpress.records import DetectedFaces
 
     if overlap is not None and not tile:
         raise UsageError("--overlap goes with --tile")
@@ -195,15 +196,21 @@ def detect(
     for number, image, faces in detect_photographs(
         detector, photographs, settings=settings, tiling=tiling, batch=batch
     ):
-        rows[number] = {"file": str(photographs[number].path), **faces_to_dict(image, faces)}
+        rows[number] = record_faces(photographs[number], image, faces)
         if not as_json:
             save_drawing(image, faces, targets[number])
             count = f"{len(faces)} {'face' if len(faces) == 1 else 'faces'}"
             typer.echo(f"{photographs[number].path}: {count}, drawn in {targets[number]}")
     if as_json:
-        about = {"schema": "featherpress.detections/1", "threshold": threshold, "protocol": settings.to_dict()}
-        about |= {"tile": tile, "overlap": tiling.overlap if tiling else 0, "skipped": len(photographs) - len(rows)}
-        print_json({**about, "images": [rows[number] for number in sorted(rows)]})
+        record = DetectedFaces(
+            threshold=threshold,
+            protocol=settings.to_dict(),
+            tile=tile,
+            overlap=tiling.overlap if tiling else 0,
+            skipped=len(photographs) - len(rows),
+            images=tuple(rows[number] for number in sorted(rows)),
+        )
+        print_json(record.to_dict())
     raise typer.Exit(2 if len(rows) < len(photographs) else 0)
 
 
@@ -229,11 +236,12 @@ def _evaluate_predictions(
 
 def _draw_curves(out: Path, curves: "Mapping[str, tuple[FloatArray, FloatArray]]", scores: Mapping[str, Any]) -> None:
     """Draw precision over recall into `precision_recall.png`; `scores` has the AP of each curve by name."""
-    from featherpress.reports.figures import save
-    from featherpress.reports.figures.curves import precision_recall_curves
+    from featherpress.compress.evaluation.detector.settings import IOU
+    from featherpress.reports.figures import precision_recall, save
 
     out.mkdir(parents=True, exist_ok=True)
-    save(precision_recall_curves(curves, scores), out / "precision_recall.png")
+    figure = precision_recall({name: [curve] for name, curve in curves.items()}, scores, iou=IOU)
+    save(figure, out / "precision_recall.png")
 
 
 def _refuse_overwriting(targets: Sequence[Path], images: Sequence[Path]) -> None:

@@ -94,7 +94,7 @@ def _run_demo(out: Path, *, overwrite: bool) -> Path:
     first, second = (each.cost for each in counted)
     console.print(
         f"V2 has {1 - second.params / first.params:.0%} fewer parameters and {1 - second.macs / first.macs:.0%} fewer "
-        f"multiply-accumulates. `featherpress audit {counted[1].name}` says more.",
+        f"multiply-accumulates. `featherpress audit {counted[1].model}` says more.",
         highlight=False,
     )
     say(console, training)

@@ -1,6 +1,6 @@
 """What is written as JSON and read again: a class per record, which does both; torch is never imported here."""
 
-from featherpress.records.audit import Adapters, Amounts, Audit, Budget, Check, Claim, Component, Pin
+from featherpress.records.audit import Adapters, Amounts, Audit, Budget, Check, Claim, Component, Model, Pin
 from featherpress.records.comparison import (
     Arm,
     Comparison,
@@ -35,8 +35,19 @@ from featherpress.records.evaluation import (
     Protocol,
 )
 from featherpress.records.record import Part, Record, read_bytes, read_schema, read_text
-from featherpress.records.run import Box, Correlation, Environment, Gallery, Level, Picture, Prediction, Truth
-from featherpress.records.zoo import Model
+from featherpress.records.run import (
+    Box,
+    Correlation,
+    DetectedFace,
+    DetectedFaces,
+    DetectedImage,
+    Environment,
+    Gallery,
+    Level,
+    Picture,
+    Prediction,
+    Truth,
+)
 
 __all__ = [
     "Adapters",
@@ -56,6 +67,9 @@ __all__ = [
     "Correlation",
     "Curve",
     "Data",
+    "DetectedFace",
+    "DetectedFaces",
+    "DetectedImage",
     "DetectorEvaluation",
     "Difference",
     "Environment",

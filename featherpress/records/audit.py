@@ -138,3 +138,12 @@ class Budget(Record):
     def audits(self) -> Iterator[Audit]:
         """Yield the audit of the first teacher, where there is one, and of the student."""
         yield from (audit for audit in (self.teacher, self.student) if audit is not None)
+
+
+class Model(Record):
+    """What `featherpress models show NAME --json` prints, as far as others read it."""
+
+    SCHEMA: ClassVar[str] = "featherpress.model/1"
+
+    name: str
+    settings: dict[str, Any]

@@ -15,20 +15,7 @@ from pydantic import (
 
 from featherpress.errors import FileError
 from featherpress.files import write_json
-
-_EXPECTED = {
-    "missing": "a value",
-    "int_type": "a whole number",
-    "float_type": "a finite number",
-    "finite_number": "a finite number",
-    "string_type": "a text",
-    "bool_type": "true or false",
-    "tuple_type": "a list",
-    "list_type": "a list",
-    "dict_type": "an object",
-    "model_type": "an object",
-    "model_attributes_type": "an object",
-}
+from featherpress.validation import explain, first_finding
 
 
 class Part(BaseModel):
@@ -72,11 +59,13 @@ class Record(Part):
         """
         found = read_schema(path)
         if found != cls.SCHEMA:
-            raise FileError(f"{path}: expected the schema {cls.SCHEMA!r}, got {_brief(found)}.")
+            raise FileError(f"{path}: expected the schema {cls.SCHEMA!r}, got {found!r}.")
         try:
             record = cls.model_validate_json(read_bytes(path), strict=True)
         except ValidationError as error:
-            raise FileError(f"{path}: {_complaint(error)}; write the record again.") from error
+            first, more = first_finding(error)
+            sentence = explain(first, first["loc"], known=())
+            raise FileError(f"{path}: {sentence}{more}; write the record again.") from error
         record._file = path
         return record
 
@@ -121,27 +110,10 @@ def read_schema(file: Path) -> str | None:
     except (ValueError, RecursionError) as error:
         raise FileError(f"{file}: expected JSON, got a file that breaks off or is not JSON ({error}).") from error
     if not isinstance(value, dict):
-        raise FileError(f"{file}: expected a JSON object, got {_brief(value)}.")
+        raise FileError(f"{file}: expected a JSON object, got {value!r:.60}.")
     schema = value.get("schema")
     return schema if isinstance(schema, str) else None
 
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not a number")
-
-
-def _complaint(error: ValidationError) -> str:
-    """Return what is wrong first, and where."""
-    first = error.errors(include_url=False)[0]
-    place = ".".join(map(str, first["loc"]))
-    if first["type"] == "value_error":
-        return f"{first['ctx']['error']}{f' in `{place}`' if place else ''}"
-    expected = _EXPECTED.get(first["type"]) or first["msg"].removeprefix("Input should be ")
-    got = "nothing" if first["type"] == "missing" else _brief(first["input"])
-    return f"expected {expected} at `{place}`, got {got}"
-
-
-def _brief(value: object) -> str:
-    """Return a value as an error message shows it, shortened."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 60 else f"{text[:57]}..."

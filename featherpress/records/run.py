@@ -44,12 +44,42 @@ class Truth(Part):
     ignored: bool
 
 
-class Prediction(Part):
-    """A detection in pixels of the saved picture, and whether the protocol counts it as a hit."""
+class DetectedFace(Part):
+    """A detection in pixels of its image: box as corners, and landmarks as five x, y pairs in a row."""
 
     box: Box
     score: float
     landmarks: tuple[float, ...] = ()
+
+
+class DetectedImage(Part):
+    """An image with the faces that a model found in it.
+
+    Units: pixels.
+    """
+
+    file: str
+    width: int | None = None
+    height: int | None = None
+    faces: tuple[DetectedFace, ...]
+
+
+class DetectedFaces(Record):
+    """What `featherpress detect --json` prints; `threshold` is the score from which on faces are in it."""
+
+    SCHEMA: ClassVar[str] = "featherpress.detections/1"
+
+    threshold: float
+    protocol: dict[str, Any] | None = None
+    tile: int = 0
+    overlap: int = 0
+    skipped: int = 0
+    images: tuple[DetectedImage, ...]
+
+
+class Prediction(DetectedFace):
+    """A detection in the saved picture, and whether the protocol counts it as a hit."""
+
     hit: bool
 
 

@@ -1,38 +1,47 @@
 """Precision against recall, and AP by face height."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from featherpress.records import DetectorEvaluation
-from featherpress.reports.figures.style import COLUMN, INK, ROLES, SMALL, canvas, role_keys, row_bars, tidy
+from featherpress.reports.figures.style import COLUMN, INK, OTHERS, ROLES, SMALL, canvas, role_keys, row_bars, tidy
 from featherpress.reports.formats import fraction, integer
 from featherpress.reports.scores import mean_score, scores
 
+Numbers = Sequence[float] | NDArray[Any]
+Line = tuple[Numbers, Numbers]
 
-def precision_recall(evaluations: Mapping[str, Sequence[DetectorEvaluation]]) -> Figure:
-    """Draw precision against recall: the mean over seeds in bold, each seed thin."""
+
+def precision_recall(curves: Mapping[str, Sequence[Line]], scores: Mapping[str, float | None], *, iou: float) -> Figure:
+    """Draw precision against recall, a line a role or a set of faces: the mean over seeds in bold, each seed thin.
+
+    `scores` are the APs in the legend.
+
+    Shapes: a curve is recall (k,), rising, and precision (k,).
+    """
     figure = canvas(COLUMN, 2.7)
     axes = figure.add_subplot()
-    iou = next(iter(evaluations.values()))[0].protocol.iou
-    for role, seeds in evaluations.items():
-        stroke = ROLES[role]
-        grid = np.asarray(seeds[0].curve.recall)
-        curves = np.stack([np.interp(grid, s.curve.recall, s.curve.precision) for s in seeds])
-        mean = curves.mean(axis=0)
+    for (name, seeds), other in zip(curves.items(), OTHERS, strict=False):
+        stroke = ROLES.get(name, other)
+        recall = np.asarray(seeds[0][0])
+        precision = np.asarray([seeds[0][1], *(np.interp(recall, *line) for line in seeds[1:])])
+        mean = precision.mean(axis=0)
         # Past the last recall reached there is no precision to draw; the fall to 0 is.
         reached = np.concatenate([[True], mean[:-1] > 0])
         if len(seeds) > 1:
-            axes.plot(grid[reached], curves.T[reached], color=stroke.color, linewidth=0.5, alpha=0.5)
+            axes.plot(recall[reached], precision.T[reached], color=stroke.color, linewidth=0.5, alpha=0.5)
         axes.plot(
-            grid[reached],
+            recall[reached],
             mean[reached],
             color=stroke.color,
             linestyle=stroke.dashes,
             linewidth=1.6,
-            label=f"{role}: AP {fraction(mean_score(scores(seeds)))}",
+            label=f"{name}: AP {fraction(scores.get(name))}",
         )
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
     tidy(axes, x=f"recall at IoU {iou:g}", y="precision")

@@ -1,7 +1,6 @@
 """Where the parameters are, and where they went."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from matplotlib.axes import Axes
@@ -29,36 +28,11 @@ Quantity = Literal["params", "macs"]
 PANELS: tuple[tuple[str, Quantity], ...] = (("Parameters", "params"), ("MACs", "macs"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    """One component in both models; 0 where a model does not have it.
-
-    Units: parameters and multiply-accumulates.
-    """
-
-    name: str
-    params: tuple[int, int]
-    macs: tuple[int, int]
-
-
-def pair_components(teacher: Audit, student: Audit) -> tuple[Pair, ...]:
-    """Match the components of two audits by name, in the teacher's order, then what only the student has."""
-    first = {c.name: c for c in teacher.components}
-    second = {c.name: c for c in student.components}
-    pairs = []
-    for name in dict.fromkeys([*first, *second]):
-        a, b = first.get(name), second.get(name)
-        pairs.append(
-            Pair(
-                name=name,
-                params=(a.params if a else 0, b.params if b else 0),
-                macs=(a.macs if a else 0, b.macs if b else 0),
-            )
-        )
-    for side, total in enumerate((teacher.total, student.total)):
-        assert sum(p.params[side] for p in pairs) == total.params
-        assert sum(p.macs[side] for p in pairs) == total.macs
-    return tuple(pairs)
+def pair_components(first: Audit, second: Audit) -> dict[str, tuple[Component, Component]]:
+    """Match the components of two audits by name, the first's order before the second's; one that is not costs 0."""
+    here, there = ({row.name: row for row in audit.components} for audit in (first, second))
+    absent = Component(name="", params=0, macs=0)
+    return {name: (here.get(name, absent), there.get(name, absent)) for name in {**here, **there}}
 
 
 def costs_by_component(audits: Sequence[tuple[str, Audit]]) -> Figure:
@@ -103,7 +77,8 @@ def waterfall(first: tuple[str, Audit], second: tuple[str, Audit]) -> Figure:
     Each is (role, audit).
     """
     (_, before), (_, after) = first, second
-    steps = [p for p in pair_components(before, after) if p.params[0] != p.params[1]]
+    pairs = pair_components(before, after).items()
+    steps = {name: b.params - a.params for name, (a, b) in pairs if b.params != a.params}
     figure = canvas(COLUMN, 0.75 + 0.21 * (len(steps) + 2))
     axes = figure.add_subplot()
     last = len(steps) + 1
@@ -111,13 +86,13 @@ def waterfall(first: tuple[str, Audit], second: tuple[str, Audit]) -> Figure:
         axes.barh(y, audit.total.params, height=0.66, color=ROLES[role].color)
         write_beside(axes, integer(audit.total.params), audit.total.params, y, weight="bold")
     level = before.total.params
-    for y, step in enumerate(steps, start=1):
-        start, level = level, level + step.params[1] - step.params[0]
+    for y, change in enumerate(steps.values(), start=1):
+        start, level = level, level + change
         _step(axes, y, start, level)
-        write_beside(axes, signed_integer(level - start), max(start, level), y)
+        write_beside(axes, signed_integer(change), max(start, level), y)
     axes.plot([level, level], [last - 0.67, last - 0.33], color=MUTED, linewidth=0.6)
     assert level == after.total.params
-    ends = [before.model, *(label(p.name) for p in steps), after.model]
+    ends = [before.model, *map(label, steps), after.model]
     axes.set_yticks(range(last + 1), [_broken(name) for name in ends])
     axes.set_ylim(last + 0.5, -0.5)
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))

@@ -38,6 +38,13 @@ ROLES: Mapping[str, Stroke] = {
     "first": Stroke(color="#56606B", dashes=":", marker="s"),
     "second": Stroke(color="#0072B2", dashes="-", marker="o"),
 }
+# For lines that are no role's.
+OTHERS = (
+    Stroke(color="#0072B2", dashes="-", marker="o"),
+    Stroke(color="#D55E00", dashes="--", marker="^"),
+    Stroke(color="#009E73", dashes="-.", marker="s"),
+    Stroke(color="#CC79A7", dashes=":", marker="D"),
+)
 
 
 def canvas(width: float, height: float) -> Figure:

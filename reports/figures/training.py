@@ -2,23 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from functools import reduce
+from itertools import cycle
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from featherpress.reports.figures.style import COLUMN, INK, ROLES, SMALL, Stroke, canvas, tidy
+from featherpress.reports.figures.style import COLUMN, INK, OTHERS, ROLES, SMALL, Stroke, canvas, tidy
 from featherpress.reports.metrics import AP, FloatArray, Metric, Metrics
 
 # Where the gradient of distillation should stand, as a part of the task's.
 HEALTHY = (0.3, 0.5)
-TERMS = (
-    Stroke(color="#0072B2", dashes="-", marker="o"),
-    Stroke(color="#D55E00", dashes="--", marker="^"),
-    Stroke(color="#009E73", dashes="-.", marker="s"),
-    Stroke(color="#CC79A7", dashes=":", marker="D"),
-)
 
 
 def training_curves(trainings: Mapping[str, Sequence[Metrics]], *, metric: Metric = AP) -> Figure:
@@ -88,7 +83,7 @@ def smooth(values: FloatArray, window: int) -> FloatArray:
 
 
 def _draw_terms(axes: Axes, students: Sequence[Metrics], terms: Sequence[str]) -> None:
-    for name, stroke in zip(terms, TERMS * len(terms), strict=False):
+    for name, stroke in zip(terms, cycle(OTHERS), strict=False):
         _draw(axes, students, x="step", y=name, stroke=stroke, name=name.removeprefix("kd_"))
     tidy(axes, title="Distillation terms", x="step", y="weighted loss", grid="y")
     _finish(axes)

@@ -10,7 +10,7 @@ from featherpress.reports.figures.style import PAGE
 from featherpress.reports.formats import fraction, integer
 from featherpress.reports.metrics import AP
 from featherpress.reports.runs import Run
-from featherpress.reports.scores import score, scores
+from featherpress.reports.scores import mean_score, score, scores
 from featherpress.reports.sections.context import EVALUATION, RunContext
 
 SEVERAL = " Where there are several seeds: mean \N{PLUS-MINUS SIGN} standard deviation of the sample."
@@ -49,7 +49,15 @@ def curves(context: RunContext) -> list[Block]:
         parts.append(
             context.figure(
                 "precision_recall",
-                partial(precision_recall, drawn),
+                partial(
+                    precision_recall,
+                    {
+                        role: [(each.curve.recall, each.curve.precision) for each in found]
+                        for role, found in drawn.items()
+                    },
+                    {role: mean_score(scores(found)) for role, found in drawn.items()},
+                    iou=iou,
+                ),
                 alt="Precision against recall",
                 caption=f"{caption} Bold: mean over seeds; thin: each seed." if several else caption,
                 records=context.files(drawn, EVALUATION),

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from featherpress.records import Audit, Latency
+from featherpress.records import Audit, Component, Latency
 from featherpress.reports.blocks import Block, Paragraph, Remark, Table, bold
 from featherpress.reports.figures import costs_by_component, waterfall
 from featherpress.reports.figures.costs import pair_components
@@ -129,9 +129,8 @@ def _convention(audit: Audit) -> str:
 
 def _pair_table(run: Run) -> Table:
     (one, first), (other, second) = run.audits
-    pairs = pair_components(first, second)
-    rows = [_pair_row(label(p.name), p.params, p.macs) for p in pairs]
-    total = _pair_row("total", (first.total.params, second.total.params), (first.total.macs, second.total.macs))
+    rows = [_pair_row(label(name), *pair) for name, pair in pair_components(first, second).items()]
+    total = _pair_row("total", first.total, second.total)
     columns = [f"{role} {unit}" for unit in ("parameters", "MACs") for role in (one, other, "change of")]
     return Table(
         name="components",
@@ -144,14 +143,11 @@ def _pair_table(run: Run) -> Table:
     )
 
 
-def _pair_row(name: str, params: tuple[int, int], macs: tuple[int, int]) -> list[str]:
-    return [
-        name,
-        *(integer(value) for value in params),
-        relative_change(*params),
-        *(integer(value) for value in macs),
-        relative_change(*macs),
-    ]
+def _pair_row(name: str, before: Component, after: Component) -> list[str]:
+    row = [name]
+    for amounts in ((before.params, after.params), (before.macs, after.macs)):
+        row += [*map(integer, amounts), relative_change(*amounts)]
+    return row
 
 
 def _single_table(run: Run, audit: Audit) -> Table:

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -125,7 +126,7 @@ def test_known_weights_say_what_they_are(tree: Node) -> None:
     known = find_published("retinaface_mnet025_426608.pth")
     assert f"sha256 {known.sha256}\n" in text
     assert "file: no address known\n  code: https://github.com/biubug6/Pytorch_Retinaface\n" in text
-    assert find_published("anything.pth").to_dict() == {
+    assert asdict(find_published("anything.pth")) == {
         "file": "anything.pth",
         "sha256": None,
         "address": None,

@@ -48,7 +48,7 @@ class Contexts:
         """List the tests that run a mutant, quickest first, as many as the budget of seconds allows."""
         own = set(mutant.lines)
         ran = {test: files[mutant.file] for test, files in self.lines.items() if mutant.file in files}
-        at_import = own.intersection(ran.pop(IMPORT, ()))
+        at_import = own.intersection(ran.pop(IMPORT, ())) or mutant.at_import
         hit = [] if mutant.at_import else [test for test, lines in ran.items() if own.intersection(lines)]
         hit = hit or (list(ran) if at_import else [])
         chosen, spent = [], 0.0

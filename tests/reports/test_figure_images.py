@@ -22,6 +22,7 @@ from featherpress.reports.figures import (
     waterfall,
 )
 from featherpress.reports.runs import Run, load_run
+from featherpress.reports.scores import mean_score, scores
 
 BASELINE = Path(__file__).with_name("baseline")
 SIDE, COARSE = 175, 44  # pixels: a quarter of a column's width, and a sixteenth, where letters hardly matter
@@ -37,7 +38,11 @@ DRAWINGS: dict[str, Drawing] = {
     "waterfall": lambda run: waterfall(*run.audits),
     "training": lambda run: training_curves({r: run.metrics(r) for r in ("control", "student")}),
     "correlation": lambda run: level_correlation(run.correlation),  # type: ignore[arg-type]
-    "precision_recall": lambda run: precision_recall({r: run.detectors(r) for r in run.roles}),
+    "precision_recall": lambda run: precision_recall(
+        {r: [(e.curve.recall, e.curve.precision) for e in run.detectors(r)] for r in run.roles},
+        {r: mean_score(scores(run.detectors(r))) for r in run.roles},
+        iou=0.5,
+    ),
     "ap_by_height": lambda run: ap_by_height({r: run.detectors(r) for r in run.roles}),
     "gallery": lambda run: draw_gallery(run.gallery, iou=0.5),  # type: ignore[arg-type]
 }

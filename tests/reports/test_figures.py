@@ -24,6 +24,7 @@ from featherpress.reports.figures.style import ROLES
 from featherpress.reports.figures.training import smooth
 from featherpress.reports.metrics import ACCURACY
 from featherpress.reports.runs import Run, load_run
+from featherpress.reports.scores import mean_score, scores
 
 
 @pytest.fixture
@@ -101,7 +102,8 @@ def test_smoothing_keeps_a_constant() -> None:
 
 def test_legend_of_precision_and_recall_has_the_ap(run: Run) -> None:
     """Each curve is named with the AP of the records, three decimals."""
-    figure = precision_recall({role: run.detectors(role) for role in run.roles})
+    curves = {role: [(e.curve.recall, e.curve.precision) for e in run.detectors(role)] for role in run.roles}
+    figure = precision_recall(curves, {r: mean_score(scores(run.detectors(r))) for r in run.roles}, iou=0.5)
     labels = figure.axes[0].get_legend_handles_labels()[1]
     assert labels == ["teacher: AP 0.812", "control: AP 0.569", "student: AP 0.596"]
 

@@ -50,16 +50,28 @@ def test_broken_record_is_named(run_dir: Path, name: str, content: str) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "place"),
     [
-        ("budget.json", lambda r: r["teacher"]["total"].update(params="485,599"), "teacher.total.params"),
-        ("budget.json", lambda r: r["student"]["components"][2].pop("macs"), "student.components.2.macs"),
-        ("budget.json", lambda r: r["student"]["components"].pop(), "student"),
-        ("eval/teacher.json", lambda r: r["data"].update(faces=True), "data.faces"),
-        ("eval/teacher.json", lambda r: r["curve"]["recall"].pop(), "curve"),
-        ("eval/validation.json", lambda r: r["by_height"].append(3), "by_height.4"),
+        (
+            "budget.json",
+            lambda r: r["teacher"]["total"].update(params="485,599"),
+            "teacher.total.params: expected a whole number, got '485,599'",
+        ),
+        (
+            "budget.json",
+            lambda r: r["student"]["components"][2].pop("macs"),
+            "key 'macs' is missing in student.components[3]",
+        ),
+        ("budget.json", lambda r: r["student"]["components"].pop(), "student: expected the components' params to sum"),
+        ("eval/teacher.json", lambda r: r["data"].update(faces=True), "data.faces: expected a whole number, got True"),
+        ("eval/teacher.json", lambda r: r["curve"]["recall"].pop(), "curve: expected as many precisions"),
+        ("eval/validation.json", lambda r: r["by_height"].append(3), "by_height[5]: expected a table, got 3"),
         ("eval/comparison.json", lambda r: r["control"]["ap"].pop(), "control.ap"),
         ("eval/comparison.json", lambda r: r["control"].update(mean=0.6), "control.mean"),
         ("eval/comparison.json", lambda r: r.update(metric="accuracy"), "control.accuracy"),
-        ("eval/gallery/gallery.json", lambda r: r["images"][0]["truth"][0]["box"].pop(), "images.0.truth.0.box.3"),
+        (
+            "eval/gallery/gallery.json",
+            lambda r: r["images"][0]["truth"][0]["box"].pop(),
+            "key 3 is missing in images[1].truth[1].box",
+        ),
     ],
 )
 def test_wrong_value_is_named_with_its_place(
@@ -70,7 +82,7 @@ def test_wrong_value_is_named_with_its_place(
     with pytest.raises(FileError) as raised:
         load_run(run_dir)
     assert str(run_dir / name) in str(raised.value)
-    assert f"`{place}`" in str(raised.value)
+    assert place in str(raised.value)
 
 
 def test_directory_without_a_record_is_refused(tmp_path: Path) -> None:
@@ -107,7 +119,7 @@ def test_metrics_without_a_step_are_no_metrics(tmp_path: Path) -> None:
 def test_a_metric_that_is_not_known_is_refused(run_dir: Path, edit: Edit) -> None:
     """A comparison by something else is an error that says which metrics there are."""
     edit(run_dir / "eval/comparison.json", lambda record: record.update(metric="loss"))
-    with pytest.raises(FileError, match="expected 'ap' or 'accuracy' at `metric`"):
+    with pytest.raises(FileError, match="metric: expected 'ap' or 'accuracy', got 'loss'"):
         load_run(run_dir)
 
 

@@ -5,7 +5,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from featherpress.compress.evaluation.detector.tiling import Tiling, detect_tile
 from featherpress.compress.runtime.progress import Progress
 from featherpress.errors import DataError, UsageError
 from featherpress.models import Detector
+from featherpress.records import DetectedFace, DetectedImage
 
 logger = logging.getLogger("featherpress")
 
@@ -131,9 +131,9 @@ def _readable(photographs: Sequence[Photograph]) -> Iterator[tuple[int, Tensor]]
         yield number, image
 
 
-def faces_to_dict(image: Tensor, detections: Detections) -> dict[str, Any]:
-    """Return an image's size and its faces: box as corners, score, and landmarks as five x, y pairs in a row."""
+def record_faces(photograph: Photograph, image: Tensor, detections: Detections) -> DetectedImage:
+    """Put what was found in a photograph on record."""
     height, width = image.shape[-2:]
-    faces = zip(detections.boxes.tolist(), detections.scores.tolist(), detections.landmarks.tolist(), strict=True)
-    keys = ("box", "score", "landmarks")
-    return {"width": width, "height": height, "faces": [dict(zip(keys, face, strict=True)) for face in faces]}
+    found = zip(detections.boxes.tolist(), detections.scores.tolist(), detections.landmarks.tolist(), strict=True)
+    faces = tuple(DetectedFace(box=box, score=score, landmarks=landmarks) for box, score, landmarks in found)
+    return DetectedImage(file=str(photograph.path), width=width, height=height, faces=faces)

@@ -3,8 +3,7 @@
 Source: Lin et al. 2014, Microsoft COCO, and its detection evaluation.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -31,10 +30,7 @@ class CocoScores:
     medium: float | None
     large: float | None
     recall: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the scores and the limit they were made with."""
-        return {**asdict(self), "most_detections": MOST_DETECTIONS}
+    most_detections: int = MOST_DETECTIONS
 
 
 def score_coco(predictions: DetectionSet) -> CocoScores:

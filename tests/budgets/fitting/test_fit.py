@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from torch import Tensor, nn
 
 from featherpress.budgets import Cost, count, fit
-from featherpress.budgets.fitting.fit import render_fit
+from featherpress.budgets.fitting.fit import FitRow, render_fit
 from featherpress.budgets.fitting.knobs import Knob, parse_knob
 from featherpress.errors import UsageError
 
@@ -53,10 +53,14 @@ def test_the_best_is_the_best_of_all(params: int | None, macs: int | None) -> No
     best = result.rows[0]
     assert (best.params if params else 0, best.macs if macs or params is None else max(inside)[1]) == max(inside)
     assert len(result.rows) == min(5, len(inside))
-    assert all(row.fits for row in result.rows)
+    assert all(_fits(row) for row in result.rows)
     assert all((row.params, row.macs) == _costs(costs[tuple(row.settings.values())]) for row in result.rows)
-    assert not any(row.fits for row in result.neighbours)
+    assert not any(_fits(row) for row in result.neighbours)
     assert len(result.rows) + len(result.neighbours) == min(5, len(inside)) + min(3, len(costs) - len(inside))
+
+
+def _fits(row: FitRow) -> bool:
+    return all(slack is None or slack >= 0 for slack in (row.params_slack, row.macs_slack))
 
 
 def _costs(cost: Cost) -> tuple[int, int]:

@@ -34,15 +34,15 @@ def result() -> Diff:
 def test_rows_are_aligned_and_sum() -> None:
     """Components of both models are there once, in order, with what became of them."""
     found = result()
-    assert [(row.name, row.change, row.params_saved, row.macs_saved) for row in found.rows] == [
+    assert [(row.name, row.change, row.params.saved, row.macs.saved) for row in found.components] == [
         ("stem", "same", 0, 0),
         ("neck", "shrunk", 204, 192),
         ("head", "grown", -6, 0),
         ("old", "removed", 6, 4),
         ("new", "added", -18, -16),
     ]
-    assert sum(row.params_saved for row in found.rows) == found.total.params_saved == 186
-    assert sum(row.macs_saved for row in found.rows) == found.total.macs_saved == 180
+    assert sum(row.params.saved for row in found.components) == found.total.params.saved == 186
+    assert sum(row.macs.saved for row in found.components) == found.total.macs.saved == 180
     record = found.to_dict()
     assert record["total"]["params"] == {"before": 456, "after": 270, "saved": 186, "share": 186 / 456}
     assert json.loads(json.dumps(record)) == record
@@ -65,7 +65,7 @@ def test_other_inputs_are_said(print_plain: Printer) -> None:
 
 def renames(before: nn.Module, after: nn.Module) -> list[tuple[str, str]]:
     x = torch.zeros(1, 8)
-    return [(row.name, row.change) for row in diff(count(before, x), count(after, x)).rows]
+    return [(row.name, row.change) for row in diff(count(before, x), count(after, x)).components]
 
 
 def test_a_renamed_component_is_one_row() -> None:

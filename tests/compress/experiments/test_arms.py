@@ -16,12 +16,12 @@ from featherpress.compress.experiments import arms
 from featherpress.compress.experiments import distill as experiments
 from featherpress.compress.experiments.build import build_student
 from featherpress.compress.experiments.experiment import Experiment
-from featherpress.compress.experiments.teacher_outputs import fingerprint
+from featherpress.compress.experiments.teacher_outputs import LiveTeacher, fingerprint
 from featherpress.compress.experiments.teachers import prepare_teachers
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.runtime.run_folder import TrainingFolder
 from featherpress.compress.tasks import ClassificationTask, EvaluationResult
-from featherpress.errors import UsageError
+from featherpress.errors import TrainingError, UsageError
 from featherpress.models import Detector, PriorSpec, save_weights
 
 
@@ -162,3 +162,18 @@ def test_the_first_teacher_labels_photographs_for_the_student_alone(monkeypatch:
     experiment: Any = SimpleNamespace(recipe=None, training=None, out=None)
     given = {arm: arms._crops(experiment, arm, seed=0, loaded=loaded) for arm in ("student", "control", "shuffled")}
     assert given == {"student": teachers[0], "control": "labelled", "shuffled": "labelled"}
+
+
+def test_a_teacher_that_changes_ends_the_run(
+    tiny: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its weights and buffers must hash at the end as before anything learned from it."""
+    teach = LiveTeacher.teach
+
+    def and_move(self: LiveTeacher, batch: Any) -> Any:
+        next(self.model.buffers()).add_(1e-3)
+        return teach(self, batch)
+
+    monkeypatch.setattr(LiveTeacher, "teach", and_move)
+    with pytest.raises(TrainingError, match="the teacher's weights or buffers changed during distillation"):
+        experiments.distill(tiny("control=false"), tmp_path / "run")

@@ -174,7 +174,7 @@ SABOTAGES: list[tuple[Callable[[pytest.MonkeyPatch], None], str]] = [
     (teach_infinity, "the kd_logits term became"),
     (leak, "with distillation weighted 0, training ends with other weights than plain training"),
     (scale_the_task_down, "distillation changes the supervised loss: class is"),
-    (save_the_wrapper, "the saved weights are not only the student's"),
+    (save_the_wrapper, "the saved weights are not only the student's: 0.0.bias is in one of the two"),
     (flip_the_teacher, "the teacher is in training mode at itself: its weights or buffers are not the same as before"),
     (train_the_teacher, "the teacher changed: its weights or buffers are not the same as before"),
 ]
