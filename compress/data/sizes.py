@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 def batch_lengths(crops: int, sizes: Sequence[int]) -> list[int]:
-    """Say how many crops a batch of each size holds: `crops` of the first, of others as many pixels, one at least.
+    """Return how many crops a batch of each size holds: `crops` of the first, of others as many pixels, one at least.
 
     What a convolution costs goes with the pixels, so that a step of every size costs about the same.
     """

@@ -28,7 +28,7 @@ class JoinedFaces:
         return data.name(row)
 
     def find(self, index: int) -> tuple[FaceDataset, int]:
-        """Say which data set an image is of, and its number there."""
+        """Return the data set that an image belongs to, and its number there."""
         for part in self.parts[:-1]:
             if index < len(part):
                 return part, index
@@ -53,7 +53,7 @@ class SelectedFaces:
         return self.dataset.name(self.indices[index])
 
     def find(self, index: int) -> tuple[FaceDataset, int]:
-        """Give the whole data set, and an image's number there."""
+        """Return the whole data set, and an image's number there."""
         return self.dataset, self.indices[index]
 
 

@@ -54,7 +54,7 @@ class Crops(ABC, Generic[BatchT]):
         """Cut the images of some keys."""
 
     def keeps(self, keys: Sequence[Key]) -> bool:
-        """Tell whether all of a batch is in memory."""
+        """Return whether all of a batch is in memory."""
         return False
 
     def receive(self, batch: BatchT, keys: Sequence[Key]) -> None:

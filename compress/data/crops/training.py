@@ -80,7 +80,7 @@ class TrainingCrops(Crops[Batch]):
         return collate([sample for sample, _ in crops], [key for _, key in crops])
 
     def keeps(self, keys: Sequence[Key]) -> bool:
-        """Tell whether all crops of a batch are in memory."""
+        """Return whether all crops of a batch are in memory."""
         return all(key in self.cache for key in keys)
 
     def receive(self, batch: Batch, keys: Sequence[Key]) -> None:
@@ -104,11 +104,11 @@ class TrainingCrops(Crops[Batch]):
                 if not self._images_fit:
                     return
                 part = missing[start : start + step]
-                for index, found in zip(part, pool.map(self._try, part), strict=True):
-                    if isinstance(found, DataError):
-                        self.skip(index, found)
+                for index, read in zip(part, pool.map(self._try, part), strict=True):
+                    if isinstance(read, DataError):
+                        self.skip(index, read)
                     else:
-                        self._keep_image(index, found)
+                        self._keep_image(index, read)
 
     def _read(self, index: int) -> Sample:
         sample = self.cache.get(index)

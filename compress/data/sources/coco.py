@@ -50,21 +50,21 @@ def read_coco(path: Path, *, category: str = "") -> list[LabelledImage]:
     content = _load(path)
     wanted = _category(content["categories"], category, path)
     names = _names(content["images"], path)
-    found: dict[object, list[tuple[int, Mapping[str, Any]]]] = {key: [] for key in names}
+    rows: dict[object, list[tuple[int, Mapping[str, Any]]]] = {key: [] for key in names}
     for number, row in enumerate(content["annotations"], start=1):
         where = f"{path}, annotation {number}"
         _require(row, ("image_id", "category_id", "bbox"), where)
-        if _key(row["image_id"], where) not in found:
+        if _key(row["image_id"], where) not in rows:
             raise DataError(f"{where}: expected an image_id of `images`, got {row['image_id']!r}")
         if row["category_id"] == wanted:
             _check_box(row["bbox"], where)
-            found[row["image_id"]].append((number, row))
+            rows[row["image_id"]].append((number, row))
     return [
         LabelledImage(
             name=name,
-            faces=_faces([row for _, row in found[key]], [f"{path}, annotation {number}" for number, _ in found[key]]),
+            faces=_faces([row for _, row in rows[key]], [f"{path}, annotation {number}" for number, _ in rows[key]]),
             place=place,
-            face_places=tuple(number for number, _ in found[key]),
+            face_places=tuple(number for number, _ in rows[key]),
         )
         for place, (key, name) in enumerate(names.items(), start=1)
     ]
@@ -138,7 +138,7 @@ def _faces(rows: Sequence[Mapping[str, Any]], places: Sequence[str]) -> Faces:
 
 
 def _points(row: Mapping[str, Any], where: str) -> list[float]:
-    """Give the five landmarks as x, y pairs; empty where there are not five, or one is not labelled."""
+    """Return the five landmarks as x, y pairs; empty where there are not five, or one is not labelled."""
     values = row.get("keypoints")
     if not isinstance(values, list) or len(values) != POINTS:
         return []

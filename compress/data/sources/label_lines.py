@@ -30,7 +30,7 @@ class LabelLines:
         self.lines = tuple(line.strip() for line in text.split("\n"))
 
     def error(self, message: str) -> DataError:
-        """Say what was expected, and where."""
+        """Return an error that says what was expected, and where."""
         return DataError(f"{self.path}, line {self.number}: expected {message}")
 
     def next(self) -> str | None:

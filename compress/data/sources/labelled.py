@@ -73,7 +73,7 @@ class LabelledFolder:
         return Sample(image=image, faces=faces, name=row.name)
 
     def cache_key(self, index: int, /) -> str:
-        """Tell one content of an image and its labels from another."""
+        """Return a text that changes with an image's file and its labels."""
         row = self._labelled[index]
         return cache_key_of(self.images / row.name, row.faces)
 
@@ -87,11 +87,11 @@ class LabelledFolder:
         return self._labelled
 
     def faces(self, index: int, /) -> Faces:
-        """Give the labels of one image without reading it."""
+        """Return the labels of one image without reading it."""
         return self._labelled[index].faces
 
     def problem(self, index: int, /) -> str:
-        """Say in a sentence why an image cannot be used, from its file's head alone; nothing where it can."""
+        """Return why an image cannot be used, from its file's header alone; "" where it can."""
         row = self._labelled[index]
         problem = self._image_problem(row)
         if problem:
@@ -120,7 +120,7 @@ class LabelledFolder:
 
 
 def cache_key_of(path: Path, faces: Faces) -> str:
-    """Tell one content of an image's file and its labels from another."""
+    """Return a text that changes with an image's file and its labels."""
     try:
         about = path.stat()
         written = f"{about.st_size} {about.st_mtime_ns}"
@@ -160,19 +160,19 @@ def require_faces(dataset: LabelledFolder) -> None:
 
 
 def is_finite(value: object) -> bool:
-    """Tell a number that a box can be made of from anything else that JSON holds."""
+    """Return whether a JSON value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def is_inside_name(name: str) -> bool:
-    """Tell whether a name is a relative path that does not climb, as POSIX reads it and as Windows does."""
+    """Return whether a name is a relative path without `..`, for POSIX and for Windows."""
     paths = (PurePosixPath(name), PureWindowsPath(name))
     leaves = any(path.is_absolute() or path.drive or ".." in path.parts for path in paths)
     return bool(name) and "\0" not in name and not leaves
 
 
 def _file_problem(folder: Path, name: str) -> str:
-    """Say what was found in place of an image's file; the folder may be a link itself, what is in it may not leave."""
+    """Return what is wrong with an image's file; the folder may be a link, but no link in it may leave it."""
     path = folder / name
     if not path.is_file():
         what = "a folder" if path.is_dir() else "a link to nothing" if path.is_symlink() else "nothing"

@@ -24,11 +24,11 @@ class PredictedFaces(LabelledFolder):
     def __init__(
         self, root: Path, path: Path, *, positive_threshold: float = POSITIVE_THRESHOLD, limit: int | None = None
     ) -> None:
-        self.positive_threshold, found = positive_threshold, DetectedFaces.load(path)
-        self.ignore_threshold = found.threshold
+        self.positive_threshold, predictions = positive_threshold, DetectedFaces.load(path)
+        self.ignore_threshold = predictions.threshold
         images = [
             _read(row, place, root=root, path=path, positive_threshold=positive_threshold)
-            for place, row in enumerate(found.images, 1)
+            for place, row in enumerate(predictions.images, 1)
         ]
         super().__init__(root, images, labels=path, places=("image", "face"), limit=limit, outside_allowed=True)
 

@@ -43,7 +43,7 @@ class Photographs:
 
 
 class LabelledPhotographs:
-    """Photographs with the faces that someone, such as a teacher, found in them; one `Faces` a photograph."""
+    """Photographs with predicted faces, one `Faces` per photograph."""
 
     def __init__(self, photographs: Photographs, faces: Sequence[Faces]) -> None:
         self.photographs, self.faces = photographs, faces
@@ -59,7 +59,7 @@ class LabelledPhotographs:
         return self.photographs.name(index)
 
     def cache_key(self, index: int) -> str:
-        """Tell one content of a photograph and its labels from another."""
+        """Return a text that changes with a photograph's file and its labels."""
         return cache_key_of(self.photographs.files[index], self.faces[index])
 
 

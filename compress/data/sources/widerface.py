@@ -115,7 +115,7 @@ def _faces(rows: list[list[float]]) -> Faces:
 def _join(
     labelled: Mapping[str, LabelledImage], landmarks: Mapping[str, tuple[Tensor, Tensor]]
 ) -> dict[str, LabelledImage]:
-    """Give landmarks to the faces whose box lies within a pixel of a labelled one."""
+    """Add landmarks to the faces whose box lies within a pixel of a labelled one."""
     joined = dict(labelled)
     for name, (boxes, points) in landmarks.items():
         if name not in labelled or not len(labelled[name].faces) or not len(boxes):
@@ -123,7 +123,7 @@ def _join(
         own = labelled[name].faces
         xywh = torch.cat([own.boxes[:, :2], own.sizes], dim=1)
         distance, nearest = torch.cdist(xywh, boxes, p=math.inf).min(dim=1)
-        found = distance <= 1
-        faces = replace(own, landmarks=points[nearest] * found[:, None], has_landmarks=found)
+        matched = distance <= 1
+        faces = replace(own, landmarks=points[nearest] * matched[:, None], has_landmarks=matched)
         joined[name] = replace(labelled[name], faces=faces)
     return joined
