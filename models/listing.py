@@ -4,7 +4,7 @@ What a model costs is counted elsewhere and passed in, since models know nothing
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
@@ -24,101 +24,65 @@ _WIDTH = 80
 _GUIDE = 4  # what rich's tree spends on one level
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
-    """One model of the list.
-
-    Units: `params` learnable parameters; `macs` multiply-accumulates of one image, None where they could not be
-    counted; `strides` pixels between the cells of each level, empty for what is not a detector; `fused` the parameters
-    after `fuse`.
-    """
-
-    entry: ModelEntry
-    params: int
-    macs: int | None
-    strides: tuple[int, ...] = ()
-    fused: int | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a record for JSON."""
-        entry = self.entry
-        return {
-            "name": entry.name,
-            "year": entry.year,
-            "paper": entry.paper,
-            "source": entry.source,
-            "summary": entry.summary,
-            "params": self.params,
-            "macs": self.macs,
-            "strides": list(self.strides),
-            "weights": list(entry.weights),
-            "published": [asdict(find_published(file)) for file in entry.weights],
-            "shipped": entry.shipped is not None,
-            "shipped_sha256": hash_file(entry.shipped) if entry.shipped else None,
-            "settings": dict(entry.settings),
-            "fused_params": self.fused,
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """One module of a model with everything below it: what it is, what it costs.
-
-    `params` and `macs` are of the whole subtree.
-    """
-
-    name: str
-    kind: str
-    params: int
-    macs: int
-    children: tuple["Node", ...] = ()
-
-
-def tree_of(name: str, model: "nn.Module", costs: Mapping[str, tuple[int, int]], *, depth: int) -> Node:
-    """Return a model's modules as a tree of this depth, 0 for the whole tree.
+def tree_of(name: str, model: "nn.Module", costs: Mapping[str, tuple[int, int]], *, depth: int) -> dict[str, Any]:
+    """Return a model's modules as a tree of this depth, 0 for the whole tree: records with their children inside.
 
     `costs` maps each module's path to the parameters and MACs of its subtree; the path "" is the model itself.
     """
 
-    def node(name: str, path: str, module: "nn.Module", depth: int) -> Node:
+    def node(name: str, path: str, module: "nn.Module", depth: int) -> dict[str, Any]:
         children = module.named_children() if depth else ()
-        below = tuple(node(child, f"{path}.{child}".lstrip("."), part, depth - 1) for child, part in children)
+        below = [node(child, f"{path}.{child}".lstrip("."), part, depth - 1) for child, part in children]
         params, macs = costs.get(path, (0, 0))
-        return Node(name=name, kind=type(module).__name__, params=params, macs=macs, children=below)
+        return {"name": name, "kind": type(module).__name__, "params": params, "macs": macs, "children": below}
 
     return node(name, "", model, depth or -1)
 
 
-def list_to_dict(rows: Sequence[Listed], *, side: int) -> dict[str, Any]:
+def list_to_dict(entries: Sequence[ModelEntry], *, side: int) -> dict[str, Any]:
     """Return the list as a record for JSON."""
-    return {"schema": "featherpress.models/1", "input": [1, 3, side, side], "models": [row.to_dict() for row in rows]}
+    return {"schema": "featherpress.models/1", "input": [1, 3, side, side], "models": [*map(_to_dict, entries)]}
 
 
-def tree_to_dict(row: Listed, tree: Node, *, side: int) -> dict[str, Any]:
+def tree_to_dict(entry: ModelEntry, tree: Mapping[str, Any], *, side: int) -> dict[str, Any]:
     """Return one model and its tree as a record for JSON."""
+    return {"schema": "featherpress.model/1", "input": [1, 3, side, side], **_to_dict(entry), "tree": tree}
+
+
+def _to_dict(entry: ModelEntry) -> dict[str, Any]:
     return {
-        "schema": "featherpress.model/1",
-        "input": [1, 3, side, side],
-        **row.to_dict(),
-        "tree": asdict(tree),
+        "name": entry.name,
+        "year": entry.year,
+        "paper": entry.paper,
+        "source": entry.source,
+        "summary": entry.summary,
+        "params": entry.params,
+        "macs": entry.macs,
+        "strides": list(entry.strides),
+        "weights": list(entry.weights),
+        "published": [asdict(find_published(file)) for file in entry.weights],
+        "shipped": entry.shipped is not None,
+        "shipped_sha256": hash_file(entry.shipped) if entry.shipped else None,
+        "settings": dict(entry.settings),
+        "fused_params": entry.fused,
     }
 
 
-def render_list(rows: Sequence[Listed], *, side: int, format_macs: Format) -> RenderableType:
+def render_list(entries: Sequence[ModelEntry], *, side: int, format_macs: Format) -> RenderableType:
     """Make a table of all models for eighty columns."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("name", "year", "paper", "params", "MACs", "strides", "weights"):
         number = column in {"params", "MACs"}
         table.add_column(column, justify="right" if number else "left", no_wrap=column != "paper")
-    for row in rows:
+    for entry in entries:
         table.add_row(
-            row.entry.name,
-            str(row.entry.year),
-            row.entry.paper,
-            f"{row.params:,}",
-            "-" if row.macs is None else format_macs(row.macs),
-            "/".join(map(str, row.strides)) or "-",
-            "shipped" if row.entry.shipped else "known" if row.entry.weights else "-",
+            entry.name,
+            str(entry.year),
+            entry.paper,
+            f"{entry.params:,}",
+            "-" if entry.macs is None else format_macs(entry.macs),
+            "/".join(map(str, entry.strides)) or "-",
+            "shipped" if entry.shipped else "known" if entry.weights else "-",
         )
     notes = f"MACs of one image of {side}x{side}; strides in pixels, level by level."
     weights = "Weights: shipped ones come along (`pretrained=True`), known ones are public."
@@ -126,26 +90,21 @@ def render_list(rows: Sequence[Listed], *, side: int, format_macs: Format) -> Re
     return Group(table, Text(), Text(notes), Text(weights), Text(more))
 
 
-def render_tree(row: Listed, tree: Node, *, side: int, format_macs: Format) -> RenderableType:
+def render_tree(entry: ModelEntry, tree: Mapping[str, Any], *, side: int, format_macs: Format) -> RenderableType:
     """Format a model as a tree with two columns of numbers, and a description above and below."""
-    entry = row.entry
     lines = [f"{entry.name}: {entry.summary}", f"{entry.source}"]
     after = [f"MACs of one image of {side}x{side}; each row is a module with all that it holds."]
-    if row.fused is not None:
-        saved = f"{row.params - row.fused:,} fewer"
-        after.append(f"Folded for inference by fuse(model): {row.fused:,} parameters, {saved}.")
+    if entry.fused is not None:
+        saved = f"{entry.params - entry.fused:,} fewer"
+        after.append(f"Folded for inference by fuse(model): {entry.fused:,} parameters, {saved}.")
     after.append("Settings: " + ", ".join(f"{key}={value}" for key, value in entry.settings.items()))
-    after += _shipped_lines(entry) + [line for file in entry.weights for line in _published_lines(find_published(file))]
+    if entry.shipped is not None:
+        after += [f"Trained weights shipped: {entry.shipped.name}", f"  sha256 {hash_file(entry.shipped)}"]
+    after += [line for file in entry.weights for line in _published_lines(find_published(file))]
     if not (entry.shipped or entry.weights):
         after.append("Trained weights known: none")
     heading = Text(_line("module", "params", "MACs", depth=0), style="bold")
     return Group(*map(Text, lines), Text(), heading, _branch(tree, 0, format_macs), Text(), *map(Text, after))
-
-
-def _shipped_lines(entry: ModelEntry) -> list[str]:
-    if entry.shipped is None:
-        return []
-    return [f"Trained weights shipped: {entry.shipped.name}", f"  sha256 {hash_file(entry.shipped)}"]
 
 
 def _published_lines(weights: PublishedWeights) -> list[str]:
@@ -159,10 +118,10 @@ def _published_lines(weights: PublishedWeights) -> list[str]:
     return lines
 
 
-def _branch(node: Node, depth: int, format_macs: Format) -> Tree:
-    title = node.name if node.kind == node.name else f"{node.name} {node.kind}"
-    tree = Tree(Text(_line(title, f"{node.params:,}", format_macs(node.macs), depth=depth)), guide_style="dim")
-    tree.children = [_branch(child, depth + 1, format_macs) for child in node.children]
+def _branch(node: Mapping[str, Any], depth: int, format_macs: Format) -> Tree:
+    title = node["name"] if node["kind"] == node["name"] else f"{node['name']} {node['kind']}"
+    tree = Tree(Text(_line(title, f"{node['params']:,}", format_macs(node["macs"]), depth=depth)), guide_style="dim")
+    tree.children = [_branch(child, depth + 1, format_macs) for child in node["children"]]
     return tree
 
 

@@ -27,22 +27,6 @@ logger = logging.getLogger("featherpress")
 _REGISTER: dict[str, ModelEntry] = {entry.name: entry for entry in ZOO}
 
 
-def register(entry: ModelEntry) -> None:
-    """Add an entry to the register.
-
-    Errors: `ValueError` when the name is taken, or a setting's default is of a kind that no weights file can name.
-    """
-    if entry.name in _REGISTER:
-        raise ValueError(f"a model named {entry.name!r} is registered already")
-    for key, value in entry.settings.items():
-        if not is_plain(value):
-            raise ValueError(
-                f"the setting {key!r} of {entry.name} is {value!r} by default, expected None, a number, text, a "
-                "truth value or a tuple of these, since weights files name it"
-            )
-    _REGISTER[entry.name] = entry
-
-
 def register_model(
     *, params: int, year: int, paper: str, source: str = "", weights: tuple[str, ...] = ()
 ) -> Callable[[Build], Build]:
@@ -51,29 +35,34 @@ def register_model(
     The factory takes keyword arguments with defaults and returns the module. `params`, `year`, `paper`, `source` and
     `weights` are as in `ModelEntry`.
 
-    Errors: `ValueError` when the name is taken, or a parameter has no default.
+    Errors: `ValueError` when the name is taken, or a parameter has no default, or one that no weights file can name.
     """
 
     def decorate(build: Build) -> Build:
         name = build.__name__
-        parameters = inspect.signature(build).parameters
-        for key, parameter in parameters.items():
-            if parameter.default is inspect.Parameter.empty:
+        settings = {key: each.default for key, each in inspect.signature(build).parameters.items()}
+        for key, value in settings.items():
+            if value is inspect.Parameter.empty:
                 raise ValueError(
                     f"the parameter {key!r} of {name} has no default, so that a name alone cannot build it"
                 )
-        register(
-            ModelEntry(
-                name=name,
-                build=build,
-                settings={key: parameter.default for key, parameter in parameters.items()},
-                params=params,
-                summary=(inspect.getdoc(build) or name).splitlines()[0],
-                year=year,
-                paper=paper,
-                source=source or f"{paper}, {year}",
-                weights=weights,
-            )
+            if not is_plain(value):
+                raise ValueError(
+                    f"the setting {key!r} of {name} is {value!r} by default, expected None, a number, text, a "
+                    "truth value or a tuple of these, since weights files name it"
+                )
+        if name in _REGISTER:
+            raise ValueError(f"a model named {name!r} is registered already")
+        _REGISTER[name] = ModelEntry(
+            name=name,
+            build=build,
+            settings=settings,
+            params=params,
+            summary=(inspect.getdoc(build) or name).splitlines()[0],
+            year=year,
+            paper=paper,
+            source=source or f"{paper}, {year}",
+            weights=weights,
         )
         return build
 

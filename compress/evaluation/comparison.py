@@ -1,12 +1,11 @@
 """Two sides on the same images: how much they differ, and what may be said of it."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from featherpress.records import Arm, Difference
 from featherpress.verdicts import Claim, Interval, Scores, Verdict, judge, paired_interval, sentence_about
-from featherpress.verdicts.intervals import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,21 +21,8 @@ class Compared:
     @property
     def difference(self) -> Difference:
         """The difference and its interval as a record holds them."""
-        found = self.interval
-        return Difference(
-            mean=found.difference,
-            low=found.low,
-            high=found.high,
-            confidence=found.confidence,
-            resamples=found.resamples,
-            method=found.method,
-            covers=found.covers,
-            seeds=found.seeds,
-            examples=found.examples,
-            v_seeds=found.v_seeds,
-            v_examples=found.v_examples,
-            df=found.df,
-        )
+        fields = {**asdict(self.interval), "mean": self.interval.difference, "covers": self.interval.covers}
+        return Difference.model_validate(fields)
 
 
 def compare(
@@ -62,8 +48,8 @@ def compare(
         obstacle=obstacle,
     )
     return Compared(
-        baseline=_numbers(theirs),
-        candidate=_numbers(ours),
+        baseline=tuple(theirs.tolist()),
+        candidate=tuple(ours.tolist()),
         interval=interval,
         verdict=verdict,
         sentence=sentence_about(claim, interval, verdict, reason),
@@ -74,7 +60,3 @@ def make_arm(metric: str, scores: tuple[float, ...]) -> Arm:
     """Return one side as a record holds it: a score a seed under its metric's name, their mean and deviation."""
     std = float(np.std(scores, ddof=1)) if len(scores) > 1 else None
     return Arm.model_validate({metric: scores, "mean": float(np.mean(scores)), "std": std})
-
-
-def _numbers(values: Array) -> tuple[float, ...]:
-    return tuple(float(value) for value in values)

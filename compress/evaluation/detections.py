@@ -7,7 +7,7 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from featherpress.compress.evaluation.archives import BROKEN, load_arrays, save_arrays
+from featherpress.compress.evaluation.archives import Arrays, load_arrays, save_arrays
 from featherpress.errors import DataError
 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
@@ -100,14 +100,10 @@ class DetectionSet:
 
         Errors: DataError for a missing, truncated or foreign file.
         """
-        arrays = load_arrays(path, what="detections")
-        try:
-            return cls._from_arrays(arrays)
-        except BROKEN as error:
-            raise DataError(f"{path} is not a complete file of saved detections ({error}): evaluate again.") from error
+        return load_arrays(path, cls._from_arrays, what="detections")
 
     @classmethod
-    def _from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> Self:
+    def _from_arrays(cls, arrays: Arrays) -> Self:
         found = np.cumsum(arrays["found"])[:-1]
         labelled = np.cumsum(arrays["labelled"])[:-1]
         found_parts = (np.split(arrays[key], found) for key in ("boxes", "scores", "landmarks"))

@@ -19,8 +19,6 @@ from featherpress.verdicts import Scores
 from featherpress.verdicts.intervals import Array
 from featherpress.verdicts.tables import Side, match_examples
 
-Saved = DetectionSet | ClassPredictions
-
 
 def detection_scores(sets: Sequence[DetectionSet]) -> Scores:
     """Return the AP of detectors, one a seed, for resampling.
@@ -65,27 +63,23 @@ def read_saved(path: Path, *, order: Sequence[str] | None = None) -> Side:
         match_examples(each.names, order or first.names, str(path))
         if each.names != tuple(order or first.names):
             raise DataError(f"{path} has the same images in another order; evaluate both models alike")
-    scores = (
-        detection_scores([each for each in sets if isinstance(each, DetectionSet)])
-        if isinstance(first, DetectionSet)
-        else accuracy_scores([each for each in sets if isinstance(each, ClassPredictions)])
-    )
-    metric = "AP" if isinstance(first, DetectionSet) else "accuracy"
+    detected = isinstance(first, DetectionSet)
     return Side(
         name=str(path),
-        metric=metric,
+        metric="AP" if detected else "accuracy",
         seeds=tuple(files),
         examples=first.names,
-        scores=scores,
+        scores=detection_scores(sets) if detected else accuracy_scores(sets),
         bounded=True,
         unit="images",
     )
 
 
-def _load(file: Path) -> Saved:
-    return (
-        ClassPredictions.load(file) if "predicted" in load_arrays(file, what="detections") else DetectionSet.load(file)
+def _load(file: Path) -> Any:
+    kind = (
+        ClassPredictions if load_arrays(file, lambda arrays: "predicted" in arrays, what="detections") else DetectionSet
     )
+    return kind.load(file)
 
 
 def _saved_files(path: Path) -> dict[str, Path]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,7 @@ def score_model(
     result = evaluate_model(detector, dataset, settings=settings, batch=batch)
     record = result.to_dict(data=data, about=about)
     if coco:
-        record["coco"] = asdict(score_coco(result.predictions))
+        record["coco"] = score_coco(result.predictions)
     curve = record["curve"]
     curves = {"all faces": (curve["recall"], curve["precision"])}
     if isinstance(dataset, PredictedFaces):

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,13 +76,7 @@ def compare_arms(
     two = compare(baseline=control, candidate=student, claim=Claim(metric=claim.metric, files=files), min_score=least)
     if two.verdict == "undecided":
         return found
-    return Compared(
-        baseline=found.baseline,
-        candidate=found.candidate,
-        interval=found.interval,
-        verdict=found.verdict,
-        sentence=f"{found.sentence} {two.sentence}",
-    )
+    return replace(found, sentence=f"{found.sentence} {two.sentence}")
 
 
 def method_claim(recipe: Recipe, metric: str, *, method: str = "distillation") -> Claim:

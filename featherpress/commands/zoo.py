@@ -1,5 +1,6 @@
 """`models` and `models show`: the zoo."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +12,7 @@ from featherpress.options import JsonOption, SideOption
 
 if TYPE_CHECKING:
     from featherpress.budgets import Cost
-    from featherpress.models.listing import Listed
+    from featherpress.models import ModelEntry
 
 models_app = typer.Typer(invoke_without_command=True, rich_markup_mode="markdown")
 
@@ -34,11 +35,11 @@ def models(context: typer.Context, side: SideOption = 640, as_json: JsonOption =
     from featherpress.budgets.views.numbers import format_macs
     from featherpress.models import list_models, listing
 
-    rows = [_list_model(name, side) for name in list_models()]
+    entries = [_list_model(name, side) for name in list_models()]
     show(
-        listing.list_to_dict(rows, side=side),
+        listing.list_to_dict(entries, side=side),
         as_json,
-        lambda: listing.render_list(rows, side=side, format_macs=format_macs),
+        lambda: listing.render_list(entries, side=side, format_macs=format_macs),
     )
 
 
@@ -59,7 +60,7 @@ def show_model(
     from featherpress.budgets.views.numbers import format_macs
     from featherpress.models import create_model, listing
 
-    row, cost = _count_model(name, side)
+    entry, cost = _count_model(name, side)
     if cost is None:
         raise CountError(f"{name} cannot be counted at {side}x{side}; try another --input")
     model = create_model(name)
@@ -67,30 +68,26 @@ def show_model(
     costs = {path: (part.params, part.macs) for path, part in parts.items()}
     tree = listing.tree_of(name, model, costs, depth=depth)
     show(
-        listing.tree_to_dict(row, tree, side=side),
+        listing.tree_to_dict(entry, tree, side=side),
         as_json,
-        lambda: listing.render_tree(row, tree, side=side, format_macs=format_macs),
+        lambda: listing.render_tree(entry, tree, side=side, format_macs=format_macs),
     )
 
 
-def _list_model(name: str, side: int) -> "Listed":
-    """Return a model's row from what it declares, or count it if nothing is declared for this size."""
+def _list_model(name: str, side: int) -> "ModelEntry":
+    """Return what a model declares, or count it if nothing is declared for this size."""
     from featherpress.models import find_model
-    from featherpress.models.listing import Listed
     from featherpress.models.zoo import DECLARED_SIDE
 
     entry = find_model(name)
-    if side == DECLARED_SIDE and entry.macs is not None:
-        return Listed(entry=entry, params=entry.params, macs=entry.macs, strides=entry.strides, fused=entry.fused)
-    return _count_model(name, side)[0]
+    return entry if side == DECLARED_SIDE and entry.macs is not None else _count_model(name, side)[0]
 
 
-def _count_model(name: str, side: int) -> "tuple[Listed, Cost | None]":
+def _count_model(name: str, side: int) -> "tuple[ModelEntry, Cost | None]":
     """Build and count a model of the zoo for a list; one that cannot be counted is listed without MACs."""
     from featherpress.budgets import count
     from featherpress.models import create_model, find_model, fuse
     from featherpress.models.detectors import strides_of
-    from featherpress.models.listing import Listed
 
     model = create_model(name)
     params, fused = (sum(weight.numel() for weight in each.parameters()) for each in (model, fuse(model)))
@@ -99,5 +96,4 @@ def _count_model(name: str, side: int) -> "tuple[Listed, Cost | None]":
     except FeatherpressError:
         cost = None
     macs = cost.macs if cost else None
-    row = Listed(entry=find_model(name), params=params, macs=macs, strides=strides_of(model), fused=fused)
-    return row, cost
+    return replace(find_model(name), params=params, macs=macs, strides=strides_of(model), fused=fused), cost

@@ -2,8 +2,9 @@
 
 import io
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,17 +12,8 @@ from rich.console import Console, RenderableType
 
 from featherpress.budgets import count
 from featherpress.budgets.views.numbers import format_macs
-from featherpress.models import create_model, find_model, fuse, list_models
-from featherpress.models.detectors import strides_of
-from featherpress.models.listing import (
-    Listed,
-    Node,
-    list_to_dict,
-    render_list,
-    render_tree,
-    tree_of,
-    tree_to_dict,
-)
+from featherpress.models import ModelEntry, create_model, find_model, list_models
+from featherpress.models.listing import list_to_dict, render_list, render_tree, tree_of, tree_to_dict
 from featherpress.models.published import find_published, hash_file
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "models_show.txt"
@@ -33,15 +25,12 @@ def plain(renderable: RenderableType) -> str:
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
 
 
-def listed(name: str) -> Listed:
-    model = create_model(name)
-    params = find_model(name).params
-    fused = sum(weight.numel() for weight in fuse(model).parameters())
-    return Listed(entry=find_model(name), params=params, macs=None, strides=strides_of(model), fused=fused)
+def listed(name: str) -> ModelEntry:
+    return replace(find_model(name), macs=None)
 
 
 @pytest.fixture(scope="module")
-def tree() -> Node:
+def tree() -> dict[str, Any]:
     """V2 at 640x640, all of it."""
     model = create_model("featherface_v2")
     cost = count(model, torch.zeros(1, 3, 640, 640))
@@ -49,9 +38,8 @@ def tree() -> Node:
     return tree_of("featherface_v2", model, {k: (part.params, part.macs) for k, part in parts.items()}, depth=0)
 
 
-def cut(node: Node, depth: int) -> Node:
-    children = tuple(cut(child, depth - 1) for child in node.children) if depth else ()
-    return Node(name=node.name, kind=node.kind, params=node.params, macs=node.macs, children=children)
+def cut(node: dict[str, Any], depth: int) -> dict[str, Any]:
+    return node | {"children": [cut(child, depth - 1) for child in node["children"]] if depth else []}
 
 
 def test_list_fits_eighty_columns() -> None:
@@ -81,28 +69,28 @@ def test_known_weights_are_the_files_there_are(shared: Path) -> None:
         assert find_published(file).sha256 == hash_file(shared / "weights" / file)
 
 
-def test_tree_sums_up(tree: Node) -> None:
+def test_tree_sums_up(tree: dict[str, Any]) -> None:
     """A module costs at least what its children cost together, and the root exactly its components."""
 
-    def check(node: Node) -> None:
-        assert node.params >= sum(child.params for child in node.children)
-        assert node.macs >= sum(child.macs for child in node.children)
-        for child in node.children:
+    def check(node: dict[str, Any]) -> None:
+        assert node["params"] >= sum(child["params"] for child in node["children"])
+        assert node["macs"] >= sum(child["macs"] for child in node["children"])
+        for child in node["children"]:
             check(child)
 
     check(tree)
-    assert tree.params == sum(child.params for child in tree.children) == 256_812
-    assert tree.macs == sum(child.macs for child in tree.children)
+    assert tree["params"] == sum(child["params"] for child in tree["children"]) == 256_812
+    assert tree["macs"] == sum(child["macs"] for child in tree["children"])
 
 
-def test_tree_is_cut_at_its_depth(tree: Node) -> None:
+def test_tree_is_cut_at_its_depth(tree: dict[str, Any]) -> None:
     """A depth of one shows the components and no module below them."""
     shallow = tree_of("v2", create_model("featherface_v2"), {}, depth=1)
-    assert [child.name for child in shallow.children] == [child.name for child in tree.children]
-    assert not any(child.children for child in shallow.children)
+    assert [child["name"] for child in shallow["children"]] == [child["name"] for child in tree["children"]]
+    assert not any(child["children"] for child in shallow["children"])
 
 
-def test_tree_as_a_record(tree: Node) -> None:
+def test_tree_as_a_record(tree: dict[str, Any]) -> None:
     """The record is the model's row with the whole tree inside, and survives JSON."""
     record = json.loads(json.dumps(tree_to_dict(listed("featherface_v2"), tree, side=640)))
     assert record["schema"] == "featherpress.model/1"
@@ -110,7 +98,7 @@ def test_tree_as_a_record(tree: Node) -> None:
     assert record["tree"]["children"][0]["name"] == "backbone"
 
 
-def test_tree_is_drawn_as_before(tree: Node) -> None:
+def test_tree_is_drawn_as_before(tree: dict[str, Any]) -> None:
     """The drawing is the golden file, and its numbers stand in columns that end at the eightieth."""
     text = plain(render_tree(listed("featherface_v2"), cut(tree, 2), side=640, format_macs=format_macs))
     drawn = text.split("\n\n")[1].splitlines()
@@ -120,7 +108,7 @@ def test_tree_is_drawn_as_before(tree: Node) -> None:
     assert text.replace(hash_file(shipped), "SHA256") == GOLDEN.read_text(encoding="utf-8")
 
 
-def test_known_weights_say_what_they_are(tree: Node) -> None:
+def test_known_weights_say_what_they_are(tree: dict[str, Any]) -> None:
     """Each public file is named with its sha256 and whose code it is of; what is not known is said, not made up."""
     text = plain(render_tree(listed("retinaface_mnet025"), tree, side=640, format_macs=format_macs))
     known = find_published("retinaface_mnet025_426608.pth")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms
 
-from featherpress.compress.evaluation.detections import BoolArray, Detections
+from featherpress.compress.evaluation.detections import Detections
 from featherpress.compress.evaluation.detector.inference import detect_batch, detect_faces
 from featherpress.compress.evaluation.detector.settings import DetectionSettings
 from featherpress.errors import UsageError
@@ -96,13 +96,7 @@ def _whole_ones(detections: Detections, *, left: int, top: int, size: int, heigh
         | ((bottom < height) & (boxes[:, 3] > bottom - margin[:, 1]))
     )
     landmarks = detections.landmarks + np.array([left, top] * 5, dtype=np.float32)
-    return _kept(Detections(boxes=boxes, scores=detections.scores, landmarks=landmarks), ~cut)
-
-
-def _kept(detections: Detections, rows: BoolArray) -> Detections:
-    return Detections(
-        boxes=detections.boxes[rows], scores=detections.scores[rows], landmarks=detections.landmarks[rows]
-    )
+    return Detections(boxes=boxes[~cut], scores=detections.scores[~cut], landmarks=landmarks[~cut])
 
 
 def merge_detections(parts: list[Detections], *, iou: float) -> Detections:

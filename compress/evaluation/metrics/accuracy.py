@@ -6,7 +6,7 @@ from typing import Self
 
 import numpy as np
 
-from featherpress.compress.evaluation.archives import BROKEN, load_arrays, save_arrays
+from featherpress.compress.evaluation.archives import Arrays, load_arrays, save_arrays
 from featherpress.compress.evaluation.detections import IntArray
 from featherpress.errors import DataError
 
@@ -43,9 +43,9 @@ class ClassPredictions:
 
         Errors: DataError for a missing, truncated or foreign file.
         """
-        arrays = load_arrays(path, what="answers")
-        try:
+
+        def build(arrays: Arrays) -> Self:
             names = tuple(str(name) for name in arrays["names"])
             return cls(names=names, labels=arrays["labels"], predicted=arrays["predicted"])
-        except BROKEN as error:
-            raise DataError(f"{path} is not a complete file of saved answers ({error}): evaluate again.") from error
+
+        return load_arrays(path, build, what="answers")

@@ -3,7 +3,7 @@
 Source: Lin et al. 2014, Microsoft COCO, and its detection evaluation.
 """
 
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,26 +16,11 @@ MOST_DETECTIONS = 100
 """The number of top-scoring detections of an image that count; COCO's own limit."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CocoScores:
-    """AP over IoU 0.50 to 0.95, at 0.50 and at 0.75, and by area; recall with all detections that count.
-
-    None where there is no such face. Small is below 32 x 32 pixels, large from 96 x 96 on.
-    """
-
-    ap: float | None
-    ap50: float | None
-    ap75: float | None
-    small: float | None
-    medium: float | None
-    large: float | None
-    recall: float | None
-    most_detections: int = MOST_DETECTIONS
-
-
-def score_coco(predictions: DetectionSet) -> CocoScores:
+def score_coco(predictions: DetectionSet) -> dict[str, Any]:
     """Score detections as COCO does; faces to ignore are its crowds.
 
+    AP over IoU 0.50 to 0.95, at 0.50 and at 0.75, and by area: small is below 32 x 32 pixels, large from 96 x 96 on.
+    Recall with all detections that count. None where there is no such face.
     Beside a crowd a detection counts as overlapping by its own area, not by IoU: what lies inside an ignored face is
     forgiven, which is milder than our own AP and WIDER FACE's.
     Errors: DataError where torchmetrics or faster-coco-eval is not installed.
@@ -52,9 +37,11 @@ def score_coco(predictions: DetectionSet) -> CocoScores:
     metric.warn_on_many_detections = False
     metric.update([_detections(each) for each in predictions.detections], [_truth(each) for each in predictions.truths])
     values = {key: float(value) for key, value in metric.compute().items() if value.numel() == 1}
-    keys = ("map", "map_50", "map_75", "map_small", "map_medium", "map_large", f"mar_{MOST_DETECTIONS}")
-    ap, ap50, ap75, small, medium, large, recall = (values[key] if values[key] >= 0 else None for key in keys)
-    return CocoScores(ap=ap, ap50=ap50, ap75=ap75, small=small, medium=medium, large=large, recall=recall)
+    keys = {"ap": "map", "ap50": "map_50", "ap75": "map_75"}
+    keys |= {size: f"map_{size}" for size in ("small", "medium", "large")}
+    keys |= {"recall": f"mar_{MOST_DETECTIONS}"}
+    scores = {name: values[key] if values[key] >= 0 else None for name, key in keys.items()}
+    return {**scores, "most_detections": MOST_DETECTIONS}
 
 
 def _detections(detections: Detections) -> dict[str, Tensor]:
