@@ -36,6 +36,9 @@ class BackendName(StrEnum):
     ONNX_INT8 = "onnx-int8"
 
 
+WeightsOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A checkpoint; the shipped weights unless given.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SetOption = Annotated[
     list[str] | None,

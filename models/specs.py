@@ -1,6 +1,6 @@
 """The settings of models, which can be listed without building them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 from featherpress.errors import UsageError
@@ -37,20 +37,10 @@ class FeatherFaceSpec:
 
     def __post_init__(self) -> None:
         """Refuse sizes out of range, and unknown choices."""
-        for name in (
-            "out_channels",
-            "cbam_reduction",
-            "bifpn_repeats",
-            "bifpn_groups",
-            "context_groups",
-            "shuffle_groups",
-            "num_anchors",
-        ):
-            most = _MOST_REPEATS if name == "bifpn_repeats" else _MOST
-            if not 1 <= getattr(self, name) <= most:
-                raise UsageError(f"{name} must be at least 1 and at most {most:,}, got {getattr(self, name)}")
-        choices = {"attention": Attention, "context": Context, "shuffle_order": ShuffleOrder, "heads": Heads}
-        for name, choice in choices.items():
-            if getattr(self, name) not in get_args(choice):
-                known = ", ".join(get_args(choice))
-                raise UsageError(f"{name} is one of {known}, got {getattr(self, name)!r}")
+        for each in fields(self):
+            value, choices = getattr(self, each.name), get_args(each.type)
+            most = _MOST_REPEATS if each.name == "bifpn_repeats" else _MOST
+            if each.type is int and not 1 <= value <= most:
+                raise UsageError(f"{each.name} must be at least 1 and at most {most:,}, got {value}")
+            if choices and value not in choices:
+                raise UsageError(f"{each.name} is one of {', '.join(choices)}, got {value!r}")

@@ -42,11 +42,6 @@ def why_not(backend: Backend) -> str:
     return ""
 
 
-def channels_last(model: nn.Module) -> nn.Module:
-    """Copy a model into the layout in which oneDNN needs no reordering."""
-    return copy.deepcopy(model).to(memory_format=torch.channels_last)
-
-
 def torch_forward(
     model: nn.Module, images: Tensor, *, fold: Callable[[nn.Module], nn.Module] | None, last: bool, compiled: bool
 ) -> Work:
@@ -54,7 +49,9 @@ def torch_forward(
     if fold is not None:
         model = fold(model)
     if last:
-        model, images = channels_last(model), images.contiguous(memory_format=torch.channels_last)
+        # A copy, in the layout in which oneDNN needs no reordering.
+        model = copy.deepcopy(model).to(memory_format=torch.channels_last)
+        images = images.contiguous(memory_format=torch.channels_last)
     return partial(torch.compile(model, dynamic=False) if compiled else model, images)
 
 

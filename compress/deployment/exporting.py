@@ -1,6 +1,5 @@
 """Export of a model: traced, written, checked against torch, quantised, and recorded."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -28,6 +27,8 @@ from featherpress.errors import UsageError
 from featherpress.extras import require_extra
 from featherpress.files import replacing
 from featherpress.models import Detector
+from featherpress.models.creation import origin_of
+from featherpress.models.published import hash_file
 from featherpress.records import Export
 from featherpress.verdicts import gate
 
@@ -212,16 +213,15 @@ def _describe(proto: "onnx.ModelProto", about: Mapping[str, str]) -> None:
 
 def _record(request: ExportRequest, subject: Subject) -> dict[str, Any]:
     """Return the record of an export: what was exported, from what, and how."""
-    weights = request.weights
-    source = None
+    weights, source = request.weights, None
     if weights is not None:
-        digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-        source = {"file": weights.name, "bytes": weights.stat().st_size, "sha256": digest}
+        source = {"file": weights.name, "bytes": weights.stat().st_size, "sha256": hash_file(weights)}
+    origin = origin_of(subject.detector or subject.original)
     return {
         "featherpress": __version__,
         "model": subject.name,
-        "settings": dict(subject.settings),
-        "params": subject.params,
+        "settings": dict(origin.settings) if origin else {},
+        "params": sum(weight.numel() for weight in subject.original.parameters()),
         "weights": source,
         "input": {"name": "images", "shape": list(subject.example), "dynamic": list(subject.dynamic)},
         "preprocessing": _PREPROCESSING if subject.detector else None,

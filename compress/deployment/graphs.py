@@ -1,9 +1,9 @@
 """The content of an exported graph: the model for inference, and for a detector its priors and decoding."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -81,8 +81,6 @@ class Subject:
     """
 
     name: str
-    settings: Mapping[str, Any]
-    params: int
     original: nn.Module
     module: nn.Module
     outputs: tuple[str, ...]
@@ -138,8 +136,6 @@ def _detector_subject(target: str, model: Detector, options: GraphOptions) -> Su
     graph = DetectorGraph(model, options)
     return Subject(
         name=origin.name if origin else target,
-        settings=dict(origin.settings) if origin else {},
-        params=_count(model),
         original=graph,
         module=DetectorGraph(_folded(model, options), options),
         outputs=graph.outputs,
@@ -157,11 +153,8 @@ def _plain_subject(target: str, model: nn.Module, side: int, options: GraphOptio
     batch = _runs(model, twice)
     size = batch and _runs(model, wide) and _runs(model, tall)
     shapes = [base, *([twice] if batch else []), *([wide, tall] if size else [])]
-    origin = origin_of(model)
     return Subject(
         name=target,
-        settings=dict(origin.settings) if origin else {},
-        params=_count(model),
         original=model,
         module=_folded(model, options),
         outputs=names,
@@ -177,10 +170,6 @@ def _folded(model: Model, options: GraphOptions) -> Model:
         if isinstance(module, DeformableConv):
             module.sampled = options.deformable == "samples"
     return folded
-
-
-def _count(model: nn.Module) -> int:
-    return sum(weight.numel() for weight in model.parameters())
 
 
 def _try(model: nn.Module, shape: tuple[int, ...], target: str) -> object:

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
 
 from featherpress import __version__
 from featherpress.compress.deployment.backends import (
@@ -59,19 +58,15 @@ def ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """A model to measure, with what it costs by size: (parameters, MACs or None)."""
-
-    target: str
-    costs: Mapping[int, tuple[int, int | None]]
+Costs = Mapping[str, Mapping[int, tuple[int, int | None]]]
+"""What models cost, by name and size: (parameters, MACs or None)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchRequest:
     """A benchmark to run: all models at all sizes in all backends, `rounds` forwards of a batch each."""
 
-    candidates: Sequence[Candidate]
+    models: Costs
     backends: Sequence[Backend]
     sizes: Sequence[int]
     batch: int = 1
@@ -122,37 +117,32 @@ def _write_files(request: BenchRequest, backends: Sequence[Backend], folder: Pat
     files: dict[tuple[str, Backend], Path] = {}
     if not any(each.startswith("onnx") for each in backends):
         return files
-    with Progress("exporting", total=len(request.candidates)) as progress, torch.inference_mode(mode=False):
-        for number, candidate in enumerate(request.candidates):
+    with Progress("exporting", total=len(request.models)) as progress, torch.inference_mode(mode=False):
+        for number, name in enumerate(request.models):
             own = folder / str(number)
             own.mkdir()
-            subject = find_subject(candidate.target, None, options=GraphOptions(), side=request.sizes[0], random=True)
+            subject = find_subject(name, None, options=GraphOptions(), side=request.sizes[0], random=True)
             written = write_onnx_files(subject, own, int8="onnx-int8" in backends)
-            files |= {(candidate.target, backend): path for backend, path in written.items()}
+            files |= {(name, backend): path for backend, path in written.items()}
             progress.advance()
     return files
-
-
-def _build(target: str) -> nn.Module:
-    torch.manual_seed(0)
-    return load_factory(target).eval()
 
 
 def _prepare_all(request: BenchRequest, backends: Sequence[Backend], size: int, files: Files) -> dict[Case, Work]:
     images = example_images((request.batch, 3, size, size))
     works: dict[Case, Work] = {}
-    for candidate in request.candidates:
-        model = _build(candidate.target)
+    for name in request.models:
+        torch.manual_seed(0)
+        model = load_factory(name).eval()
         for backend in backends:
-            file = files.get((candidate.target, backend))
-            works[candidate.target, size, backend] = prepare(backend, model, images, file=file, threads=request.threads)
+            file = files.get((name, backend))
+            works[name, size, backend] = prepare(backend, model, images, file=file, threads=request.threads)
     return works
 
 
 def _row(request: BenchRequest, case: Case, seconds: Sequence[float], files: Files) -> Timing:
     target, size, backend = case
-    [candidate] = [each for each in request.candidates if each.target == target]
-    params, macs = candidate.costs[size]
+    params, macs = request.models[target][size]
     low, median, high = (float(each) * 1000 for each in np.percentile(seconds, (10, 50, 90)))
     memory = None
     if request.memory and backend != "compiled":  # compiling takes memory of its own

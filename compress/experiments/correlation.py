@@ -8,7 +8,6 @@ them was trained with adapters.
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -34,57 +33,45 @@ _STILL = 1e-8
 _RIDGE = 1e-6
 
 
-@dataclass(slots=True)
 class LevelFit:
     """Sums over positions of one level, from which the best map and its correlation follow; in float64.
 
     Shapes: student features (n, s), teacher features (n, t), any n at a time.
     """
 
-    count: int
-    student: Tensor
-    teacher: Tensor
-    student_student: Tensor
-    student_teacher: Tensor
-    teacher_teacher: Tensor
-
-    @classmethod
-    def empty(cls, student: int, teacher: int) -> "LevelFit":
-        """Return sums over nothing, for these numbers of channels."""
-        shapes = ((student,), (teacher,), (student, student), (student, teacher), (teacher,))
-        return cls(0, *(torch.zeros(shape, dtype=torch.float64) for shape in shapes))
+    def __init__(self, student: int, teacher: int) -> None:
+        self.width, self.count = student, 0
+        self.sums = torch.zeros(student + teacher, dtype=torch.float64)
+        self.products = torch.zeros(student + teacher, student + teacher, dtype=torch.float64)
 
     def add(self, student: Tensor, teacher: Tensor) -> None:
         """Take more positions in."""
-        student, teacher = student.double(), teacher.double()
-        self.count += len(student)
-        self.student += student.sum(0)
-        self.teacher += teacher.sum(0)
-        self.student_student += student.T @ student
-        self.student_teacher += student.T @ teacher
-        self.teacher_teacher += teacher.square().sum(0)
+        both = torch.cat([student, teacher], dim=1).double()
+        self.count += len(both)
+        self.sums += both.sum(0)
+        self.products += both.T @ both
 
     def solve(self) -> Tensor:
         """Return the map (s, t) that fits the centred features best."""
-        inner = self._inner()
+        inner, cross, _ = self._centred()
         ridge = _RIDGE * inner.diagonal().max().clamp(min=1e-300)
-        solved: Tensor = torch.linalg.solve(inner + ridge * torch.eye(len(inner), dtype=inner.dtype), self._cross())
+        solved: Tensor = torch.linalg.solve(inner + ridge * torch.eye(len(inner), dtype=inner.dtype), cross)
         return solved
 
     def correlate(self, weights: Tensor) -> list[float]:
         """Return Pearson's r of the mapped student with each teacher channel that varies, on these positions."""
-        cross = (weights * self._cross()).sum(0)
-        mapped = (weights * (self._inner() @ weights)).sum(0).clamp(min=0)
-        teacher = self.teacher_teacher - self.teacher.square() / max(self.count, 1)
-        varies = teacher > _STILL * self.teacher_teacher
-        found = cross[varies] / (mapped[varies] * teacher[varies]).sqrt().clamp(min=1e-300)
+        inner, cross, teacher = self._centred()
+        common = (weights * cross).sum(0)
+        mapped = (weights * (inner @ weights)).sum(0).clamp(min=0)
+        varies = teacher > _STILL * self.products.diagonal()[self.width :]
+        found = common[varies] / (mapped[varies] * teacher[varies]).sqrt().clamp(min=1e-300)
         return [float(value) for value in found.clamp(-1, 1)]
 
-    def _inner(self) -> Tensor:
-        return self.student_student - torch.outer(self.student, self.student) / max(self.count, 1)
-
-    def _cross(self) -> Tensor:
-        return self.student_teacher - torch.outer(self.student, self.teacher) / max(self.count, 1)
+    def _centred(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the centred products of the student, (s, s), of both, (s, t), and of each teacher channel, (t,)."""
+        centred = self.products - torch.outer(self.sums, self.sums) / max(self.count, 1)
+        own = self.width
+        return centred[:own, :own], centred[:own, own:], centred.diagonal()[own:]
 
 
 @torch.inference_mode()
@@ -139,7 +126,7 @@ def _take(
         fits = sums.setdefault(stride, {})
         if role not in fits:
             widths = student.shape[1], teacher.shape[1]
-            fits[role] = (LevelFit.empty(*widths), LevelFit.empty(*widths))
+            fits[role] = (LevelFit(*widths), LevelFit(*widths))
         pair = (student, match_sizes(teacher, student))
         fits[role][half].add(*(each[0].flatten(1).T.cpu() for each in pair))
 

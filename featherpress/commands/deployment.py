@@ -10,11 +10,11 @@ from featherpress.commands.model_names import audit_model, weights_or_shipped
 from featherpress.commands.places import require_place
 from featherpress.commands.printing import show
 from featherpress.errors import CountError
-from featherpress.options import BackendName, CalibrationName, DeformableForm, JsonOption
+from featherpress.options import BackendName, CalibrationName, DeformableForm, JsonOption, WeightsOption
 
 if TYPE_CHECKING:
     from featherpress.compress.deployment.exporting import Int8Request
-    from featherpress.compress.deployment.latency import Candidate
+    from featherpress.compress.deployment.latency import Costs
     from featherpress.compress.deployment.quantization import Calibration
 
 
@@ -25,9 +25,7 @@ def export(
             help="A model of the zoo, or `package.module:factory`; not needed where the weights' file says it."
         ),
     ] = "",
-    weights: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A checkpoint; the shipped weights unless given.")
-    ] = None,
+    weights: WeightsOption = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="The ONNX file, named after the model unless given; others after it."),
@@ -133,9 +131,15 @@ def bench(
     require_place(out)
     sizes = list(dict.fromkeys(size or (320, 640)))
     wanted: list[backends.Backend] = [each.value for each in dict.fromkeys(backend or BackendName)]
-    candidates = _list_candidates(list(dict.fromkeys(models)), sizes)
-    counts = {"batch": batch, "rounds": rounds, "threads": threads}
-    request = latency.BenchRequest(candidates=candidates, backends=wanted, sizes=sizes, memory=not no_memory, **counts)
+    request = latency.BenchRequest(
+        models=_count_models(models, sizes),
+        backends=wanted,
+        sizes=sizes,
+        batch=batch,
+        rounds=rounds,
+        threads=threads,
+        memory=not no_memory,
+    )
     record = latency.bench(request)
     if out is not None:
         write_json(out, record)
@@ -144,30 +148,27 @@ def bench(
 
 def _ask_for_int8(data: Path | None, *, limit: int, images: int, method: "Calibration") -> "Int8Request":
     """Open the images to calibrate on and to score on: a folder's splits train and val, or synthetic faces."""
-    from featherpress.compress.data import SyntheticFaces
+    from featherpress.compress.data import FaceDataset, SyntheticFaces
     from featherpress.compress.deployment.exporting import Int8Request
     from featherpress.compress.deployment.quantization import Quantization
-
-    how = Quantization(calibration=method)
-    if data is None:
-        calibration = SyntheticFaces(length=images, seed=0)
-        validation = SyntheticFaces(length=limit or 200, seed=1_000_003)
-        about = {"name": "synthetic faces", "split": "val"}
-        return Int8Request(calibration=calibration, validation=validation, about=about, images=images, how=how)
     from featherpress.compress.evaluation.scoring import open_labelled
 
+    sides: tuple[FaceDataset, FaceDataset]
+    if data is None:
+        sides = SyntheticFaces(length=images, seed=0), SyntheticFaces(length=limit or 200, seed=1_000_003)
+    else:
+        sides = open_labelled(data, split="train", limit=images), open_labelled(data, split="val", limit=limit)
     return Int8Request(
-        calibration=open_labelled(data, split="train", limit=images),
-        validation=open_labelled(data, split="val", limit=limit),
-        about={"name": data.name, "split": "val"},
+        calibration=sides[0],
+        validation=sides[1],
+        about={"name": data.name if data else "synthetic faces", "split": "val"},
         images=images,
-        how=how,
+        how=Quantization(calibration=method),
     )
 
 
-def _list_candidates(names: Sequence[str], sizes: Sequence[int]) -> "list[Candidate]":
+def _count_models(names: Sequence[str], sizes: Sequence[int]) -> "Costs":
     """Count every model at every size; MACs that cannot be counted are left open."""
-    from featherpress.compress.deployment.latency import Candidate
     from featherpress.models.factories import load_factory
 
     def cost(name: str, size: int) -> tuple[int, int | None]:
@@ -177,4 +178,4 @@ def _list_candidates(names: Sequence[str], sizes: Sequence[int]) -> "list[Candid
             return sum(weight.numel() for weight in load_factory(name).parameters()), None
         return counted.params, counted.macs
 
-    return [Candidate(target=name, costs={size: cost(name, size) for size in sizes}) for name in names]
+    return {name: {size: cost(name, size) for size in sizes} for name in dict.fromkeys(names)}

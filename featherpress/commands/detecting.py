@@ -11,7 +11,7 @@ from featherpress.commands.places import require_empty, require_place
 from featherpress.commands.printing import print_json, show
 from featherpress.errors import UsageError
 from featherpress.extras import require_extra
-from featherpress.options import BatchOption, FlipOption, JsonOption, LongSideOption, NmsOption
+from featherpress.options import BatchOption, FlipOption, JsonOption, LongSideOption, NmsOption, WeightsOption
 
 if TYPE_CHECKING:
     from featherpress.compress.evaluation.detections import FloatArray
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="A model of the zoo; not needed where the weights' file says it.")] = "",
-    weights: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A checkpoint; the shipped weights unless given.")
-    ] = None,
+    weights: WeightsOption = None,
     data: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Images with labels in WIDER FACE's layout or COCO's format.")
     ] = None,
@@ -137,9 +135,7 @@ def evaluate(
 
 def detect(
     images: Annotated[list[Path], typer.Argument(help="Image files, folders, or patterns in quotes.")],
-    weights: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A checkpoint; the shipped weights unless given.")
-    ] = None,
+    weights: WeightsOption = None,
     model: Annotated[str, typer.Option(metavar="NAME", help="The weights' model, when their file does not say.")] = "",
     threshold: Annotated[
         float, typer.Option(metavar="SCORE", min=0, max=1, help="Leave out detections below this score.")

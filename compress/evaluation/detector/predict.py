@@ -99,13 +99,10 @@ def detect_photographs(
     if tiling is not None:
         for number, image in readable:
             count = len(tiling.corners(*image.shape[-2:]))
-            with Progress(photographs[number].path.name, total=count) as progress:
-
-                def advance(tiles: int, bar: Progress = progress) -> None:
-                    for _ in range(tiles):
-                        bar.advance()
-
-                detections = detect_tiled(model, image, settings=settings, tiling=tiling, batch=batch, advance=advance)
+            with Progress(photographs[number].path.name, total=count) as bar:
+                detections = detect_tiled(
+                    model, image, settings=settings, tiling=tiling, batch=batch, advance=bar.advance
+                )
             yield number, image, detections
         return
     with Progress("detecting", total=len(photographs)) as progress:

@@ -55,13 +55,13 @@ def detect_tiled(
     settings: DetectionSettings,
     tiling: Tiling,
     batch: int = 1,
-    advance: Callable[[int], None] = lambda _: None,
+    advance: Callable[[], object] = lambda: None,
 ) -> Detections:
     """Find the faces of a large image in its tiles, and in the whole of it at the size of one tile.
 
     A detection that ends at a tile's inner edge may be a cut face. It is left to the neighbour that sees more of it
     or, if it is larger than the overlap, to the whole image. The rest goes into one suppression. TOP_K holds for
-    each tile. `advance` is called with the number of tiles done.
+    each tile. `advance` is called for every tile that is done.
 
     Shapes: image (3, H, W) uint8 RGB -> detections in its pixels, by falling score.
     Errors: UsageError for a test scale, as tiles are not rescaled.
@@ -72,7 +72,7 @@ def detect_tiled(
     corners = tiling.corners(height, width)
     if len(corners) == 1:
         detections = detect_faces(model, image, settings=settings)
-        advance(1)
+        advance()
         return detections
     parts = [detect_faces(model, image, settings=replace(settings, long_side=tiling.size))]
     for first in range(0, len(corners), batch):
@@ -80,7 +80,7 @@ def detect_tiled(
         tiles = [image[:, top : top + tiling.size, left : left + tiling.size] for left, top in group]
         for each, (left, top) in zip(detect_batch(model, torch.stack(tiles), settings=settings), group, strict=True):
             parts.append(_whole_ones(each, left=left, top=top, size=tiling.size, height=height, width=width))
-        advance(len(group))
+            advance()
     return merge_detections(parts, iou=settings.nms_iou)
 
 

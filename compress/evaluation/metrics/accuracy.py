@@ -43,9 +43,9 @@ class ClassPredictions:
 
         Errors: DataError for a missing, truncated or foreign file.
         """
+        return load_arrays(path, cls._from_arrays, what="answers")
 
-        def build(arrays: Arrays) -> Self:
-            names = tuple(str(name) for name in arrays["names"])
-            return cls(names=names, labels=arrays["labels"], predicted=arrays["predicted"])
-
-        return load_arrays(path, build, what="answers")
+    @classmethod
+    def _from_arrays(cls, arrays: Arrays) -> Self:
+        names = tuple(str(name) for name in arrays["names"])
+        return cls(names=names, labels=arrays["labels"], predicted=arrays["predicted"])

@@ -25,7 +25,7 @@ def halves(student: Tensor, teacher: Tensor) -> list[float]:
     """Fit on the first half of the positions and return r on the second."""
     fits = []
     for ours, theirs in zip(student.chunk(2), teacher.chunk(2), strict=True):
-        fit = LevelFit.empty(student.shape[1], teacher.shape[1])
+        fit = LevelFit(student.shape[1], teacher.shape[1])
         for block in zip(ours.chunk(3), theirs.chunk(3), strict=True):
             fit.add(*block)
         fits.append(fit)
