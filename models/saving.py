@@ -73,8 +73,10 @@ def save_weights(model: nn.Module, path: str | Path, *, metadata: Mapping[str, s
     """
     path = Path(path)
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    origin = origin_of(model)
+    named = {"model": origin.name, "settings": json.dumps(dict(origin.settings))} if origin else {}
     with replacing(path) as temporary:
-        save_file(state, temporary, metadata={**(metadata or {}), **_to_metadata(origin_of(model))})
+        save_file(state, temporary, metadata={**(metadata or {}), **named})
 
 
 def read_origin(path: str | Path) -> Origin | None:
@@ -109,12 +111,6 @@ def read_metadata(path: str | Path) -> dict[str, str]:
             return dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
-
-
-def _to_metadata(origin: Origin | None) -> dict[str, str]:
-    if origin is None:
-        return {}
-    return {"model": origin.name, "settings": json.dumps(dict(origin.settings))}
 
 
 def _to_tuples(value: Any) -> Any:

@@ -1,15 +1,13 @@
 """Export of a model: traced, written, checked against torch, quantised, and recorded."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 from torch.export import ExportedProgram
 
 from featherpress import __version__
@@ -138,7 +136,10 @@ def _write(request: ExportRequest, subject: Subject, places: Mapping[str, Path])
 
 def _write_onnx(proto: "onnx.ModelProto", subject: Subject, about: Mapping[str, str], path: Path) -> dict[str, Any]:
     path.write_bytes(proto.SerializeToString())
-    parity = check_parity(subject, partial(_run_session, Session(path, threads=1)), what="the ONNX file")
+    session = Session(path, threads=1)
+    parity = check_parity(
+        subject, lambda images: [*map(torch.from_numpy, session.run(images.numpy()))], what="the ONNX file"
+    )
     _describe(proto, {**about, "parity": _text(parity.to_dict())})
     path.write_bytes(proto.SerializeToString())
     [opset] = [each.version for each in proto.opset_import if not each.domain]
@@ -198,10 +199,6 @@ def _score(path: Path, detector: Detector, request: Int8Request, kind: str) -> "
     exported = SessionDetector(Session(path, threads=torch.get_num_threads()), detector)
     label = f"scoring {'float32' if kind == 'onnx' else kind}"
     return evaluate_model(exported, request.validation, settings=DetectionSettings(), label=label)
-
-
-def _run_session(session: Session, images: Tensor) -> Sequence[Tensor]:
-    return [torch.from_numpy(each) for each in session.run(images.numpy())]
 
 
 def _describe(proto: "onnx.ModelProto", about: Mapping[str, str]) -> None:

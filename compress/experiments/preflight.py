@@ -73,7 +73,9 @@ def preflight(recipe: Recipe) -> list[Finding]:
         try:
             findings += _fly(small, task, loaded, Path(folder))
         except (TrainingError, RuntimeError) as error:
-            findings.append(Finding(check="steps", passed=False, sentence=f"a step failed: {_one_line(error)}"))
+            findings.append(
+                Finding(check="steps", passed=False, sentence=f"a step failed: {' '.join(str(error).split())}")
+            )
     findings += [_unchanged(teacher) for teacher in loaded]
     return findings if is_leader() else []
 
@@ -129,17 +131,9 @@ def _sensible(task: Task, teacher: LoadedTeacher) -> Finding:
     if not teacher.recipe.weights:
         return Finding(check=check, passed=True, sentence=f"the {teacher.name} is trained first and scored after that")
     score = task.evaluate(teacher.model, task.open("val"), label=check, images=_IMAGES).score
-    name = format_metric(task.metric)
-    return Finding(
-        check=check,
-        passed=score >= task.min_teacher_score,
-        sentence=f"the {teacher.name}'s {name} on {_IMAGES} validation images or fewer is {score:.3f}"
-        + (
-            ""
-            if score >= task.min_teacher_score
-            else f", below {task.min_teacher_score:.2f}: check its weights and data"
-        ),
-    )
+    metric, least = format_metric(task.metric), task.min_teacher_score
+    sentence = f"the {teacher.name}'s {metric} on {_IMAGES} validation images or fewer is {score:.3f}"
+    return _finding(check, score >= least, sentence, f"{sentence}, below {least:.2f}: check its weights and data")
 
 
 def _fly(recipe: Recipe, task: Task, loaded: Sequence[LoadedTeacher], folder: Path) -> list[Finding]:
@@ -282,10 +276,6 @@ def _unchanged(teacher: LoadedTeacher) -> Finding:
 
 def _finding(check: str, passed: bool, good: str, bad: str) -> Finding:
     return Finding(check=check, passed=passed, sentence=good if passed else bad.replace("['", "").replace("']", ""))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 @contextmanager

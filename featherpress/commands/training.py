@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,7 +26,7 @@ from featherpress.options import (
 )
 
 if TYPE_CHECKING:
-    from featherpress.compress.experiments.preflight import Finding
+    from featherpress.compress.experiments.arms import Arm
     from featherpress.compress.recipes import Recipe
 
 
@@ -114,20 +113,32 @@ def distill(
     require_extra("train", "training")
     settings = [*(settings or []), *([f"data.cache={cache}"] if cache else [])]
     loaded = find_recipe(recipe, settings, resume=resume, overwrite=overwrite, out=out)
-    arms = ("student", "control") if arm == "both" else (arm,)
+    arms: Sequence[Arm] = ("student", "control") if arm == "both" else (arm,)
     if dry_run:
         return _print_dry_run(loaded, _list_models(loaded, arms, ablate=ablate is not None))
-    folder, table = _run_distillation(
-        loaded,
-        out,
-        arms=arms,
-        ablate=ablate is not None,
-        resume=resume,
-        overwrite=overwrite,
-        checked=not no_preflight,
-        allow_over_budget=allow_over_budget,
-        allow_leak=allow_leak,
-    )
+    from featherpress.compress.experiments.ablation import ablate_losses, variants
+    from featherpress.compress.experiments.distill import check, distill
+    from featherpress.compress.experiments.preflight import require_sound
+    from featherpress.compress.recipes.needs import require_needs
+    from featherpress.compress.runtime.run_folder import check_folder
+
+    check_folder(run_folder(loaded, out), resume=resume, overwrite=overwrite)
+    require_needs(loaded, arms=arms)
+    audits = audit_recipe(loaded, allow_over_budget=allow_over_budget)
+    if ablate:
+        if len(arms) < 2:
+            raise UsageError("--ablate compares with the control, so that it trains both: leave --arm out")
+        variants(loaded)
+    if not resume:
+        check(loaded, allow_leak=allow_leak)
+        if not no_preflight and "student" in arms:
+            require_sound(loaded)
+    table = ""
+    with open_logged_run(loaded, out, resume=resume, overwrite=overwrite) as folder:
+        if ablate:
+            table = ablate_losses(loaded, folder, audits=audits)
+        else:
+            distill(loaded, folder, audits=audits, arms=arms)
     print_closing(*([table] if table else []), f"distilled: {folder}; `featherpress report {folder}` writes it up")
     return None
 
@@ -149,75 +160,28 @@ def preflight(
     """
     require_extra("train", "a preflight")
     loaded = find_recipe(recipe, settings, resume=False, overwrite=False, out=None)
-    findings = _fly(loaded, allow_over_budget=allow_over_budget)
+    from featherpress.compress.experiments import preflight
+    from featherpress.compress.recipes.needs import require_needs
+
+    require_needs(loaded)
+    sentence = "the student is within its budget" if loaded.budget else "the recipe names no budget"
+    budget = preflight.Finding(check="budget", passed=True, sentence=sentence)
+    try:
+        audit_recipe(loaded, allow_over_budget=allow_over_budget)
+    except UsageError as error:
+        budget = preflight.Finding(check="budget", passed=False, sentence=str(error))
+    findings = [budget, *preflight.preflight(loaded)]
     record = {"schema": "featherpress.preflight/1", "findings": [asdict(each) for each in findings]}
     print_closing(*([json.dumps(record, indent=2)] if as_json else map(str, findings)))
     raise typer.Exit(int(not all(each.passed for each in findings)))
 
 
-def _run_distillation(
-    recipe: "Recipe",
-    out: Path | None,
-    *,
-    arms: Sequence[str],
-    ablate: bool,
-    resume: bool,
-    overwrite: bool,
-    checked: bool,
-    allow_over_budget: bool,
-    allow_leak: bool,
-) -> tuple[Path, str]:
-    """Check a recipe, with its preflight if `checked`, and run it; return the folder and the ablation's table."""
-    from featherpress.compress.experiments.ablation import ablate_losses, variants
-    from featherpress.compress.experiments.arms import Arm
-    from featherpress.compress.experiments.distill import check, distill
-    from featherpress.compress.experiments.preflight import require_sound
-    from featherpress.compress.recipes.needs import require_needs
-    from featherpress.compress.runtime.run_folder import check_folder
-
-    check_folder(run_folder(recipe, out), resume=resume, overwrite=overwrite)
-    require_needs(recipe, arms=arms)
-    audits = audit_recipe(recipe, allow_over_budget=allow_over_budget)
-
-    if ablate:
-        if len(arms) < 2:
-            raise UsageError("--ablate compares with the control, so that it trains both: leave --arm out")
-        variants(recipe)
-    if not resume:
-        check(recipe, allow_leak=allow_leak)
-        if checked and "student" in arms:
-            require_sound(recipe)
-    with open_logged_run(recipe, out, resume=resume, overwrite=overwrite) as folder:
-        if ablate:
-            return folder, ablate_losses(recipe, folder, audits=audits)
-        chosen: tuple[Arm, ...] = ("student", "control")
-        chosen = tuple(arm for arm in chosen if arm in arms)
-        distill(recipe, folder, audits=audits, arms=chosen)
-        return folder, ""
-
-
-def _fly(recipe: "Recipe", *, allow_over_budget: bool) -> "list[Finding]":
-    """Run the preflight; a student over its budget is a finding too."""
-    from featherpress.compress.experiments.preflight import Finding, preflight
-    from featherpress.compress.recipes.needs import require_needs
-
-    require_needs(recipe)
-    try:
-        audit_recipe(recipe, allow_over_budget=allow_over_budget)
-    except UsageError as error:
-        budget = Finding(check="budget", passed=False, sentence=str(error))
-    else:
-        within = "the student is within its budget" if recipe.budget else "the recipe names no budget"
-        budget = Finding(check="budget", passed=True, sentence=within)
-    return [budget, *preflight(recipe)]
-
-
-def _list_models(recipe: "Recipe", arms: Sequence[str], *, ablate: bool) -> list[str]:
+def _list_models(recipe: "Recipe", arms: "Sequence[Arm]", *, ablate: bool) -> list[str]:
     """List what is trained for every seed; an ablation always trains the control."""
     if not ablate:
         from featherpress.compress.experiments.arms import list_arms
 
-        return list(list_arms(recipe, [arm for arm in ("student", "control") if arm in arms]))
+        return list(list_arms(recipe, arms))
     from featherpress.compress.experiments.ablation import variants
 
     return [*arms, *variants(recipe)]

@@ -1,6 +1,5 @@
 """From raw outputs to detections, a whole batch at once: decoding and non-maximum suppression."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -73,12 +72,10 @@ def select_detections(candidates: Candidates, *, count: int, settings: Detection
     kept = kept.select(_rank(kept.images, count) < TOP_K)
     counts = kept.images.bincount(minlength=count).tolist()
     parts = (torch.split(part.cpu(), counts) for part in (kept.boxes, kept.scores, kept.landmarks))
-    return [_detections(each) for each in zip(*parts, strict=True)]
-
-
-def _detections(parts: Sequence[Tensor]) -> Detections:
-    boxes, scores, landmarks = parts
-    return Detections(boxes=boxes.numpy(), scores=scores.numpy(), landmarks=landmarks.numpy())
+    return [
+        Detections(boxes=boxes.numpy(), scores=scores.numpy(), landmarks=landmarks.numpy())
+        for boxes, scores, landmarks in zip(*parts, strict=True)
+    ]
 
 
 def _rank(images: Tensor, count: int) -> Tensor:

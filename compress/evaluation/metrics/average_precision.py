@@ -53,7 +53,6 @@ class Score:
     ap: float | None
     recall: float | None
     faces: int
-    detections: int
     recall_curve: FloatArray
     precision_curve: FloatArray
 
@@ -164,10 +163,8 @@ def average_precision(matches: Matches) -> Score:
     """
     faces = int(matches.faces.sum())
     grid = np.linspace(0, 1, CURVE_POINTS)
-    detections = int(matches.counted.sum())
     if faces == 0:
-        empty = np.zeros(CURVE_POINTS)
-        return Score(ap=None, recall=None, faces=0, detections=detections, recall_curve=grid, precision_curve=empty)
+        return Score(ap=None, recall=None, faces=0, recall_curve=grid, precision_curve=np.zeros(CURVE_POINTS))
     found, total, _ = _curve(matches)
     envelope = np.maximum.accumulate((found / total)[::-1])[::-1]
     # Recalls are compared as counts, where 0.07 * 100 faces is 7 and not a hair more.
@@ -176,7 +173,6 @@ def average_precision(matches: Matches) -> Score:
         ap=float((np.diff(found, prepend=0) * envelope).sum() / faces),
         recall=float(found[-1] / faces) if len(found) else 0.0,
         faces=faces,
-        detections=detections,
         recall_curve=grid,
         precision_curve=np.append(envelope, 0.0)[reached],
     )
