@@ -62,16 +62,18 @@ class Score:
         return {"ap": self.ap, "recall": self.recall, "curve": curve}
 
 
-def pairwise_iou(first: FloatArray, second: FloatArray) -> NDArray[np.float64]:
+def pairwise_iou(first: FloatArray, second: FloatArray, *, border: int = 0) -> NDArray[np.float64]:
     """Return the intersection over union of every pair, 0 for a pair without area.
+
+    Sides are `border` pixels longer than the distance of their ends.
 
     Shapes: (k, 4), (n, 4) -> (k, n), boxes as x1, y1, x2, y2.
     """
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     corner = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    sides = np.clip(corner - np.maximum(first[:, None, :2], second[None, :, :2]), 0, None)
+    sides = np.clip(corner - np.maximum(first[:, None, :2], second[None, :, :2]) + border, 0, None)
     intersection = sides[..., 0] * sides[..., 1]
-    areas = [np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1) for boxes in (first, second)]
+    areas = [np.clip(boxes[:, 2:] - boxes[:, :2] + border, 0, None).prod(axis=1) for boxes in (first, second)]
     union = areas[0][:, None] + areas[1][None, :] - intersection
     overlap: NDArray[np.float64] = np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
     return overlap

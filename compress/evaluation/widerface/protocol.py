@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featherpress.compress.evaluation.detections import BoolArray, FloatArray, IntArray
+from featherpress.compress.evaluation.metrics.average_precision import pairwise_iou
 from featherpress.compress.evaluation.widerface.files import (
     SUBSETS,
     WiderImage,
@@ -112,7 +113,8 @@ def _judge(rows: Sequence[FloatArray], boxes: Sequence[FloatArray], score_range:
     faces, scores, offset = [np.empty(0, np.int64)], [np.empty(0)], 0
     for found, labelled in zip(rows, boxes, strict=True):
         if len(found) and len(labelled):
-            overlap = _overlap(found, labelled)
+            # This protocol counts both border pixels of a side.
+            overlap = pairwise_iou(_corners(found), _corners(labelled), border=1)
             best = overlap.argmax(axis=1)
             reached = overlap[np.arange(len(best)), best] >= IOU
             faces.append(np.where(reached, best + offset, -1))
@@ -134,21 +136,9 @@ def _level(scores: NDArray[np.float64], score_range: tuple[float, float]) -> Int
     return level
 
 
-def _overlap(found: FloatArray, labelled: FloatArray) -> NDArray[np.float64]:
-    """Return the IoU of every pair with both border pixels counted, as this protocol has it.
-
-    Shapes: (k, 4 or more), (n, 4) as x, y, width, height -> (k, n).
-    """
-    start, label_start = found[:, None, :2], labelled[None, :, :2]
-    end, label_end = start + found[:, None, 2:4], label_start + labelled[None, :, 2:4]
-    sides = np.maximum(np.minimum(end, label_end) - np.maximum(start, label_start) + 1, 0)
-    intersection = sides[..., 0] * sides[..., 1]
-    areas = [(side[..., 0] + 1) * (side[..., 1] + 1) for side in (end - start, label_end - label_start)]
-    union = areas[0] + areas[1] - intersection
-    overlap: NDArray[np.float64] = np.divide(
-        intersection, union, out=np.zeros_like(intersection), where=intersection > 0
-    )
-    return overlap
+def _corners(rows: FloatArray) -> FloatArray:
+    """Turn rows of x, y, width, height and more into x1, y1, x2, y2."""
+    return np.hstack([rows[:, :2], rows[:, :2] + rows[:, 2:4]])
 
 
 def _curve(judged: _Judged, counted: BoolArray) -> tuple[FloatArray, FloatArray]:
