@@ -60,7 +60,7 @@ class LiveTeacher:
 
     def __init__(self, model: nn.Module, taps: Sequence[str], task: Task) -> None:
         # The layout in which CPUs and GPUs alike convolve without reordering.
-        self.model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.taps = {path: Tap(model, path) for path in dict.fromkeys(taps)}
         self.task = task
 
