@@ -20,9 +20,9 @@ IDEAL_TEXT = (
 class Footprint:
     """Bytes with floating-point elements at the sizes of `PRECISIONS`; all other tensors keep their type's."""
 
-    fp32: int = 0
-    fp16: int = 0
-    int8: int = 0
+    fp32: int
+    fp16: int
+    int8: int
 
     @classmethod
     def of(cls, floats: int, others: int) -> "Footprint":

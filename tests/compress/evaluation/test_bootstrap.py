@@ -7,7 +7,7 @@ import pytest
 
 from featherpress.compress.evaluation import bootstrap
 from featherpress.compress.evaluation.bootstrap import weighted_average_precision
-from featherpress.compress.evaluation.comparison import compare
+from featherpress.compress.evaluation.comparison import compare, make_arm
 from featherpress.compress.evaluation.metrics.average_precision import Matches, average_precision
 from featherpress.compress.evaluation.paired import matched_scores
 from featherpress.errors import DataError, UsageError
@@ -110,3 +110,11 @@ def test_models_scored_on_different_images_are_not_compared() -> None:
         Scores(metrics=(), objects=matches.faces)
     with pytest.raises(DataError, match="at least one object"):
         matched_scores([simulate(seed=14, images=1)])
+
+
+def test_an_arm_by_hand() -> None:
+    """Seeds 0.2 and 0.6 have a mean of 0.4 and a sample deviation of sqrt(0.08); one seed has none."""
+    arm = make_arm("ap", (0.2, 0.6))
+    assert arm.to_dict()["ap"] == [0.2, 0.6]
+    assert (arm.mean, arm.std) == pytest.approx((0.4, 0.08**0.5))
+    assert make_arm("accuracy", (0.5,)).std is None

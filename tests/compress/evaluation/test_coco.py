@@ -92,3 +92,12 @@ def test_without_torchmetrics_it_says_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "torchmetrics.detection", None)
     with pytest.raises(DataError, match="needs torchmetrics and faster-coco-eval"):
         score_coco(one_image([], []))
+
+
+@pytest.mark.parametrize(("before", "ap"), [(99, 1 / 100), (100, 0)])
+def test_the_hundred_surest_detections_of_an_image_count(before: int, ap: float) -> None:
+    """A face that the hundredth meets is found, with a precision of 1 in 100; one that the next meets is not."""
+    alarms: list[tuple[Box, float]] = [((500 + 50 * number, 0, 540 + 50 * number, 40), 0.9) for number in range(before)]
+    assert score_coco(one_image([*alarms, ((0, 0, 40, 40), 0.1)], [(0, 0, 40, 40)]))["ap50"] == pytest.approx(
+        ap, abs=1e-6
+    )

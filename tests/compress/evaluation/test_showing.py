@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 from torch import Tensor
 
@@ -102,10 +103,24 @@ def test_boxes_points_and_scores_are_drawn() -> None:
     assert not image[82:].any()
 
 
+def test_a_score_stands_in_its_box() -> None:
+    """The label is as large as its text, its corner at the box's, and nothing else is drawn up there."""
+    font = ImageFont.load_default(size=9)
+    draw = ImageDraw.Draw(Image.new("RGB", (9, 9)))
+    top = 40 - draw.textbbox((0, 0), "0.87", font=font)[3] - 2
+    left, upper, right, lower = (round(edge) for edge in draw.textbbox((20, top), "0.87", font=font))
+    above = drawn((20, 40, 60, 80))[:40]
+    rows, columns = (above != 0).any(dim=-1).nonzero(as_tuple=True)
+    assert (int(rows.min()), int(rows.max())) == (upper, lower)
+    assert abs(int(columns.min()) - left) <= 1
+    assert abs(int(columns.max()) - right) <= 1
+
+
 def test_a_score_without_room_above_stands_below() -> None:
     """At the image's top it is below the box, and at its left edge it begins at the edge."""
     image = drawn((-10, 2, 30, 40))
     assert (image[42:50, 0:15] == ORANGE).all(dim=-1).float().mean() > 0.2
+    assert (image[42:50, 0] == ORANGE).all(dim=-1).any()
     assert not image[0].any()
 
 
