@@ -1,6 +1,7 @@
 """What the two arms of an experiment start from and are chosen by."""
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -110,7 +111,9 @@ def test_the_best_weights_are_chosen_on_what_is_held_out(
     tiny: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Scores fall on the held-out images and rise on the validation images: the best weights are the first epoch's."""
-    experiment = Experiment(tiny("schedule.epochs=2", "schedule.evaluate_every=1"), tmp_path, {})
+    experiment = Experiment(
+        tiny("schedule.epochs=2", "schedule.evaluate_every=1", "schedule.evaluate_images=5"), tmp_path, {}
+    )
     experiment.holdout = Shapes(length=7, seed=9, size=64, classes=3)
     evaluate, asked = ClassificationTask.evaluate, []
 
@@ -118,6 +121,7 @@ def test_the_best_weights_are_chosen_on_what_is_held_out(
         if keywords.get("about"):
             return evaluate(self, model, dataset, **keywords)
         asked.append(len(dataset))
+        assert keywords["images"] == 5
         return EvaluationResult(predictions=None, score=(1 if len(dataset) == 7 else -1) / len(asked), record={})
 
     monkeypatch.setattr(ClassificationTask, "evaluate", fall)
@@ -151,6 +155,35 @@ def test_training_alone_leaves_its_record(tiny: Callable[..., Recipe], tmp_path:
     assert not (tmp_path / "bare" / "budget.json").exists()
     one, other = (load_file(tmp_path / run / "weights" / "last.safetensors") for run in ("run", "bare"))
     assert all(torch.equal(one[name], value) for name, value in other.items())
+
+
+def test_what_is_scored_is_what_is_saved(
+    tiny: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The averaged weights of the last step are; adapters are counted apart, and broken images counted and told."""
+    score, same = Experiment.score, []
+
+    def note(self: Experiment, model: nn.Module, folder: TrainingFolder, **keywords: Any) -> Any:
+        saved = load_file(keywords["weights"])
+        same.append(all(torch.equal(value, saved[name]) for name, value in model.state_dict().items()))
+        return score(self, model, folder, **keywords)
+
+    monkeypatch.setattr(Experiment, "score", note)
+    crops = Experiment.crops
+
+    def break_two(self: Experiment, seed: int) -> Any:
+        cut = crops(self, seed)
+        cut.broken = {1, 2}
+        return cut
+
+    monkeypatch.setattr(Experiment, "crops", break_two)
+    audits = {"student": {"total": {"macs": 7}}}
+    with caplog.at_level(logging.WARNING, logger="featherpress"):
+        experiments.distill(tiny("control=false"), tmp_path, audits=audits)
+    # The teacher is scored twice, after its training and before it teaches.
+    assert same == [True] * 3
+    assert json.loads((tmp_path / "budget.json").read_text())["adapters"] == {"params": 8 * 12 + 12}
+    assert "student: 2 broken images were skipped in training" in caplog.text
 
 
 def test_the_first_teacher_labels_photographs_for_the_student_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,6 +72,7 @@ def test_a_detector_is_scored_at_the_recipes_scale_on_so_many_images(monkeypatch
 
     monkeypatch.setattr(detection, "evaluate_model", look)
     task = task_of(load_recipe("demo", settings=[*SMALL, "data.long_side=96"]))
+    assert task.min_teacher_score == 0.05
     for images in (0, 2, 9):
         with pytest.raises(KeyboardInterrupt):
             task.evaluate(Fixed(), task.open("val"), label="", images=images)
@@ -96,3 +97,17 @@ def test_a_classifier_is_scored_on_so_many_images() -> None:
     assert scores == pytest.approx([3 / 7, 1 / 2])
     assert model.training
     assert task.min_teacher_score == pytest.approx(1.5 / 3)
+
+
+def test_images_that_are_held_out_are_not_trained_on() -> None:
+    """Of eleven three are kept back; the validation images are others, and without a holdout stand in for it."""
+    names = {}
+    for holdout in (3, 0):
+        task = task_of(load_recipe("demo", settings=[*SMALL, "data.train_images=11", f"data.holdout={holdout}"]))
+        sets = {split: task.open(split) for split in ("train", "holdout", "val")}  # type: ignore[arg-type]
+        names[holdout] = {split: [str(images.name(i)) for i in range(len(images))] for split, images in sets.items()}
+    assert (len(names[3]["train"]), len(names[3]["holdout"]), len(names[3]["val"])) == (8, 3, 3)
+    assert sorted(names[3]["train"] + names[3]["holdout"]) == sorted(names[0]["train"])
+    assert names[0]["holdout"] == names[0]["val"]
+    faces = task_of(load_recipe("demo", settings=[*SMALL]))
+    assert not torch.equal(faces.open("train")[0].image, faces.open("val")[0].image)
