@@ -180,7 +180,7 @@ def test_lines_are_found_in_any_spelling() -> None:
 def test_the_schema_for_editors_knows_every_key() -> None:
     """The JSON Schema that `featherpress audit --schema` prints knows every key."""
     schema = json.loads(budget_schema())
-    assert set(schema["properties"]) == {"model", "input", "convention", "total", "components", "claims"}
+    assert set(schema["properties"]) == {"model", "input", "convention", "total", "components", "claims", "accuracy"}
     assert schema["additionalProperties"] is False
     assert "peak" in schema["$defs"]["TotalLimits"]["properties"]
 
