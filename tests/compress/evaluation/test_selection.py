@@ -126,3 +126,11 @@ def test_settings_that_make_no_sense_are_refused(name: str, value: float) -> Non
     """Shares beyond 0..1 and scales of no pixels end in a sentence."""
     with pytest.raises(UsageError, match=str(value)):
         DetectionSettings(**{name: value})
+
+
+def test_the_protocol_that_the_documents_name() -> None:
+    """Scores from 0.02, suppression at 0.4, the image as it is, no mirrored look, at most 750 an image."""
+    settings = DetectionSettings()
+    assert (settings.score_threshold, settings.nms_iou) == (0.02, 0.4)
+    assert (settings.long_side, settings.flip) == (0, False)
+    assert (postprocess.CANDIDATES, postprocess.TOP_K) == (5000, 750)

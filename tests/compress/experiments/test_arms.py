@@ -147,6 +147,7 @@ def test_training_alone_leaves_its_record(tiny: Callable[..., Recipe], tmp_path:
     experiments.train(recipe, tmp_path / "run", audits={"student": {"total": {"macs": 7}}})
     record = json.loads((tmp_path / "run" / "eval" / "validation.json").read_text())
     assert (record["role"], record["macs"], record["model"]) == ("student", 7, "tiny_models:net")
+    assert record["weights"] == "last.safetensors"
     assert json.loads((tmp_path / "run" / "budget.json").read_text())["student"] == {"total": {"macs": 7}}
     assert load_recipe(tmp_path / "run" / "recipe.toml") == recipe
     assert json.loads((tmp_path / "run" / "environment.json").read_text())["seconds"] is not None
