@@ -285,3 +285,17 @@ def test_a_terms_options_are_its_losses(options: dict[str, Any], direct: Any) ->
 
 
 PLACES = foreground_weights(FACES.repeat(2, 1, 1), torch.ones(2, 2, dtype=torch.bool), image=(64, 64), size=(4, 4))
+
+
+def test_masks_are_drawn_anew_at_every_step() -> None:
+    """What MGD hides depends on the step alone: the same again at the same step, something else at the next."""
+    term = {"loss": "mgd", "student": "tap", "teacher": "tap", "masked": 0.5}
+    recipe = DistillationRecipe.model_validate({**ALONE, "losses": {"term": term}, "ramp_steps": 0, "stop": 0})
+    adapters = build_adapters([MAPS[0].shape], [MAPS[1].shape], name="term", kind="generation")
+    lessons = Lessons(recipe, [Tutor(teacher=Silent(), taps={"term": "tap"}, adapters={"term": adapters})])
+    said = {0: Lesson(outputs={}, features={"tap": [MAPS[1]]})}
+    first, again, other = (
+        lessons.compare({}, {"tap": [MAPS[0]]}, said, LABELS, step=step, total=9)["kd_term"].item()
+        for step in (3, 3, 4)
+    )
+    assert first == again != other
