@@ -30,11 +30,6 @@ def fraction(value: float | None) -> str:
     return DASH if value is None or math.isnan(value) else f"{value:.3f}"
 
 
-def correlation(value: float | None) -> str:
-    """Return Pearson's r with three decimals, or a dash when there is none."""
-    return DASH if value is None else f"{value:.3f}".replace("-", MINUS)
-
-
 def spread(mean: float | None, std: float | None) -> str:
     """Return a score with its standard deviation where that is known."""
     return fraction(mean) if std is None else f"{fraction(mean)} \N{PLUS-MINUS SIGN} {fraction(std)}"

@@ -1,13 +1,9 @@
 """What a run keeps beside its weights: machine and command, pictures to look at, and how near the features came."""
 
-import math
-import statistics
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import ConfigDict, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from featherpress.records.comparison import TOLERANCE
 from featherpress.records.record import Part, Record
 
 Box = tuple[float, float, float, float]
@@ -120,44 +116,22 @@ class Gallery(Record):
 
 
 class Level(Part):
-    """Pearson's r with each of the teacher's channels that vary, by role, at one level of the pyramid."""
+    """Linear CKA of each role's features with the teacher's at one level of the pyramid; None where nothing varies."""
 
     stride: int
-    student: float | None = None
-    control: float | None = None
-    channels: dict[str, tuple[float, ...]]
-
-    @classmethod
-    def of(cls, stride: int, channels: Mapping[str, Sequence[float]]) -> Self:
-        """Return a level with the means over its channels."""
-        means = {role: statistics.fmean(values) if values else None for role, values in channels.items()}
-        return cls.model_validate({"stride": stride, **means, "channels": channels})
-
-    def mean(self, role: str) -> float | None:
-        """Return the mean over the channels, None where nothing varies or the role was not measured."""
-        found = self.channels.get(role, ())
-        return statistics.fmean(found) if found else None
-
-    @model_validator(mode="after")
-    def _agree(self) -> Self:
-        for role in self.channels:
-            mean, told = self.mean(role), getattr(self, role, None)
-            if (mean is None) != (told is None) or not math.isclose(mean or 0, told or 0, abs_tol=TOLERANCE):
-                raise ValueError(f"expected `{role}` to be the mean of its channels, {mean}, got {told}")
-        return self
+    cka: dict[str, Annotated[float, Field(ge=0, le=1 + 1e-6)] | None]
 
 
 class Correlation(Record):
-    """How far the students' features follow the teacher's, level by level."""
+    """How similar the students' features are to the teacher's, level by level."""
 
     SCHEMA: ClassVar[str] = "featherpress.correlation/1"
 
     images: int | None = None
     taps: dict[str, str] | None = None
-    method: str = ""
     levels: tuple[Level, ...]
 
     @property
     def roles(self) -> tuple[str, ...]:
         """The roles that were measured, the control first."""
-        return tuple(role for role in ("control", "student") if any(role in level.channels for level in self.levels))
+        return tuple(role for role in ("control", "student") if any(role in level.cka for level in self.levels))

@@ -4,8 +4,7 @@ from functools import partial
 
 from featherpress.reports.blocks import Block, Remark, Table
 from featherpress.reports.figures import level_correlation, training_curves
-from featherpress.reports.formats import correlation as r
-from featherpress.reports.formats import integer
+from featherpress.reports.formats import fraction, integer
 from featherpress.reports.metrics import AP
 from featherpress.reports.sections.context import METRICS, RunContext
 
@@ -45,29 +44,19 @@ def correlation(context: RunContext) -> list[Block]:
     if found is None or not found.roles:
         text = f"`{CORRELATION}` is missing: `featherpress distill --resume` measures it from the saved weights."
         return [*parts, Remark(text=text)]
-    images = f" on {integer(found.images)} validation images" if found.images is not None else ""
-    method = f" {found.method}" if found.method else ""
+    images = f"; measured on {integer(found.images)} validation images" if found.images is not None else ""
     parts.append(
         context.figure(
             "correlation",
             partial(level_correlation, found),
-            alt="Correlation with the teacher by level",
-            caption="Pearson's r with the teacher's features: a dot a channel of the teacher; a line, and the number "
-            f"above, the mean over channels{images}.{method}",
+            alt="Similarity to the teacher by level",
+            caption=f"Linear CKA with the teacher's features, 1 where they are equal up to rotation and scale{images}.",
             records=[CORRELATION],
         )
     )
-    rows = [
-        [
-            integer(level.stride),
-            *(integer(len(level.channels.get(role, ()))) for role in found.roles),
-            *(r(level.mean(role)) for role in found.roles),
-        ]
-        for level in found.levels
-    ]
-    header = ["stride (pixels)", *(f"channels, {role}" for role in found.roles)]
-    header += [f"mean r, {role}" for role in found.roles]
-    title = "Mean correlation with the teacher's channels that vary, by level"
+    rows = [[integer(level.stride), *(fraction(level.cka.get(role)) for role in found.roles)] for level in found.levels]
+    header = ["stride (pixels)", *(f"CKA, {role}" for role in found.roles)]
+    title = "Linear CKA with the teacher's features, by level"
     align = "r" * len(header)
     table = Table(name="correlation", title=title, header=header, rows=rows, align=align, records=[CORRELATION])
     return [*parts, table]

@@ -387,22 +387,10 @@ def budget() -> dict[str, Any]:
 
 
 def correlation() -> dict[str, Any]:
-    """Return how far both arms' features follow the teacher's, the student's further, at three levels."""
-    levels = []
-    for number, stride in enumerate((8, 16, 32)):
-        rng = np.random.default_rng(stride)
-        channels = {
-            role: [round(float(value), 6) for value in (middle + 0.1 * number + rng.normal(0, 0.08, 12)).clip(-1, 1)]
-            for role, middle in (("student", 0.62), ("control", 0.38))
-        }
-        means = {role: float(np.mean(values)) for role, values in channels.items()}
-        levels.append({"stride": stride, **means, "channels": channels})
-    return {
-        "schema": "featherpress.correlation/1",
-        "images": 24,
-        "method": "Each arm through the linear map that fits it best.",
-        "levels": levels,
-    }
+    """Return how similar both arms' features are to the teacher's, the student's more, at three levels."""
+    values = {8: (0.3931, 0.5912), 16: (0.4813, 0.7254), 32: (0.5824, 0.8101)}
+    levels = [{"stride": stride, "cka": {"control": c, "student": s}} for stride, (c, s) in values.items()]
+    return {"schema": "featherpress.correlation/1", "images": 24, "levels": levels}
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -91,14 +90,12 @@ def test_benchmarks_are_printed_as_recorded(run_dir: Path, bench: Path) -> None:
         assert row[7].endswith(" MB")
 
 
-def test_correlations_are_the_means_of_their_channels(run_dir: Path) -> None:
-    """The table of correlation gives the channels' means, three decimals."""
+def test_correlations_are_the_records(run_dir: Path) -> None:
+    """The table gives the record's CKA, three decimals."""
     rows = table(write_report([run_dir]).read_text(encoding="utf-8"), "stride (pixels)")
     levels = json.loads((run_dir / "eval/correlation.json").read_text(encoding="utf-8"))["levels"]
     for row, level in zip(rows, levels, strict=True):
-        for cell, role in zip(row[3:], ("control", "student"), strict=True):
-            values = level["channels"][role]
-            assert float(cell) == pytest.approx(math.fsum(values) / len(values), abs=5e-4)
+        assert row[1:] == [f"{level['cka'][role]:.3f}" for role in ("control", "student")]
 
 
 def test_missing_settings_and_latency_are_said(run_dir: Path, edit: Edit) -> None:
@@ -179,8 +176,8 @@ def test_other_files_are_refused(run_dir: Path, content: str) -> None:
         write_report([run_dir, Path("x.json")])
 
 
-def test_mean_that_contradicts_its_channels_is_refused(run_dir: Path, edit: Edit) -> None:
-    """A level whose mean is not that of its channels is an error that names the place."""
-    edit(run_dir / "eval/correlation.json", lambda record: record["levels"][1].update(student=0.9))
-    with pytest.raises(FileError, match=r"`student` .*`levels\.1`"):
+def test_a_similarity_beyond_1_is_refused(run_dir: Path, edit: Edit) -> None:
+    """A CKA that cannot be is an error that names the place."""
+    edit(run_dir / "eval/correlation.json", lambda record: record["levels"][1]["cka"].update(student=1.5))
+    with pytest.raises(FileError, match=r"levels\.1\.cka\.student"):
         write_report([run_dir])

@@ -1,4 +1,4 @@
-"""Correlation with the teacher: what a linear map explains, on other positions than it was fitted on."""
+"""Similarity to the teacher: linear CKA on hand-made features, and level by level on models."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from featherpress.compress.data import SyntheticFaces
-from featherpress.compress.experiments.correlation import LevelFit, correlate, record_correlation
+from featherpress.compress.experiments.correlation import LinearCKA, correlate, record_correlation
 from featherpress.compress.recipes import DistillationRecipe, load_recipe
 from featherpress.errors import DataError
 from featherpress.models import Detector, PriorSpec, save_weights
@@ -21,43 +21,34 @@ def features(count: int, width: int, seed: int) -> Tensor:
     return torch.randn(count, width, generator=torch.Generator().manual_seed(seed))
 
 
-def halves(student: Tensor, teacher: Tensor) -> list[float]:
-    """Fit on the first half of the positions and return r on the second."""
-    fits = []
-    for ours, theirs in zip(student.chunk(2), teacher.chunk(2), strict=True):
-        fit = LevelFit(student.shape[1], teacher.shape[1])
-        for block in zip(ours.chunk(3), theirs.chunk(3), strict=True):
-            fit.add(*block)
-        fits.append(fit)
-    return fits[1].correlate(fits[0].solve())
+def cka(student: Tensor, teacher: Tensor) -> float | None:
+    """Return the CKA of samples that come in three blocks."""
+    measure = LinearCKA()
+    for block in zip(student.chunk(3), teacher.chunk(3), strict=True):
+        measure.add(*block)
+    return measure.value()
 
 
-def test_what_a_linear_map_explains_is_one() -> None:
-    """Teacher channels that are combinations of the student's, offset and all, have r 1."""
+def test_rotation_scale_and_offset_make_no_difference() -> None:
+    """Features that are turned, scaled and shifted have a CKA of 1."""
     student = features(2000, 6, 0)
-    teacher = student @ features(6, 9, 1) + 3.0
-    assert halves(student, teacher) == pytest.approx([1.0] * 9, abs=1e-5)
+    turn = torch.linalg.qr(features(6, 6, 1)).Q
+    assert cka(student, 3 * student @ turn + 5.0) == pytest.approx(1.0, abs=1e-6)
 
 
-def test_what_has_nothing_in_common_is_about_zero() -> None:
-    """Independent noise is not explained, since the map is fitted elsewhere: r is 0 within chance."""
-    found = halves(features(8000, 6, 2), features(8000, 4, 3))
-    assert max(map(abs, found)) < 0.06
+def test_worked_by_hand() -> None:
+    """X = (1, -1, 0, 0) and Y = ((1, 0), (-1, 0), (0, 1), (0, -1)): |X^T Y|^2 / (2 * sqrt(8)) = 4 / sqrt(32)."""
+    student = torch.tensor([[1.0], [-1.0], [0.0], [0.0]])
+    teacher = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    assert cka(student, teacher) == pytest.approx(4 / 32**0.5)
 
 
-def test_half_explained_is_what_it_should_be() -> None:
-    """Signal and noise of equal variance give r = sqrt(1/2), as numpy would say of the best map."""
-    student = features(20_000, 1, 4)
-    teacher = student + features(20_000, 1, 5)
-    assert halves(student, teacher) == pytest.approx([0.5**0.5], abs=0.02)
-
-
-def test_channels_that_do_not_vary_are_left_out() -> None:
-    """A dead channel of the teacher has no correlation; one of the student does no harm."""
-    student = features(400, 3, 6)
-    student[:, 1] = 0.5
-    teacher = torch.stack([student[:, 0], torch.full((400,), 7.0)], dim=1)
-    assert halves(student, teacher) == pytest.approx([1.0], abs=1e-4)
+def test_independent_features_are_about_zero_and_constant_ones_have_none() -> None:
+    """Noise has a CKA of about 0; features that do not vary have none."""
+    value = cka(features(8000, 6, 2), features(8000, 4, 3))
+    assert value is not None
+    assert value < 0.01
+    assert cka(torch.full((400, 3), 7.0), features(400, 3, 4)) is None
 
 
 class Pyramid(nn.Module):
@@ -75,32 +66,25 @@ class Pyramid(nn.Module):
         return levels
 
 
-def test_levels_are_told_apart_and_modes_restored() -> None:
-    """A copy of the teacher has r 1 at every level, a smaller model less; afterwards all are in their old modes."""
-    teacher, copy, small = Pyramid(12, 0), Pyramid(12, 0), Pyramid(2, 1)
-    small.eval()
+def test_levels_are_apart() -> None:
+    """A copy of the teacher has a CKA of 1 at every level, a smaller model less; the hooks are gone afterwards."""
+    teacher, copy, small = Pyramid(12, 0).eval(), Pyramid(12, 0).eval(), Pyramid(2, 1).eval()
     images = [torch.randn(1, 3, 24, 16, generator=torch.Generator().manual_seed(i)) for i in range(8)]
-    found = correlate({"student": copy, "control": small}, teacher, images, taps=("levels", "levels"))
-    assert list(found) == [2, 4]
-    for roles in found.values():
-        assert roles["student"] == pytest.approx([1.0] * 12, abs=1e-4)
-        assert sum(roles["control"]) / 12 < 0.8
-    assert teacher.training
-    assert copy.training
-    assert not small.training
+    measured = correlate({"student": copy, "control": small}, teacher, images, taps=("levels", "levels"))
+    assert list(measured) == [2, 4]
+    for roles in measured.values():
+        assert roles["student"] == pytest.approx(1.0, abs=1e-6)
+        assert roles["control"] is not None
+        assert roles["control"] < 0.8
     assert not teacher.levels._forward_hooks
 
 
 def test_written_record_is_read_again(tmp_path: Path) -> None:
-    """The means in a record are those of its channels, as its class checks."""
-    teacher, student = Pyramid(5, 0), Pyramid(3, 1)
-    images = [torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(i)) for i in range(4)]
-    found = correlate({"student": student}, teacher, images, taps=("levels", "levels"))
-    levels = tuple(Level.of(stride, roles) for stride, roles in found.items())
+    """A record keeps strides, values and roles."""
+    levels = (Level(stride=8, cka={"student": 0.5}), Level(stride=16, cka={"student": None}))
     Correlation(levels=levels).save(tmp_path / "correlation.json")
     read = Correlation.load(tmp_path / "correlation.json")
     assert read.levels == levels
-    assert [level.stride for level in read.levels] == [2, 4]
     assert read.roles == ("student",)
 
 
@@ -117,7 +101,7 @@ class Tapped(Detector):
         return self.get_submodule(self.tapped)(images)
 
 
-@pytest.mark.parametrize(("images", "used"), [(2, 2), (1, 1), (24, 4)])
+@pytest.mark.parametrize(("images", "used"), [(2, 2), (1, 1), (24, 8)])
 def test_a_runs_correlation_by_its_files(tmp_path: Path, images: int, used: int) -> None:
     """The weights of both arms against the teacher, at the taps of each; broken images are left out."""
     faces = SyntheticFaces(length=9, seed=0, size=(32, 32))
@@ -148,7 +132,6 @@ def test_a_runs_correlation_by_its_files(tmp_path: Path, images: int, used: int)
     found = Correlation.load(tmp_path / "eval" / "correlation.json")
     assert (found.images, dict(found.taps)) == (used, {"student": "ours", "teacher": "theirs"})
     assert [level.stride for level in found.levels] == [2]
-    assert found.levels[0].student == pytest.approx(1, abs=1e-3)
-    assert found.levels[0].control == pytest.approx(1, abs=1e-3)
+    assert found.levels[0].cka == pytest.approx({"student": 1, "control": 1}, abs=1e-6)
     record_correlation(experiment, Tapped("theirs"), images=3 * images)
     assert Correlation.load(tmp_path / "eval" / "correlation.json").images == used
