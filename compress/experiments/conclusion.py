@@ -15,9 +15,12 @@ from featherpress.compress.experiments.teachers import LoadedTeacher
 from featherpress.compress.recipes import Recipe
 from featherpress.compress.tasks import format_metric
 from featherpress.records import Comparison, Knowledge, Leak, OtherArm, Steps, TeacherScore
-from featherpress.verdicts import Claim, Scores, adjusted_verdicts
+from featherpress.verdicts import Claim, Scores, adjusted_verdicts, gate
 
 logger = logging.getLogger("featherpress")
+
+TEACHER_MARGIN = 0.01
+"""In the task's metric: a student no further below its teacher is called as good as it."""
 
 BEYOND_BACKBONE = "beyond the backbone that both start from"
 
@@ -47,11 +50,13 @@ def record_comparison(
         "steps": Steps(control=steps["control"], distilled=steps["student"]),
         "others": _others(experiment, scores, steps) or None,
         "knowledge": _knowledge(experiment, scores),
+        "beside_teacher": _beside_teacher(experiment, loaded[0], scores["student"]),
         "leak": Leak(same=len(leaks.same), near=len(leaks.near)) if leaks.same or leaks.near else None,
     }
     record = Comparison.model_validate({key: value for key, value in fields.items() if value is not None})
     record.save(experiment.out / "eval" / "comparison.json")
     logger.info("%s", record.sentence)
+    logger.info("%s", record.beside_teacher)
     return record
 
 
@@ -127,6 +132,19 @@ def _knowledge(experiment: Experiment, scores: Mapping[Arm, Scores]) -> Knowledg
         min_score=experiment.task.min_teacher_score,
     )
     return Knowledge(placebo=best, difference=found.difference, verdict=found.verdict, sentence=found.sentence)
+
+
+def _beside_teacher(experiment: Experiment, teacher: LoadedTeacher, student: Scores) -> str:
+    """Say whether the student is as good as its first teacher, in the words of `featherpress gate`."""
+    predictions = experiment.task.load(experiment.out / "eval" / f"{teacher.name}.npz")
+    return gate(
+        student,
+        experiment.task.scores([predictions]),
+        margin=TEACHER_MARGIN,
+        metric=format_metric(experiment.task.metric),
+        names=("the student", f"the {teacher.name}"),
+        unit="images",
+    ).sentence
 
 
 def _steps(experiment: Experiment, arm: Arm) -> tuple[int, ...]:

@@ -117,6 +117,7 @@ class Comparison(Record):
     steps: Steps | None = None
     others: tuple[OtherArm, ...] = ()
     knowledge: Knowledge | None = None
+    beside_teacher: str = ""
     leak: Leak | None = None
 
     @model_validator(mode="after")

@@ -26,6 +26,8 @@ def distillation(context: RunContext) -> list[Block]:
         parts += [_others_table(comparison), Paragraph(text=_OTHERS)]
     if comparison.knowledge is not None:
         parts.append(Paragraph(text=comparison.knowledge.sentence))
+    if comparison.beside_teacher:
+        parts.append(Paragraph(text=f"Beside its teacher: {comparison.beside_teacher}"))
     return [*parts, *(Remark(text=text, kind="warning") for text in _warnings(comparison))]
 
 

@@ -69,6 +69,22 @@ def test_one_seed_says_nothing_of_the_method_and_something_of_the_files(
     assert found.sentence.endswith(": better.")
 
 
+@pytest.mark.parametrize(("lost", "outcome"), [(0, "not worse"), (20, "worse")])
+def test_a_student_is_as_good_as_its_teacher_by_gate_alone(
+    tiny: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: int, outcome: str
+) -> None:
+    """Equal on every image it is not worse; wrong on half of them it is."""
+    experiment = Experiment(tiny(), tmp_path, {})
+    right = torch.ones(40).numpy()
+    wrong = torch.cat([torch.zeros(lost), torch.ones(40 - lost)]).numpy()
+    monkeypatch.setattr(experiment.task, "load", lambda path: path.name)
+    monkeypatch.setattr(experiment.task, "scores", lambda sets: Scores.of(right) if sets == ["teacher.npz"] else None)
+    teacher = SimpleNamespace(name="teacher")
+    sentence = conclusion._beside_teacher(experiment, teacher, Scores.of([wrong] * 3))  # type: ignore[arg-type]
+    assert sentence.startswith(f"{outcome}: the student scores ")
+    assert "the margin is 0.010" in sentence
+
+
 def test_the_backbone_that_both_start_from_is_said(tiny: Callable[..., Recipe]) -> None:
     shared = tiny().model_copy(update={"student": tiny().student.model_copy(update={"backbone": "teacher"})})
     assert conclusion.method_claim(shared, "ap").beyond == "beyond the backbone that both start from"
