@@ -179,5 +179,5 @@ def test_other_files_are_refused(run_dir: Path, content: str) -> None:
 def test_a_similarity_beyond_1_is_refused(run_dir: Path, edit: Edit) -> None:
     """A CKA that cannot be is an error that names the place."""
     edit(run_dir / "eval/correlation.json", lambda record: record["levels"][1]["cka"].update(student=1.5))
-    with pytest.raises(FileError, match=r"levels\.1\.cka\.student"):
+    with pytest.raises(FileError, match=r"levels\[2\]\.cka\.student"):
         write_report([run_dir])

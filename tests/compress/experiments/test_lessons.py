@@ -115,7 +115,7 @@ def test_masks_are_the_same_when_resumed(make_trainer: MakeTrainer) -> None:
         ('feature.teacher="backbone.stage2"', "feature do not match: the student's has 3 levels, the teacher's 1"),
         ("feature.levels=[1, 1]", "feature: `levels` has 2 weights, expected 3"),
         ("feature.levels=[0, 0, 0]", "not all 0"),
-        ('x={loss="cwd", student="flat", teacher="flat"}', "x: cwd compares places.*use pkd or fitnets"),
+        ('x={loss="cwd", student="flat", teacher="flat"}', "x: cwd compares positions.*use pkd or fitnets"),
     ],
 )
 def test_taps_are_checked_before_the_run(teacher: Detector, setting: str, words: str) -> None:

@@ -66,7 +66,19 @@ def test_metrics_go_on_where_the_state_is(tmp_path: Path) -> None:
 
 def whole_state(step: int) -> dict[str, Any]:
     """Make a state with everything that a run reads back."""
-    names = ("epochs", "best", "model", "average", "updates", "adapters", "optimizer", "scheduler", "scaler", "random")
+    names = (
+        "epochs",
+        "best",
+        "stale",
+        "model",
+        "average",
+        "updates",
+        "adapters",
+        "optimizer",
+        "scheduler",
+        "scaler",
+        "random",
+    )
     return {"step": step, **{name: torch.ones(3) for name in names}}
 
 
