@@ -19,7 +19,7 @@ from featherpress.compress.recipes.files import expand_path
 from featherpress.compress.recipes.schema import UnlabelledRecipe
 from featherpress.compress.runtime.progress import Progress
 from featherpress.compress.runtime.run_folder import is_leader
-from featherpress.compress.tasks.detection.data import crop_ranges
+from featherpress.compress.tasks.detection.data import training_crops
 from featherpress.errors import DataError
 from featherpress.files import write_json
 from featherpress.models import Detector
@@ -42,33 +42,14 @@ def mixed_crops(recipe: Recipe, labelled: FaceDataset, teacher: Detector, *, out
         )
         record = out / ("labels.json" if number == 1 else f"labels-{number}.json")
         folders.append(label_photographs(teacher, photographs, recipe=data.unlabelled, record=record))
-    return TrainingCrops(
-        labelled,
-        photographs=JoinedFaces(*folders),
-        extra=data.unlabelled.per_batch,
-        size=data.sizes,
-        seed=seed,
-        variants=data.variants,
-        shares=data.root_shares,
-        ranges=crop_ranges(data),
-        cache_bytes=data.cache_bytes,
-    )
+    return training_crops(data, labelled, seed=seed, photographs=JoinedFaces(*folders), extra=data.unlabelled.per_batch)
 
 
 def control_crops(recipe: Recipe, labelled: FaceDataset, *, seed: int) -> TrainingCrops:
     """Cut as many crops a step as `mixed_crops`, of the labelled images alone."""
     data = recipe.data
     assert data.unlabelled is not None
-    return TrainingCrops(
-        labelled,
-        extra=data.unlabelled.per_batch,
-        size=data.sizes,
-        seed=seed,
-        variants=data.variants,
-        shares=data.root_shares,
-        ranges=crop_ranges(data),
-        cache_bytes=data.cache_bytes,
-    )
+    return training_crops(data, labelled, seed=seed, extra=data.unlabelled.per_batch)
 
 
 def label_photographs(

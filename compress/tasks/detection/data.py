@@ -2,13 +2,19 @@
 
 from typing import Literal
 
-from featherpress.compress.data import CocoFaces, CropRanges, FaceDataset, LabelledFolder, SyntheticFaces, WiderFaces
+from featherpress.compress.data import (
+    CocoFaces,
+    CropRanges,
+    FaceDataset,
+    LabelledFolder,
+    SyntheticFaces,
+    TrainingCrops,
+    WiderFaces,
+)
 from featherpress.compress.data.sources.labelled import require_faces
 from featherpress.compress.data.subsets import JoinedFaces, hold_out, hold_out_events
 from featherpress.compress.recipes import DataRecipe
 from featherpress.compress.recipes.files import expand_path
-
-__all__ = ["crop_ranges", "open_data"]
 
 _VALIDATION_SEED = 1_000_003
 
@@ -48,12 +54,24 @@ def _open_folder(data: DataRecipe, root: str, split: Literal["train", "val"], *,
     return folder
 
 
-def crop_ranges(data: DataRecipe) -> CropRanges:
-    """Return what a recipe lets be drawn for a training crop."""
-    return CropRanges(
-        zoom_in=data.crops.zoom_in,
-        zoom_out=data.crops.zoom_out,
-        zoom_out_probability=data.crops.zoom_out_probability,
-        native=data.crops.native,
-        native_probability=data.crops.native_probability,
+def training_crops(
+    data: DataRecipe, dataset: FaceDataset, *, seed: int, photographs: FaceDataset | None = None, extra: int = 0
+) -> TrainingCrops:
+    """Cut a recipe's training crops; on top of each batch `extra` of photographs, or of the data set without any."""
+    return TrainingCrops(
+        dataset,
+        photographs=photographs,
+        extra=extra,
+        size=data.sizes,
+        seed=seed,
+        variants=data.variants,
+        shares=data.root_shares,
+        ranges=CropRanges(
+            zoom_in=data.crops.zoom_in,
+            zoom_out=data.crops.zoom_out,
+            zoom_out_probability=data.crops.zoom_out_probability,
+            native=data.crops.native,
+            native_probability=data.crops.native_probability,
+        ),
+        cache_bytes=data.cache_bytes,
     )

@@ -15,7 +15,7 @@ from featherpress.compress.evaluation.paired import detection_scores
 from featherpress.compress.recipes import Recipe
 from featherpress.compress.tasks.base import EvaluationResult, Outputs, PriorContext, Split, TaskLoss
 from featherpress.compress.tasks.detection.assignment import Targets, match_priors
-from featherpress.compress.tasks.detection.data import crop_ranges, open_data
+from featherpress.compress.tasks.detection.data import open_data, training_crops
 from featherpress.compress.tasks.detection.gallery import write_gallery
 from featherpress.compress.tasks.detection.loss import detection_loss
 from featherpress.models import Detector, normalize
@@ -57,15 +57,7 @@ class DetectionTask:
 
     def crops(self, dataset: FaceDataset, seed: int) -> TrainingCrops:
         """Return training crops; crops that repeat are kept in memory."""
-        return TrainingCrops(
-            dataset,
-            size=self.data.sizes,
-            seed=seed,
-            variants=self.data.variants,
-            shares=self.data.root_shares,
-            ranges=crop_ranges(self.data),
-            cache_bytes=self.data.cache_bytes,
-        )
+        return training_crops(self.data, dataset, seed=seed)
 
     def images(self, batch: Batch) -> Tensor:
         """Return a batch's images as BGR minus the mean."""
