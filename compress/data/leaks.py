@@ -26,15 +26,15 @@ class Leaks:
     near: tuple[tuple[str, str], ...] = ()
 
 
-def find_leaks(training: Any, validation: Any, *, near: bool = True) -> Leaks:
+def find_leaks(training: Any, validation: Any) -> Leaks:
     """Look for validation images among the training images; data that is drawn has none.
 
-    Files of one size are hashed, and every image is reduced to 64 bits unless `near` is false.
+    Files of one size are hashed, and every image is reduced to 64 bits.
     """
     ours, theirs = list(image_files(training)), list(image_files(validation))
+    if not ours or not theirs:
+        return Leaks()
     same = _same_files(ours, theirs)
-    if not near or not ours or not theirs:
-        return Leaks(same=same)
     known = {name for name, _ in same}
     rest = [path for path in theirs if str(path) not in known]
     return Leaks(same=same, near=_near_copies(ours, rest))
