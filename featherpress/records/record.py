@@ -57,11 +57,12 @@ class Record(Part):
         Errors: `FileError`, in one sentence, for a file that cannot be read, is not JSON, has another schema, lacks a
         value or contradicts itself.
         """
-        found = read_schema(path)
+        text = read_text(path)
+        found = _schema_in(text, path)
         if found != cls.SCHEMA:
             raise FileError(f"{path}: expected the schema {cls.SCHEMA!r}, got {found!r}.")
         try:
-            record = cls.model_validate_json(read_bytes(path), strict=True)
+            record = cls.model_validate_json(text, strict=True)
         except ValidationError as error:
             first, more = first_finding(error)
             sentence = explain(first, first["loc"], known=())
@@ -105,8 +106,12 @@ def read_schema(file: Path) -> str | None:
 
     Errors: `FileError` when it is not a JSON object.
     """
+    return _schema_in(read_text(file), file)
+
+
+def _schema_in(text: str, file: Path) -> str | None:
     try:
-        value = json.loads(read_text(file), parse_constant=_refuse_constant)
+        value = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise FileError(f"{file}: expected JSON, got a file that breaks off or is not JSON ({error}).") from error
     if not isinstance(value, dict):
