@@ -2,7 +2,7 @@
 
 FeatherpressError            one clear sentence: what was expected, what came, what to do
 ├── UsageError               an argument, a name or a value that cannot be used
-├── FileError                a file that is missing, broken or not a baseline
+├── FileError                a file that is missing, broken or of another kind
 │   ├── BudgetFileError      a budget file that cannot be read or contradicts itself
 │   ├── RecipeError          a recipe that cannot be read or contradicts itself
 │   ├── CheckpointError      weights that do not fit, or that are not safe to load

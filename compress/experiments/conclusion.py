@@ -26,9 +26,12 @@ BEYOND_BACKBONE = "beyond the backbone that both start from"
 
 
 def record_comparison(
-    experiment: Experiment, loaded: Sequence[LoadedTeacher], predictions: Mapping[Arm, Sequence[Any]]
+    experiment: Experiment,
+    loaded: Sequence[LoadedTeacher],
+    taught: Sequence[Any],
+    predictions: Mapping[Arm, Sequence[Any]],
 ) -> Comparison:
-    """Compare the arms that were trained, and write `eval/comparison.json`."""
+    """Compare the arms that were trained, and write `eval/comparison.json`; `taught` are the teachers' predictions."""
     metric = experiment.task.metric
     scores = {arm: experiment.task.scores(sets) for arm, sets in predictions.items()}
     steps = {arm: _steps(experiment, arm) for arm in predictions}
@@ -50,7 +53,7 @@ def record_comparison(
         "steps": Steps(control=steps["control"], distilled=steps["student"]),
         "others": _others(experiment, scores, steps) or None,
         "knowledge": _knowledge(experiment, scores),
-        "beside_teacher": _beside_teacher(experiment, loaded[0], scores["student"]),
+        "beside_teacher": _beside_teacher(experiment, taught[0], scores["student"]),
         "leak": Leak(same=len(leaks.same), near=len(leaks.near)) if leaks.same or leaks.near else None,
     }
     record = Comparison.model_validate({key: value for key, value in fields.items() if value is not None})
@@ -134,15 +137,14 @@ def _knowledge(experiment: Experiment, scores: Mapping[Arm, Scores]) -> Knowledg
     return Knowledge(placebo=best, difference=found.difference, verdict=found.verdict, sentence=found.sentence)
 
 
-def _beside_teacher(experiment: Experiment, teacher: LoadedTeacher, student: Scores) -> str:
+def _beside_teacher(experiment: Experiment, taught: Any, student: Scores) -> str:
     """Say whether the student is as good as its first teacher, in the words of `featherpress gate`."""
-    predictions = experiment.task.load(experiment.out / "eval" / f"{teacher.name}.npz")
     return gate(
         student,
-        experiment.task.scores([predictions]),
+        experiment.task.scores([taught]),
         margin=TEACHER_MARGIN,
         metric=format_metric(experiment.task.metric),
-        names=("the student", f"the {teacher.name}"),
+        names=("the student", "the teacher"),
         unit="images",
     ).sentence
 

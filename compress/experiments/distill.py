@@ -135,7 +135,7 @@ def _conclude(
     experiment.task.show(experiment.out / "eval" / "gallery", experiment.validation, firsts)
     record_correlation(experiment, loaded[0].model)
     if len(predictions) > 1:
-        record_comparison(experiment, loaded, predictions)
+        record_comparison(experiment, loaded, taught, predictions)
 
 
 def _write_heading(experiment: Experiment) -> None:

@@ -77,10 +77,8 @@ def test_a_student_is_as_good_as_its_teacher_by_gate_alone(
     experiment = Experiment(tiny(), tmp_path, {})
     right = torch.ones(40).numpy()
     wrong = torch.cat([torch.zeros(lost), torch.ones(40 - lost)]).numpy()
-    monkeypatch.setattr(experiment.task, "load", lambda path: path.name)
-    monkeypatch.setattr(experiment.task, "scores", lambda sets: Scores.of(right) if sets == ["teacher.npz"] else None)
-    teacher = SimpleNamespace(name="teacher")
-    sentence = conclusion._beside_teacher(experiment, teacher, Scores.of([wrong] * 3))  # type: ignore[arg-type]
+    monkeypatch.setattr(experiment.task, "scores", lambda sets: Scores.of(right) if sets == ["taught"] else None)
+    sentence = conclusion._beside_teacher(experiment, "taught", Scores.of([wrong] * 3))
     assert sentence.startswith(f"{outcome}: the student scores ")
     assert "the margin is 0.010" in sentence
 
