@@ -6,17 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from featherpress.errors import FileError
-from featherpress.records import (
-    Audit,
-    Budget,
-    Comparison,
-    Correlation,
-    DetectorEvaluation,
-    Environment,
-    Evaluation,
-    Gallery,
-    read_text,
-)
+from featherpress.records.audit import Audit, Budget
+from featherpress.records.comparison import Comparison
+from featherpress.records.evaluation import DetectorEvaluation, Evaluation
+from featherpress.records.record import read_text
+from featherpress.records.run import Correlation, Environment, Gallery
 from featherpress.reports.metrics import ACCURACY, AP, METRICS, Metric, Metrics, read_metrics
 
 

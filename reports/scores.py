@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Sequence
 
-from featherpress.records import DetectorEvaluation, Evaluation
+from featherpress.records.evaluation import DetectorEvaluation, Evaluation
 from featherpress.reports.formats import DASH, spread
 
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featherpress.errors import FileError, UsageError
-from featherpress.records import Audit, Bench, Budget, Export, Model, Record, read_bytes, read_schema
+from featherpress.records.audit import Audit, Budget, Model
+from featherpress.records.deployment import Bench, Export
+from featherpress.records.record import Record, read_bytes, read_schema
 from featherpress.reports.runs import Run, load_run, settings_in_words
 
 # Those that are looked for in a run's folder, too; its audits are its own.

@@ -8,14 +8,14 @@ import torch
 from pydantic import PrivateAttr
 from torch import Tensor, nn
 
-from featherpress import records
 from featherpress.budgets.auditing.budget_file import Budget, Limit, Limits
 from featherpress.budgets.auditing.components import split
 from featherpress.budgets.counting.costs import ROOT, Cost, ModuleCost, total_of
 from featherpress.budgets.counting.count import count
 from featherpress.budgets.counting.memory import IDEAL_TEXT
 from featherpress.errors import BudgetFileError, CountError, UsageError
-from featherpress.records import Check, Claim, Component
+from featherpress.records.audit import Audit as AuditRecord
+from featherpress.records.audit import Check, Claim, Component
 
 if TYPE_CHECKING:
     from featherpress.verdicts import GateResult
@@ -36,7 +36,7 @@ SHAPED = frozenset({"macs", "activations", "peak"})
 VERDICTS = ("over", "under", "warn", "within")
 
 
-class Audit(records.Audit):
+class Audit(AuditRecord):
     """The result of an audit: a record, whose rows sum to the total, with the count that it was made from."""
 
     _cost: Cost = PrivateAttr()

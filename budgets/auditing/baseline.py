@@ -7,7 +7,7 @@ from typing import Any
 
 from featherpress.budgets.auditing.audit import QUANTITIES, SHAPED, Audit
 from featherpress.errors import BudgetFileError, FileError
-from featherpress.records import Amounts, Pin
+from featherpress.records.audit import Amounts, Pin
 
 PINNED = ("params", "macs", "bytes")
 #: What a component costs; None where it is not.

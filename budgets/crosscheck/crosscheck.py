@@ -12,7 +12,7 @@ from featherpress.budgets.counting.count import count, preserve_global_state
 from featherpress.budgets.counting.tensors import list_tensors
 from featherpress.budgets.crosscheck.counters import COUNTERS, CounterResult
 from featherpress.budgets.crosscheck.explanations import Component, explain_fvcore, explain_thop, explain_torch
-from featherpress.records import Part, Record
+from featherpress.records.record import Part, Record
 
 EXPLAIN = {"fvcore": explain_fvcore, "thop": explain_thop, "torch": explain_torch}
 

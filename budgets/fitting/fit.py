@@ -18,7 +18,7 @@ from featherpress.budgets.fitting.knobs import Knob
 from featherpress.budgets.views.layout import console_table
 from featherpress.budgets.views.numbers import format_macs
 from featherpress.errors import UsageError
-from featherpress.records import Part, Record
+from featherpress.records.record import Part, Record
 
 SHOWN, NEIGHBOURS = 5, 3
 #: Each is built, which takes some 25 ms for a detector, and twice that under a limit on MACs.

@@ -11,7 +11,7 @@ from featherpress.budgets.auditing.components import split
 from featherpress.budgets.counting.costs import Cost, ModuleCost, total_of
 from featherpress.budgets.views.layout import console_table, markdown_table, percent
 from featherpress.budgets.views.numbers import format_macs
-from featherpress.records import Part, Record
+from featherpress.records.record import Part, Record
 
 COLUMNS = ("component", "params", "->", "saved", "%", "MACs", "->", "saved", "%")
 

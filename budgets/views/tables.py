@@ -19,7 +19,7 @@ from featherpress.budgets.counting.formulas import CONVENTION_TEXT
 from featherpress.budgets.counting.memory import IDEAL_TEXT, PRECISIONS
 from featherpress.budgets.views.layout import console_table, escape, markdown_table, percent
 from featherpress.budgets.views.numbers import format_macs
-from featherpress.records import Check, Claim, Component
+from featherpress.records.audit import Check, Claim, Component
 
 if TYPE_CHECKING:
     from featherpress.verdicts import GateResult

@@ -27,7 +27,7 @@ from featherpress.files import replacing
 from featherpress.models import Detector
 from featherpress.models.creation import origin_of
 from featherpress.models.published import hash_file
-from featherpress.records import Export
+from featherpress.records.deployment import Export
 from featherpress.verdicts import gate
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from featherpress.compress.runtime.environment import software
 from featherpress.compress.runtime.progress import Progress
 from featherpress.errors import UsageError
 from featherpress.models.factories import load_factory
-from featherpress.records import Bench, Latency, LeftOut, Timing
+from featherpress.records.deployment import Bench, Latency, LeftOut, Timing
 
 Key = TypeVar("Key")
 

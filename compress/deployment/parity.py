@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from featherpress.compress.deployment.graphs import Subject, flat_outputs
 from featherpress.errors import ExportError
-from featherpress.records import Parity, ShapeDifference
+from featherpress.records.deployment import Parity, ShapeDifference
 
 TOLERANCE = 1e-4
 # A row is a box, the logits or the landmarks of one prior: its numbers come from one another, and round as the largest

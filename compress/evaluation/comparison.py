@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from featherpress.records import Arm, Difference
+from featherpress.records.comparison import Arm, Difference
 from featherpress.verdicts import Claim, Interval, Scores, Verdict, judge, paired_interval, sentence_about
 
 

@@ -20,7 +20,7 @@ from featherpress.compress.recipes.terms import FeatureTerm
 from featherpress.compress.runtime.progress import Progress
 from featherpress.errors import DataError
 from featherpress.models import Detector, load_weights, normalize
-from featherpress.records import Correlation, Level
+from featherpress.records.run import Correlation, Level
 
 _CONSTANT = 1e-8  # of the squared features, below which their variance counts as none
 

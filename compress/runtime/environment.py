@@ -11,7 +11,7 @@ import torch
 
 from featherpress import __version__
 from featherpress.compress.runtime.devices import default_device
-from featherpress.records import Environment
+from featherpress.records.run import Environment
 
 
 def software(*packages: str) -> dict[str, Any]:

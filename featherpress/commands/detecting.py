@@ -176,7 +176,7 @@ def detect(
     from featherpress.compress.evaluation.detector.render import save_drawing
     from featherpress.compress.evaluation.detector.settings import DetectionSettings
     from featherpress.compress.evaluation.detector.tiling import Tiling
-    from featherpress.records import DetectedFaces
+    from featherpress.records.run import DetectedFaces
 
     if overlap is not None and not tile:
         raise UsageError("--overlap goes with --tile")

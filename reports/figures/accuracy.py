@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from featherpress.records import DetectorEvaluation
+from featherpress.records.evaluation import DetectorEvaluation
 from featherpress.reports.figures.style import COLUMN, INK, OTHERS, ROLES, SMALL, canvas, role_keys, row_bars, tidy
 from featherpress.reports.formats import fraction, integer
 from featherpress.reports.scores import mean_score, scores

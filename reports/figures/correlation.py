@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from featherpress.records import Correlation
+from featherpress.records.run import Correlation
 from featherpress.reports.figures.style import COLUMN, INK, ROLES, SMALL, canvas, role_keys, tidy
 
 

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from featherpress.records import Audit, Component
+from featherpress.records.audit import Audit, Component
 from featherpress.reports.figures.style import (
     COLUMN,
     GAIN,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from featherpress.errors import FileError
-from featherpress.records import Box, Gallery, Picture, Prediction, Truth
+from featherpress.records.run import Box, Gallery, Picture, Prediction, Truth
 from featherpress.reports.figures.style import DPI, INK, PAGE, SMALL, TEXT, canvas
 
 # Inches: between columns, and for the head, each line of counts and the legend.

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from featherpress.records import ClassifierEvaluation, DetectorEvaluation, Evaluation
+from featherpress.records.evaluation import ClassifierEvaluation, DetectorEvaluation, Evaluation
 from featherpress.reports.blocks import Block, Paragraph, Remark, Table, bold
 from featherpress.reports.figures import ap_by_height, draw_gallery, precision_recall
 from featherpress.reports.figures.gallery import pictures_shown

@@ -1,6 +1,6 @@
 """What was promised of the models: budgets, and what documents claim."""
 
-from featherpress.records import Check
+from featherpress.records.audit import Check
 from featherpress.reports.blocks import Block, Paragraph, Remark, Table, bold
 from featherpress.reports.formats import DASH, MINUS, bounds, integer, label, signed_integer
 from featherpress.reports.sections.context import RunContext

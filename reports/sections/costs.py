@@ -2,7 +2,8 @@
 
 from functools import partial
 
-from featherpress.records import Audit, Component, Latency
+from featherpress.records.audit import Audit, Component
+from featherpress.records.deployment import Latency
 from featherpress.reports.blocks import Block, Paragraph, Remark, Table, bold
 from featherpress.reports.figures import costs_by_component, waterfall
 from featherpress.reports.figures.costs import pair_components

@@ -1,6 +1,6 @@
 """What the models are in use: latency, throughput and memory, and what was exported."""
 
-from featherpress.records import Bench, Timing
+from featherpress.records.deployment import Bench, Timing
 from featherpress.reports.blocks import Block, Paragraph, Remark, Table
 from featherpress.reports.formats import (
     DASH,

@@ -5,7 +5,8 @@ from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from featherpress.records import ClassData, Data, Environment, FaceData
+from featherpress.records.evaluation import ClassData, Data, FaceData
+from featherpress.records.run import Environment
 from featherpress.reports.blocks import Block, Code, Fold, Remark, Table
 from featherpress.reports.formats import DASH, duration, integer
 from featherpress.reports.sections.context import EVALUATION, RunContext

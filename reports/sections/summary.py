@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from featherpress.records import Audit, ClassifierEvaluation, DetectorEvaluation, Evaluation
+from featherpress.records.audit import Audit
+from featherpress.records.evaluation import ClassifierEvaluation, DetectorEvaluation, Evaluation
 from featherpress.reports.blocks import Block, Heading, Paragraph, Table, origin
 from featherpress.reports.formats import DASH, change, integer, less, relative_change, spread
 from featherpress.reports.runs import Run

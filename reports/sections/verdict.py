@@ -2,7 +2,7 @@
 
 import statistics
 
-from featherpress.records import Comparison
+from featherpress.records.comparison import Comparison
 from featherpress.reports.blocks import Block, Paragraph, Remark, Table, bold
 from featherpress.reports.formats import change, fraction, integer, spread
 from featherpress.reports.metrics import METRICS

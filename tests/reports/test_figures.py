@@ -8,7 +8,7 @@ import pytest
 from matplotlib.patches import Rectangle
 
 from featherpress.errors import FileError
-from featherpress.records import Prediction, Truth
+from featherpress.records.run import Prediction, Truth
 from featherpress.reports.figures import (
     ap_by_height,
     costs_by_component,

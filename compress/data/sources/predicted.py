@@ -7,7 +7,7 @@ import torch
 from featherpress.compress.data.samples import Faces
 from featherpress.compress.data.sources.labelled import LabelledFolder, LabelledImage
 from featherpress.errors import DataError
-from featherpress.records import DetectedFaces, DetectedImage
+from featherpress.records.run import DetectedFaces, DetectedImage
 
 POSITIVE_THRESHOLD = 0.6
 """From this score on, what a teacher finds in a photograph is taken for a face."""

@@ -16,7 +16,7 @@ from featherpress.compress.evaluation.detector.tiling import Tiling, detect_tile
 from featherpress.compress.runtime.progress import Progress
 from featherpress.errors import DataError, UsageError
 from featherpress.models import Detector
-from featherpress.records import DetectedFace, DetectedImage
+from featherpress.records.run import DetectedFace, DetectedImage
 
 logger = logging.getLogger("featherpress")
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from featherpress.compress.evaluation.detections import BoolArray, Detections, FloatArray, IntArray, Truth
 from featherpress.errors import DataError
-from featherpress.records import Bucket
+from featherpress.records.evaluation import Bucket
 
 HEIGHTS: tuple[tuple[str, float, float | None], ...] = (
     ("< 16", 0, 16),

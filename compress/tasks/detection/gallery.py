@@ -11,8 +11,8 @@ from torchvision.transforms.v2.functional import to_pil_image
 from featherpress.compress.data import FaceDataset
 from featherpress.compress.evaluation import Detections, DetectionSet, Truth, match, match_image
 from featherpress.compress.evaluation.metrics.average_precision import best_threshold
-from featherpress.records import Gallery, Picture, Prediction
-from featherpress.records import Truth as Face
+from featherpress.records.run import Gallery, Picture, Prediction
+from featherpress.records.run import Truth as Face
 
 _LONG_SIDE = 480
 _FACES = range(2, 13)

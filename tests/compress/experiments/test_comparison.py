@@ -20,7 +20,7 @@ from featherpress.compress.experiments.teacher_outputs import Lesson
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.tasks import LabelContext, PriorContext
 from featherpress.errors import RecipeError
-from featherpress.records import Comparison
+from featherpress.records.comparison import Comparison
 from featherpress.verdicts import Scores
 
 ALL = 'placebos=["shuffled", "smoothing", "compute"]'

@@ -13,7 +13,7 @@ from featherpress.compress.experiments.correlation import LinearCKA, correlate, 
 from featherpress.compress.recipes import DistillationRecipe, load_recipe
 from featherpress.errors import DataError
 from featherpress.models import Detector, PriorSpec, save_weights
-from featherpress.records import Correlation, Level
+from featherpress.records.run import Correlation, Level
 
 
 def features(count: int, width: int, seed: int) -> Tensor:
