@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from featherpress.compress.data import WiderFaces
-from featherpress.compress.data.subsets import SelectedFaces
+from featherpress.compress.data.subsets import select
 from featherpress.compress.deployment.capturing import capture
 from featherpress.compress.deployment.conversion import convert
 from featherpress.compress.deployment.graphs import GraphOptions, Subject, find_subject
@@ -111,13 +111,13 @@ def main() -> None:
     train, count = WiderFaces(options.data, "train"), options.calibration_images
     shuffled = torch.randperm(len(train) - count, generator=torch.Generator().manual_seed(0)) + count
     chosen = sorted(shuffled[: options.chosen_on].tolist())
-    data = WiderFaces(options.data, "val") if options.split == "val" else SelectedFaces(train, chosen)
+    data = WiderFaces(options.data, "val") if options.split == "val" else select(train, chosen)
     weights = options.weights or shipped_weights(options.model)
     subject = find_subject(options.model, weights, options=GraphOptions())
     assert subject.detector is not None
     with tempfile.TemporaryDirectory() as folder:
         ways = {name: WAYS[name] for name in options.only}
-        files = write(subject, Path(folder) / "float32.onnx", ways, SelectedFaces(train, range(count)))
+        files = write(subject, Path(folder) / "float32.onnx", ways, select(train, range(count)))
         print(
             f"{options.model}, {weights.name}: scored on {len(data)} images of {options.split}, calibrated on {count}"
         )

@@ -1,12 +1,9 @@
 """Images in an order that gives every root and every event its turn, however many images each has."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
-
-from featherpress.compress.data.crops.decoded import origin
-from featherpress.compress.data.samples import FaceDataset
 
 Group: TypeAlias = "Sequence[int | Group]"
 """Numbers of images, or groups of them."""
@@ -40,36 +37,3 @@ class Rota:
         if kept is None or kept[0] != turn:
             kept = self._orders[path] = (turn, self.random(turn, *path).permutation(members).tolist())
         return kept[1]
-
-
-def event_of(name: str) -> str:
-    """Name the event of an image, which is its folder: `0--Parade` of `0--Parade/0_Parade_1.jpg`."""
-    return name.rpartition("/")[0]
-
-
-def group_by_root(dataset: FaceDataset) -> list[list[int]]:
-    """Sort the images of a data set by the one that reads them."""
-    groups: dict[int, list[int]] = {}
-    for index in range(len(dataset)):
-        groups.setdefault(id(origin(dataset, index)[0]), []).append(index)
-    return list(groups.values())
-
-
-def group_by_event(dataset: FaceDataset, indices: Sequence[int]) -> list[list[int]]:
-    """Sort some images of a data set by their event."""
-    groups: dict[str, list[int]] = {}
-    for index in indices:
-        groups.setdefault(event_of(dataset.name(index)), []).append(index)
-    return list(groups.values())
-
-
-def split_evenly(total: int, shares: Sequence[float]) -> list[int]:
-    """Split a number into whole parts by shares, off by less than one each."""
-    return list(_differences(np.rint(np.cumsum(shares) / sum(shares) * total).astype(int).tolist()))
-
-
-def _differences(ends: Sequence[int]) -> Iterator[int]:
-    before = 0
-    for end in ends:
-        yield end - before
-        before = end

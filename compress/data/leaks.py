@@ -1,7 +1,7 @@
 """Images that are in both splits: the same file, or a near copy."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from featherpress.compress.data.sources.labelled import LabelledFolder
-from featherpress.compress.data.subsets import JoinedFaces, SelectedFaces
+from featherpress.compress.data.subsets import origin
 
 NEAR_BITS = 3
 """Of 64 bits of the perceptual hash, at most so many differ between near copies."""
@@ -31,7 +31,7 @@ def find_leaks(training: Any, validation: Any) -> Leaks:
 
     Files of one size are hashed, and every image is reduced to 64 bits.
     """
-    ours, theirs = list(image_files(training)), list(image_files(validation))
+    ours, theirs = image_files(training), image_files(validation)
     if not ours or not theirs:
         return Leaks()
     same = _same_files(ours, theirs)
@@ -40,33 +40,19 @@ def find_leaks(training: Any, validation: Any) -> Leaks:
     return Leaks(same=same, near=_near_copies(ours, rest))
 
 
-def image_files(dataset: Any) -> Iterator[Path]:
+def image_files(dataset: Any) -> list[Path]:
     """List the image files of a data set; none for pictures that are drawn."""
-    if isinstance(dataset, JoinedFaces):
-        for part in dataset.parts:
-            yield from image_files(part)
-    elif isinstance(dataset, SelectedFaces):
-        files = list(image_files(dataset.dataset))
-        yield from (files[index] for index in dataset.indices if index < len(files))
-    elif isinstance(dataset, LabelledFolder):
-        yield from (dataset.images / row.name for row in dataset.labelled)
+    origins = (origin(dataset, index) for index in range(len(dataset)))
+    return [base.images / base.name(row) for base, row in origins if isinstance(base, LabelledFolder)]
 
 
 def _same_files(training: Sequence[Path], validation: Sequence[Path]) -> tuple[tuple[str, str], ...]:
     """Pair files of equal content; only those of a size that the other split has too are read."""
-    by_size: dict[int, list[Path]] = {}
-    for path in training:
-        if path.is_file():
-            by_size.setdefault(path.stat().st_size, []).append(path)
-    pairs, hashes = [], dict[Path, str]()
-    for path in validation:
-        twins = by_size.get(path.stat().st_size, []) if path.is_file() else []
-        for twin in twins:
-            hashes |= {each: _hash(each) for each in (path, twin) if each not in hashes}
-            if hashes[path] == hashes[twin]:
-                pairs.append((str(path), str(twin)))
-                break
-    return tuple(pairs)
+    ours, theirs = ({path: path.stat().st_size for path in paths if path.is_file()} for paths in (training, validation))
+    shared = {*ours.values()} & {*theirs.values()}
+    known = {_hash(path): str(path) for path, size in reversed(ours.items()) if size in shared}
+    hashes = {str(path): _hash(path) for path, size in theirs.items() if size in shared}
+    return tuple((name, known[content]) for name, content in hashes.items() if content in known)
 
 
 def _hash(path: Path) -> str:

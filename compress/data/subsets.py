@@ -1,60 +1,69 @@
-"""Data sets made of others: several joined, or some images of one."""
+"""Data sets made of others: several joined, some images of one, and the groups that images come in."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
-from featherpress.compress.data.balance import group_by_event, group_by_root, split_evenly
 from featherpress.compress.data.samples import FaceDataset, Sample
 from featherpress.errors import UsageError
 
 
-class JoinedFaces:
-    """Data sets, one after the other, under one numbering."""
-
-    def __init__(self, *parts: FaceDataset) -> None:
-        self.parts = parts
-
-    def __len__(self) -> int:
-        return sum(map(len, self.parts))
-
-    def __getitem__(self, index: int) -> Sample:
-        data, row = self.find(index)
-        return data[row]
-
-    def name(self, index: int) -> str:
-        """Name an image as its own data set does."""
-        data, row = self.find(index)
-        return data.name(row)
-
-    def find(self, index: int) -> tuple[FaceDataset, int]:
-        """Return the data set that an image belongs to, and its number there."""
-        for part in self.parts[:-1]:
-            if index < len(part):
-                return part, index
-            index -= len(part)
-        return self.parts[-1], index
-
-
 class SelectedFaces:
-    """The images of a data set with these numbers, in this order."""
+    """Images of other data sets, each named by its data set and its number there, in this order."""
 
-    def __init__(self, dataset: FaceDataset, indices: Sequence[int]) -> None:
-        self.dataset, self.indices = dataset, indices
+    def __init__(self, rows: Iterable[tuple[FaceDataset, int]]) -> None:
+        self.rows: list[tuple[FaceDataset, int]] = [origin(*row) for row in rows]
 
     def __len__(self) -> int:
-        return len(self.indices)
+        return len(self.rows)
 
     def __getitem__(self, index: int) -> Sample:
-        return self.dataset[self.indices[index]]
+        dataset, row = self.rows[index]
+        return dataset[row]
 
     def name(self, index: int) -> str:
         """Name an image as its own data set does."""
-        return self.dataset.name(self.indices[index])
+        dataset, row = self.rows[index]
+        return dataset.name(row)
 
-    def find(self, index: int) -> tuple[FaceDataset, int]:
-        """Return the whole data set, and an image's number there."""
-        return self.dataset, self.indices[index]
+
+def origin(dataset: Any, index: int) -> tuple[Any, int]:
+    """Return the data set that reads an image, and its number there."""
+    return dataset.rows[index] if isinstance(dataset, SelectedFaces) else (dataset, index)
+
+
+def join(*datasets: FaceDataset) -> SelectedFaces:
+    """Put data sets one after the other, under one numbering."""
+    return SelectedFaces((dataset, index) for dataset in datasets for index in range(len(dataset)))
+
+
+def select(dataset: FaceDataset, indices: Iterable[int]) -> SelectedFaces:
+    """Return the images of a data set with these numbers, in this order."""
+    return SelectedFaces((dataset, index) for index in indices)
+
+
+def group_by_root(dataset: FaceDataset) -> list[list[int]]:
+    """Sort the images of a data set by the one that reads them."""
+    return _group(range(len(dataset)), lambda index: id(origin(dataset, index)[0]))
+
+
+def group_by_event(dataset: FaceDataset, indices: Sequence[int]) -> list[list[int]]:
+    """Sort some images of a data set by their event, which is their folder: `0--Parade` of `0--Parade/1.jpg`."""
+    return _group(indices, lambda index: dataset.name(index).rpartition("/")[0])
+
+
+def _group(indices: Sequence[int], key: Callable[[int], Hashable]) -> list[list[int]]:
+    groups: dict[Hashable, list[int]] = {}
+    for index in indices:
+        groups.setdefault(key(index), []).append(index)
+    return list(groups.values())
+
+
+def split_evenly(total: int, shares: Sequence[float]) -> list[int]:
+    """Split a number into whole parts by shares, off by less than one each."""
+    ends = np.rint(np.cumsum(shares) / sum(shares) * total).astype(int)
+    return [int(part) for part in np.diff(ends, prepend=0)]
 
 
 def hold_out(dataset: FaceDataset, count: int) -> tuple[SelectedFaces, SelectedFaces]:
@@ -104,4 +113,4 @@ def _middle(number: int, parts: int, total: int) -> int:
 
 def _split(dataset: FaceDataset, held: Sequence[int]) -> tuple[SelectedFaces, SelectedFaces]:
     rest = sorted(set(range(len(dataset))) - set(held))
-    return SelectedFaces(dataset, rest), SelectedFaces(dataset, sorted(held))
+    return select(dataset, rest), select(dataset, sorted(held))

@@ -9,7 +9,7 @@ import torch
 
 from featherpress.compress.data import FaceDataset, Faces, TrainingCrops
 from featherpress.compress.data.sources.unlabelled import LabelledPhotographs, Photographs
-from featherpress.compress.data.subsets import JoinedFaces
+from featherpress.compress.data.subsets import join
 from featherpress.compress.evaluation.detector.inference import detect_faces
 from featherpress.compress.evaluation.detector.settings import DetectionSettings
 from featherpress.compress.evaluation.detector.tiling import merge_detections
@@ -42,7 +42,7 @@ def mixed_crops(recipe: Recipe, labelled: FaceDataset, teacher: Detector, *, out
         )
         record = out / ("labels.json" if number == 1 else f"labels-{number}.json")
         folders.append(label_photographs(teacher, photographs, recipe=data.unlabelled, record=record))
-    return training_crops(data, labelled, seed=seed, photographs=JoinedFaces(*folders), extra=data.unlabelled.per_batch)
+    return training_crops(data, labelled, seed=seed, photographs=join(*folders), extra=data.unlabelled.per_batch)
 
 
 def control_crops(recipe: Recipe, labelled: FaceDataset, *, seed: int) -> TrainingCrops:

@@ -8,18 +8,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from featherpress.compress.data.samples import FaceDataset, Faces, Sample
+from featherpress.compress.data.subsets import origin
 from featherpress.files import replacing
 
 logger = logging.getLogger("featherpress")
 
 _FACES = ("boxes", "landmarks", "has_landmarks", "ignored")
-
-
-def origin(dataset: FaceDataset, index: int) -> tuple[FaceDataset, int]:
-    """Follow data sets that are made of others to the one that reads an image, and its number there."""
-    while (find := getattr(dataset, "find", None)) is not None:
-        dataset, index = find(index)
-    return dataset, index
 
 
 def read_downscaled(dataset: FaceDataset, index: int, side: int) -> Sample:

@@ -6,9 +6,10 @@ from itertools import islice
 
 import numpy as np
 
-from featherpress.compress.data.balance import Rota, group_by_event, group_by_root, split_evenly
+from featherpress.compress.data.balance import Rota
 from featherpress.compress.data.samples import FaceDataset, Key
 from featherpress.compress.data.sizes import batch_lengths, batches_per_epoch
+from featherpress.compress.data.subsets import group_by_event, group_by_root, split_evenly
 from featherpress.errors import DataError, UsageError
 
 CROP_STREAM, _ORDER_STREAM, _PHOTO_STREAM, _BALANCE_STREAM, _SIZE_STREAM = range(5)

@@ -11,7 +11,7 @@ from featherpress.compress.data.crops.decoded import DiskCache, read_downscaled
 from featherpress.compress.data.crops.sampling import CROP_STREAM, Sampler, draw_from
 from featherpress.compress.data.crops.windows import CropRanges, cut_crop
 from featherpress.compress.data.samples import Batch, FaceDataset, Key, Sample, collate, separate
-from featherpress.compress.data.subsets import JoinedFaces
+from featherpress.compress.data.subsets import join
 from featherpress.errors import DataError
 
 
@@ -43,7 +43,7 @@ class TrainingCrops(Crops[Batch]):
         if extra:
             sampler.add(extra, dataset if photographs is None else photographs, more=photographs is None)
         if photographs is not None:
-            dataset = JoinedFaces(dataset, photographs)
+            dataset = join(dataset, photographs)
         super().__init__(dataset, sampler)
         self.images, self.ranges = dataset, ranges or CropRanges()
         self.side = self.ranges.needed_side(max(sizes))

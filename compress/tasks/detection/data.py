@@ -12,7 +12,7 @@ from featherpress.compress.data import (
     WiderFaces,
 )
 from featherpress.compress.data.sources.labelled import require_faces
-from featherpress.compress.data.subsets import JoinedFaces, hold_out, hold_out_events
+from featherpress.compress.data.subsets import hold_out, hold_out_events, join
 from featherpress.compress.recipes import DataRecipe
 from featherpress.compress.recipes.files import expand_path
 
@@ -37,7 +37,7 @@ def _open_split(data: DataRecipe, split: Literal["train", "val"]) -> FaceDataset
     if data.kind != "synthetic":
         roots = data.roots if split == "train" else (data.validation_root or data.roots[0],)
         folders = [_open_folder(data, root, split, limit=images or None) for root in roots]
-        return folders[0] if len(folders) == 1 else JoinedFaces(*folders)
+        return folders[0] if len(folders) == 1 else join(*folders)
     seed = data.seed if split == "train" else data.seed + _VALIDATION_SEED
     return SyntheticFaces(length=images, seed=seed, size=(data.image_size, data.image_size))
 

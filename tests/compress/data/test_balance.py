@@ -10,7 +10,7 @@ import torch
 from featherpress.compress.data import CropRanges, Faces, Sample, TrainingCrops
 from featherpress.compress.data.crops import windows
 from featherpress.compress.data.crops.windows import draw_window
-from featherpress.compress.data.subsets import JoinedFaces, hold_out_events
+from featherpress.compress.data.subsets import hold_out_events, join
 from featherpress.errors import UsageError
 
 
@@ -35,7 +35,7 @@ CROWDS, FACES = Events("crowd", 12, 2, 4), Events("face", 6)
 
 
 def drawn(shares: Sequence[float], epochs: int = 4) -> list[tuple[int, int]]:
-    crops = TrainingCrops(JoinedFaces(CROWDS, FACES), size=8, seed=0, shares=shares)
+    crops = TrainingCrops(join(CROWDS, FACES), size=8, seed=0, shares=shares)
     return [key for epoch in range(epochs) for key in crops.sampler.epoch_keys(epoch)]
 
 
@@ -51,7 +51,7 @@ def test_roots_and_events_take_turns() -> None:
     """18 and 6 images give the same number of crops, as do the events of 12, 2 and 4; no crop comes twice."""
     keys = drawn((1, 1))
     assert len(keys) == 4 * 24
-    names = Counter(JoinedFaces(CROWDS, FACES).name(index).split("/")[0] for index, _ in keys)
+    names = Counter(join(CROWDS, FACES).name(index).split("/")[0] for index, _ in keys)
     assert names == {"0--crowd": 16, "1--crowd": 16, "2--crowd": 16, "0--face": 48}
     images = Counter(index for index, _ in keys)
     assert [images[index] for index in (12, 13)] == [8, 8]
@@ -66,7 +66,7 @@ def test_shares_say_how_much_of_each_root() -> None:
 
 def test_whole_events_are_held_out() -> None:
     """Each root gives its half: whole events where it has some, images spread over it where it has but one."""
-    training, choosing = hold_out_events(JoinedFaces(CROWDS, FACES), 9)
+    training, choosing = hold_out_events(join(CROWDS, FACES), 9)
     held, rest = (
         Counter(part.name(index).split("/")[0] for index in range(len(part))) for part in (choosing, training)
     )
@@ -90,17 +90,15 @@ def test_every_batch_is_of_one_size_and_of_as_many_pixels() -> None:
 
 def test_photographs_come_in_every_size_and_folders_take_turns() -> None:
     """On top of 4 crops of 16 pixels come 4 of photographs, of 32 one and one; small folders as often as large ones."""
-    photographs = JoinedFaces(Events("a", 8), Events("b", 2))
-    crops = TrainingCrops(
-        JoinedFaces(CROWDS, FACES), photographs=photographs, extra=4, size=(16, 32), seed=0, shares=(1, 1)
-    )
+    photographs = join(Events("a", 8), Events("b", 2))
+    crops = TrainingCrops(join(CROWDS, FACES), photographs=photographs, extra=4, size=(16, 32), seed=0, shares=(1, 1))
     keys = [batch for epoch in range(3) for batch in crops.sampler.epoch_batches(epoch, 4)]
     assert {len(batch) for batch in keys} == {8, 2}
     assert [len(batch) for batch in keys[:2]] == [crops.sampler.batch_lengths(4)[batch[0][1] % 2] for batch in keys[:2]]
     photos = [index - 24 for batch in keys for index, _ in batch if index >= 24]
     assert len(photos) == len(keys) // 2 * 5
     assert abs(sum(row < 8 for row in photos) - sum(row >= 8 for row in photos)) <= 1
-    plain = TrainingCrops(JoinedFaces(CROWDS, FACES), size=(16, 32), seed=0, shares=(1, 1))
+    plain = TrainingCrops(join(CROWDS, FACES), size=(16, 32), seed=0, shares=(1, 1))
     assert [[key for key in batch if key[0] < 24] for batch in keys[:8]] == plain.sampler.epoch_batches(0, 4)
 
 

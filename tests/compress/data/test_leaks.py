@@ -10,7 +10,7 @@ from PIL import Image
 
 from featherpress.compress.data import WiderFaces
 from featherpress.compress.data.leaks import find_leaks
-from featherpress.compress.data.subsets import JoinedFaces, SelectedFaces
+from featherpress.compress.data.subsets import join, select
 from featherpress.compress.experiments import distill
 from featherpress.compress.experiments.distill import check
 from featherpress.compress.recipes import load_recipe
@@ -56,8 +56,8 @@ def test_the_same_file_and_a_near_copy_are_found(root: Path) -> None:
 def test_parts_of_data_sets_are_looked_into(root: Path) -> None:
     """Joined ones, and those of which images are held out."""
     training, validation = WiderFaces(root, "train"), WiderFaces(root, "val")
-    assert len(find_leaks(JoinedFaces(validation, training), validation).same) == 3
-    without = SelectedFaces(training, [0, 1, 3, 5])
+    assert len(find_leaks(join(validation, training), validation).same) == 3
+    without = select(training, [0, 1, 3, 5])
     found = find_leaks(without, validation)
     assert (found.same, found.near) == ((), ())
 

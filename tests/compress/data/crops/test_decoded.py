@@ -12,7 +12,7 @@ from featherpress.compress.data.crops.decoded import DiskCache
 from featherpress.compress.data.images import decode_image, decode_reduced
 from featherpress.compress.data.sources.labelled import require_faces
 from featherpress.compress.data.sources.unlabelled import LabelledPhotographs, Photographs
-from featherpress.compress.data.subsets import JoinedFaces, SelectedFaces
+from featherpress.compress.data.subsets import join, select
 from featherpress.errors import DataError
 
 SIDE = 400
@@ -89,7 +89,7 @@ def test_what_changed_or_broke_is_decoded_again(faces: WiderFaces, tmp_path: Pat
 
 def test_numbers_of_joined_sets_are_their_own(faces: WiderFaces, tmp_path: Path) -> None:
     """Sets made of others are reduced and cached by what reads the image."""
-    joined = JoinedFaces(SelectedFaces(faces, [2]), faces)
+    joined = join(select(faces, [2]), faces)
     cache = DiskCache(joined, tmp_path / "cache", side=100)
     for _ in range(2):
         assert (cache.read(0).name, cache.read(1).name) == ("2.jpg", "0.jpg")
@@ -101,8 +101,8 @@ def test_photographs_labelled_anew_are_not_found_with_old_labels(faces: WiderFac
     """Decoded images are kept with their faces, so that other labels of the same photograph are another file."""
     found = []
     for number in (0, 2):
-        labelled = LabelledPhotographs(Photographs(faces.images, limit=1), [faces.faces(number)])
-        joined = JoinedFaces(SelectedFaces(faces, [2]), labelled)
+        labelled = LabelledPhotographs(Photographs(faces.images, limit=1), [faces.labelled[number].faces])
+        joined = join(select(faces, [2]), labelled)
         found.append(DiskCache(joined, tmp_path / "cache", side=0).read(1).faces.boxes[0, 0].item())
     assert found == [100, 102]
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from featherpress.compress.data import Faces, SyntheticFaces, TrainingCrops
 from featherpress.compress.data.sources.unlabelled import LabelledPhotographs, Photographs
-from featherpress.compress.data.subsets import JoinedFaces, hold_out
+from featherpress.compress.data.subsets import hold_out, join, select
 from featherpress.errors import DataError, UsageError
 
 
@@ -70,7 +70,7 @@ def test_a_teachers_faces_ride_on_photographs(tmp_path: Path) -> None:
         has_landmarks=torch.tensor([False]),
         ignored=torch.tensor([False]),
     )
-    joined = JoinedFaces(SyntheticFaces(length=2, seed=0), LabelledPhotographs(photographs, [face]))
+    joined = join(SyntheticFaces(length=2, seed=0), LabelledPhotographs(photographs, [face]))
     assert len(joined) == 3
     assert joined.name(2) == "00.png"
     assert joined[2].faces.boxes.tolist() == [[10.0, 10.0, 40.0, 50.0]]
@@ -94,7 +94,9 @@ def test_something_must_be_left_to_train_on() -> None:
 def test_a_control_gets_as_many_labelled_crops_in_place_of_photographs(tmp_path: Path) -> None:
     """The same labelled crops first, then further ones of the labelled images, as many a batch, none of them twice."""
     student = mixed(tmp_path)
-    control = TrainingCrops(student.dataset.parts[0], extra=1, size=64, seed=3, variants=2)  # type: ignore[attr-defined]
+    control = TrainingCrops(
+        select(student.images, range(student.sampler.labelled)), extra=1, size=64, seed=3, variants=2
+    )
     for epoch in range(3):
         ours, theirs = student.sampler.epoch_batches(epoch, 2), control.sampler.epoch_batches(epoch, 2)
         assert [len(batch) for batch in ours] == [len(batch) for batch in theirs]
