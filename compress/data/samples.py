@@ -1,8 +1,8 @@
 """Labelled pictures: the faces of one image, the image with them, and batches of such samples."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Protocol, TypeAlias
+from typing import Protocol, Self, TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,7 +18,16 @@ MIRRORED_LANDMARKS = (1, 0, 2, 4, 3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Faces:
+class Tensors:
+    """Tensors that belong together."""
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """Change every tensor alike."""
+        return replace(self, **{field.name: change(getattr(self, field.name)) for field in fields(self)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Faces(Tensors):
     """The faces of one image, one row each; coordinates are pixels, 0 is the left or upper edge of the first pixel.
 
     Shapes: boxes (n, 4) float32 as x1, y1, x2, y2; landmarks (n, 10) float32 as x, y of left eye, right eye, nose, left
@@ -37,12 +46,13 @@ class Faces:
     @classmethod
     def none(cls) -> "Faces":
         """No face at all."""
-        return cls(
-            boxes=torch.zeros(0, 4),
-            landmarks=torch.zeros(0, 10),
-            has_landmarks=torch.zeros(0, dtype=torch.bool),
-            ignored=torch.zeros(0, dtype=torch.bool),
-        )
+        return cls.without_landmarks(torch.zeros(0, 4), torch.zeros(0, dtype=torch.bool))
+
+    @classmethod
+    def without_landmarks(cls, boxes: Tensor, ignored: Tensor) -> "Faces":
+        """Faces of which only the boxes are known; shapes: (n, 4) as corners, (n,) bool."""
+        landmarks, none = boxes.new_zeros(len(boxes), 10), torch.zeros_like(ignored)
+        return cls(boxes=boxes, landmarks=landmarks, has_landmarks=none, ignored=ignored)
 
     @property
     def sizes(self) -> Tensor:
@@ -56,7 +66,7 @@ class Faces:
 
     def select(self, rows: Tensor) -> "Faces":
         """Keep the rows of a mask or the rows named by an index."""
-        return Faces(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+        return self.map(lambda each: each[rows])
 
     def ignoring(self, rows: Tensor) -> "Faces":
         """Mark more rows as ignored; a face that is ignored stays so."""
@@ -64,17 +74,7 @@ class Faces:
 
     def scaled(self, x: float, y: float) -> "Faces":
         """Stretch the plane by one factor along each axis."""
-        factors = torch.tensor([x, y])
-        return self._moved(factors, torch.zeros(2))
-
-    def shifted(self, x: float, y: float) -> "Faces":
-        """Move every face by x and y pixels."""
-        return self._moved(torch.ones(2), torch.tensor([x, y]))
-
-    def clipped(self, width: float, height: float) -> "Faces":
-        """Cut boxes at the borders of an image; landmarks beyond them stay where they are."""
-        limits = torch.tensor([width, height, width, height])
-        return replace(self, boxes=self.boxes.clamp(min=torch.zeros(4), max=limits))
+        return self._moved(torch.tensor([x, y]), torch.zeros(2))
 
     def flipped(self, width: float) -> "Faces":
         """Mirror left and right in an image of this width, landmarks renamed so that left stays the image's left."""
@@ -91,21 +91,18 @@ class Faces:
         of its area remains, and is dropped below that. A face in the window of which less than
         that remains is ignored too. Landmarks outside the window are kept as they are: where they lie is still true.
         """
-        moved = self.shifted(-left, -top)
-        cut = moved.clipped(width, height)
+        moved, limits = self._moved(torch.ones(2), torch.tensor([-left, -top])), torch.tensor([width, height])
+        cut = replace(moved, boxes=moved.boxes.clamp(min=torch.zeros(4), max=limits.repeat(2)))
         area, remaining = moved.sizes.prod(dim=1), cut.sizes.prod(dim=1)
         visible = torch.where(area > 0, remaining / area.clamp(min=1e-6), 0.0)
-        inside = ((moved.centres >= 0) & (moved.centres < torch.tensor([width, height]))).all(dim=1)
+        inside = ((moved.centres >= 0) & (moved.centres < limits)).all(dim=1)
         enough = visible >= _LEAST_VISIBLE
         return cut.ignoring(~(inside & enough)).select(inside | enough)
 
     def _moved(self, factors: Tensor, offsets: Tensor) -> "Faces":
+        boxes = self.boxes * factors.repeat(2) + offsets.repeat(2)
         landmarks = self.landmarks * factors.repeat(5) + offsets.repeat(5)
-        return replace(
-            self,
-            boxes=self.boxes * factors.repeat(2) + offsets.repeat(2),
-            landmarks=self._labelled_only(landmarks),
-        )
+        return replace(self, boxes=boxes, landmarks=self._labelled_only(landmarks))
 
     def _labelled_only(self, landmarks: Tensor) -> Tensor:
         return landmarks * self.has_landmarks[:, None]
@@ -125,45 +122,56 @@ class Sample:
         return replace(self, image=F.horizontal_flip_image(self.image), faces=self.faces.flipped(width))
 
 
-class FaceDataset(Protocol):
-    """Samples by number; reading a broken image raises DataError."""
+class NamedImages(Protocol):
+    """Images that can be named without being read."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int, /) -> Sample: ...
-
     def name(self, index: int, /) -> str:
-        """Name one image without reading it."""
+        """Name one image."""
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """Samples of one size, their faces padded to M rows; `present` tells faces from padding.
+class FaceDataset(NamedImages, Protocol):
+    """Samples by number; reading a broken image raises DataError."""
 
-    Shapes: images uint8 (N, 3, S, S); boxes (N, M, 4); landmarks (N, M, 10); present, has_landmarks and ignored
-    (N, M) bool; keys int64 (N, 2) as (index, variant).
+    def __getitem__(self, index: int, /) -> Sample: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageBatch(Tensors):
+    """Images of one size, with all that is known of them.
+
+    Shapes: images uint8 (N, 3, S, S); keys int64 (N, 2) as (index, variant).
     """
 
     images: Tensor
-    boxes: Tensor
-    landmarks: Tensor
-    present: Tensor
-    has_landmarks: Tensor
-    ignored: Tensor
     keys: Tensor
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
         """Copy every tensor to a device."""
-        moved = {field.name: getattr(self, field.name).to(device, non_blocking=non_blocking) for field in fields(self)}
-        return Batch(**moved)
+        return self.map(lambda each: each.to(device, non_blocking=non_blocking))
 
-    def pin_memory(self) -> "Batch":
+    def pin_memory(self) -> Self:
         """Pin every tensor, so that copies to a GPU need not wait; DataLoader calls this."""
-        return Batch(**{field.name: getattr(self, field.name).pin_memory() for field in fields(self)})
+        return self.map(Tensor.pin_memory)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch(ImageBatch):
+    """Samples of one size, their faces padded to M rows; `present` tells faces from padding.
+
+    Shapes: boxes (N, M, 4); landmarks (N, M, 10); present, has_landmarks and ignored (N, M) bool.
+    """
+
+    boxes: Tensor
+    landmarks: Tensor
+    present: Tensor
+    has_landmarks: Tensor
+    ignored: Tensor
 
 
 def separate(batch: Batch) -> list[Sample]:
@@ -175,26 +183,14 @@ def separate(batch: Batch) -> list[Sample]:
     return samples
 
 
-def collate(samples: Sequence[Sample], keys: Sequence[Key] | None = None) -> Batch:
-    """Stack samples of one image size; without keys, they are numbered in order as variant 0."""
-    if keys is None:
-        keys = [(index, 0) for index in range(len(samples))]
-    count, most = len(samples), max((len(sample.faces) for sample in samples), default=0)
-    shape = (count, max(most, 1))
-    batch = Batch(
-        images=torch.stack([sample.image for sample in samples]),
-        boxes=torch.zeros(*shape, 4),
-        landmarks=torch.zeros(*shape, 10),
-        present=torch.zeros(shape, dtype=torch.bool),
-        has_landmarks=torch.zeros(shape, dtype=torch.bool),
-        ignored=torch.zeros(shape, dtype=torch.bool),
-        keys=torch.tensor(keys, dtype=torch.int64).view(count, 2),
-    )
-    for row, sample in enumerate(samples):
-        faces, n = sample.faces, len(sample.faces)
-        batch.boxes[row, :n] = faces.boxes
-        batch.landmarks[row, :n] = faces.landmarks
-        batch.has_landmarks[row, :n] = faces.has_landmarks
-        batch.ignored[row, :n] = faces.ignored
-        batch.present[row, :n] = True
-    return batch
+def collate(samples: Sequence[Sample], keys: Sequence[Key]) -> Batch:
+    """Stack samples of one image size."""
+    lengths = torch.tensor([len(sample.faces) for sample in samples])
+    present = torch.arange(max(int(lengths.max()), 1)) < lengths[:, None]
+    padded = {}
+    for field in fields(Faces):
+        rows = torch.cat([getattr(sample.faces, field.name) for sample in samples])
+        padded[field.name] = rows.new_zeros(*present.shape, *rows.shape[1:])
+        padded[field.name][present] = rows
+    images = torch.stack([sample.image for sample in samples])
+    return Batch(images=images, present=present, keys=torch.tensor(keys, dtype=torch.int64).view(-1, 2), **padded)

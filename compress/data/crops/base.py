@@ -4,36 +4,18 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Generic, Literal, Protocol, Self, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from torch.utils.data import get_worker_info
 
 from featherpress.compress.data.crops.sampling import Sampler
-from featherpress.compress.data.samples import Key
+from featherpress.compress.data.samples import ImageBatch, Key, NamedImages
 from featherpress.errors import DataError
 
 logger = logging.getLogger("featherpress")
 
 
-class ImageBatch(Protocol):
-    """Images to train on, with all that is known of them."""
-
-    def pin_memory(self) -> Self:
-        """Pin every tensor."""
-        ...
-
-
 BatchT = TypeVar("BatchT", bound=ImageBatch)
-
-
-class NamedImages(Protocol):
-    """Images that can be named without being read."""
-
-    def __len__(self) -> int: ...
-
-    def name(self, index: int, /) -> str:
-        """Name one image."""
-        ...
 
 
 class Crops(ABC, Generic[BatchT]):

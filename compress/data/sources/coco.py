@@ -4,7 +4,7 @@ Source: Lin et al. 2014, Microsoft COCO, and its data format.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,22 +50,16 @@ def read_coco(path: Path, *, category: str = "") -> list[LabelledImage]:
     content = _load(path)
     wanted = _category(content["categories"], category, path)
     names = _names(content["images"], path)
-    rows: dict[object, list[tuple[int, Mapping[str, Any]]]] = {key: [] for key in names}
+    faces: dict[object, dict[int, list[float]]] = {key: {} for key in names}
     for number, row in enumerate(content["annotations"], start=1):
         where = f"{path}, annotation {number}"
         _require(row, ("image_id", "category_id", "bbox"), where)
-        if _key(row["image_id"], where) not in rows:
+        if _key(row["image_id"], where) not in faces:
             raise DataError(f"{where}: expected an image_id of `images`, got {row['image_id']!r}")
         if row["category_id"] == wanted:
-            _check_box(row["bbox"], where)
-            rows[row["image_id"]].append((number, row))
+            faces[row["image_id"]][number] = _face(row, where)
     return [
-        LabelledImage(
-            name=name,
-            faces=_faces([row for _, row in rows[key]], [f"{path}, annotation {number}" for number, _ in rows[key]]),
-            place=place,
-            face_places=tuple(number for number, _ in rows[key]),
-        )
+        LabelledImage(name=name, faces=_faces(faces[key].values()), place=place, face_places=tuple(faces[key]))
         for place, (key, name) in enumerate(names.items(), start=1)
     ]
 
@@ -125,15 +119,21 @@ def _check_box(box: object, where: str) -> None:
         raise DataError(f"{where}: expected a width and height of at least 0 in bbox, got {str(box)[:60]}")
 
 
-def _faces(rows: Sequence[Mapping[str, Any]], places: Sequence[str]) -> Faces:
-    boxes = torch.tensor([row["bbox"] for row in rows], dtype=torch.float32).view(-1, 4)
-    points = [_points(row, where) for row, where in zip(rows, places, strict=True)]
-    crowd = torch.tensor([bool(row.get("iscrowd", 0)) for row in rows], dtype=torch.bool)
+def _face(row: Mapping[str, Any], where: str) -> list[float]:
+    """Return the box, whether it is a crowd, whether it has landmarks, and these."""
+    _check_box(row["bbox"], where)
+    points = _points(row, where)
+    return [*row["bbox"], bool(row.get("iscrowd", 0)), bool(points), *(points or [0.0] * 10)]
+
+
+def _faces(rows: Iterable[Sequence[float]]) -> Faces:
+    table = torch.tensor([*rows], dtype=torch.float32).view(-1, 16)
+    corner, size = table[:, :2], table[:, 2:4]
     return Faces(
-        boxes=torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], dim=1),
-        landmarks=torch.tensor([each or [0.0] * 10 for each in points]).view(-1, 10),
-        has_landmarks=torch.tensor([bool(each) for each in points], dtype=torch.bool),
-        ignored=crowd | (boxes[:, 2:] <= 0).any(dim=1),
+        boxes=torch.cat([corner, corner + size], dim=1),
+        landmarks=table[:, 6:],
+        has_landmarks=table[:, 5] > 0,
+        ignored=(table[:, 4] > 0) | (size <= 0).any(dim=1),
     )
 
 

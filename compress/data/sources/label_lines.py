@@ -1,7 +1,6 @@
 """The lines of a label file, read one by one, so that an error can say where it is."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,11 +40,6 @@ class LabelLines:
                 return line
         return None
 
-    def names(self) -> Iterator[str]:
-        """Take image names, until the file ends."""
-        while (line := self.next()) is not None:
-            yield self.name(line)
-
     def name(self, line: str) -> str:
         """Check that a line is the path of an image inside the image folder."""
         if len(line.split()) == BOX_FIELDS and _numbers(line):
@@ -80,12 +74,10 @@ class LabelLines:
 
     def skip_zeros(self) -> None:
         """Pass the line of zeros that WIDER FACE writes for an image without faces."""
-        ahead = self.number
-        while ahead < len(self.lines) and not self.lines[ahead]:
-            ahead += 1
-        numbers = _numbers(self.lines[ahead]) if ahead < len(self.lines) else []
-        if len(numbers) == BOX_FIELDS and not any(numbers):
-            self.number = ahead + 1
+        before = self.number
+        numbers = _numbers(self.next() or "")
+        if len(numbers) != BOX_FIELDS or any(numbers):
+            self.number = before
 
 
 def _numbers(line: str) -> list[float]:

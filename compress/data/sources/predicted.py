@@ -39,11 +39,6 @@ def _read(row: DetectedImage, place: int, *, root: Path, path: Path, positive_th
         raise DataError(f"{path}, image {place}: expected an image in {root}, got {row.file}")
     boxes = torch.tensor([face.box for face in row.faces], dtype=torch.float32).view(-1, 4)
     uncertain = torch.tensor([face.score < positive_threshold for face in row.faces], dtype=torch.bool)
-    faces = Faces(
-        boxes=boxes,
-        landmarks=torch.zeros(len(row.faces), 10),
-        has_landmarks=torch.zeros(len(row.faces), dtype=torch.bool),
-        ignored=uncertain | (boxes[:, 2:] <= boxes[:, :2]).any(dim=1),
-    )
+    faces = Faces.without_landmarks(boxes, uncertain | (boxes[:, 2:] <= boxes[:, :2]).any(dim=1))
     name = file.relative_to(root.absolute()).as_posix()
     return LabelledImage(name=name, faces=faces, place=place, face_places=tuple(range(1, len(row.faces) + 1)))

@@ -54,7 +54,8 @@ def read_labels(path: Path) -> dict[str, LabelledImage]:
     """
     labelled: dict[str, LabelledImage] = {}
     lines = LabelLines(path)
-    for name in lines.names():
+    while (line := lines.next()) is not None:
+        name = lines.name(line)
         if name in labelled:
             raise lines.error(f"a new image, got {name!r} a second time")
         place, rows, places = lines.number, [], []
@@ -104,12 +105,8 @@ def _find_base(root: Path) -> Path:
 def _faces(rows: list[list[float]]) -> Faces:
     table = torch.tensor(rows).view(-1, BOX_FIELDS)
     corner, size = table[:, :2], table[:, 2:4]
-    return Faces(
-        boxes=torch.cat([corner, corner + size], dim=1),
-        landmarks=torch.zeros(len(table), 10),
-        has_landmarks=torch.zeros(len(table), dtype=torch.bool),
-        ignored=(table[:, INVALID_FIELD] != 0) | (size <= 0).any(dim=1),
-    )
+    ignored = (table[:, INVALID_FIELD] != 0) | (size <= 0).any(dim=1)
+    return Faces.without_landmarks(torch.cat([corner, corner + size], dim=1), ignored)
 
 
 def _join(

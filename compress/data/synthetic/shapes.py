@@ -1,6 +1,6 @@
 """Drawn shapes to classify: learnable in a minute, and not about faces."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 from featherpress.compress.data.cache import DEFAULT_CACHE_BYTES, Cache
 from featherpress.compress.data.crops.base import Crops
 from featherpress.compress.data.crops.sampling import CROP_STREAM, Sampler, draw_from
-from featherpress.compress.data.samples import Key
+from featherpress.compress.data.samples import ImageBatch, Key
 
 SHAPE_NAMES = ("disc", "square", "triangle", "cross", "ring", "bar")
 
@@ -23,30 +23,10 @@ _SHIFT = 0.08
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LabelledBatch:
-    """Images with a label each.
+class LabelledBatch(ImageBatch):
+    """Images with a label each; shapes: labels int64 (N,)."""
 
-    Shapes: images uint8 (N, 3, S, S); labels int64 (N,); keys int64 (N, 2) as (index, variant).
-    """
-
-    images: Tensor
     labels: Tensor
-    keys: Tensor
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "LabelledBatch":
-        """Copy every tensor to a device."""
-        parts = (part.to(device, non_blocking=non_blocking) for part in (self.images, self.labels, self.keys))
-        images, labels, keys = parts
-        return LabelledBatch(images=images, labels=labels, keys=keys)
-
-    def pin_memory(self) -> "LabelledBatch":
-        """Pin every tensor; DataLoader calls this."""
-        return LabelledBatch(
-            images=self.images.pin_memory(), labels=self.labels.pin_memory(), keys=self.keys.pin_memory()
-        )
 
 
 class Shapes:
@@ -101,11 +81,7 @@ class ShapeCrops(Crops[LabelledBatch]):
 
     def batch(self, keys: Sequence[Key]) -> LabelledBatch:
         """Cut the images of some keys, each a pure function of (seed, index, variant)."""
-        return LabelledBatch(
-            images=torch.stack([self._vary(*key) for key in keys]),
-            labels=torch.tensor([self.shapes.label(index) for index, _ in keys]),
-            keys=torch.tensor(keys, dtype=torch.int64).view(len(keys), 2),
-        )
+        return _label(self.shapes, [self._vary(*key) for key in keys], keys)
 
     def _vary(self, index: int, variant: int) -> Tensor:
         random = draw_from(self.sampler.seed, CROP_STREAM, index, variant)
@@ -126,11 +102,12 @@ class ShapeCrops(Crops[LabelledBatch]):
 
 def label_images(shapes: Shapes, indices: Sequence[int]) -> LabelledBatch:
     """Stack images as they are, with their labels."""
-    return LabelledBatch(
-        images=torch.stack([shapes.image(index) for index in indices]),
-        labels=torch.tensor([shapes.label(index) for index in indices]),
-        keys=torch.tensor([(index, 0) for index in indices], dtype=torch.int64),
-    )
+    return _label(shapes, map(shapes.image, indices), [(index, 0) for index in indices])
+
+
+def _label(shapes: Shapes, images: Iterable[Tensor], keys: Sequence[Key]) -> LabelledBatch:
+    labels = torch.tensor([shapes.label(index) for index, _ in keys])
+    return LabelledBatch(images=torch.stack([*images]), labels=labels, keys=torch.tensor(keys, dtype=torch.int64))
 
 
 def _inside(name: str, x: Plane, y: Plane) -> NDArray[np.bool_]:

@@ -83,10 +83,6 @@ def _name(image: WiderImage) -> str:
 
 def _labelled(number: int, image: WiderImage) -> LabelledImage:
     boxes = torch.from_numpy(image.boxes).float()
-    faces = Faces(
-        boxes=torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], dim=1),
-        landmarks=torch.zeros(len(boxes), 10),
-        has_landmarks=torch.zeros(len(boxes), dtype=torch.bool),
-        ignored=torch.from_numpy(~image.counted["hard"]),
-    )
+    corners = torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], dim=1)
+    faces = Faces.without_landmarks(corners, torch.from_numpy(~image.counted["hard"]))
     return LabelledImage(name=_name(image), faces=faces, place=number, face_places=tuple(range(1, len(boxes) + 1)))

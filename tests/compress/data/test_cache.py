@@ -11,7 +11,7 @@ import torch
 from featherpress.compress.data import Batch, CropRanges, Faces, Sample, TrainingCrops, batches
 from featherpress.compress.data.cache import bytes_of
 from featherpress.compress.data.samples import collate, separate
-from featherpress.compress.data.subsets import JoinedFaces
+from featherpress.compress.data.subsets import join
 
 
 class Noise:
@@ -43,7 +43,7 @@ class Noise:
 
 
 def mixed(variants: int, cache_bytes: int = 1 << 30) -> TrainingCrops:
-    labelled, photographs = JoinedFaces(Noise(20), Noise(9, seed=1)), JoinedFaces(Noise(7, seed=2), Noise(4, seed=3))
+    labelled, photographs = join(Noise(20), Noise(9, seed=1)), join(Noise(7, seed=2), Noise(4, seed=3))
     return TrainingCrops(
         labelled,
         photographs=photographs,
@@ -93,7 +93,7 @@ def test_what_is_kept_changes_no_batch(variants: int) -> None:
 def test_batches_come_apart_as_they_were_put_together() -> None:
     """Crops are taken out of a batch without its padding."""
     samples = [Noise(4)[index] for index in range(4)]
-    for before, after in zip(samples, separate(collate(samples)), strict=True):
+    for before, after in zip(samples, separate(collate(samples, [(0, 0)] * 4)), strict=True):
         assert torch.equal(after.image, before.image)
         assert all(torch.equal(getattr(after.faces, name), getattr(before.faces, name)) for name in Faces.__slots__)
 

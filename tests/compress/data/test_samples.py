@@ -117,7 +117,7 @@ def test_a_window_far_inside_a_face_shows_too_little_of_it() -> None:
 def test_collate_pads_without_inventing_faces(rows: list[Faces]) -> None:
     """A batch holds exactly the faces given, in rows as wide as the fullest one and at least one."""
     samples = [Sample(image=torch.zeros(3, 4, 4, dtype=torch.uint8), faces=row, name="") for row in rows]
-    batch = collate(samples)
+    batch = collate(samples, [(number, 0) for number in range(len(rows))])
     assert batch.present.sum(dim=1).tolist() == [len(row) for row in rows]
     assert batch.boxes.shape == (len(rows), max(1, *(len(row) for row in rows), 0), 4)
     assert torch.equal(batch.boxes[batch.present], torch.cat([row.boxes for row in rows]))
@@ -135,7 +135,8 @@ def test_none_has_the_shapes_of_faces() -> None:
 
 def test_batch_moves_every_tensor() -> None:
     """`to` moves all seven tensors: one that stays behind would fail far away from here."""
-    batch = collate([Sample(image=torch.zeros(3, 4, 4, dtype=torch.uint8), faces=Faces.none(), name="")]).to("meta")
+    batch = collate([Sample(image=torch.zeros(3, 4, 4, dtype=torch.uint8), faces=Faces.none(), name="")], [(0, 0)])
+    batch = batch.to("meta")
     with pytest.raises(NotImplementedError):
         batch.keys.tolist()
     assert {batch.images.device.type, batch.boxes.device.type, batch.ignored.device.type} == {"meta"}
