@@ -103,7 +103,7 @@ def score_model(
 
     Errors: DataError where there is no valid face, and therefore no AP.
     """
-    if all(dataset.faces(index).ignored.all() for index in range(len(dataset))):
+    if all(row.faces.ignored.all() for row in dataset.labelled):
         raise DataError(f"there is no valid face in {dataset.labels}, so there is no AP")
     result = evaluate_model(detector, dataset, settings=settings, batch=batch)
     record = result.to_dict(data=data, about=about)

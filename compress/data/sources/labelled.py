@@ -29,7 +29,7 @@ class LabelledFolder:
 
     An image that is missing, that a link puts outside the folder, or that a face lies wholly outside of, cannot be
     read. Boxes that an image cuts stay as they are labelled, as do those outside where that is allowed. `places` are
-    the words for a label's place in its file: of an image, and of a face.
+    the words for a label's place in its file: of an image, and of a face. `labelled` has the labels of all images.
     Errors: DataError on reading such an image, or one that is broken.
     """
 
@@ -46,10 +46,10 @@ class LabelledFolder:
         if limit is not None and limit < 1:
             raise UsageError(f"expected a limit of at least 1 image, got {limit}: leave it out to use all")
         self.images, self.labels, self.places = images, labels, places
-        self._labelled, self._outside_allowed = list(labelled[:limit]), outside_allowed
+        self.labelled, self._outside_allowed = labelled[:limit], outside_allowed
 
     def __len__(self) -> int:
-        return len(self._labelled)
+        return len(self.labelled)
 
     def __getitem__(self, index: int, /) -> Sample:
         """Read one image; raises DataError where it is broken or does not fit its labels."""
@@ -61,59 +61,40 @@ class LabelledFolder:
         Faces are scaled by exactly that factor. The pixels are libjpeg's, averaged while decoding, which is near what
         scaling them down later would give, but not equal.
         """
-        row = self._labelled[index]
-        problem = self._image_problem(row)
-        if problem:
-            raise DataError(problem)
+        row = self.labelled[index]
+        self._check_file(row)
         image, factor = decode_reduced(self.images / row.name, side)
-        problem = self._size_problem(row, image.shape[-1] * factor, image.shape[-2] * factor)
-        if problem:
-            raise DataError(problem)
+        self._check_size(row, image.shape[-1] * factor, image.shape[-2] * factor)
         faces = row.faces if factor == 1 else row.faces.scaled(1 / factor, 1 / factor)
         return Sample(image=image, faces=faces, name=row.name)
 
     def cache_key(self, index: int, /) -> str:
         """Return a text that changes with an image's file and its labels."""
-        row = self._labelled[index]
+        row = self.labelled[index]
         return cache_key_of(self.images / row.name, row.faces)
 
     def name(self, index: int, /) -> str:
         """Name one image as the label file does: folder and file."""
-        return self._labelled[index].name
+        return self.labelled[index].name
 
-    @property
-    def labelled(self) -> Sequence[LabelledImage]:
-        """All images with their labels, unread."""
-        return self._labelled
+    def check(self, index: int, /) -> None:
+        """Look at the header of an image's file; raises DataError where the image cannot be used."""
+        row = self.labelled[index]
+        self._check_file(row)
+        self._check_size(row, *image_size(self.images / row.name))
 
-    def faces(self, index: int, /) -> Faces:
-        """Return the labels of one image without reading it."""
-        return self._labelled[index].faces
+    def _check_file(self, row: LabelledImage) -> None:
+        if problem := _file_problem(self.images, row.name):
+            raise DataError(f"{self.labels}, {self.places[0]} {row.place}: expected {problem}")
 
-    def problem(self, index: int, /) -> str:
-        """Return why an image cannot be used, from its file's header alone; "" where it can."""
-        row = self._labelled[index]
-        problem = self._image_problem(row)
-        if problem:
-            return problem
-        try:
-            width, height = image_size(self.images / row.name)
-        except DataError as error:
-            return str(error)
-        return self._size_problem(row, width, height)
-
-    def _image_problem(self, row: LabelledImage) -> str:
-        problem = _file_problem(self.images, row.name)
-        return problem and f"{self.labels}, {self.places[0]} {row.place}: expected {problem}"
-
-    def _size_problem(self, row: LabelledImage, width: int, height: int) -> str:
+    def _check_size(self, row: LabelledImage, width: int, height: int) -> None:
         boxes = row.faces.boxes
         outside = (boxes[:, :2] >= boxes.new_tensor([width, height])).any(dim=1) | (boxes[:, 2:] <= 0).any(dim=1)
         faces = (outside & ~row.faces.ignored).nonzero()[:, 0].tolist()
         if not faces or self._outside_allowed:
-            return ""
+            return
         box = ", ".join(f"{value:g}" for value in boxes[faces[0]].tolist())
-        return (
+        raise DataError(
             f"{self.labels}, {self.places[1]} {row.face_places[faces[0]]}: expected a face in {row.name}, which is "
             f"{width} x {height} pixels, got a box from corner to corner ({box}), wholly outside"
         )
@@ -137,9 +118,10 @@ def require_sound(dataset: LabelledFolder) -> None:
     problems = []
     with Progress("checking labels", total=len(dataset)) as progress:
         for index in range(len(dataset)):
-            problem = dataset.problem(index)
-            if problem:
-                problems.append(problem)
+            try:
+                dataset.check(index)
+            except DataError as error:
+                problems.append(str(error))
             progress.advance()
     if problems:
         more = f"; {len(problems) - 1:,} more of {len(dataset):,} images cannot be used" if len(problems) > 1 else ""

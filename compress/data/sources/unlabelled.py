@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from PIL import Image
-
-from featherpress.compress.data.images import decode_image
+from featherpress.compress.data.images import decode_image, image_size
 from featherpress.compress.data.samples import Faces, Sample
 from featherpress.compress.data.sources.labelled import cache_key_of
 from featherpress.errors import DataError
@@ -42,31 +40,24 @@ class Photographs:
         return self.files[index].relative_to(self.root).as_posix()
 
 
-class LabelledPhotographs:
+class LabelledPhotographs(Photographs):
     """Photographs with predicted faces, one `Faces` per photograph."""
 
     def __init__(self, photographs: Photographs, faces: Sequence[Faces]) -> None:
-        self.photographs, self.faces = photographs, faces
-
-    def __len__(self) -> int:
-        return len(self.faces)
+        self.root, self.files, self.faces = photographs.root, photographs.files, faces
 
     def __getitem__(self, index: int) -> Sample:
-        return replace(self.photographs[index], faces=self.faces[index])
-
-    def name(self, index: int) -> str:
-        """Name a photograph."""
-        return self.photographs.name(index)
+        return replace(super().__getitem__(index), faces=self.faces[index])
 
     def cache_key(self, index: int) -> str:
         """Return a text that changes with a photograph's file and its labels."""
-        return cache_key_of(self.photographs.files[index], self.faces[index])
+        return cache_key_of(self.files[index], self.faces[index])
 
 
 def _is_square(path: Path) -> bool:
     """Read the size in a file's header; what cannot be read is dealt with where images are decoded."""
     try:
-        with Image.open(path) as image:
-            return image.width == image.height
-    except (OSError, Image.DecompressionBombError):
+        width, height = image_size(path)
+    except DataError:
         return False
+    return width == height

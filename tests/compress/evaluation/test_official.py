@@ -53,12 +53,14 @@ def found_all(data: OfficialImages) -> DetectionSet:
     """Detections that are the labelled boxes, and one false alarm surer than all in b."""
     detections, truths = [], []
     for index in range(len(data)):
-        boxes = data.faces(index).boxes.numpy()
+        boxes = data.labelled[index].faces.boxes.numpy()
         if data.name(index).endswith("b.jpg"):
             boxes = np.concatenate([np.array([[50, 50, 70, 70]], np.float32), boxes])
         scores = np.linspace(0.9, 0.1, len(boxes), dtype=np.float32)
         detections.append(Detections(boxes=boxes, scores=scores, landmarks=np.zeros((len(boxes), 10), np.float32)))
-        truths.append(Truth(boxes=data.faces(index).boxes.numpy(), ignored=data.faces(index).ignored.numpy()))
+        truths.append(
+            Truth(boxes=data.labelled[index].faces.boxes.numpy(), ignored=data.labelled[index].faces.ignored.numpy())
+        )
     names = tuple(data.name(index) for index in range(len(data)))
     return DetectionSet(names=names, detections=tuple(detections), truths=tuple(truths))
 
@@ -70,7 +72,7 @@ def test_the_whole_set_is_found_and_scored(tmp_path: Path, truth: Path, parent: 
     data = OfficialImages(tmp_path / "data", truth)
     assert (len(data), data.missing) == (3, 0)
     assert [data.name(i) for i in range(3)] == list(ALL)
-    assert data.faces(0).boxes.tolist() == [[0, 0, 20, 20], [40, 0, 60, 20]]
+    assert data.labelled[0].faces.boxes.tolist() == [[0, 0, 20, 20], [40, 0, 60, 20]]
     assert data[0].image.shape == (3, 70, 80)
     found = found_all(data)
     scores = data.score(found)

@@ -56,7 +56,7 @@ def test_images_without_faces_stay_in_their_order(tmp_path: Path) -> None:
     images = [A | {"id": "x", "file_name": "b/b.png"}, A]
     data = CocoFaces(write(tmp_path, content(images=images)))
     assert [data.name(i) for i in range(len(data))] == ["b/b.png", "a.jpg"]
-    assert [len(data.faces(i)) for i in range(2)] == [0, 1]
+    assert [len(data.labelled[i].faces) for i in range(2)] == [0, 1]
     assert len(CocoFaces(tmp_path, limit=1)) == 1
     with pytest.raises(UsageError, match="at least 1 image"):
         CocoFaces(tmp_path, limit=0)

@@ -46,14 +46,14 @@ def test_images_without_faces_come_with_or_without_their_line_of_zeros(tmp_path:
     base = write(tmp_path, f"a.jpg\n0\n{zeros}\nb.jpg\n0\nc.jpg\n1\n{FACE}\n")
     data = WiderFaces(base, "train")
     assert [data.name(i) for i in range(len(data))] == ["a.jpg", "b.jpg", "c.jpg"]
-    assert [len(data.faces(i)) for i in range(3)] == [0, 0, 1]
+    assert [len(data.labelled[i].faces) for i in range(3)] == [0, 0, 1]
 
 
 def test_a_blank_line_before_the_zeros_changes_nothing(tmp_path: Path) -> None:
     """Files whose lines end twice, as after a bad conversion, are read."""
     base = write(tmp_path, f"a.jpg\r\n\r\n0\r\n\r\n{' '.join(['0'] * 10)}\r\n\r\nb.jpg\r\n\r\n1\r\n\r\n{FACE}\r\n")
     data = WiderFaces(base, "train")
-    assert [(data.name(i), len(data.faces(i))) for i in range(2)] == [("a.jpg", 0), ("b.jpg", 1)]
+    assert [(data.name(i), len(data.labelled[i].faces)) for i in range(2)] == [("a.jpg", 0), ("b.jpg", 1)]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1"])
@@ -128,7 +128,7 @@ def test_invalid_and_empty_faces_are_ignored(tmp_path: Path) -> None:
     """WIDER's `invalid` flag and a width or height of 0 make a face neither positive nor negative."""
     rows = ["1 2 3 4 0 0 0 1 0 0", "1 2 0 4 0 0 0 0 0 0", "1 2 3 0 0 0 0 0 0 0", "1 2 3 4 1 1 1 0 2 1"]
     base = write(tmp_path, "\n".join(["a.jpg", "4", *rows]))
-    assert WiderFaces(base, "train").faces(0).ignored.tolist() == [True, True, True, False]
+    assert WiderFaces(base, "train").labelled[0].faces.ignored.tolist() == [True, True, True, False]
 
 
 def test_landmarks_are_joined_by_box(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_landmarks_are_joined_by_box(tmp_path: Path) -> None:
     other = "100 20 30 40 0 0 0 0 0 0"
     labels = f"a.jpg\n3\n{other}\n{FACE}\n300 1 5 5 0 0 0 1 0 0\n"
     landmarks = f"# a.jpg\n10 20 30 40 {POINTS}\n100 20 30 40 {UNLABELLED}\n# other.jpg\n1 1 2 2\n"
-    faces = WiderFaces(write(tmp_path, labels, landmarks=landmarks), "train").faces(0)
+    faces = WiderFaces(write(tmp_path, labels, landmarks=landmarks), "train").labelled[0].faces
     assert faces.has_landmarks.tolist() == [False, True, False]
     assert faces.landmarks[1].tolist() == [11, 21, 39, 21, 25, 30, 15, 50, 35, 50]
     assert not faces.landmarks[[0, 2]].any()
@@ -219,7 +219,7 @@ def test_the_photographs_are_all_there(shared: Path) -> None:
     """The shared data set has the images, faces, landmarks and invalid flags that its description counts."""
     splits = [WiderFaces(shared / "data", split) for split in ("train", "val")]
     assert [len(split) for split in splits] == [1332, 240]
-    faces = [split.faces(index) for split in splits for index in range(len(split))]
+    faces = [split.labelled[index].faces for split in splits for index in range(len(split))]
     ignored = torch.cat([face.ignored for face in faces])
     labelled = torch.cat([face.has_landmarks for face in faces])
     assert (int((~ignored).sum()), int(ignored.sum()), int(labelled.sum())) == (3919, 715, 3470)
