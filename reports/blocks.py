@@ -84,21 +84,14 @@ class Remark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Code:
-    """Lines to be copied as they are."""
+    """Lines to be copied as they are; with a `summary` they are hidden under it until asked for."""
 
     text: str
     language: str
+    summary: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fold:
-    """Code that is hidden under its summary until asked for."""
-
-    summary: str
-    code: Code
-
-
-Block: TypeAlias = Heading | Paragraph | Table | Picture | Remark | Code | Fold
+Block: TypeAlias = Heading | Paragraph | Table | Picture | Remark | Code
 
 
 def origin(records: Sequence[str]) -> str:

@@ -1,17 +1,12 @@
 """What models are scored by, and the logged steps of a training."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from featherpress.errors import FileError
-
-FloatArray: TypeAlias = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,49 +33,34 @@ ACCURACY = Metric(key="accuracy", name="accuracy", over="all images")
 METRICS = {metric.key: metric for metric in (AP, ACCURACY)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metrics:
-    """The logged steps of one training, a column an array; NaN where a step has no value.
-
-    `score` is what was measured on validation images, by the run's metric.
-
-    Shapes: every column (steps,).
-    """
-
-    columns: Mapping[str, FloatArray]
-
-    def series(self, x: str, y: str) -> tuple[FloatArray, FloatArray]:
-        """Return the columns `x` and `y` where `y` has a value; empty when the column is absent."""
-        if y not in self.columns:
-            return np.empty(0), np.empty(0)
-        known = np.isfinite(self.columns[y])
-        return self.columns[x][known], self.columns[y][known]
-
-
-def read_metrics(file: Path) -> Metrics | None:
+def read_metrics(file: Path) -> pd.DataFrame | None:
     """Read metrics.csv; rows of one step, such as its losses and its score, become one, where the last value counts.
+
+    `score` is what was measured on validation images, by the run's metric; NaN where a step has no value.
 
     Units: `epoch` is counted from 1 in the result, from 0 in the file.
     """
     if not file.exists():
         return None
-    needed = ["step", "epoch", "task"]
+    scores = [f"val_{key}" for key in METRICS]
+    needed = {"step": "step", "epoch": "epoch", "task": "task", "score": " or ".join(scores)}
     try:
-        frame = pd.read_csv(file).rename(columns={f"val_{key}": "score" for key in METRICS})
-        missing = [name for name in needed if name not in frame.columns]
-        if "score" not in frame.columns:
-            missing.append(" or ".join(f"val_{key}" for key in METRICS))
+        frame = pd.read_csv(file).rename(columns=dict.fromkeys(scores, "score"))
+        missing = [said for name, said in needed.items() if name not in frame.columns]
         if missing:
             raise FileError(
                 f"{file}: expected a table of a training's steps, got no column {' and no '.join(missing)}."
             )
-        frame = frame.astype(np.float64)
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+        frame = frame.astype(np.float64).replace([np.inf, -np.inf], np.nan)
+    except (OSError, ValueError) as error:
         raise FileError(f"{file}: expected a table of numbers, got something else ({error}).") from error
     # A run that was killed can leave a last row half written.
     frame = frame.dropna(subset=["step", "epoch"]).dropna(subset=["task", "score"], how="all")
     frame = frame.groupby("step", as_index=False).last()
     frame["epoch"] += 1
-    if frame.empty:
-        return None
-    return Metrics(columns={str(name): frame[name].to_numpy(dtype=np.float64) for name in frame.columns})
+    return None if frame.empty else frame
+
+
+def series(steps: pd.DataFrame, x: str, y: str) -> "pd.Series[float]":
+    """Return the values of the column `y` by those of `x`, where it has any; empty when the column is absent."""
+    return steps.reindex(columns=[x, y]).dropna().groupby(x)[y].last()

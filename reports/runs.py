@@ -1,9 +1,12 @@
 """A run directory: which records it holds, and what each role's records are."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
+
+import pandas as pd
 
 from featherpress.errors import FileError
 from featherpress.records.audit import Audit, Budget
@@ -11,28 +14,35 @@ from featherpress.records.comparison import Comparison
 from featherpress.records.evaluation import DetectorEvaluation, Evaluation
 from featherpress.records.record import read_text
 from featherpress.records.run import Correlation, Environment, Gallery
-from featherpress.reports.metrics import ACCURACY, AP, METRICS, Metric, Metrics, read_metrics
+from featherpress.reports.metrics import ACCURACY, AP, METRICS, Metric, read_metrics
+
+Found = TypeVar("Found")
+
+# Where the evaluation and the logged steps of a training lie in its folder.
+EVALUATION, STEPS = "eval/validation.json", "metrics.csv"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """All records of a run directory; None, or empty, where one is missing.
 
-    `metric` is what all its models are scored by. `evaluated` and `logged` hold the evaluations and the logged steps of
-    teacher, control and student, one a seed, the first seed first. What is `counted_only` was never a run: audits that
-    are set side by side.
+    `metric` is what all its models are scored by. `roles` are those whose accuracy is told apart; a training without a
+    teacher has one, called `model`. `evaluated` and `logged` hold the evaluations and the logged steps of each role
+    that has some, one a seed, the first seed first. What is `counted_only` was never a run: audits that are set side
+    by side.
     """
 
     path: Path
     metric: Metric = AP
+    roles: tuple[str, ...] = ("model",)
     recipe: str | None = None
     environment: Environment | None = None
     budget: Budget | None = None
     comparison: Comparison | None = None
     gallery: Gallery | None = None
     correlation: Correlation | None = None
-    evaluated: Mapping[str, tuple[Evaluation, ...]] = field(default_factory=dict)
-    logged: Mapping[str, tuple[Metrics, ...]] = field(default_factory=dict)
+    evaluated: Mapping[str, Sequence[Evaluation]] = field(default_factory=dict)
+    logged: Mapping[str, Sequence[pd.DataFrame]] = field(default_factory=dict)
     counted_only: bool = False
 
     @property
@@ -43,13 +53,7 @@ class Run:
     @property
     def distilled(self) -> bool:
         """Whether a teacher took part."""
-        if self.counted_only:
-            return False
-        return (
-            bool(self.evaluations("teacher"))
-            or self.comparison is not None
-            or bool(self.budget and self.budget.teacher)
-        )
+        return "teacher" in self.roles
 
     @property
     def audits(self) -> tuple[tuple[str, Audit], ...]:
@@ -62,56 +66,29 @@ class Run:
         return ((first, self.budget.teacher), (second, self.budget.student))
 
     @property
-    def settings(self) -> dict[str, Mapping[str, str]]:
-        """What the counted models were built from, by name, where that was recorded; a word or a number each."""
-        return {audit.model: settings_in_words(audit.settings) for _, audit in self.audits if audit.settings}
-
-    @property
     def student_model(self) -> str:
         """The name of the model that was trained."""
-        if self.budget is not None:
-            return self.budget.student.model
-        return next((e.model for e in self.evaluations("student")), "unknown")
+        counted = [self.budget.student.model] if self.budget else []
+        return [*counted, *(each.model for each in self.evaluated.get(self.roles[-1], ())), "unknown"][0]
 
     @property
     def teacher_model(self) -> str:
         """The name of the model that taught it."""
-        if self.budget is not None and self.budget.teacher is not None:
-            return self.budget.teacher.model
-        return next((e.model for e in self.evaluations("teacher")), "unknown")
+        counted = [self.budget.teacher.model] if self.budget and self.budget.teacher else []
+        return [*counted, *(each.model for each in self.evaluated.get("teacher", ())), "unknown"][0]
 
     @property
-    def roles(self) -> tuple[str, ...]:
-        """The roles whose accuracy is told apart; a training without a teacher has one, called `model`."""
-        return ("teacher", "control", "student") if self.distilled else ("model",)
-
-    def evaluations(self, role: str) -> tuple[Evaluation, ...]:
-        """Return the evaluations of a role, one a seed."""
-        return self.evaluated.get(_trained_as(role), ())
-
-    def detectors(self, role: str) -> tuple[DetectorEvaluation, ...]:
-        """Return the evaluations of a role that are of detectors, one a seed; none in a classifier's run."""
-        return tuple(each for each in self.evaluations(role) if isinstance(each, DetectorEvaluation))
-
-    def metrics(self, role: str) -> tuple[Metrics, ...]:
-        """Return the logged steps of a role, one a seed; a teacher has some where the run trained it."""
-        return self.logged.get(_trained_as(role), ())
+    def detectors(self) -> dict[str, list[DetectorEvaluation]]:
+        """The evaluations of detectors by role; none in a classifier's run."""
+        kept = {role: [e for e in found if isinstance(e, DetectorEvaluation)] for role, found in self.evaluated.items()}
+        return {role: found for role, found in kept.items() if found}
 
 
-def _trained_as(role: str) -> str:
-    """Return where a role's records are kept: a lone model lies where a student does."""
-    return role if role in {"teacher", "control"} else "student"
-
-
-def settings_in_words(settings: Mapping[str, object]) -> dict[str, str]:
-    """Return what a model was built from, as a reader writes it."""
-    return {key: _word(value) for key, value in settings.items()}
-
-
-def _word(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return ", ".join(map(_word, value)) if isinstance(value, list | tuple) else str(value)
+def place(role: str, record: str) -> str:
+    """Return where a role's record lies in the folder of a run or a seed; `record` is its place in a training's."""
+    if role == "teacher":
+        return "eval/teacher.json" if record == EVALUATION else f"teacher/{record}"
+    return f"control/{record}" if role == "control" else record
 
 
 def load_run(path: Path) -> Run:
@@ -122,29 +99,47 @@ def load_run(path: Path) -> Run:
     """
     if not path.is_dir():
         raise FileError(f"{path}: expected a run directory, got {'a file' if path.exists() else 'nothing there'}.")
-    recipe, places = path / "recipe.toml", _places(path)
-    evaluated = {role: tuple(filter(None, map(Evaluation.find_any, files))) for role, (files, _) in places.items()}
-    logged = {role: tuple(filter(None, map(read_metrics, files))) for role, (_, files) in places.items()}
+    recipe = path / "recipe.toml"
+    budget = Budget.find(path / "budget.json")
     comparison = Comparison.find(path / "eval" / "comparison.json")
+    taught = (path / place("teacher", EVALUATION)).exists() or comparison or (budget and budget.teacher)
+    roles = ("teacher", "control", "student") if taught else ("model",)
+    evaluated = _read_all(path, roles, EVALUATION, Evaluation.find_any)
     run = Run(
         path=path,
         metric=_common_metric(path, [each for found in evaluated.values() for each in found], comparison),
+        roles=roles,
         recipe=read_text(recipe) if recipe.exists() else None,
         environment=Environment.find(path / "environment.json"),
-        budget=Budget.find(path / "budget.json"),
+        budget=budget,
         comparison=comparison,
         gallery=Gallery.find(path / "eval" / "gallery" / "gallery.json"),
         correlation=Correlation.find(path / "eval" / "correlation.json"),
         evaluated=evaluated,
-        logged=logged,
+        logged=_read_all(path, roles, STEPS, read_metrics),
     )
     # A recipe and an environment alone say what was meant, not what came of it.
-    if not (run.budget or comparison or any(evaluated.values()) or any(logged.values())):
+    if not (run.budget or comparison or run.evaluated or run.logged):
         raise FileError(
             f"{path}: expected a run directory with records such as metrics.csv, budget.json or eval/validation.json, "
             "got none; name a directory that `featherpress train` or `featherpress distill` wrote."
         )
     return run
+
+
+def _read_all(
+    path: Path, roles: Sequence[str], record: str, read: Callable[[Path], Found | None]
+) -> dict[str, list[Found]]:
+    """Read a record of every role that has it; those of further seeds are in `seed-<n>`, by number."""
+    numbered = [(re.fullmatch(r"seed-(\d+)", child.name), child) for child in path.iterdir() if child.is_dir()]
+    seeds = [path, *(child for _, child in sorted((int(match[1]), child) for match, child in numbered if match))]
+    found: dict[str, list[Found]] = {}
+    for role in roles:
+        for seed in seeds[:1] if role == "teacher" else seeds:
+            each = read(seed / place(role, record))
+            if each is not None:
+                found.setdefault(role, []).append(each)
+    return found
 
 
 def _common_metric(path: Path, evaluated: Sequence[Evaluation], comparison: Comparison | None) -> Metric:
@@ -156,17 +151,3 @@ def _common_metric(path: Path, evaluated: Sequence[Evaluation], comparison: Comp
         names = " and ".join(sorted(metric.name for metric in found))
         raise FileError(f"{path}: expected models scored by one metric, got {names}: evaluate them alike.")
     return next(iter(found), AP)
-
-
-def _places(path: Path) -> dict[str, tuple[list[Path], list[Path]]]:
-    """Return where evaluations and logged steps may lie by role; further seeds are in `seed-<n>`, by number."""
-    numbered = [(re.fullmatch(r"seed-(\d+)", child.name), child) for child in path.iterdir() if child.is_dir()]
-    seeds = [path, *(child for _, child in sorted((int(match[1]), child) for match, child in numbered if match))]
-    folders = {"control": [seed / "control" for seed in seeds], "student": seeds}
-    return {
-        "teacher": ([path / "eval" / "teacher.json"], [path / "teacher" / "metrics.csv"]),
-        **{
-            role: ([each / "eval" / "validation.json" for each in found], [each / "metrics.csv" for each in found])
-            for role, found in folders.items()
-        },
-    }

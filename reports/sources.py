@@ -1,6 +1,6 @@
 """What a report is written from: run directories, what lies in them, and records that are named beside them."""
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,11 +8,9 @@ from featherpress.errors import FileError, UsageError
 from featherpress.records.audit import Audit, Budget, Model
 from featherpress.records.deployment import Bench, Export
 from featherpress.records.record import Record, read_bytes, read_schema
-from featherpress.reports.runs import Run, load_run, settings_in_words
+from featherpress.reports.runs import Run, load_run
 
-# Those that are looked for in a run's folder, too; its audits are its own.
-DEPLOYED: tuple[type[Bench | Export], ...] = (Bench, Export)
-KINDS: dict[str | None, type[Record]] = {kind.SCHEMA: kind for kind in (Audit, Model, *DEPLOYED)}
+KINDS: dict[str | None, type[Record]] = {kind.SCHEMA: kind for kind in (Audit, Model, Bench, Export)}
 # Bytes: what is longer is a list of labels or the like, and not opened to see what it is.
 LONGEST = 4 * 1024**2
 
@@ -22,22 +20,21 @@ class Sources:
     """All that was given: runs, the settings of models by name, benchmarks and exports.
 
     Audits of models that no run holds make a run of their own, which has nothing but its budget. `named` are the
-    records that were named, `settings_files` those of them that hold settings; `unread` says what was left out.
+    records that were named; `unread` says what was left out.
     """
 
-    runs: tuple[Run, ...]
+    runs: Sequence[Run]
     settings: Mapping[str, Mapping[str, str]]
-    settings_files: tuple[Path, ...]
-    benches: tuple[Bench, ...]
-    exports: tuple[Export, ...]
-    named: tuple[Path, ...]
-    unread: tuple[str, ...]
+    benches: Sequence[Bench]
+    exports: Sequence[Export]
+    named: Sequence[Record]
+    unread: Sequence[str]
 
-    def needed(self, run: Run) -> tuple[Path, ...]:
+    def needed(self, run: Run) -> list[Path]:
         """Return what has to be named for a report of this run: its folder or its audits, and the records beside it."""
         audits = {audit.file for each in self.runs if each.counted_only for _, audit in each.audits}
         own = [audit.file for _, audit in run.audits] if run.counted_only else [run.path]
-        return (*own, *(path for path in self.named if path not in audits))
+        return [*own, *(record.file for record in self.named if record.file not in audits)]
 
 
 def load_sources(paths: Sequence[Path]) -> Sources:
@@ -48,29 +45,33 @@ def load_sources(paths: Sequence[Path]) -> Sources:
     Errors: `UsageError` when there is nothing to report on; `FileError` for what cannot be read.
     """
     folders = _distinct((path for path in paths if not path.is_file()), Path.resolve)
-    named = _distinct((path for path in paths if path.is_file()), read_bytes)
-    records = [_kind(path).load(path) for path in named]
-    models = [each for each in records if isinstance(each, Model)]
+    files = _distinct((path for path in paths if path.is_file()), read_bytes)
+    named = [_kind(path).load(path) for path in files]
     runs = [load_run(path) for path in folders]
-    runs += _audited([each for each in records if isinstance(each, Audit)], runs)
+    runs += _audited([each for each in named if isinstance(each, Audit)], runs)
     if not runs:
         raise UsageError(
             "expected at least one run directory or audit, got none; name a folder that `featherpress distill` wrote, "
             "or the output of `featherpress audit NAME --json`."
         )
-    found, unread = _find_deployed(folders, {read_bytes(path) for path in named})
-    deployed = [*records, *found]
-    settings = {name: values for run in runs for name, values in run.settings.items()}
-    settings |= {model.name: settings_in_words(model.settings) for model in models}
+    found, unread = _find_deployed(folders, {read_bytes(path) for path in files})
+    settings = {audit.model: audit.settings for run in runs for _, audit in run.audits if audit.settings}
+    settings |= {each.name: each.settings for each in named if isinstance(each, Model)}
     return Sources(
-        runs=tuple(runs),
-        settings=settings,
-        settings_files=tuple(model.file for model in models),
-        benches=tuple(each for each in deployed if isinstance(each, Bench)),
-        exports=tuple(each for each in deployed if isinstance(each, Export)),
-        named=tuple(named),
-        unread=tuple(unread),
+        runs=runs,
+        settings={name: {key: _word(value) for key, value in each.items()} for name, each in settings.items()},
+        benches=[each for each in (*named, *found) if isinstance(each, Bench)],
+        exports=[each for each in (*named, *found) if isinstance(each, Export)],
+        named=named,
+        unread=unread,
     )
+
+
+def _word(value: object) -> str:
+    """Return a setting as a reader writes it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(_word, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _distinct(paths: Iterable[Path], key: Callable[[Path], Hashable]) -> list[Path]:
@@ -94,9 +95,13 @@ def _find_deployed(folders: Sequence[Path], seen: set[bytes]) -> tuple[list[Reco
     """Return the benchmarks and exports that lie in the folders, each content once, and why others were left out."""
     found: list[Record] = []
     unread = []
-    for kind, path in _lying_in(folders):
-        content = read_bytes(path)
-        if content in seen:
+    for path in (path for folder in folders for path in sorted(folder.rglob("*.json"))):
+        try:
+            kind = _kind(path) if path.is_file() and path.stat().st_size <= LONGEST else None
+        except FileError:
+            continue
+        # Its audits are the run's own.
+        if kind not in (Bench, Export) or (content := read_bytes(path)) in seen:
             continue
         seen.add(content)
         try:
@@ -106,26 +111,16 @@ def _find_deployed(folders: Sequence[Path], seen: set[bytes]) -> tuple[list[Reco
     return found, unread
 
 
-def _lying_in(folders: Sequence[Path]) -> Iterator[tuple[type[Record], Path]]:
-    """Give each benchmark and export below the folders with its kind, which its schema tells and not its name."""
-    for path in (path for folder in folders for path in sorted(folder.rglob("*.json"))):
-        try:
-            kind = _kind(path) if path.is_file() and path.stat().st_size <= LONGEST else None
-        except FileError:
-            continue
-        if kind in DEPLOYED:
-            yield kind, path
-
-
 def _audited(audits: Sequence[Audit], runs: Sequence[Run]) -> list[Run]:
     """Set each further audit of a model that no run holds beside the first of them; a lone one stands by itself."""
     held = {audit.model for run in runs for _, audit in run.audits}
     left = [audit for audit in audits if audit.model not in held]
-    if len(left) <= 1:
-        return [_count_alone(Budget(student=audit)) for audit in left]
-    return [_count_alone(Budget(teacher=left[0], student=audit)) for audit in left[1:]]
-
-
-def _count_alone(budget: Budget) -> Run:
-    path = Path("-".join(audit.model for audit in budget.audits()))
-    return Run(path=path, budget=budget, counted_only=True)
+    pairs: list[tuple[Audit | None, Audit]] = [(left[0], audit) for audit in left[1:]]
+    return [
+        Run(
+            path=Path("-".join(audit.model for audit in (first, second) if audit)),
+            budget=Budget(teacher=first, student=second),
+            counted_only=True,
+        )
+        for first, second in pairs or [(None, audit) for audit in left]
+    ]

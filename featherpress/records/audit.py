@@ -1,6 +1,5 @@
 """What models cost: audits, the audits of one run, and what was pinned of one."""
 
-from collections.abc import Iterator
 from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
@@ -134,10 +133,6 @@ class Budget(Record):
     teacher: Audit | None = None
     student: Audit
     adapters: Adapters | None = None
-
-    def audits(self) -> Iterator[Audit]:
-        """Yield the audit of the first teacher, where there is one, and of the student."""
-        yield from (audit for audit in (self.teacher, self.student) if audit is not None)
 
 
 class Model(Record):

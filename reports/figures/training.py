@@ -1,22 +1,25 @@
 """How the losses and the scores went over the training."""
 
-from collections.abc import Mapping, Sequence
-from functools import reduce
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
+from typing import TypeAlias
 
-import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from featherpress.reports.figures.style import COLUMN, INK, OTHERS, ROLES, SMALL, Stroke, canvas, tidy
-from featherpress.reports.metrics import AP, FloatArray, Metric, Metrics
+from featherpress.reports.metrics import AP, Metric, series
 
 # Where the gradient of distillation should stand, as a part of the task's.
 HEALTHY = (0.3, 0.5)
 
+# A line's name, its look, the seeds it is of, and their column.
+Line: TypeAlias = tuple[str, Stroke, Sequence[pd.DataFrame], str]
 
-def training_curves(trainings: Mapping[str, Sequence[Metrics]], *, metric: Metric = AP) -> Figure:
+
+def training_curves(trainings: Mapping[str, Sequence[pd.DataFrame]], *, metric: Metric = AP) -> Figure:
     """Draw task loss and validation score of each role, and below them the terms of distillation where there are any.
 
     Thin lines are single seeds as logged; bold ones are their mean, losses smoothed over 1/25 of the steps. Where no
@@ -24,77 +27,39 @@ def training_curves(trainings: Mapping[str, Sequence[Metrics]], *, metric: Metri
     """
     students = trainings.get("student", ())
     terms = distillation_terms(students)
-    scored = any(len(each.series("epoch", "score")[0]) for seeds in trainings.values() for each in seeds)
+    scored = was_scored(trainings)
     figure = canvas(COLUMN, 3.5 if terms else 1.9)
     grid = figure.add_gridspec(2 if terms else 1, 2)
     loss = figure.add_subplot(grid[0, 0] if scored else grid[0, :])
-    for role, seeds in trainings.items():
-        _draw(loss, seeds, x="step", y="task", stroke=ROLES[role], name=role)
-    tidy(loss, title="Task loss", x="step", y="weighted loss", grid="y")
-    _finish(loss)
+    lines = [(role, ROLES[role], seeds) for role, seeds in trainings.items()]
+    _panel(loss, [(*line, "task") for line in lines], title="Task loss", y="weighted loss")
     if scored:
         score = figure.add_subplot(grid[0, 1])
-        for role, seeds in trainings.items():
-            _draw(score, seeds, x="epoch", y="score", stroke=ROLES[role], name=role, smoothed=False)
-        tidy(score, title=f"Validation {metric.name}", x="epoch", y=metric.name, grid="y")
-        _finish(score)
+        titles = {"title": f"Validation {metric.name}", "x": "epoch", "y": metric.name}
+        _panel(score, [(*line, "score") for line in lines], **titles)
     if terms:
-        _draw_terms(figure.add_subplot(grid[1, 0]), students, terms)
+        drawn = [(name.removeprefix("kd_"), look, students, name) for name, look in zip(terms, cycle(OTHERS))]
+        _panel(figure.add_subplot(grid[1, 0]), drawn, title="Distillation terms", y="weighted loss")
         _draw_ratio(figure.add_subplot(grid[1, 1]), students)
     return figure
 
 
-def _finish(axes: Axes, *, room: float = 1.35) -> None:
-    """Set the ticks, start at 0, and leave room above several lines for their key."""
-    axes.set_xlim(left=0)
-    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    keys = len(axes.get_legend_handles_labels()[1])
-    axes.set_ylim(0, axes.get_ylim()[1] * (room if keys > 1 else 1.04))
-    if keys > 1:
-        axes.legend(
-            fontsize=SMALL,
-            frameon=False,
-            labelcolor=INK,
-            handlelength=1.6,
-            borderaxespad=0.1,
-            labelspacing=0.3,
-            columnspacing=0.6,
-            handletextpad=0.4,
-            ncols=1 + (keys > 2),
-            loc="upper right",
-        )
+def was_scored(trainings: Mapping[str, Sequence[pd.DataFrame]]) -> bool:
+    """Tell whether any training measured a score between epochs."""
+    return any(steps["score"].notna().any() for seeds in trainings.values() for steps in seeds)
 
 
-def distillation_terms(students: Sequence[Metrics]) -> list[str]:
+def distillation_terms(students: Sequence[pd.DataFrame]) -> list[str]:
     """Return the columns of the distillation losses that were ever on, in the order they were logged."""
-    logged = {name: values for metrics in students for name, values in metrics.columns.items() if np.nansum(values)}
+    logged = dict.fromkeys(str(name) for steps in students for name in steps.columns[steps.sum() != 0])
     return [name for name in logged if name.startswith("kd_") and name != "kd_ratio"]
 
 
-def smooth(values: FloatArray, window: int) -> FloatArray:
-    """Return the running mean over `window` values, centred; fewer at the ends, so no value is made up.
-
-    Shapes: (n,) -> (n,).
-    """
-    ones = np.ones(min(window, len(values)))
-    return np.convolve(values, ones, "same") / np.convolve(np.ones(len(values)), ones, "same")
-
-
-def _draw_terms(axes: Axes, students: Sequence[Metrics], terms: Sequence[str]) -> None:
-    for name, stroke in zip(terms, cycle(OTHERS), strict=False):
-        _draw(axes, students, x="step", y=name, stroke=stroke, name=name.removeprefix("kd_"))
-    tidy(axes, title="Distillation terms", x="step", y="weighted loss", grid="y")
-    _finish(axes)
-
-
-def _draw_ratio(axes: Axes, students: Sequence[Metrics]) -> None:
+def _draw_ratio(axes: Axes, students: Sequence[pd.DataFrame]) -> None:
     """Draw how strongly distillation pulls beside the task, and above all lines what the band means."""
-    _draw(axes, students, x="step", y="kd_ratio", stroke=ROLES["student"], name="student")
     axes.axhspan(*HEALTHY, color="#000000", alpha=0.07, linewidth=0)
-    tidy(axes, title="Gradient norms", x="step", y="distillation / task", grid="y")
-    _finish(axes)
+    lines = [("student", ROLES["student"], students, "kd_ratio")]
+    _panel(axes, lines, title="Gradient norms", y="distillation / task")
     axes.set_ylim(0, axes.get_ylim()[1] * 1.16)
     low, high = HEALTHY
     axes.annotate(
@@ -110,22 +75,44 @@ def _draw_ratio(axes: Axes, students: Sequence[Metrics]) -> None:
     )
 
 
-def _draw(
-    axes: Axes, seeds: Sequence[Metrics], *, x: str, y: str, stroke: Stroke, name: str, smoothed: bool = True
-) -> None:
+def _panel(axes: Axes, lines: Iterable[Line], *, title: str, y: str, x: str = "step") -> None:
+    """Draw lines over steps, smoothed, or over epochs, from 0 on, with room above several for their key."""
+    for line in lines:
+        _draw(axes, *line, x=x)
+    tidy(axes, title=title, x=x, y=y, grid="y")
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    keys = len(axes.get_legend_handles_labels()[1])
+    axes.set_ylim(0, axes.get_ylim()[1] * (1.35 if keys > 1 else 1.04))
+    if keys > 1:
+        axes.legend(
+            fontsize=SMALL,
+            frameon=False,
+            labelcolor=INK,
+            handlelength=1.6,
+            borderaxespad=0.1,
+            labelspacing=0.3,
+            columnspacing=0.6,
+            handletextpad=0.4,
+            ncols=1 + (keys > 2),
+            loc="upper right",
+        )
+
+
+def _draw(axes: Axes, name: str, stroke: Stroke, seeds: Sequence[pd.DataFrame], column: str, *, x: str) -> None:
     """Draw each seed thin and their mean, at the places all of them logged, in bold."""
-    lines = [line for line in (metrics.series(x, y) for metrics in seeds) if len(line[0])]
-    if not lines:
+    lines = [line for line in (series(steps, x, column) for steps in seeds) if len(line)]
+    for line in lines:
+        axes.plot(line, color=stroke.color, linewidth=0.5, alpha=0.45)
+    mean = pd.concat(lines, axis=1, join="inner").mean(axis=1) if lines else pd.Series()
+    if mean.empty:
         return
-    for places, values in lines:
-        axes.plot(places, values, color=stroke.color, linewidth=0.5, alpha=0.45)
-    common = reduce(np.intersect1d, [places for places, _ in lines])
-    if not len(common):
-        return
-    mean = np.mean([values[np.searchsorted(places, common)] for places, values in lines], axis=0)
+    smoothed = x == "step"
     axes.plot(
-        common,
-        smooth(mean, max(1, len(mean) // 25)) if smoothed else mean,
+        # At the ends fewer values are averaged, so that none is made up.
+        mean.rolling(max(1, len(mean) // 25), center=True, min_periods=1).mean() if smoothed else mean,
         color=stroke.color,
         linestyle=stroke.dashes,
         linewidth=1.3,

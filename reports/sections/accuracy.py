@@ -1,5 +1,6 @@
 """What the models find: AP by face height, curves and pictures; of classifiers, how often they are right."""
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from featherpress.records.evaluation import ClassifierEvaluation, DetectorEvaluation, Evaluation
@@ -9,9 +10,9 @@ from featherpress.reports.figures.gallery import pictures_shown
 from featherpress.reports.figures.style import PAGE
 from featherpress.reports.formats import fraction, integer
 from featherpress.reports.metrics import AP
-from featherpress.reports.runs import Run
+from featherpress.reports.runs import EVALUATION, place
 from featherpress.reports.scores import mean_score, score, scores
-from featherpress.reports.sections.context import EVALUATION, RunContext
+from featherpress.reports.sections.context import RunContext
 
 SEVERAL = " Where there are several seeds: mean \N{PLUS-MINUS SIGN} standard deviation of the sample."
 ONLY_DETECTORS = (
@@ -23,69 +24,62 @@ ONLY_DETECTORS = (
 def accuracy(context: RunContext) -> list[Block]:
     """Give AP over all faces and by face height, or the accuracy of classifiers."""
     run = context.run
-    evaluated = {role: run.evaluations(role) for role in run.roles if run.evaluations(role)}
-    missing = [f"`{context.files([role], EVALUATION)[0]}`" for role in run.roles if role not in evaluated]
+    missing = [f"`{place(role, EVALUATION)}`" for role in run.roles if role not in run.evaluated]
     parts: list[Block] = [context.heading("Accuracy")]
-    if evaluated:
+    if run.evaluated:
         parts += _by_height(context) if run.metric == AP else _by_role(context)
     if missing:
         parts.append(Remark(text=f"Missing, so without numbers here: {', '.join(missing)}."))
-    parts += _doubts([each for seeds in evaluated.values() for each in seeds])
+    parts += _doubts([each for seeds in run.evaluated.values() for each in seeds])
     return parts if run.metric == AP else [*parts, Remark(text=ONLY_DETECTORS)]
 
 
 def curves(context: RunContext) -> list[Block]:
     """Draw precision against recall, then AP by face height."""
-    evaluated = _detectors(context.run)
+    evaluated = context.run.detectors
     if not evaluated:
         return []
     iou = next(iter(evaluated.values()))[0].protocol.iou
-    several = max(len(found) for found in evaluated.values()) > 1
     parts: list[Block] = [context.heading("Precision, recall and face height")]
-    drawn = {role: tuple(e for e in found if e.curve.recall) for role, found in evaluated.items()}
-    drawn = {role: found for role, found in drawn.items() if found}
+    lines = {
+        role: [(each.curve.recall, each.curve.precision) for each in found if each.curve.recall]
+        for role, found in evaluated.items()
+    }
+    drawn = {role: found for role, found in lines.items() if found}
+    means = {role: mean_score(scores(found)) for role, found in evaluated.items()}
+    lines_are, bars_are = "", ""
+    if _several(evaluated):
+        lines_are = " Bold: mean over seeds; thin: each seed."
+        bars_are = " Bars and numbers: mean over seeds; dots: each seed."
     if drawn:
-        caption = f"Precision against recall at IoU {iou:g}, over all faces."
         parts.append(
             context.figure(
                 "precision_recall",
-                partial(
-                    precision_recall,
-                    {
-                        role: [(each.curve.recall, each.curve.precision) for each in found]
-                        for role, found in drawn.items()
-                    },
-                    {role: mean_score(scores(found)) for role, found in drawn.items()},
-                    iou=iou,
-                ),
+                partial(precision_recall, drawn, means, iou=iou),
                 alt="Precision against recall",
-                caption=f"{caption} Bold: mean over seeds; thin: each seed." if several else caption,
+                caption=f"Precision against recall at IoU {iou:g}, over all faces.{lines_are}",
                 records=context.files(drawn, EVALUATION),
             )
         )
-    caption = (
-        f"AP at IoU {iou:g}, over all faces and by face height. No bar has an interval: one of few faces rests on "
-        "little."
-    )
     parts.append(
         context.figure(
             "ap_by_height",
             partial(ap_by_height, evaluated),
             alt="Bars of AP by face height",
-            caption=f"{caption} Bars and numbers: mean over seeds; dots: each seed." if several else caption,
+            caption=f"AP at IoU {iou:g}, over all faces and by face height. No bar has an interval: one of few faces "
+            f"rests on little.{bars_are}",
             records=context.files(evaluated, EVALUATION),
         )
     )
     return parts
 
 
-def _detectors(run: Run) -> dict[str, tuple[DetectorEvaluation, ...]]:
-    """Return the evaluations of detectors of every role that has one, a seed each."""
-    return {role: run.detectors(role) for role in run.roles if run.detectors(role)}
+def _several(evaluated: Mapping[str, Sequence[Evaluation]]) -> bool:
+    return any(len(found) > 1 for found in evaluated.values())
 
 
 def _by_height(context: RunContext) -> list[Block]:
-    evaluated = _detectors(context.run)
+    evaluated = context.run.detectors
     reference = next(iter(evaluated.values()))[0]
     names: list[tuple[str, str | None, int]] = [("all", None, reference.data.faces)]
     names += [(f"{b.name} px", b.name, b.faces) for b in reference.by_height]
@@ -102,35 +96,27 @@ def _by_height(context: RunContext) -> list[Block]:
         records=context.files(evaluated, EVALUATION),
         pinned="first",
     )
-    return [table, Paragraph(text=_recall(evaluated))]
-
-
-def _recall(evaluated: dict[str, tuple[DetectorEvaluation, ...]]) -> str:
-    reference = next(iter(evaluated.values()))[0]
-    recalls = []
-    for role, found in evaluated.items():
-        known = [e.recall for e in found if e.recall is not None]
-        recalls.append(f"{role} {score(known)}")
+    recalls = (
+        f"{role} {score([e.recall for e in found if e.recall is not None])}" for role, found in evaluated.items()
+    )
     text = f"Recall of all detections scored over {reference.protocol.score_threshold:g}: {', '.join(recalls)}."
-    if max(len(found) for found in evaluated.values()) > 1:
+    if _several(evaluated):
         text += SEVERAL
     if any(b.faces == 0 for b in reference.by_height):
         text += " A dash means that no face has this height."
-    return text
+    return [table, Paragraph(text=text)]
 
 
 def _by_role(context: RunContext) -> list[Block]:
-    run = context.run
-    evaluated = {role: run.evaluations(role) for role in run.roles if run.evaluations(role)}
-    rows = [
-        [role, f"`{found[0].model}`", integer(found[0].params), score(scores(found))]
-        for role, found in evaluated.items()
-    ]
+    evaluated = context.run.evaluated
     table = Table(
         name="accuracy",
         title="Accuracy (0 to 1) on validation images",
         header=["", "model", "parameters", "accuracy"],
-        rows=rows,
+        rows=[
+            [role, f"`{found[0].model}`", integer(found[0].params), score(scores(found))]
+            for role, found in evaluated.items()
+        ],
         align="llrr",
         records=context.files(evaluated, EVALUATION),
     )
@@ -139,9 +125,7 @@ def _by_role(context: RunContext) -> list[Block]:
         f"Accuracy is the share of {integer(data.images)} images of which the right one of {integer(data.classes)} "
         f"classes is named; guessing gives {fraction(1 / data.classes)} where all are as frequent."
     )
-    if max(len(found) for found in evaluated.values()) > 1:
-        text += SEVERAL
-    return [table, Paragraph(text=text)]
+    return [table, Paragraph(text=text + SEVERAL if _several(evaluated) else text)]
 
 
 def _doubts(found: list[Evaluation]) -> list[Block]:
@@ -149,12 +133,8 @@ def _doubts(found: list[Evaluation]) -> list[Block]:
     doubts: list[Block] = []
     detectors = [each for each in found if isinstance(each, DetectorEvaluation)]
     if len({e.data for e in found}) > 1 or len({e.protocol for e in detectors}) > 1:
-        doubts.append(
-            Remark(
-                text="These models were not evaluated on the same data by the same protocol: see the stamps below.",
-                kind="warning",
-            )
-        )
+        text = "These models were not evaluated on the same data by the same protocol: see the stamps below."
+        doubts.append(Remark(text=text, kind="warning"))
     if detectors:
         faces, counted = detectors[0].data.faces, sum(b.faces for b in detectors[0].by_height)
         if counted != faces:
@@ -170,8 +150,7 @@ def gallery(context: RunContext) -> list[Block]:
     parts: list[Block] = [context.heading("Detections")]
     if run.gallery is None or not run.gallery.images:
         return [*parts, Remark(text="`eval/gallery/` is missing: there is no picture to look at.")]
-    found = [e for role in run.roles for e in run.detectors(role)]
-    iou = found[0].protocol.iou if found else 0.5
+    iou = next((found[0].protocol.iou for found in run.detectors.values()), 0.5)
     shown, held = len(pictures_shown(run.gallery)), len(run.gallery.images)
     scored = ", ".join(f"{fraction(least)} ({role})" for role, least in run.gallery.thresholds.items())
     caption = (

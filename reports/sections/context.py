@@ -8,11 +8,8 @@ from matplotlib.figure import Figure
 
 from featherpress.reports.blocks import Heading, Picture
 from featherpress.reports.figures.style import COLUMN
-from featherpress.reports.runs import Run
+from featherpress.reports.runs import Run, place
 from featherpress.reports.sources import Sources
-
-# Where the evaluation and the logged steps of a training lie in its folder.
-EVALUATION, METRICS = "eval/validation.json", "metrics.csv"
 
 #: Draws a figure when it is needed, one at a time.
 Draw: TypeAlias = Callable[[], Figure]
@@ -44,14 +41,11 @@ class RunContext:
         number = len(self.figures)
         return Picture(file=file, alt=alt, caption=caption, number=number, width=width, records=records)
 
-    def files(self, roles: Collection[str], name: str) -> list[str]:
-        """Return where a record of each role lies in the run's folder: `name` is its place in a training's.
+    def files(self, roles: Collection[str], record: str) -> list[str]:
+        """Return where a record of each role lies in the run's folder, as `place` has it; of further seeds, in theirs.
 
-        Of a teacher that the run did not train, only the evaluation is there. Further seeds have a folder each.
+        Of a teacher that the run did not train, only the evaluation is there.
         """
-        places = {"control": f"control/{name}"}
-        places["teacher"] = "eval/teacher.json" if name == EVALUATION else f"teacher/{name}"
-        several = any(
-            len(found) > 1 for role in roles for found in (self.run.evaluations(role), self.run.metrics(role))
-        )
-        return [*(places.get(role, name) for role in roles), *(["seed-*/"] if several else [])]
+        found = (kept.get(role, ()) for role in roles for kept in (self.run.evaluated, self.run.logged))
+        several = any(len(each) > 1 for each in found)
+        return [*(place(role, record) for role in roles), *(["seed-*/"] if several else [])]

@@ -1,9 +1,10 @@
 """What the models cost: component by component, as wholes, and what they are built from."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
-from featherpress.records.audit import Audit, Component
-from featherpress.records.deployment import Latency
+from featherpress.records.audit import Audit, Component, Model
 from featherpress.reports.blocks import Block, Paragraph, Remark, Table, bold
 from featherpress.reports.figures import costs_by_component, waterfall
 from featherpress.reports.figures.costs import pair_components
@@ -18,9 +19,9 @@ from featherpress.reports.formats import (
     relative_change,
     size,
 )
-from featherpress.reports.runs import Run
+from featherpress.reports.runs import EVALUATION, Run
 from featherpress.reports.scores import mean_score, score, scores
-from featherpress.reports.sections.context import EVALUATION, RunContext
+from featherpress.reports.sections.context import RunContext
 
 CONVENTIONS = {
     "core-macs": "Counted are the products of convolutions, deformable ones too, linear layers, matrix products and "
@@ -32,31 +33,31 @@ SIZES = {"out_channels": "width of the pyramid (channels)", "bifpn_repeats": "Bi
 
 def where_parameters_went(context: RunContext) -> list[Block]:
     """Show what every component costs, and the way from one model's parameters to the other's."""
-    run = context.run
-    compared = len(run.audits) == 2
+    audits, records = context.run.audits, counted_in(context.run)
+    compared = len(audits) == 2
     parts: list[Block] = [context.heading("Where the parameters went" if compared else "Where the parameters are")]
-    if not run.audits:
+    if not audits:
         return [*parts, Remark(text="`budget.json` is missing: the costs of the components are not known.")]
     parts.append(
         context.figure(
             "costs",
-            partial(costs_by_component, run.audits),
+            partial(costs_by_component, audits),
             alt="Bars of the parameters and the MACs of every component",
             caption="Learnable parameters of every component, each tensor counted once, and its multiply-accumulates "
-            f"for an input of {_shapes(run.audits[-1][1])}.",
-            records=counted_in(run),
+            f"for an input of {_shapes(audits[-1][1])}.",
+            records=records,
         )
     )
     if compared:
-        first, second = run.audits
+        first, second = (audit for _, audit in audits)
         parts.append(
             context.figure(
                 "waterfall",
-                partial(waterfall, first, second),
-                alt=f"Steps from the parameters of {first[1].model} to those of {second[1].model}",
-                caption=f"From {integer(first[1].total.params)} to {integer(second[1].total.params)} parameters: "
+                partial(waterfall, *audits),
+                alt=f"Steps from the parameters of {first.model} to those of {second.model}",
+                caption=f"From {integer(first.total.params)} to {integer(second.total.params)} parameters: "
                 "what each component gave up (plain) or took on (hatched); those that did not change are left out.",
-                records=counted_in(run),
+                records=records,
             )
         )
     return parts
@@ -69,11 +70,8 @@ def costs(context: RunContext) -> list[Block]:
         return []
     (one, first), (other, second) = run.audits[0], run.audits[-1]
     if first is second:
-        return [
-            context.heading(f"What `{first.model}` costs"),
-            _single_table(run, first),
-            Paragraph(text=_convention(first)),
-        ]
+        heading = context.heading(f"What `{first.model}` costs")
+        return [heading, _single_table(run, first), Paragraph(text=_convention(first))]
     notes = (
         f"A change is that from {one} to {other}, in % of the {one}'s count: {MINUS} is fewer, + is more, and new is "
         f"what only the {other} has. {_convention(first)}"
@@ -102,14 +100,9 @@ def architecture(context: RunContext) -> list[Block]:
     keys = dict.fromkeys(key for model in models for key in known.get(model, {}))
     rows = [[f"`{key}`", *(f"`{known[m][key]}`" if key in known.get(m, {}) else DASH for m in models)] for key in keys]
     header = ["setting", *(f"`{model}`" for model in models)]
-    table = Table(
-        name="architecture",
-        title="What the models are built from",
-        header=header,
-        rows=rows,
-        align="l" * len(header),
-        records=[*counted_in(context.run), *map(str, context.sources.settings_files)],
-    )
+    title, align = "What the models are built from", "l" * len(header)
+    records = [*counted_in(context.run), *(str(each.file) for each in context.sources.named if isinstance(each, Model))]
+    table = Table(name="architecture", title=title, header=header, rows=rows, align=align, records=records)
     return [context.heading("Architecture"), table]
 
 
@@ -168,23 +161,29 @@ def _single_table(run: Run, audit: Audit) -> Table:
 def _whole_table(context: RunContext, first: Audit, second: Audit) -> Table:
     run, (one, other) = context.run, [role for role, _ in context.run.audits]
     a, b = first.total, second.total
-    files = [next((e.file_bytes for e in run.evaluations(role)), None) for role in (one, other)]
     rows = [
-        ["parameters", integer(a.params), integer(b.params), less(a.params, b.params)],
-        ["MACs", integer(a.macs), integer(b.macs), less(a.macs, b.macs)],
+        _row("parameters", integer, a.params, b.params),
+        _row("MACs", integer, a.macs, b.macs),
         *_size_rows(context, first, second),
     ]
+    evaluated = [role for role in (one, other) if role in run.evaluated]
     if not run.counted_only:
-        rows.append(["weight file", *(size(count) for count in files), less(*files)])
+        files = (run.evaluated[role][0].file_bytes if role in evaluated else None for role in (one, other))
+        rows.append(_row("weight file", size, *files))
     timed = _latency_rows(context, first, second)
     rows += [*timed, *_score_rows(run)]
     header = ["", f"{one} `{first.model}`", f"{other} `{second.model}`", f"{other} against {one}"]
-    records = [*counted_in(run), *context.files([role for role in (one, other) if run.evaluations(role)], EVALUATION)]
+    records = [*counted_in(run), *context.files(evaluated, EVALUATION)]
     records += [str(bench.file) for bench in context.sources.benches if timed]
     title = "The models as wholes"
-    if any(run.evaluations(role) for role in (one, other)):
+    if evaluated:
         title += f"; differences in {run.metric.name} have no interval here"
     return Table(name="wholes", title=title, header=header, rows=rows, align="lrrr", records=records)
+
+
+def _row(text: str, show: Callable[[Any], str], *pair: float | None) -> list[str]:
+    """Return two values, and by how much less or more the second is."""
+    return [text, *map(show, pair), less(*pair)]
 
 
 def _size_rows(context: RunContext, first: Audit, second: Audit) -> list[list[str]]:
@@ -193,8 +192,7 @@ def _size_rows(context: RunContext, first: Audit, second: Audit) -> list[list[st
     for key, text in SIZES.items():
         values = [context.sources.settings.get(audit.model, {}).get(key, "") for audit in (first, second)]
         if any(values):
-            numbers = [int(value) if value.isdecimal() else None for value in values]
-            rows.append([text, *(integer(number) for number in numbers), less(*numbers)])
+            rows.append(_row(text, integer, *(int(value) if value.isdecimal() else None for value in values)))
     return rows
 
 
@@ -202,28 +200,21 @@ def _latency_rows(context: RunContext, first: Audit, second: Audit) -> list[list
     """Return a row for every setting in which one benchmark timed both models."""
     rows = []
     for bench in context.sources.benches:
-        found = {(t.model, *t.setting): t.latency_ms for t in bench.results}
-        for setting in dict.fromkeys(timing.setting for timing in bench.results):
-            pair = [found.get((audit.model, *setting)) for audit in (first, second)]
-            if pair[0] is not None and pair[1] is not None:
-                rows.append(_latency_row(setting, pair[0], pair[1]))
+        found = {(t.model, *t.setting): t.latency_ms.median for t in bench.results if t.latency_ms is not None}
+        for backend, side, batch in dict.fromkeys(timing.setting for timing in bench.results):
+            pair = [found.get((audit.model, backend, side, batch)) for audit in (first, second)]
+            if None not in pair:
+                rows.append(_row(f"latency, {backend}, {side} px, batch {batch}", milliseconds, *pair))
     return rows
-
-
-def _latency_row(setting: tuple[str, int, int], first: Latency, second: Latency) -> list[str]:
-    backend, side, batch = setting
-    medians = (first.median, second.median)
-    text = f"latency, {backend}, {side} px, batch {batch}"
-    return [text, *(milliseconds(median) for median in medians), less(*medians)]
 
 
 def _score_rows(run: Run) -> list[list[str]]:
     if run.counted_only:
         return []
     rows = []
-    heights = dict.fromkeys(bucket.name for role in run.roles for e in run.detectors(role) for bucket in e.by_height)
+    heights = dict.fromkeys(bucket.name for found in run.detectors.values() for e in found for bucket in e.by_height)
     for name in (None, *heights):
-        first, second = (scores(run.evaluations(role), name) for role in ("teacher", "student"))
+        first, second = (scores(run.evaluated.get(role, ()), name) for role in ("teacher", "student"))
         before, after = mean_score(first), mean_score(second)
         gap = DASH if before is None or after is None else change(after - before)
         text = run.metric.whole if name is None else f"AP, faces {name} px"
@@ -237,10 +228,8 @@ def _missing(context: RunContext) -> list[Block]:
     parts: list[Block] = []
     # A target of another package has no settings that the zoo could show.
     if not all(model in context.sources.settings or ":" in model for model in models):
-        text = (
-            "Widths and repeats are not in the records: give the output of `featherpress models show NAME --json` of "
-            "both models beside the run."
-        )
+        show = "`featherpress models show NAME --json`"
+        text = f"Widths and repeats are not in the records: give the output of {show} of both models beside the run."
         parts.append(Remark(text=text))
     timed = {timing.model for bench in context.sources.benches for timing in bench.results}
     if not set(models) <= timed:
@@ -256,11 +245,10 @@ def _disagreements(run: Run) -> list[str]:
     """Return a sentence for every evaluated model that is not the one that was counted."""
     sentences = []
     for role, audit in run.audits:
-        for evaluation in run.evaluations(role):
-            if evaluation.params != audit.total.params:
-                sentences.append(
-                    f"The {role} that was counted, `{audit.model}`, has {integer(audit.total.params)} parameters; "
-                    f"the one that was evaluated, `{evaluation.model}`, has {integer(evaluation.params)}."
-                )
-                break
+        other = next((e for e in run.evaluated.get(role, ()) if e.params != audit.total.params), None)
+        if other is not None:
+            sentences.append(
+                f"The {role} that was counted, `{audit.model}`, has {integer(audit.total.params)} parameters; "
+                f"the one that was evaluated, `{other.model}`, has {integer(other.params)}."
+            )
     return sentences

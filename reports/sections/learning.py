@@ -4,9 +4,11 @@ from functools import partial
 
 from featherpress.reports.blocks import Block, Remark, Table
 from featherpress.reports.figures import level_correlation, training_curves
+from featherpress.reports.figures.training import was_scored
 from featherpress.reports.formats import fraction, integer
 from featherpress.reports.metrics import AP
-from featherpress.reports.sections.context import METRICS, RunContext
+from featherpress.reports.runs import STEPS, place
+from featherpress.reports.sections.context import RunContext
 
 CORRELATION = "eval/correlation.json"
 
@@ -14,22 +16,20 @@ CORRELATION = "eval/correlation.json"
 def training(context: RunContext) -> list[Block]:
     """Show how losses and scores went."""
     run = context.run
-    trained = {role: run.metrics(role) for role in run.roles if run.metrics(role)}
-    wanted = [role for role in run.roles if role != "teacher" and role not in trained]
-    scored = any(len(metrics.series("epoch", "score")[0]) for seeds in trained.values() for metrics in seeds)
+    wanted = [role for role in run.roles if role != "teacher" and role not in run.logged]
     parts: list[Block] = [context.heading("Training")]
-    if trained:
-        several = max(len(seeds) for seeds in trained.values()) > 1
+    if run.logged:
+        several = max(map(len, run.logged.values())) > 1
         lines = "Thin: each seed as logged. Bold: mean over seeds" if several else "Thin: as logged. Bold: the same"
         caption = f"{lines}, losses smoothed over 1/25 of the steps."
-        if not scored:
+        if not was_scored(run.logged):
             caption += f" No {run.metric.name} was measured between epochs."
-        draw = partial(training_curves, trained, metric=run.metric)
-        records = context.files(trained, METRICS)
+        draw = partial(training_curves, run.logged, metric=run.metric)
+        records = context.files(run.logged, STEPS)
         figure = context.figure("training", draw, alt="Curves of the training", caption=caption, records=records)
         parts.append(figure)
     if wanted:
-        missing = (f"`{context.files([role], METRICS)[0]}`" for role in wanted)
+        missing = (f"`{place(role, STEPS)}`" for role in wanted)
         parts.append(Remark(text=f"Missing, so not drawn: {', '.join(missing)}."))
     return parts
 

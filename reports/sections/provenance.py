@@ -1,15 +1,15 @@
 """Where the numbers come from: data, protocol, machine, commands, recipe."""
 
 import shlex
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
 from featherpress.records.evaluation import ClassData, Data, FaceData
-from featherpress.records.run import Environment
-from featherpress.reports.blocks import Block, Code, Fold, Remark, Table
+from featherpress.reports.blocks import Block, Code, Remark, Table
 from featherpress.reports.formats import DASH, duration, integer
-from featherpress.reports.sections.context import EVALUATION, RunContext
+from featherpress.reports.runs import EVALUATION
+from featherpress.reports.sections.context import RunContext
 
 Stamp = TypeVar("Stamp", bound=Hashable)
 
@@ -17,10 +17,10 @@ Stamp = TypeVar("Stamp", bound=Hashable)
 def stamps(context: RunContext) -> list[Block]:
     """State the data and the protocol behind every score, once for all roles that share them."""
     run = context.run
-    data = _sharing(run.roles, lambda role: [each.data for each in run.evaluations(role)])
+    data = _sharing((role, each.data) for role, found in run.evaluated.items() for each in found)
     if not data:
         return []
-    records = context.files([role for role in run.roles if run.evaluations(role)], EVALUATION)
+    records = context.files(run.evaluated, EVALUATION)
     counts = {name: text for each in data for name, text in _counts(each).items()}
     rows = [
         [roles, each.name, each.split, *(_counts(each).get(name, DASH) for name in counts)]
@@ -34,9 +34,10 @@ def stamps(context: RunContext) -> list[Block]:
         align="lll" + "r" * len(counts),
         records=records,
     )
+    used = _sharing((role, each.protocol) for role, found in run.detectors.items() for each in found)
     protocols = [
         [roles, f"{p.iou:g}", p.test_scale, f"{p.nms_iou:g}", f"{p.score_threshold:g}", integer(p.top_k)]
-        for p, roles in _sharing(run.roles, lambda role: [each.protocol for each in run.detectors(role)]).items()
+        for p, roles in used.items()
     ]
     if not protocols:
         return [context.heading("Data"), table]
@@ -58,13 +59,12 @@ def _counts(data: Data) -> dict[str, str]:
     return counts
 
 
-def _sharing(roles: Sequence[str], stamps_of: Callable[[str], Sequence[Stamp]]) -> dict[Stamp, str]:
+def _sharing(stamps: Iterable[tuple[str, Stamp]]) -> dict[Stamp, str]:
     """Return each stamp with the roles, in words, that share it."""
-    found: dict[Stamp, dict[str, None]] = {}
-    for role in roles:
-        for stamp in stamps_of(role):
-            found.setdefault(stamp, {})[role] = None
-    return {stamp: ", ".join(sharing) for stamp, sharing in found.items()}
+    found: dict[Stamp, list[str]] = {}
+    for role, stamp in dict.fromkeys(stamps):
+        found.setdefault(stamp, []).append(role)
+    return {stamp: ", ".join(roles) for stamp, roles in found.items()}
 
 
 def environment(context: RunContext) -> list[Block]:
@@ -85,7 +85,9 @@ def reproduction(context: RunContext) -> list[Block]:
     run = context.run
     lines = []
     if run.environment is not None and run.environment.command:
-        lines.append(_command(run.environment))
+        # Its program by its name alone: where it was installed helps nobody.
+        program, *arguments = run.environment.command
+        lines.append(shlex.join([Path(program).name, *arguments]))
     report = ["featherpress", "report", *(str(path) for path in context.sources.needed(run))]
     lines.append(shlex.join([*report, *(["--out", "report"] if run.counted_only else [])]))
     parts: list[Block] = [context.heading("Reproduce it"), Code(text="\n".join(lines), language="sh")]
@@ -95,11 +97,4 @@ def reproduction(context: RunContext) -> list[Block]:
         parts.append(Remark(text="The command that trained this run was not recorded."))
     if run.recipe is None:
         return [*parts, Remark(text="`recipe.toml` is missing: the settings of the run are not known.")]
-    recipe = Code(text=run.recipe, language="toml")
-    return [*parts, Fold(summary="The recipe as it was resolved", code=recipe)]
-
-
-def _command(found: Environment) -> str:
-    """Return the recorded command, its program by its name alone: where it was installed helps nobody."""
-    program, *arguments = found.command
-    return shlex.join([Path(program).name, *arguments])
+    return [*parts, Code(text=run.recipe, language="toml", summary="The recipe as it was resolved")]

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from featherpress.records.audit import Audit
-from featherpress.records.evaluation import ClassifierEvaluation, DetectorEvaluation, Evaluation
+from featherpress.records.evaluation import ClassifierEvaluation, DetectorEvaluation
 from featherpress.reports.blocks import Block, Heading, Paragraph, Table, origin
 from featherpress.reports.formats import DASH, change, integer, less, relative_change, spread
-from featherpress.reports.runs import Run
+from featherpress.reports.runs import EVALUATION, Run
 from featherpress.reports.scores import score, scores
-from featherpress.reports.sections.context import EVALUATION, RunContext
+from featherpress.reports.sections.context import RunContext
 from featherpress.reports.sections.costs import counted_in
 from featherpress.reports.sections.verdict import COMPARISON
 
@@ -30,9 +30,8 @@ def summary(context: RunContext) -> list[Block]:
     if run.counted_only:
         text = f"**{_costs(run)}** {origin(counted_in(run))}"
         return [Paragraph(text=text), Paragraph(text=COUNTED_ONLY)]
-    evaluated = [role for role in run.roles if run.evaluations(role)]
-    records = [*counted_in(run), *context.files(evaluated, EVALUATION), *([COMPARISON] if run.comparison else [])]
-    texts = (_costs(run), _scores(run, evaluated), origin(records))
+    records = [*counted_in(run), *context.files(run.evaluated, EVALUATION), *([COMPARISON] if run.comparison else [])]
+    texts = (_costs(run), _scores(run), origin(records))
     return [Paragraph(text=f"**{_verdict(run)}**"), Paragraph(text=" ".join(text for text in texts if text))]
 
 
@@ -69,23 +68,19 @@ def _beside(before: int, after: int) -> str:
     return "as many" if before == after else less(before, after).replace("less", "fewer")
 
 
-def _scores(run: Run, evaluated: Sequence[str]) -> str:
+def _scores(run: Run) -> str:
     """Return how good each role is, and on what; empty where nothing was evaluated."""
-    if not evaluated:
+    if not run.evaluated:
         return ""
     words = {"control": "control (the same model, trained without the teacher)"}
-    said = ", ".join(f"{words.get(role, role)} {score(scores(run.evaluations(role)))}" for role in evaluated)
-    return f"{run.metric.title}: {said}, {_basis(run.evaluations(evaluated[0])[0])}."
-
-
-def _basis(evaluation: Evaluation) -> str:
-    """Return what an evaluation is of."""
-    data, of = evaluation.data, ""
-    if isinstance(evaluation, DetectorEvaluation):
-        of = f"{integer(evaluation.data.faces)} faces in "
-    elif isinstance(evaluation, ClassifierEvaluation):
-        of = f"{integer(evaluation.data.classes)} classes in "
-    return f"on {of}{integer(data.images)} images ({data.name}, {data.split})"
+    said = ", ".join(f"{words.get(role, role)} {score(scores(found))}" for role, found in run.evaluated.items())
+    first, of = next(iter(run.evaluated.values()))[0], ""
+    if isinstance(first, DetectorEvaluation):
+        of = f"{integer(first.data.faces)} faces in "
+    elif isinstance(first, ClassifierEvaluation):
+        of = f"{integer(first.data.classes)} classes in "
+    data = first.data
+    return f"{run.metric.title}: {said}, on {of}{integer(data.images)} images ({data.name}, {data.split})."
 
 
 def side_by_side(runs: Sequence[Run]) -> list[Block]:
@@ -122,7 +117,7 @@ def _run_row(run: Run) -> list[str]:
     costs = [integer(total.params if total else None), integer(total.macs if total else None)]
     row = [f"`{run.name}`", f"`{run.student_model}`", *costs, run.metric.whole]
     if run.comparison is None:
-        return [*row, DASH, score(scores(run.evaluations("student"))), DASH, DASH, DASH]
+        return [*row, DASH, score(scores(run.evaluated.get(run.roles[-1], ()))), DASH, DASH, DASH]
     control, distilled, found = run.comparison.control, run.comparison.distilled, run.comparison.difference
     return [
         *row,

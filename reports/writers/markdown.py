@@ -4,7 +4,7 @@ import html
 import re
 from collections.abc import Sequence
 
-from featherpress.reports.blocks import Block, Code, Fold, Heading, Paragraph, Picture, Remark, Table
+from featherpress.reports.blocks import Block, Code, Heading, Paragraph, Picture, Remark, Table
 
 
 def to_markdown(blocks: Sequence[Block]) -> str:
@@ -26,10 +26,9 @@ def _render(block: Block) -> str:
         case Remark():
             return f"> [!{block.kind.upper()}]\n> {escape(block.text)}"
         case Code():
-            return fence(block.text, block.language)
-        case Fold():
+            code = fence(block.text, block.language)
             summary = f"<summary>{escape(block.summary)}</summary>"
-            return "\n\n".join(["<details>", summary, fence(block.code.text, block.code.language), "</details>"])
+            return f"<details>\n\n{summary}\n\n{code}\n\n</details>" if block.summary else code
 
 
 def _picture(picture: Picture) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 
-from featherpress.reports.blocks import Block, Code, Fold, Heading, Paragraph, Picture, Remark, Table
+from featherpress.reports.blocks import Block, Code, Heading, Paragraph, Picture, Remark, Table
 from featherpress.reports.writers.inline import render_inline
 
 # Nothing may be loaded, from wherever the page is opened.
@@ -70,13 +70,9 @@ def _render(block: Block, pictures: Mapping[str, bytes]) -> str:
             name = block.kind.capitalize()
             return f'<aside class="{block.kind}"><p><strong>{name}.</strong> {_inline(block.text)}</p></aside>'
         case Code():
-            return _code(block)
-        case Fold():
-            return f"<details>\n<summary>{_inline(block.summary)}</summary>\n{_code(block.code)}\n</details>"
-
-
-def _code(code: Code) -> str:
-    return f'<pre tabindex="0"><code>{html.escape(code.text.rstrip())}</code></pre>'
+            code = f'<pre tabindex="0"><code>{html.escape(block.text.rstrip())}</code></pre>'
+            summary = f"<summary>{_inline(block.summary)}</summary>"
+            return f"<details>\n{summary}\n{code}\n</details>" if block.summary else code
 
 
 def _picture(picture: Picture, png: bytes) -> str:

@@ -36,14 +36,14 @@ Drawing = Callable[[Run], Figure]
 DRAWINGS: dict[str, Drawing] = {
     "costs": lambda run: costs_by_component(run.audits),
     "waterfall": lambda run: waterfall(*run.audits),
-    "training": lambda run: training_curves({r: run.metrics(r) for r in ("control", "student")}),
+    "training": lambda run: training_curves({r: run.logged[r] for r in ("control", "student")}),
     "correlation": lambda run: level_correlation(run.correlation),  # type: ignore[arg-type]
     "precision_recall": lambda run: precision_recall(
-        {r: [(e.curve.recall, e.curve.precision) for e in run.detectors(r)] for r in run.roles},
-        {r: mean_score(scores(run.detectors(r))) for r in run.roles},
+        {r: [(e.curve.recall, e.curve.precision) for e in run.detectors[r]] for r in run.roles},
+        {r: mean_score(scores(run.detectors[r])) for r in run.roles},
         iou=0.5,
     ),
-    "ap_by_height": lambda run: ap_by_height({r: run.detectors(r) for r in run.roles}),
+    "ap_by_height": lambda run: ap_by_height(run.detectors),
     "gallery": lambda run: draw_gallery(run.gallery, iou=0.5),  # type: ignore[arg-type]
 }
 

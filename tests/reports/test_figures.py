@@ -1,9 +1,9 @@
 """Figures: that what is drawn is what the records say."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.patches import Rectangle
 
@@ -21,7 +21,6 @@ from featherpress.reports.figures import (
 )
 from featherpress.reports.figures.gallery import PENS, mark, pictures_shown
 from featherpress.reports.figures.style import ROLES
-from featherpress.reports.figures.training import smooth
 from featherpress.reports.metrics import ACCURACY
 from featherpress.reports.runs import Run, load_run
 from featherpress.reports.scores import mean_score, scores
@@ -65,7 +64,7 @@ def test_roles_differ_by_more_than_colour() -> None:
 
 def test_curves_are_the_mean_of_the_seeds(run: Run) -> None:
     """The bold line of validation AP is the mean of the thin ones, at every epoch."""
-    axes = training_curves({"student": run.metrics("student")}).axes[1]
+    axes = training_curves({"student": run.logged["student"]}).axes[1]
     one, other, bold = (np.asarray(line.get_ydata()) for line in axes.lines)
     assert len(bold) == 12
     np.testing.assert_allclose(bold, (one + other) / 2)
@@ -73,10 +72,7 @@ def test_curves_are_the_mean_of_the_seeds(run: Run) -> None:
 
 def test_a_run_without_evaluations_shows_no_empty_axes(run: Run) -> None:
     """Where nothing was evaluated between epochs there is no panel for it, and the losses get its room."""
-    seeds = [
-        replace(each, columns={**each.columns, "score": each.columns["loss"] * np.nan})
-        for each in run.metrics("student")
-    ]
+    seeds = [each.assign(score=np.nan) for each in run.logged["student"]]
     axes = training_curves({"student": seeds}).axes
     assert [each.get_title(loc="left") for each in axes] == ["Task loss", "Distillation terms", "Gradient norms"]
     assert axes[0].get_subplotspec().colspan == range(2)
@@ -84,33 +80,34 @@ def test_a_run_without_evaluations_shows_no_empty_axes(run: Run) -> None:
 
 def test_scores_are_named_by_their_metric(run: Run) -> None:
     """A classifier's panel is headed by its accuracy."""
-    axes = training_curves({"student": run.metrics("student")}, metric=ACCURACY).axes[1]
+    axes = training_curves({"student": run.logged["student"]}, metric=ACCURACY).axes[1]
     assert (axes.get_title(loc="left"), axes.get_ylabel()) == ("Validation accuracy", "accuracy")
 
 
 def test_control_alone_has_no_panel_of_distillation(run: Run) -> None:
     """Without distillation terms there are two panels, with them four."""
-    assert len(training_curves({"control": run.metrics("control")}).axes) == 2
-    assert len(training_curves({"student": run.metrics("student")}).axes) == 4
+    assert len(training_curves({"control": run.logged["control"]}).axes) == 2
+    assert len(training_curves({"student": run.logged["student"]}).axes) == 4
 
 
-def test_smoothing_keeps_a_constant() -> None:
-    """The running mean makes nothing up at the ends."""
-    np.testing.assert_allclose(smooth(np.full(9, 2.5), 4), 2.5)
-    np.testing.assert_allclose(smooth(np.array([0.0, 3.0, 6.0]), 3), [1.5, 3.0, 4.5])
+def test_losses_are_smoothed_over_a_25th_of_the_steps() -> None:
+    """The running mean is centred, and makes nothing up at the ends."""
+    steps = pd.DataFrame({"step": range(75), "epoch": 1.0, "task": [3.0 * step for step in range(75)], "score": np.nan})
+    _thin, bold = (np.asarray(line.get_ydata()) for line in training_curves({"student": [steps]}).axes[0].lines)
+    np.testing.assert_allclose(bold, [1.5, *(3.0 * step for step in range(1, 74)), 220.5])
 
 
 def test_legend_of_precision_and_recall_has_the_ap(run: Run) -> None:
     """Each curve is named with the AP of the records, three decimals."""
-    curves = {role: [(e.curve.recall, e.curve.precision) for e in run.detectors(role)] for role in run.roles}
-    figure = precision_recall(curves, {r: mean_score(scores(run.detectors(r))) for r in run.roles}, iou=0.5)
+    curves = {role: [(e.curve.recall, e.curve.precision) for e in run.detectors[role]] for role in run.roles}
+    figure = precision_recall(curves, {r: mean_score(scores(run.detectors[r])) for r in run.roles}, iou=0.5)
     labels = figure.axes[0].get_legend_handles_labels()[1]
     assert labels == ["teacher: AP 0.812", "control: AP 0.569", "student: AP 0.596"]
 
 
 def test_height_bars_are_means_over_seeds(run: Run) -> None:
     """Five groups of three bars, each the mean of its seeds."""
-    lengths = [bar.get_width() for bar in bars(ap_by_height({r: run.detectors(r) for r in run.roles}).axes[0])]
+    lengths = [bar.get_width() for bar in bars(ap_by_height(run.detectors).axes[0])]
     assert len(lengths) == 15
     assert lengths[5] == pytest.approx((0.571 + 0.567) / 2)
     assert lengths[11] == pytest.approx((0.117 + 0.121) / 2)

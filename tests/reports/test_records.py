@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from featherpress.errors import FileError
-from featherpress.reports.metrics import read_metrics
+from featherpress.reports.metrics import read_metrics, series
 from featherpress.reports.runs import load_run
 
 Edit = Callable[[Path, Callable[[dict[str, Any]], object]], None]
@@ -19,9 +19,9 @@ def test_all_seeds_are_found(run_dir: Path) -> None:
     """Further seeds lie in `seed-<n>/`, each with its control, and come after the first by number."""
     (run_dir / "seed-10").mkdir()
     run = load_run(run_dir)
-    assert [e.score for e in run.evaluations("student")] == [0.594, 0.598]
-    assert [e.score for e in run.evaluations("control")] == [0.571, 0.567]
-    assert len(run.metrics("student")) == len(run.metrics("control")) == 2
+    assert [e.score for e in run.evaluated["student"]] == [0.594, 0.598]
+    assert [e.score for e in run.evaluated["control"]] == [0.571, 0.567]
+    assert len(run.logged["student"]) == len(run.logged["control"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -103,10 +103,9 @@ def test_metrics_survive_a_kill_and_a_resume(tmp_path: Path) -> None:
     file.write_text("\n".join(lines), encoding="utf-8")
     metrics = read_metrics(file)
     assert metrics is not None
-    np.testing.assert_array_equal(metrics.columns["task"], [5.0, 3.0, 2.0])
-    epochs, scores = metrics.series("epoch", "score")
-    assert (epochs.tolist(), scores.tolist()) == ([1.0], [0.2])
-    assert metrics.series("step", "kd_feature")[0].size == 0
+    np.testing.assert_array_equal(metrics["task"], [5.0, 3.0, 2.0])
+    assert series(metrics, "epoch", "score").to_dict() == {1.0: 0.2}
+    assert series(metrics, "step", "kd_feature").empty
 
 
 def test_metrics_without_a_step_are_no_metrics(tmp_path: Path) -> None:
