@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from featherpress.errors import FileError
+from featherpress.records.comparison import Difference
 from featherpress.reports.metrics import read_metrics, series
 from featherpress.reports.runs import load_run
 
@@ -127,3 +128,13 @@ def test_models_of_one_run_are_scored_alike(run_dir: Path, classifier: Path) -> 
     shutil.copy(classifier / "eval/teacher.json", run_dir / "eval/teacher.json")
     with pytest.raises(FileError, match="expected models scored by one metric, got AP and accuracy"):
         load_run(run_dir)
+
+
+@pytest.mark.parametrize(("seeds", "verdict"), [(1, "undecided"), (2, "undecided"), (3, "better")])
+def test_a_record_of_few_seeds_has_no_verdict_on_the_method(seeds: int, verdict: str) -> None:
+    """An interval that leaves 0 out says nothing of a method below three seeds, or where it covers images alone."""
+    found = Difference(
+        mean=0.1, low=0.05, high=0.15, confidence=0.95, resamples=2000, method="", covers=("seeds",), seeds=seeds
+    )
+    assert found.verdict == verdict
+    assert found.model_copy(update={"covers": ("examples",)}).verdict == "undecided"

@@ -171,6 +171,9 @@ def test_foreground_weights_by_hand() -> None:
     assert foreground[0].nonzero().tolist() == [[3, 3]]
     foreground, background = foreground_weights(boxes, present & False, image=(32, 32), size=(4, 4))
     assert (foreground.sum().item(), background.sum().item()) == (0, pytest.approx(1))
+    # An image of 32 rows and 64 columns, a map of 2 and 8: cells of 16 by 8 pixels.
+    foreground, _ = foreground_weights(torch.tensor([[[48.0, 0, 64, 16]]]), present[:, :1], image=(32, 64), size=(2, 8))
+    assert foreground[0].nonzero().tolist() == [[0, 6], [0, 7]]
 
 
 def test_fgd_by_hand() -> None:

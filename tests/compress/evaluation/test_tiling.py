@@ -1,6 +1,7 @@
 """Tiles: they cover, they overlap, and no face is lost or found twice for being cut."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,9 +9,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torchvision.transforms.v2.functional import to_pil_image
 
 from featherpress.compress.evaluation import Detections
 from featherpress.compress.evaluation.detector.inference import detect_faces
+from featherpress.compress.evaluation.detector.predict import detect_photographs, find_photographs
 from featherpress.compress.evaluation.detector.settings import DetectionSettings
 from featherpress.compress.evaluation.detector.tiling import Tiling, _whole_ones, detect_tiled
 from featherpress.errors import UsageError
@@ -157,3 +160,17 @@ def test_what_an_inner_edge_may_cut_is_left_to_the_neighbour(box: tuple[float, .
         assert left.landmarks[0].tolist() == [300, 200] * 5
     outer = _whole_ones(found, **(where | {"left": 0, "top": 0, "height": 100, "width": 100}))
     assert len(outer) == 1
+
+
+def test_photographs_in_tiles_are_detected_as_one_image_is(tmp_path: Path) -> None:
+    """Of several photographs each comes with its own number and pixels, and what its tiles have found."""
+    image = torch.zeros(3, 150, 200, dtype=torch.uint8)
+    image[:, 70:90, 90:110] = 255
+    for number, pixels in enumerate((image, image.flip(2))):
+        to_pil_image(pixels).save(tmp_path / f"{number}.png")
+    photographs, tiling = find_photographs([tmp_path]), Tiling(size=96, overlap=40)
+    found = list(detect_photographs(Squares(), photographs, settings=DetectionSettings(), tiling=tiling, batch=2))
+    assert [number for number, *_ in found] == [0, 1]
+    for _, pixels, detections in found:
+        whole = detect_tiled(Squares(), pixels, settings=DetectionSettings(), tiling=tiling)
+        assert detections.boxes.tolist() == whole.boxes.tolist() != []

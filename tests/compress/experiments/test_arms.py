@@ -211,3 +211,25 @@ def test_a_teacher_that_changes_ends_the_run(
     monkeypatch.setattr(LiveTeacher, "teach", and_move)
     with pytest.raises(TrainingError, match="the teacher's weights or buffers changed during distillation"):
         experiments.distill(tiny("control=false"), tmp_path / "run")
+
+
+def test_the_gallery_is_the_first_seeds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of every arm and of the teacher, the predictions of the first seed, and of the first teacher."""
+    monkeypatch.setattr(experiments, "record_correlation", lambda *_: None)
+    monkeypatch.setattr(experiments, "record_comparison", lambda *_: None)
+    shown: list[Any] = []
+    task = SimpleNamespace(show=lambda folder, _images, predictions: shown.append((folder, predictions)))
+    experiment: Any = SimpleNamespace(task=task, out=tmp_path, validation=None)
+    loaded: Any = [SimpleNamespace(model=None)] * 2
+    experiments._conclude(experiment, loaded, ["t1", "t2"], {"student": ["s0", "s1"], "control": ["c0", "c1"]})
+    assert shown == [(tmp_path / "eval" / "gallery", {"teacher": "t1", "student": "s0", "control": "c0"})]
+
+
+def test_a_teacher_that_is_not_trained_needs_no_batch(tiny: Callable[..., Recipe], tmp_path: Path) -> None:
+    """Images must fill one batch of the student, and one of each teacher that has no weights yet."""
+    many = "teacher.schedule.batch_size=1000"
+    with pytest.raises(UsageError, match="do not fill one batch of 1000"):
+        experiments.check(tiny(many))
+    model = ClassificationTask(tiny()).build("tiny_models:net", {"width": 12})
+    save_weights(model, tmp_path / "teacher.safetensors")
+    experiments.check(tiny(many, "teacher.weights=teacher.safetensors"))

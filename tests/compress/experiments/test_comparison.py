@@ -198,3 +198,9 @@ def test_the_public_arm_starts_from_the_public_backbone(tmp_path: Path, monkeypa
     for key in built["student"]:
         assert torch.equal(built["student"][key], built["control"][key])
         assert key.startswith("backbone.") or torch.equal(built["student"][key], built["public"][key])
+
+
+def test_what_a_step_costs_is_the_mean_over_the_log(tmp_path: Path) -> None:
+    """At 10 and at 40 images a second, 1/10 and 1/40 s an image: 1/16 s on average; lines without a speed are none."""
+    (tmp_path / "metrics.csv").write_text("step,images_per_second\n1,10\n2,40\n3,\n")
+    assert arms._seconds_per_image(tmp_path) == pytest.approx(1 / 16)

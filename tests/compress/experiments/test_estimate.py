@@ -139,3 +139,14 @@ def test_missing_files_of_a_folder_are_listed_apart(tmp_path: Path, monkeypatch:
     with pytest.raises(FileError, match="WIDER_train/images and data/widerface/wider_face_split"):
         require_needs(recipe, without_teachers=True)
     assert estimate(recipe) is None
+
+
+def test_a_plan_counts_photographs_only_where_a_teacher_labels_them(tmp_path: Path) -> None:
+    """Training alone opens none: a student without a teacher has nobody to label them."""
+    for number in range(3):
+        (tmp_path / f"{number}.jpg").touch()
+    recipe = small(f'data.unlabelled={{root="{tmp_path}"}}')
+    taught, alone = estimate(recipe), estimate(recipe, without_teachers=True)
+    assert taught is not None
+    assert alone is not None
+    assert (taught.photographs, alone.photographs) == (3, 0)

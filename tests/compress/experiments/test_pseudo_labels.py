@@ -15,7 +15,7 @@ from featherpress.compress.evaluation.detections import Detections
 from featherpress.compress.evaluation.detector.settings import DetectionSettings
 from featherpress.compress.experiments import pseudo_labels
 from featherpress.compress.experiments.distill import distill
-from featherpress.compress.experiments.pseudo_labels import label_photographs, mixed_crops
+from featherpress.compress.experiments.pseudo_labels import control_crops, label_photographs, mixed_crops
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.recipes.schema import UnlabelledRecipe
 from featherpress.compress.tasks import task_of
@@ -199,3 +199,15 @@ def test_a_recipe_says_how_large_faces_are(tiny: Any, album: Path, tmp_path: Pat
         mixed = mixed_crops(recipe, task.open("train"), create_detector("featherface_v2"), out=tmp_path, seed=0)
         assert mixed.ranges == crops.ranges
     assert heights[1] == pytest.approx(heights[0] / 4, rel=0.2)
+
+
+def test_the_control_gets_as_many_labelled_crops_instead(album: Path, tmp_path: Path, tiny: Any) -> None:
+    """Its batches are as large as the student's, and all of them are of labelled images."""
+    recipe = tiny(f'data.unlabelled={{root="{album}", per_batch=3}}')
+    labelled = task_of(recipe).open("train")
+    taught = mixed_crops(recipe, labelled, create_detector("featherface_v2").eval(), out=tmp_path, seed=0)
+    control = control_crops(recipe, labelled, seed=0)
+    batches = [crops.sampler.epoch_batches(0, 4) for crops in (taught, control)]
+    assert [len(keys) for keys in batches[0]] == [len(keys) for keys in batches[1]] == [7, 7]
+    assert max(index for keys in batches[0] for index, *_ in keys) >= len(labelled)
+    assert max(index for keys in batches[1] for index, *_ in keys) < len(labelled)
