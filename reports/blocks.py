@@ -3,7 +3,8 @@
 All texts may hold `code` and **bold**, as in Markdown, and nothing else.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -105,3 +106,21 @@ def origin(records: Sequence[str]) -> str:
 def bold(row: Sequence[str]) -> list[str]:
     """Return a row in bold."""
     return [f"**{cell}**" for cell in row]
+
+
+_MARK = re.compile(r"\*\*(?P<bold>.+?)\*\*|`(?P<code>[^`]+)`")
+
+
+def render_inline(
+    text: str, *, plain: Callable[[str], str], bold: Callable[[str], str], code: Callable[[str], str]
+) -> str:
+    """Return a text with each part rendered: `bold` gets what is already rendered, the others raw text."""
+    done, parts = 0, []
+    for found in _MARK.finditer(text):
+        parts.append(plain(text[done : found.start()]))
+        if found["bold"] is not None:
+            parts.append(bold(render_inline(found["bold"], plain=plain, bold=bold, code=code)))
+        else:
+            parts.append(code(found["code"]))
+        done = found.end()
+    return "".join([*parts, plain(text[done:])])

@@ -1,5 +1,7 @@
-"""What models are scored by, and the logged steps of a training."""
+"""What models are scored by, their scores over seeds, and the logged steps of a training."""
 
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +9,8 @@ import numpy as np
 import pandas as pd
 
 from featherpress.errors import FileError
+from featherpress.records.evaluation import DetectorEvaluation, Evaluation
+from featherpress.reports.formats import DASH, spread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +35,28 @@ class Metric:
 AP = Metric(key="ap", name="AP", over="all faces")
 ACCURACY = Metric(key="accuracy", name="accuracy", over="all images")
 METRICS = {metric.key: metric for metric in (AP, ACCURACY)}
+
+
+def scores(evaluations: Sequence[Evaluation], bucket: str | None = None) -> tuple[float, ...]:
+    """Return the scores that are known, one a seed: of everything, or APs of one bucket of faces' heights."""
+    if bucket is None:
+        found = [evaluation.score for evaluation in evaluations]
+    else:
+        detectors = [each for each in evaluations if isinstance(each, DetectorEvaluation)]
+        found = [b.ap for each in detectors for b in each.by_height if b.name == bucket]
+    return tuple(value for value in found if value is not None)
+
+
+def mean_score(values: Sequence[float]) -> float | None:
+    """Return the mean over seeds, None when there is no value."""
+    return statistics.fmean(values) if values else None
+
+
+def score(values: Sequence[float]) -> str:
+    """Return the mean over seeds, with the sample's standard deviation when there are several."""
+    if not values:
+        return DASH
+    return spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
 
 
 def read_metrics(file: Path) -> pd.DataFrame | None:

@@ -7,11 +7,31 @@ from pathlib import Path
 
 from featherpress.errors import FileError, UsageError
 from featherpress.reports.blocks import Block, Heading
-from featherpress.reports.figures import save
+from featherpress.reports.figures.style import save
 from featherpress.reports.runs import Run
-from featherpress.reports.sections import COUNTED, SECTIONS, SHARED, Draw, RunContext, side_by_side, summary, title
+from featherpress.reports.sections import accuracy, checks, costs, deployment, learning, provenance, summary, verdict
+from featherpress.reports.sections.context import Draw, RunContext
 from featherpress.reports.sources import Sources, load_sources
-from featherpress.reports.writers import to_latex, to_markdown, to_page
+from featherpress.reports.writers.latex import to_latex
+from featherpress.reports.writers.markdown import to_markdown
+from featherpress.reports.writers.page import to_page
+
+COSTS = (costs.where_parameters_went, costs.costs, costs.architecture, checks.budgets, checks.claims)
+COUNTED = (*COSTS, provenance.reproduction)
+SECTIONS = (
+    *COSTS,
+    accuracy.accuracy,
+    verdict.distillation,
+    learning.training,
+    learning.correlation,
+    accuracy.curves,
+    accuracy.gallery,
+    provenance.environment,
+    provenance.reproduction,
+    provenance.stamps,
+)
+# Once in a report, however many runs it is of.
+SHARED = (deployment.benchmarks, deployment.exports, deployment.unread)
 
 LONGEST_SLUG = 60  # characters
 
@@ -63,14 +83,14 @@ def _compose(sources: Sources) -> tuple[list[Block], dict[str, Draw]]:
     runs = sources.runs
     if len(runs) == 1:
         context = RunContext(run=runs[0], sources=sources, figures=figures)
-        blocks = [Heading(text=title(runs[0]), level=1), *_write(context)]
+        blocks = [Heading(text=summary.title(runs[0]), level=1), *_write(context)]
     else:
-        blocks = side_by_side(runs)
+        blocks = summary.side_by_side(runs)
         for number, run in enumerate(runs, start=1):
             prefix = f"{number}-{slug(run.name)}-"
             context = RunContext(run=run, sources=sources, prefix=prefix, level=3, figures=figures)
             lead = "" if run.counted_only else f"Run {number}, `{run.name}`: "
-            blocks += [Heading(text=f"{lead}{title(run)}", level=2), *_write(context)]
+            blocks += [Heading(text=f"{lead}{summary.title(run)}", level=2), *_write(context)]
     for section in SHARED:
         blocks += section(RunContext(run=runs[0], sources=sources, figures=figures))
     return blocks, figures
@@ -79,7 +99,7 @@ def _compose(sources: Sources) -> tuple[list[Block], dict[str, Draw]]:
 def _write(context: RunContext) -> list[Block]:
     """Return all that is said of one run."""
     sections = COUNTED if context.run.counted_only else SECTIONS
-    return [*summary(context), *(block for section in sections for block in section(context))]
+    return [*summary.summary(context), *(block for section in sections for block in section(context))]
 
 
 def slug(name: str) -> str:

@@ -233,7 +233,8 @@ def _evaluate_predictions(
 def _draw_curves(out: Path, curves: "Mapping[str, tuple[FloatArray, FloatArray]]", scores: Mapping[str, Any]) -> None:
     """Draw precision over recall into `precision_recall.png`; `scores` has the AP of each curve by name."""
     from featherpress.compress.evaluation.detector.settings import IOU
-    from featherpress.reports.figures import precision_recall, save
+    from featherpress.reports.figures.accuracy import precision_recall
+    from featherpress.reports.figures.style import save
 
     out.mkdir(parents=True, exist_ok=True)
     figure = precision_recall({name: [curve] for name, curve in curves.items()}, scores, iou=IOU)

@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from featherpress.records.evaluation import DetectorEvaluation
 from featherpress.reports.figures.style import COLUMN, INK, OTHERS, ROLES, SMALL, canvas, role_keys, row_bars, tidy
 from featherpress.reports.formats import fraction, integer
-from featherpress.reports.scores import mean_score, scores
+from featherpress.reports.metrics import mean_score, scores
 
 Numbers = Sequence[float] | NDArray[Any]
 Line = tuple[Numbers, Numbers]
@@ -63,7 +62,8 @@ def ap_by_height(evaluations: Mapping[str, Sequence[DetectorEvaluation]]) -> Fig
     for place, found in enumerate(groups.values()):
         for row, values in enumerate(found):
             if len(values) > 1:
-                _dots(axes, row - 0.4 + thick * (place + 0.5), values)
+                y = row - 0.4 + thick * (place + 0.5)
+                axes.plot(values, [y] * len(values), "o", ms=2, color="white", mec=INK, mew=0.5)
     axes.axhline(0.5, color="#BBBBBB", linewidth=0.6)
     axes.set_xlim(0, min(1.18, axes.get_xlim()[1] * 1.16))
     axes.set_xticks([tick for tick in (0, 0.2, 0.4, 0.6, 0.8, 1.0) if tick <= axes.get_xlim()[1]])
@@ -79,7 +79,3 @@ def _bar(values: Sequence[float]) -> tuple[float, str]:
     mean = mean_score(values)
     # The text stands clear of the dots of seeds that lie beyond the mean.
     return mean or 0.0, f"{'   ' if len(values) > 1 else ''}{fraction(mean)}"
-
-
-def _dots(axes: Axes, y: float, values: Sequence[float]) -> None:
-    axes.plot(values, [y] * len(values), "o", markersize=2, color="white", markeredgecolor=INK, markeredgewidth=0.5)

@@ -1,7 +1,6 @@
 """Where the parameters are, and where they went."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -24,9 +23,6 @@ from featherpress.reports.figures.style import (
 )
 from featherpress.reports.formats import integer, label, signed_integer
 
-Quantity = Literal["params", "macs"]
-PANELS: tuple[tuple[str, Quantity], ...] = (("Parameters", "params"), ("MACs", "macs"))
-
 
 def pair_components(first: Audit, second: Audit) -> dict[str, tuple[Component, Component]]:
     """Match the components of two audits by name, the first's order before the second's; one that is not costs 0."""
@@ -43,10 +39,11 @@ def costs_by_component(audits: Sequence[tuple[str, Audit]]) -> Figure:
     names = list(dict.fromkeys(c.name for _, audit in audits for c in audit.components))
     rows = len(names) * (0.12 + 0.11 * len(audits))
     figure = canvas(COLUMN, 0.9 + 0.13 * len(audits) + 2 * rows)
-    for axes, (title, quantity) in zip(figure.subplots(2, 1), PANELS, strict=True):
+    for axes, title, quantity in zip(figure.subplots(2, 1), ("Parameters", "MACs"), ("params", "macs"), strict=True):
+        counts = {role: {c.name: getattr(c, quantity) for c in audit.components} for role, audit in audits}
         bars = {
-            role: [_bar(next((c for c in audit.components if c.name == name), None), quantity) for name in names]
-            for role, audit in audits
+            role: [(found[name], integer(found[name])) if name in found else None for name in names]
+            for role, found in counts.items()
         }
         row_bars(axes, [label(name) for name in names], bars)
         # Room for the longest number beyond the longest bar.
@@ -55,20 +52,10 @@ def costs_by_component(audits: Sequence[tuple[str, Audit]]) -> Figure:
         axes.xaxis.set_major_formatter(lambda value, _: thousands(value))
         tidy(axes, title=title, grid="x")
         axes.tick_params(axis="y", length=0, labelsize=SMALL)
-    role_keys(figure, {role: f"{_named(role)}{audit.model}" for role, audit in audits})
+    # Of "first", "second" and "model" the name alone says more.
+    named = {role: f"{role} " if role in {"teacher", "student"} else "" for role, _ in audits}
+    role_keys(figure, {role: f"{named[role]}{audit.model}" for role, audit in audits})
     return figure
-
-
-def _bar(component: Component | None, quantity: Quantity) -> tuple[float, str] | None:
-    if component is None:
-        return None
-    value = component.params if quantity == "params" else component.macs
-    return value, integer(value)
-
-
-def _named(role: str) -> str:
-    """Return a role as a prefix of a model's name, where it says something of it."""
-    return f"{role} " if role in {"teacher", "student"} else ""
 
 
 def waterfall(first: tuple[str, Audit], second: tuple[str, Audit]) -> Figure:

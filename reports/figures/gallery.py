@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,15 +21,8 @@ from featherpress.reports.figures.style import DPI, INK, PAGE, SMALL, TEXT, canv
 GAP, HEAD, COUNTS, LEGEND = 0.04, 0.19, 0.21, 0.27
 HIGHEST = 9.0  # inches of rows that fit on a page
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Marks:
-    """The boxes of one picture and one model, by what they turned out to be."""
-
-    hits: tuple[Box, ...]
-    misses: tuple[Box, ...]
-    false_alarms: tuple[Box, ...]
-    ignored: tuple[Box, ...]
+# The boxes of one picture and one model, by what they turned out to be, in the order they are drawn in.
+Marks: TypeAlias = dict[str, list[Box]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,20 +32,19 @@ class Pen:
     color: str
     dashes: str | tuple[int, tuple[float, ...]]
     width: float
-    name: str
 
 
 # Colours of Okabe and Ito; each kind differs in its line too, so that the figure survives a grey printer.
 PENS: Mapping[str, Pen] = {
-    "hits": Pen(color="#56B4E9", dashes="-", width=1.2, name="hit"),
-    "misses": Pen(color="#F0E442", dashes=(0, (2.4, 1.4)), width=1.2, name="missed face"),
-    "false_alarms": Pen(color="#D55E00", dashes=(0, (1.0, 0.6)), width=1.5, name="false alarm"),
-    "ignored": Pen(color="#FFFFFF", dashes=(0, (4.0, 1.5, 1.0, 1.5)), width=0.7, name="ignored by the protocol"),
+    "hit": Pen(color="#56B4E9", dashes="-", width=1.2),
+    "missed face": Pen(color="#F0E442", dashes=(0, (2.4, 1.4)), width=1.2),
+    "false alarm": Pen(color="#D55E00", dashes=(0, (1.0, 0.6)), width=1.5),
+    "ignored by the protocol": Pen(color="#FFFFFF", dashes=(0, (4.0, 1.5, 1.0, 1.5)), width=0.7),
 }
 
 
 def mark(truth: Sequence[Truth], predictions: Sequence[Prediction], *, iou: float) -> Marks:
-    """Sort detections into hits and false alarms, and the faces no hit explains into misses.
+    """Return the boxes of each kind, as `PENS` names them: hits, false alarms, and the faces no hit explains.
 
     Hits are what the record says they are; each takes the free face it overlaps most, best score first.
     A detection on an ignored face is neither.
@@ -66,22 +59,14 @@ def mark(truth: Sequence[Truth], predictions: Sequence[Prediction], *, iou: floa
             free.remove(best)
     others = [each.box for each in shown if not each.hit]
     neither = [box for box in others if any(overlap(face, box) >= iou for face in ignored)]
-    return Marks(
-        hits=tuple(hits),
-        misses=tuple(free),
-        false_alarms=tuple(box for box in others if box not in neither),
-        ignored=tuple(ignored),
-    )
+    alarms = [box for box in others if box not in neither]
+    return {"ignored by the protocol": ignored, "hit": hits, "missed face": free, "false alarm": alarms}
 
 
 def overlap(a: Box, b: Box) -> float:
     """Return the intersection over union of two boxes."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    both = width * height
-    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+    both = max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both) if both else 0.0
 
 
 def pictures_shown(gallery: Gallery) -> tuple[Picture, ...]:
@@ -112,7 +97,7 @@ def draw_gallery(gallery: Gallery, *, iou: float) -> Figure:
             marks = mark(picture.truth, picture.predictions.get(role, ()), iou=iou)
             _draw_cell(axes, picture, pixels, marks, scale=72 * cell / picture.width)
         top -= tall + COUNTS
-    keys = [_box((0, 0, 1, 1), pen, width=pen.width, label=pen.name) for pen in PENS.values()]
+    keys = [_box((0, 0, 1, 1), pen, width=pen.width, label=kind) for kind, pen in PENS.items()]
     figure.legend(
         handles=keys, fontsize=SMALL, frameon=False, loc="lower center", ncols=4, labelcolor=INK, handlelength=3.2
     )
@@ -139,8 +124,8 @@ def _pixels(file: Path, *, width: int, height: int) -> NDArray[np.uint8]:
 def _draw_cell(axes: Axes, picture: Picture, pixels: NDArray[np.uint8], marks: Marks, *, scale: float) -> None:
     """Draw one picture with its marks; `scale` is points a pixel of the picture."""
     axes.imshow(pixels, extent=(0, picture.width, picture.height, 0), aspect="auto")
-    for kind in ("ignored", "hits", "misses", "false_alarms"):
-        for box in getattr(marks, kind):
+    for kind, boxes in marks.items():
+        for box in boxes:
             # Thinner on small faces, which a full line would cover.
             thin = min(PENS[kind].width, max(0.75, 0.09 * scale * (box[3] - box[1])))
             axes.add_patch(_box(box, PENS[kind], width=thin, label=""))
@@ -148,22 +133,20 @@ def _draw_cell(axes: Axes, picture: Picture, pixels: NDArray[np.uint8], marks: M
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
     axes.title.set(fontsize=TEXT, color=INK, fontweight="bold")
-    counts = ((len(marks.hits), "hit", "hits"), (len(marks.misses), "missed", "missed"))
-    alarms = len(marks.false_alarms)
-    words = [f"{n} {one if n == 1 else many}" for n, one, many in (*counts, (alarms, "false alarm", "false alarms"))]
-    axes.set_xlabel(", ".join(words), fontsize=SMALL, color=INK, labelpad=2)
+    hits, misses, alarms = (len(marks[kind]) for kind in ("hit", "missed face", "false alarm"))
+    alarmed = f"{alarms} false {'alarm' if alarms == 1 else 'alarms'}"
+    counts = f"{hits} {'hit' if hits == 1 else 'hits'}, {misses} missed, {alarmed}"
+    axes.set_xlabel(counts, fontsize=SMALL, color=INK, labelpad=2)
 
 
 def _box(box: Box, pen: Pen, *, width: float, label: str) -> Rectangle:
     """Return a box on a dark unbroken line, so that it shows on skin and on snow."""
-    x1, y1, x2, y2 = box
-    ground = Stroke(
-        linewidth=width + min(1.0, width), foreground="#000000", alpha=0.6, dashes={"dash_offset": 0, "dash_list": None}
-    )
+    unbroken = {"dash_offset": 0, "dash_list": None}
+    ground = Stroke(linewidth=width + min(1.0, width), foreground="#000000", alpha=0.6, dashes=unbroken)
     return Rectangle(
-        (x1, y1),
-        x2 - x1,
-        y2 - y1,
+        box[:2],
+        box[2] - box[0],
+        box[3] - box[1],
         fill=False,
         edgecolor=pen.color,
         linestyle=pen.dashes,

@@ -5,13 +5,12 @@ from functools import partial
 
 from featherpress.records.evaluation import ClassifierEvaluation, DetectorEvaluation, Evaluation
 from featherpress.reports.blocks import Block, Paragraph, Remark, Table, bold
-from featherpress.reports.figures import ap_by_height, draw_gallery, precision_recall
-from featherpress.reports.figures.gallery import pictures_shown
+from featherpress.reports.figures.accuracy import ap_by_height, precision_recall
+from featherpress.reports.figures.gallery import draw_gallery, pictures_shown
 from featherpress.reports.figures.style import PAGE
 from featherpress.reports.formats import fraction, integer
-from featherpress.reports.metrics import AP
+from featherpress.reports.metrics import AP, mean_score, score, scores
 from featherpress.reports.runs import EVALUATION, place
-from featherpress.reports.scores import mean_score, score, scores
 from featherpress.reports.sections.context import RunContext
 
 SEVERAL = " Where there are several seeds: mean \N{PLUS-MINUS SIGN} standard deviation of the sample."

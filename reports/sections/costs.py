@@ -6,8 +6,7 @@ from typing import Any
 
 from featherpress.records.audit import Audit, Component, Model
 from featherpress.reports.blocks import Block, Paragraph, Remark, Table, bold
-from featherpress.reports.figures import costs_by_component, waterfall
-from featherpress.reports.figures.costs import pair_components
+from featherpress.reports.figures.costs import costs_by_component, pair_components, waterfall
 from featherpress.reports.formats import (
     DASH,
     MINUS,
@@ -19,8 +18,8 @@ from featherpress.reports.formats import (
     relative_change,
     size,
 )
+from featherpress.reports.metrics import mean_score, score, scores
 from featherpress.reports.runs import EVALUATION, Run
-from featherpress.reports.scores import mean_score, score, scores
 from featherpress.reports.sections.context import RunContext
 
 CONVENTIONS = {

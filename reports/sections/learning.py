@@ -3,8 +3,7 @@
 from functools import partial
 
 from featherpress.reports.blocks import Block, Remark, Table
-from featherpress.reports.figures import level_correlation, training_curves
-from featherpress.reports.figures.training import was_scored
+from featherpress.reports.figures.learning import level_correlation, training_curves, was_scored
 from featherpress.reports.formats import fraction, integer
 from featherpress.reports.metrics import AP
 from featherpress.reports.runs import STEPS, place

@@ -6,8 +6,8 @@ from featherpress.records.audit import Audit
 from featherpress.records.evaluation import ClassifierEvaluation, DetectorEvaluation
 from featherpress.reports.blocks import Block, Heading, Paragraph, Table, origin
 from featherpress.reports.formats import DASH, change, integer, less, relative_change, spread
+from featherpress.reports.metrics import score, scores
 from featherpress.reports.runs import EVALUATION, Run
-from featherpress.reports.scores import score, scores
 from featherpress.reports.sections.context import RunContext
 from featherpress.reports.sections.costs import counted_in
 from featherpress.reports.sections.verdict import COMPARISON

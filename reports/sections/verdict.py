@@ -80,22 +80,12 @@ def _others_table(comparison: Comparison) -> Table:
 def _seed_table(comparison: Comparison) -> Table:
     control, distilled, metric = comparison.control, comparison.distilled, METRICS[comparison.metric]
     rows = [
-        ["control", *(fraction(value) for value in control.scores), fraction(control.mean), fraction(control.std)],
-        [
-            "distilled",
-            *(fraction(value) for value in distilled.scores),
-            fraction(distilled.mean),
-            fraction(distilled.std),
-        ],
+        [name, *map(fraction, (*arm.scores, arm.mean, arm.std))]
+        for name, arm in (("control", control), ("distilled", distilled))
     ]
     gaps = [after - before for before, after in zip(control.scores, distilled.scores, strict=True)]
     deviation = statistics.stdev(gaps) if len(gaps) > 1 else None
-    difference = [
-        "difference",
-        *(change(gap) for gap in gaps),
-        change(distilled.mean - control.mean),
-        fraction(deviation),
-    ]
+    difference = ["difference", *map(change, (*gaps, distilled.mean - control.mean)), fraction(deviation)]
     return Table(
         name="seeds",
         title=f"{metric.title} of control and distilled student, seed by seed",

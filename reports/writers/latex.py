@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from featherpress.reports.blocks import Block, Table
-from featherpress.reports.writers.inline import render_inline
+from featherpress.reports.blocks import Block, Table, render_inline
 
 HEAD = r"% Tables of a featherpress report. In the preamble: \usepackage{array,booktabs,longtable}"
 SPECIAL = {

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 
-from featherpress.reports.blocks import Block, Code, Heading, Paragraph, Picture, Remark, Table
-from featherpress.reports.writers.inline import render_inline
+from featherpress.reports.blocks import Block, Code, Heading, Paragraph, Picture, Remark, Table, render_inline
 
 # Nothing may be loaded, from wherever the page is opened.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"

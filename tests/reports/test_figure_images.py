@@ -11,18 +11,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from featherpress.reports.figures import (
-    ap_by_height,
-    costs_by_component,
-    draw_gallery,
-    level_correlation,
-    precision_recall,
-    save,
-    training_curves,
-    waterfall,
-)
+from featherpress.reports.figures.accuracy import ap_by_height, precision_recall
+from featherpress.reports.figures.costs import costs_by_component, waterfall
+from featherpress.reports.figures.gallery import draw_gallery
+from featherpress.reports.figures.learning import level_correlation, training_curves
+from featherpress.reports.figures.style import save
+from featherpress.reports.metrics import mean_score, scores
 from featherpress.reports.runs import Run, load_run
-from featherpress.reports.scores import mean_score, scores
 
 BASELINE = Path(__file__).with_name("baseline")
 SIDE, COARSE = 175, 44  # pixels: a quarter of a column's width, and a sixteenth, where letters hardly matter

@@ -9,21 +9,13 @@ from matplotlib.patches import Rectangle
 
 from featherpress.errors import FileError
 from featherpress.records.run import Prediction, Truth
-from featherpress.reports.figures import (
-    ap_by_height,
-    costs_by_component,
-    draw_gallery,
-    level_correlation,
-    precision_recall,
-    save,
-    training_curves,
-    waterfall,
-)
-from featherpress.reports.figures.gallery import PENS, mark, pictures_shown
-from featherpress.reports.figures.style import ROLES
-from featherpress.reports.metrics import ACCURACY
+from featherpress.reports.figures.accuracy import ap_by_height, precision_recall
+from featherpress.reports.figures.costs import costs_by_component, waterfall
+from featherpress.reports.figures.gallery import PENS, draw_gallery, mark, pictures_shown
+from featherpress.reports.figures.learning import level_correlation, training_curves
+from featherpress.reports.figures.style import ROLES, save
+from featherpress.reports.metrics import ACCURACY, mean_score, scores
 from featherpress.reports.runs import Run, load_run
-from featherpress.reports.scores import mean_score, scores
 
 
 @pytest.fixture
@@ -145,10 +137,12 @@ def test_marks_tell_hits_misses_and_false_alarms_apart() -> None:
         Prediction(box=(0, 1, 10, 11), score=0.7, hit=False),
     ]
     marks = mark(truth, found, iou=0.5)
-    assert marks.hits == ((1, 0, 11, 10),)
-    assert marks.misses == ((20, 0, 30, 10),)
-    assert marks.false_alarms == ((0, 1, 10, 11),)
-    assert marks.ignored == ((40, 0, 50, 10),)
+    assert marks == {
+        "hit": [(1, 0, 11, 10)],
+        "missed face": [(20, 0, 30, 10)],
+        "false alarm": [(0, 1, 10, 11)],
+        "ignored by the protocol": [(40, 0, 50, 10)],
+    }
 
 
 def test_gallery_counts_what_the_record_holds(run: Run) -> None:

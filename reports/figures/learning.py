@@ -1,4 +1,4 @@
-"""How the losses and the scores went over the training."""
+"""How losses and scores went over the training, and how near the student came to its teacher's features."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from featherpress.reports.figures.style import COLUMN, INK, OTHERS, ROLES, SMALL, Stroke, canvas, tidy
+from featherpress.records.run import Correlation
+from featherpress.reports.figures.style import COLUMN, INK, OTHERS, ROLES, SMALL, Stroke, canvas, role_keys, tidy
 from featherpress.reports.metrics import AP, Metric, series
 
 # Where the gradient of distillation should stand, as a part of the task's.
@@ -121,3 +122,24 @@ def _draw(axes: Axes, name: str, stroke: Stroke, seeds: Sequence[pd.DataFrame], 
         label=name,
         zorder=3 if stroke.dashes != "-" else 2,  # where two lines are one, both show
     )
+
+
+def level_correlation(found: Correlation) -> Figure:
+    """Draw the CKA with the teacher's features: a group of bars per level, a bar per role."""
+    figure = canvas(COLUMN, 2.2)
+    axes = figure.add_subplot()
+    width = 0.8 / len(found.roles)
+    for place, role in enumerate(found.roles):
+        for column, level in enumerate(found.levels):
+            value = level.cka.get(role)
+            if value is not None:
+                x = column - 0.4 + width * (place + 0.5)
+                axes.bar(x, value, 0.9 * width, color=ROLES[role].color)
+                axes.annotate(f"{value:.2f}", (x, value), ha="center", va="bottom", fontsize=SMALL, color=INK)
+    axes.set_xticks(range(len(found.levels)), [f"stride {level.stride} px" for level in found.levels])
+    axes.set_ylim(0, 1.1)
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
+    tidy(axes, y="linear CKA with the teacher", grid="y")
+    axes.tick_params(axis="x", length=0)
+    role_keys(figure, {role: role for role in found.roles}, columns=2)
+    return figure
