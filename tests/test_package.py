@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "budgets/fitting": {"budgets.counting", "budgets.views"},
     "compress/runtime": set(),
     "compress/recipes": set(),
-    "compress/data": {"compress.runtime"},
+    "compress/data": {"compress.recipes", "compress.runtime"},
     "compress/distillation": {"compress.runtime"},
     "compress/evaluation": {"models", "records", "verdicts", "compress.data", "compress.recipes", "compress.runtime"},
     "compress/tasks": {

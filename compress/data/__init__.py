@@ -2,7 +2,6 @@
 
 from featherpress.compress.data.crops.base import Crops
 from featherpress.compress.data.crops.training import TrainingCrops
-from featherpress.compress.data.crops.windows import CropRanges
 from featherpress.compress.data.images import decode_image
 from featherpress.compress.data.loading import batches
 from featherpress.compress.data.samples import Batch, FaceDataset, Faces, Key, Sample, collate
@@ -14,7 +13,6 @@ from featherpress.compress.data.synthetic.faces import SyntheticFaces
 __all__ = [
     "Batch",
     "CocoFaces",
-    "CropRanges",
     "Crops",
     "FaceDataset",
     "Faces",

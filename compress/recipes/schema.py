@@ -1,5 +1,6 @@
 """The schema of a recipe."""
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -178,6 +179,13 @@ class CropsRecipe(Strict):
     zoom_out_probability: Fraction = 0.25
     native: tuple[Zoom, Zoom] = (0.8, 1.25)
     native_probability: Fraction = 0.0
+
+    def needed_side(self, size: int) -> int:
+        """Return the short side an image may be reduced to for crops of `size` pixels; 0 where it may not be.
+
+        Whatever is cut, a window is no smaller than this part of an image's short side.
+        """
+        return 0 if self.native_probability else math.ceil(size / min(self.zoom_in[0], self.zoom_out[0]))
 
     @model_validator(mode="after")
     def _low_to_high(self) -> Self:

@@ -9,9 +9,10 @@ from featherpress.compress.data.cache import DEFAULT_CACHE_BYTES, Cache
 from featherpress.compress.data.crops.base import Crops
 from featherpress.compress.data.crops.decoded import DiskCache, read_downscaled
 from featherpress.compress.data.crops.sampling import CROP_STREAM, Sampler, draw_from
-from featherpress.compress.data.crops.windows import CropRanges, cut_crop
+from featherpress.compress.data.crops.windows import cut_crop
 from featherpress.compress.data.samples import Batch, FaceDataset, Key, Sample, collate, separate
 from featherpress.compress.data.subsets import join
+from featherpress.compress.recipes.schema import CropsRecipe
 from featherpress.errors import DataError
 
 
@@ -33,7 +34,7 @@ class TrainingCrops(Crops[Batch]):
         shares: Sequence[float] = (),
         photographs: FaceDataset | None = None,
         extra: int = 0,
-        ranges: CropRanges | None = None,
+        ranges: CropsRecipe | None = None,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> None:
         sizes = (size,) if isinstance(size, int) else tuple(size)
@@ -45,7 +46,7 @@ class TrainingCrops(Crops[Batch]):
         if photographs is not None:
             dataset = join(dataset, photographs)
         super().__init__(dataset, sampler)
-        self.images, self.ranges = dataset, ranges or CropRanges()
+        self.images, self.ranges = dataset, ranges or CropsRecipe()
         self.side = self.ranges.needed_side(max(sizes))
         self.cache: Cache[Sample] = Cache(cache_bytes)
         self.cache.reserved = len(dataset) * variants * sum(3 * side**2 for side in sizes)

@@ -1,7 +1,7 @@
 """Square windows cut from labelled images, moved, scaled, mirrored and recoloured by chance."""
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torchvision.transforms.v2 import functional as F
 
 from featherpress.compress.data.crops.photometric import distort, draw_colours
 from featherpress.compress.data.samples import Faces, Sample
+from featherpress.compress.recipes.schema import CropsRecipe
 
 _PADDING_RGB = (123, 117, 104)
 """The mean that models subtract: before colours are distorted, padding is zero to them."""
@@ -22,31 +23,7 @@ _SMALLEST = 4.0
 """Faces whose short side ends below so many pixels become ignored."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CropRanges:
-    """How large a window may be drawn.
-
-    Its side is `zoom_in` times the image's short side or, with probability `zoom_out_probability`, `zoom_out` times its
-    long side or, with probability `native_probability`, `native` times the crop's, so that at 1 the image's pixels are
-    the crop's.
-    """
-
-    zoom_in: tuple[float, float] = (0.3, 1.0)
-    zoom_out: tuple[float, float] = (1.0, 1.5)
-    zoom_out_probability: float = 0.25
-    native: tuple[float, float] = (0.8, 1.25)
-    native_probability: float = 0.0
-
-    def needed_side(self, size: int) -> int:
-        """Return the short side an image may be reduced to for crops of `size` pixels; 0 where it may not be.
-
-        Whatever is cut, a window is no smaller than this part of an image's short side.
-        """
-        return 0 if self.native_probability else math.ceil(size / min(self.zoom_in[0], self.zoom_out[0]))
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """A rectangle of whole pixels; it may reach beyond the image."""
 
     left: int
@@ -55,13 +32,13 @@ class Window:
     height: int
 
 
-def cut_crop(random: np.random.Generator, sample: Sample, ranges: CropRanges, *, size: int) -> Sample:
+def cut_crop(random: np.random.Generator, sample: Sample, ranges: CropsRecipe, *, size: int) -> Sample:
     """Draw a window, a flip and colours, and cut the crop; shapes: the image is (3, size, size)."""
     height, width = sample.image.shape[1:]
     window = draw_window(random, sample.faces, width, height, ranges, size=size)
     mirrored = random.random() < _FLIPPED
     image = distort(cut_window(sample.image, window, size), *draw_colours(random))
-    faces = sample.faces.cropped(window.left, window.top, window.width, window.height)
+    faces = sample.faces.cropped(*window)
     faces = faces.scaled(size / window.width, size / window.height)
     faces = faces.ignoring(faces.sizes.amin(dim=1) < _SMALLEST)
     crop = Sample(image=image, faces=faces, name=sample.name)
@@ -69,7 +46,7 @@ def cut_crop(random: np.random.Generator, sample: Sample, ranges: CropRanges, *,
 
 
 def draw_window(
-    random: np.random.Generator, faces: Faces, width: int, height: int, ranges: CropRanges, *, size: int
+    random: np.random.Generator, faces: Faces, width: int, height: int, ranges: CropsRecipe, *, size: int
 ) -> Window:
     """Draw a window for a crop of `size` pixels that holds the centre of one of the faces, if there are any that count.
 

@@ -4,7 +4,6 @@ from typing import Literal
 
 from featherpress.compress.data import (
     CocoFaces,
-    CropRanges,
     FaceDataset,
     LabelledFolder,
     SyntheticFaces,
@@ -66,12 +65,6 @@ def training_crops(
         seed=seed,
         variants=data.variants,
         shares=data.root_shares,
-        ranges=CropRanges(
-            zoom_in=data.crops.zoom_in,
-            zoom_out=data.crops.zoom_out,
-            zoom_out_probability=data.crops.zoom_out_probability,
-            native=data.crops.native,
-            native_probability=data.crops.native_probability,
-        ),
+        ranges=data.crops,
         cache_bytes=data.cache_bytes,
     )

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from featherpress.compress.data import CropRanges, Faces, Sample, TrainingCrops
+from featherpress.compress.data import Faces, Sample, TrainingCrops
 from featherpress.compress.data.crops import windows
 from featherpress.compress.data.crops.windows import draw_window
 from featherpress.compress.data.subsets import hold_out_events, join
+from featherpress.compress.recipes.schema import CropsRecipe
 from featherpress.errors import UsageError
 
 
@@ -105,7 +106,7 @@ def test_photographs_come_in_every_size_and_folders_take_turns() -> None:
 @pytest.mark.parametrize("size", [32, 256])
 def test_native_windows_show_pixels_as_they_are(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A window is as large as its crop, whatever the image's size; larger only where a face is."""
-    ranges = CropRanges(native=(1, 1), native_probability=1, zoom_out_probability=0)
+    ranges = CropsRecipe(native=(1, 1), native_probability=1, zoom_out_probability=0)
     monkeypatch.setattr(windows, "_ASPECT", 1.0)
     window = draw_window(np.random.default_rng(0), Faces.none(), 800, 600, ranges, size=size)
     assert (window.width, window.height) == (size, size)

@@ -8,10 +8,11 @@ import psutil
 import pytest
 import torch
 
-from featherpress.compress.data import Batch, CropRanges, Faces, Sample, TrainingCrops, batches
+from featherpress.compress.data import Batch, Faces, Sample, TrainingCrops, batches
 from featherpress.compress.data.cache import bytes_of
 from featherpress.compress.data.samples import collate, separate
 from featherpress.compress.data.subsets import join
+from featherpress.compress.recipes.schema import CropsRecipe
 
 
 class Noise:
@@ -52,7 +53,7 @@ def mixed(variants: int, cache_bytes: int = 1 << 30) -> TrainingCrops:
         seed=1,
         variants=variants,
         shares=(1, 1),
-        ranges=CropRanges(native_probability=0.4),
+        ranges=CropsRecipe(native_probability=0.4),
         cache_bytes=cache_bytes,
     )
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from featherpress.compress.data import (
     Batch,
-    CropRanges,
     Faces,
     Sample,
     SyntheticFaces,
@@ -22,6 +21,7 @@ from featherpress.compress.data import (
 from featherpress.compress.data.crops import photometric, windows
 from featherpress.compress.data.crops.photometric import distort
 from featherpress.compress.data.crops.windows import Window, cut_window, draw_window
+from featherpress.compress.recipes.schema import CropsRecipe
 from featherpress.errors import DataError, UsageError
 
 
@@ -117,7 +117,7 @@ def test_windows_hold_a_face_centre(seed: int, width: int, height: int) -> None:
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(windows, "_FREE", 0.0)
-        window = draw_window(np.random.default_rng(seed), faces, width, height, CropRanges(), size=64)
+        window = draw_window(np.random.default_rng(seed), faces, width, height, CropsRecipe(), size=64)
     x, y = faces.centres[0].tolist()
     assert window.left <= x < window.left + window.width
     assert window.top <= y < window.top + window.height
@@ -134,7 +134,7 @@ def test_what_lies_beyond_the_image_is_the_mean_colour() -> None:
 
 def test_small_faces_become_ignored() -> None:
     """A face that ends below 4 pixels is ignored; ignored faces never come back."""
-    crops = TrainingCrops(Marked(), size=8, seed=0, ranges=CropRanges(zoom_out_probability=1.0))
+    crops = TrainingCrops(Marked(), size=8, seed=0, ranges=CropsRecipe(zoom_out_probability=1.0))
     faces = [crops.crop(index, variant).faces for index in range(8) for variant in range(4)]
     assert any(len(face) for face in faces)
     assert all(bool(face.ignored.all()) for face in faces)
@@ -142,7 +142,7 @@ def test_small_faces_become_ignored() -> None:
 
 def test_images_are_read_as_large_as_the_smallest_window_needs() -> None:
     """Whichever range reaches the smaller window decides how far an image may be reduced while it is decoded."""
-    ranges = [CropRanges(zoom_in=(0.5, 1.0)), CropRanges(zoom_in=(0.5, 1.0), zoom_out=(0.25, 1.0))]
+    ranges = [CropsRecipe(zoom_in=(0.5, 1.0)), CropsRecipe(zoom_in=(0.5, 1.0), zoom_out=(0.25, 1.0))]
     assert [each.needed_side(8) for each in ranges] == [16, 32]
 
 
