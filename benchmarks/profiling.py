@@ -89,7 +89,9 @@ def trainer(model: Detector, *, size: int, batch: int) -> Callable[[], None]:
             images = normalize(cut.images).contiguous(memory_format=torch.channels_last)
         outputs = model(images)
         with record_function("loss"):
-            loss = detection_loss(*outputs, match_priors(priors, cut))
+            targets = match_priors(priors, cut)
+            counts = torch.stack([targets.positive.sum(), targets.has_landmarks.sum()]).clamp(min=1)
+            loss = detection_loss(*outputs, targets, counts)
             total = 2 * loss.box + loss.classification + loss.landmark
         total.backward()
         with record_function("clip"):

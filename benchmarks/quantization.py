@@ -65,7 +65,7 @@ class Watched(SessionDetector):
 
 def score(path: Path, detector: Detector, data: Any) -> tuple[float, list[Tensor]]:
     watched = Watched(Session(path, threads=1), detector)
-    return evaluate_model(watched, data, settings=DetectionSettings(), label=path.stem).ap, watched.margins
+    return evaluate_model(watched, data, settings=DetectionSettings(), label=path.stem).score, watched.margins
 
 
 def error(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:

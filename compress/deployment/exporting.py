@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import onnx
 
     from featherpress.compress.data import FaceDataset
-    from featherpress.compress.evaluation.detector.inference import Evaluation
+    from featherpress.compress.evaluation.detector.inference import EvaluationResult
 
 INT8_MARGIN = 0.01
 """By how much AP may fall for eight bits to be as good as the float file."""
@@ -171,12 +171,11 @@ def _write_int8(
     target.write_bytes(proto.SerializeToString())
     assert subject.detector is not None
     results = {kind: _score(places[kind], subject.detector, request, kind) for kind in ("onnx", "int8")}
-    scores = {kind: result.to_dict(data={}, about={}) for kind, result in results.items()}
     entry = {"kind": "int8", "precision": "int8", "bytes": target.stat().st_size, "kept_in_float": len(kept)}
     entry |= calibration
-    before, after = (scores[kind] for kind in ("onnx", "int8"))
+    before, after = (results[kind].record for kind in ("onnx", "int8"))
     return entry, {
-        "data": {**request.about, **before["data"]},
+        "data": before["data"],
         "protocol": before["protocol"],
         "float32": {"ap": before["ap"], "by_height": before["by_height"]},
         "int8": {"ap": after["ap"], "by_height": after["by_height"]},
@@ -185,7 +184,7 @@ def _write_int8(
     }
 
 
-def _gate(results: "Mapping[str, Evaluation]", places: Mapping[str, Path]) -> str:
+def _gate(results: "Mapping[str, EvaluationResult]", places: Mapping[str, Path]) -> str:
     """Say whether eight bits are as good as the float file, by `gate`'s words."""
     sides = {kind: detection_scores([result.predictions]) for kind, result in results.items()}
     names = (places["int8"].name, places["onnx"].name)
@@ -193,12 +192,12 @@ def _gate(results: "Mapping[str, Evaluation]", places: Mapping[str, Path]) -> st
     return found.sentence
 
 
-def _score(path: Path, detector: Detector, request: Int8Request, kind: str) -> "Evaluation":
+def _score(path: Path, detector: Detector, request: Int8Request, kind: str) -> "EvaluationResult":
     from featherpress.compress.evaluation.detector.inference import evaluate_model  # noqa: PLC0415
 
     exported = SessionDetector(Session(path, threads=torch.get_num_threads()), detector)
     label = f"scoring {'float32' if kind == 'onnx' else kind}"
-    return evaluate_model(exported, request.validation, settings=DetectionSettings(), label=label)
+    return evaluate_model(exported, request.validation, settings=DetectionSettings(), label=label, data=request.about)
 
 
 def _describe(proto: "onnx.ModelProto", about: Mapping[str, str]) -> None:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from featherpress.compress.data import CocoFaces, LabelledFolder, WiderFaces, re
 from featherpress.compress.data.sources.predicted import POSITIVE_THRESHOLD, PredictedFaces
 from featherpress.compress.evaluation.comparison import compare
 from featherpress.compress.evaluation.detections import DetectionSet, FloatArray, Truth
-from featherpress.compress.evaluation.detector.inference import evaluate_model
+from featherpress.compress.evaluation.detector.inference import EvaluationResult, evaluate_model
 from featherpress.compress.evaluation.detector.settings import DetectionSettings
 from featherpress.compress.evaluation.metrics.coco import score_coco
 from featherpress.compress.evaluation.paired import detection_scores
@@ -28,13 +27,8 @@ from featherpress.verdicts import Claim
 DETECTIONS = "detections.npz"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluationReport:
-    """An evaluation: its record, all detections, and precision-recall curves by name."""
-
-    record: dict[str, Any]
-    predictions: DetectionSet
-    curves: Mapping[str, tuple[FloatArray, FloatArray]]
+Curves = Mapping[str, tuple[FloatArray, FloatArray]]
+"""Recall and precision, by name."""
 
 
 def open_labelled(
@@ -98,19 +92,19 @@ def score_model(
     data: Mapping[str, Any],
     batch: int = 1,
     coco: bool = True,
-) -> EvaluationReport:
+) -> tuple[EvaluationResult, Curves]:
     """Score a model by AP at IoU 0.5, overall and by face height, by COCO's AP, and officially on official images.
+
+    Returns the evaluation, and precision over recall of all faces or, on official images, of the three subsets.
 
     Errors: DataError where there is no valid face, and therefore no AP.
     """
     if all(row.faces.ignored.all() for row in dataset.labelled):
         raise DataError(f"there is no valid face in {dataset.labels}, so there is no AP")
-    result = evaluate_model(detector, dataset, settings=settings, batch=batch)
-    record = result.to_dict(data=data, about=about)
+    result = evaluate_model(detector, dataset, settings=settings, batch=batch, data=data, about=about)
+    record = result.record
     if coco:
         record["coco"] = score_coco(result.predictions)
-    curve = record["curve"]
-    curves = {"all faces": (curve["recall"], curve["precision"])}
     if isinstance(dataset, PredictedFaces):
         record["data"]["labels"] = {
             "file": dataset.labels.name,
@@ -121,11 +115,11 @@ def score_model(
         scores = dataset.score(result.predictions)
         record |= scores.to_dict()
         record["data"]["missing"] = dataset.missing
-        curves = dict(scores.curves)
-    return EvaluationReport(record=record, predictions=result.predictions, curves=curves)
+        return result, scores.curves
+    return result, {"all faces": (record["curve"]["recall"], record["curve"]["precision"])}
 
 
-def compare_with(scored: EvaluationReport, folder: Path) -> dict[str, Any]:
+def compare_with(scored: EvaluationResult, folder: Path) -> dict[str, Any]:
     """Put an interval on the difference of AP to an earlier evaluation, which `save_scored` wrote into a folder.
 
     Errors: DataError where the folder holds no evaluation, or one of other images or faces.
@@ -161,7 +155,7 @@ def _same(one: Truth, other: Truth) -> bool:
     return np.array_equal(one.boxes, other.boxes) and np.array_equal(one.ignored, other.ignored)
 
 
-def save_scored(scored: EvaluationReport, out: Path) -> None:
+def save_scored(scored: EvaluationResult, out: Path) -> None:
     """Write `evaluation.json`, every detection as `detections.npz`, and WIDER FACE's text files in `predictions/`.
 
     Text files are written only if every image lies in a folder, which is its event.

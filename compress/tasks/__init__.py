@@ -1,8 +1,8 @@
 """Tasks: how a model's outputs are named, supervised and scored. The trainer knows no more of them."""
 
+from featherpress.compress.evaluation.detector.inference import EvaluationResult
 from featherpress.compress.recipes import Recipe
 from featherpress.compress.tasks.base import (
-    EvaluationResult,
     LabelContext,
     LossContext,
     Outputs,

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 from torch import Tensor, nn
 
 from featherpress.compress.data import Crops
+from featherpress.compress.evaluation.detector.inference import EvaluationResult
 from featherpress.compress.tasks.detection.assignment import Targets
 from featherpress.verdicts import Scores
 
@@ -57,15 +58,6 @@ def format_metric(metric: str) -> str:
     return metric.upper() if metric == "ap" else metric
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluationResult:
-    """A model's predictions, their score, and the evaluation record."""
-
-    predictions: Any
-    score: float
-    record: Mapping[str, Any]
-
-
 class Task(Protocol):
     """One kind of problem: its models and images, its losses, its score.
 
@@ -75,43 +67,31 @@ class Task(Protocol):
 
     terms: tuple[str, ...]
     metric: str
-
-    @property
-    def min_teacher_score(self) -> float:
-        """The score below which a teacher cannot teach."""
-        ...
+    min_teacher_score: float
 
     def build(self, target: str, settings: Mapping[str, Any]) -> nn.Module:
         """Build a model of the zoo, or anyone's, with fresh weights."""
-        ...
 
     def open(self, split: Split) -> Any:
         """Open a split of the data."""
-        ...
 
     def crops(self, dataset: Any, seed: int) -> Crops[Any]:
         """Cut training images."""
-        ...
 
     def images(self, batch: Any) -> Tensor:
         """Return a batch's images as models take them."""
-        ...
 
     def name_outputs(self, raw: Any) -> Outputs:
         """Return a model's raw outputs by name."""
-        ...
 
     def assign_targets(self, batch: Any, model: nn.Module) -> Any:
         """Return what a model should predict for a batch."""
-        ...
 
     def normalizers(self, targets: Any) -> Tensor:
         """Return what the terms are divided by, (K,); the trainer averages it over a step's batches and processes."""
-        ...
 
     def compute_loss(self, outputs: Outputs, batch: Any, targets: Any, normalizers: Tensor) -> TaskLoss:
         """Compare a model's outputs with its targets."""
-        ...
 
     def evaluate(
         self,
@@ -124,16 +104,12 @@ class Task(Protocol):
         images: int = 0,
     ) -> EvaluationResult:
         """Score a model on a data set, or on its first images; the record starts with `about` and names the split."""
-        ...
 
-    def load(self, path: Path) -> Any:
+    def load(self, path: Path, /) -> Any:
         """Read saved predictions."""
-        ...
 
-    def scores(self, predictions: Sequence[Any]) -> Scores:
+    def scores(self, predictions: Sequence[Any], /) -> Scores:
         """Return the score of what models of several seeds predicted, for resampling."""
-        ...
 
     def show(self, folder: Path, dataset: Any, predictions: Mapping[str, Any]) -> None:
         """Save a gallery of a few images with each model's predictions, if the task has pictures to show."""
-        ...

@@ -122,14 +122,14 @@ def evaluate(
     )
     about = scoring.describe_weights(trained, detector, name=model)
     where = {"name": data.name} if labels else {"name": data.name, "split": split}
-    scored = scoring.score_model(
+    scored, curves = scoring.score_model(
         detector, dataset, settings=settings, about=about, data=where, batch=batch, coco=not no_coco
     )
     if baseline is not None:
         scored.record["baseline"] = scoring.compare_with(scored, baseline)
     if out is not None:
         scoring.save_scored(scored, out)
-        _draw_curves(out, scored.curves, {"all faces": scored.record["ap"]} | scored.record)
+        _draw_curves(out, curves, {"all faces": scored.record["ap"]} | scored.record)
     show(scored.record, as_json, lambda: render_evaluation(scored.record))
 
 

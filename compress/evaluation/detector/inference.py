@@ -98,38 +98,12 @@ def grouped_by_size(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """A model's detections on a data set with the labels; `skipped` images could not be read."""
+class EvaluationResult:
+    """A model's predictions on a data set, the evaluation record, and the score: 0 where there is nothing to find."""
 
-    predictions: DetectionSet
-    settings: DetectionSettings
-    skipped: int
-    seconds: float
-
-    @property
-    def ap(self) -> float:
-        """AP at IoU 0.5 over all valid faces; 0, with a warning, when there are none."""
-        score = average_precision(match(self.predictions.detections, self.predictions.truths, IOU))
-        if score.ap is None:
-            images = len(self.predictions.names)
-            logger.warning("there is no valid face in %d images, so there is no AP; it is recorded as 0", images)
-        return score.ap or 0.0
-
-    def to_dict(self, *, data: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the evaluation record: what was scored (`about`), on what (`data`), how, and the scores."""
-        detections, truths = self.predictions.detections, self.predictions.truths
-        score = average_precision(match(detections, truths, IOU))
-        ignored = sum(int(truth.ignored.sum()) for truth in truths)
-        counts = {"images": len(truths), "skipped": self.skipped, "faces": score.faces, "ignored": ignored}
-        return {
-            "schema": "featherpress.evaluation/1",
-            **about,
-            "data": {**data, **counts},
-            "protocol": self.settings.to_dict(),
-            **score.to_dict(),
-            "by_height": [height.to_dict() for height in average_precision_by_height(detections, truths, iou=IOU)],
-            "seconds": round(self.seconds, 3),
-        }
+    predictions: Any
+    score: float
+    record: dict[str, Any]
 
 
 def evaluate_model(
@@ -141,10 +115,13 @@ def evaluate_model(
     skip_broken: bool = False,
     indices: Sequence[int] | None = None,
     batch: int = 1,
-) -> Evaluation:
-    """Run a model over a data set, or over some of its images, in eval mode; its own mode is restored.
+    data: Mapping[str, Any] | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> EvaluationResult:
+    """Score a model by AP on a data set, or on some of its images, in eval mode; its own mode is restored.
 
-    Up to `batch` images of one size go through the model together.
+    Up to `batch` images of one size go through the model together. The record says what was scored (`about`), on what
+    (`data`), and how; its `ap` is None where there is no valid face.
 
     Errors: `DataError` for an image that cannot be read, unless `skip_broken`; then it is counted.
     """
@@ -169,8 +146,25 @@ def evaluate_model(
         detections=tuple(each for _, each, _ in ordered),
         truths=tuple(truth for _, _, truth in ordered),
     )
-    skipped, seconds = len(chosen) - len(rows), time.monotonic() - began
-    return Evaluation(predictions=predictions, settings=settings, skipped=skipped, seconds=seconds)
+    score = average_precision(match(predictions.detections, predictions.truths, IOU))
+    record = {
+        "schema": "featherpress.evaluation/1",
+        **(about or {}),
+        "data": {
+            **(data or {}),
+            "images": len(ordered),
+            "skipped": len(chosen) - len(rows),
+            "faces": score.faces,
+            "ignored": sum(int(truth.ignored.sum()) for truth in predictions.truths),
+        },
+        "protocol": settings.to_dict(),
+        **score.to_dict(),
+        "by_height": [
+            height.to_dict() for height in average_precision_by_height(predictions.detections, predictions.truths)
+        ],
+        "seconds": round(time.monotonic() - began, 3),
+    }
+    return EvaluationResult(predictions=predictions, score=score.ap or 0.0, record=record)
 
 
 def _samples(dataset: FaceDataset, chosen: Sequence[int], *, skip_broken: bool) -> Iterator[tuple[int, Sample]]:

@@ -1,7 +1,7 @@
 """Image classification; it shows that the trainer is not about faces."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from featherpress.compress.data.synthetic.shapes import LabelledBatch, ShapeCrops, Shapes, label_images
+from featherpress.compress.evaluation.detector.inference import EvaluationResult
 from featherpress.compress.evaluation.metrics.accuracy import ClassPredictions
 from featherpress.compress.evaluation.paired import accuracy_scores
 from featherpress.compress.recipes import Recipe
 from featherpress.compress.runtime.progress import Progress
-from featherpress.compress.tasks.base import EvaluationResult, LabelContext, Outputs, Split, TaskLoss
+from featherpress.compress.tasks.base import LabelContext, Outputs, Split, TaskLoss
 from featherpress.errors import UsageError
 from featherpress.models.factories import load_factory
-from featherpress.verdicts import Scores
 
 # A teacher must beat chance by this factor.
 _BETTER_THAN_CHANCE = 1.5
@@ -34,14 +34,12 @@ class ClassificationTask:
 
     terms: tuple[str, ...] = ("class",)
     metric = "accuracy"
+    load = staticmethod(ClassPredictions.load)
+    scores = staticmethod(accuracy_scores)
 
     def __init__(self, recipe: Recipe) -> None:
         self.data, self.weights = recipe.data, recipe.losses
-
-    @property
-    def min_teacher_score(self) -> float:
-        """The accuracy below which a teacher cannot teach."""
-        return min(_BETTER_THAN_CHANCE / self.data.classes, 0.9)
+        self.min_teacher_score = min(_BETTER_THAN_CHANCE / self.data.classes, 0.9)
 
     def build(self, target: str, settings: Mapping[str, Any]) -> nn.Module:
         """Build a classifier with fresh weights.
@@ -108,18 +106,20 @@ class ClassificationTask:
         began, was_training = time.monotonic(), model.training
         device = next(model.parameters()).device
         count = min(images or len(dataset), len(dataset))
-        labels, said = [], []
+        said = []
         model.eval()
         with Progress(label, total=count) as progress:
             for start in range(0, count, _BATCH):
                 batch = label_images(dataset, range(start, min(start + _BATCH, count))).to(device)
                 said.append(model(self.images(batch)).argmax(dim=1).cpu().numpy())
-                labels.append(batch.labels.cpu().numpy())
                 for _ in range(len(batch)):
                     progress.advance()
         model.train(was_training)
-        names = tuple(dataset.name(index) for index in range(count))
-        predictions = ClassPredictions(names=names, labels=np.concatenate(labels), predicted=np.concatenate(said))
+        predictions = ClassPredictions(
+            names=tuple(map(dataset.name, range(count))),
+            labels=np.array([*map(dataset.label, range(count))]),
+            predicted=np.concatenate(said),
+        )
         record = {
             "schema": "featherpress.classification/1",
             **(about or {}),
@@ -128,14 +128,6 @@ class ClassificationTask:
             "seconds": round(time.monotonic() - began, 3),
         }
         return EvaluationResult(predictions=predictions, score=predictions.accuracy, record=record)
-
-    def load(self, path: Path) -> ClassPredictions:
-        """Read saved class predictions."""
-        return ClassPredictions.load(path)
-
-    def scores(self, predictions: Sequence[ClassPredictions]) -> Scores:
-        """Return the accuracy of several seeds, for resampling."""
-        return accuracy_scores(predictions)
 
     def show(self, folder: Path, dataset: Shapes, predictions: Mapping[str, ClassPredictions]) -> None:
         """Save nothing: class labels need no picture."""

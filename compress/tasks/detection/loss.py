@@ -12,6 +12,8 @@ from featherpress.compress.tasks.detection.assignment import Targets
 
 Mining: TypeAlias = Literal["batch", "image"]
 
+_RATIO = 7
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectionLoss:
@@ -28,22 +30,19 @@ def detection_loss(
     logits: Tensor,
     landmarks: Tensor,
     targets: Targets,
+    normalizers: Tensor,
     *,
-    positives: Tensor | None = None,
-    with_landmarks: Tensor | None = None,
     mining: Mining = "batch",
 ) -> DetectionLoss:
     """Compare raw outputs with their targets.
 
     Cross-entropy over positives and mined negatives, smooth-L1 over the positives' deltas, all summed and divided by
-    the number of positives, or by 1; landmarks by the number of positives that have them. `positives` and
-    `with_landmarks` replace these numbers, as they are, for instance by their means over processes.
+    the first of the `normalizers`, the number of positives; landmarks by the second, of positives that have them.
 
-    Shapes: boxes (N, P, 4), logits (N, P, 2), landmarks (N, P, 10) -> scalars.
+    Shapes: boxes (N, P, 4), logits (N, P, 2), landmarks (N, P, 10), normalizers (2,) -> scalars.
     Source: Deng et al. 2020, RetinaFace, eq. 1, without its dense term.
     """
-    count = targets.positive.sum().clamp(min=1) if positives is None else positives
-    pointed = targets.has_landmarks.sum().clamp(min=1) if with_landmarks is None else with_landmarks
+    count, pointed = normalizers
     margin = logits[..., 1].float() - logits[..., 0].float()
     # Two classes leave one margin, and their cross-entropy is its softplus.
     entropy = F.softplus(torch.where(targets.positive, -margin, margin))
@@ -56,8 +55,8 @@ def detection_loss(
     )
 
 
-def mine_negatives(entropy: Tensor, targets: Targets, *, ratio: int = 7, mining: Mining = "batch") -> Tensor:
-    """Choose the hardest negatives, `ratio` for each positive; without positives as if there were one.
+def mine_negatives(entropy: Tensor, targets: Targets, *, mining: Mining = "batch") -> Tensor:
+    """Choose the hardest negatives, seven for each positive; without positives as if there were one.
 
     By `batch` the choice runs over the images of all processes at once, so that an image without faces gives its
     hardest backgrounds too; by `image` over each alone. Of equally hard ones the first are taken, so that the choice
@@ -69,10 +68,10 @@ def mine_negatives(entropy: Tensor, targets: Targets, *, ratio: int = 7, mining:
     hardness = entropy.masked_fill(~targets.negative, -1.0)
     positives = targets.positive.sum(dim=1)
     if mining == "image":
-        return _hardest(hardness, ratio * positives.clamp(min=1)) & targets.negative
+        return _hardest(hardness, _RATIO * positives.clamp(min=1)) & targets.negative
     rows, counts = gather_processes(hardness), gather_processes(positives.sum())
     pool = rows.transpose(0, 1).reshape(1, -1)
-    chosen = _hardest(pool, ratio * counts.sum().clamp(min=1)[None])
+    chosen = _hardest(pool, _RATIO * counts.sum().clamp(min=1)[None])
     chosen = chosen.view(len(entropy), len(rows), -1)[:, process_index()]
     return chosen & targets.negative
 

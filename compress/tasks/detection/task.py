@@ -1,6 +1,7 @@
 """The detection of faces."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,11 @@ from torch import Tensor, nn
 
 from featherpress.compress.data import Batch, FaceDataset, TrainingCrops
 from featherpress.compress.evaluation import DetectionSet
-from featherpress.compress.evaluation.detector.inference import evaluate_model
+from featherpress.compress.evaluation.detector.inference import EvaluationResult, evaluate_model
 from featherpress.compress.evaluation.detector.settings import DetectionSettings
 from featherpress.compress.evaluation.paired import detection_scores
 from featherpress.compress.recipes import Recipe
-from featherpress.compress.tasks.base import EvaluationResult, Outputs, PriorContext, Split, TaskLoss
+from featherpress.compress.tasks.base import Outputs, PriorContext, Split, TaskLoss
 from featherpress.compress.tasks.detection.assignment import Targets, match_priors
 from featherpress.compress.tasks.detection.data import open_data, training_crops
 from featherpress.compress.tasks.detection.gallery import write_gallery
@@ -22,9 +23,8 @@ from featherpress.models import Detector, normalize
 from featherpress.models.detectors import require_detector
 from featherpress.models.factories import load_factory
 from featherpress.models.priors import PriorSpec
-from featherpress.verdicts import Scores
 
-_MIN_TEACHER_AP = 0.05
+logger = logging.getLogger("featherpress")
 
 
 class DetectionTask:
@@ -32,17 +32,15 @@ class DetectionTask:
 
     terms: tuple[str, ...] = ("class", "box", "landmark")
     metric = "ap"
+    min_teacher_score = 0.05
+    load = staticmethod(DetectionSet.load)
+    scores = staticmethod(detection_scores)
 
     def __init__(self, recipe: Recipe) -> None:
         self.data, self.weights = recipe.data, recipe.losses
         self.settings = DetectionSettings(long_side=recipe.data.long_side)
         self._anchors: PriorSpec | None = None
         self._priors: dict[tuple[int, int], Tensor] = {}
-
-    @property
-    def min_teacher_score(self) -> float:
-        """The AP below which a teacher cannot teach."""
-        return _MIN_TEACHER_AP
 
     def build(self, target: str, settings: Mapping[str, Any]) -> nn.Module:
         """Build a detector with fresh weights.
@@ -65,8 +63,7 @@ class DetectionTask:
 
     def name_outputs(self, raw: tuple[Tensor, Tensor, Tensor]) -> Outputs:
         """Name raw boxes, class logits and landmarks."""
-        boxes, logits, landmarks = raw
-        return {"boxes": boxes, "logits": logits, "landmarks": landmarks}
+        return dict(zip(("boxes", "logits", "landmarks"), raw, strict=True))
 
     def assign_targets(self, batch: Batch, model: nn.Module) -> Targets:
         """Match priors with faces."""
@@ -78,16 +75,8 @@ class DetectionTask:
 
     def compute_loss(self, outputs: Outputs, batch: Batch, targets: Targets, normalizers: Tensor) -> TaskLoss:
         """Return the loss against the matched faces."""
-        positives, with_landmarks = normalizers
-        loss = detection_loss(
-            outputs["boxes"],
-            outputs["logits"],
-            outputs["landmarks"],
-            targets,
-            positives=positives,
-            with_landmarks=with_landmarks,
-            mining=self.weights.mining,
-        )
+        raw = (outputs["boxes"], outputs["logits"], outputs["landmarks"])
+        loss = detection_loss(*raw, targets, normalizers, mining=self.weights.mining)
         terms = {
             "class": self.weights.classification * loss.classification,
             "box": self.weights.box * loss.box,
@@ -97,7 +86,7 @@ class DetectionTask:
             targets=targets,
             negatives=loss.negatives,
             priors=self._priors[_size(batch)],
-            count=positives,
+            count=normalizers[0],
             boxes=batch.boxes,
             present=batch.present & ~batch.ignored,
             image=_size(batch),
@@ -117,19 +106,20 @@ class DetectionTask:
         """Score a model by AP; broken images are skipped and counted."""
         detector = require_detector(model, type(model).__name__)
         indices = range(min(images or len(dataset), len(dataset)))
-        evaluation = evaluate_model(
-            detector, dataset, settings=self.settings, label=label, skip_broken=True, indices=indices
+        result = evaluate_model(
+            detector,
+            dataset,
+            settings=self.settings,
+            label=label,
+            skip_broken=True,
+            indices=indices,
+            data={"name": self.data.kind, "split": split},
+            about=about,
         )
-        record = evaluation.to_dict(data={"name": self.data.kind, "split": split}, about=about or {})
-        return EvaluationResult(predictions=evaluation.predictions, score=evaluation.ap, record=record)
-
-    def load(self, path: Path) -> DetectionSet:
-        """Read a model's detections."""
-        return DetectionSet.load(path)
-
-    def scores(self, predictions: Sequence[DetectionSet]) -> Scores:
-        """Return the AP of several seeds, for resampling."""
-        return detection_scores(predictions)
+        if result.record["ap"] is None:
+            seen = len(result.predictions.names)
+            logger.warning("there is no valid face in %d images, so there is no AP; it is recorded as 0", seen)
+        return result
 
     def show(self, folder: Path, dataset: FaceDataset, predictions: Mapping[str, DetectionSet]) -> None:
         """Save the report's gallery."""

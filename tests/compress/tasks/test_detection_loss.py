@@ -109,19 +109,20 @@ def test_supervised_loss_by_hand() -> None:
     boxes = torch.tensor([[[2.0, 0.5, 0, 0], [9, 9, 9, 9]]])
     landmarks = torch.zeros(1, 2, 10)
     landmarks[0, 0, 0] = 3.0
-    loss = detection_loss(boxes, torch.zeros(1, 2, 2), landmarks, targets)
+    loss = detection_loss(boxes, torch.zeros(1, 2, 2), landmarks, targets, torch.ones(2))
     assert loss.classification.item() == pytest.approx(2 * math.log(2))
     assert loss.box.item() == pytest.approx(1.5 + 0.125)
     assert loss.landmark.item() == pytest.approx(2.5)
 
 
-def test_normaliser_can_be_replaced() -> None:
-    """A count given from outside divides the loss in place of the batch's own."""
+def test_terms_are_divided_by_the_counts_given() -> None:
+    """The first divides class and box, the second the landmarks, whatever the batch's own."""
     targets = simple_targets([True, True], [False, False])
     logits = torch.zeros(1, 2, 2)
-    zero = torch.zeros(1, 2, 4), torch.zeros(1, 2, 10)
-    loss = detection_loss(zero[0], logits, zero[1], targets, positives=torch.tensor(4.0))
+    far = torch.full((1, 2, 4), 1.5), torch.full((1, 2, 10), 1.5)
+    loss = detection_loss(far[0], logits, far[1], targets, torch.tensor([4.0, 5.0]))
     assert loss.classification.item() == pytest.approx(2 * math.log(2) / 4)
+    assert (loss.box.item(), loss.landmark.item()) == pytest.approx((8 / 4, 20 / 5))
 
 
 def test_mining_takes_the_hardest_seven() -> None:
@@ -136,7 +137,9 @@ def test_empty_batch_still_learns_backgrounds() -> None:
     """Images without a face give seven negatives, and finite terms with a gradient."""
     targets = match_priors(PRIORS, batch_of([[], []]))
     logits = torch.zeros(2, len(PRIORS), 2, requires_grad=True)
-    loss = detection_loss(torch.zeros(2, len(PRIORS), 4), logits, torch.zeros(2, len(PRIORS), 10), targets)
+    loss = detection_loss(
+        torch.zeros(2, len(PRIORS), 4), logits, torch.zeros(2, len(PRIORS), 10), targets, torch.ones(2)
+    )
     loss.classification.backward()
     assert loss.negatives.sum() == 7
     assert loss.box.item() == loss.landmark.item() == 0

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from featherpress.compress.data import SyntheticFaces
+from featherpress.compress.data import Faces, Sample, SyntheticFaces
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.tasks import DetectionTask, task_of
 from featherpress.compress.tasks.detection import task as detection
@@ -38,8 +38,7 @@ def losses(*settings: str) -> tuple[dict[str, float], dict[str, float]]:
     targets, outputs = task.assign_targets(batch, model), task.name_outputs(model(task.images(batch)))
     targets = replace(targets, has_landmarks=targets.positive)
     terms = task.compute_loss(outputs, batch, targets, torch.tensor([4, 2])).terms
-    counts = {"positives": torch.tensor(4), "with_landmarks": torch.tensor(2)}
-    bare = detection_loss(*outputs.values(), targets, mining=recipe.losses.mining, **counts)  # type: ignore[arg-type]
+    bare = detection_loss(*outputs.values(), targets, torch.tensor([4, 2]), mining=recipe.losses.mining)
     named = {"class": bare.classification, "box": bare.box, "landmark": bare.landmark}
     return {name: float(value) for name, value in terms.items()}, {name: float(value) for name, value in named.items()}
 
@@ -77,6 +76,24 @@ def test_a_detector_is_scored_at_the_recipes_scale_on_so_many_images(monkeypatch
         with pytest.raises(KeyboardInterrupt):
             task.evaluate(Fixed(), task.open("val"), label="", images=images)
     assert seen == [(96, [0, 1, 2]), (96, [0, 1]), (96, [0, 1, 2])]
+
+
+def test_no_face_anywhere_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    """An AP of 0 for want of faces is not the AP of a model that finds nothing: it comes with a warning."""
+
+    class Empty:
+        """One image without a face."""
+
+        def __len__(self) -> int:
+            return 1
+
+        def __getitem__(self, index: int) -> Sample:
+            return Sample(image=torch.zeros(3, 64, 64, dtype=torch.uint8), faces=Faces.none(), name="empty")
+
+    result = task_of(load_recipe("demo", settings=[*SMALL])).evaluate(Fixed(), Empty(), label="")
+    assert result.record["ap"] is None
+    assert result.score == 0
+    assert "no valid face in 1 images" in caplog.text
 
 
 def test_a_classifier_is_scored_on_so_many_images() -> None:
