@@ -321,7 +321,9 @@ class Trainer:
             name = format_metric(self.task.metric)
             # The task's loss alone, which student and control have in common; none is known right after a resume.
             loss = f", loss {fmean(self._losses):.2f}" if self._losses else ""
-            logger.info("%s: epoch %d of %d%s, %s %.3f", self.label, epoch + 1, self.schedule.epochs, loss, name, score)
+            count = f" on up to {self.schedule.evaluate_images} images" if self.schedule.evaluate_images else ""
+            place = f"{self.label}: epoch {epoch + 1} of {self.schedule.epochs}{loss}"
+            logger.info("%s, %s %.3f%s", place, name, score, count)
         return float(gather_processes(score).sum())
 
     def _write_weights(self, path: Any) -> None:

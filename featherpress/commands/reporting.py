@@ -15,7 +15,7 @@ from featherpress.options import FigureFormat, OverwriteOption, ReportFormat
 
 DEMO = (
     "A face detector of 485,599 parameters, V1, is distilled into one of 256,812, V2, on pictures that this program "
-    "draws itself. Nothing is downloaded. Some five minutes on two idle cores; longer where others use them.",
+    "draws itself. Nothing is downloaded. Some ten minutes on two idle cores; longer where others use them.",
     "1 of 4. Count both models, part by part, and hold each to the budget file that comes with it. Seconds.",
     "2 of 4. Train V1, the teacher, on 640 drawn pictures; then V2 twice from the same start on the same pictures: "
     "`student` learns from V1 too, `control` does not. Only against that control does a gain mean something. Most of "
