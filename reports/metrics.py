@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from featherpress.errors import FileError
-from featherpress.records.evaluation import DetectorEvaluation, Evaluation
+from featherpress.records.evaluation import AnyEvaluation, DetectorEvaluation
 from featherpress.reports.formats import DASH, spread
 
 
@@ -37,10 +37,10 @@ ACCURACY = Metric(key="accuracy", name="accuracy", over="all images")
 METRICS = {metric.key: metric for metric in (AP, ACCURACY)}
 
 
-def scores(evaluations: Sequence[Evaluation], bucket: str | None = None) -> tuple[float, ...]:
+def scores(evaluations: Sequence[AnyEvaluation], bucket: str | None = None) -> tuple[float, ...]:
     """Return the scores that are known, one a seed: of everything, or APs of one bucket of faces' heights."""
     if bucket is None:
-        found = [evaluation.score for evaluation in evaluations]
+        found = [each.ap if isinstance(each, DetectorEvaluation) else each.accuracy for each in evaluations]
     else:
         detectors = [each for each in evaluations if isinstance(each, DetectorEvaluation)]
         found = [b.ap for each in detectors for b in each.by_height if b.name == bucket]

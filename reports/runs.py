@@ -11,13 +11,14 @@ import pandas as pd
 from featherpress.errors import FileError
 from featherpress.records.audit import Audit, Budget
 from featherpress.records.comparison import Comparison
-from featherpress.records.evaluation import DetectorEvaluation, Evaluation
-from featherpress.records.record import read_text
+from featherpress.records.evaluation import AnyEvaluation, ClassifierEvaluation, DetectorEvaluation
+from featherpress.records.record import read_kind, read_text
 from featherpress.records.run import Correlation, Environment, Gallery
 from featherpress.reports.metrics import ACCURACY, AP, METRICS, Metric, read_metrics
 
 Found = TypeVar("Found")
 
+EVALUATIONS: tuple[type[AnyEvaluation], ...] = (DetectorEvaluation, ClassifierEvaluation)
 # Where the evaluation and the logged steps of a training lie in its folder.
 EVALUATION, STEPS = "eval/validation.json", "metrics.csv"
 
@@ -41,7 +42,7 @@ class Run:
     comparison: Comparison | None = None
     gallery: Gallery | None = None
     correlation: Correlation | None = None
-    evaluated: Mapping[str, Sequence[Evaluation]] = field(default_factory=dict)
+    evaluated: Mapping[str, Sequence[AnyEvaluation]] = field(default_factory=dict)
     logged: Mapping[str, Sequence[pd.DataFrame]] = field(default_factory=dict)
     counted_only: bool = False
 
@@ -104,7 +105,7 @@ def load_run(path: Path) -> Run:
     comparison = Comparison.find(path / "eval" / "comparison.json")
     taught = (path / place("teacher", EVALUATION)).exists() or comparison or (budget and budget.teacher)
     roles = ("teacher", "control", "student") if taught else ("model",)
-    evaluated = _read_all(path, roles, EVALUATION, Evaluation.find_any)
+    evaluated: dict[str, list[AnyEvaluation]] = _read_all(path, roles, EVALUATION, _find_evaluation)
     run = Run(
         path=path,
         metric=_common_metric(path, [each for found in evaluated.values() for each in found], comparison),
@@ -127,6 +128,10 @@ def load_run(path: Path) -> Run:
     return run
 
 
+def _find_evaluation(file: Path) -> AnyEvaluation | None:
+    return read_kind(file, EVALUATIONS).load(file) if file.exists() else None
+
+
 def _read_all(
     path: Path, roles: Sequence[str], record: str, read: Callable[[Path], Found | None]
 ) -> dict[str, list[Found]]:
@@ -142,7 +147,7 @@ def _read_all(
     return found
 
 
-def _common_metric(path: Path, evaluated: Sequence[Evaluation], comparison: Comparison | None) -> Metric:
+def _common_metric(path: Path, evaluated: Sequence[AnyEvaluation], comparison: Comparison | None) -> Metric:
     """Return what everything was scored by, AP where nothing was."""
     found = {AP if isinstance(each, DetectorEvaluation) else ACCURACY for each in evaluated}
     if comparison is not None:

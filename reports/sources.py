@@ -7,10 +7,10 @@ from pathlib import Path
 from featherpress.errors import FileError, UsageError
 from featherpress.records.audit import Audit, Budget, Model
 from featherpress.records.deployment import Bench, Export
-from featherpress.records.record import Record, read_bytes, read_schema
+from featherpress.records.record import Record, read_bytes, read_kind
 from featherpress.reports.runs import Run, load_run
 
-KINDS: dict[str | None, type[Record]] = {kind.SCHEMA: kind for kind in (Audit, Model, Bench, Export)}
+KINDS: tuple[type[Record], ...] = (Audit, Model, Bench, Export)
 # Bytes: what is longer is a list of labels or the like, and not opened to see what it is.
 LONGEST = 4 * 1024**2
 
@@ -46,7 +46,7 @@ def load_sources(paths: Sequence[Path]) -> Sources:
     """
     folders = _distinct((path for path in paths if not path.is_file()), Path.resolve)
     files = _distinct((path for path in paths if path.is_file()), read_bytes)
-    named = [_kind(path).load(path) for path in files]
+    named = [read_kind(path, KINDS).load(path) for path in files]
     runs = [load_run(path) for path in folders]
     runs += _audited([each for each in named if isinstance(each, Audit)], runs)
     if not runs:
@@ -82,22 +82,13 @@ def _distinct(paths: Iterable[Path], key: Callable[[Path], Hashable]) -> list[Pa
     return list(found.values())
 
 
-def _kind(path: Path) -> type[Record]:
-    """Return which record a file is."""
-    schema = read_schema(path)
-    if schema not in KINDS:
-        known = ", ".join(kind.SCHEMA for kind in KINDS.values())
-        raise FileError(f"{path}: expected a record of one of the schemas {known}, got {schema or ''!r}.")
-    return KINDS[schema]
-
-
 def _find_deployed(folders: Sequence[Path], seen: set[bytes]) -> tuple[list[Record], list[str]]:
     """Return the benchmarks and exports that lie in the folders, each content once, and why others were left out."""
     found: list[Record] = []
     unread = []
     for path in (path for folder in folders for path in sorted(folder.rglob("*.json"))):
         try:
-            kind = _kind(path) if path.is_file() and path.stat().st_size <= LONGEST else None
+            kind = read_kind(path, KINDS) if path.is_file() and path.stat().st_size <= LONGEST else None
         except FileError:
             continue
         # Its audits are the run's own.

@@ -32,11 +32,12 @@ def write_environment(out: Path, seconds: float) -> None:
     A run that was resumed keeps what it began with, and its seconds add up.
     """
     path = out / "environment.json"
-    record = Environment.find(path) or Environment(
-        featherpress=__version__,
+    began = {
+        "featherpress": __version__,
         **software(),
-        threads=torch.get_num_threads(),
-        device=str(default_device()),
-        command=("featherpress", *sys.argv[1:]),
-    )
+        "threads": torch.get_num_threads(),
+        "device": str(default_device()),
+        "command": ("featherpress", *sys.argv[1:]),
+    }
+    record = Environment.find(path) or Environment.model_validate(began)
     record.model_copy(update={"seconds": round((record.seconds or 0.0) + seconds, 1)}).save(path)

@@ -104,11 +104,6 @@ class Exported(Part):
     parity: Parity | None = None
     file: str = ""
 
-    @property
-    def difference(self) -> float | None:
-        """By how much at most its outputs differ from torch's; None where they were not compared."""
-        return self.parity.largest if self.parity is not None else None
-
 
 class Scored(Part):
     """The AP of an exported model."""

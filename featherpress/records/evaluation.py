@@ -1,12 +1,10 @@
 """How good one set of weights is: the AP of a detector, the accuracy of a classifier."""
 
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self, TypeAlias
 
 from pydantic import model_validator
 
-from featherpress.errors import FileError
-from featherpress.records.record import Part, Record, read_schema
+from featherpress.records.record import Part, Record
 
 
 class Data(Part):
@@ -70,38 +68,15 @@ class Curve(Part):
 
 
 class Evaluation(Record):
-    """The score of one set of weights.
+    """The score of one set of weights, as far as others read it.
 
-    Units: parameters, multiply-accumulates, bytes.
+    Units: parameters, bytes.
     """
 
     model: str
-    role: str
-    weights: str = ""
-    weights_sha256: str = ""
     params: int
-    macs: int | None = None
     file_bytes: int | None = None
     data: Data
-
-    @property
-    def score(self) -> float | None:
-        """The score by the model's metric; None where nothing could be scored."""
-        raise NotImplementedError
-
-    @staticmethod
-    def find_any(path: Path) -> "Evaluation | None":
-        """Read the evaluation of a detector or a classifier where there is one.
-
-        Errors: `FileError` as `Record.load`.
-        """
-        if not path.exists():
-            return None
-        kinds = {kind.SCHEMA: kind for kind in (DetectorEvaluation, ClassifierEvaluation)}
-        kind = kinds.get(read_schema(path) or "")
-        if kind is None:
-            raise FileError(f"{path}: expected the schema {' or '.join(map(repr, kinds))}, got another.")
-        return kind.load(path)
 
 
 class ClassifierEvaluation(Evaluation):
@@ -111,12 +86,6 @@ class ClassifierEvaluation(Evaluation):
 
     data: ClassData
     accuracy: float
-    seconds: float = 0.0
-
-    @property
-    def score(self) -> float | None:
-        """The accuracy."""
-        return self.accuracy
 
 
 class DetectorEvaluation(Evaluation):
@@ -130,13 +99,6 @@ class DetectorEvaluation(Evaluation):
     recall: float | None = None
     curve: Curve
     by_height: tuple[Bucket, ...]
-    seconds: float = 0.0
-    coco: dict[str, Any] | None = None
-    easy: float | None = None
-    medium: float | None = None
-    hard: float | None = None
 
-    @property
-    def score(self) -> float | None:
-        """The AP over all faces."""
-        return self.ap
+
+AnyEvaluation: TypeAlias = DetectorEvaluation | ClassifierEvaluation

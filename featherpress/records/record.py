@@ -1,8 +1,9 @@
 """What every record is: frozen, written with its schema, and read with complaints that name the file and the place."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -79,6 +80,9 @@ class Record(Part):
         return cls.load(path) if path.exists() else None
 
 
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+
 def read_bytes(file: Path) -> bytes:
     """Return a file's content.
 
@@ -101,12 +105,17 @@ def read_text(file: Path) -> str:
         raise FileError(f"{file}: expected a UTF-8 text file, got {type(error).__name__}.") from error
 
 
-def read_schema(file: Path) -> str | None:
-    """Return the schema that a record names, None when it names none.
+def read_kind(file: Path, kinds: Collection[type[AnyRecord]]) -> type[AnyRecord]:
+    """Return which of some kinds of record a file is.
 
-    Errors: `FileError` when it is not a JSON object.
+    Errors: `FileError` when it is none of them.
     """
-    return _schema_in(read_text(file), file)
+    schema = _schema_in(read_text(file), file)
+    for kind in kinds:
+        if schema == kind.SCHEMA:
+            return kind
+    known = ", ".join(kind.SCHEMA for kind in kinds)
+    raise FileError(f"{file}: expected a record of one of the schemas {known}, got {schema or ''!r}.")
 
 
 def _schema_in(text: str, file: Path) -> str | None:

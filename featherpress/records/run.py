@@ -15,22 +15,13 @@ class Environment(Record):
     model_config = ConfigDict(extra="allow")
     SCHEMA: ClassVar[str] = "featherpress.environment/1"
 
-    featherpress: str | None = None
-    python: str | None = None
-    torch: str | None = None
-    torchvision: str | None = None
-    platform: str | None = None
-    processor: str | None = None
-    threads: int | None = None
-    device: str | None = None
     command: tuple[str, ...] = ()
     seconds: float | None = None
 
     @property
     def facts(self) -> dict[str, str]:
         """The machine and the versions by name, as they were recorded."""
-        values: dict[str, Any] = self.model_dump(exclude_none=True, exclude={"command", "seconds"})
-        return {key: str(value) for key, value in values.items() if key != "schema"}
+        return {key: str(value) for key, value in (self.model_extra or {}).items() if key != "schema"}
 
 
 class Truth(Part):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from featherpress.records.evaluation import ClassifierEvaluation, DetectorEvaluation, Evaluation
+from featherpress.records.evaluation import AnyEvaluation, ClassifierEvaluation, DetectorEvaluation
 from featherpress.reports.blocks import Block, Paragraph, Remark, Table, bold
 from featherpress.reports.figures.accuracy import ap_by_height, precision_recall
 from featherpress.reports.figures.gallery import draw_gallery, pictures_shown
@@ -73,7 +73,7 @@ def curves(context: RunContext) -> list[Block]:
     return parts
 
 
-def _several(evaluated: Mapping[str, Sequence[Evaluation]]) -> bool:
+def _several(evaluated: Mapping[str, Sequence[AnyEvaluation]]) -> bool:
     return any(len(found) > 1 for found in evaluated.values())
 
 
@@ -127,7 +127,7 @@ def _by_role(context: RunContext) -> list[Block]:
     return [table, Paragraph(text=text + SEVERAL if _several(evaluated) else text)]
 
 
-def _doubts(found: list[Evaluation]) -> list[Block]:
+def _doubts(found: list[AnyEvaluation]) -> list[Block]:
     """Return warnings where the numbers do not belong side by side."""
     doubts: list[Block] = []
     detectors = [each for each in found if isinstance(each, DetectorEvaluation)]

@@ -74,7 +74,7 @@ def exports(context: RunContext) -> list[Block]:
             file.precision or DASH,
             size(file.bytes),
             integer(file.opset),
-            scientific(file.difference),
+            scientific(file.parity.largest if file.parity else None),
             scientific(file.parity.tolerance if file.parity else None),
         ]
         for export in found

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from featherpress.records.audit import Audit
-from featherpress.records.evaluation import ClassifierEvaluation, DetectorEvaluation
+from featherpress.records.evaluation import FaceData
 from featherpress.reports.blocks import Block, Heading, Paragraph, Table, origin
 from featherpress.reports.formats import DASH, change, integer, less, relative_change, spread
 from featherpress.reports.metrics import score, scores
@@ -74,13 +74,9 @@ def _scores(run: Run) -> str:
         return ""
     words = {"control": "control (the same model, trained without the teacher)"}
     said = ", ".join(f"{words.get(role, role)} {score(scores(found))}" for role, found in run.evaluated.items())
-    first, of = next(iter(run.evaluated.values()))[0], ""
-    if isinstance(first, DetectorEvaluation):
-        of = f"{integer(first.data.faces)} faces in "
-    elif isinstance(first, ClassifierEvaluation):
-        of = f"{integer(first.data.classes)} classes in "
-    data = first.data
-    return f"{run.metric.title}: {said}, on {of}{integer(data.images)} images ({data.name}, {data.split})."
+    data = next(iter(run.evaluated.values()))[0].data
+    held = f"{integer(data.faces)} faces" if isinstance(data, FaceData) else f"{integer(data.classes)} classes"
+    return f"{run.metric.title}: {said}, on {held} in {integer(data.images)} images ({data.name}, {data.split})."
 
 
 def side_by_side(runs: Sequence[Run]) -> list[Block]:

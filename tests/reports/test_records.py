@@ -10,7 +10,7 @@ import pytest
 
 from featherpress.errors import FileError
 from featherpress.records.comparison import Difference
-from featherpress.reports.metrics import read_metrics, series
+from featherpress.reports.metrics import read_metrics, scores, series
 from featherpress.reports.runs import load_run
 
 Edit = Callable[[Path, Callable[[dict[str, Any]], object]], None]
@@ -20,8 +20,8 @@ def test_all_seeds_are_found(run_dir: Path) -> None:
     """Further seeds lie in `seed-<n>/`, each with its control, and come after the first by number."""
     (run_dir / "seed-10").mkdir()
     run = load_run(run_dir)
-    assert [e.score for e in run.evaluated["student"]] == [0.594, 0.598]
-    assert [e.score for e in run.evaluated["control"]] == [0.571, 0.567]
+    assert list(scores(run.evaluated["student"])) == [0.594, 0.598]
+    assert list(scores(run.evaluated["control"])) == [0.571, 0.567]
     assert len(run.logged["student"]) == len(run.logged["control"]) == 2
 
 
