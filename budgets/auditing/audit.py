@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from featherpress.budgets.auditing.budget_file import Budget, Limit, Limits
 from featherpress.budgets.auditing.components import split
-from featherpress.budgets.counting.costs import ROOT, Cost, ModuleCost, total_of
+from featherpress.budgets.counting.costs import ROOT, Cost, ModuleCost, format_shapes, total_of
 from featherpress.budgets.counting.count import count
 from featherpress.budgets.counting.memory import IDEAL_TEXT
 from featherpress.errors import BudgetFileError, CountError, UsageError
@@ -126,7 +126,7 @@ def audit_cost(cost: Cost, budget: Budget | None, *, name: str, strict_claims: b
     if budget and not same_shape:
         notes.append(
             f"limits and claims on MACs and activations not checked: {budget.file} holds for input "
-            f"{_times(budget.input)}, counted was {', '.join(map(_times, cost.inputs))}"
+            f"{format_shapes([budget.input])}, counted was {format_shapes(cost.inputs)}"
         )
     checked = any(row.checks for row in (whole, *components))
     result = Audit(
@@ -151,10 +151,6 @@ def audit_cost(cost: Cost, budget: Budget | None, *, name: str, strict_claims: b
     )
     result._cost = cost
     return result
-
-
-def _times(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))
 
 
 def _component(name: str, cost: ModuleCost, limits: Limits | None, *, whole: Cost, shaped: bool) -> Component:

@@ -9,7 +9,7 @@ from weakref import ref
 
 from torch import nn
 
-from featherpress.budgets.counting.costs import ROOT
+from featherpress.budgets.counting.costs import ROOT, UNATTRIBUTED
 from featherpress.errors import CountError
 
 
@@ -32,9 +32,9 @@ class ModuleStack:
             vars(module)["_compiled_call_impl"] = partial(self._call, ref(module), paths[id(module)])
 
     @property
-    def path(self) -> str | None:
-        """The innermost running module, None outside the model."""
-        return self.running[-1] if self.running else None
+    def path(self) -> str:
+        """The innermost running module, "(unattributed)" outside the model."""
+        return self.running[-1] if self.running else UNATTRIBUTED
 
     def _call(self, module: ref[nn.Module], paths: Sequence[str], /, *args: Any, **kwargs: Any) -> Any:
         if get_ident() != self.thread:

@@ -1,6 +1,7 @@
 """What a model costs: rows that sum to totals, all whole numbers."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from featherpress.budgets.counting.formulas import CONVENTION
@@ -10,6 +11,8 @@ from featherpress.budgets.counting.memory import Footprint
 ROOT = "(root)"
 #: The path of work done while no module ran.
 UNATTRIBUTED = "(unattributed)"
+#: What rows sum to in the whole model's cost.
+SUMMED = ("params", "trainable", "frozen", "unused", "bytes", "macs", "elementwise", "activations")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,18 +106,20 @@ def is_below(row: ModuleCost, path: str) -> bool:
     return not path or all(place == path or place.startswith(path + ".") for place in places)
 
 
-def total_of(rows: list[ModuleCost], *, path: str, kind: str = "", calls: int = 0) -> ModuleCost:
+def total_of(rows: Sequence[ModuleCost], *, path: str, kind: str = "", calls: int = 0) -> ModuleCost:
     """Add rows up."""
-    return ModuleCost(
-        path=path,
-        kind=kind,
-        params=sum(row.params for row in rows),
-        trainable=sum(row.trainable for row in rows),
-        frozen=sum(row.frozen for row in rows),
-        unused=sum(row.unused for row in rows),
-        bytes=sum(row.bytes for row in rows),
-        macs=sum(row.macs for row in rows),
-        elementwise=sum(row.elementwise for row in rows),
-        activations=sum(row.activations for row in rows),
-        calls=calls,
-    )
+    sums = {quantity: sum(getattr(row, quantity) for row in rows) for quantity in SUMMED}
+    return ModuleCost(path=path, kind=kind, calls=calls, **sums)
+
+
+def sum_by_path(work: Mapping[tuple[str, str], int]) -> Counter[str]:
+    """Add up the work of all operators of a module."""
+    sums: Counter[str] = Counter()
+    for (path, _), amount in work.items():
+        sums[path] += amount
+    return sums
+
+
+def format_shapes(shapes: Sequence[Sequence[int]]) -> str:
+    """Write the shapes of inputs as 1x3x640x640, 1x77; empty where there is none."""
+    return ", ".join("x".join(map(str, shape)) or "scalar" for shape in shapes)

@@ -8,7 +8,6 @@ import logging
 import random
 import sys
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
@@ -19,11 +18,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves
 
 from featherpress.budgets.counting.attribution import ModuleStack
-from featherpress.budgets.counting.costs import ROOT, Cost, ModuleCost
+from featherpress.budgets.counting.costs import ROOT, SUMMED, Cost, ModuleCost, format_shapes, sum_by_path
 from featherpress.budgets.counting.dispatch import CountingMode, ValueEscapes
 from featherpress.budgets.counting.formulas import FORMULAS, Formula
-from featherpress.budgets.counting.memory import storage_key
-from featherpress.budgets.counting.replicas import Twin, copy_with, fake_twin, meta_twin, real_twin
+from featherpress.budgets.counting.memory import Footprint, storage_key
+from featherpress.budgets.counting.replicas import copy_with, fake_twin, meta_twin, real_twin
 from featherpress.budgets.counting.tensors import TensorRows, list_tensors
 from featherpress.errors import CountError, UsageError
 
@@ -58,13 +57,14 @@ def count(
             raise
         except (Exception, SystemExit) as error:
             failure = error
-        if method == "fake" and any(tensor.is_meta for tensor in _held(model, inputs)):
+        held = [*model.parameters(), *model.buffers(), *_tensors_in(inputs)]
+        if method == "fake" and any(tensor.is_meta for tensor in held):
             raise UsageError(
                 f"{type(model).__name__} reads values ({_first_line(failure)}), and its weights or inputs are on the "
                 "meta device, where they have none: build them on the CPU"
             ) from failure
     raise UsageError(
-        f"{type(model).__name__} fails on inputs {_describe(_shapes(inputs))}: {_first_line(failure)}"
+        f"{type(model).__name__} fails on inputs {format_shapes(_shapes(inputs)) or '(none)'}: {_first_line(failure)}"
     ) from failure
 
 
@@ -86,7 +86,7 @@ def _count_by(method: str, tree: Tree, inputs: Any, table: Mapping[str, Formula]
     """Run one step of the ladder; errors of the model's own forward come through as they are."""
     model = tree[0][1]
     fake_mode = FakeTensorMode(allow_non_fake_inputs=True) if method == "fake" else None
-    twin = _twin(method, fake_mode)
+    twin = fake_twin(fake_mode) if fake_mode else meta_twin if method == "meta" else real_twin
     memo: dict[int, Any] = {}
     replica = copy_with(model, twin, memo)
     args, kwargs = copy_with(inputs, twin, memo)
@@ -115,12 +115,6 @@ def _count_by(method: str, tree: Tree, inputs: Any, table: Mapping[str, Formula]
     return _summarise(tree, inputs, method, rows, mode)
 
 
-def _twin(method: str, fake_mode: FakeTensorMode | None) -> Twin:
-    if fake_mode is not None:
-        return fake_twin(fake_mode)
-    return meta_twin if method == "meta" else real_twin
-
-
 def _summarise(tree: Tree, inputs: Any, method: str, rows: TensorRows, mode: CountingMode) -> Cost:
     """Put tensors and work together, and check that the rows sum to the totals."""
     unused = set(rows.by_id) - mode.readers.keys()
@@ -134,14 +128,14 @@ def _summarise(tree: Tree, inputs: Any, method: str, rows: TensorRows, mode: Cou
         trainable=sum(t.numel() for t in rows.by_id.values() if t.requires_grad),
         frozen=sum(t.numel() for t in rows.by_id.values() if not t.requires_grad),
         unused=sum(rows.by_id[key].numel() for key in unused),
-        bytes=rows.bytes,
+        bytes=rows.size(),
         macs=sum(mode.macs.values()),
         elementwise=sum(mode.elementwise.values()),
-        activations=sum(lifetimes.written().values()),
-        peak=lifetimes.highest(),
-        weight_footprint=rows.footprint,
-        activation_footprint=lifetimes.total,
-        peak_footprint=lifetimes.peak(),
+        activations=lifetimes.total(),
+        peak=lifetimes.peak(),
+        weight_footprint=Footprint.of(rows.size),
+        activation_footprint=Footprint.of(lifetimes.total),
+        peak_footprint=Footprint.of(lifetimes.peak),
         modules=_modules(tree, rows.rows(unused), mode),
         work=dict(mode.macs),
         elementwise_work=dict(mode.elementwise),
@@ -169,23 +163,22 @@ def _notes(mode: CountingMode) -> Iterator[str]:
 
 def _modules(tree: Tree, held: Mapping[str, dict[str, Any]], mode: CountingMode) -> tuple[ModuleCost, ...]:
     """Make a row for each module, for each tensor of several owners, and for work outside all modules."""
-    macs, elementwise = _by_path(mode.macs), _by_path(mode.elementwise)
-    written = mode.lifetimes.written()
+    macs, elementwise = sum_by_path(mode.macs), sum_by_path(mode.elementwise)
+    written, calls = mode.lifetimes.written(), mode.stack.calls
     left = dict(held)
     kinds = {path: type(module).__name__ for path, module in tree}
     # A module with several paths has its row at the first; at another only if work was done there.
     first = {id(module): path for path, module in reversed(tree)}
     order = dict.fromkeys(first[id(module)] for _, module in tree)
-    order |= dict.fromkeys([*mode.stack.calls, *macs, *elementwise, *written])
-    calls = mode.stack.calls
+    order |= dict.fromkeys([*calls, *macs, *elementwise, *written])
     rows = [
         ModuleCost(
             path=path,
             kind=kinds.get(path, ""),
-            macs=macs.get(path, 0),
-            elementwise=elementwise.get(path, 0),
-            activations=written.get(path, 0),
-            calls=calls.get(path, 0),
+            macs=macs[path],
+            elementwise=elementwise[path],
+            activations=written[path],
+            calls=calls[path],
             **left.pop(path, {}),
         )
         for path in order
@@ -193,15 +186,8 @@ def _modules(tree: Tree, held: Mapping[str, dict[str, Any]], mode: CountingMode)
     return (*rows, *(ModuleCost(path=path, **own) for path, own in left.items()))
 
 
-def _by_path(work: Mapping[tuple[str, str], int]) -> Counter[str]:
-    sums: Counter[str] = Counter()
-    for (path, _), amount in work.items():
-        sums[path] += amount
-    return sums
-
-
 def _check_sums(cost: Cost) -> None:
-    for quantity in ("params", "trainable", "frozen", "unused", "bytes", "macs", "elementwise", "activations"):
+    for quantity in SUMMED:
         parts, total = sum(getattr(row, quantity) for row in cost.modules), getattr(cost, quantity)
         if parts != total:
             raise CountError(
@@ -219,8 +205,10 @@ def preserve_global_state() -> Iterator[None]:
     # It logs a traceback for a model that cannot run, of which we make a sentence.
     quiet = logging.getLogger("torch._subclasses.fake_tensor")
     level = quiet.level
+    # Compiled modules run as they were written; compiling is loaded only by a program that compiles.
+    eager = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
     try:
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), _eager():
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), eager:
             # What a forward has to say about speed or deprecation is for the run that the user starts.
             warnings.simplefilter("ignore")
             quiet.setLevel(logging.CRITICAL)
@@ -233,25 +221,12 @@ def preserve_global_state() -> Iterator[None]:
             numpy.random.set_state(states[1])
 
 
-def _eager() -> Any:
-    """Run compiled modules as they were written; compiling is loaded only by a program that compiles."""
-    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
-
-
 def _shapes(inputs: Any) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(tensor.shape) for tensor in _tensors_in(inputs))
 
 
 def _tensors_in(values: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
-
-
-def _held(model: nn.Module, inputs: Any) -> list[Tensor]:
-    return [*model.parameters(), *model.buffers(), *_tensors_in(inputs)]
-
-
-def _describe(shapes: Sequence[Sequence[int]]) -> str:
-    return ", ".join("x".join(map(str, shape)) or "scalar" for shape in shapes) or "(none)"
 
 
 def _first_line(error: BaseException | None) -> str:

@@ -2,49 +2,31 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
-from torch._ops import HigherOrderOperator, OpOverload
+from torch._ops import OpOverload
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from featherpress.budgets.counting import operators
 from featherpress.budgets.counting.attribution import ModuleStack
 from featherpress.budgets.counting.costs import ROOT, UNATTRIBUTED
 from featherpress.budgets.counting.formulas import Formula
 from featherpress.budgets.counting.memory import Lifetimes, storage_key
 from featherpress.budgets.counting.meta_kernels import META, META_KERNELS, MetaKernel
+from featherpress.budgets.counting.operators import Facts, changes_shape_with_data, facts_of
 from featherpress.budgets.counting.replicas import meta_twin
 from featherpress.errors import CountError
 
 #: Operators that give values to Python.
 READS_VALUES = frozenset({"aten::_local_scalar_dense", "aten::equal"})
-#: Enough to look for tensors among those of an operator without a schema.
-MOST_ARGUMENTS = 32
 #: What hands a tensor's values to other libraries, below which no operator is seen.
 VALUE_ESCAPES = {Tensor.numpy: "numpy", Tensor.__array__: "numpy", Tensor.__dlpack__: "dlpack", Tensor.tolist: "tolist"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
-    """What to do about an operator; `writes` unless its results only alias what it was given.
-
-    `dynamic` if a result's shape may depend on values; `places` are the arguments that can be tensors.
-    """
-
-    operator: OpOverload | HigherOrderOperator
-    name: str
-    formula: Formula | None
-    meta_kernel: MetaKernel | None
-    known: bool
-    elementwise: bool
-    writes: bool
-    dynamic: bool
-    makes: bool
-    places: Sequence[int]
+#: What an operator is, what counts it and what answers it on meta tensors, where there is either.
+_Plan = tuple[Facts, Formula | None, MetaKernel | None]
 
 
 class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_subclass__ has no types
@@ -95,79 +77,52 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        plan = self.plans.get(id(func)) or self._plan(func)
+        facts, formula, meta_kernel = self.plans.get(id(func)) or self._plan(func)
         kwargs = kwargs or {}
-        if not plan.known:
+        if not (formula or facts.free or facts.elementwise):
             with self:
-                out = func.decompose(*args, **kwargs)
-            return self._refuse(plan.name) if out is NotImplemented else out
-        if plan.makes and self.on_meta:
+                out = func.decompose(*args, **kwargs) if isinstance(func, OpOverload) else NotImplemented
+            return self._refuse(facts.name) if out is NotImplemented else out
+        if facts.makes and self.on_meta:
             kwargs = {**kwargs, "device": META}
-        tensors = _tensors_at(plan.places, args)
+        tensors = _tensors_at(facts.places, args)
         if kwargs:
             tensors += _tensors(kwargs.values())
-        keys = self._note_reads(plan, tensors)
-        out = plan.meta_kernel(args, kwargs) if plan.meta_kernel else None
+        keys = self._note_reads(facts.name, tensors)
+        out = meta_kernel(args, kwargs) if meta_kernel else None
         if out is None:
             if self.on_meta and len({tensor.is_meta for tensor in tensors}) > 1:
                 args, kwargs = self._without_values(func, args, kwargs)
             out = func(*args, **kwargs)
-        path = self.stack.running[-1] if self.stack.running else UNATTRIBUTED
-        self.calls[plan.name] += 1
+        path = self.stack.path
+        self.calls[facts.name] += 1
         results = [out] if type(out) is Tensor else _tensors((out,))
-        if plan.formula:
-            self._add_work(plan, path, args, out)
-        elif plan.elementwise:
-            self.elementwise[path, plan.name] += max([t.numel() for t in tensors + results], default=0)
-        if plan.writes:
+        if formula:
+            macs = int(formula(args, out))
+            if self.value_dependent:
+                self._refuse_after_values(facts.name)
+            self.macs[path, facts.name] += macs
+            if facts.name == "torchvision::deform_conv2d":
+                self.elementwise[path, facts.name] += _sampled(args, out)
+        elif facts.elementwise:
+            self.elementwise[path, facts.name] += max([t.numel() for t in tensors + results], default=0)
+        if facts.writes:
             self.lifetimes.write(results, keys, path)
-        if plan.dynamic and operators.changes_shape_with_data(func, args):
-            self.value_dependent.setdefault(plan.name, self._place())
+        if facts.dynamic and changes_shape_with_data(facts, args):
+            self.value_dependent.setdefault(facts.name, self._place())
         return out
 
     def _plan(self, func: Any) -> _Plan:
-        if isinstance(func, HigherOrderOperator):
-            return self._plan_higher_order(func)
-        facts = operators.facts_of(func)
+        facts = facts_of(func)
         if self.has_values and facts.name in READS_VALUES:
             self.note_values(
                 facts.name, "reads a value: where the forward goes another way by it, another input costs otherwise"
             )
-        formula = self.table.get(facts.name)
-        plan = _Plan(
-            operator=func,
-            name=facts.name,
-            formula=formula,
-            meta_kernel=(META_KERNELS.get(func) or META_KERNELS.get(facts.name)) if self.on_meta else None,
-            known=formula is not None or facts.free or facts.elementwise,
-            elementwise=facts.elementwise and formula is None,
-            writes=facts.writes,
-            dynamic=facts.dynamic,
-            makes=facts.makes,
-            places=facts.places,
-        )
-        self.plans[id(func)] = plan
+        meta_kernel = (META_KERNELS.get(func) or META_KERNELS.get(facts.name)) if self.on_meta else None
+        plan = self.plans[id(func)] = facts, self.table.get(facts.name), meta_kernel
         return plan
 
-    def _plan_higher_order(self, func: HigherOrderOperator) -> _Plan:
-        """Count an operator that takes functions as one, if there is a formula for it."""
-        name = f"higher_order::{func}"
-        formula = self.table.get(name) or self._refuse(name)
-        plan = self.plans[id(func)] = _Plan(
-            operator=func,
-            name=name,
-            formula=formula,
-            meta_kernel=None,
-            known=True,
-            elementwise=False,
-            writes=True,
-            dynamic=False,
-            makes=False,
-            places=range(MOST_ARGUMENTS),
-        )
-        return plan
-
-    def _note_reads(self, plan: _Plan, tensors: Sequence[Tensor]) -> list[int]:
+    def _note_reads(self, name: str, tensors: Sequence[Tensor]) -> list[int]:
         """Note who reads which parameter, and how long other tensors live; return the storages of all."""
         parameters, lifetimes = self.parameters, self.lifetimes
         lifetimes.clock += 1
@@ -181,18 +136,8 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
                 if type(tensor) is nn.Parameter:
                     self.foreign_params[key] = tensor.numel()
                 continue
-            self.readers[parameter].add(plan.name)
+            self.readers[parameter].add(name)
         return keys
-
-    def _add_work(self, plan: _Plan, path: str, args: Any, out: Any) -> None:
-        """Add core work."""
-        assert plan.formula is not None
-        macs = int(plan.formula(args, out))
-        if self.value_dependent:
-            self._refuse_after_values(plan.name)
-        self.macs[path, plan.name] += macs
-        if plan.name == "torchvision::deform_conv2d":
-            self.elementwise[path, plan.name] += _sampled(args, out)
 
     def note_values(self, name: str, what: str) -> None:
         """Note, once a way, that values leave the tensors."""
@@ -214,12 +159,8 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
         twins = tree_map_only(Tensor, lambda tensor: tensor if tensor.is_meta else meta_twin(tensor), (args, kwargs))
         return twins[0], twins[1]
 
-    def _path(self) -> str:
-        path = self.stack.path
-        return UNATTRIBUTED if path is None else path
-
     def _place(self) -> str:
-        path = self._path()
+        path = self.stack.path
         kind = type(self.model if path in {"", UNATTRIBUTED} else self.model.get_submodule(path)).__name__
         return f"{path or ROOT} ({kind})"
 

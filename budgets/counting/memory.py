@@ -1,6 +1,7 @@
 """Memory between operators: which tensor is written when, and who reads it last."""
 
-from collections.abc import Container, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -25,14 +26,30 @@ class Footprint:
     int8: int
 
     @classmethod
-    def of(cls, floats: int, others: int) -> "Footprint":
-        """Make one of a number of floating-point elements and the bytes of everything else."""
-        return cls(**{name: floats * size + others for name, size in PRECISIONS.items()})
+    def of(cls, measure: Callable[[int], int]) -> "Footprint":
+        """Make one by what measures bytes when a floating-point element takes so many."""
+        return cls(**{name: measure(size) for name, size in PRECISIONS.items()})
+
+
+def size_of(elements: int, dtype: torch.dtype, float_size: int = 0) -> int:
+    """Return the bytes of so many elements; floating-point ones may take another size than their own."""
+    return elements * (float_size if float_size and dtype.is_floating_point else dtype.itemsize)
 
 
 def storage_key(tensor: Tensor) -> int:
     """Tell tensors' storages apart; one without a storage, such as a sparse one, is only itself."""
     return tensor.untyped_storage()._cdata if tensor.layout is torch.strided else -id(tensor)
+
+
+@dataclass(slots=True)
+class _Written:
+    """A tensor that an operator wrote; without a `place` it is an input."""
+
+    elements: int
+    dtype: torch.dtype
+    place: str | None
+    born: int
+    died: int
 
 
 @dataclass(slots=True)
@@ -45,77 +62,51 @@ class Lifetimes:
     """
 
     clock: int = 0
-    born: list[int] = field(default_factory=list)
-    died: list[int] = field(default_factory=list)
-    kinds: list[tuple[int, torch.dtype]] = field(default_factory=list)
-    places: list[str | None] = field(default_factory=list)
-    alive: dict[int, int] = field(default_factory=dict)
+    tensors: list[_Written] = field(default_factory=list)
+    alive: dict[int, _Written] = field(default_factory=dict)
 
     def take(self, inputs: Sequence[Tensor]) -> None:
         """Note the model's inputs, each storage once."""
         for tensor in inputs:
-            if storage_key(tensor) not in self.alive:
-                self.write([tensor], (), None)
+            self.write([tensor], self.alive, None)
 
     def read(self, key: int) -> None:
         """Note that the operator of this moment reads a storage."""
         entry = self.alive.get(key)
         if entry is not None:
-            self.died[entry] = self.clock
+            entry.died = self.clock
 
     def write(self, results: Sequence[Tensor], known: Container[int], place: str | None) -> None:
         """Note that it writes what is in no storage it was given; a `place` of None is an input's."""
         for tensor in results:
-            key, count = storage_key(tensor), tensor.numel()
-            if count and key not in known:
-                self.alive[key] = len(self.born)
-                self.born.append(self.clock)
-                self.died.append(self.clock)
-                self.kinds.append((count, tensor.dtype))
-                self.places.append(place)
+            key, elements = storage_key(tensor), tensor.numel()
+            if elements and key not in known:
+                entry = self.alive[key] = _Written(elements, tensor.dtype, place, self.clock, self.clock)
+                self.tensors.append(entry)
 
     def keep(self, results: Iterable[Tensor]) -> None:
         """Let the model's results stay to the end."""
         for tensor in results:
             self.read(storage_key(tensor))
 
-    @property
-    def sizes(self) -> list[int]:
-        """What each takes in the model's own type."""
-        return [count * dtype.itemsize for count, dtype in self.kinds]
-
-    def _elements(self) -> list[tuple[int, int]]:
-        """Split what each takes into floating-point elements and other bytes."""
-        return [(n, 0) if dtype.is_floating_point else (0, n * dtype.itemsize) for n, dtype in self.kinds]
-
-    def written(self) -> dict[str, int]:
+    def written(self) -> Counter[str]:
         """Sum what was written by place, in the model's own types."""
-        sums: dict[str, int] = {}
-        for place, size in zip(self.places, self.sizes, strict=True):
-            if place is not None:
-                sums[place] = sums.get(place, 0) + size
+        sums: Counter[str] = Counter()
+        for entry in self.tensors:
+            if entry.place is not None:
+                sums[entry.place] += size_of(entry.elements, entry.dtype)
         return sums
 
-    @property
-    def total(self) -> Footprint:
-        """Everything written, at each precision."""
-        pairs = zip(self.places, self._elements(), strict=True)
-        mine = [elements for place, elements in pairs if place is not None]
-        return Footprint.of(sum(floats for floats, _ in mine), sum(others for _, others in mine))
+    def total(self, float_size: int = 0) -> int:
+        """Sum what was written, in the model's own types or with floating-point elements of another size."""
+        mine = (entry for entry in self.tensors if entry.place is not None)
+        return sum(size_of(entry.elements, entry.dtype, float_size) for entry in mine)
 
-    def highest(self) -> int:
-        """Find the most bytes alive at one moment, in the model's own types."""
-        return self._peak(self.sizes)
-
-    def peak(self) -> Footprint:
-        """Find the most bytes alive at one moment, at each precision."""
-        mixed = self._elements()
-        peaks = {name: self._peak([floats * n + others for floats, others in mixed]) for name, n in PRECISIONS.items()}
-        return Footprint(**peaks)
-
-    def _peak(self, sizes: Sequence[int]) -> int:
+    def peak(self, float_size: int = 0) -> int:
+        """Find the most bytes alive at one moment, as `total` counts them."""
         change = [0] * (self.clock + 2)
-        for born, died, size in zip(self.born, self.died, sizes, strict=True):
-            change[born] += size
-            change[died + 1] -= size
+        for entry in self.tensors:
+            size = size_of(entry.elements, entry.dtype, float_size)
+            change[entry.born] += size
+            change[entry.died + 1] -= size
         return max(accumulate(change), default=0)

@@ -6,6 +6,7 @@ else, invalid calls included, so that PyTorch gives the answer or raises the err
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import zip_longest
 from typing import Any
 
@@ -27,10 +28,9 @@ def _plain(first: Any, *others: Any) -> bool:
     dtype = first.dtype
     if dtype not in FLOATS or type(first) not in CLASSES or not (first.is_meta and first.is_contiguous()):
         return False
-    for other in others:
-        if other.dtype is not dtype or type(other) not in CLASSES or not (other.is_meta and other.is_contiguous()):
-            return False
-    return True
+    return all(
+        other.dtype is dtype and type(other) in CLASSES and other.is_meta and other.is_contiguous() for other in others
+    )
 
 
 def _made(shape: Sequence[int], like: Tensor) -> Tensor:
@@ -40,11 +40,8 @@ def _made(shape: Sequence[int], like: Tensor) -> Tensor:
 def _same(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
     """One tensor, and numbers that change neither shape nor type."""
     x = args[0]
-    if len(args) > 1 or kwargs:
-        for other in (*args[1:], *kwargs.values()):
-            if not isinstance(other, (int, float, str)):
-                return None
-    return _made(x.shape, x) if _plain(x) else None
+    numbers = all(isinstance(other, (int, float, str)) for other in (*args[1:], *kwargs.values()))
+    return _made(x.shape, x) if numbers and _plain(x) else None
 
 
 def _same_in_place(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
@@ -73,9 +70,7 @@ def _binary(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
         return _same(args, kwargs) if isinstance(left, Tensor) else None
     if not _plain(left, right) or "rounding_mode" in kwargs:
         return None
-    if left.shape == right.shape:
-        return _made(left.shape, left)
-    shape = _broadcast(left.shape, right.shape)
+    shape = left.shape if left.shape == right.shape else _broadcast(left.shape, right.shape)
     return None if shape is None else _made(shape, left)
 
 
@@ -118,16 +113,18 @@ def _convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | Non
     return _made((batch, out, *sides), x) if min(sides) > 0 and min(padding) >= 0 else None
 
 
-def _mm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
+def _product(rank: int, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """Matrices, or batches of as many."""
     left, right = args[0], args[1]
-    fits = left.dim() == right.dim() == 2 and left.shape[1] == right.shape[0]
-    return _made((left.shape[0], right.shape[1]), left) if fits and _alike(left, right) else None
+    fits = left.dim() == right.dim() == rank and left.shape[:-2] == right.shape[:-2]
+    fits = fits and left.shape[-1] == right.shape[-2] and _alike(left, right)
+    return _made((*left.shape[:-1], right.shape[-1]), left) if fits else None
 
 
 def _addmm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
     """A vector of biases and a product."""
     bias, left, right = args[:3]
-    out = _mm((left, right), {})
+    out = _product(2, (left, right), {})
     fits = out is not None and _alike(bias, left) and bias.shape == out.shape[1:]
     return out if fits else None
 
@@ -144,10 +141,8 @@ def _batch_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor,
     vectors = [vector for vector in (weight, bias, mean, var) if vector is not None]
     if training or mean is None or var is None or x.dim() < 2 or x.dtype not in WIDE or not _plain(x, *vectors):
         return None
-    shape = x.shape[1:2]
-    for vector in vectors:
-        if vector.shape != shape:
-            return None
+    if any(vector.shape != x.shape[1:2] for vector in vectors):
+        return None
     nothing = _made((0,), x)
     return _made(x.shape, x), nothing, nothing
 
@@ -211,14 +206,6 @@ def _stack(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
 
 def _sum_all(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
     return _made((), args[0]) if len(args) == 1 and not kwargs and _plain(args[0]) else None
-
-
-def _bmm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
-    left, right = args[0], args[1]
-    if left.dim() != 3 or right.dim() != 3 or not _alike(left, right):
-        return None
-    fits = left.shape[0] == right.shape[0] and left.shape[2] == right.shape[1]
-    return _made((*left.shape[:2], right.shape[2]), left) if fits else None
 
 
 def _pad(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
@@ -293,7 +280,7 @@ META_KERNELS: Mapping[Any, MetaKernel] = {
     aten.clone.default: _clone,
     aten.empty.memory_format: _empty,
     aten.convolution.default: _convolution,
-    aten.mm.default: _mm,
+    aten.mm.default: partial(_product, 2),
     aten.addmm.default: _addmm,
     aten.native_batch_norm.default: _batch_norm,
     aten.native_layer_norm.default: _layer_norm,
@@ -307,7 +294,7 @@ META_KERNELS: Mapping[Any, MetaKernel] = {
     aten.stack.default: _stack,
     aten.sum.default: _sum_all,
     aten.mean.default: _sum_all,
-    aten.bmm.default: _bmm,
+    aten.bmm.default: partial(_product, 3),
     aten.constant_pad_nd.default: _pad,
     aten.upsample_nearest2d.default: _upsample_2d,
     aten.max_pool2d_with_indices.default: _max_pool_2d,

@@ -4,12 +4,13 @@ An operator is in exactly one of three places: a formula, the element-wise work,
 move, make or look up data. One that is in none of them is an error, never a silent zero.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import torch
-from torch._ops import OpOverload
+from torch._ops import HigherOrderOperator, OpOverload
 
 #: Arithmetic on elements that PyTorch, or a PyTorch as old as we support, does not tag as pointwise: activations,
 #: norms, reductions, pooling, resampling, sorting.
@@ -44,9 +45,6 @@ _foreach_exp _foreach_lerp _foreach_maximum _foreach_minimum _foreach_mul _forea
 _foreach_reciprocal _foreach_rsqrt _foreach_sigmoid _foreach_sign _foreach_sqrt _foreach_sub _foreach_tanh
 """
 
-#: torchvision's operators on boxes and regions: sampling and comparing, no products of weights.
-ELEMENTWISE_TORCHVISION = frozenset({"nms", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool"})
-
 #: Makes, moves or looks up data; asks about it; or draws it at random.
 _FREE = """
 arange empty empty_like empty_permuted empty_strided eye full full_like linspace logspace new_empty
@@ -54,7 +52,7 @@ new_empty_strided new_full new_ones new_zeros ones ones_like range scalar_tensor
 triu_indices bartlett_window blackman_window hamming_window hann_window kaiser_window fft_fftfreq fft_rfftfreq
 rand rand_like randint randint_like randn randn_like randperm bernoulli exponential geometric log_normal cauchy
 binomial multinomial normal normal_functional poisson random uniform _sample_dirichlet _standard_gamma
-_copy_from _to_copy clone copy detach detach_copy fill lift lift_fresh lift_fresh_copy zero set_ resize resize_as
+_copy_from _to_copy clone copy detach detach_copy fill lift lift_fresh lift_fresh_copy zero set resize resize_as
 _resize_output _reshape_copy _reshape_alias view_copy alias_copy as_strided_copy diagonal_copy expand_copy
 narrow_copy permute_copy split_copy split_with_sizes_copy squeeze_copy t_copy transpose_copy unbind_copy
 unfold_copy unsqueeze_copy slice_copy select_copy _unsafe_view unsafe_split unsafe_split_with_sizes
@@ -72,75 +70,60 @@ _assert_tensor_metadata sym_size sym_stride sym_numel sym_storage_offset is_cont
 sym_constrain_range sym_constrain_range_for_size
 """
 
-
-ELEMENTWISE = frozenset(_ELEMENTWISE.split())
+#: With torchvision's operators on boxes and regions: sampling and comparing, no products of weights.
+ELEMENTWISE = frozenset(
+    {f"aten::{name}" for name in _ELEMENTWISE.split()}
+    | {f"torchvision::{name}" for name in ("nms", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool")}
+)
 FREE = frozenset(_FREE.split())
-
-
-def operator_name(operator: OpOverload) -> str:
-    """Name an operator without overload and in-place underscore: "aten::relu" for relu and relu_ alike."""
-    name = str(operator._schema.name)
-    return name if name.endswith("__") else name.removesuffix("_")
-
-
-def is_free(operator: OpOverload) -> bool:
-    """Return whether the operator only makes, moves or looks up data."""
-    space, _, name = operator_name(operator).partition("::")
-    if space == "profiler":
-        return True
-    return space in {"aten", "prim"} and (operator.is_view or name in FREE or name + "_" in FREE)
-
-
-def is_elementwise(operator: OpOverload) -> bool:
-    """Return whether the operator belongs to the element-wise work."""
-    space, _, name = operator_name(operator).partition("::")
-    if space == "torchvision":
-        return name in ELEMENTWISE_TORCHVISION
-    return space == "aten" and (name in ELEMENTWISE or torch.Tag.pointwise in operator.tags)
-
-
-def may_change_shape_with_data(operator: OpOverload) -> bool:
-    """Return whether there are arguments with which the result's shape depends on values."""
-    indexes = operator_name(operator) in {"aten::index", "aten::_unsafe_index", "torchvision::nms"}
-    return indexes or torch.Tag.dynamic_output_shape in operator.tags
-
-
-def changes_shape_with_data(operator: OpOverload, args: Any) -> bool:
-    """Return whether the result's shape depends on values: nonzero, NMS, a boolean index."""
-    name = operator_name(operator)
-    if name in {"aten::index", "aten::_unsafe_index"}:
-        return any(t.dtype in {torch.bool, torch.uint8} for t in args[1] if t is not None)
-    return may_change_shape_with_data(operator)
+INDEXES = frozenset({"aten::index", "aten::_unsafe_index"})
+#: Enough to look for tensors among those of an operator without a schema.
+MOST_ARGUMENTS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What an operator's name, tags and schema say of it, whatever it is called with.
 
-    `writes` unless its results only alias what it was given; `dynamic` if a result's shape may depend on values;
-    `places` are the positions of arguments that can be tensors or lists of them.
+    `name` is without overload and in-place underscore: "aten::relu" for relu and relu_ alike. A `free` one only makes,
+    moves or looks up data. `writes` unless its results only alias what it was given; `dynamic` if a result's shape may
+    depend on values; `makes` if it makes tensors out of none; `places` are the positions of arguments that can be
+    tensors or lists of them.
     """
 
     name: str
-    free: bool
-    elementwise: bool
-    writes: bool
-    dynamic: bool
-    makes: bool
-    places: tuple[int, ...]
+    free: bool = False
+    elementwise: bool = False
+    writes: bool = True
+    dynamic: bool = False
+    makes: bool = False
+    places: Sequence[int] = range(MOST_ARGUMENTS)
 
 
 @cache
-def facts_of(operator: OpOverload) -> Facts:
-    """Look an operator up, once."""
-    free, schema = is_free(operator), operator._schema
+def facts_of(operator: OpOverload | HigherOrderOperator) -> Facts:
+    """Look an operator up, once; of one that takes functions only the name is known."""
+    if isinstance(operator, HigherOrderOperator):
+        return Facts(name=f"higher_order::{operator}")
+    schema = operator._schema
+    name = schema.name if schema.name.endswith("__") else schema.name.removesuffix("_")
+    space, _, short = name.partition("::")
+    free = space == "profiler" or (space in {"aten", "prim"} and (operator.is_view or short in FREE))
+    pointwise = space == "aten" and torch.Tag.pointwise in operator.tags
     places = tuple(i for i, argument in enumerate(schema.arguments) if "Tensor" in str(argument.type))
     return Facts(
-        name=operator_name(operator),
+        name=name,
         free=free,
-        elementwise=not free and is_elementwise(operator),
+        elementwise=not free and (pointwise or name in ELEMENTWISE),
         writes=not any(result.alias_info for result in schema.returns),
-        dynamic=may_change_shape_with_data(operator),
+        dynamic=name in INDEXES | {"torchvision::nms"} or torch.Tag.dynamic_output_shape in operator.tags,
         makes=not places and any(argument.name == "device" for argument in schema.arguments),
         places=places,
     )
+
+
+def changes_shape_with_data(facts: Facts, args: Any) -> bool:
+    """Return whether the result's shape depends on values: nonzero, NMS, a boolean index."""
+    if facts.name in INDEXES:
+        return any(t.dtype in {torch.bool, torch.uint8} for t in args[1] if t is not None)
+    return facts.dynamic

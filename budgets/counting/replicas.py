@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.overrides import TorchFunctionMode
 
+from featherpress.budgets.counting.meta_kernels import CLASSES, META
 from featherpress.errors import UsageError
 
 Twin = Callable[[Tensor], Tensor]
@@ -27,14 +28,12 @@ ATOMS = frozenset({bool, int, float, complex, str, bytes, type(None), type, Func
 COPY_METHODS = frozenset(
     {"__deepcopy__", "__getnewargs__", "__getnewargs_ex__", "__getstate__", "__new__", "__reduce__", "__reduce_ex__"}
 )
-USUAL = frozenset({Tensor, nn.Parameter})
 #: By these a class of tensors has operators of its own.
 OVERRIDES = ("__torch_dispatch__", "__torch_function__")
 CONTAINERS = frozenset({dict, OrderedDict, set})
 SEQUENCES = frozenset({list, set, tuple})
 #: Dictionaries of hooks and the like, empty in most modules; no two modules share one.
 REGISTRIES = frozenset(key for key, held in vars(nn.Module()).items() if isinstance(held, (dict, set)))
-META = torch.device("meta")
 #: What cannot be copied, and is free again after each use.
 LOCKS = frozenset({type(Lock()), type(RLock())})
 
@@ -73,7 +72,7 @@ def _as_held(tensor: Tensor, twin: Twin) -> Tensor:
     made, kind = twin(tensor), type(tensor)
     if kind is not Tensor and isinstance(tensor, nn.Parameter):
         made = nn.Parameter(made, requires_grad=tensor.requires_grad)
-    if kind not in USUAL and isinstance(made, Tensor) and _only_adds(kind):
+    if kind not in CLASSES and isinstance(made, Tensor) and _only_adds(kind):
         made.__class__ = kind
     return made
 
@@ -97,7 +96,7 @@ def _add_twins(modules: Sequence[nn.Module], twin: Twin, memo: dict[int, Any]) -
         for tensor in (*module._parameters.values(), *module._buffers.values()):
             if tensor is None or id(tensor) in memo:
                 continue
-            if type(tensor) not in USUAL and isinstance(tensor, (UninitializedBuffer, UninitializedParameter)):
+            if type(tensor) not in CLASSES and isinstance(tensor, (UninitializedBuffer, UninitializedParameter)):
                 raise UsageError(
                     f"{type(modules[0]).__name__} has parameters without a shape yet (a lazy module): "
                     "run it once before counting it"

@@ -21,6 +21,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from featherpress.budgets.counting.attribution import ModuleStack
+from featherpress.budgets.counting.costs import sum_by_path
 from featherpress.budgets.counting.replicas import copy_with, meta_twin, real_twin
 
 
@@ -90,10 +91,7 @@ def ask_torch(model: nn.Module, inputs: tuple[Any, ...]) -> CounterResult:
     counter = _PlacedFlops(ModuleStack(replica))
     with torch.no_grad(), torch.device("meta"), counter:
         replica(*args)
-    by_path: Counter[str] = Counter()
-    for (path, _), amount in counter.work.items():
-        by_path[path] += amount
-    return CounterResult(macs=by_path, work=counter.work, distribution=f"torch {torch.__version__}")
+    return CounterResult(macs=sum_by_path(counter.work), work=counter.work, distribution=f"torch {torch.__version__}")
 
 
 class _PlacedFlops(FlopCounterMode):
@@ -108,7 +106,7 @@ class _PlacedFlops(FlopCounterMode):
         before = self.get_total_flops()
         result = super()._count_flops(func_packet, out, args, kwargs)  # type: ignore[no-untyped-call]
         name = str(func_packet).replace(".", "::")
-        self.work[self.stack.path or "", name] += (self.get_total_flops() - before) // 2
+        self.work[self.stack.path, name] += (self.get_total_flops() - before) // 2
         return result
 
 

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from featherpress.budgets.auditing.components import split
-from featherpress.budgets.counting.costs import Cost, ModuleCost, total_of
+from featherpress.budgets.counting.costs import Cost, ModuleCost, format_shapes, total_of
 from featherpress.budgets.views.layout import console_table, markdown_table, percent
 from featherpress.budgets.views.numbers import format_macs
 from featherpress.records.record import Part, Record
@@ -156,7 +156,7 @@ def _title(result: Diff) -> str:
 
 
 def _caption(result: Diff) -> str:
-    shapes = [", ".join("x".join(map(str, shape)) for shape in shapes) or "none" for shapes in result.inputs]
+    shapes = [format_shapes(shapes) or "none" for shapes in result.inputs]
     where = shapes[0] if shapes[0] == shapes[1] else f"{shapes[0]} and {shapes[1]}: MACs are not comparable"
     return f"core MACs at input {where}; a minus sign means more than before"
 

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from featherpress.budgets.auditing.audit import QUANTITIES, Audit, name_largest
+from featherpress.budgets.counting.costs import format_shapes
 from featherpress.budgets.counting.formulas import CONVENTION_TEXT
 from featherpress.budgets.counting.memory import IDEAL_TEXT, PRECISIONS
 from featherpress.budgets.views.layout import console_table, escape, markdown_table, percent
@@ -191,11 +192,10 @@ def _footer(result: Audit) -> list[str]:
     """State what was counted, how, and on what."""
     cost = result.cost
     batch = cost.inputs[0][0] if cost.inputs and cost.inputs[0] else 1
-    shapes = ", ".join("x".join(map(str, shape)) for shape in cost.inputs) or "none"
     lines = [f"verdict: {result.verdict}", *_other_limits(result)]
     lines += [
         f"convention: {CONVENTION_TEXT}",
-        f"input: {shapes} (batch {batch}); method: {_METHODS[cost.method]}",
+        f"input: {format_shapes(cost.inputs) or 'none'} (batch {batch}); method: {_METHODS[cost.method]}",
         f"beside: {format_macs(cost.elementwise)} element-wise operations, not in MACs; {cost.bytes:,} weight bytes",
         f"ideal bytes: {IDEAL_TEXT}",
         f"largest in parameters: {name_largest(cost.modules, 'params')}",
