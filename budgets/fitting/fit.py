@@ -2,27 +2,28 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
-from itertools import product
+from itertools import islice, product
 from math import prod
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 from torch import Tensor, nn
 
+from featherpress.budgets.counting.costs import format_shapes
 from featherpress.budgets.counting.count import count
-from featherpress.budgets.fitting.knobs import Knob
-from featherpress.budgets.views.layout import console_table
-from featherpress.budgets.views.numbers import format_macs
+from featherpress.budgets.views.layout import console_table, format_macs
 from featherpress.errors import UsageError
 from featherpress.records.record import Part, Record
 
 SHOWN, NEIGHBOURS = 5, 3
 #: Each is built, which takes some 25 ms for a detector, and twice that under a limit on MACs.
 MOST = 2_000
+#: More values of one knob are a typing mistake.
+_MOST_VALUES = 10_000
 
 
 class FitRow(Part):
@@ -54,6 +55,45 @@ class Fit(Record):
         return 0 if self.rows else 1
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knob:
+    """A keyword argument of the factory, and the values to try."""
+
+    name: str
+    values: tuple[int, ...]
+
+
+def parse_knob(text: str) -> Knob:
+    """Read `width=16:128:2` (the end is included, the step may be left out) or `width=16,32,64`.
+
+    Errors: UsageError.
+    """
+    name, equals, given = text.partition("=")
+    try:
+        if "," in given or ":" not in given:
+            values = [int(value) for value in given.split(",")]
+        else:
+            first, last, *rest = (int(value) for value in given.split(":"))
+            (step,) = rest or [1]
+            values = list(islice(range(first, last + 1, step), _MOST_VALUES + 1))
+    except (ValueError, OverflowError):
+        values = []
+    if not equals or not name.strip().isidentifier() or not 0 < len(values) <= _MOST_VALUES:
+        raise UsageError(
+            f"cannot read knob {text!r}; expected NAME=FIRST:LAST:STEP or NAME=VALUE,VALUE, {_MOST_VALUES:,} values at "
+            "most"
+        )
+    return Knob(name=name.strip(), values=tuple(dict.fromkeys(values)))
+
+
+class _Candidate(NamedTuple):
+    """What a candidate costs; `macs` are 0 where they are not limited."""
+
+    settings: dict[str, int]
+    params: int
+    macs: int
+
+
 def fit(
     factory: Callable[..., nn.Module],
     knobs: Sequence[Knob],
@@ -74,88 +114,72 @@ def fit(
         raise UsageError("fit needs a limit of at least 1: give params, macs or both")
     if not knobs or len({knob.name for knob in knobs}) != len(knobs):
         raise UsageError("fit needs knobs to turn, each named once, such as out_channels=16:128:2")
-    if prod(len(knob.values) for knob in knobs) > MOST:
+    candidates = prod(len(knob.values) for knob in knobs)
+    if candidates > MOST:
         raise UsageError(f"more than {MOST:,} candidates: take larger steps, or fewer knobs")
-    search = _Search(factory, params, macs, torch.zeros(1, 3, side, side))
-    names = [knob.name for knob in knobs]
-    for values in product(*(knob.values for knob in knobs)):
-        search.measure(dict(zip(names, values, strict=True)))
-    candidates = len(search.measured) + search.refused
-    if not search.measured:
-        raise UsageError(f"none of the {candidates:,} candidates can be built: {search.reason}")
+    image = torch.zeros(1, 3, side, side)
+    found, refusal = _measure(factory, knobs, None if macs is None else image)
+    if not found:
+        raise UsageError(f"none of the {candidates:,} candidates can be built: {refusal}")
+
+    def use(one: _Candidate) -> Fraction:
+        """Return the share of its limits that a candidate takes, the larger of the two; above 1 it breaks one."""
+        pairs = ((one.params, params), (one.macs, macs))
+        return max(Fraction(amount, limit) for amount, limit in pairs if limit is not None)
+
+    def rows(chosen: list[_Candidate]) -> tuple[FitRow, ...]:
+        return tuple(_count(factory, one.settings, image, params, macs) for one in chosen)
+
+    inside, beyond = ([one for one in found if (use(one) <= 1) == fits] for fits in (True, False))
+    inside.sort(key=lambda one: (0 if params is None else -one.params, -one.macs, *one.settings.values()))
+    beyond.sort(key=lambda one: (use(one), *one.settings.values()))
     return Fit(
         model=name,
         input=(1, 3, side, side),
         limits={"params": params, "macs": macs},
         candidates=candidates,
-        refused=search.refused,
-        rows=tuple(map(search.count, search.best_inside()[:SHOWN])),
-        neighbours=tuple(map(search.count, search.nearest_beyond()[:NEIGHBOURS])),
+        refused=candidates - len(found),
+        rows=rows(inside[:SHOWN]),
+        neighbours=rows(beyond[:NEIGHBOURS]),
     )
 
 
-Settings = dict[str, int]
-
-
-class _Search:
-    """The parameters of every candidate and, under a limit on them, its MACs (else 0)."""
-
-    def __init__(self, factory: Callable[..., nn.Module], params: int | None, macs: int | None, image: Tensor) -> None:
-        self.factory = factory
-        self.params = params
-        self.macs = macs
-        self.image = image
-        self.measured: list[tuple[int, int, Settings]] = []
-        self.refused = 0
-        #: What the factory said of the first candidate that it refused.
-        self.reason = ""
-
-    def _build(self, settings: Settings) -> nn.Module:
-        """Build a candidate without memory; whatever the factory raises comes through."""
-        with torch.device("meta"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # initialisers warn about tensors without data
-            return self.factory(**settings)
-
-    def measure(self, settings: Settings) -> None:
-        """Build a candidate and measure it; one that the factory refuses only counts as refused."""
+def _measure(
+    factory: Callable[..., nn.Module], knobs: Sequence[Knob], image: Tensor | None
+) -> tuple[list[_Candidate], str]:
+    """Build every candidate and measure it, its MACs on an image; return too why the first was refused, if one was."""
+    found, refusal = [], ""
+    for values in product(*(knob.values for knob in knobs)):
+        settings = {knob.name: value for knob, value in zip(knobs, values, strict=True)}
         try:
-            model = self._build(settings)
+            model = _build(factory, settings)
         except Exception as error:
-            self.refused += 1
-            self.reason = self.reason or str(error) or type(error).__name__
-            return
-        params = sum(weight.numel() for weight in model.parameters())
-        work = count(model, self.image).macs if self.macs is not None else 0
-        self.measured.append((params, work, settings))
+            refusal = refusal or str(error) or type(error).__name__
+            continue
+        size = sum(weight.numel() for weight in model.parameters())
+        found.append(_Candidate(settings, size, 0 if image is None else count(model, image).macs))
+    return found, refusal
 
-    def _use(self, params: int, macs: int) -> Fraction:
-        """Return the share of its limits that a candidate takes, the larger of the two; above 1 it breaks one."""
-        pairs = [(params, self.params), (macs, self.macs)]
-        return max(Fraction(amount, limit) for amount, limit in pairs if limit is not None)
 
-    def best_inside(self) -> list[Settings]:
-        """Sort the candidates within the limits: most parameters first where these are limited, then most MACs."""
-        limited = self.params is not None
-        inside = [row for row in self.measured if self._use(*row[:2]) <= 1]
-        inside.sort(key=lambda row: (-row[0] if limited else 0, -row[1], *row[2].values()))
-        return [settings for *_, settings in inside]
+def _build(factory: Callable[..., nn.Module], settings: dict[str, int]) -> nn.Module:
+    """Build a candidate without memory; whatever the factory raises comes through."""
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # initialisers warn about tensors without data
+        return factory(**settings)
 
-    def nearest_beyond(self) -> list[Settings]:
-        """Sort the candidates beyond a limit, the nearest first."""
-        beyond = [row for row in self.measured if self._use(*row[:2]) > 1]
-        beyond.sort(key=lambda row: (self._use(*row[:2]), *row[2].values()))
-        return [settings for *_, settings in beyond]
 
-    def count(self, settings: Settings) -> FitRow:
-        """Count a candidate that is shown."""
-        cost = count(self._build(settings), self.image)
-        return FitRow(
-            settings=settings,
-            params=cost.params,
-            macs=cost.macs,
-            params_slack=None if self.params is None else self.params - cost.params,
-            macs_slack=None if self.macs is None else self.macs - cost.macs,
-        )
+def _count(
+    factory: Callable[..., nn.Module], settings: dict[str, int], image: Tensor, params: int | None, macs: int | None
+) -> FitRow:
+    """Count a candidate that is shown."""
+    cost = count(_build(factory, settings), image)
+    return FitRow(
+        settings=settings,
+        params=cost.params,
+        macs=cost.macs,
+        params_slack=None if params is None else params - cost.params,
+        macs_slack=None if macs is None else macs - cost.macs,
+    )
 
 
 def render_fit(result: Fit) -> RenderableType:
@@ -163,27 +187,25 @@ def render_fit(result: Fit) -> RenderableType:
     parts: list[RenderableType] = [Text(_sentence(result)), Text()]
     for title, rows in (("fits", result.rows), ("nearest beyond", result.neighbours)):
         if rows:
-            parts += [_table(title, rows), Text()]
+            cells = [
+                (
+                    _named(row),
+                    f"{row.params:,}",
+                    "-" if row.params_slack is None else f"{row.params_slack:,}",
+                    format_macs(row.macs),
+                    "-" if row.macs_slack is None else format_macs(row.macs_slack),
+                )
+                for row in rows
+            ]
+            parts += [console_table((title, "params", "left", "MACs", "left"), cells), Text()]
     refused = f", {result.refused:,} that cannot be built" if result.refused else ""
-    shape = "x".join(map(str, result.input))
+    shape = format_shapes([result.input])
     parts.append(Text(f"{result.candidates:,} candidates{refused}; MACs at input {shape}; every row was counted"))
     return Group(*parts)
 
 
-def _table(title: str, rows: Sequence[FitRow]) -> Table:
-    table = console_table((title, "params", "left", "MACs", "left"))
-    for row in rows:
-        name = ", ".join(f"{knob} {value}" for knob, value in row.settings.items())
-        table.add_row(
-            name, f"{row.params:,}", _slack(row.params_slack), format_macs(row.macs), _slack(row.macs_slack, macs=True)
-        )
-    return table
-
-
-def _slack(slack: int | None, *, macs: bool = False) -> str:
-    if slack is None:
-        return "-"
-    return format_macs(slack) if macs else f"{slack:,}"
+def _named(row: FitRow) -> str:
+    return ", ".join(f"{knob} {value}" for knob, value in row.settings.items())
 
 
 def _sentence(result: Fit) -> str:
@@ -192,9 +214,8 @@ def _sentence(result: Fit) -> str:
     if not result.rows:
         return f"{result.model}: nothing fits {asked}"
     best = result.rows[0]
-    name = ", ".join(f"{knob} {value}" for knob, value in best.settings.items())
     left = _amounts(best.params_slack, best.macs_slack)
-    return f"{result.model} within {asked}: {name} has {best.params:,} parameters, {left} left"
+    return f"{result.model} within {asked}: {_named(best)} has {best.params:,} parameters, {left} left"
 
 
 def _amounts(params: int | None, macs: int | None) -> str:

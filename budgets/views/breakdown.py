@@ -1,23 +1,23 @@
 """A count from other sides: by module to any depth, or by operator. Rows sum to the total, by assertion."""
 
-import csv
-import io
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Literal, TypeVar
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from featherpress.budgets.counting.costs import ROOT, Cost
-from featherpress.budgets.views.layout import console_table, markdown_table, percent
-from featherpress.budgets.views.numbers import format_macs
+from featherpress.budgets.views.layout import console_table, csv_table, format_macs, markdown_table, percent
 from featherpress.errors import CountError, UsageError
 
 Row = TypeVar("Row")
 By = Literal["module", "operator"]
 #: What rows can be sorted by, largest first; "name" goes by the alphabet, "model" leaves the model's order.
 SORTS = ("model", "name", "params", "macs", "elementwise", "activations", "calls")
+WORK = ("macs", "elementwise")
+QUANTITIES = ("params", *WORK, "activations")
 COLUMNS = {
     "module": ("params", "%", "MACs", "element-wise", "act. bytes"),
     "operator": ("calls", "MACs", "%", "element-wise"),
@@ -54,21 +54,14 @@ def breakdown(cost: Cost, *, by: By = "module", depth: int = 1, sort: str = "mod
     if depth < 1:
         raise UsageError(f"depth is at least 1, got {depth}")
     rows = _by_module(cost, depth) if by == "module" else _by_operator(cost)
-    summed = ["params", "macs", "elementwise", "activations"] if by == "module" else ["macs", "elementwise"]
-    for quantity in summed:
+    for quantity in QUANTITIES if by == "module" else WORK:
         parts, whole = sum(getattr(row, quantity) for row in rows), getattr(cost, quantity)
         if parts != whole:
             raise CountError(
                 f"the rows by {by} sum to {parts:,} {quantity}, not {whole:,}: this is a bug in featherpress"
             )
-    total = BreakdownRow(
-        name="total",
-        params=cost.params,
-        macs=cost.macs,
-        elementwise=cost.elementwise,
-        activations=cost.activations,
-        calls=sum(cost.operator_calls.values()) if by == "operator" else 1,
-    )
+    calls = sum(cost.operator_calls.values()) if by == "operator" else 1
+    total = BreakdownRow(name="total", calls=calls, **{quantity: getattr(cost, quantity) for quantity in QUANTITIES})
     return Breakdown(by=by, rows=tuple(sort_rows(rows, sort)), total=total)
 
 
@@ -87,54 +80,49 @@ def sort_rows(rows: Sequence[Row], sort: str) -> list[Row]:
 
 
 def _by_module(cost: Cost, depth: int) -> list[BreakdownRow]:
-    sums: dict[str, dict[str, int]] = {}
+    sums: dict[str, Counter[str]] = {}
     for row in cost.modules:
         name = row.path if row.owners else ".".join(row.path.split(".")[:depth]) or ROOT
-        into = sums.setdefault(name, {"calls": row.calls})
-        for quantity in ("params", "macs", "elementwise", "activations"):
-            into[quantity] = into.get(quantity, 0) + getattr(row, quantity)
-    rows = [BreakdownRow(name=name, **amounts) for name, amounts in sums.items()]
-    return [row for row in rows if row.params or row.macs or row.elementwise or row.activations]
+        into = sums.setdefault(name, Counter(calls=row.calls))
+        into.update({quantity: getattr(row, quantity) for quantity in QUANTITIES})
+    filled = {name: amounts for name, amounts in sums.items() if any(amounts[quantity] for quantity in QUANTITIES)}
+    return [BreakdownRow(name=name, **amounts) for name, amounts in filled.items()]
 
 
 def _by_operator(cost: Cost) -> list[BreakdownRow]:
-    sums: dict[str, dict[str, int]] = {}
-    for quantity, work in (("macs", cost.work), ("elementwise", cost.elementwise_work)):
+    sums: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for quantity, work in zip(WORK, (cost.work, cost.elementwise_work), strict=True):
         for (_, operator), amount in work.items():
-            into = sums.setdefault(operator, {})
-            into[quantity] = into.get(quantity, 0) + amount
-    names = dict.fromkeys([*sums, *cost.operator_calls])
-    return [BreakdownRow(name=name, calls=cost.operator_calls[name], **sums.get(name, {})) for name in names]
+            sums[operator][quantity] += amount
+    for operator, calls in cost.operator_calls.items():
+        sums[operator]["calls"] = calls
+    return [BreakdownRow(name=name, **amounts) for name, amounts in sums.items()]
 
 
 def render_breakdown(result: Breakdown) -> RenderableType:
     """Make a table for a console."""
-    table = console_table((result.by, *COLUMNS[result.by]))
-    for row in result.rows:
-        table.add_row(row.name, *_cells(row, result))
-    table.add_row()
-    table.add_row("total", *_cells(result.total, result), style="bold")
-    return Group(table, Text())
+    *rows, total = _cells(result)
+    return Group(console_table((result.by, *COLUMNS[result.by]), rows, total=total), Text())
 
 
 def render_breakdown_markdown(result: Breakdown) -> str:
     """Make a table in GitHub-flavoured Markdown."""
-    rows = [[row.name, *_cells(row, result)] for row in (*result.rows, result.total)]
-    return "\n".join(markdown_table((result.by, *COLUMNS[result.by]), rows)) + "\n"
+    return "\n".join(markdown_table((result.by, *COLUMNS[result.by]), _cells(result))) + "\n"
 
 
 def render_breakdown_csv(result: Breakdown) -> str:
     """Make comma-separated values, exact whole numbers."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, fieldnames=list(asdict(result.total)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in (*result.rows, result.total))
-    return stream.getvalue()
+    return csv_table(asdict(result.total), [astuple(row) for row in (*result.rows, result.total)])
 
 
-def _cells(row: BreakdownRow, result: Breakdown) -> list[str]:
-    total = result.total
-    work = [format_macs(row.macs), format_macs(row.elementwise)]
-    if result.by == "operator":
-        return [f"{row.calls:,}", work[0], percent(row.macs, total.macs), work[1]]
-    return [f"{row.params:,}", percent(row.params, total.params), *work, format_macs(row.activations)]
+def _cells(result: Breakdown) -> list[list[str]]:
+    """Format the rows, the total last, one text per column."""
+    cells, total = [], result.total
+    for row in (*result.rows, total):
+        work = [format_macs(row.macs), format_macs(row.elementwise)]
+        if result.by == "operator":
+            cells.append([row.name, f"{row.calls:,}", work[0], percent(row.macs, total.macs), work[1]])
+        else:
+            params = [f"{row.params:,}", percent(row.params, total.params)]
+            cells.append([row.name, *params, *work, format_macs(row.activations)])
+    return cells

@@ -1,16 +1,14 @@
 """Two models side by side: what the second saves, component by component."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from typing import ClassVar, Self
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from featherpress.budgets.auditing.components import split
 from featherpress.budgets.counting.costs import Cost, ModuleCost, format_shapes, total_of
-from featherpress.budgets.views.layout import console_table, markdown_table, percent
-from featherpress.budgets.views.numbers import format_macs
+from featherpress.budgets.views.layout import console_table, format_macs, markdown_table, percent
 from featherpress.records.record import Part, Record
 
 COLUMNS = ("component", "params", "->", "saved", "%", "MACs", "->", "saved", "%")
@@ -128,27 +126,17 @@ def render_diff(result: Diff) -> RenderableType:
     """Make a table of parameters and one of MACs, in exact numbers, for a console."""
     parts: list[RenderableType] = [Text(_title(result), style="italic")]
     for title, quantity in (("parameters", "params"), ("MACs", "macs")):
-        parts += [_table(result, title, quantity), Text()]
+        *rows, total = ([row.name, *_cells(getattr(row, quantity))] for row in (*result.components, result.total))
+        parts += [console_table((title, *result.models, "saved", "%"), rows, total=total, wrap=True), Text()]
     return Group(*parts, Text(_caption(result)))
-
-
-def _table(result: Diff, title: str, quantity: str) -> Table:
-    table = console_table((title, *result.models, "saved", "%"), wrap=True)
-    for row in (*result.components, None, result.total):
-        if row is None:
-            table.add_row()
-            continue
-        found: Change = getattr(row, quantity)
-        share = percent(found.saved, found.before, nothing="-")
-        cells = (f"{found.before:,}", f"{found.after:,}", f"{found.saved:,}", share)
-        table.add_row(row.name, *cells, style="bold" if row is result.total else None)
-    return table
 
 
 def render_diff_markdown(result: Diff) -> str:
     """Make GitHub-flavoured Markdown."""
-    table = markdown_table(COLUMNS, [_cells(row) for row in (*result.components, result.total)])
-    return "\n".join([f"## {_title(result)}", "", *table, "", _caption(result)]) + "\n"
+    rows = [
+        [row.name, *_cells(row.params), *_cells(row.macs, format_macs)] for row in (*result.components, result.total)
+    ]
+    return "\n".join([f"## {_title(result)}", "", *markdown_table(COLUMNS, rows), "", _caption(result)]) + "\n"
 
 
 def _title(result: Diff) -> str:
@@ -161,16 +149,6 @@ def _caption(result: Diff) -> str:
     return f"core MACs at input {where}; a minus sign means more than before"
 
 
-def _cells(row: DiffRow) -> Sequence[str]:
-    params, macs = row.params, row.macs
-    return (
-        row.name,
-        f"{params.before:,}",
-        f"{params.after:,}",
-        f"{params.saved:,}",
-        percent(params.saved, params.before, nothing="-"),
-        format_macs(macs.before),
-        format_macs(macs.after),
-        format_macs(macs.saved),
-        percent(macs.saved, macs.before, nothing="-"),
-    )
+def _cells(change: Change, write: Callable[[int], str] = "{:,}".format) -> list[str]:
+    amounts = map(write, (change.before, change.after, change.saved))
+    return [*amounts, percent(change.saved, change.before, nothing="-")]

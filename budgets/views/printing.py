@@ -5,18 +5,22 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from featherpress.budgets.auditing.audit import Audit
 from featherpress.budgets.views import tables
 from featherpress.budgets.views.breakdown import (
     Breakdown,
+    By,
     breakdown,
     render_breakdown,
     render_breakdown_csv,
     render_breakdown_markdown,
     sort_rows,
 )
+from featherpress.budgets.views.layout import console_table
 
 if TYPE_CHECKING:
     from featherpress.budgets.crosscheck.crosscheck import CrossCheck
@@ -27,11 +31,10 @@ def choose_breakdown(result: Audit, *, by: str, depth: int | None, sort: str) ->
 
     Errors: UsageError for an unknown order or a depth below 1.
     """
-    if by == "operator":
-        return breakdown(result.cost, by="operator", sort=sort)
-    if by == "module" or depth is not None:
-        return breakdown(result.cost, by="module", depth=2 if depth is None else depth, sort=sort)
-    return None
+    if by == "component" and depth is None:
+        return None
+    kind: By = "operator" if by == "operator" else "module"
+    return breakdown(result.cost, by=kind, depth=2 if depth is None else depth, sort=sort)
 
 
 def sort_components(result: Audit, sort: str) -> Audit:
@@ -55,8 +58,6 @@ def print_audit(
             console.print(render_breakdown(shown))
         console.print(tables.render_table(result, rows=shown is None))
         if cross_check:
-            from featherpress.budgets.views.cross_check import render_cross_check  # noqa: PLC0415 - three other counters
-
             console.print()
             console.print(render_cross_check(cross_check))
     else:
@@ -72,3 +73,23 @@ def _text(result: Audit, style: str, shown: Breakdown | None) -> str:
     if style == "junit":
         return tables.render_junit(result)
     return tables.render_markdown(result) + (f"\n{render_breakdown_markdown(shown)}" if shown else "")
+
+
+def render_cross_check(result: "CrossCheck") -> RenderableType:
+    """Make the tables of MACs and of parameters, and the sentences, for a console."""
+    lines = [f"{tool}: {distribution}" for tool, distribution in result.tools.items()]
+    lines += [f"{found.component}: {found.sentence}" for found in result.disagreements]
+    lines.append("every difference is explained" if result.explained else "not every difference is explained")
+    tables = (_peers(result, "MACs", "macs"), Text(), _peers(result, "parameters", "params"), Text())
+    return Group(*tables, *map(Text, lines))
+
+
+def _peers(result: "CrossCheck", title: str, quantity: str) -> Table:
+    """Make one table of exact numbers, with only the tools that count this quantity."""
+    peers = f"peer_{quantity}"
+    tools = [tool for tool, amount in getattr(result.rows[-1], peers).items() if amount is not None]
+    rows = [
+        (row.name, *(f"{n:,}" for n in (getattr(row, quantity), *(getattr(row, peers)[tool] for tool in tools))))
+        for row in result.rows
+    ]
+    return console_table((title, "ours", *tools), rows)

@@ -4,10 +4,7 @@ Parameters are printed to the last digit. MACs and FLOPs are shortened to four d
 and no verdict is made from a shortened number.
 """
 
-import csv
-import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from rich.console import Group, RenderableType
@@ -18,12 +15,8 @@ from featherpress.budgets.auditing.audit import QUANTITIES, Audit, name_largest
 from featherpress.budgets.counting.costs import format_shapes
 from featherpress.budgets.counting.formulas import CONVENTION_TEXT
 from featherpress.budgets.counting.memory import IDEAL_TEXT, PRECISIONS
-from featherpress.budgets.views.layout import console_table, escape, markdown_table, percent
-from featherpress.budgets.views.numbers import format_macs
+from featherpress.budgets.views.layout import console_table, csv_table, escape, format_macs, markdown_table, percent
 from featherpress.records.audit import Check, Claim, Component
-
-if TYPE_CHECKING:
-    from featherpress.verdicts import GateResult
 
 COLUMNS = ("component", "params", "%", "MACs", "FLOPs", "target", "diff", "verdict")
 CLAIM_COLUMNS = ("claim about", "claimed", "counted", "diff", "verdict")
@@ -36,8 +29,13 @@ def render_table(result: Audit, *, rows: bool = True) -> RenderableType:
     """Make the tables and the lines under them, for a console of any width; without `rows` no components."""
     parts: list[RenderableType] = [_components_table(result), Text()] if rows else []
     if result.claims and rows:
-        parts += [_claims_table(result.claims), Text()]
-    parts += [_memory_table(result), Text()]
+        cells = [_claim_cells(claim) for claim in result.claims]
+        styles = [STYLES.get(claim.verdict, "yellow") for claim in result.claims]
+        coloured = [[*row, Text(verdict, style=style)] for (*row, verdict), style in zip(cells, styles, strict=True)]
+        parts += [console_table(CLAIM_COLUMNS, coloured), Text()]
+        reasons = [Text(reason, style="dim") for reason in _reasons(result)]
+        parts += [*reasons, Text()] if reasons else []
+    parts += [console_table(MEMORY_COLUMNS, _memory_rows(result)), Text()]
     parts += [Text(line) for line in _footer(result)]
     parts += [Text(f"note: {note}", style="yellow") for note in result.notes]
     parts += [Text(f"failed: {failure}", style="red") for failure in result.failures]
@@ -56,9 +54,7 @@ def render_markdown(result: Audit) -> str:
     lines += markdown_table(COLUMNS, [_cells(row, result) for row in (*result.components, result.total)])
     if result.claims:
         lines += ["", *markdown_table(CLAIM_COLUMNS, [_claim_cells(claim) for claim in result.claims]), ""]
-        lines += [
-            f"- {claim.component}: {escape(_reason(claim))}" for claim in result.claims if claim.verdict == "differs"
-        ]
+        lines += [f"- {escape(reason)}" for reason in _reasons(result)]
     lines += ["", *markdown_table(MEMORY_COLUMNS, _memory_rows(result))]
     lines += ["", *(f"- {escape(line)}" for line in _footer(result))]
     lines += [f"- note: {escape(note)}" for note in result.notes]
@@ -68,78 +64,49 @@ def render_markdown(result: Audit) -> str:
 
 def render_csv(result: Audit) -> str:
     """Make comma-separated values: exact integers, one row per component, the total last."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["component", "params", "share", "macs", "flops", "target", "difference", "verdict"])
-    for row in (*result.components, result.total):
-        writer.writerow(
-            [row.name, row.params, row.share, row.macs, row.flops, row.target, row.difference, row.verdict],
-        )
-    return stream.getvalue()
+    rows = [
+        [row.name, row.params, row.share, row.macs, row.flops, row.target, row.difference, row.verdict]
+        for row in (*result.components, result.total)
+    ]
+    return csv_table(["component", "params", "share", "macs", "flops", "target", "difference", "verdict"], rows)
 
 
 def render_junit(result: Audit) -> str:
     """Make JUnit XML: a case each for the components, the total and the claims, failed where the audit fails."""
-    rows = (*result.components, result.total)
     suite = ElementTree.Element("testsuite", name=result.model, tests="0")
     left = list(result.failures)
-    for row in rows:
-        case = ElementTree.SubElement(suite, "testcase", classname=result.model, name=row.name)
+
+    def add(name: str, problem: str, text: str) -> ElementTree.Element:
+        case = ElementTree.SubElement(suite, "testcase", classname=result.model, name=name)
+        if problem:
+            ElementTree.SubElement(case, "failure", message=problem).text = text
+        return case
+
+    for row in (*result.components, result.total):
         sentences = [failure for failure in left if failure.startswith(f"{row.name} has ")]
         left = [failure for failure in left if failure not in sentences]
-        if sentences:
-            ElementTree.SubElement(case, "failure", message=_verdict(row)).text = "\n".join(sentences)
-        elif not row.checks:
+        case = add(row.name, _verdict(row) if sentences else "", "\n".join(sentences))
+        if not sentences and not row.checks:
             ElementTree.SubElement(case, "skipped", message="no limit")
-    if result.accuracy is not None:
-        left = [failure for failure in left if result.accuracy.sentence not in failure]
-        _accuracy_case(suite, result.model, result.accuracy)
-    claims = ElementTree.SubElement(suite, "testcase", classname=result.model, name="(claims)")
-    if left:
-        ElementTree.SubElement(claims, "failure", message="claims that differ").text = "\n".join(left)
+    if accuracy := result.accuracy:
+        left = [failure for failure in left if accuracy.sentence not in failure]
+        add("(accuracy)", accuracy.outcome if accuracy.outcome != "not worse" else "", accuracy.sentence)
+    add("(claims)", "claims that differ" if left else "", "\n".join(left))
     suite.set("tests", str(len(suite.findall("testcase"))))
     suite.set("failures", str(len(suite.findall("testcase/failure"))))
     ElementTree.indent(suite)
     return ElementTree.tostring(suite, encoding="unicode") + "\n"
 
 
-def _accuracy_case(suite: ElementTree.Element, model: str, found: "GateResult") -> None:
-    """Add the accuracy's case, failed unless it is not worse."""
-    case = ElementTree.SubElement(suite, "testcase", classname=model, name="(accuracy)")
-    if found.outcome != "not worse":
-        ElementTree.SubElement(case, "failure", message=found.outcome).text = found.sentence
-
-
 def _components_table(result: Audit) -> Table:
     """Lay the rows out for 80 columns: a verdict is a word or two, and breaks between words."""
     rows = (*result.components, result.total)
-    table = console_table(COLUMNS, title=result.model, title_justify="left", collapse_padding=True)
+    verdicts = [Text(_verdict(row, short=True), style=STYLES.get(row.verdict, "")) for row in rows]
+    *cells, total = ([*_cells(row, result)[:-1], verdict] for row, verdict in zip(rows, verdicts, strict=True))
+    table = console_table(COLUMNS, cells, total=total, title=result.model, title_justify="left", collapse_padding=True)
     table.columns[0].min_width = min(max(len(row.name) for row in rows), 20)
-    table.columns[-1].min_width = max(len(line) for row in rows for line in _short_verdict(row).split("\n"))
-    for row in rows:
-        if row is result.total:
-            table.add_row()
-        verdict = Text(_short_verdict(row), style=STYLES.get(row.verdict, ""))
-        table.add_row(*_cells(row, result)[:-1], verdict, style="bold" if row is result.total else None)
+    table.columns[-1].min_width = max(len(line) for verdict in verdicts for line in verdict.plain.split("\n"))
     return table
-
-
-def _memory_table(result: Audit) -> Table:
-    table = console_table(MEMORY_COLUMNS)
-    for row in _memory_rows(result):
-        table.add_row(*row)
-    return table
-
-
-def _claims_table(claims: Sequence[Claim]) -> Group:
-    table = console_table(CLAIM_COLUMNS)
-    for claim in claims:
-        *cells, verdict = _claim_cells(claim)
-        table.add_row(*cells, Text(verdict, style=STYLES.get(claim.verdict, "yellow")))
-    notes = [
-        Text(f"{claim.component}: {_reason(claim)}", style="dim") for claim in claims if claim.verdict == "differs"
-    ]
-    return Group(table, *([Text(), *notes] if notes else []))
 
 
 def _cells(row: Component, result: Audit) -> list[str]:
@@ -162,30 +129,34 @@ def _claim_cells(claim: Claim) -> list[str]:
     return [claim.component + unit, f"{claim.claimed:,}", f"{claim.ours:,}", difference, claim.verdict]
 
 
-def _reason(claim: Claim) -> str:
-    return f"{claim.note or 'no reason is noted'} [{claim.source}]"
+def _reasons(result: Audit) -> list[str]:
+    """State why each claim that differs does, and who claims it."""
+    return [
+        f"{claim.component}: {claim.note or 'no reason is noted'} [{claim.source}]"
+        for claim in result.claims
+        if claim.verdict == "differs"
+    ]
 
 
-def _verdict(row: Component) -> str:
-    """State in words how a row stands: "ok", "over by 1,234", "MACs over by 13"."""
+def _verdict(row: Component, *, short: bool = False) -> str:
+    """State in words how a row stands: "ok", "over by 1,234", "MACs over by 13".
+
+    In `short` without the amount where that stands in the column of differences already, a line per quantity.
+    """
     if not row.checks:
         return "unchecked"
-    broken = [_broken(check) for check in row.checks if check.verdict != "within"]
+    broken = [_state(check) for check in row.checks if check.verdict != "within"]
+    if short and row.difference is not None:
+        return "\n".join(state.partition(" by ")[0] for state in broken) or "ok"
     return "; ".join(broken) or "ok"
 
 
-def _broken(check: Check) -> str:
+def _state(check: Check) -> str:
+    if check.verdict == "within":
+        return "ok"
     quantity = "" if check.quantity == "params" else f"{QUANTITIES[check.quantity]} "
     word = "warning, over" if check.verdict == "warn" else check.verdict
     return f"{quantity}{word} by {check.beyond:,}"
-
-
-def _short_verdict(row: Component) -> str:
-    """State it without the amount where that stands in the column of differences already, a line per quantity."""
-    if row.difference is None or not row.checks:
-        return _verdict(row)
-    broken = [_broken(check).partition(" by ")[0] for check in row.checks if check.verdict != "within"]
-    return "\n".join(broken) or "ok"
 
 
 def _footer(result: Audit) -> list[str]:
@@ -227,15 +198,11 @@ def _memory_rows(result: Audit) -> list[list[str]]:
 def _other_limits(result: Audit) -> list[str]:
     """State how the limits stand that have no column: MACs and bytes."""
     return [
-        f"{row.name}: {check.actual:,} {QUANTITIES[check.quantity]}, {_bounds(check)}: {_broken_or_ok(check)}"
+        f"{row.name}: {check.actual:,} {QUANTITIES[check.quantity]}, {_bounds(check)}: {_state(check)}"
         for row in (*result.components, result.total)
         for check in row.checks
         if check.quantity != "params"
     ]
-
-
-def _broken_or_ok(check: Check) -> str:
-    return "ok" if check.verdict == "within" else _broken(check)
 
 
 def _bounds(check: Check) -> str:

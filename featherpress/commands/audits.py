@@ -7,7 +7,7 @@ import typer
 
 from featherpress.commands.model_names import audit_model, cross_check_model, find_factory
 from featherpress.commands.places import require_place
-from featherpress.commands.printing import plain_console, print_json, show
+from featherpress.commands.printing import append_step_summary, plain_console, print_json, show
 from featherpress.errors import FileError, UsageError
 from featherpress.extras import require_extra
 from featherpress.options import By, DiffFormat, Format, JsonOption, SideOption
@@ -90,7 +90,7 @@ def audit(
     """
     from featherpress.budgets import dump_budget
     from featherpress.budgets.auditing.baseline import dump_baseline, load_baseline, ratchet
-    from featherpress.budgets.views import github, printing, tables
+    from featherpress.budgets.views import printing, tables
     from featherpress.files import write_text
 
     if check:
@@ -115,7 +115,7 @@ def audit(
         result = printing.sort_components(result, sort)
     compared = cross_check_model(model, result, shape=shape) if check else None
     printing.print_audit(result, style="json" if as_json else style, shown=shown, cross_check=compared)
-    github.append_step_summary(tables.render_markdown(result))
+    append_step_summary(tables.render_markdown(result))
     raise typer.Exit(result.exit_code)
 
 
@@ -149,7 +149,6 @@ def diff(
     ```
     """
     from featherpress.budgets import diff as compare_costs
-    from featherpress.budgets.views import github
     from featherpress.budgets.views.diff import render_diff, render_diff_markdown
 
     costs = [audit_model(model, budget="", shape=shape).cost for model in (before, after)]
@@ -160,7 +159,7 @@ def diff(
         typer.echo(render_diff_markdown(result), nl=False)
     else:
         plain_console().print(render_diff(result))
-    github.append_step_summary(render_diff_markdown(result))
+    append_step_summary(render_diff_markdown(result))
 
 
 def fit(
@@ -188,8 +187,7 @@ def fit(
     ```
     """
     from featherpress.budgets import fit as solve
-    from featherpress.budgets.fitting.fit import render_fit
-    from featherpress.budgets.fitting.knobs import parse_knob
+    from featherpress.budgets.fitting.fit import parse_knob, render_fit
 
     make, usual = find_factory(model)
     knobs = [parse_knob(text) for text in knob or usual]

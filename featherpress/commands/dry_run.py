@@ -35,7 +35,7 @@ def _costs(recipe: "Recipe", *, without_teachers: bool) -> Iterator[str]:
 
 
 def _cost(recipe: "Recipe", model: "StudentRecipe | TeacherRecipe") -> "tuple[str, Audit | None]":
-    from featherpress.budgets.views.numbers import format_macs
+    from featherpress.budgets.views.layout import format_macs
     from featherpress.models.factories import load_factory
 
     budget = recipe.budget if model is recipe.student else ""

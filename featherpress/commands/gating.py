@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import typer
 
-from featherpress.commands.printing import print_json
+from featherpress.commands.printing import append_step_summary, print_json
 from featherpress.errors import FileError, UsageError
 from featherpress.options import GateFormat, UndecidedAs
 
@@ -69,9 +69,7 @@ def gate(
         render = render_gate_markdown if style == "markdown" else render_gate_junit
         typer.echo(render(result, failed=code != 0), nl=False)
     if os.environ.get("GITHUB_STEP_SUMMARY"):
-        from featherpress.budgets.views import github
-
-        github.append_step_summary(render_gate_markdown(result, failed=code != 0))
+        append_step_summary(render_gate_markdown(result, failed=code != 0))
     raise typer.Exit(code)
 
 

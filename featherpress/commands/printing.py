@@ -1,11 +1,15 @@
-"""What commands print: records as JSON or as text, and highlighted sentences."""
+"""What commands print: records as JSON or as text, highlighted sentences, and a job's summary page."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from featherpress.errors import FileError
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -52,3 +56,18 @@ def print_closing(*lines: str) -> None:
 
     if is_leader():
         typer.echo("\n".join(lines))
+
+
+def append_step_summary(markdown: str) -> None:
+    """Add to the summary page of a GitHub job, where there is one.
+
+    Errors: FileError if it cannot be written.
+    """
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not path:
+        return
+    try:
+        with Path(path).open("a", encoding="utf-8") as summary:
+            summary.write(markdown + "\n")
+    except OSError as error:
+        raise FileError(f"cannot write the job summary that GITHUB_STEP_SUMMARY names, {path}: {error}") from error

@@ -32,7 +32,7 @@ def models(context: typer.Context, side: SideOption = 640, as_json: JsonOption =
             raise UsageError("--json goes after `show NAME`")
         return
 
-    from featherpress.budgets.views.numbers import format_macs
+    from featherpress.budgets.views.layout import format_macs
     from featherpress.models import list_models, listing
 
     entries = [_list_model(name, side) for name in list_models()]
@@ -57,7 +57,7 @@ def show_model(
     featherpress models show featherface_v2 --depth 3
     ```
     """
-    from featherpress.budgets.views.numbers import format_macs
+    from featherpress.budgets.views.layout import format_macs
     from featherpress.models import create_model, listing
 
     entry, cost = _count_model(name, side)

@@ -11,7 +11,7 @@ import torch
 from rich.console import Console, RenderableType
 
 from featherpress.budgets import count
-from featherpress.budgets.views.numbers import format_macs
+from featherpress.budgets.views.layout import format_macs
 from featherpress.models import ModelEntry, create_model, find_model, list_models
 from featherpress.models.listing import list_to_dict, render_list, render_tree, tree_of, tree_to_dict
 from featherpress.models.published import find_published, hash_file

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from featherpress.budgets import CrossCheck, cross_check
-from featherpress.budgets.views.cross_check import render_cross_check
+from featherpress.budgets.views.printing import render_cross_check
 
 Printer = Callable[[RenderableType], str]
 

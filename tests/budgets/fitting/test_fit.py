@@ -11,8 +11,7 @@ from rich.console import RenderableType
 from torch import Tensor, nn
 
 from featherpress.budgets import Cost, count, fit
-from featherpress.budgets.fitting.fit import FitRow, render_fit
-from featherpress.budgets.fitting.knobs import Knob, parse_knob
+from featherpress.budgets.fitting.fit import FitRow, Knob, parse_knob, render_fit
 from featherpress.errors import UsageError
 
 Printer = Callable[[RenderableType], str]

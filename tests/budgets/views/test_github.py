@@ -16,7 +16,7 @@ from torch import nn
 
 from featherpress.budgets import Audit, audit
 from featherpress.budgets.auditing.baseline import dump_baseline, load_baseline, ratchet
-from featherpress.budgets.views.github import append_step_summary
+from featherpress.commands.printing import append_step_summary
 from featherpress.errors import BudgetFileError, FileError
 
 ROOT = Path(__file__).parents[3]
