@@ -238,7 +238,7 @@ def test_training_skips_a_broken_image(run: Run, wider: Path, tmp_path: Path) ->
 
 def test_distil_from_start_to_report(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole path at its smallest: teacher, student, control, comparison, report; and resuming finds it done."""
-    monkeypatch.setattr("featherpress.compress.tasks.detection.task._MIN_TEACHER_AP", 0.0)
+    monkeypatch.setattr("featherpress.compress.tasks.detection.task.DetectionTask.min_teacher_score", 0.0)
     small = ("data.train_images=4", "data.validation_images=3", "data.image_size=64", "teacher.model=featherface_v2")
     own = ("teacher.schedule.epochs=1", "teacher.schedule.batch_size=2")
     ending = run("distill", "demo", "--out", "run", *settings(*TINY, *small, *own))

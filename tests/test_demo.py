@@ -27,7 +27,7 @@ def test_demo_says_what_it_does_and_ends_with_its_report(
     """Each step is announced in 80 columns without colour, losses and AP are shown, the last line names the report."""
     small = load_recipe("demo", settings=SMALL)
     monkeypatch.setattr("featherpress.commands.reporting.find_recipe", lambda *_, **__: small)
-    monkeypatch.setattr("featherpress.compress.tasks.detection.task._MIN_TEACHER_AP", 0.0)
+    monkeypatch.setattr("featherpress.compress.tasks.detection.task.DetectionTask.min_teacher_score", 0.0)
     ending = run_command("demo", "--out", "run")
     assert ending.code == 0, ending.err
     assert "\x1b" not in ending.out + ending.err

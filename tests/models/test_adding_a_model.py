@@ -66,7 +66,7 @@ def test_the_document_works_as_written(
     site: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Files are written, commands run and code executed in the document's order; the model takes part in all of it."""
-    monkeypatch.setattr("featherpress.compress.tasks.detection.task._MIN_TEACHER_AP", 0.0)
+    monkeypatch.setattr("featherpress.compress.tasks.detection.task.DetectionTask.min_teacher_score", 0.0)
     ran = []
     for language, text in blocks():
         name = re.match(r"# (\S+\.\w+)\n", text)

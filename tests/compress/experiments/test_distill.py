@@ -60,7 +60,7 @@ def test_shipped_recipes_dry_run(name: str, tmp_path: Path) -> None:
 def test_shipped_face_recipes_start(name: str, tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each takes its steps with the public weights, its lessons cached, and leaves a student that loads by itself."""
     monkeypatch.setenv("FEATHERPRESS_SHARED", str(shared))
-    monkeypatch.setattr("featherpress.compress.tasks.detection.task._MIN_TEACHER_AP", 0.0)
+    monkeypatch.setattr("featherpress.compress.tasks.detection.task.DetectionTask.min_teacher_score", 0.0)
     recipe = load_recipe(name, settings=[*FACES, "distillation.stop=0"])
     check(recipe)
     distill(recipe, tmp_path / "run")
@@ -75,7 +75,7 @@ def test_shipped_face_recipes_start(name: str, tmp_path: Path, shared: Path, mon
 
 def test_teacher_without_weights_is_trained_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first phase: without weights V1 is trained by its own schedule, then distilled and compared."""
-    monkeypatch.setattr("featherpress.compress.tasks.detection.task._MIN_TEACHER_AP", 0.0)
+    monkeypatch.setattr("featherpress.compress.tasks.detection.task.DetectionTask.min_teacher_score", 0.0)
     schedule = "{ epochs = 1, batch_size = 8, evaluate_every = 0 }"
     recipe = load_recipe(
         "v1_to_v2", settings=[*FACES, 'teacher.weights=""', f"teacher.schedule={schedule}", "control=true"]
@@ -89,7 +89,7 @@ def test_teacher_without_weights_is_trained_first(tmp_path: Path, monkeypatch: p
 
 def test_an_ablation_chooses_on_held_out_training_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a holdout every model is scored on it beside the validation images, and the ablation's table is of it."""
-    monkeypatch.setattr("featherpress.compress.tasks.detection.task._MIN_TEACHER_AP", 0.0)
+    monkeypatch.setattr("featherpress.compress.tasks.detection.task.DetectionTask.min_teacher_score", 0.0)
     settings = [setting for setting in FACES if not setting.startswith(("data.train_images", "data.validation_images"))]
     teacher = '{ model = "featherface_v2", weights = "shipped" }'
     recipe = load_recipe(

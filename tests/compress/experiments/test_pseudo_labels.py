@@ -47,7 +47,7 @@ def album(tmp_path: Path) -> Path:
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A recipe whose teacher comes with the package, and need not be good on so few images."""
-    monkeypatch.setattr("featherpress.compress.tasks.detection.task._MIN_TEACHER_AP", 0.0)
+    monkeypatch.setattr("featherpress.compress.tasks.detection.task.DetectionTask.min_teacher_score", 0.0)
     (tmp_path / "tiny.toml").write_text(RECIPE)
     return lambda *settings: load_recipe(tmp_path / "tiny.toml", settings=settings)
 
