@@ -1,16 +1,5 @@
 """Every error a user can cause.
 
-FeatherpressError            one clear sentence: what was expected, what came, what to do
-├── UsageError               an argument, a name or a value that cannot be used
-├── FileError                a file that is missing, broken or of another kind
-│   ├── BudgetFileError      a budget file that cannot be read or contradicts itself
-│   ├── RecipeError          a recipe that cannot be read or contradicts itself
-│   ├── CheckpointError      weights that do not fit, or that are not safe to load
-│   └── DataError            labels or images that cannot be used
-├── CountError               a count that cannot be trusted
-├── ExportError              a model that cannot be exported, or whose export computes something else
-└── TrainingError            a run that had to stop: its last good state is kept
-
 Exit codes, of every command:
 
 0  done; within budget; not worse
@@ -25,7 +14,7 @@ from typing import ClassVar
 
 
 class FeatherpressError(Exception):
-    """A mistake the user can mend; `str(error)` is the sentence to show."""
+    """A mistake the user can mend; `str(error)` is one clear sentence: what was expected, what came, what to do."""
 
     exit_code: ClassVar[int] = 2
 

@@ -4,8 +4,6 @@ from importlib.util import find_spec
 
 from featherpress.errors import UsageError
 
-__all__ = ["PACKAGES", "missing_packages", "require_extra"]
-
 PACKAGES = {
     "train": ("accelerate", "tensorboard", "torchmetrics", "faster_coco_eval"),
     "report": ("jinja2", "matplotlib", "pandas"),

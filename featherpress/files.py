@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["replacing", "write_bytes", "write_json", "write_text"]
-
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:

@@ -10,13 +10,7 @@ Format = Literal["table", "json", "markdown", "csv", "junit"]
 DiffFormat = Literal["table", "json", "markdown"]
 GateFormat = Literal["text", "json", "markdown", "junit"]
 UndecidedAs = Literal["pass", "fail"]
-ReportFormat = Literal["markdown", "latex"]
 By = Literal["component", "module", "operator"]
-Ablation = Literal["losses"]
-Cache = Literal["ram", "disk", "none"]
-Arms = Literal["both", "student", "control"]
-DeformableForm = Literal["samples", "operator"]
-CalibrationName = Literal["percentile", "minmax", "entropy", "none"]
 
 
 class FigureFormat(StrEnum):
@@ -54,7 +48,7 @@ DryRunOption = Annotated[
     typer.Option("--dry-run", help="Print the recipe with every default, the run's size and files; train nothing."),
 ]
 CacheOption = Annotated[
-    Cache | None,
+    Literal["ram", "disk", "none"] | None,
     typer.Option(
         metavar="PLACE", help="Where decoded images are kept: `ram`, `disk` or `none`; the recipe's unless given."
     ),

@@ -25,19 +25,7 @@ class Paragraph:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Traced:
-    """What is made from files, `records`."""
-
-    records: Sequence[str] = ()
-
-    @property
-    def origin(self) -> str:
-        """Where the numbers stand, as a sentence; empty where that is not said."""
-        return origin(self.records)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table(Traced):
+class Table:
     """Rows under a heading; `align` has one letter a column, `l` or `r`.
 
     `name` and `title` identify it where tables float; `records` are the files its numbers stand in; the `pinned` rows
@@ -51,6 +39,7 @@ class Table(Traced):
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     align: str
+    records: Sequence[str] = ()
     pinned: Literal["", "first", "last"] = ""
 
     def __post_init__(self) -> None:
@@ -60,7 +49,7 @@ class Table(Traced):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Picture(Traced):
+class Picture:
     """A numbered figure; `file` is its name without a suffix, in the report's `figures/`.
 
     `records` are the files it is drawn from.
@@ -73,6 +62,7 @@ class Picture(Traced):
     caption: str
     number: int
     width: float
+    records: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

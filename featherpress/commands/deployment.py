@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -10,7 +10,7 @@ from featherpress.commands.model_names import audit_model, weights_or_shipped
 from featherpress.commands.places import require_place
 from featherpress.commands.printing import show
 from featherpress.errors import CountError
-from featherpress.options import BackendName, CalibrationName, DeformableForm, JsonOption, WeightsOption
+from featherpress.options import BackendName, JsonOption, WeightsOption
 
 if TYPE_CHECKING:
     from featherpress.compress.deployment.exporting import Int8Request
@@ -35,7 +35,7 @@ def export(
         bool, typer.Option("--decode", help="Output boxes and landmarks in pixels, and scores, instead of raw outputs.")
     ] = False,
     deformable: Annotated[
-        DeformableForm,
+        Literal["samples", "operator"],
         typer.Option(metavar="FORM", help="Deformable convolutions as GridSample (`samples`) or as one `operator`."),
     ] = "samples",
     opset: Annotated[int, typer.Option(metavar="N", min=20, max=25, help="Version of ONNX's operator set.")] = 25,
@@ -51,7 +51,7 @@ def export(
         typer.Option(metavar="FOLDER", help="Labelled images for --int8; synthetic faces unless given."),
     ] = None,
     calibration: Annotated[
-        CalibrationName,
+        Literal["percentile", "minmax", "entropy", "none"],
         typer.Option(
             metavar="HOW", help="--int8's ranges of activations: percentile, minmax, entropy, or none (float)."
         ),

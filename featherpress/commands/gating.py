@@ -1,6 +1,5 @@
 """`gate`: whether a candidate is not worse than the model it would replace, as an exit code."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -68,8 +67,7 @@ def gate(
     else:
         render = render_gate_markdown if style == "markdown" else render_gate_junit
         typer.echo(render(result, failed=code != 0), nl=False)
-    if os.environ.get("GITHUB_STEP_SUMMARY"):
-        append_step_summary(render_gate_markdown(result, failed=code != 0))
+    append_step_summary(render_gate_markdown(result, failed=code != 0))
     raise typer.Exit(code)
 
 

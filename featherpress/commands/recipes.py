@@ -1,6 +1,6 @@
 """Recipes and their runs: found, audited, and given a folder."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +12,22 @@ if TYPE_CHECKING:
     from featherpress.compress.recipes import Recipe
 
 
-def find_recipe(name: str, settings: list[str] | None, *, resume: bool, overwrite: bool, out: Path | None) -> "Recipe":
+def find_recipe(
+    name: str,
+    settings: Sequence[str] | None = None,
+    *,
+    cache: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    out: Path | None = None,
+) -> "Recipe":
     """Load a recipe; a resumed run uses the one that it began with."""
     from featherpress.compress.recipes import load_recipe
 
+    settings = [*(settings or []), *([f"data.cache={cache}"] if cache else [])]
     if resume and overwrite:
         raise UsageError("--resume goes on with a run and --overwrite removes it: choose one")
-    recipe = load_recipe(name, settings=settings or ())
+    recipe = load_recipe(name, settings=settings)
     saved = run_folder(recipe, out) / "recipe.toml"
     if not resume or not saved.is_file():
         return recipe

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -11,7 +11,7 @@ from featherpress.commands.model_names import audit_model
 from featherpress.commands.printing import plain_console, say
 from featherpress.commands.recipes import audit_recipe, find_recipe, open_logged_run
 from featherpress.extras import require_extra
-from featherpress.options import FigureFormat, OverwriteOption, ReportFormat
+from featherpress.options import FigureFormat, OverwriteOption
 
 DEMO = (
     "A face detector of 485,599 parameters, V1, is distilled into one of 256,812, V2, on pictures that this program "
@@ -31,7 +31,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="Where to; the first run's `report/` unless given.")] = None,
     html: Annotated[bool, typer.Option("--html", help="Write `report.html` too: one file with all inside.")] = False,
     style: Annotated[
-        ReportFormat, typer.Option("--format", help="`latex` writes the tables to `tables.tex` too.")
+        Literal["markdown", "latex"], typer.Option("--format", help="`latex` writes the tables to `tables.tex` too.")
     ] = "markdown",
     figures: Annotated[
         list[FigureFormat] | None, typer.Option(help="Write figures in this format too; may be given twice.")
@@ -73,17 +73,12 @@ def demo(
     """
     require_extra("train", "the demo")
     require_extra("report", "the demo's report")
-    typer.echo(f"report: {_run_demo(out, overwrite=overwrite)}")
-
-
-def _run_demo(out: Path, *, overwrite: bool) -> Path:
-    """Audit both models, distil on synthetic faces, and report, with a word before each; return the report."""
     from featherpress.budgets.views.tables import render_brief
     from featherpress.compress.experiments.distill import distill
     from featherpress.reports import write_report
 
     console = plain_console()
-    recipe = find_recipe("demo", None, resume=False, overwrite=overwrite, out=None)
+    recipe = find_recipe("demo", overwrite=overwrite)
     audits = audit_recipe(recipe, allow_over_budget=False)
     opening, counting, training, comparing, writing = DEMO
     say(console, opening)
@@ -104,7 +99,7 @@ def _run_demo(out: Path, *, overwrite: bool) -> Path:
     comparison = json.loads((folder / "eval" / "comparison.json").read_text(encoding="utf-8"))
     console.print(explain(comparison), highlight=False)
     say(console, writing)
-    return write_report([folder])
+    typer.echo(f"report: {write_report([folder])}")
 
 
 def explain(comparison: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,8 +12,6 @@ from featherpress.commands.recipes import audit_recipe, find_recipe, open_logged
 from featherpress.errors import UsageError
 from featherpress.extras import require_extra
 from featherpress.options import (
-    Ablation,
-    Arms,
     CacheOption,
     DryRunOption,
     JsonOption,
@@ -58,8 +56,7 @@ def train(
     ```
     """
     require_extra("train", "training")
-    settings = [*(settings or []), *([f"data.cache={cache}"] if cache else [])]
-    loaded = find_recipe(recipe, settings, resume=resume, overwrite=overwrite, out=out)
+    loaded = find_recipe(recipe, settings, cache=cache, resume=resume, overwrite=overwrite, out=out)
     if dry_run:
         return _print_dry_run(loaded, ("student",), without_teachers=True)
     from featherpress.compress.experiments.distill import check, train
@@ -86,11 +83,11 @@ def distill(
     allow_leak: LeakOption = False,
     cache: CacheOption = None,
     arm: Annotated[
-        Arms,
+        Literal["both", "student", "control"],
         typer.Option(metavar="ARM", help="Train the `student`, the `control` (it without a teacher), or `both`."),
     ] = "both",
     ablate: Annotated[
-        Ablation | None,
+        Literal["losses"] | None,
         typer.Option(metavar="WHAT", help="`losses`: then train with each loss alone, and with each left out."),
     ] = None,
     no_preflight: Annotated[
@@ -111,8 +108,7 @@ def distill(
     ```
     """
     require_extra("train", "training")
-    settings = [*(settings or []), *([f"data.cache={cache}"] if cache else [])]
-    loaded = find_recipe(recipe, settings, resume=resume, overwrite=overwrite, out=out)
+    loaded = find_recipe(recipe, settings, cache=cache, resume=resume, overwrite=overwrite, out=out)
     arms: Sequence[Arm] = ("student", "control") if arm == "both" else (arm,)
     if dry_run:
         return _print_dry_run(loaded, _list_models(loaded, arms, ablate=ablate is not None))
@@ -159,7 +155,7 @@ def preflight(
     ```
     """
     require_extra("train", "a preflight")
-    loaded = find_recipe(recipe, settings, resume=False, overwrite=False, out=None)
+    loaded = find_recipe(recipe, settings)
     from featherpress.compress.experiments import preflight
     from featherpress.compress.recipes.needs import require_needs
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from featherpress.reports.blocks import Block, Table, render_inline
+from featherpress.reports.blocks import Block, Table, origin, render_inline
 
 HEAD = r"% Tables of a featherpress report. In the preamble: \usepackage{array,booktabs,longtable}"
 SPECIAL = {
@@ -65,7 +65,8 @@ def _table(table: Table, *, label: str) -> str:
         label=label,
         column_format="".join(_column(table, place) for place in range(len(table.align))),
     )
-    return "\n".join([*([f"% {table.origin.replace('`', '')}"] if table.origin else []), text.rstrip()])
+    comment = f"% {origin(table.records).replace('`', '')}\n" if table.records else ""
+    return comment + text.rstrip()
 
 
 def _column(table: Table, place: int) -> str:

@@ -4,7 +4,7 @@ import html
 import re
 from collections.abc import Sequence
 
-from featherpress.reports.blocks import Block, Code, Heading, Paragraph, Picture, Remark, Table
+from featherpress.reports.blocks import Block, Code, Heading, Paragraph, Picture, Remark, Table, origin
 
 
 def to_markdown(blocks: Sequence[Block]) -> str:
@@ -19,7 +19,7 @@ def _render(block: Block) -> str:
         case Paragraph():
             return escape(block.text)
         case Table():
-            title = f"*{escape(f'{block.title}. {block.origin}'.strip())}*"
+            title = f"*{escape(f'{block.title}. {origin(block.records)}'.strip())}*"
             return f"{title}\n\n{render_table(block.header, block.rows, align=block.align)}"
         case Picture():
             return _picture(block)
@@ -35,7 +35,7 @@ def _picture(picture: Picture) -> str:
     # Widths in proportion to the figures' inches, so that their letters come out alike.
     width = round(120 * picture.width)
     tag = f'<img src="figures/{picture.file}.png" alt="{html.escape(picture.alt)}" width="{width}">'
-    return f"{tag}\n\n*Figure {picture.number}. {escape(f'{picture.caption} {picture.origin}'.strip())}*"
+    return f"{tag}\n\n*Figure {picture.number}. {escape(f'{picture.caption} {origin(picture.records)}'.strip())}*"
 
 
 def escape(text: str) -> str:

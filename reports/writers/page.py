@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 
-from featherpress.reports.blocks import Block, Code, Heading, Paragraph, Picture, Remark, Table, render_inline
+from featherpress.reports.blocks import Block, Code, Heading, Paragraph, Picture, Remark, Table, origin, render_inline
 
 # Nothing may be loaded, from wherever the page is opened.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -78,7 +78,7 @@ def _picture(picture: Picture, png: bytes) -> str:
     source = f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
     # A little larger than the 96 pixels of an inch on paper, as screens are farther away.
     width = round(120 * picture.width)
-    caption = _inline(f"{picture.caption} {picture.origin}")
+    caption = _inline(f"{picture.caption} {origin(picture.records)}")
     image = f'<img src="{source}" alt="{html.escape(picture.alt)}" width="{width}">'
     return (
         f'<figure style="width: {width + 20}px">\n{image}\n'
@@ -90,7 +90,7 @@ def _table(table: Table) -> Iterator[str]:
     """Give the lines of a table; pinned rows stand in a body of their own."""
     title = html.escape(table.title.replace("`", ""))
     yield f'<div class="scroll" role="region" aria-label="{title}" tabindex="0">'
-    yield f"<table>\n<caption>{_inline(f'{table.title}. {table.origin}')}</caption>\n<thead>"
+    yield f"<table>\n<caption>{_inline(f'{table.title}. {origin(table.records)}')}</caption>\n<thead>"
     heads = (
         f'<th scope="col" class="{side}" aria-sort="none"><button type="button">{_inline(text) or "row"}</button></th>'
         for text, side in zip(table.header, table.align, strict=True)
