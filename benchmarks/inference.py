@@ -12,17 +12,19 @@ and memory too; here are the peers, and every step between eager and compiled.
 """
 
 import argparse
+import copy
 import statistics
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse as fuse_traced
 from torchvision.models.detection import retinanet_resnet50_fpn, ssdlite320_mobilenet_v3_large
 
-from featherpress.compress.deployment.backends import Work, can_compile, torch_forward
-from featherpress.compress.deployment.latency import interleave, ratio
+from featherpress.compress.deployment.backends import Work, why_not
+from featherpress.compress.deployment.latency import interleave
 from featherpress.models import create_model, fuse, list_models
 
 PEERS = {
@@ -58,7 +60,16 @@ def fold(model: nn.Module) -> nn.Module:
 def forward_in(mode: str, model: nn.Module, images: Tensor) -> Work:
     """Prepare a forward in a mode; what is prepared is not timed."""
     folded, last = mode in {"fused", "fused, last", "compiled"}, mode in {"channels-last", "fused, last", "compiled"}
-    return torch_forward(model, images, fold=fold if folded else None, last=last, compiled=mode == "compiled")
+    if folded:
+        model = fold(model)
+    if last:
+        model = copy.deepcopy(model).to(memory_format=torch.channels_last)
+        images = images.contiguous(memory_format=torch.channels_last)
+    return partial(torch.compile(model, dynamic=False) if mode == "compiled" else model, images)
+
+
+def ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
+    return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
 
 
 def measure(
@@ -98,7 +109,7 @@ def show(seconds: dict[str, list[float]], names: Sequence[str], modes: Sequence[
 
 def usable(modes: Sequence[str]) -> list[str]:
     """Leave out compiling where nothing can compile, and say so."""
-    if "compiled" in modes and not can_compile():
+    if "compiled" in modes and why_not("compiled"):
         print("compiled: skipped, as there is no C++ compiler on this machine (looked for c++, g++ and clang++)")
         return [mode for mode in modes if mode != "compiled"]
     return list(modes)

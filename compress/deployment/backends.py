@@ -1,6 +1,5 @@
 """Backends: the ways to run a model on this machine, each prepared as a function without arguments."""
 
-import copy
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,31 +27,13 @@ Work = Callable[[], object]
 _CALIBRATION_SIDE = 320
 
 
-def can_compile() -> bool:
-    """Return whether there is a C++ compiler, without which torch.compile cannot work on a CPU."""
-    return any(map(shutil.which, ("c++", "g++", "clang++")))
-
-
 def why_not(backend: Backend) -> str:
     """Return why a backend cannot run here; empty if it can."""
-    if backend == "compiled" and not can_compile():
+    if backend == "compiled" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
         return "as there is no C++ compiler on this machine"
     if backend.startswith("onnx") and missing_packages("export"):
         return f"as {', '.join(missing_packages('export'))} are not installed: pip install 'featherpress[export]'"
     return ""
-
-
-def torch_forward(
-    model: nn.Module, images: Tensor, *, fold: Callable[[nn.Module], nn.Module] | None, last: bool, compiled: bool
-) -> Work:
-    """Prepare a forward by torch: folded by `fold`, in channels last, compiled for one size."""
-    if fold is not None:
-        model = fold(model)
-    if last:
-        # A copy, in the layout in which oneDNN needs no reordering.
-        model = copy.deepcopy(model).to(memory_format=torch.channels_last)
-        images = images.contiguous(memory_format=torch.channels_last)
-    return partial(torch.compile(model, dynamic=False) if compiled else model, images)
 
 
 def write_onnx_files(subject: Subject, folder: Path, *, int8: bool) -> dict[Backend, Path]:
@@ -74,9 +55,12 @@ def prepare(
     if file is not None:
         return partial(Session(file, threads=threads).run, images.numpy())
     assert model is not None
-    fused = backend in {"fused", "compiled"}
     with quiet():
-        return torch_forward(model, images, fold=fuse if fused else None, last=fused, compiled=backend == "compiled")
+        if backend in {"fused", "compiled"}:
+            # In the layout in which oneDNN needs no reordering; what `fuse` returns is a copy.
+            model = fuse(model).to(memory_format=torch.channels_last)
+            images = images.contiguous(memory_format=torch.channels_last)
+        return partial(torch.compile(model, dynamic=False) if backend == "compiled" else model, images)
 
 
 @contextmanager

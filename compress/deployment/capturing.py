@@ -1,6 +1,5 @@
 """A model traced by torch.export, with its batch and size left free."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,13 +9,6 @@ from featherpress.compress.deployment.graphs import LEAST_SIDE, Subject
 from featherpress.compress.deployment.quiet import quiet
 from featherpress.errors import ExportError
 
-_AXES = {"batch": 0, "height": 2, "width": 3}
-
-
-def free_axes(subject: Subject) -> Mapping[int, str]:
-    """Number the axes of the images that stay free, with their names."""
-    return {_AXES[name]: name for name in subject.dynamic}
-
 
 def capture(subject: Subject) -> ExportedProgram:
     """Trace a model for every batch and size that it takes.
@@ -24,7 +16,7 @@ def capture(subject: Subject) -> ExportedProgram:
     Errors: `ExportError` that says what torch cannot trace.
     """
     least = dict.fromkeys((2, 3), LEAST_SIDE) if subject.detector else {}
-    sizes: dict[int, Any] = {axis: Dim.AUTO(min=least.get(axis, 1)) for axis in free_axes(subject)}
+    sizes: dict[int, Any] = {axis: Dim.AUTO(min=least.get(axis, 1)) for axis in subject.dynamic}
     try:
         # oneDNN's choice by batch size would become a condition on the batch.
         with quiet(), torch.no_grad(), torch.backends.mkldnn.flags(enabled=False):
@@ -36,8 +28,9 @@ def capture(subject: Subject) -> ExportedProgram:
                 prefer_deferred_runtime_asserts_over_guards=True,
             )
     except Exception as error:  # tracing runs other people's code and raises what it and torch raise
-        raise ExportError(f"{subject.name} cannot be traced by torch.export: {_reason(error)}") from error
-    fixed = [name for axis, name in free_axes(subject).items() if isinstance(_image_shape(program)[axis], int)]
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ExportError(f"{subject.name} cannot be traced by torch.export: {reason[:300]}") from error
+    fixed = [name for axis, name in subject.dynamic.items() if isinstance(_image_shape(program)[axis], int)]
     if fixed:
         raise ExportError(f"{subject.name} was traced for one {' and '.join(fixed)} only; its code branches on it")
     return program
@@ -48,9 +41,3 @@ def _image_shape(program: ExportedProgram) -> torch.Size:
     [node] = [node for node in program.graph.nodes if node.name == name]
     shape: torch.Size = node.meta["val"].shape
     return shape
-
-
-def _reason(error: Exception) -> str:
-    """Return the first line of torch's error, and the line of the model's code that it names."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(error).__name__

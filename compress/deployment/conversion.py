@@ -1,13 +1,12 @@
 """Conversion of a traced model to ONNX, or an error that names the unsupported operator."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
 from torch.export import ExportedProgram
 
-from featherpress.compress.deployment.capturing import free_axes
 from featherpress.compress.deployment.graphs import Subject
 from featherpress.compress.deployment.quiet import quiet
 from featherpress.errors import ExportError
@@ -42,13 +41,16 @@ def convert(subject: Subject, program: ExportedProgram, *, opset: int = NEWEST_O
     assert translated is not None
     proto: onnx.ModelProto = translated.model_proto
     _forget_sources(proto)
-    _name_axes(proto, free_axes(subject))
+    _name_axes(proto, subject.dynamic)
     return proto
 
 
 def _obstacle(subject: Subject, program: ExportedProgram, error: BaseException) -> str:
     """Return an error that names the operator without a counterpart, and where the model uses it."""
-    texts = [str(each) for each in _causes(error)]
+    causes = [error]
+    while (cause := causes[-1].__cause__) is not None:
+        causes.append(cause)
+    texts = list(map(str, causes))
     names = [match[1] for text in texts for match in [_NO_COUNTERPART.search(text)] if match]
     if not names:
         last = next((line for line in texts[-1].splitlines() if line.strip()), type(error).__name__)
@@ -59,13 +61,6 @@ def _obstacle(subject: Subject, program: ExportedProgram, error: BaseException) 
         f"{subject.name} cannot be written as ONNX: the operator {names[0]}{place} has no counterpart there; compute "
         "the same from other operators, or export a torch program alone with --program --no-onnx"
     )
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__
 
 
 def _module_of(program: ExportedProgram, operator: str) -> str:

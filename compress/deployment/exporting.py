@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 INT8_MARGIN = 0.01
 """By how much AP may fall for eight bits to be as good as the float file."""
 
+_SUFFIXES = {"record": ".export.json", "onnx": ".onnx", "int8": ".int8.onnx", "program": ".pt2"}
+
 _PREPROCESSING = "BGR, 0..255, minus (104, 117, 123)"
 
 
@@ -87,10 +89,11 @@ def export(request: ExportRequest) -> dict[str, Any]:
     places = _places(request, subject.name)
     with ExitStack() as stack:
         temporary = {kind: stack.enter_context(replacing(path)) for kind, path in places.items()}
-        files = _write(request, subject, temporary)
+        about = _record(request, subject)
+        files = _write(request, subject, about, temporary)
         for entry in files["files"]:
             entry["file"] = places[entry["kind"]].name
-        record = Export.model_validate(_record(request, subject) | files)
+        record = Export.model_validate(about | files)
         record.save(temporary["record"])
     return record.to_dict()
 
@@ -104,34 +107,30 @@ def _places(request: ExportRequest, name: str) -> dict[str, Path]:
     out = request.out or Path(f"{stem}.onnx")
     if out.suffix != ".onnx":
         raise UsageError(f"--out names the ONNX file, after which the others are named: expected {out.stem}.onnx")
-    places = {"record": out.with_suffix(".export.json")}
-    if request.onnx:
-        places["onnx"] = out
-    if request.int8:
-        places["int8"] = out.with_suffix(".int8.onnx")
-    if request.program:
-        places["program"] = out.with_suffix(".pt2")
+    wanted = {"onnx": request.onnx, "int8": request.int8, "program": request.program, "record": True}
+    places = {kind: out.with_suffix(suffix) for kind, suffix in _SUFFIXES.items() if wanted[kind]}
     for path in places.values():
         if path.exists() and not request.overwrite:
             raise UsageError(f"{path} exists already; add --overwrite to replace it, or choose another --out")
     return places
 
 
-def _write(request: ExportRequest, subject: Subject, places: Mapping[str, Path]) -> dict[str, Any]:
+def _write(
+    request: ExportRequest, subject: Subject, record: Mapping[str, Any], places: Mapping[str, Path]
+) -> dict[str, Any]:
     """Write every file under its temporary name; return their entries of the record."""
     program = capture(subject)
-    said = {"schema": Export.SCHEMA, **_record(request, subject)}
+    said = {"schema": Export.SCHEMA, **record}
     about = {key: _text(value) for key, value in said.items() if key != "environment"}
     files = []
     if request.onnx:
         files.append(_write_onnx(convert(subject, program, opset=request.opset), subject, about, places["onnx"]))
     if request.program:
         files.append(_write_program(program, subject, about, places["program"]))
-    evaluation = None
-    if request.int8:
-        entry, evaluation = _write_int8(request.int8, subject, about, places)
-        files.append(entry)
-    return {"files": files, "evaluation": evaluation}
+    if not request.int8:
+        return {"files": files, "evaluation": None}
+    entry, evaluation = _write_int8(request.int8, subject, about, places)
+    return {"files": [*files, entry], "evaluation": evaluation}
 
 
 def _write_onnx(proto: "onnx.ModelProto", subject: Subject, about: Mapping[str, str], path: Path) -> dict[str, Any]:
@@ -186,10 +185,9 @@ def _write_int8(
 
 def _gate(results: "Mapping[str, EvaluationResult]", places: Mapping[str, Path]) -> str:
     """Say whether eight bits are as good as the float file, by `gate`'s words."""
-    sides = {kind: detection_scores([result.predictions]) for kind, result in results.items()}
+    ours, theirs = (detection_scores([results[kind].predictions]) for kind in ("int8", "onnx"))
     names = (places["int8"].name, places["onnx"].name)
-    found = gate(sides["int8"], sides["onnx"], margin=INT8_MARGIN, metric="AP", names=names, unit="images")
-    return found.sentence
+    return gate(ours, theirs, margin=INT8_MARGIN, metric="AP", names=names, unit="images").sentence
 
 
 def _score(path: Path, detector: Detector, request: Int8Request, kind: str) -> "EvaluationResult":
@@ -219,7 +217,7 @@ def _record(request: ExportRequest, subject: Subject) -> dict[str, Any]:
         "settings": dict(origin.settings) if origin else {},
         "params": sum(weight.numel() for weight in subject.original.parameters()),
         "weights": source,
-        "input": {"name": "images", "shape": list(subject.example), "dynamic": list(subject.dynamic)},
+        "input": {"name": "images", "shape": list(subject.example), "dynamic": list(subject.dynamic.values())},
         "preprocessing": _PREPROCESSING if subject.detector else None,
         "outputs": list(subject.outputs),
         "decoded": request.options.decode,

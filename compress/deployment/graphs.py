@@ -1,6 +1,6 @@
 """The content of an exported graph: the model for inference, and for a detector its priors and decoding."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -25,6 +25,7 @@ _DETECTOR_EXAMPLE = (2, 3, 99, 163)
 """Odd sizes, of which no level is divisible: what is traced must hold for every size."""
 _DETECTOR_SHAPES = ((1, 3, 64, 64), (2, 3, 96, 160), (1, 3, 333, 250))
 LEAST_SIDE = 64
+_AXES = {0: "batch", 2: "height", 3: "width"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +78,7 @@ class Subject:
 
     `original` is the model as it was given, in eval mode, and the reference; `module` is what is traced: folded, its
     deformable convolutions in the wanted form. `example` is the shape that is traced and `shapes` those that are
-    checked; `dynamic` names the axes of the images that stay free.
+    checked; `dynamic` are the axes of the images that stay free, with their names.
     """
 
     name: str
@@ -86,7 +87,7 @@ class Subject:
     outputs: tuple[str, ...]
     example: tuple[int, ...]
     shapes: tuple[tuple[int, ...], ...]
-    dynamic: tuple[str, ...]
+    dynamic: Mapping[int, str]
 
     @property
     def detector(self) -> Detector | None:
@@ -141,14 +142,15 @@ def _detector_subject(target: str, model: Detector, options: GraphOptions) -> Su
         outputs=graph.outputs,
         example=_DETECTOR_EXAMPLE,
         shapes=_DETECTOR_SHAPES,
-        dynamic=("batch", "height", "width"),
+        dynamic=_AXES,
     )
 
 
 def _plain_subject(target: str, model: nn.Module, side: int, options: GraphOptions) -> Subject:
     """Find by running it which axes of its input a model lets vary."""
     base = (1, 3, side, side)
-    names = _output_names(flat_outputs(_try(model, base, target)))
+    found = flat_outputs(_try(model, base, target))
+    names = ("output",) if len(found) == 1 else tuple(f"output_{number}" for number in range(len(found)))
     twice, wide, tall = (2, 3, side, side), (1, 3, side, 2 * side), (2, 3, 2 * side, side)
     batch = _runs(model, twice)
     size = batch and _runs(model, wide) and _runs(model, tall)
@@ -160,7 +162,7 @@ def _plain_subject(target: str, model: nn.Module, side: int, options: GraphOptio
         outputs=names,
         example=twice if batch else base,
         shapes=tuple(shapes),
-        dynamic=(("batch",) if batch else ()) + (("height", "width") if size else ()),
+        dynamic={axis: name for axis, name in _AXES.items() if (size if axis else batch)},
     )
 
 
@@ -191,9 +193,4 @@ def _runs(model: nn.Module, shape: tuple[int, ...]) -> bool:
 
 def flat_outputs(outputs: object) -> list[Tensor]:
     """List the tensors in whatever a model returns, in torch's order."""
-    leaves = tree_leaves(outputs)
-    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-
-
-def _output_names(found: Sequence[Tensor]) -> tuple[str, ...]:
-    return ("output",) if len(found) == 1 else tuple(f"output_{number}" for number in range(len(found)))
+    return [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]

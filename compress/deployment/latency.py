@@ -1,6 +1,5 @@
 """The latency of a forward: all backends are measured in turns, so that a busy machine disturbs them equally."""
 
-import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -32,12 +31,7 @@ from featherpress.records.deployment import Bench, Latency, LeftOut, Timing
 
 Key = TypeVar("Key")
 
-
-def timed(work: Work) -> float:
-    """Run once and return the seconds it took."""
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+_WARM_UP = 3
 
 
 def interleave(works: Mapping[Key, Work], *, rounds: int, warm_up: int = 0, label: str = "") -> dict[Key, list[float]]:
@@ -46,16 +40,12 @@ def interleave(works: Mapping[Key, Work], *, rounds: int, warm_up: int = 0, labe
     with Progress(label or "measuring", total=rounds + warm_up) as progress:
         for number in range(rounds + warm_up):
             for key, work in works.items():
-                took = timed(work)
+                began = time.perf_counter()
+                work()
                 if number >= warm_up:
-                    seconds[key].append(took)
+                    seconds[key].append(time.perf_counter() - began)
             progress.advance()
     return seconds
-
-
-def ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
-    """Return how many times as long one took as the other: the median over rounds."""
-    return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
 
 
 Costs = Mapping[str, Mapping[int, tuple[int, int | None]]]
@@ -71,7 +61,6 @@ class BenchRequest:
     sizes: Sequence[int]
     batch: int = 1
     rounds: int = 20
-    warm_up: int = 3
     threads: int = 1
     memory: bool = True
 
@@ -94,13 +83,13 @@ def bench(request: BenchRequest) -> dict[str, Any]:
         files = _write_files(request, backends, Path(folder))
         for size in request.sizes:
             works = _prepare_all(request, backends, size, files)
-            seconds = interleave(works, rounds=request.rounds, warm_up=request.warm_up, label=f"measuring at {size}")
+            seconds = interleave(works, rounds=request.rounds, warm_up=_WARM_UP, label=f"measuring at {size}")
             results += [_row(request, case, seconds[case], files) for case in works]
     return Bench(
         featherpress=__version__,
         environment=software("onnxruntime"),
         rounds=request.rounds,
-        warm_up=request.warm_up,
+        warm_up=_WARM_UP,
         threads=request.threads,
         batch=request.batch,
         memory="resident memory of a child process at its peak while it runs, above what its libraries take",

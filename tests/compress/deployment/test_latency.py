@@ -10,7 +10,7 @@ import pytest
 from featherpress import extras
 from featherpress.compress.deployment.backends import write_onnx_files
 from featherpress.compress.deployment.graphs import GraphOptions, find_subject
-from featherpress.compress.deployment.latency import interleave, ratio
+from featherpress.compress.deployment.latency import interleave
 from featherpress.compress.deployment.memory import peak_memory
 
 Run = Callable[..., Any]
@@ -22,11 +22,6 @@ def test_measuring_takes_turns() -> None:
     seconds = interleave({name: lambda name=name: calls.append(name) for name in "ab"}, rounds=3, warm_up=1)
     assert calls == list("abababab")
     assert {name: len(each) for name, each in seconds.items()} == {"a": 3, "b": 3}
-
-
-def test_ratio_is_taken_round_by_round() -> None:
-    """A round in which the machine was slow for both does not move the ratio."""
-    assert ratio([2.0, 20.0, 4.0], [1.0, 10.0, 2.0]) == 2.0
 
 
 def test_bench_writes_a_record(run_command: Run, nets: Path, tmp_path: Path) -> None:
