@@ -284,7 +284,7 @@ def _teacher_is_nearer(student: Outputs, teacher: Outputs, context: LossContext)
     targets = context.targets
     nearer = torch.zeros_like(targets.positive)
     rows, columns = targets.positive.nonzero(as_tuple=True)
-    own = context.priors[columns]
+    own = targets.priors[columns]
     label = decode_boxes(targets.boxes[rows, columns], own)[:, None]
 
     def overlap(deltas: Tensor) -> Tensor:

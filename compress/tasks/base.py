@@ -22,13 +22,12 @@ Split: TypeAlias = Literal["train", "holdout", "val"]
 class PriorContext:
     """Where a detector and its teacher are compared.
 
-    Shapes: `count` a scalar, the positives to divide by; negatives (N, P) bool, the mined ones; priors (P, 4); boxes
-    (N, M, 4) in pixels of `image` (height, width), present (N, M) bool.
+    Shapes: `count` a scalar, the positives to divide by; negatives (N, P) bool, the mined ones; boxes (N, M, 4) in
+    pixels of `image` (height, width), present (N, M) bool.
     """
 
     targets: Targets
     negatives: Tensor
-    priors: Tensor
     count: Tensor
     boxes: Tensor
     present: Tensor

@@ -16,11 +16,12 @@ _CHUNK = 64
 class Targets:
     """What each prior should predict.
 
-    Shapes: positive, negative, has_landmarks (N, P) bool; face (N, P) int64, the row of the batch's padded faces;
-    boxes (N, P, 4) and landmarks (N, P, 10) as deltas, zero but where `positive`. A prior that is neither positive
-    nor negative is ignored.
+    Shapes: priors (P, 4) as centre and size in pixels; positive, negative, has_landmarks (N, P) bool; face (N, P)
+    int64, the row of the batch's padded faces; boxes (N, P, 4) and landmarks (N, P, 10) as deltas, zero but where
+    `positive`. A prior that is neither positive nor negative is ignored.
     """
 
+    priors: Tensor
     positive: Tensor
     negative: Tensor
     has_landmarks: Tensor
@@ -112,6 +113,7 @@ def _encode(priors: Tensor, batch: Batch, face: Tensor, negative: Tensor) -> Tar
     pointed = torch.zeros_like(positive)
     pointed[images, columns] = batch.has_landmarks[images, faces]
     return Targets(
+        priors=priors,
         positive=positive,
         negative=negative,
         has_landmarks=pointed,

@@ -63,14 +63,11 @@ def _faces(truth: Truth, scale: float) -> tuple[Face, ...]:
 def _predictions(detections: Detections, truth: Truth, scale: float, threshold: float) -> tuple[Prediction, ...]:
     """Return each detection with whether it is a hit; those that met a face to ignore are left out."""
     hits, counted = match_image(detections, truth)
+    columns = (detections.boxes * scale, detections.scores, detections.landmarks * scale, hits)
+    shown = (column[(detections.scores >= threshold) & counted].tolist() for column in columns)
     return tuple(
-        Prediction(
-            box=_rounded((detections.boxes[row] * scale).tolist()),
-            score=round(float(detections.scores[row]), 4),
-            landmarks=_rounded((detections.landmarks[row] * scale).tolist()),
-            hit=bool(hits[row]),
-        )
-        for row in np.flatnonzero((detections.scores >= threshold) & counted)
+        Prediction(box=_rounded(box), score=round(score, 4), landmarks=_rounded(points), hit=hit)
+        for box, score, points, hit in zip(*shown, strict=True)
     )
 
 

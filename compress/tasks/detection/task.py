@@ -22,7 +22,6 @@ from featherpress.compress.tasks.detection.loss import detection_loss
 from featherpress.models import Detector, normalize
 from featherpress.models.detectors import require_detector
 from featherpress.models.factories import load_factory
-from featherpress.models.priors import PriorSpec
 
 logger = logging.getLogger("featherpress")
 
@@ -39,8 +38,6 @@ class DetectionTask:
     def __init__(self, recipe: Recipe) -> None:
         self.data, self.weights = recipe.data, recipe.losses
         self.settings = DetectionSettings(long_side=recipe.data.long_side)
-        self._anchors: PriorSpec | None = None
-        self._priors: dict[tuple[int, int], Tensor] = {}
 
     def build(self, target: str, settings: Mapping[str, Any]) -> nn.Module:
         """Build a detector with fresh weights.
@@ -67,7 +64,8 @@ class DetectionTask:
 
     def assign_targets(self, batch: Batch, model: nn.Module) -> Targets:
         """Match priors with faces."""
-        return match_priors(self._priors_of(batch, model), batch)
+        assert isinstance(model, Detector)
+        return match_priors(model.priors(*batch.images.shape[-2:]), batch)
 
     def normalizers(self, targets: Targets) -> Tensor:
         """Count positives, and those with landmarks."""
@@ -85,11 +83,10 @@ class DetectionTask:
         context = PriorContext(
             targets=targets,
             negatives=loss.negatives,
-            priors=self._priors[_size(batch)],
             count=normalizers[0],
             boxes=batch.boxes,
             present=batch.present & ~batch.ignored,
-            image=_size(batch),
+            image=(batch.images.shape[-2], batch.images.shape[-1]),
         )
         return TaskLoss(terms=terms, context=context)
 
@@ -124,16 +121,3 @@ class DetectionTask:
     def show(self, folder: Path, dataset: FaceDataset, predictions: Mapping[str, DetectionSet]) -> None:
         """Save the report's gallery."""
         write_gallery(folder, dataset, predictions)
-
-    def _priors_of(self, batch: Batch, model: nn.Module) -> Tensor:
-        """Compute the priors of a size once; a teacher that is trained first may have others than its student."""
-        assert isinstance(model, Detector)
-        if model.anchors != self._anchors:
-            self._anchors, self._priors = model.anchors, {}
-        if _size(batch) not in self._priors:
-            self._priors[_size(batch)] = model.priors(*_size(batch))
-        return self._priors[_size(batch)]
-
-
-def _size(batch: Batch) -> tuple[int, int]:
-    return batch.images.shape[-2], batch.images.shape[-1]

@@ -163,6 +163,7 @@ def detector_context(positive: list[bool], negative: list[bool], mined: list[boo
     """Return three priors, of which the first two lie on a face each."""
     boxes = torch.zeros(1, 3, 4)
     targets = Targets(
+        priors=PRIORS,
         positive=torch.tensor([positive]),
         negative=torch.tensor([negative]),
         has_landmarks=torch.tensor([positive]),
@@ -173,7 +174,6 @@ def detector_context(positive: list[bool], negative: list[bool], mined: list[boo
     return PriorContext(
         targets=targets,
         negatives=torch.tensor([mined]),
-        priors=PRIORS,
         count=torch.tensor(2.0),
         boxes=FACES[None],
         present=torch.ones(1, 2, dtype=torch.bool),

@@ -97,9 +97,10 @@ def test_a_batch_equals_its_images() -> None:
 
 def simple_targets(positive: list[bool], negative: list[bool]) -> Targets:
     p, n = torch.tensor([positive]), torch.tensor([negative])
-    zeros = torch.zeros(1, len(positive), 4)
+    zeros = [torch.zeros(1, len(positive), width) for width in (4, 10)]
+    priors = torch.zeros(len(positive), 4)
     return Targets(
-        positive=p, negative=n, has_landmarks=p, face=p.long(), boxes=zeros, landmarks=torch.zeros(1, len(positive), 10)
+        priors=priors, positive=p, negative=n, has_landmarks=p, face=p.long(), boxes=zeros[0], landmarks=zeros[1]
     )
 
 
