@@ -39,13 +39,9 @@ def compare(
     """
     interval = paired_interval(candidate=candidate, baseline=baseline)
     ours, theirs = candidate.observed(), baseline.observed()
+    means = (float(theirs.mean()), float(ours.mean()))
     verdict, reason = judge(
-        interval,
-        claim,
-        holding=baseline.holding,
-        scores=(float(theirs.mean()), float(ours.mean())),
-        min_score=min_score,
-        obstacle=obstacle,
+        interval, claim, holding=baseline.holding, scores=means, min_score=min_score, obstacle=obstacle
     )
     return Compared(
         baseline=tuple(theirs.tolist()),

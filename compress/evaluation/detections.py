@@ -100,22 +100,20 @@ class DetectionSet:
 
         Errors: DataError for a missing, truncated or foreign file.
         """
-        return load_arrays(path, cls._from_arrays, what="detections")
+        return load_arrays(path, cls.from_arrays, what="detections")
 
     @classmethod
-    def _from_arrays(cls, arrays: Arrays) -> Self:
-        found = np.cumsum(arrays["found"])[:-1]
-        labelled = np.cumsum(arrays["labelled"])[:-1]
-        found_parts = (np.split(arrays[key], found) for key in ("boxes", "scores", "landmarks"))
-        truth_parts = (np.split(arrays[key], labelled) for key in ("truth_boxes", "truth_ignored"))
-        names = tuple(str(name) for name in arrays["names"])
-        if not names:  # np.split of nothing still gives one part
-            return cls(names=(), detections=(), truths=())
+    def from_arrays(cls, arrays: Arrays) -> Self:
+        """Take the arrays of a saved file."""
+
+        def split(name: str, lengths: str) -> list[NDArray[Any]]:
+            ends = np.cumsum(arrays[lengths])
+            return np.split(arrays[name], ends[:-1])[: len(ends)]  # of no length it gives one part
+
+        found = zip(*(split(name, "found") for name in ("boxes", "scores", "landmarks")), strict=True)
+        truths = zip(split("truth_boxes", "labelled"), split("truth_ignored", "labelled"), strict=True)
         return cls(
-            names=names,
-            detections=tuple(
-                Detections(boxes=boxes, scores=scores, landmarks=landmarks)
-                for boxes, scores, landmarks in zip(*found_parts, strict=True)
-            ),
-            truths=tuple(Truth(boxes=boxes, ignored=ignored) for boxes, ignored in zip(*truth_parts, strict=True)),
+            names=tuple(map(str, arrays["names"])),
+            detections=tuple(Detections(boxes=box, scores=score, landmarks=points) for box, score, points in found),
+            truths=tuple(Truth(boxes=box, ignored=ignored) for box, ignored in truths),
         )

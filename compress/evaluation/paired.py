@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from featherpress.compress.evaluation.archives import load_arrays
+from featherpress.compress.evaluation.archives import Arrays, load_arrays
 from featherpress.compress.evaluation.bootstrap import weighted_average_precision
 from featherpress.compress.evaluation.detections import Detections, DetectionSet, Truth
 from featherpress.compress.evaluation.metrics.accuracy import ClassPredictions
@@ -55,7 +55,7 @@ def read_saved(path: Path, *, order: Sequence[str] | None = None) -> Side:
     Errors: DataError where nothing is saved there, or about other images.
     """
     files = _saved_files(path)
-    sets = [_load(file) for file in files.values()]
+    sets = [load_arrays(file, _build, what="detections") for file in files.values()]
     first = sets[0]
     if any(type(each) is not type(first) for each in sets):
         raise DataError(f"{path} holds seeds of different tasks")
@@ -75,11 +75,8 @@ def read_saved(path: Path, *, order: Sequence[str] | None = None) -> Side:
     )
 
 
-def _load(file: Path) -> Any:
-    kind = (
-        ClassPredictions if load_arrays(file, lambda arrays: "predicted" in arrays, what="detections") else DetectionSet
-    )
-    return kind.load(file)
+def _build(arrays: Arrays) -> Any:
+    return (ClassPredictions if "predicted" in arrays else DetectionSet).from_arrays(arrays)
 
 
 def _saved_files(path: Path) -> dict[str, Path]:

@@ -232,7 +232,7 @@ def _evaluate_predictions(
 
 def _draw_curves(out: Path, curves: "Mapping[str, tuple[FloatArray, FloatArray]]", scores: Mapping[str, Any]) -> None:
     """Draw precision over recall into `precision_recall.png`; `scores` has the AP of each curve by name."""
-    from featherpress.compress.evaluation.detector.settings import IOU
+    from featherpress.compress.evaluation.metrics.average_precision import IOU
     from featherpress.reports.figures.accuracy import precision_recall
     from featherpress.reports.figures.style import save
 

@@ -1,7 +1,6 @@
 """The lines of a label file, read one by one, so that an error can say where it is."""
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 from featherpress.compress.data.sources.labelled import is_inside_name
@@ -11,16 +10,11 @@ BOX_FIELDS = 10
 """x, y, w, h, blur, expression, illumination, invalid, occlusion, pose."""
 
 
-@dataclass(slots=True)
 class LabelLines:
     """The lines of a label file and where reading stands; UTF-8 with or without a mark, else Latin-1."""
 
-    path: Path
-    number: int = 0
-    lines: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        data = self.path.read_bytes()
+    def __init__(self, path: Path) -> None:
+        self.path, self.number, data = path, 0, path.read_bytes()
         try:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError:
@@ -55,15 +49,10 @@ class LabelLines:
             raise self.error(f"the number of faces in {name}, got {_shown(line)}")
         return int(line)
 
-    def numbers(self, name: str, lengths: set[int]) -> list[float]:
-        """Take one face."""
-        line = self.next()
+    def parse(self, line: str | None, name: str, lengths: set[int]) -> list[float]:
+        """Check that a line is a face: so many finite numbers, and a size that is not negative."""
         if line is None:
             raise self.error(f"one more face in {name}, got {_shown(line)}")
-        return self.parse(line, name, lengths)
-
-    def parse(self, line: str, name: str, lengths: set[int]) -> list[float]:
-        """Check that a line is a face: so many finite numbers, and a size that is not negative."""
         numbers = _numbers(line)
         if len(numbers) not in lengths:
             wanted = " or ".join(str(length) for length in sorted(lengths))

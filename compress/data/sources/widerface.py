@@ -60,7 +60,7 @@ def read_labels(path: Path) -> dict[str, LabelledImage]:
             raise lines.error(f"a new image, got {name!r} a second time")
         place, rows, places = lines.number, [], []
         for _ in range(lines.count(name)):
-            rows.append(lines.numbers(name, {BOX_FIELDS}))
+            rows.append(lines.parse(lines.next(), name, {BOX_FIELDS}))
             places.append(lines.number)
         if not rows:
             lines.skip_zeros()

@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional as F
 from featherpress.compress.data import FaceDataset, Sample
 from featherpress.compress.evaluation.detections import Detections, DetectionSet, Truth
 from featherpress.compress.evaluation.detector.postprocess import decode_outputs, select_detections
-from featherpress.compress.evaluation.detector.settings import IOU, DetectionSettings
+from featherpress.compress.evaluation.detector.settings import DetectionSettings
 from featherpress.compress.evaluation.metrics.average_precision import (
     average_precision,
     average_precision_by_height,
@@ -146,7 +146,7 @@ def evaluate_model(
         detections=tuple(each for _, each, _ in ordered),
         truths=tuple(truth for _, _, truth in ordered),
     )
-    score = average_precision(match(predictions.detections, predictions.truths, IOU))
+    score = average_precision(match(predictions.detections, predictions.truths))
     record = {
         "schema": "featherpress.evaluation/1",
         **(about or {}),

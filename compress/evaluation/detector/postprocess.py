@@ -1,19 +1,19 @@
 """From raw outputs to detections, a whole batch at once: decoding and non-maximum suppression."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 from torchvision.ops import nms
 
-from featherpress.compress.data.samples import MIRRORED_LANDMARKS
+from featherpress.compress.data.samples import MIRRORED_LANDMARKS, Tensors
 from featherpress.compress.evaluation.detections import Detections
 from featherpress.compress.evaluation.detector.settings import CANDIDATES, TOP_K, DetectionSettings
 from featherpress.models.priors import decode_boxes, decode_landmarks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidates:
+class Candidates(Tensors):
     """Candidate faces of all images of a batch, unordered.
 
     Shapes: images (k,) int64, the row of the batch; boxes (k, 4) as corners; scores (k,); landmarks (k, 10).
@@ -27,7 +27,7 @@ class Candidates:
 
     def select(self, rows: Tensor) -> "Candidates":
         """Return the rows of a mask, or of an index in its order."""
-        return Candidates(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+        return self.map(lambda each: each[rows])
 
     def mirrored(self, width: float) -> "Candidates":
         """Mirror left and right in images of this width; landmarks are renamed, so that left stays the image's left."""
@@ -35,7 +35,7 @@ class Candidates:
         points = torch.stack([width - points[..., 0], points[..., 1]], dim=-1)
         left, top, right, bottom = self.boxes.unbind(dim=1)
         boxes = torch.stack([width - right, top, width - left, bottom], dim=1)
-        return Candidates(images=self.images, boxes=boxes, scores=self.scores, landmarks=points.flatten(1))
+        return replace(self, boxes=boxes, landmarks=points.flatten(1))
 
     def joined(self, other: "Candidates") -> "Candidates":
         """Return these candidates and those of another pass over the same images."""

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from featherpress.compress.evaluation.metrics.average_precision import IOU
 from featherpress.compress.recipes.schema import check_long_side
 from featherpress.errors import UsageError
 
@@ -10,9 +11,6 @@ CANDIDATES = 5000
 """Detections of an image that go into non-maximum suppression at most."""
 TOP_K = 750
 """Detections of an image that come out of it at most."""
-
-IOU = 0.5
-"""The overlap from which on a face is found, in every protocol but COCO's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,9 +43,9 @@ class ClassPredictions:
 
         Errors: DataError for a missing, truncated or foreign file.
         """
-        return load_arrays(path, cls._from_arrays, what="answers")
+        return load_arrays(path, cls.from_arrays, what="answers")
 
     @classmethod
-    def _from_arrays(cls, arrays: Arrays) -> Self:
-        names = tuple(str(name) for name in arrays["names"])
-        return cls(names=names, labels=arrays["labels"], predicted=arrays["predicted"])
+    def from_arrays(cls, arrays: Arrays) -> Self:
+        """Take the arrays of a saved file."""
+        return cls(names=tuple(map(str, arrays["names"])), labels=arrays["labels"], predicted=arrays["predicted"])

@@ -24,6 +24,9 @@ HEIGHTS: tuple[tuple[str, float, float | None], ...] = (
 
 CURVE_POINTS = 101
 
+IOU = 0.5
+"""The overlap from which on a face is found, in every protocol but COCO's."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Matches:
@@ -80,16 +83,12 @@ def pairwise_iou(first: FloatArray, second: FloatArray, *, border: int = 0) -> N
 
 
 def match_image(
-    detections: Detections,
-    truth: Truth,
-    *,
-    iou: float = 0.5,
-    height_range: tuple[float, float | None] | None = None,
+    detections: Detections, truth: Truth, height_range: tuple[float, float | None] | None = None
 ) -> tuple[BoolArray, BoolArray]:
     """Return which detections of one image are hits, and which count at all.
 
-    In order of score each detection takes the free face it overlaps most, if at `iou` or more.
-    Without one it is a false alarm, unless it overlaps a face to ignore at `iou` or more. Overlap is
+    In order of score each detection takes the free face it overlaps most, if at `IOU` or more.
+    Without one it is a false alarm, unless it overlaps a face to ignore at `IOU` or more. Overlap is
     IoU there too, as in the WIDER FACE protocol: faces to ignore are single faces, not crowds, and
     intersection over the detection's own area would forgive every small false alarm inside a large face.
     With a height range, faces outside it are ignored and so are false alarms whose own height is.
@@ -103,8 +102,8 @@ def match_image(
         ignored = ignored | ~_within(truth.boxes, height_range)
         inside = _within(detections.boxes, height_range)
     overlap = pairwise_iou(detections.boxes, truth.boxes)
-    hits = _assign(overlap[:, ~ignored], iou)
-    excused = (overlap[:, ignored] >= iou).any(axis=1)
+    hits = _assign(overlap[:, ~ignored])
+    excused = (overlap[:, ignored] >= IOU).any(axis=1)
     return hits, hits | (inside & ~excused)
 
 
@@ -115,10 +114,10 @@ def _within(boxes: FloatArray, height_range: tuple[float, float | None]) -> Bool
     return within
 
 
-def _assign(overlap: NDArray[np.float64], iou: float) -> BoolArray:
+def _assign(overlap: NDArray[np.float64]) -> BoolArray:
     """Match each row, in order, with the free column it overlaps most; return which rows got one."""
     hits = np.zeros(len(overlap), np.bool_)
-    reaching = np.where(overlap >= iou, overlap, -1.0)
+    reaching = np.where(overlap >= IOU, overlap, -1.0)
     for row in np.flatnonzero((reaching >= 0).any(axis=1)):
         best = reaching[row].argmax()
         if reaching[row, best] >= 0:
@@ -130,7 +129,6 @@ def _assign(overlap: NDArray[np.float64], iou: float) -> BoolArray:
 def match(
     detections: Sequence[Detections],
     truths: Sequence[Truth],
-    iou: float = 0.5,
     height_range: tuple[float, float | None] | None = None,
 ) -> Matches:
     """Match the detections of a set of images, image by image.
@@ -141,7 +139,7 @@ def match(
         raise DataError(f"Expected the truth of {len(detections)} images, one each; got {len(truths)}.")
     hits, counted, faces = [], [], []
     for each, truth in zip(detections, truths, strict=True):
-        image_hits, image_counted = match_image(each, truth, iou=iou, height_range=height_range)
+        image_hits, image_counted = match_image(each, truth, height_range)
         hits.append(image_hits)
         counted.append(image_counted)
         valid = ~truth.ignored if height_range is None else ~truth.ignored & _within(truth.boxes, height_range)
@@ -200,12 +198,10 @@ def _curve(matches: Matches) -> tuple[IntArray, IntArray, FloatArray]:
     return np.cumsum(matches.hits[order])[last], last + 1, scores[last]
 
 
-def average_precision_by_height(
-    detections: Sequence[Detections], truths: Sequence[Truth], *, iou: float = 0.5
-) -> tuple[Bucket, ...]:
+def average_precision_by_height(detections: Sequence[Detections], truths: Sequence[Truth]) -> tuple[Bucket, ...]:
     """Score each range of `HEIGHTS` on its own."""
     scores = []
     for name, low, high in HEIGHTS:
-        score = average_precision(match(detections, truths, iou=iou, height_range=(low, high)))
+        score = average_precision(match(detections, truths, (low, high)))
         scores.append(Bucket(name=name, low=low, high=high, faces=score.faces, ap=score.ap))
     return tuple(scores)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featherpress.compress.evaluation.detections import BoolArray, FloatArray, IntArray
-from featherpress.compress.evaluation.metrics.average_precision import pairwise_iou
+from featherpress.compress.evaluation.metrics.average_precision import IOU, pairwise_iou
 from featherpress.compress.evaluation.widerface.files import (
     SUBSETS,
     WiderImage,
@@ -24,7 +24,6 @@ from featherpress.compress.evaluation.widerface.files import (
 from featherpress.errors import DataError
 
 THRESHOLDS = 1000
-IOU = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
