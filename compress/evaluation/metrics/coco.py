@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from featherpress.compress.evaluation.detections import Detections, DetectionSet, FloatArray, Truth
-from featherpress.errors import DataError
 
 MOST_DETECTIONS = 100
 """The number of top-scoring detections of an image that count; COCO's own limit."""
@@ -23,17 +22,11 @@ def score_coco(predictions: DetectionSet) -> dict[str, Any]:
     Recall with all detections that count. None where there is no such face.
     Beside a crowd a detection counts as overlapping by its own area, not by IoU: what lies inside an ignored face is
     forgiven, which is milder than our own AP and WIDER FACE's.
-    Errors: DataError where torchmetrics or faster-coco-eval is not installed.
     """
-    try:
-        # Seconds to import, and needed here only.
-        from torchmetrics.detection import MeanAveragePrecision  # noqa: PLC0415
+    # Seconds to import, and needed here only.
+    from torchmetrics.detection import MeanAveragePrecision  # noqa: PLC0415
 
-        metric = MeanAveragePrecision(backend="faster_coco_eval", max_detection_thresholds=[1, 10, MOST_DETECTIONS])
-    except ImportError as error:
-        raise DataError(
-            "COCO's AP needs torchmetrics and faster-coco-eval; install both, or leave it out with --no-coco"
-        ) from error
+    metric = MeanAveragePrecision(backend="faster_coco_eval", max_detection_thresholds=[1, 10, MOST_DETECTIONS])
     metric.warn_on_many_detections = False
     metric.update([_detections(each) for each in predictions.detections], [_truth(each) for each in predictions.truths])
     values = {key: float(value) for key, value in metric.compute().items() if value.numel() == 1}

@@ -1,14 +1,11 @@
 """COCO's AP: a case worked out by hand, and how far ours may lie from it."""
 
-import sys
-
 import numpy as np
 import pytest
 
 from featherpress.compress.evaluation.detections import Detections, DetectionSet, Truth
 from featherpress.compress.evaluation.metrics.average_precision import average_precision, match
 from featherpress.compress.evaluation.metrics.coco import score_coco
-from featherpress.errors import DataError
 
 Box = tuple[float, float, float, float]
 
@@ -85,13 +82,6 @@ def test_our_ap_lies_within_a_hundredth_of_ap50(seed: int) -> None:
     assert ours is not None
     assert 0.1 < ours < 0.9
     assert ours == pytest.approx(theirs, abs=0.01)
-
-
-def test_without_torchmetrics_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One sentence, and the way around."""
-    monkeypatch.setitem(sys.modules, "torchmetrics.detection", None)
-    with pytest.raises(DataError, match="needs torchmetrics and faster-coco-eval"):
-        score_coco(one_image([], []))
 
 
 @pytest.mark.parametrize(("before", "ap"), [(99, 1 / 100), (100, 0)])
