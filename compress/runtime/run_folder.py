@@ -87,32 +87,18 @@ def _is_ours(item: Path) -> bool:
 
 
 class TrainingFolder:
-    """The files of one model in training: metrics, weights, states, evaluations."""
+    """The files of one model in training: metrics, weights, states, evaluations.
+
+    `last_weights` are the averaged weights at the end, `best_weights` those at the best evaluation so far; `evaluation`
+    is the record of the evaluation on the validation images, `matches` every detection behind it.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         for name in ("weights", "state", "eval"):
             (path / name).mkdir(parents=True, exist_ok=True)
-
-    @property
-    def last_weights(self) -> Path:
-        """The averaged weights at the end."""
-        return self.path / "weights" / "last.safetensors"
-
-    @property
-    def best_weights(self) -> Path:
-        """The averaged weights at the best evaluation so far."""
-        return self.path / "weights" / "best.safetensors"
-
-    @property
-    def evaluation(self) -> Path:
-        """The record of the evaluation on the validation images."""
-        return self.path / "eval" / "validation.json"
-
-    @property
-    def matches(self) -> Path:
-        """Every detection behind that evaluation."""
-        return self.path / "eval" / "validation.npz"
+        self.last_weights, self.best_weights = (path / "weights" / f"{each}.safetensors" for each in ("last", "best"))
+        self.evaluation, self.matches = (path / "eval" / f"validation.{suffix}" for suffix in ("json", "npz"))
 
     @property
     def states(self) -> list[Path]:

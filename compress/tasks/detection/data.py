@@ -31,26 +31,23 @@ def open_data(data: DataRecipe, split: Literal["train", "val", "holdout"]) -> Fa
 
 
 def _open_split(data: DataRecipe, split: Literal["train", "val"]) -> FaceDataset:
-    """Open a split as it lies there; synthetic validation faces come from a seed of their own."""
+    """Open a split as it lies there; folders to train on must hold a face.
+
+    Synthetic validation faces come from a seed of their own.
+    """
     images = data.train_images if split == "train" else data.validation_images
-    if data.kind != "synthetic":
-        roots = data.roots if split == "train" else (data.validation_root or data.roots[0],)
-        folders = [_open_folder(data, root, split, limit=images or None) for root in roots]
-        return folders[0] if len(folders) == 1 else join(*folders)
-    seed = data.seed if split == "train" else data.seed + _VALIDATION_SEED
-    return SyntheticFaces(length=images, seed=seed, size=(data.image_size, data.image_size))
-
-
-def _open_folder(data: DataRecipe, root: str, split: Literal["train", "val"], *, limit: int | None) -> LabelledFolder:
-    """Open labelled images; those to train on must hold a face."""
-    folder: LabelledFolder
-    if data.kind == "widerface":
-        folder = WiderFaces(expand_path(root), split, limit=limit)
-    else:
-        folder = CocoFaces(expand_path(root) / split, category=data.category, limit=limit)
-    if split == "train":
-        require_faces(folder)
-    return folder
+    if data.kind == "synthetic":
+        seed = data.seed if split == "train" else data.seed + _VALIDATION_SEED
+        return SyntheticFaces(length=images, seed=seed, size=(data.image_size, data.image_size))
+    folders: list[LabelledFolder] = []
+    for root in map(expand_path, data.roots if split == "train" else [data.validation_root or data.roots[0]]):
+        if data.kind == "widerface":
+            folders.append(WiderFaces(root, split, limit=images or None))
+        else:
+            folders.append(CocoFaces(root / split, category=data.category, limit=images or None))
+        if split == "train":
+            require_faces(folders[-1])
+    return folders[0] if len(folders) == 1 else join(*folders)
 
 
 def training_crops(
