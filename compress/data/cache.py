@@ -1,8 +1,9 @@
 """What a process keeps in memory: decoded images and crops together, up to one limit."""
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from dataclasses import fields
-from typing import Generic, TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from torch import Tensor
 from torch.utils.data import get_worker_info
@@ -14,41 +15,31 @@ Kept = TypeVar("Kept", Sample, Tensor)
 DEFAULT_CACHE_BYTES = 4 << 30
 
 
-class Cache(Generic[Kept]):
+class Cache(dict[Hashable, Kept]):
     """Samples or tensors by key, up to `limit` bytes; what is kept stays, what does not fit is made again.
 
     `reserved` bytes are held free for what is kept as `reserved`. A worker process keeps nothing: it shares what its
     parent kept before, and its parent keeps what it returns.
     """
 
-    def __init__(self, limit: int) -> None:
-        self.limit, self.bytes, self.reserved = limit, 0, 0
-        self._kept: dict[Hashable, Kept] = {}
+    def __init__(self, limit: int, *, reserved: int = 0) -> None:
+        super().__init__()
+        self.limit, self.bytes, self.reserved = limit, 0, reserved
 
-    def __contains__(self, key: Hashable) -> bool:
-        return key in self._kept
-
-    def __iter__(self) -> Iterator[Hashable]:
-        return iter(self._kept)
-
-    def __getstate__(self) -> dict[str, object]:
+    def __reduce__(self) -> tuple[Any, ...]:
         # A process that is not forked starts empty, rather than receive gigabytes through a pipe.
-        return {"limit": self.limit, "reserved": self.reserved, "bytes": 0, "_kept": {}}
-
-    def get(self, key: Hashable) -> Kept | None:
-        """Return what is kept under a key, or None."""
-        return self._kept.get(key)
+        return partial(Cache, self.limit, reserved=self.reserved), ()
 
     def keep(self, key: Hashable, value: Kept, *, reserved: bool = False) -> bool:
         """Keep a value if it fits into what is left; return whether it is kept."""
-        if key in self._kept:
+        if key in self:
             return True
         size = bytes_of(value)
         if get_worker_info() is not None or self.bytes + size + (0 if reserved else self.reserved) > self.limit:
             return False
         if reserved:
             self.reserved = max(self.reserved - size, 0)
-        self._kept[key] = value
+        self[key] = value
         self.bytes += size
         return True
 

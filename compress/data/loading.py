@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from featherpress.compress.data.crops.base import BatchT, Crops
 from featherpress.compress.data.samples import Key
-from featherpress.errors import DataError, UsageError
+from featherpress.errors import DataError
 
 
 class _Batches(Dataset[BatchT | DataError], Generic[BatchT]):
@@ -37,10 +37,8 @@ def batches(
     What comes does not depend on the number of workers, nor on where it starts. With workers, images are first read
     into memory, which the workers share; what they cut is kept here, and outlives them. Nothing is drawn from a global
     random generator.
-    Errors: UsageError on numbers that cannot be; DataError where no image at all can be read.
+    Errors: DataError where no image at all can be read.
     """
-    if start < 0 or workers < 0:
-        raise UsageError(f"expected start >= 0 and workers >= 0, got {start} and {workers}")
     chunks = [(keys, workers > 0 and crops.keeps(keys)) for keys in order[start:]]
     cut = [keys for keys, kept in chunks if not kept]
     if workers and cut:

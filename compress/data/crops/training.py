@@ -48,8 +48,8 @@ class TrainingCrops(Crops[Batch]):
         super().__init__(dataset, sampler)
         self.images, self.ranges = dataset, ranges or CropsRecipe()
         self.side = self.ranges.needed_side(max(sizes))
-        self.cache: Cache[Sample] = Cache(cache_bytes)
-        self.cache.reserved = len(dataset) * variants * sum(3 * side**2 for side in sizes)
+        again = len(dataset) * variants * sum(3 * side**2 for side in sizes)
+        self.cache: Cache[Sample] = Cache(cache_bytes, reserved=again)
         self._images_fit = True
         self._disk: DiskCache | None = None
 

@@ -84,8 +84,18 @@ class LabelledFolder:
         self._check_size(row, *image_size(self.images / row.name))
 
     def _check_file(self, row: LabelledImage) -> None:
-        if problem := _file_problem(self.images, row.name):
-            raise DataError(f"{self.labels}, {self.places[0]} {row.place}: expected {problem}")
+        """Refuse what is no file; the folder may be a link, but no link in it may leave it."""
+        path = self.images / row.name
+        if not path.is_file():
+            what = "a folder" if path.is_dir() else "a link to nothing" if path.is_symlink() else "nothing"
+            problem = f"an image at {path}, found {what} there"
+        elif not path.resolve().is_relative_to(self.images.resolve()):
+            problem = (
+                f"an image inside {self.images}, got {row.name!r}, a link that leads out of it: copy the image there"
+            )
+        else:
+            return
+        raise DataError(f"{self.labels}, {self.places[0]} {row.place}: expected {problem}")
 
     def _check_size(self, row: LabelledImage, width: int, height: int) -> None:
         boxes = row.faces.boxes
@@ -102,12 +112,9 @@ class LabelledFolder:
 
 def cache_key_of(path: Path, faces: Faces) -> str:
     """Return a text that changes with an image's file and its labels."""
-    try:
-        about = path.stat()
-        written = f"{about.st_size} {about.st_mtime_ns}"
-    except OSError:
-        written = ""
-    return f"{written} {faces.boxes.tolist()} {faces.landmarks.tolist()} {faces.ignored.tolist()}"
+    file = path.stat() if path.exists() else None
+    labels = (faces.boxes.tolist(), faces.landmarks.tolist(), faces.ignored.tolist())
+    return f"{file and (file.st_size, file.st_mtime_ns)} {labels}"
 
 
 def require_sound(dataset: LabelledFolder) -> None:
@@ -151,14 +158,3 @@ def is_inside_name(name: str) -> bool:
     paths = (PurePosixPath(name), PureWindowsPath(name))
     leaves = any(path.is_absolute() or path.drive or ".." in path.parts for path in paths)
     return bool(name) and "\0" not in name and not leaves
-
-
-def _file_problem(folder: Path, name: str) -> str:
-    """Return what is wrong with an image's file; the folder may be a link, but no link in it may leave it."""
-    path = folder / name
-    if not path.is_file():
-        what = "a folder" if path.is_dir() else "a link to nothing" if path.is_symlink() else "nothing"
-        return f"an image at {path}, found {what} there"
-    if not path.resolve().is_relative_to(folder.resolve()):
-        return f"an image inside {folder}, got {name!r}, a link that leads out of it: copy the image there"
-    return ""
