@@ -1,5 +1,6 @@
 """Files that are there whole or not at all: written under a temporary name, then renamed."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -42,3 +43,9 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
     Errors: `ValueError` for NaN and infinity, which JSON does not have.
     """
     write_text(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
+
+
+def hash_file(path: Path) -> str:
+    """Return a file's sha256."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

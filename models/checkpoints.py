@@ -164,11 +164,8 @@ def _difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> 
     missing = [key for key in expected if key not in found]
     unexpected = [key for key in found if key not in expected]
     shapes = [key for key in expected if key in found and expected[key].shape != found[key].shape]
-    parts = []
-    if missing:
-        parts.append(f"{len(missing)} missing, first {missing[0]!r}")
-    if unexpected:
-        parts.append(f"{len(unexpected)} unexpected, first {unexpected[0]!r}")
+    named = (("missing", missing), ("unexpected", unexpected))
+    parts = [f"{len(keys)} {what}, first {keys[0]!r}" for what, keys in named if keys]
     if shapes:
         key = shapes[0]
         wanted, came = tuple(expected[key].shape), tuple(found[key].shape)

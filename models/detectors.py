@@ -41,8 +41,3 @@ def require_detector(model: nn.Module, name: str) -> Detector:
     if not isinstance(model, Detector):
         raise UsageError(f"{name} is not a detector: it must subclass featherpress.models.Detector to have priors")
     return model
-
-
-def strides_of(model: nn.Module) -> tuple[int, ...]:
-    """Return the strides of a detector's levels in pixels; empty for other models."""
-    return model.anchors.strides if isinstance(model, Detector) else ()

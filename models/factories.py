@@ -3,7 +3,7 @@
 import importlib
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, redirect_stdout
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ def load_factory(name: str, settings: Mapping[str, Any] | None = None) -> nn.Mod
         return create_model(name, **(settings or {}))
     factory = import_factory(name)
     try:
-        with _output_to_stderr():
+        with redirect_stdout(sys.stderr):  # our own output may be JSON
             model = factory(**(settings or {}))
     except _ANYTHING as error:
         given = f"with {', '.join(settings)}" if settings else "without arguments"
@@ -46,7 +46,7 @@ def import_factory(name: str) -> Callable[..., Any]:
     if not all(part.isidentifier() for part in module_name.split(".")) or not factory_name:
         raise UsageError(f"expected the name of a zoo model or package.module:factory, got {name!r}")
     try:
-        with _output_to_stderr():
+        with redirect_stdout(sys.stderr):
             module = _import(module_name)
     except _ANYTHING as error:
         raise UsageError(f"cannot import {module_name!r} for {name!r}: {_reason(error)}") from error
@@ -62,11 +62,6 @@ def _reason(error: BaseException) -> str:
     """Return an error of somebody's code in one line."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
-
-
-def _output_to_stderr() -> AbstractContextManager[object]:
-    """Send what somebody's code prints to standard error, as our output may be JSON."""
-    return redirect_stdout(sys.stderr)
 
 
 def _import(name: str) -> object:

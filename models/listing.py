@@ -4,7 +4,6 @@ What a model costs is counted elsewhere and passed in, since models know nothing
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
@@ -12,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from featherpress.models.published import PublishedWeights, find_published, hash_file
-from featherpress.models.zoo import ModelEntry
+from featherpress.files import hash_file
+from featherpress.models.zoo import PUBLISHED, ModelEntry
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,22 +49,23 @@ def tree_to_dict(entry: ModelEntry, tree: Mapping[str, Any], *, side: int) -> di
 
 
 def _to_dict(entry: ModelEntry) -> dict[str, Any]:
+    declared = ("name", "year", "paper", "source", "summary", "params", "macs")
     return {
-        "name": entry.name,
-        "year": entry.year,
-        "paper": entry.paper,
-        "source": entry.source,
-        "summary": entry.summary,
-        "params": entry.params,
-        "macs": entry.macs,
+        **{key: getattr(entry, key) for key in declared},
         "strides": list(entry.strides),
         "weights": list(entry.weights),
-        "published": [asdict(find_published(file)) for file in entry.weights],
+        "published": [_published(file) for file in entry.weights],
         "shipped": entry.shipped is not None,
         "shipped_sha256": hash_file(entry.shipped) if entry.shipped else None,
         "settings": dict(entry.settings),
         "fused_params": entry.fused,
     }
+
+
+def _published(file: str) -> dict[str, str | None]:
+    """Return what is known of a published file by its name."""
+    sha256, code = PUBLISHED.get(file, (None, None))
+    return {"file": file, "sha256": sha256, "address": None, "code": code}
 
 
 def render_list(entries: Sequence[ModelEntry], *, side: int, format_macs: Format) -> RenderableType:
@@ -100,22 +100,15 @@ def render_tree(entry: ModelEntry, tree: Mapping[str, Any], *, side: int, format
     after.append("Settings: " + ", ".join(f"{key}={value}" for key, value in entry.settings.items()))
     if entry.shipped is not None:
         after += [f"Trained weights shipped: {entry.shipped.name}", f"  sha256 {hash_file(entry.shipped)}"]
-    after += [line for file in entry.weights for line in _published_lines(find_published(file))]
+    for known in map(_published, entry.weights):
+        after += [f"Trained weights known: {known['file']}", f"  sha256 {known['sha256']}"][
+            : 2 if known["sha256"] else 1
+        ]
+        after += ["  file: no address known", *([f"  code: {known['code']}"] if known["code"] else [])]
     if not (entry.shipped or entry.weights):
         after.append("Trained weights known: none")
     heading = Text(_line("module", "params", "MACs", depth=0), style="bold")
     return Group(*map(Text, lines), Text(), heading, _branch(tree, 0, format_macs), Text(), *map(Text, after))
-
-
-def _published_lines(weights: PublishedWeights) -> list[str]:
-    """Return the lines about published weights: file, addresses and hash, as far as they are known."""
-    lines = [f"Trained weights known: {weights.file}"]
-    if weights.sha256:
-        lines.append(f"  sha256 {weights.sha256}")
-    lines.append(f"  file: {weights.address or 'no address known'}")
-    if weights.code:
-        lines.append(f"  code: {weights.code}")
-    return lines
 
 
 def _branch(node: Mapping[str, Any], depth: int, format_macs: Format) -> Tree:

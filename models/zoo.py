@@ -18,6 +18,22 @@ if TYPE_CHECKING:
 DECLARED_SIDE = 640
 """Side of the square image that an entry's MACs are of, in pixels."""
 
+#: Published files of trained weights of others: the sha256 of each, and the code that it belongs to.
+PUBLISHED = {
+    "featherface_v1_c56_ssh_489015.pth": (
+        "3271e30763c069c9dcad6368ae048c53b6be2acf60179240e6b147e6359ef80d",
+        "https://github.com/dohun-mat/FeatherFace",
+    ),
+    "featherface_paper_c64_592371.pth": (
+        "f7656f997e7debd687810ff8d4f121e3e92703cf6ea718cb3f300886d3ab994b",
+        "https://github.com/dohun-mat/FeatherFace",
+    ),
+    "retinaface_mnet025_426608.pth": (
+        "38ec7bb3c9cbfe2f40edabc05fab970a6d648747cbc534092be85d5eb9b37ed0",
+        "https://github.com/biubug6/Pytorch_Retinaface",
+    ),
+}
+
 _FEATHERFACE = "Kim, Jung, Kim, FeatherFace, Electronics 2025, 14(3), 517"
 _STRIDES = (8, 16, 32)
 

@@ -23,10 +23,9 @@ from featherpress.compress.evaluation.paired import detection_scores
 from featherpress.compress.runtime.environment import software
 from featherpress.errors import UsageError
 from featherpress.extras import require_extra
-from featherpress.files import replacing
+from featherpress.files import hash_file, replacing
 from featherpress.models import Detector
 from featherpress.models.creation import origin_of
-from featherpress.models.published import hash_file
 from featherpress.records.deployment import Export
 from featherpress.verdicts import gate
 

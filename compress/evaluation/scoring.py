@@ -18,10 +18,9 @@ from featherpress.compress.evaluation.paired import detection_scores
 from featherpress.compress.evaluation.widerface.files import write_predictions
 from featherpress.compress.evaluation.widerface.images import OfficialImages, predictions_by_event
 from featherpress.errors import DataError, UsageError
-from featherpress.files import write_json
+from featherpress.files import hash_file, write_json
 from featherpress.models import Detector
 from featherpress.models.creation import origin_of
-from featherpress.models.published import hash_file
 from featherpress.verdicts import Claim
 
 DETECTIONS = "detections.npz"

@@ -86,8 +86,7 @@ def _list_model(name: str, side: int) -> "ModelEntry":
 def _count_model(name: str, side: int) -> "tuple[ModelEntry, Cost | None]":
     """Build and count a model of the zoo for a list; one that cannot be counted is listed without MACs."""
     from featherpress.budgets import count
-    from featherpress.models import create_model, find_model, fuse
-    from featherpress.models.detectors import strides_of
+    from featherpress.models import Detector, create_model, find_model, fuse
 
     model = create_model(name)
     params, fused = (sum(weight.numel() for weight in each.parameters()) for each in (model, fuse(model)))
@@ -96,4 +95,5 @@ def _count_model(name: str, side: int) -> "tuple[ModelEntry, Cost | None]":
     except FeatherpressError:
         cost = None
     macs = cost.macs if cost else None
-    return replace(find_model(name), params=params, macs=macs, strides=strides_of(model), fused=fused), cost
+    strides = model.anchors.strides if isinstance(model, Detector) else ()
+    return replace(find_model(name), params=params, macs=macs, strides=strides, fused=fused), cost

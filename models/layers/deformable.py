@@ -38,10 +38,8 @@ class DeformableConv(nn.Module):
     def reset_parameters(self) -> None:
         """Draw the kernel as `nn.Conv2d` does, and set offsets and masks to zero."""
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
-        for conv in (self.offset, self.mask):
-            nn.init.zeros_(conv.weight)
-            if conv.bias is not None:
-                nn.init.zeros_(conv.bias)
+        for tensor in (*self.offset.parameters(), *self.mask.parameters()):
+            nn.init.zeros_(tensor)
 
     def forward(self, x: Tensor) -> Tensor:
         """Sample x where the offsets point."""

@@ -2,7 +2,7 @@
 
 import io
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ from rich.console import Console, RenderableType
 
 from featherpress.budgets import count
 from featherpress.budgets.views.layout import format_macs
+from featherpress.files import hash_file
 from featherpress.models import ModelEntry, create_model, find_model, list_models
 from featherpress.models.listing import list_to_dict, render_list, render_tree, tree_of, tree_to_dict
-from featherpress.models.published import find_published, hash_file
+from featherpress.models.zoo import PUBLISHED
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "models_show.txt"
 
@@ -66,7 +67,7 @@ def test_known_weights_are_the_files_there_are(shared: Path) -> None:
     named = {file for name in list_models() for file in find_model(name).weights}
     assert named == {path.name for path in (shared / "weights").glob("*.pth")}
     for file in named:
-        assert find_published(file).sha256 == hash_file(shared / "weights" / file)
+        assert PUBLISHED[file][0] == hash_file(shared / "weights" / file)
 
 
 def test_tree_sums_up(tree: dict[str, Any]) -> None:
@@ -111,12 +112,11 @@ def test_tree_is_drawn_as_before(tree: dict[str, Any]) -> None:
 def test_known_weights_say_what_they_are(tree: dict[str, Any]) -> None:
     """Each public file is named with its sha256 and whose code it is of; what is not known is said, not made up."""
     text = plain(render_tree(listed("retinaface_mnet025"), tree, side=640, format_macs=format_macs))
-    known = find_published("retinaface_mnet025_426608.pth")
-    assert f"sha256 {known.sha256}\n" in text
+    assert f"sha256 {PUBLISHED['retinaface_mnet025_426608.pth'][0]}\n" in text
     assert "file: no address known\n  code: https://github.com/biubug6/Pytorch_Retinaface\n" in text
-    assert asdict(find_published("anything.pth")) == {
-        "file": "anything.pth",
-        "sha256": None,
-        "address": None,
-        "code": None,
-    }
+    other = replace(listed("retinaface_mnet025"), weights=("anything.pth",))
+    assert tree_to_dict(other, tree, side=640)["published"] == [
+        {"file": "anything.pth", "sha256": None, "address": None, "code": None}
+    ]
+    text = plain(render_tree(other, tree, side=640, format_macs=format_macs))
+    assert text.endswith("Trained weights known: anything.pth\n  file: no address known\n")

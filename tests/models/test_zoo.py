@@ -7,7 +7,6 @@ import torch
 
 from featherpress.budgets import count
 from featherpress.models import create_detector, create_model, find_model, fuse, list_models
-from featherpress.models.detectors import strides_of
 from featherpress.models.zoo import DECLARED_SIDE
 
 COMPONENTS = {
@@ -29,7 +28,7 @@ def test_count_is_as_declared(name: str) -> None:
     model, entry = create_model(name), find_model(name)
     cost = count(model, torch.zeros(1, 3, DECLARED_SIDE, DECLARED_SIDE))
     assert parameters(model) == entry.params
-    assert (cost.params, cost.macs, strides_of(model)) == (entry.params, entry.macs, entry.strides)
+    assert (cost.params, cost.macs, model.anchors.strides) == (entry.params, entry.macs, entry.strides)
     assert parameters(fuse(model)) == entry.fused
 
 
