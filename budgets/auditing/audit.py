@@ -119,7 +119,12 @@ def audit_cost(cost: Cost, budget: Budget | None, *, name: str, strict_claims: b
     components = [_component(part, row, limits.get(part), whole=cost, shaped=same_shape) for part, row in rows.items()]
     whole = _component("total", total, budget.total if budget else None, whole=cost, shaped=same_shape)
     claims = _check_claims(budget, {**rows, "total": total}, macs_too=same_shape) if budget else ()
-    failures = _failures(budget, whole, components, {**parts, "total": list(rows.values())}) if budget else []
+    failures = [
+        _failure(row, check, inside, budget)
+        for row, inside in zip((*components, whole), (*parts.values(), list(rows.values())), strict=True)
+        for check in row.checks
+        if budget and check.verdict in {"over", "under"}
+    ]
     if strict_claims and budget:
         failures += [_claim_failure(claim, budget) for claim in claims if claim.verdict == "differs"]
     notes = list(cost.notes)
@@ -174,13 +179,9 @@ def _component(name: str, cost: ModuleCost, limits: Limits | None, *, whole: Cos
 
 
 def _check(quantity: str, actual: int, limit: Limit) -> Check:
-    verdict, beyond = "within", 0
-    if limit.high is not None and actual > limit.high:
-        verdict, beyond = "over", actual - limit.high
-    elif limit.low is not None and actual < limit.low:
-        verdict, beyond = "under", limit.low - actual
-    elif limit.warn is not None and actual > limit.warn:
-        verdict, beyond = "warn", actual - limit.warn
+    signs = (("over", limit.high, 1), ("under", limit.low, -1), ("warn", limit.warn, 1))
+    broken = ((word, sign * (actual - bound)) for word, bound, sign in signs if bound is not None)
+    verdict, beyond = next(((word, beyond) for word, beyond in broken if beyond > 0), ("within", 0))
     bounds = {"low": limit.low, "high": limit.high, "target": limit.target, "warn": limit.warn}
     return Check(quantity=quantity, actual=actual, verdict=verdict, beyond=beyond, **bounds)
 
@@ -195,38 +196,28 @@ def _check_claims(budget: Budget, rows: dict[str, ModuleCost], *, macs_too: bool
             )
         for quantity in ("params", "macs") if macs_too else ("params",):
             claimed = getattr(claim, quantity)
-            if claimed is not None:
-                ours = sum(getattr(rows[part], quantity) for part in claim.components)
-                # A document may be right to the last digit that it prints, and no further.
-                differs = 2 * abs(ours - claimed) > claim.rounded_to - 1
-                checks.append(
-                    Claim(
-                        component=" + ".join(claim.components),
-                        quantity=quantity,
-                        claimed=claimed,
-                        ours=ours,
-                        difference=ours - claimed,
-                        verdict="differs" if differs else "equal",
-                        source=claim.source,
-                        note=claim.note,
-                    )
+            if claimed is None:
+                continue
+            ours = sum(getattr(rows[part], quantity) for part in claim.components)
+            # A document may be right to the last digit that it prints, and no further.
+            differs = 2 * abs(ours - claimed) > claim.rounded_to - 1
+            checks.append(
+                Claim(
+                    component=" + ".join(claim.components),
+                    quantity=quantity,
+                    claimed=claimed,
+                    ours=ours,
+                    difference=ours - claimed,
+                    verdict="differs" if differs else "equal",
+                    source=claim.source,
+                    note=claim.note,
                 )
+            )
     return tuple(checks)
 
 
-def _failures(
-    budget: Budget, total: Component, components: Sequence[Component], parts: dict[str, list[ModuleCost]]
-) -> list[str]:
-    """State of each broken limit where it stands, by how much it is broken, and what contributes most."""
-    return [
-        _sentence(row, check, parts[row.name], budget)
-        for row in (*components, total)
-        for check in row.checks
-        if check.verdict in {"over", "under"}
-    ]
-
-
-def _sentence(row: Component, check: Check, inside: Sequence[ModuleCost], budget: Budget) -> str:
+def _failure(row: Component, check: Check, inside: Sequence[ModuleCost], budget: Budget) -> str:
+    """State of a broken limit where it stands, by how much it is broken, and what contributes most."""
     table = "[total]" if row.name == "total" else f"[components.{row.name}]"
     side, bound = ("above", check.high) if check.verdict == "over" else ("below", check.low)
     largest = "activations" if check.quantity == "peak" else check.quantity

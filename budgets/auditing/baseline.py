@@ -1,17 +1,13 @@
 """Pinned baselines: what a model cost before, so that it can only get cheaper."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from featherpress.budgets.auditing.audit import QUANTITIES, SHAPED, Audit
 from featherpress.errors import BudgetFileError, FileError
-from featherpress.records.audit import Amounts, Pin
+from featherpress.records.audit import Amounts, Component, Pin
 
-PINNED = ("params", "macs", "bytes")
-#: What a component costs; None where it is not.
-_Costs = Mapping[str, int] | None
+PINNED = tuple(Amounts.model_fields)
 
 
 def dump_baseline(result: Audit) -> str:
@@ -20,10 +16,14 @@ def dump_baseline(result: Audit) -> str:
         model=result.model,
         input=result.cost.inputs,
         convention=result.cost.convention,
-        total=Amounts(**_amounts(result.total)),
-        components={row.name: Amounts(**_amounts(row)) for row in result.components},
+        total=_amounts(result.total),
+        components={row.name: _amounts(row) for row in result.components},
     )
     return json.dumps(record.to_dict(), indent=2) + "\n"
+
+
+def _amounts(row: Component) -> Amounts:
+    return Amounts(**{quantity: getattr(row, quantity) for quantity in PINNED})
 
 
 def load_baseline(path: Path) -> Pin:
@@ -47,46 +47,32 @@ def ratchet(result: Audit, pin: Pin, *, file: str) -> Audit:
     """
     same_shape = pin.input == tuple(tuple(shape) for shape in result.cost.inputs)
     kept = [quantity for quantity in PINNED if same_shape or quantity not in SHAPED]
-    now = {row.name: _amounts(row) for row in result.components}
-    before = {name: amounts.to_dict() for name, amounts in pin.components.items()}
-    changes = [(name, before.get(name), now.get(name)) for name in {**now, **before}]
-    changes.append(("total", pin.total.to_dict(), _amounts(result.total)))
-    failures = [sentence for change in changes for sentence in _growth(*change, kept, file)]
-    notes = [sentence for change in changes for sentence in _savings(*change, kept, file)]
+    now = {row.name: row for row in result.components}
+    changes = [(name, pin.components.get(name), now.get(name)) for name in {**now, **pin.components}]
+    failures: list[str] = []
+    notes: list[str] = []
+    for name, before, after in (*changes, ("total", pin.total, result.total)):
+        if after is None:
+            notes.append(f"{name} was removed since {file}")
+        elif before is None:
+            amounts = ", ".join(f"{getattr(after, quantity):,} {QUANTITIES[quantity]}" for quantity in kept)
+            failures.append(f"{name} has {amounts}, and was added since {file}; pin again if this is intended")
+        else:
+            failures += _growth(name, before, after, kept, file)
+            saved = [(getattr(before, quantity) - getattr(after, quantity), quantity) for quantity in kept]
+            if shrunk := [f"{amount:,} {QUANTITIES[quantity]}" for amount, quantity in saved if amount > 0]:
+                notes.append(f"{name} has shrunk by {', '.join(shrunk)} since {file}; pin again to keep it")
     if not same_shape:
         notes.append(f"MACs not compared: {file} was pinned at another input shape")
     return result.after(failures=failures, notes=notes)
 
 
-def _amounts(cost: Any) -> dict[str, int]:
-    return {quantity: getattr(cost, quantity) for quantity in PINNED}
-
-
-def _growth(name: str, before: _Costs, after: _Costs, kept: list[str], file: str) -> list[str]:
-    """State what grew or is new."""
-    if after is None:
-        return []
-    if before is None:
-        amounts = ", ".join(f"{after[quantity]:,} {QUANTITIES[quantity]}" for quantity in kept)
-        return [f"{name} has {amounts}, and was added since {file}; pin again if this is intended"]
+def _growth(name: str, before: Amounts, after: Component, kept: list[str], file: str) -> list[str]:
+    """State what grew."""
+    amounts = [(quantity, getattr(before, quantity), getattr(after, quantity)) for quantity in kept]
     return [
-        f"{name} has {after[quantity]:,} {QUANTITIES[quantity]}, "
-        f"{after[quantity] - before[quantity]:,} more than the {before[quantity]:,} "
-        f"pinned in {file}; pin again if this is intended"
-        for quantity in kept
-        if after[quantity] > before[quantity]
+        f"{name} has {now:,} {QUANTITIES[quantity]}, {now - pinned:,} more than the {pinned:,} pinned in {file}; "
+        "pin again if this is intended"
+        for quantity, pinned, now in amounts
+        if now > pinned
     ]
-
-
-def _savings(name: str, before: _Costs, after: _Costs, kept: list[str], file: str) -> list[str]:
-    """State what shrank or went."""
-    if before is None:
-        return []
-    if after is None:
-        return [f"{name} was removed since {file}"]
-    saved = [
-        f"{before[quantity] - after[quantity]:,} {QUANTITIES[quantity]}"
-        for quantity in kept
-        if after[quantity] < before[quantity]
-    ]
-    return [f"{name} has shrunk by {', '.join(saved)} since {file}; pin again to keep it"] if saved else []

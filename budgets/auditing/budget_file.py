@@ -228,13 +228,13 @@ def _names_a_type(part: int | str) -> bool:
 
 def _keys(parents: Sequence[int | str]) -> list[str]:
     """List the keys that are known at a place in the file."""
-    if len(parents) and parents[-1] in TotalLimits.model_fields:
+    if parents and parents[-1] in TotalLimits.model_fields:
         return list(Limit.model_fields)
-    models: dict[int | str, type[BaseModel]] = {
+    tables: dict[str, type[BaseModel]] = {
         "total": TotalLimits,
         "components": Component,
         "claims": Claim,
         "accuracy": Accuracy,
     }
-    model = models.get(parents[0], Budget) if parents else Budget
+    model = tables.get(str(parents[0]), Budget) if parents else Budget
     return list(model.model_fields)

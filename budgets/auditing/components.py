@@ -35,12 +35,13 @@ def split(cost: Cost, budget: Budget | None = None) -> dict[str, list[ModuleCost
         raise BudgetFileError(
             f"{budget.file if budget else ''}: component {name} matches nothing in this model: remove it"
         )
-    return {name: rows for name, rows in parts.items() if name in taken or not _is_idle(name, rows)}
-
-
-def _is_idle(name: str, rows: list[ModuleCost]) -> bool:
-    """Return whether a row would show nothing but that the model has a root."""
-    return name in {ROOT, "unattributed"} and not any(row.params or row.macs or row.bytes for row in rows)
+    # A row that would show nothing but that the model has a root is left out.
+    idle = {
+        name
+        for name in {ROOT, "unattributed"} & parts.keys() - taken
+        if not any(row.params or row.macs or row.bytes for row in parts[name])
+    }
+    return {name: rows for name, rows in parts.items() if name not in idle}
 
 
 def _default(path: str, taken: set[str]) -> str:
@@ -72,13 +73,10 @@ def _matches(paths: list[str], name: str, component: Component, budget: Budget) 
         exact = component.modules is None
         fits = [p for p in paths if (p or ROOT) == pattern or (p and not exact and fnmatchcase(p, pattern))]
         if not fits:
+            children = list(dict.fromkeys(path.partition(".")[0] or ROOT for path in paths))
             raise BudgetFileError(
                 f"{budget.file}: pattern {pattern!r} of component {name} matches no module of the model: "
-                f"expected something like {', '.join(_examples(paths))}"
+                f"expected something like {', '.join(children[:9])}"
             )
         roots += fits
     return roots
-
-
-def _examples(paths: list[str]) -> list[str]:
-    return list(dict.fromkeys(path.partition(".")[0] or ROOT for path in paths))[:9]

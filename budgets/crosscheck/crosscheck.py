@@ -1,30 +1,27 @@
 """A second opinion: our count beside other counters', and a sentence for every difference."""
 
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import nn
 
 from featherpress.budgets.auditing.budget_file import Budget
 from featherpress.budgets.auditing.components import split
-from featherpress.budgets.counting.costs import ROOT, Cost
+from featherpress.budgets.counting.costs import ROOT, Cost, ModuleCost, total_of
 from featherpress.budgets.counting.count import count, preserve_global_state
 from featherpress.budgets.counting.tensors import list_tensors
 from featherpress.budgets.crosscheck.counters import COUNTERS, CounterResult
-from featherpress.budgets.crosscheck.explanations import Component, explain_fvcore, explain_thop, explain_torch
+from featherpress.budgets.crosscheck.explanations import (
+    Component,
+    CrossCheckRow,
+    explain_fvcore,
+    explain_thop,
+    explain_torch,
+)
 from featherpress.records.record import Part, Record
 
 EXPLAIN = {"fvcore": explain_fvcore, "thop": explain_thop, "torch": explain_torch}
-
-
-class CrossCheckRow(Part):
-    """One component by each counter; None where a tool failed, or does not count parameters."""
-
-    name: str
-    params: int
-    macs: int
-    peer_macs: dict[str, int | None]
-    peer_params: dict[str, int | None]
 
 
 class Disagreement(Part):
@@ -73,11 +70,11 @@ def cross_check(model: nn.Module, *example_inputs: Any, budget: Budget | None = 
                 Disagreement(tool=tool, component="total", sentence=f"{tool} failed: {reason}", explained=True)
             )
     components = _components(model, cost, peers, budget)
-    rows = [_row(component) for component in components]
-    rows.append(_total(rows, cost, peers))
-    found += _disagreements(components, rows, peers)
+    paths = {tool: [path for each in components for path in each.peer_paths[tool]] for tool in peers}
+    rows = (*(component.row for component in components), _row("total", cost.modules, peers, paths))
+    found += _disagreements(components, rows[-1], peers)
     explained = all(each.explained for each in found)
-    return CrossCheck(tools=tools, explained=explained, rows=tuple(rows), disagreements=tuple(found))
+    return CrossCheck(tools=tools, explained=explained, rows=rows, disagreements=tuple(found))
 
 
 def _components(
@@ -86,72 +83,61 @@ def _components(
     """Sort our rows and the tools' into components."""
     parts = split(cost, budget)
     tensors = list_tensors(model)
+    modules = list(model.named_modules(remove_duplicate=False))
+    paths = Counter(id(module) for _, module in modules)
     sizes = {names: tensors.by_id[key].numel() for key, names in tensors.names.items()}
-    aliases: dict[int, list[str]] = {}
-    for path, module in model.named_modules(remove_duplicate=False):
-        aliases.setdefault(id(module), []).append(path)
-    place = {row.path: name for name, rows in parts.items() for row in rows if not row.owners}
-    place.setdefault("", ROOT)
-    peer_paths: dict[str, dict[str, list[str]]] = {name: {} for name in parts}
+    place = {"": ROOT} | {row.path: name for name, rows in parts.items() for row in rows if not row.owners}
+    peer_paths: dict[str, defaultdict[str, list[str]]] = {name: defaultdict(list) for name in parts}
     for tool, peer in peers.items():
         for path, amount in peer.macs.items():
-            if not amount and _place(path, place) not in parts:
-                continue
-            peer_paths.setdefault(_place(path, place), {}).setdefault(tool, []).append(path)
+            name = _place(path, place)
+            if amount or name in parts:
+                peer_paths.setdefault(name, defaultdict(list))[tool].append(path)
     return [
         Component(
-            name=name,
+            row=_row(name, parts.get(name, []), peers, theirs),
             rows=tuple(parts.get(name, ())),
             cost=cost,
             sizes=sizes,
             peers=peers,
-            peer_paths=peer_paths[name],
-            aliases=frozenset(path for paths in aliases.values() if len(paths) > 1 for path in paths),
+            peer_paths=theirs,
+            aliases=frozenset(path for path, module in modules if paths[id(module)] > 1),
         )
-        for name in peer_paths
+        for name, theirs in peer_paths.items()
     ]
 
 
 def _place(path: str, place: Mapping[str, str]) -> str:
     """Find the component of a path, or of the nearest module above it that has one."""
-    while path and path not in place:
+    while path not in place:
         path = path.rpartition(".")[0]
     return place[path]
 
 
-def _row(component: Component) -> CrossCheckRow:
-    tools = component.peers
+def _row(
+    name: str, rows: Sequence[ModuleCost], peers: Mapping[str, CounterResult], paths: Mapping[str, Sequence[str]]
+) -> CrossCheckRow:
+    def theirs(quantity: str) -> dict[str, int | None]:
+        held = {tool: getattr(peers.get(tool), quantity, None) for tool in COUNTERS}
+        return {
+            tool: None if amounts is None else sum(amounts[path] for path in paths.get(tool, ()))
+            for tool, amounts in held.items()
+        }
+
+    ours = total_of(rows, path=name)
     return CrossCheckRow(
-        name=component.name,
-        params=component.params,
-        macs=component.macs,
-        peer_macs={tool: component.peer_macs(tool) if tool in tools else None for tool in COUNTERS},
-        peer_params={tool: component.peer_params(tool) if tool in tools else None for tool in COUNTERS},
-    )
-
-
-def _total(rows: list[CrossCheckRow], cost: Cost, peers: Mapping[str, CounterResult]) -> CrossCheckRow:
-    def total(part: str, tool: str) -> int | None:
-        amounts = [getattr(row, part)[tool] for row in rows]
-        return None if None in amounts else sum(amounts)
-
-    return CrossCheckRow(
-        name="total",
-        params=cost.params,
-        macs=cost.macs,
-        peer_macs={tool: total("peer_macs", tool) for tool in COUNTERS},
-        peer_params={tool: total("peer_params", tool) for tool in COUNTERS},
+        name=name, params=ours.params, macs=ours.macs, peer_macs=theirs("macs"), peer_params=theirs("params")
     )
 
 
 def _disagreements(
-    components: list[Component], rows: list[CrossCheckRow], peers: Mapping[str, CounterResult]
+    components: list[Component], total: CrossCheckRow, peers: Mapping[str, CounterResult]
 ) -> list[Disagreement]:
     """Ask each tool's evidence about each component that differs."""
     found = []
-    total = rows[-1]
     for tool in peers:
-        for component, row in zip(components, rows, strict=False):
+        for component in components:
+            row = component.row
             if row.peer_macs[tool] == row.macs and row.peer_params[tool] in {row.params, None}:
                 continue
             reason = EXPLAIN[tool](component)
@@ -160,5 +146,5 @@ def _disagreements(
             sentence = (
                 f"{tool} {reason}" if reason else f"{tool} differs and no evidence says why: do not trust this count"
             )
-            found.append(Disagreement(tool=tool, component=component.name, sentence=sentence, explained=bool(reason)))
+            found.append(Disagreement(tool=tool, component=row.name, sentence=sentence, explained=bool(reason)))
     return found

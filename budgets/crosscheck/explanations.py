@@ -5,12 +5,13 @@ for the difference.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from featherpress.budgets.counting.costs import Cost, ModuleCost
 from featherpress.budgets.counting.operators import FREE
 from featherpress.budgets.crosscheck.counters import CounterResult
+from featherpress.records.record import Part
 
 #: Operators that only look at a weight from another side.
 VIEWS = frozenset(
@@ -28,6 +29,16 @@ _TRACED_CORE = frozenset(
 )
 
 
+class CrossCheckRow(Part):
+    """One component by each counter; None where a tool failed, or does not count parameters."""
+
+    name: str
+    params: int
+    macs: int
+    peer_macs: dict[str, int | None]
+    peer_params: dict[str, int | None]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
     """One component as we counted it and as the tools did.
@@ -35,37 +46,18 @@ class Component:
     `sizes` maps all names of a tensor to its size; `aliases` are the paths of modules that have several.
     """
 
-    name: str
+    row: CrossCheckRow
     rows: tuple[ModuleCost, ...]
     cost: Cost
     sizes: Mapping[tuple[str, ...], int]
     peers: Mapping[str, CounterResult]
-    peer_paths: Mapping[str, list[str]]
+    peer_paths: Mapping[str, Sequence[str]]
     aliases: frozenset[str]
-
-    @property
-    def params(self) -> int:
-        """Our parameters."""
-        return sum(row.params for row in self.rows)
-
-    @property
-    def macs(self) -> int:
-        """Our MACs."""
-        return sum(row.macs for row in self.rows)
 
     @property
     def paths(self) -> set[str]:
         """The modules in it."""
         return {row.path for row in self.rows if not row.owners}
-
-    def peer_macs(self, tool: str) -> int:
-        """A tool's MACs."""
-        return sum(self.peers[tool].macs[path] for path in self.peer_paths.get(tool, ()))
-
-    def peer_params(self, tool: str) -> int | None:
-        """A tool's parameters, None if it does not count them."""
-        params = self.peers[tool].params
-        return None if params is None else sum(params[path] for path in self.peer_paths.get(tool, ()))
 
     def tensors(self) -> Iterable[tuple[tuple[str, ...], int]]:
         """List the tensors whose row is in this component."""
@@ -78,7 +70,7 @@ class Component:
 def explain_thop(component: Component) -> str:
     """Account for thop's difference by the modules it has a rule for and the work and weights outside them."""
     peer = component.peers["thop"]
-    leaves = [path for path in component.peer_paths.get("thop", ()) if path in peer.covered]
+    leaves = [path for path in component.peer_paths["thop"] if path in peer.covered]
     reasons = [*_rule_reasons(component, leaves), *_unseen_work(component, leaves), *_unseen_weights(component)]
     return "; ".join(reasons)
 
@@ -86,13 +78,10 @@ def explain_thop(component: Component) -> str:
 def _rule_reasons(component: Component, leaves: list[str]) -> list[str]:
     """State what thop's rules add to core work, and where they give another number for it."""
     kinds = {row.path: row.kind for row in component.cost.modules}
-    added: Counter[str] = Counter()
-    given: Counter[str] = Counter()
-    ours: Counter[str] = Counter()
+    added, given, ours = Counter[str](), Counter[str](), Counter[str]()
     for leaf in leaves:
         counted = sum(row.macs for row in component.rows if not row.owners and _is_in(row.path, [leaf]))
-        amount = component.peers["thop"].macs[leaf]
-        kind = kinds.get(leaf, leaf)
+        amount, kind = component.peers["thop"].macs[leaf], kinds.get(leaf, leaf)
         if not counted:
             added[kind] += amount
         elif amount != counted:
@@ -124,7 +113,7 @@ def _unseen_weights(component: Component) -> list[str]:
         if not any(_is_in(owner, peer.covered) for owner in owners):
             unseen[_use(component.cost, names[0], owners[0])] += size
     reasons = [f"does not see {size:,} weights {how}" for how, size in unseen.items()]
-    again = (component.peer_params("thop") or 0) - (component.params - unseen.total())
+    again = (component.row.peer_params["thop"] or 0) - (component.row.params - unseen.total())
     if again > 0:
         reasons.append(f"counts {again:,} shared weights again for each owner")
     elif again < 0:
@@ -150,7 +139,7 @@ def explain_fvcore(component: Component) -> str:
     for path in tops:
         calls.update({name: n for name, n in peer.unsupported.get(path, {}).items() if name in _TRACED_CORE})
     dropped = sum(row.macs for row in component.rows if row.path in peer.uncalled and row.path not in component.aliases)
-    lost = component.macs - component.peer_macs("fvcore") - dropped
+    lost = component.row.macs - (component.row.peer_macs["fvcore"] or 0) - dropped
     reasons = []
     if dropped:
         reasons.append(f"does not see {dropped:,} MACs whose result the output does not use")
@@ -171,7 +160,7 @@ def explain_torch(component: Component) -> str:
         if path in component.paths:
             ours[operator] += amount
     for (path, operator), amount in component.peers["torch"].work.items():
-        if path in component.peer_paths.get("torch", ()):
+        if path in component.peer_paths["torch"]:
             theirs[operator] += amount
     missing = {operator: amount for operator, amount in ours.items() if amount and not theirs[operator]}
     if any(ours[operator] != theirs[operator] for operator in ours | theirs if operator not in missing):

@@ -101,7 +101,7 @@ def audit(
     if init is not None:
         if init.exists():
             raise FileError(f"{init} exists already; choose another name for the budget file")
-        write_text(init, dump_budget(result))
+        write_text(init, dump_budget(result.cost, name=result.model))
         typer.echo(f"wrote {init}")
         return
     if baseline is not None:
