@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from featherpress.commands.model_names import audit_model, weights_or_shipped
+from featherpress.commands.model_names import count_model, weights_or_shipped
 from featherpress.commands.places import require_place
 from featherpress.commands.printing import show
-from featherpress.errors import CountError
 from featherpress.options import BackendName, JsonOption, WeightsOption
 
 if TYPE_CHECKING:
@@ -169,13 +168,8 @@ def _ask_for_int8(data: Path | None, *, limit: int, images: int, method: "Calibr
 
 def _count_models(names: Sequence[str], sizes: Sequence[int]) -> "Costs":
     """Count every model at every size; MACs that cannot be counted are left open."""
-    from featherpress.models.factories import load_factory
-
-    def cost(name: str, size: int) -> tuple[int, int | None]:
-        try:
-            counted = audit_model(name, budget="", shape=str(size)).cost
-        except CountError:
-            return sum(weight.numel() for weight in load_factory(name).parameters()), None
-        return counted.params, counted.macs
-
-    return {name: {size: cost(name, size) for size in sizes} for name in dict.fromkeys(names)}
+    counted = {name: {size: count_model(name, shape=str(size)) for size in sizes} for name in names}
+    return {
+        name: {size: (params, audit.cost.macs if audit else None) for size, (params, audit) in found.items()}
+        for name, found in counted.items()
+    }

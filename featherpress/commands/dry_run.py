@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from featherpress.commands.model_names import audit_model, shape_seen
-from featherpress.errors import CountError
+from featherpress.commands.model_names import count_model, shape_seen
 
 if TYPE_CHECKING:
     from featherpress.budgets import Audit
@@ -36,17 +35,14 @@ def _costs(recipe: "Recipe", *, without_teachers: bool) -> Iterator[str]:
 
 def _cost(recipe: "Recipe", model: "StudentRecipe | TeacherRecipe") -> "tuple[str, Audit | None]":
     from featherpress.budgets.views.layout import format_macs
-    from featherpress.models.factories import load_factory
 
     budget = recipe.budget if model is recipe.student else ""
-    try:
-        audit = audit_model(model.model, budget=budget, shape=shape_seen(recipe), settings=model.settings)
-    except CountError:
-        params = sum(weight.numel() for weight in load_factory(model.model, model.settings).parameters())
-        return f"{model.model}, {params:,} parameters", None
-    height, width = audit.cost.inputs[0][-2:]
-    macs = format_macs(audit.cost.macs)
-    return f"{model.model}, {audit.cost.params:,} parameters, {macs} MACs at {width}x{height}", audit
+    params, audit = count_model(model.model, budget=budget, shape=shape_seen(recipe), settings=model.settings)
+    cost = f"{model.model}, {params:,} parameters"
+    if audit is not None:
+        height, width = audit.cost.inputs[0][-2:]
+        cost += f", {format_macs(audit.cost.macs)} MACs at {width}x{height}"
+    return cost, audit
 
 
 def _sizes(recipe: "Recipe", models: Sequence[str], *, without_teachers: bool) -> Iterator[str]:

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featherpress.errors import UsageError
+from featherpress.errors import CountError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor, dtype
@@ -47,6 +47,19 @@ def audit_model(
     shape = shape or ("" if limits else "640")
     inputs = make_inputs(shape, kind=input_type(model)) if shape else None
     return run_audit(model, limits, name=name, example_inputs=inputs, strict_claims=strict_claims)
+
+
+def count_model(
+    name: str, *, shape: str, budget: str = "", settings: Mapping[str, Any] | None = None
+) -> "tuple[int, Audit | None]":
+    """Return how many parameters a model has, and its audit if it can be counted."""
+    from featherpress.models.factories import load_factory
+
+    try:
+        result = audit_model(name, budget=budget, shape=shape, settings=settings)
+    except CountError:
+        return sum(weight.numel() for weight in load_factory(name, settings).parameters()), None
+    return result.cost.params, result
 
 
 def cross_check_model(name: str, result: "Audit", *, shape: str = "") -> "CrossCheck":

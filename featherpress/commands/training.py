@@ -160,12 +160,12 @@ def preflight(
     from featherpress.compress.recipes.needs import require_needs
 
     require_needs(loaded)
-    sentence = "the student is within its budget" if loaded.budget else "the recipe names no budget"
-    budget = preflight.Finding(check="budget", passed=True, sentence=sentence)
+    passed, sentence = True, "the student is within its budget" if loaded.budget else "the recipe names no budget"
     try:
         audit_recipe(loaded, allow_over_budget=allow_over_budget)
     except UsageError as error:
-        budget = preflight.Finding(check="budget", passed=False, sentence=str(error))
+        passed, sentence = False, str(error)
+    budget = preflight.Finding(check="budget", passed=passed, sentence=sentence)
     findings = [budget, *preflight.preflight(loaded)]
     record = {"schema": "featherpress.preflight/1", "findings": [asdict(each) for each in findings]}
     print_closing(*([json.dumps(record, indent=2)] if as_json else map(str, findings)))
@@ -174,13 +174,10 @@ def preflight(
 
 def _list_models(recipe: "Recipe", arms: "Sequence[Arm]", *, ablate: bool) -> list[str]:
     """List what is trained for every seed; an ablation always trains the control."""
-    if not ablate:
-        from featherpress.compress.experiments.arms import list_arms
-
-        return list(list_arms(recipe, arms))
     from featherpress.compress.experiments.ablation import variants
+    from featherpress.compress.experiments.arms import list_arms
 
-    return [*arms, *variants(recipe)]
+    return [*arms, *variants(recipe)] if ablate else list(list_arms(recipe, arms))
 
 
 def _print_dry_run(recipe: "Recipe", models: Sequence[str], *, without_teachers: bool = False) -> None:

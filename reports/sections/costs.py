@@ -70,7 +70,7 @@ def costs(context: RunContext) -> list[Block]:
     (one, first), (other, second) = run.audits[0], run.audits[-1]
     if first is second:
         heading = context.heading(f"What `{first.model}` costs")
-        return [heading, _single_table(run, first), Paragraph(text=_convention(first))]
+        return [heading, _components_table(run), Paragraph(text=_convention(first))]
     notes = (
         f"A change is that from {one} to {other}, in % of the {one}'s count: {MINUS} is fewer, + is more, and new is "
         f"what only the {other} has. {_convention(first)}"
@@ -82,7 +82,7 @@ def costs(context: RunContext) -> list[Block]:
         )
     return [
         context.heading(f"`{first.model}` against `{second.model}`"),
-        _pair_table(run),
+        _components_table(run),
         Paragraph(text=notes),
         _whole_table(context, first, second),
         *_missing(context),
@@ -120,41 +120,31 @@ def _convention(audit: Audit) -> str:
     return f"MACs (multiply-accumulates) for an input of {_shapes(audit)}; FLOPs are twice as many. {convention}."
 
 
-def _pair_table(run: Run) -> Table:
-    (one, first), (other, second) = run.audits
-    rows = [_pair_row(label(name), *pair) for name, pair in pair_components(first, second).items()]
-    total = _pair_row("total", first.total, second.total)
-    columns = [f"{role} {unit}" for unit in ("parameters", "MACs") for role in (one, other, "change of")]
+def _components_table(run: Run) -> Table:
+    """Return what every component costs, in one model or in both with the change from the first."""
+    (one, first), (other, second) = run.audits[0], run.audits[-1]
+    title, columns = f"Cost of every component of `{first.model}`", ["parameters", "MACs"]
+    if first is not second:
+        title = f"Cost of every component: {one} `{first.model}`, {other} `{second.model}`"
+        columns = [f"{role} {unit}" for unit in columns for role in (one, other, "change of")]
+    pairs = [*pair_components(first, second).items(), ("total", (first.total, second.total))]
+    rows = [[label(name), *_counts(*pair)] for name, pair in pairs]
     return Table(
         name="components",
-        title=f"Cost of every component: {one} `{first.model}`, {other} `{second.model}`",
+        title=title,
         header=["component", *columns],
-        rows=[*rows, bold(total)],
-        align="lrrrrrr",
+        rows=[*rows[:-1], bold(rows[-1])],
+        align="l" + "r" * len(columns),
         records=counted_in(run),
         pinned="last",
     )
 
 
-def _pair_row(name: str, before: Component, after: Component) -> list[str]:
-    row = [name]
-    for amounts in ((before.params, after.params), (before.macs, after.macs)):
-        row += [*map(integer, amounts), relative_change(*amounts)]
-    return row
-
-
-def _single_table(run: Run, audit: Audit) -> Table:
-    rows = [[label(c.name), integer(c.params), integer(c.macs)] for c in audit.components]
-    total = bold(["total", integer(audit.total.params), integer(audit.total.macs)])
-    return Table(
-        name="components",
-        title=f"Cost of every component of `{audit.model}`",
-        header=["component", "parameters", "MACs"],
-        rows=[*rows, total],
-        align="lrr",
-        records=counted_in(run),
-        pinned="last",
-    )
+def _counts(before: Component, after: Component) -> list[str]:
+    if before is after:
+        return [integer(before.params), integer(before.macs)]
+    units = ((before.params, after.params), (before.macs, after.macs))
+    return [cell for pair in units for cell in (*map(integer, pair), relative_change(*pair))]
 
 
 def _whole_table(context: RunContext, first: Audit, second: Audit) -> Table:
