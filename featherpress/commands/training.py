@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from featherpress.commands.printing import print_closing
-from featherpress.commands.recipes import audit_recipe, find_recipe, open_logged_run, run_folder
+from featherpress.commands.recipes import audit_recipe, find_recipe, open_logged_run, print_dry_run, run_folder
 from featherpress.errors import UsageError
 from featherpress.extras import require_extra
 from featherpress.options import (
@@ -58,7 +58,7 @@ def train(
     require_extra("train", "training")
     loaded = find_recipe(recipe, settings, cache=cache, resume=resume, overwrite=overwrite, out=out)
     if dry_run:
-        return _print_dry_run(loaded, ("student",), without_teachers=True)
+        return print_dry_run(loaded, ("student",), without_teachers=True)
     from featherpress.compress.experiments.distill import check, train
     from featherpress.compress.recipes.needs import require_needs
 
@@ -111,7 +111,7 @@ def distill(
     loaded = find_recipe(recipe, settings, cache=cache, resume=resume, overwrite=overwrite, out=out)
     arms: Sequence[Arm] = ("student", "control") if arm == "both" else (arm,)
     if dry_run:
-        return _print_dry_run(loaded, _list_models(loaded, arms, ablate=ablate is not None))
+        return print_dry_run(loaded, _list_models(loaded, arms, ablate=ablate is not None))
     from featherpress.compress.experiments.ablation import ablate_losses, variants
     from featherpress.compress.experiments.distill import check, distill
     from featherpress.compress.experiments.preflight import require_sound
@@ -178,12 +178,3 @@ def _list_models(recipe: "Recipe", arms: "Sequence[Arm]", *, ablate: bool) -> li
     from featherpress.compress.experiments.arms import list_arms
 
     return [*arms, *variants(recipe)] if ablate else list(list_arms(recipe, arms))
-
-
-def _print_dry_run(recipe: "Recipe", models: Sequence[str], *, without_teachers: bool = False) -> None:
-    """Print a recipe as TOML that can be read back, and below it, as comments, the size of its run."""
-    from featherpress.commands.dry_run import render_dry_run
-    from featherpress.compress.recipes import recipe_to_toml
-
-    plan = render_dry_run(recipe, models=models, without_teachers=without_teachers)
-    typer.echo(f"{recipe_to_toml(recipe)}\n{plan}")

@@ -25,11 +25,11 @@ class Part(BaseModel):
     Only what was given is written, so that a field with a default may be left out of a record.
     """
 
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False, populate_by_name=True, protected_namespaces=())
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False, protected_namespaces=())
 
     def to_dict(self) -> dict[str, Any]:
         """Return what is written, in plain lists and dictionaries."""
-        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        return self.model_dump(mode="json", exclude_unset=True)
 
 
 class Record(Part):

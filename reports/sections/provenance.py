@@ -5,11 +5,14 @@ from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from featherpress.records.evaluation import ClassData, Data, FaceData
+from featherpress.records.evaluation import Data
 from featherpress.reports.blocks import Block, Code, Remark, Table
 from featherpress.reports.formats import DASH, duration, integer
 from featherpress.reports.runs import EVALUATION
 from featherpress.reports.sections.context import RunContext
+
+COUNTS = ("images", "skipped", "faces", "ignored", "classes")
+SPELLED = {"skipped": "skipped images", "ignored": "ignored faces"}
 
 Stamp = TypeVar("Stamp", bound=Hashable)
 
@@ -49,14 +52,7 @@ def stamps(context: RunContext) -> list[Block]:
 
 def _counts(data: Data) -> dict[str, str]:
     """Return the counts of a set of images under their names."""
-    counts = {"images": integer(data.images)}
-    if isinstance(data, FaceData):
-        counts["skipped images"] = integer(data.skipped)
-        counts["faces"] = integer(data.faces)
-        counts["ignored faces"] = integer(data.ignored)
-    if isinstance(data, ClassData):
-        counts["classes"] = integer(data.classes)
-    return counts
+    return {SPELLED.get(name, name): integer(getattr(data, name)) for name in COUNTS if hasattr(data, name)}
 
 
 def _sharing(stamps: Iterable[tuple[str, Stamp]]) -> dict[Stamp, str]:
