@@ -16,7 +16,7 @@ from featherpress.compress.experiments.experiment import HOLDOUT, Experiment
 from featherpress.compress.experiments.teachers import prepare_teachers, require_unchanged
 from featherpress.compress.recipes import Recipe
 from featherpress.compress.runtime.run_folder import is_leader
-from featherpress.compress.tasks import format_metric
+from featherpress.compress.tasks.base import format_metric
 from featherpress.errors import UsageError
 from featherpress.files import write_json, write_text
 from featherpress.verdicts import adjusted_verdicts

@@ -14,7 +14,7 @@ from featherpress.compress.recipes import DataRecipe, DistillationRecipe, Recipe
 from featherpress.compress.recipes.files import expand_path
 from featherpress.compress.recipes.terms import FeatureTerm, MgdTerm
 from featherpress.compress.runtime.devices import default_device
-from featherpress.compress.tasks import Task
+from featherpress.compress.tasks.base import Task
 from featherpress.errors import UsageError
 from featherpress.models import load_weights, shipped_weights
 

@@ -13,7 +13,7 @@ from featherpress.compress.experiments.arms import PLACEBOS, Arm, arm_folder, co
 from featherpress.compress.experiments.experiment import Experiment
 from featherpress.compress.experiments.teachers import LoadedTeacher
 from featherpress.compress.recipes import Recipe
-from featherpress.compress.tasks import format_metric
+from featherpress.compress.tasks.base import format_metric
 from featherpress.records.comparison import Comparison, Knowledge, Leak, OtherArm, Steps, TeacherScore
 from featherpress.verdicts import Claim, Scores, adjusted_verdicts, gate
 

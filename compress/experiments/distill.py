@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from featherpress.compress.data.crops.sampling import batch_lengths
 from featherpress.compress.data.leaks import find_leaks
-from featherpress.compress.data.sizes import batch_lengths
 from featherpress.compress.experiments.arms import Arm, fit_arm, list_arms
 from featherpress.compress.experiments.build import build_student, build_teacher, build_term_adapters
 from featherpress.compress.experiments.conclusion import record_comparison, seed_folder

@@ -6,14 +6,15 @@ from dataclasses import dataclass, field
 
 import torch
 
-from featherpress.compress.data.sizes import batches_per_epoch
+from featherpress.compress.data.crops.sampling import batches_per_epoch
 from featherpress.compress.data.sources.unlabelled import Photographs
 from featherpress.compress.distillation.taps import tap_shapes
 from featherpress.compress.experiments.build import taps_of
 from featherpress.compress.recipes import Recipe, ScheduleRecipe
 from featherpress.compress.recipes.files import expand_path
 from featherpress.compress.recipes.needs import list_needs
-from featherpress.compress.tasks import Task, task_of
+from featherpress.compress.tasks import task_of
+from featherpress.compress.tasks.base import Task
 
 _BYTES = {"fp16": 2, "fp32": 4}
 

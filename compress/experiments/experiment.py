@@ -14,7 +14,8 @@ from featherpress.compress.data import Crops
 from featherpress.compress.experiments.lessons import Lessons
 from featherpress.compress.recipes import Recipe, ScheduleRecipe
 from featherpress.compress.runtime.run_folder import TrainingFolder, is_leader
-from featherpress.compress.tasks import Task, format_metric, task_of
+from featherpress.compress.tasks import task_of
+from featherpress.compress.tasks.base import Task, format_metric
 from featherpress.compress.training.trainer import Trainer
 from featherpress.files import write_json
 from featherpress.models import load_weights

@@ -40,7 +40,7 @@ from featherpress.compress.recipes.terms import (
     RegressionTerm,
     Term,
 )
-from featherpress.compress.tasks import LabelContext, LossContext, Outputs, PriorContext
+from featherpress.compress.tasks.base import LabelContext, LossContext, Outputs, PriorContext
 from featherpress.compress.tasks.detection.assignment import pairwise_iou
 from featherpress.models.priors import decode_boxes
 

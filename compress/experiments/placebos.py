@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from featherpress.compress.experiments.teacher_outputs import Lesson
-from featherpress.compress.tasks import LabelContext, LossContext, PriorContext
+from featherpress.compress.tasks.base import LabelContext, LossContext, PriorContext
 
 _LEAST = 1e-6
 

@@ -20,7 +20,8 @@ from featherpress.compress.experiments.teachers import LoadedTeacher, freeze_tea
 from featherpress.compress.recipes import Recipe
 from featherpress.compress.runtime.devices import default_device
 from featherpress.compress.runtime.run_folder import TrainingFolder, is_leader
-from featherpress.compress.tasks import Task, format_metric, task_of
+from featherpress.compress.tasks import task_of
+from featherpress.compress.tasks.base import Task, format_metric
 from featherpress.compress.training.trainer import Trainer
 from featherpress.errors import TrainingError, UsageError
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from featherpress.compress.distillation.taps import Tap
-from featherpress.compress.tasks import Outputs, Task
+from featherpress.compress.tasks.base import Outputs, Task
 from featherpress.errors import TrainingError
 
 Scalar = TypeVar("Scalar", bound=np.generic)

@@ -19,7 +19,7 @@ from featherpress.compress.experiments.teacher_outputs import CachedTeacher, Liv
 from featherpress.compress.recipes import Recipe, TeacherRecipe
 from featherpress.compress.runtime.devices import default_device
 from featherpress.compress.runtime.run_folder import TrainingFolder
-from featherpress.compress.tasks import Task, format_metric
+from featherpress.compress.tasks.base import Task, format_metric
 from featherpress.errors import TrainingError
 from featherpress.files import write_json
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from featherpress.compress.tasks import LossContext, Outputs
+from featherpress.compress.tasks.base import LossContext, Outputs
 
 
 class Teaching(Protocol):

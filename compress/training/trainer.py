@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from featherpress.compress.data import Batch, Crops, batches
-from featherpress.compress.data.sizes import batch_lengths, batches_per_epoch
+from featherpress.compress.data.crops.sampling import batch_lengths, batches_per_epoch
 from featherpress.compress.recipes import Recipe, ScheduleRecipe
 from featherpress.compress.runtime.devices import open_accelerator
 from featherpress.compress.runtime.distributed import gather_processes, mean_over_processes
 from featherpress.compress.runtime.progress import Progress
 from featherpress.compress.runtime.run_folder import MetricsFile, TrainingFolder
-from featherpress.compress.tasks import Task, format_metric
+from featherpress.compress.tasks.base import Task, format_metric
 from featherpress.compress.training.checkpoints import latest_state, save_state
 from featherpress.compress.training.ema import MovingAverage
 from featherpress.compress.training.freezing import freeze, normalisations

@@ -8,7 +8,6 @@ import numpy as np
 
 from featherpress.compress.data.balance import Rota
 from featherpress.compress.data.samples import FaceDataset, Key
-from featherpress.compress.data.sizes import batch_lengths, batches_per_epoch
 from featherpress.compress.data.subsets import group_by_event, group_by_root, split_evenly
 from featherpress.errors import DataError, UsageError
 
@@ -19,6 +18,19 @@ _FAR = 1 << 20
 def draw_from(seed: int, stream: int, *numbers: int) -> np.random.Generator:
     """Return the generator of one decision, which depends on nothing that was drawn before."""
     return np.random.default_rng([seed, stream, *numbers])
+
+
+def batch_lengths(crops: int, sizes: Sequence[int]) -> list[int]:
+    """Return how many crops a batch of each size holds: `crops` of the first, of others as many pixels, one at least.
+
+    What a convolution costs goes with the pixels, so that a step of every size costs about the same.
+    """
+    return [max(round(crops * (sizes[0] / size) ** 2), 1) for size in sizes] if crops else [0] * len(sizes)
+
+
+def batches_per_epoch(images: int, crops: int, sizes: Sequence[int]) -> int:
+    """Count the batches of an epoch: as many of each size as its images fill."""
+    return len(sizes) * (images // sum(batch_lengths(crops, sizes)))
 
 
 class Sampler:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from featherpress.compress.data.synthetic.shapes import Shapes
+from featherpress.compress.evaluation.detector.inference import EvaluationResult
 from featherpress.compress.experiments import arms
 from featherpress.compress.experiments import distill as experiments
 from featherpress.compress.experiments.build import build_student
@@ -21,7 +22,7 @@ from featherpress.compress.experiments.teacher_outputs import LiveTeacher, finge
 from featherpress.compress.experiments.teachers import prepare_teachers
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.runtime.run_folder import TrainingFolder
-from featherpress.compress.tasks import ClassificationTask, EvaluationResult
+from featherpress.compress.tasks.classification.task import ClassificationTask
 from featherpress.errors import TrainingError, UsageError
 from featherpress.models import Detector, PriorSpec, save_weights
 

@@ -18,7 +18,7 @@ from featherpress.compress.experiments.experiment import Experiment
 from featherpress.compress.experiments.placebos import shuffled, smoothed
 from featherpress.compress.experiments.teacher_outputs import Lesson
 from featherpress.compress.recipes import Recipe, load_recipe
-from featherpress.compress.tasks import LabelContext, PriorContext
+from featherpress.compress.tasks.base import LabelContext, PriorContext
 from featherpress.errors import RecipeError
 from featherpress.records.comparison import Comparison
 from featherpress.verdicts import Scores

@@ -20,7 +20,8 @@ from featherpress.compress.experiments.teacher_outputs import Lesson, LiveTeache
 from featherpress.compress.experiments.teachers import evaluate_teacher, prepare_teachers
 from featherpress.compress.recipes import Recipe, load_recipe, recipe_schema, recipe_to_toml, shipped_recipes
 from featherpress.compress.runtime.devices import default_device
-from featherpress.compress.tasks import DetectionTask, task_of
+from featherpress.compress.tasks import task_of
+from featherpress.compress.tasks.detection.task import DetectionTask
 from featherpress.errors import RecipeError, TrainingError, UsageError
 from featherpress.models import Detector, create_detector, load_detector
 

@@ -17,7 +17,7 @@ from featherpress.compress.experiments.lessons import Lessons
 from featherpress.compress.experiments.preflight import Finding, preflight, require_sound
 from featherpress.compress.experiments.teacher_outputs import Lesson, LiveTeacher
 from featherpress.compress.recipes import Recipe, load_recipe
-from featherpress.compress.tasks import ClassificationTask
+from featherpress.compress.tasks.classification.task import ClassificationTask
 from featherpress.compress.training import trainer
 from featherpress.compress.training.trainer import Trainer
 from featherpress.errors import CheckpointError, TrainingError, UsageError

@@ -21,7 +21,7 @@ from featherpress.compress.distillation.losses.outputs import dkd, kl, margin
 from featherpress.compress.experiments.lessons import Lessons, Tutor
 from featherpress.compress.experiments.teacher_outputs import Lesson
 from featherpress.compress.recipes import DistillationRecipe
-from featherpress.compress.tasks import LabelContext, PriorContext
+from featherpress.compress.tasks.base import LabelContext, PriorContext
 from featherpress.compress.tasks.detection.assignment import Targets
 from featherpress.models.priors import encode_boxes
 

@@ -15,7 +15,7 @@ from featherpress.compress.experiments.lessons import Lessons, Tutor
 from featherpress.compress.experiments.teacher_outputs import LiveTeacher
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.runtime.run_folder import TrainingFolder
-from featherpress.compress.tasks import DetectionTask
+from featherpress.compress.tasks.detection.task import DetectionTask
 from featherpress.compress.training.trainer import Trainer
 from featherpress.models import Detector, create_detector
 

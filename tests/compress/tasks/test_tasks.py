@@ -9,9 +9,10 @@ from torch import nn
 
 from featherpress.compress.data import Faces, Sample, SyntheticFaces
 from featherpress.compress.recipes import Recipe, load_recipe
-from featherpress.compress.tasks import DetectionTask, task_of
+from featherpress.compress.tasks import task_of
 from featherpress.compress.tasks.detection import task as detection
 from featherpress.compress.tasks.detection.loss import detection_loss
+from featherpress.compress.tasks.detection.task import DetectionTask
 from featherpress.models import Detector, PriorSpec
 
 SMALL = ("data.size=64", "data.image_size=64", "data.train_images=4", "data.validation_images=3")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.runtime.run_folder import TrainingFolder
-from featherpress.compress.tasks import LabelContext, TaskLoss
+from featherpress.compress.tasks.base import LabelContext, TaskLoss
 from featherpress.compress.training.checkpoints import latest_state
 from featherpress.compress.training.freezing import freeze, normalisations
 from featherpress.compress.training.trainer import Trainer
@@ -182,7 +182,7 @@ def test_the_log_by_hand(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     ]
     assert all(speed > 0 for speed in column(trainer, "images_per_second"))
     assert [line for line in caplog.messages if "epoch" in line] == [
-        f"toy: epoch {epoch} of 2, loss 7.50, AP 0.250" for epoch in (1, 2)
+        f"toy: epoch {epoch} of 2, loss 7.50, AP 0.250 on up to 30 images" for epoch in (1, 2)
     ]
     assert "toy: 4 steps in 0 min 00 s" in caplog.messages
 

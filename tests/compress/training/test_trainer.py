@@ -9,7 +9,7 @@ import torch
 
 from featherpress.compress.experiments.teacher_outputs import CachedTeacher, Lesson, LiveTeacher, fingerprint
 from featherpress.compress.recipes import Recipe, load_recipe
-from featherpress.compress.tasks import DetectionTask
+from featherpress.compress.tasks.detection.task import DetectionTask
 from featherpress.compress.training.trainer import Trainer, _gradient_ratio
 from featherpress.errors import TrainingError
 from featherpress.models import Detector, create_detector, load_weights
