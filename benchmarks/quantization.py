@@ -23,8 +23,7 @@ from torch import Tensor
 
 from featherpress.compress.data import WiderFaces
 from featherpress.compress.data.subsets import select
-from featherpress.compress.deployment.capturing import capture
-from featherpress.compress.deployment.conversion import convert
+from featherpress.compress.deployment.conversion import capture, convert
 from featherpress.compress.deployment.graphs import GraphOptions, Subject, find_subject
 from featherpress.compress.deployment.parity import example_images
 from featherpress.compress.deployment.quantization import Quantization, calibration_images, quantize

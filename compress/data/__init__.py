@@ -4,7 +4,7 @@ from featherpress.compress.data.crops.base import Crops
 from featherpress.compress.data.crops.training import TrainingCrops
 from featherpress.compress.data.images import decode_image
 from featherpress.compress.data.loading import batches
-from featherpress.compress.data.samples import Batch, FaceDataset, Faces, Key, Sample, collate
+from featherpress.compress.data.samples import Batch, FaceDataset, Faces, Sample, collate
 from featherpress.compress.data.sources.coco import CocoFaces
 from featherpress.compress.data.sources.labelled import LabelledFolder, require_sound
 from featherpress.compress.data.sources.widerface import WiderFaces
@@ -16,7 +16,6 @@ __all__ = [
     "Crops",
     "FaceDataset",
     "Faces",
-    "Key",
     "LabelledFolder",
     "Sample",
     "SyntheticFaces",

@@ -129,7 +129,6 @@ class NamedImages(Protocol):
 
     def name(self, index: int, /) -> str:
         """Name one image."""
-        ...
 
 
 class FaceDataset(NamedImages, Protocol):

@@ -1,8 +1,7 @@
 """Backends: the ways to run a model on this machine, each prepared as a function without arguments."""
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -10,8 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from featherpress.compress.deployment.capturing import capture
-from featherpress.compress.deployment.conversion import convert
+from featherpress.compress.deployment.conversion import capture, convert
 from featherpress.compress.deployment.graphs import Subject
 from featherpress.compress.deployment.parity import example_images
 from featherpress.compress.deployment.quantization import Quantization, quantize
@@ -61,14 +59,3 @@ def prepare(
             model = fuse(model).to(memory_format=torch.channels_last)
             images = images.contiguous(memory_format=torch.channels_last)
         return partial(torch.compile(model, dynamic=False) if backend == "compiled" else model, images)
-
-
-@contextmanager
-def threads_of_torch(threads: int) -> Iterator[None]:
-    """Set torch's number of threads while the context lasts."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

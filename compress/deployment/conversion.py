@@ -1,13 +1,13 @@
-"""Conversion of a traced model to ONNX, or an error that names the unsupported operator."""
+"""A model traced with its batch and size left free, and its conversion to ONNX; errors name the operator in the way."""
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.export import ExportedProgram
+from torch.export import Dim, ExportedProgram
 
-from featherpress.compress.deployment.graphs import Subject
+from featherpress.compress.deployment.graphs import LEAST_SIDE, Subject
 from featherpress.compress.deployment.quiet import quiet
 from featherpress.errors import ExportError
 
@@ -19,6 +19,39 @@ OLDEST_OPSET, NEWEST_OPSET = 20, 25
 """GridSample is what torch computes since 20; 25 is the newest that onnxscript converts to and onnxruntime runs."""
 
 _NO_COUNTERPART = re.compile(r"No ONNX function found for <OpOverload\(op='([\w.:]+)'")
+
+
+def capture(subject: Subject) -> ExportedProgram:
+    """Trace a model for every batch and size that it takes.
+
+    Errors: `ExportError` that says what torch cannot trace.
+    """
+    least = dict.fromkeys((2, 3), LEAST_SIDE) if subject.detector else {}
+    sizes: dict[int, Any] = {axis: Dim.AUTO(min=least.get(axis, 1)) for axis in subject.dynamic}
+    try:
+        # oneDNN's choice by batch size would become a condition on the batch.
+        with quiet(), torch.no_grad(), torch.backends.mkldnn.flags(enabled=False):
+            program = torch.export.export(
+                subject.module,
+                (torch.randn(subject.example),),
+                dynamic_shapes=(sizes,),
+                strict=False,
+                prefer_deferred_runtime_asserts_over_guards=True,
+            )
+    except Exception as error:  # tracing runs other people's code and raises what it and torch raise
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ExportError(f"{subject.name} cannot be traced by torch.export: {reason[:300]}") from error
+    fixed = [name for axis, name in subject.dynamic.items() if isinstance(_image_shape(program)[axis], int)]
+    if fixed:
+        raise ExportError(f"{subject.name} was traced for one {' and '.join(fixed)} only; its code branches on it")
+    return program
+
+
+def _image_shape(program: ExportedProgram) -> torch.Size:
+    [name] = program.graph_signature.user_inputs
+    [node] = [node for node in program.graph.nodes if node.name == name]
+    shape: torch.Size = node.meta["val"].shape
+    return shape
 
 
 def convert(subject: Subject, program: ExportedProgram, *, opset: int = NEWEST_OPSET) -> "onnx.ModelProto":
@@ -75,16 +108,12 @@ def _module_of(program: ExportedProgram, operator: str) -> str:
 
 def _forget_sources(proto: "onnx.ModelProto") -> None:
     """Remove the traces that name files of the machine it was made on."""
-    for graph in (proto.graph, *proto.functions):
-        for node in graph.node:
-            node.ClearField("metadata_props")
-            node.ClearField("doc_string")
-        for value in graph.value_info:
-            value.ClearField("metadata_props")
-    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.initializer):
-        value.ClearField("metadata_props")
-    proto.graph.ClearField("metadata_props")
-    proto.graph.ClearField("doc_string")
+    graphs = (proto.graph, *proto.functions)
+    values = (*proto.graph.input, *proto.graph.output, *proto.graph.initializer)
+    nodes = [part for graph in graphs for part in (*graph.node, *graph.value_info)]
+    for part in (proto.graph, *values, *nodes):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
 
 
 def _name_axes(proto: "onnx.ModelProto", axes: Mapping[int, str]) -> None:

@@ -11,8 +11,7 @@ import torch
 from torch.export import ExportedProgram
 
 from featherpress import __version__
-from featherpress.compress.deployment.capturing import capture
-from featherpress.compress.deployment.conversion import NEWEST_OPSET, convert
+from featherpress.compress.deployment.conversion import NEWEST_OPSET, capture, convert
 from featherpress.compress.deployment.graphs import LEAST_SIDE, GraphOptions, Subject, find_subject, flat_outputs
 from featherpress.compress.deployment.parity import check_parity
 from featherpress.compress.deployment.quantization import Quantization, calibration_images, quantize
@@ -50,7 +49,6 @@ class Int8Request:
     calibration: "FaceDataset"
     validation: "FaceDataset"
     about: Mapping[str, Any]
-    images: int
     how: Quantization = field(default_factory=Quantization)
 
 
@@ -161,7 +159,7 @@ def _write_int8(
     import onnx  # noqa: PLC0415  (optional)
 
     source, target = places["onnx"], places["int8"]
-    count = 0 if request.how.calibration == "none" else min(request.images, len(request.calibration))
+    count = 0 if request.how.calibration == "none" else len(request.calibration)
     kept = quantize(source, target, calibration_images(request.calibration, count), count=count, how=request.how)
     proto = onnx.load(target)
     calibration = {"calibration": request.how.calibration, "calibration_images": count}

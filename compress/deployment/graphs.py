@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from featherpress.errors import ExportError, UsageError
-from featherpress.models import Detector, create_model, fuse, load_model, load_weights
+from featherpress.models import Detector, fuse, load_model, load_weights
 from featherpress.models.creation import origin_of
 from featherpress.models.factories import load_factory
 from featherpress.models.layers.deformable import DeformableConv
@@ -65,11 +65,10 @@ class DetectorGraph(nn.Module):
         if not (self.options.decode or self.options.priors):
             return boxes, logits, landmarks
         priors = self.detector.priors(*images.shape[-2:])
-        found = (boxes, logits, landmarks)
         if self.options.decode:
-            scores = logits.softmax(dim=-1)[..., 1]
-            found = (decode_boxes(boxes, priors), scores, decode_landmarks(landmarks, priors))
-        return (*found, priors) if self.options.priors else found
+            boxes, landmarks = decode_boxes(boxes, priors), decode_landmarks(landmarks, priors)
+            logits = logits.softmax(dim=-1)[..., 1]
+        return (boxes, logits, landmarks, priors) if self.options.priors else (boxes, logits, landmarks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,16 +117,12 @@ def _load(target: str, weights: Path | None, *, random: bool) -> nn.Module:
         if ":" not in target and not random:
             raise UsageError("export needs --weights: without them a model of the zoo is random")
         return load_factory(target)
-    if ":" in target:
-        model = load_factory(target)
-        load_weights(model, weights)
-        return model
-    origin = read_origin(weights)
+    origin = None if ":" in target else read_origin(weights)
     if origin is not None and target in {"", origin.name}:
         return load_model(weights)
     if not target:
         raise UsageError(f"{weights} does not say which model it is of; name it too")
-    model = create_model(target)
+    model = load_factory(target)
     load_weights(model, weights)
     return model
 

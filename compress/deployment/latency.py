@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +16,6 @@ from featherpress.compress.deployment.backends import (
     Backend,
     Work,
     prepare,
-    threads_of_torch,
     why_not,
     write_onnx_files,
 )
@@ -79,7 +79,9 @@ def bench(request: BenchRequest) -> dict[str, Any]:
     if not backends:
         raise UsageError(f"nothing to measure: {left_out[0].backend} is left out, {left_out[0].reason}")
     results = []
-    with tempfile.TemporaryDirectory() as folder, threads_of_torch(request.threads), quiet():
+    with ExitStack() as stack, tempfile.TemporaryDirectory() as folder, quiet():
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(request.threads)
         files = _write_files(request, backends, Path(folder))
         for size in request.sizes:
             works = _prepare_all(request, backends, size, files)

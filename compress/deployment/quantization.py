@@ -52,9 +52,8 @@ def calibration_images(dataset: FaceDataset, count: int) -> Iterator[Images]:
 
     Shapes: each (1, 3, H, W), H and W at least 64.
     """
-    total = min(count, len(dataset))
-    with Progress("calibrating", total=total) as progress:
-        for index in range(total):
+    with Progress("calibrating", total=count) as progress:
+        for index in range(count):
             image = dataset[index].image
             rows, columns = image.shape[-2:]
             missing = (0, max(LEAST_SIDE - columns, 0), 0, max(LEAST_SIDE - rows, 0))

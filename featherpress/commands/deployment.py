@@ -161,7 +161,6 @@ def _ask_for_int8(data: Path | None, *, limit: int, images: int, method: "Calibr
         calibration=sides[0],
         validation=sides[1],
         about={"name": data.name if data else "synthetic faces", "split": "val"},
-        images=images,
         how=Quantization(calibration=method),
     )
 

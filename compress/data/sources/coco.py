@@ -28,6 +28,8 @@ class CocoFaces(LabelledFolder):
     Errors: DataError where the file or a label is not as expected, and on reading an image that cannot be used.
     """
 
+    places = ("image", "annotation")
+
     def __init__(self, root: Path | str, *, category: str = "", limit: int | None = None) -> None:
         root = Path(root)
         if not (root / LABELS).is_file():
@@ -37,7 +39,6 @@ class CocoFaces(LabelledFolder):
             images if images.is_dir() else root,
             read_coco(root / LABELS, category=category),
             labels=root / LABELS,
-            places=("image", "annotation"),
             limit=limit,
         )
 

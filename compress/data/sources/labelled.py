@@ -33,20 +33,20 @@ class LabelledFolder:
     Errors: DataError on reading such an image, or one that is broken.
     """
 
+    places = ("line", "line")
+    outside_allowed = False
+
     def __init__(
         self,
         images: Path,
         labelled: Sequence[LabelledImage],
         *,
         labels: Path,
-        places: tuple[str, str] = ("line", "line"),
         limit: int | None = None,
-        outside_allowed: bool = False,
     ) -> None:
         if limit is not None and limit < 1:
             raise UsageError(f"expected a limit of at least 1 image, got {limit}: leave it out to use all")
-        self.images, self.labels, self.places = images, labels, places
-        self.labelled, self._outside_allowed = labelled[:limit], outside_allowed
+        self.images, self.labels, self.labelled = images, labels, labelled[:limit]
 
     def __len__(self) -> int:
         return len(self.labelled)
@@ -101,7 +101,7 @@ class LabelledFolder:
         boxes = row.faces.boxes
         outside = (boxes[:, :2] >= boxes.new_tensor([width, height])).any(dim=1) | (boxes[:, 2:] <= 0).any(dim=1)
         faces = (outside & ~row.faces.ignored).nonzero()[:, 0].tolist()
-        if not faces or self._outside_allowed:
+        if not faces or self.outside_allowed:
             return
         box = ", ".join(f"{value:g}" for value in boxes[faces[0]].tolist())
         raise DataError(

@@ -21,6 +21,8 @@ class PredictedFaces(LabelledFolder):
     Errors: FileError where the file is another, or names an image outside the folder.
     """
 
+    places, outside_allowed = ("image", "face"), True
+
     def __init__(
         self, root: Path, path: Path, *, positive_threshold: float = POSITIVE_THRESHOLD, limit: int | None = None
     ) -> None:
@@ -30,7 +32,7 @@ class PredictedFaces(LabelledFolder):
             _read(row, place, root=root, path=path, positive_threshold=positive_threshold)
             for place, row in enumerate(predictions.images, 1)
         ]
-        super().__init__(root, images, labels=path, places=("image", "face"), limit=limit, outside_allowed=True)
+        super().__init__(root, images, labels=path, limit=limit)
 
 
 def _read(row: DetectedImage, place: int, *, root: Path, path: Path, positive_threshold: float) -> LabelledImage:

@@ -55,9 +55,8 @@ class SyntheticFaces:
 
     def __getitem__(self, index: int, /) -> Sample:
         """Paint one picture."""
-        if not -self.length <= index < self.length:
+        if not 0 <= index < self.length:
             raise IndexError(f"expected an index below {self.length}, got {index}")
-        index %= self.length
         random = np.random.default_rng([self.seed, index])
         scene = paint_scene(random, *self.size)
         places = enumerate(_draw_places(random, *self.size), start=1)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from featherpress.compress.evaluation.detections import Detections, DetectionSet, FloatArray, Truth
+from featherpress.compress.evaluation.detections import DetectionSet, FloatArray
 
 MOST_DETECTIONS = 100
 """The number of top-scoring detections of an image that count; COCO's own limit."""
@@ -28,7 +28,13 @@ def score_coco(predictions: DetectionSet) -> dict[str, Any]:
 
     metric = MeanAveragePrecision(backend="faster_coco_eval", max_detection_thresholds=[1, 10, MOST_DETECTIONS])
     metric.warn_on_many_detections = False
-    metric.update([_detections(each) for each in predictions.detections], [_truth(each) for each in predictions.truths])
+    metric.update(
+        [
+            {**_boxes(each.boxes), "scores": torch.tensor(each.scores.copy(), dtype=torch.float32)}
+            for each in predictions.detections
+        ],
+        [{**_boxes(each.boxes), "iscrowd": torch.tensor(each.ignored).long()} for each in predictions.truths],
+    )
     values = {key: float(value) for key, value in metric.compute().items() if value.numel() == 1}
     keys = {"ap": "map", "ap50": "map_50", "ap75": "map_75"}
     keys |= {size: f"map_{size}" for size in ("small", "medium", "large")}
@@ -37,21 +43,7 @@ def score_coco(predictions: DetectionSet) -> dict[str, Any]:
     return {**scores, "most_detections": MOST_DETECTIONS}
 
 
-def _detections(detections: Detections) -> dict[str, Tensor]:
-    return {
-        "boxes": _boxes(detections.boxes),
-        "scores": torch.tensor(np.ascontiguousarray(detections.scores), dtype=torch.float32),
-        "labels": torch.zeros(len(detections), dtype=torch.int64),
-    }
-
-
-def _truth(truth: Truth) -> dict[str, Tensor]:
-    return {
-        "boxes": _boxes(truth.boxes),
-        "labels": torch.zeros(len(truth), dtype=torch.int64),
-        "iscrowd": torch.tensor(truth.ignored, dtype=torch.int64),
-    }
-
-
-def _boxes(boxes: FloatArray) -> Tensor:
-    return torch.tensor(np.ascontiguousarray(boxes), dtype=torch.float32).reshape(-1, 4)
+def _boxes(boxes: FloatArray) -> dict[str, Tensor]:
+    """Return boxes, all of one class."""
+    corners = torch.tensor(np.ascontiguousarray(boxes), dtype=torch.float32).reshape(-1, 4)
+    return {"boxes": corners, "labels": torch.zeros(len(corners), dtype=torch.int64)}

@@ -139,9 +139,7 @@ def read_ground_truth(folder: Path) -> tuple[WiderImage, ...]:
     Errors: DataError for a file that is missing or does not hold what it should.
     """
     faces = _load_mat(folder / "wider_face_val.mat", ("event_list", "file_list", "face_bbx_list"))
-    lists = {}
-    for subset in SUBSETS:
-        lists[subset] = _load_mat(folder / f"wider_{subset}_val.mat", ("gt_list",))["gt_list"]
+    lists = {subset: _load_mat(folder / f"wider_{subset}_val.mat", ("gt_list",))["gt_list"] for subset in SUBSETS}
     try:
         return tuple(_images(faces, lists))
     except (IndexError, ValueError, TypeError, AttributeError) as error:

@@ -25,6 +25,9 @@ class OfficialImages(LabelledFolder):
     Errors: DataError where images are missing, and as `read_ground_truth`.
     """
 
+    # These labels are the protocol's, whatever they say.
+    places, outside_allowed = ("image", "face"), True
+
     def __init__(self, root: Path, ground_truth: Path, *, present_only: bool = False, limit: int | None = None) -> None:
         images = _find_images(root)
         official = read_ground_truth(ground_truth)
@@ -39,15 +42,8 @@ class OfficialImages(LabelledFolder):
                 f"{first}{hint}"
             )
         labels = ground_truth / "wider_face_val.mat"
-        # These labels are the protocol's, whatever they say.
-        super().__init__(
-            images,
-            [*map(_labelled, range(1, len(self.official) + 1), self.official)],
-            labels=labels,
-            places=("image", "face"),
-            limit=limit,
-            outside_allowed=True,
-        )
+        labelled = [*map(_labelled, range(1, len(self.official) + 1), self.official)]
+        super().__init__(images, labelled, labels=labels, limit=limit)
         self.missing += len(self.official) - len(self)
         self.official = self.official[: len(self)]
 

@@ -104,7 +104,6 @@ def exported(nets: Path) -> Exported:
         calibration=SyntheticFaces(length=2, seed=0, size=(64, 64)),
         validation=SyntheticFaces(length=3, seed=1, size=(64, 96)),
         about={"name": "synthetic faces", "split": "val"},
-        images=2,
     )
     request = ExportRequest(
         target="export_nets:small",

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from featherpress import extras
 from featherpress.compress.deployment import parity
-from featherpress.compress.deployment.capturing import capture
-from featherpress.compress.deployment.conversion import convert
+from featherpress.compress.deployment.conversion import capture, convert
 from featherpress.compress.deployment.exporting import ExportRequest, export
 from featherpress.compress.deployment.graphs import GraphOptions, find_subject, flat_outputs
 from featherpress.compress.deployment.listing import render_export
