@@ -88,10 +88,8 @@ def megabytes(count: int | None) -> str:
     return DASH if count is None else f"{count / 1e6:,.1f} MB"
 
 
-def milliseconds(value: float | None) -> str:
+def milliseconds(value: float) -> str:
     """Return a time in milliseconds, with three digits where it has fewer before the point."""
-    if value is None:
-        return DASH
     decimals = 2 if value < 10 else 1 if value < 100 else 0
     return f"{value:,.{decimals}f} ms"
 
@@ -101,15 +99,8 @@ def scientific(value: float | None) -> str:
     return DASH if value is None else f"{value:.1e}".replace("-", MINUS) if value else "0"
 
 
-def rate(value: float | None) -> str:
-    """Return a number a second, with one decimal."""
-    return DASH if value is None else f"{value:,.1f}"
-
-
-def duration(seconds: float | None) -> str:
+def duration(seconds: float) -> str:
     """Return a time in hours, minutes and seconds."""
-    if seconds is None:
-        return DASH
     if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -38,6 +38,7 @@ def write_environment(out: Path, seconds: float) -> None:
         "threads": torch.get_num_threads(),
         "device": str(default_device()),
         "command": ("featherpress", *sys.argv[1:]),
+        "seconds": 0.0,
     }
     record = Environment.find(path) or Environment.model_validate(began)
-    record.model_copy(update={"seconds": round((record.seconds or 0.0) + seconds, 1)}).save(path)
+    record.model_copy(update={"seconds": round(record.seconds + seconds, 1)}).save(path)

@@ -6,14 +6,14 @@ from featherpress.records.record import Part, Record
 
 
 class Latency(Part):
-    """How long one batch takes, over many of them; percentiles are None where they were not recorded.
+    """How long one batch takes, over many of them: median, 10th and 90th percentile.
 
     Units: milliseconds.
     """
 
     median: float
-    p10: float | None = None
-    p90: float | None = None
+    p10: float
+    p90: float
 
 
 class Timing(Part):
@@ -28,8 +28,8 @@ class Timing(Part):
     size: int
     batch: int = 1
     backend: str
-    latency_ms: Latency | None = None
-    images_per_second: float | None = None
+    latency_ms: Latency
+    images_per_second: float
     peak_memory_bytes: int | None = None
 
     @property
@@ -51,20 +51,14 @@ class Bench(Record):
     SCHEMA: ClassVar[str] = "featherpress.bench/1"
 
     featherpress: str = ""
-    environment: dict[str, Any] | None = None
-    rounds: int | None = None
+    environment: dict[str, str | int | float]
+    rounds: int
     warm_up: int = 0
     threads: int | None = None
     batch: int = 1
     memory: str = ""
     left_out: tuple[LeftOut, ...] = ()
     results: tuple[Timing, ...]
-
-    @property
-    def facts(self) -> dict[str, str]:
-        """What the machine and its software are, by name."""
-        plain = {key: value for key, value in (self.environment or {}).items() if isinstance(value, str | int | float)}
-        return {key: str(value) for key, value in plain.items() if key != "schema"}
 
 
 class ShapeDifference(Part):

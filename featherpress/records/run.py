@@ -15,8 +15,8 @@ class Environment(Record):
     model_config = ConfigDict(extra="allow")
     SCHEMA: ClassVar[str] = "featherpress.environment/1"
 
-    command: tuple[str, ...] = ()
-    seconds: float | None = None
+    command: tuple[str, ...]
+    seconds: float
 
     @property
     def facts(self) -> dict[str, str]:
@@ -118,7 +118,7 @@ class Correlation(Record):
 
     SCHEMA: ClassVar[str] = "featherpress.correlation/1"
 
-    images: int | None = None
+    images: int
     taps: dict[str, str] | None = None
     levels: tuple[Level, ...]
 

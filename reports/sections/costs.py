@@ -189,7 +189,7 @@ def _latency_rows(context: RunContext, first: Audit, second: Audit) -> list[list
     """Return a row for every setting in which one benchmark timed both models."""
     rows = []
     for bench in context.sources.benches:
-        found = {(t.model, *t.setting): t.latency_ms.median for t in bench.results if t.latency_ms is not None}
+        found = {(t.model, *t.setting): t.latency_ms.median for t in bench.results}
         for backend, side, batch in dict.fromkeys(timing.setting for timing in bench.results):
             pair = [found.get((audit.model, backend, side, batch)) for audit in (first, second)]
             if None not in pair:

@@ -1,6 +1,6 @@
 """What the models are in use: latency, throughput and memory, and what was exported."""
 
-from featherpress.records.deployment import Bench, Timing
+from featherpress.records.deployment import Bench
 from featherpress.reports.blocks import Block, Paragraph, Remark, Table
 from featherpress.reports.formats import (
     DASH,
@@ -9,7 +9,6 @@ from featherpress.reports.formats import (
     integer,
     megabytes,
     milliseconds,
-    rate,
     scientific,
     size,
 )
@@ -34,32 +33,28 @@ def unread(context: RunContext) -> list[Block]:
 def _bench(bench: Bench) -> list[Block]:
     header = ["model", "backend", "pixels a side", "batch", "median latency", "10th to 90th percentile"]
     header += ["images a second", "peak memory"]
-    rows = [_timing_row(timing) for timing in bench.results]
+    rows = [
+        [
+            f"`{timing.model}`",
+            timing.backend,
+            integer(timing.size),
+            integer(timing.batch),
+            milliseconds(timing.latency_ms.median),
+            f"{milliseconds(timing.latency_ms.p10)} to {milliseconds(timing.latency_ms.p90)}",
+            f"{timing.images_per_second:,.1f}",
+            megabytes(timing.peak_memory_bytes),
+        ]
+        for timing in bench.results
+    ]
     title = "Latency, throughput and memory, all models in one interleaved run"
     table = Table(name="latency", title=title, header=header, rows=rows, align="llrrrrrr", records=[str(bench.file)])
-    facts = ", ".join(f"{name} {value}" for name, value in bench.facts.items())
-    rounds = f"{integer(bench.rounds)} rounds, the models by turns. " if bench.rounds is not None else ""
-    text = f"{rounds}{facts}. " if facts else rounds
+    facts = ", ".join(f"{name} {value}" for name, value in bench.environment.items())
+    text = (
+        f"{integer(bench.rounds)} rounds, the models by turns. {facts}. Latency is the time one batch takes; times of "
+        "other machines differ."
+    )
     left_out = [Remark(text=f"{each.backend} was left out: {each.reason}.") for each in bench.left_out]
-    text += "Latency is the time one batch takes; times of other machines differ."
     return [table, Paragraph(text=text), *left_out]
-
-
-def _timing_row(timing: Timing) -> list[str]:
-    found = timing.latency_ms
-    spread = DASH
-    if found is not None and found.p10 is not None and found.p90 is not None:
-        spread = f"{milliseconds(found.p10)} to {milliseconds(found.p90)}"
-    return [
-        f"`{timing.model}`",
-        timing.backend,
-        integer(timing.size),
-        integer(timing.batch),
-        milliseconds(found.median) if found is not None else DASH,
-        spread,
-        rate(timing.images_per_second),
-        megabytes(timing.peak_memory_bytes),
-    ]
 
 
 def exports(context: RunContext) -> list[Block]:

@@ -43,13 +43,13 @@ def correlation(context: RunContext) -> list[Block]:
     if found is None or not found.roles:
         text = f"`{CORRELATION}` is missing: `featherpress distill --resume` measures it from the saved weights."
         return [*parts, Remark(text=text)]
-    images = f"; measured on {integer(found.images)} validation images" if found.images is not None else ""
     parts.append(
         context.figure(
             "correlation",
             partial(level_correlation, found),
             alt="Similarity to the teacher by level",
-            caption=f"Linear CKA with the teacher's features, 1 where they are equal up to rotation and scale{images}.",
+            caption="Linear CKA with the teacher's features, 1 where they are equal up to rotation and scale; "
+            f"measured on {integer(found.images)} validation images.",
             records=[CORRELATION],
         )
     )

@@ -69,9 +69,7 @@ def environment(context: RunContext) -> list[Block]:
     parts: list[Block] = [context.heading("Environment")]
     if found is None:
         return [*parts, Remark(text="`environment.json` is missing: the machine and the versions are not known.")]
-    rows = [[name, value] for name, value in found.facts.items()]
-    if found.seconds is not None:
-        rows.append(["time taken", duration(found.seconds)])
+    rows = [*map(list, found.facts.items()), ["time taken", duration(found.seconds)]]
     title, header, records = "The machine and the versions", ["", "value"], ["environment.json"]
     return [*parts, Table(name="environment", title=title, header=header, rows=rows, align="ll", records=records)]
 

@@ -82,7 +82,7 @@ def test_levels_are_apart() -> None:
 def test_written_record_is_read_again(tmp_path: Path) -> None:
     """A record keeps strides, values and roles."""
     levels = (Level(stride=8, cka={"student": 0.5}), Level(stride=16, cka={"student": None}))
-    Correlation(levels=levels).save(tmp_path / "correlation.json")
+    Correlation(images=4, levels=levels).save(tmp_path / "correlation.json")
     read = Correlation.load(tmp_path / "correlation.json")
     assert read.levels == levels
     assert read.roles == ("student",)
