@@ -50,11 +50,6 @@ def change(value: float | None) -> str:
     return f"{value:+.{decimals}f}".replace("-", MINUS)
 
 
-def percent(part: float | None) -> str:
-    """Return a fraction as a percentage with one decimal."""
-    return DASH if part is None else f"{100 * part:.1f} %".replace("-", MINUS)
-
-
 def relative_change(before: int, after: int) -> str:
     """Return a change in % of `before`, with its sign and as many decimals as keep it from reading none or all.
 
@@ -75,7 +70,7 @@ def less(before: float | None, after: float | None) -> str:
         return DASH
     if before == after:
         return "equal"
-    return f"{percent(abs(before - after) / before)} {'less' if after < before else 'more'}"
+    return f"{100 * abs(before - after) / before:.1f} % {'less' if after < before else 'more'}"
 
 
 def size(count: int | None) -> str:

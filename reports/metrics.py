@@ -10,7 +10,7 @@ import pandas as pd
 
 from featherpress.errors import FileError
 from featherpress.records.evaluation import AnyEvaluation, DetectorEvaluation
-from featherpress.reports.formats import DASH, spread
+from featherpress.reports.formats import spread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +54,7 @@ def mean_score(values: Sequence[float]) -> float | None:
 
 def score(values: Sequence[float]) -> str:
     """Return the mean over seeds, with the sample's standard deviation when there are several."""
-    if not values:
-        return DASH
-    return spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
+    return spread(mean_score(values), statistics.stdev(values) if len(values) > 1 else None)
 
 
 def read_metrics(file: Path) -> pd.DataFrame | None:

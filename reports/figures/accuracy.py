@@ -68,7 +68,6 @@ def ap_by_height(evaluations: Mapping[str, Sequence[DetectorEvaluation]]) -> Fig
     axes.set_xlim(0, min(1.18, axes.get_xlim()[1] * 1.16))
     axes.set_xticks([tick for tick in (0, 0.2, 0.4, 0.6, 0.8, 1.0) if tick <= axes.get_xlim()[1]])
     tidy(axes, x=f"AP at IoU {first.protocol.iou:g}", y="face height", grid="x")
-    axes.tick_params(axis="y", length=0)
     if len(evaluations) > 1:
         role_keys(figure, {role: role for role in evaluations}, columns=len(evaluations))
     return figure

@@ -57,9 +57,7 @@ def mark(truth: Sequence[Truth], predictions: Sequence[Prediction], *, iou: floa
         best = max(free, key=lambda face: overlap(face, hit), default=None)
         if best is not None and overlap(best, hit) >= iou:
             free.remove(best)
-    others = [each.box for each in shown if not each.hit]
-    neither = [box for box in others if any(overlap(face, box) >= iou for face in ignored)]
-    alarms = [box for box in others if box not in neither]
+    alarms = [each.box for each in shown if not each.hit and not any(overlap(i, each.box) >= iou for i in ignored)]
     return {"ignored by the protocol": ignored, "hit": hits, "missed face": free, "false alarm": alarms}
 
 

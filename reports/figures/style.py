@@ -66,6 +66,8 @@ def tidy(axes: Axes, *, title: str = "", x: str = "", y: str = "", grid: Literal
     axes.set_axisbelow(True)
     if grid:
         axes.grid(axis=grid, color="#DDDDDD", linewidth=0.5)
+    if grid == "x":  # rows of bars
+        axes.tick_params(axis="y", length=0)
 
 
 def row_bars(axes: Axes, groups: Sequence[str], sides: Mapping[str, Sequence[tuple[float, str] | None]]) -> None:

@@ -16,10 +16,10 @@ def budgets(context: RunContext) -> list[Block]:
         return []
     parts: list[Block] = [context.heading("Budgets")]
     rows = [
-        row
+        _check_row(audit.model, part.name, check)
         for audit in audits
         for part in (*audit.components, audit.total)
-        for row in (_check_row(audit.model, part.name, check) for check in part.checks)
+        for check in part.checks
     ]
     if rows:
         header = ["model", "component", "of", "counted", "target", f"counted {MINUS} target", "allowed", "verdict"]
@@ -31,8 +31,7 @@ def budgets(context: RunContext) -> list[Block]:
     unchecked = [f"`{audit.model}`" for audit in audits if audit.verdict == "unchecked"]
     if unchecked:
         parts.append(Remark(text=f"No budget was given for {' and '.join(unchecked)}: counted, not checked."))
-    failures = [failure for audit in audits for failure in audit.failures]
-    return [*parts, *(Remark(text=f"{failure}.", kind="warning") for failure in failures)]
+    return [*parts, *(Remark(text=f"{each}.", kind="warning") for audit in audits for each in audit.failures)]
 
 
 def _check_row(model: str, component: str, check: Check) -> list[str]:
@@ -60,8 +59,8 @@ def claims(context: RunContext) -> list[Block]:
     ]
     if not rows:
         return []
-    header = ["model", "component", "of", "claimed", "measured", f"measured {MINUS} claimed"]
-    header += ["why they differ", "source"]
+    difference = f"measured {MINUS} claimed"
+    header = ["model", "component", "of", "claimed", "measured", difference, "why they differ", "source"]
     title = "What documents claim, and what was counted"
     records = counted_in(context.run)
     table = Table(name="claims", title=title, header=header, rows=rows, align="lllrrrll", records=records)

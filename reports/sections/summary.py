@@ -91,26 +91,19 @@ def side_by_side(runs: Sequence[Run]) -> list[Block]:
         title = f"{len(counted)} models counted, the others against `{counted[0].model}`"
     parts: list[Block] = [Heading(text=title, level=1)]
     if trained:
-        parts.append(_runs_table(trained))
+        header = ["run", "student", "parameters", "MACs", "metric", "control score", "student score"]
+        header += ["difference", "interval", "verdict"]
+        title = "All runs; a score is from 0 to 1, a difference is that of student and control"
+        rows = [_run_row(run) for run in trained]
+        parts.append(Table(name="runs", title=title, header=header, rows=rows, align="llrrlrrrll"))
     if len(counted) > 1:
         parts.append(_counts_table(counted))
     return parts
 
 
-def _runs_table(runs: Sequence[Run]) -> Table:
-    header = ["run", "student", "parameters", "MACs", "metric", "control score", "student score"]
-    return Table(
-        name="runs",
-        title="All runs; a score is from 0 to 1, a difference is that of student and control",
-        header=[*header, "difference", "interval", "verdict"],
-        rows=[_run_row(run) for run in runs],
-        align="llrrlrrrll",
-    )
-
-
 def _run_row(run: Run) -> list[str]:
     total = run.budget.student.total if run.budget else None
-    costs = [integer(total.params if total else None), integer(total.macs if total else None)]
+    costs = [integer(total.params), integer(total.macs)] if total else [DASH, DASH]
     row = [f"`{run.name}`", f"`{run.student_model}`", *costs, run.metric.whole]
     if run.comparison is None:
         return [*row, DASH, score(scores(run.evaluated.get(run.roles[-1], ()))), DASH, DASH, DASH]
