@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from featherpress import __version__, budgets, models
+from featherpress.records import run  # noqa: F401  (a record of free keys cannot be built where autodoc checks types)
 
 project = "Featherpress"
 author = copyright = "The Featherpress authors"  # noqa: A001  (Sphinx's name)
