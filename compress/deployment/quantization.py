@@ -61,9 +61,7 @@ def calibration_images(dataset: FaceDataset, count: int) -> Iterator[Images]:
             progress.advance()
 
 
-def quantize(
-    source: Path, target: Path, images: Iterator[Images], *, count: int, how: Quantization | None = None
-) -> list[str]:
+def quantize(source: Path, target: Path, images: Iterator[Images], *, count: int, how: Quantization) -> list[str]:
     """Quantise an ONNX file with `count` images, and return the nodes that were kept in float.
 
     Weights are int8 with a scale a channel, activations uint8 with the range seen on the images.
@@ -72,7 +70,6 @@ def quantize(
     """
     import onnx  # noqa: PLC0415  (optional)
 
-    how = how or Quantization()
     proto = onnx.load(source)
     kept = sorted({*kept_in_float(proto), *first_convolutions(proto, share=how.first)})
     if how.calibration == "none":

@@ -96,18 +96,16 @@ def match_image(
     Shapes: -> hits (k,), counted (k,).
     Source: Lin et al. 2014, COCO, for the order of preference and for the range.
     """
-    ignored = truth.ignored
-    inside = np.ones(len(detections), np.bool_)
-    if height_range is not None:
-        ignored = ignored | ~_within(truth.boxes, height_range)
-        inside = _within(detections.boxes, height_range)
+    ignored = truth.ignored | ~_within(truth.boxes, height_range)
     overlap = pairwise_iou(detections.boxes, truth.boxes)
     hits = _assign(overlap[:, ~ignored])
     excused = (overlap[:, ignored] >= IOU).any(axis=1)
-    return hits, hits | (inside & ~excused)
+    return hits, hits | (_within(detections.boxes, height_range) & ~excused)
 
 
-def _within(boxes: FloatArray, height_range: tuple[float, float | None]) -> BoolArray:
+def _within(boxes: FloatArray, height_range: tuple[float, float | None] | None) -> BoolArray:
+    if height_range is None:
+        return np.ones(len(boxes), np.bool_)
     low, high = height_range
     height = boxes[:, 3] - boxes[:, 1]
     within: BoolArray = (height >= low) & (height < (np.inf if high is None else high))
@@ -137,18 +135,13 @@ def match(
     """
     if len(detections) != len(truths):
         raise DataError(f"Expected the truth of {len(detections)} images, one each; got {len(truths)}.")
-    hits, counted, faces = [], [], []
-    for each, truth in zip(detections, truths, strict=True):
-        image_hits, image_counted = match_image(each, truth, height_range)
-        hits.append(image_hits)
-        counted.append(image_counted)
-        valid = ~truth.ignored if height_range is None else ~truth.ignored & _within(truth.boxes, height_range)
-        faces.append(int(valid.sum()))
+    rows = [match_image(each, truth, height_range) for each, truth in zip(detections, truths, strict=True)]
+    faces = [(~truth.ignored & _within(truth.boxes, height_range)).sum() for truth in truths]
     none = np.empty(0, np.bool_)
     return Matches(
         scores=np.concatenate([np.empty(0, np.float32), *(each.scores for each in detections)]),
-        hits=np.concatenate([none, *hits]),
-        counted=np.concatenate([none, *counted]),
+        hits=np.concatenate([none, *(hits for hits, _ in rows)]),
+        counted=np.concatenate([none, *(counted for _, counted in rows)]),
         images=np.repeat(np.arange(len(detections)), [len(each) for each in detections]),
         faces=np.array(faces, dtype=np.int64),
     )
