@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from featherpress.budgets.auditing.writing import dump_budget
     from featherpress.budgets.counting.costs import Cost, ModuleCost
     from featherpress.budgets.counting.count import count
-    from featherpress.budgets.counting.memory import Footprint
     from featherpress.budgets.crosscheck.crosscheck import CrossCheck, cross_check
     from featherpress.budgets.fitting.fit import Fit, fit
     from featherpress.budgets.views.breakdown import Breakdown, breakdown
@@ -23,7 +22,6 @@ __all__ = [
     "CrossCheck",
     "Diff",
     "Fit",
-    "Footprint",
     "ModuleCost",
     "Breakdown",
     "audit",
@@ -45,7 +43,6 @@ __getattr__ = import_later(
         "auditing.writing": ("dump_budget",),
         "counting.costs": ("Cost", "ModuleCost"),
         "counting.count": ("count",),
-        "counting.memory": ("Footprint",),
         "crosscheck.crosscheck": ("CrossCheck", "cross_check"),
         "fitting.fit": ("Fit", "fit"),
         "views.breakdown": ("Breakdown", "breakdown"),

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from featherpress.budgets.auditing.budget_file import Budget, Limit, Limits
 from featherpress.budgets.auditing.components import split
-from featherpress.budgets.counting.costs import ROOT, Cost, ModuleCost, format_shapes, total_of
+from featherpress.budgets.counting.costs import ROOT, Cost, ModuleCost, format_shapes, require_sums, total_of
 from featherpress.budgets.counting.count import count
 from featherpress.budgets.counting.memory import IDEAL_TEXT
-from featherpress.errors import BudgetFileError, CountError, UsageError
+from featherpress.errors import BudgetFileError, UsageError
 from featherpress.records.audit import Audit as AuditRecord
 from featherpress.records.audit import Check, Claim, Component
 
@@ -112,8 +112,7 @@ def audit_cost(cost: Cost, budget: Budget | None, *, name: str, strict_claims: b
     parts = split(cost, budget)
     rows = {part: total_of(inside, path=part) for part, inside in parts.items()}
     total = total_of(list(rows.values()), path="total")
-    if (total.params, total.macs) != (cost.params, cost.macs):
-        raise CountError(f"the components of {name} do not sum to its total: this is a bug in featherpress")
+    require_sums([total], cost, ("params", "macs", "bytes"), what=f"the components of {name}")
     same_shape = budget is None or [tuple(budget.input)] == list(cost.inputs)
     limits: Mapping[str, Limits] = budget.components if budget else {}
     components = [_component(part, row, limits.get(part), whole=cost, shaped=same_shape) for part, row in rows.items()]

@@ -5,7 +5,6 @@ import re
 import tomllib
 from collections.abc import Sequence
 from fractions import Fraction
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -18,6 +17,7 @@ from featherpress.validation import explain, first_finding
 Amount = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Size = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Text = Annotated[str, Field(min_length=1)]
+SHIPPED = Path(__file__).parents[1] / "data"
 PERCENT = re.compile(r"\d{1,6}(\.\d{1,6})?%", re.ASCII)
 
 
@@ -162,8 +162,7 @@ def budget_schema() -> str:
 
 def list_budgets() -> list[str]:
     """Name the budgets that are shipped."""
-    folder = resources.files("featherpress.budgets") / "data"
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    return sorted(path.stem for path in SHIPPED.glob("*.toml"))
 
 
 def load_budget(name_or_path: str | Path) -> Budget:
@@ -172,10 +171,7 @@ def load_budget(name_or_path: str | Path) -> Budget:
     Errors: BudgetFileError, one sentence with file and line, whatever is wrong.
     """
     shipped = list_budgets()
-    if isinstance(name_or_path, str) and name_or_path in shipped:
-        path = Path(str(resources.files("featherpress.budgets") / "data" / f"{name_or_path}.toml"))
-    else:
-        path = Path(name_or_path)
+    path = SHIPPED / f"{name_or_path}.toml" if name_or_path in shipped else Path(name_or_path)
     try:
         text = path.read_bytes().decode()
     except UnicodeDecodeError as error:

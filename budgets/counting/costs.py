@@ -3,9 +3,11 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from featherpress.budgets.counting.formulas import CONVENTION
 from featherpress.budgets.counting.memory import Footprint
+from featherpress.errors import CountError
 
 #: How the model itself is called where a path is expected.
 ROOT = "(root)"
@@ -94,22 +96,32 @@ class Cost:
 
         Errors: KeyError if no module has this path.
         """
-        inside = [row for row in self.modules if is_below(row, path)]
+
+        def is_inside(row: ModuleCost) -> bool:
+            places = [name.rpartition(".")[0] for name in row.owners] or [row.path]
+            return not path or all(place == path or place.startswith(path + ".") for place in places)
+
+        inside = list(filter(is_inside, self.modules))
         if not inside:
             raise KeyError(path)
         return total_of(inside, path=path, kind=inside[0].kind, calls=inside[0].calls)
-
-
-def is_below(row: ModuleCost, path: str) -> bool:
-    """Return whether all of a row lies in the module at this path ("" is everything)."""
-    places = [name.rpartition(".")[0] for name in row.owners] or [row.path]
-    return not path or all(place == path or place.startswith(path + ".") for place in places)
 
 
 def total_of(rows: Sequence[ModuleCost], *, path: str, kind: str = "", calls: int = 0) -> ModuleCost:
     """Add rows up."""
     sums = {quantity: sum(getattr(row, quantity) for row in rows) for quantity in SUMMED}
     return ModuleCost(path=path, kind=kind, calls=calls, **sums)
+
+
+def require_sums(rows: Sequence[Any], whole: Any, quantities: Sequence[str], *, what: str) -> None:
+    """Refuse rows that do not sum to the whole.
+
+    Errors: CountError.
+    """
+    for quantity in quantities:
+        parts, total = sum(getattr(row, quantity) for row in rows), getattr(whole, quantity)
+        if parts != total:
+            raise CountError(f"{what} sum to {parts:,} {quantity}, not {total:,}: this is a bug in featherpress")
 
 
 def sum_by_path(work: Mapping[tuple[str, str], int]) -> Counter[str]:

@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves
 
 from featherpress.budgets.counting.attribution import ModuleStack
-from featherpress.budgets.counting.costs import ROOT, SUMMED, Cost, ModuleCost, format_shapes, sum_by_path
+from featherpress.budgets.counting.costs import ROOT, SUMMED, Cost, ModuleCost, format_shapes, require_sums, sum_by_path
 from featherpress.budgets.counting.dispatch import CountingMode, ValueEscapes
 from featherpress.budgets.counting.formulas import FORMULAS, Formula
 from featherpress.budgets.counting.memory import Footprint, storage_key
@@ -97,7 +97,7 @@ def _count_by(method: str, tree: Tree, inputs: Any, table: Mapping[str, Formula]
     # A function that the model keeps may hold on to the original, and bring its weights along.
     parameters = {storage_key(tensor): key for key, tensor in rows.by_id.items()}
     parameters |= {storage_key(memo[key]): key for key in rows.by_id}
-    mode = CountingMode(table, stack, replica, parameters, on_meta=method == "meta", has_values=method == "real")
+    mode = CountingMode(table, stack, replica, parameters, method=method)
     mode.lifetimes.take(_tensors_in((args, kwargs)))
     with ExitStack() as contexts:
         contexts.enter_context(torch.no_grad())
@@ -144,7 +144,7 @@ def _summarise(tree: Tree, inputs: Any, method: str, rows: TensorRows, mode: Cou
         unused_names=tuple(first_name[key] for key in rows.by_id if key in unused),
         notes=tuple(_notes(mode)),
     )
-    _check_sums(cost)
+    require_sums(cost.modules, cost, SUMMED, what=f"the rows of {cost.model}")
     return cost
 
 
@@ -184,15 +184,6 @@ def _modules(tree: Tree, held: Mapping[str, dict[str, Any]], mode: CountingMode)
         for path in order
     ]
     return (*rows, *(ModuleCost(path=path, **own) for path, own in left.items()))
-
-
-def _check_sums(cost: Cost) -> None:
-    for quantity in SUMMED:
-        parts, total = sum(getattr(row, quantity) for row in cost.modules), getattr(cost, quantity)
-        if parts != total:
-            raise CountError(
-                f"the rows of {cost.model} sum to {parts:,} {quantity}, not {total:,}: this is a bug in featherpress"
-            )
 
 
 @contextmanager

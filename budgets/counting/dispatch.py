@@ -46,16 +46,14 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
         model: nn.Module,
         parameters: Mapping[int, int],
         *,
-        on_meta: bool,
-        has_values: bool = False,
+        method: str,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.table = table
         self.stack = stack
         self.model = model
         self.parameters = parameters
-        self.on_meta = on_meta
-        self.has_values = has_values
+        self.on_meta, self.has_values = method == "meta", method == "real"
         self.plans: dict[int, _Plan] = {}
         self.macs: Counter[tuple[str, str]] = Counter()
         self.elementwise: Counter[tuple[str, str]] = Counter()
@@ -85,7 +83,7 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
             return self._refuse(facts.name) if out is NotImplemented else out
         if facts.makes and self.on_meta:
             kwargs = {**kwargs, "device": META}
-        tensors = _tensors_at(facts.places, args)
+        tensors = _tensors([args[place] for place in facts.places if place < len(args)])
         if kwargs:
             tensors += _tensors(kwargs.values())
         keys = self._note_reads(facts.name, tensors)
@@ -197,29 +195,14 @@ class ValueEscapes(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _tensors_at(places: Sequence[int], args: Sequence[Any]) -> list[Tensor]:
-    """List the tensors among the arguments that can be some; those after the last that was given have defaults."""
-    found: list[Tensor] = []
-    given = len(args)
-    for place in places:
-        if place >= given:
-            break
-        value = args[place]
-        if isinstance(value, Tensor):
-            found.append(value)
-        elif value is not None:
-            found += _tensors((value,))
-    return found
-
-
 def _tensors(values: Iterable[Any]) -> list[Tensor]:
     """List the tensors among values and in lists of them."""
     found: list[Tensor] = []
     for value in values:
-        if isinstance(value, Tensor):
-            found.append(value)
-        elif isinstance(value, (list, tuple)):
+        if isinstance(value, (list, tuple)):
             found += _tensors(value)
+        elif value is not None and isinstance(value, Tensor):  # slow to ask of what is none
+            found.append(value)
     return found
 
 

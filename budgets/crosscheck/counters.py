@@ -11,6 +11,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import metadata
 from math import prod
 from types import ModuleType
@@ -57,8 +58,10 @@ def ask_fvcore(model: nn.Module, inputs: tuple[Any, ...]) -> CounterResult:
         inclusive = analysis.by_module()
         unsupported = {path: dict(analysis.unsupported_ops(path)) for path in inclusive}
         uncalled = frozenset(analysis.uncalled_modules())
-    macs = {path: int(amount) for path, amount in inclusive.items()}
-    own = {path: amount - sum(macs[child] for child in _children(path, macs)) for path, amount in macs.items()}
+    own = Counter({path: int(amount) for path, amount in inclusive.items()})
+    for path, amount in inclusive.items():
+        if path:
+            own[path.rpartition(".")[0]] -= int(amount)
     return CounterResult(macs=own, unsupported=unsupported, uncalled=uncalled, distribution=_distribution("fvcore"))
 
 
@@ -116,14 +119,12 @@ def _torch_formulas() -> Mapping[Any, Callable[..., int]]:
     def deformable(image: Sequence[int], weight: Sequence[int], *_: Any, out_shape: Sequence[int], **__: Any) -> int:
         return 2 * prod(out_shape) * prod(weight[1:])
 
-    def first(left: Sequence[int], *_: Any, **__: Any) -> int:
-        return 2 * prod(left)
-
-    def second(_: Any, left: Sequence[int], *__: Any, **___: Any) -> int:
-        return 2 * prod(left)
+    def products(place: int) -> Callable[..., int]:
+        return lambda *shapes, **_: 2 * prod(shapes[place])
 
     aten = torch.ops.aten
-    found: dict[Any, Callable[..., int]] = {aten.mv: first, aten.dot: first, aten.vdot: first, aten.addmv: second}
+    found: dict[Any, Callable[..., int]] = {packet: products(0) for packet in (aten.mv, aten.dot, aten.vdot)}
+    found[aten.addmv] = products(1)
     if hasattr(torch.ops.torchvision, "deform_conv2d"):
         found[torch.ops.torchvision.deform_conv2d] = deformable
     return found
@@ -142,13 +143,9 @@ def _by_output(inputs: list[Any], outputs: list[Any]) -> int:
     return prod(_shape(outputs[0])) * prod(_shape(inputs[1])[1:])
 
 
-def _by_inner_axis(inputs: list[Any], outputs: list[Any]) -> int:
+def _by_inner_axis(inputs: list[Any], outputs: list[Any], *, left: int = 0) -> int:
     """Products of tensors of any rank, vectors included: each output is a sum over the left's last axis."""
-    return prod(_shape(outputs[0])) * _shape(inputs[0])[-1]
-
-
-def _by_added_inner_axis(inputs: list[Any], outputs: list[Any]) -> int:
-    return prod(_shape(outputs[0])) * _shape(inputs[1])[-1]
+    return prod(_shape(outputs[0])) * _shape(inputs[left])[-1]
 
 
 def _by_pairs(inputs: list[Any], outputs: list[Any]) -> int:
@@ -169,18 +166,12 @@ def _fvcore_handles() -> Mapping[str, Any]:
         "aten::matmul": _by_inner_axis,
         "aten::mv": _by_inner_axis,
         "aten::dot": _by_inner_axis,
-        "aten::baddbmm": _by_added_inner_axis,
-        "aten::addmv": _by_added_inner_axis,
+        "aten::baddbmm": partial(_by_inner_axis, left=1),
+        "aten::addmv": partial(_by_inner_axis, left=1),
         "aten::scaled_dot_product_attention": _by_pairs,
         "aten::_convolution_mode": _by_output,
         "torchvision::deform_conv2d": _by_output,
     }
-
-
-def _children(path: str, paths: Mapping[str, int]) -> list[str]:
-    """List the modules directly below one, by name."""
-    start = f"{path}." if path else ""
-    return [p for p in paths if p and p != path and p.startswith(start) and "." not in p[len(start) :]]
 
 
 def _flatten(tree: Mapping[str, Any], path: str, macs: dict[str, int], params: dict[str, int]) -> None:

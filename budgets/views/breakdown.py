@@ -8,9 +8,9 @@ from typing import Literal, TypeVar
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from featherpress.budgets.counting.costs import ROOT, Cost
+from featherpress.budgets.counting.costs import ROOT, Cost, require_sums
 from featherpress.budgets.views.layout import console_table, csv_table, format_macs, markdown_table, percent
-from featherpress.errors import CountError, UsageError
+from featherpress.errors import UsageError
 
 Row = TypeVar("Row")
 By = Literal["module", "operator"]
@@ -54,12 +54,7 @@ def breakdown(cost: Cost, *, by: By = "module", depth: int = 1, sort: str = "mod
     if depth < 1:
         raise UsageError(f"depth is at least 1, got {depth}")
     rows = _by_module(cost, depth) if by == "module" else _by_operator(cost)
-    for quantity in QUANTITIES if by == "module" else WORK:
-        parts, whole = sum(getattr(row, quantity) for row in rows), getattr(cost, quantity)
-        if parts != whole:
-            raise CountError(
-                f"the rows by {by} sum to {parts:,} {quantity}, not {whole:,}: this is a bug in featherpress"
-            )
+    require_sums(rows, cost, QUANTITIES if by == "module" else WORK, what=f"the rows by {by}")
     calls = sum(cost.operator_calls.values()) if by == "operator" else 1
     total = BreakdownRow(name="total", calls=calls, **{quantity: getattr(cost, quantity) for quantity in QUANTITIES})
     return Breakdown(by=by, rows=tuple(sort_rows(rows, sort)), total=total)

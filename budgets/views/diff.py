@@ -91,24 +91,13 @@ def _renamed(before: dict[str, list[ModuleCost]], after: dict[str, list[ModuleCo
     """Match what is in one model alone with what is in the other alone, the most certain signs first."""
     found: dict[str, str] = {}
     for sign in (_cost_of, _kinds_of):
-        left = _by_sign(before, sign, {*after, *found})
-        right = _by_sign(after, sign, {*before, *found.values()})
-        for key, names in left.items():
-            if len(names) == 1 and len(right.get(key, ())) == 1:
-                found[names[0]] = right[key][0]
+        left = {name: sign(rows) for name, rows in before.items() if name not in {*after, *found}}
+        right = {name: sign(rows) for name, rows in after.items() if name not in {*before, *found.values()}}
+        for name, key in left.items():
+            fitting = [other for other, theirs in right.items() if theirs == key]
+            if key and len(fitting) == list(left.values()).count(key) == 1:
+                found[name] = fitting[0]
     return found
-
-
-def _by_sign(
-    parts: dict[str, list[ModuleCost]], sign: Callable[[list[ModuleCost]], Hashable], without: set[str]
-) -> dict[Hashable, list[str]]:
-    """Group components by a sign; those without one match nothing."""
-    groups: dict[Hashable, list[str]] = {}
-    for name, rows in parts.items():
-        key = sign(rows)
-        if name not in without and key:
-            groups.setdefault(key, []).append(name)
-    return groups
 
 
 def _cost_of(rows: list[ModuleCost]) -> Hashable:

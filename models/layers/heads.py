@@ -12,9 +12,13 @@ Detections = tuple[Tensor, Tensor, Tensor]
 BOX, CLASSES, LANDMARKS = 4, 2, 10
 
 
-def _per_prior(x: Tensor, values: int) -> Tensor:
-    """Lay (N, anchors * values, H, W) out as (N, H * W * anchors, values): row, column, size order."""
-    return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, values)
+def _per_prior(*outputs: Tensor) -> Detections:
+    """Lay each (N, anchors * values, H, W) out as (N, H * W * anchors, values): row, column, size order."""
+    boxes, logits, landmarks = (
+        x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, values)
+        for x, values in zip(outputs, (BOX, CLASSES, LANDMARKS), strict=True)
+    )
+    return boxes, logits, landmarks
 
 
 def _join(levels: Sequence[Detections]) -> Detections:
@@ -42,7 +46,7 @@ class SeparateHeads(nn.Module):
         """Predict at every level and join the levels."""
         return _join(
             [
-                (_per_prior(box(x), BOX), _per_prior(cls(x), CLASSES), _per_prior(landmark(x), LANDMARKS))
+                _per_prior(box(x), cls(x), landmark(x))
                 for x, cls, box, landmark in zip(features, self.classes, self.boxes, self.landmarks, strict=True)
             ]
         )
@@ -71,11 +75,7 @@ class SharedHead(nn.Module):
     def forward(self, x: Tensor) -> Detections:
         """Predict at one level."""
         x = self.trunk(x)
-        return (
-            _per_prior(self.boxes(x), BOX),
-            _per_prior(self.classes(x), CLASSES),
-            _per_prior(self.landmarks(x), LANDMARKS),
-        )
+        return _per_prior(self.boxes(x), self.classes(x), self.landmarks(x))
 
 
 class SharedHeads(nn.ModuleList):
