@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from featherpress.records.evaluation import DetectorEvaluation
-from featherpress.reports.figures.style import COLUMN, INK, OTHERS, ROLES, SMALL, canvas, role_keys, row_bars, tidy
+from featherpress.reports.figures.style import COLUMN, INK, LEGEND, OTHERS, ROLES, canvas, role_keys, row_bars, tidy
 from featherpress.reports.formats import fraction, integer
 from featherpress.reports.metrics import mean_score, scores
 
@@ -44,7 +44,7 @@ def precision_recall(curves: Mapping[str, Sequence[Line]], scores: Mapping[str, 
         )
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
     tidy(axes, x=f"recall at IoU {iou:g}", y="precision")
-    axes.legend(fontsize=SMALL, frameon=False, loc="lower left", labelcolor=INK, handlelength=2.6)
+    axes.legend(loc="lower left", handlelength=2.6, **LEGEND)
     return figure
 
 

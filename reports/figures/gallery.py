@@ -15,10 +15,10 @@ from PIL import Image
 
 from featherpress.errors import FileError
 from featherpress.records.run import Box, Gallery, Picture, Prediction, Truth
-from featherpress.reports.figures.style import DPI, INK, PAGE, SMALL, TEXT, canvas
+from featherpress.reports.figures.style import DPI, INK, LEGEND, PAGE, SMALL, TEXT, canvas
 
 # Inches: between columns, and for the head, each line of counts and the legend.
-GAP, HEAD, COUNTS, LEGEND = 0.04, 0.19, 0.21, 0.27
+GAP, HEAD, COUNTS, FOOT = 0.04, 0.19, 0.21, 0.27
 HIGHEST = 9.0  # inches of rows that fit on a page
 
 # The boxes of one picture and one model, by what they turned out to be, in the order they are drawn in.
@@ -83,7 +83,7 @@ def draw_gallery(gallery: Gallery, *, iou: float) -> Figure:
     # Placed by hand, rows as high as their pictures: none is stretched or framed in white.
     cell = _cell_width(roles)
     heights = [cell * picture.height / picture.width for picture in pictures]
-    height = HEAD + sum(heights) + COUNTS * len(pictures) + LEGEND
+    height = HEAD + sum(heights) + COUNTS * len(pictures) + FOOT
     figure = canvas(PAGE, height)
     figure.set_layout_engine("none")
     top = height - HEAD
@@ -96,9 +96,7 @@ def draw_gallery(gallery: Gallery, *, iou: float) -> Figure:
             _draw_cell(axes, picture, pixels, marks, scale=72 * cell / picture.width)
         top -= tall + COUNTS
     keys = [_box((0, 0, 1, 1), pen, width=pen.width, label=kind) for kind, pen in PENS.items()]
-    figure.legend(
-        handles=keys, fontsize=SMALL, frameon=False, loc="lower center", ncols=4, labelcolor=INK, handlelength=3.2
-    )
+    figure.legend(handles=keys, loc="lower center", ncols=4, handlelength=3.2, **LEGEND)
     return figure
 
 

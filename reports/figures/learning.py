@@ -10,7 +10,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from featherpress.records.run import Correlation
-from featherpress.reports.figures.style import COLUMN, INK, OTHERS, ROLES, SMALL, Stroke, canvas, role_keys, tidy
+from featherpress.reports.figures.style import (
+    COLUMN,
+    INK,
+    LEGEND,
+    OTHERS,
+    ROLES,
+    SMALL,
+    Stroke,
+    canvas,
+    role_keys,
+    tidy,
+)
 from featherpress.reports.metrics import AP, Metric, series
 
 # Where the gradient of distillation should stand, as a part of the task's.
@@ -63,17 +74,8 @@ def _draw_ratio(axes: Axes, students: Sequence[pd.DataFrame]) -> None:
     _panel(axes, lines, title="Gradient norms", y="distillation / task")
     axes.set_ylim(0, axes.get_ylim()[1] * 1.16)
     low, high = HEALTHY
-    axes.annotate(
-        f"grey: {low:g} to {high:g}, healthy",
-        (1, 1),
-        (0, -1),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        ha="right",
-        va="top",
-        fontsize=SMALL,
-        color=INK,
-    )
+    said = f"grey: {low:g} to {high:g}, healthy"
+    axes.text(1, 0.99, said, transform=axes.transAxes, ha="right", va="top", fontsize=SMALL, color=INK)
 
 
 def _panel(axes: Axes, lines: Iterable[Line], *, title: str, y: str, x: str = "step") -> None:
@@ -88,18 +90,8 @@ def _panel(axes: Axes, lines: Iterable[Line], *, title: str, y: str, x: str = "s
     keys = len(axes.get_legend_handles_labels()[1])
     axes.set_ylim(0, axes.get_ylim()[1] * (1.35 if keys > 1 else 1.04))
     if keys > 1:
-        axes.legend(
-            fontsize=SMALL,
-            frameon=False,
-            labelcolor=INK,
-            handlelength=1.6,
-            borderaxespad=0.1,
-            labelspacing=0.3,
-            columnspacing=0.6,
-            handletextpad=0.4,
-            ncols=1 + (keys > 2),
-            loc="upper right",
-        )
+        close = {"borderaxespad": 0.1, "labelspacing": 0.3, "columnspacing": 0.6, "handletextpad": 0.4}
+        axes.legend(loc="upper right", ncols=1 + (keys > 2), handlelength=1.6, **LEGEND | close)
 
 
 def _draw(axes: Axes, name: str, stroke: Stroke, seeds: Sequence[pd.DataFrame], column: str, *, x: str) -> None:

@@ -6,7 +6,7 @@ Source: Okabe and Ito 2008, Color Universal Design, for the colours.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -19,6 +19,7 @@ DPI = 200
 TEXT, SMALL = 7.5, 6.5  # points
 INK, MUTED = "#222222", "#777777"
 GAIN, LOSS = "#009E73", "#D55E00"
+LEGEND: dict[str, Any] = {"fontsize": SMALL, "frameon": False, "labelcolor": INK}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,18 +111,8 @@ def thousands(value: float) -> str:
 def role_keys(figure: Figure, labels: Mapping[str, str], *, columns: int = 1) -> None:
     """Set a key above the panels: a patch of each role's colour with its text."""
     handles = [Patch(color=ROLES[role].color, label=text) for role, text in labels.items()]
-    figure.legend(
-        handles=handles,
-        fontsize=SMALL,
-        frameon=False,
-        loc="outside upper left",
-        ncols=columns,
-        labelcolor=INK,
-        handlelength=1.2,
-        handleheight=0.8,
-        borderaxespad=0.1,
-        columnspacing=1.2,
-    )
+    spacing = {"handlelength": 1.2, "handleheight": 0.8, "borderaxespad": 0.1, "columnspacing": 1.2}
+    figure.legend(handles=handles, loc="outside upper left", ncols=columns, **LEGEND | spacing)
 
 
 def save(figure: Figure, file: Path) -> None:
