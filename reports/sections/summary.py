@@ -120,17 +120,11 @@ def _run_row(run: Run) -> list[str]:
 
 def _counts_table(audits: Sequence[Audit]) -> Table:
     base = audits[0]
-    rows = [
-        [
-            f"`{audit.model}`",
-            integer(audit.total.params),
-            DASH if audit is base else relative_change(base.total.params, audit.total.params),
-            integer(audit.total.macs),
-            DASH if audit is base else relative_change(base.total.macs, audit.total.macs),
-            audit.verdict,
-        ]
-        for audit in audits
-    ]
+    rows = []
+    for audit in audits:
+        units = ((base.total.params, audit.total.params), (base.total.macs, audit.total.macs))
+        costs = [(integer(after), DASH if audit is base else relative_change(one, after)) for one, after in units]
+        rows.append([f"`{audit.model}`", *costs[0], *costs[1], audit.verdict])
     return Table(
         name="counts",
         title=f"All models that were counted; a change is from `{base.model}`, in % of its count",
