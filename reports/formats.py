@@ -35,13 +35,11 @@ def spread(mean: float | None, std: float | None) -> str:
     return fraction(mean) if std is None else f"{fraction(mean)} \N{PLUS-MINUS SIGN} {fraction(std)}"
 
 
-def change(value: float | None) -> str:
+def change(value: float) -> str:
     """Return a difference of scores with its sign, with as many decimals as keep it from reading 0.
 
     A limit of +0.0002 printed as +0.000 would hide on which side of 0 it lies.
     """
-    if value is None:
-        return DASH
     # 0.75 less 0.6625 is to be printed as 0.0875 is, although in binary it is a little more.
     value = round(value, 12)
     if value == 0:

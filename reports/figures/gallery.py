@@ -69,7 +69,7 @@ def overlap(a: Box, b: Box) -> float:
 
 def pictures_shown(gallery: Gallery) -> tuple[Picture, ...]:
     """Return the first pictures, as many as fit on a page, one at least."""
-    cell = _cell_width(_roles(gallery))
+    _, cell = _columns(gallery)
     room = np.cumsum([cell * picture.height / picture.width + COUNTS for picture in gallery.images])
     return gallery.images[: max(1, int(np.searchsorted(room, HIGHEST, side="right")))]
 
@@ -79,9 +79,8 @@ def draw_gallery(gallery: Gallery, *, iou: float) -> Figure:
 
     Errors: `FileError` when a picture cannot be read.
     """
-    pictures, roles = pictures_shown(gallery), _roles(gallery)
+    pictures, (roles, cell) = pictures_shown(gallery), _columns(gallery)
     # Placed by hand, rows as high as their pictures: none is stretched or framed in white.
-    cell = _cell_width(roles)
     heights = [cell * picture.height / picture.width for picture in pictures]
     height = HEAD + sum(heights) + COUNTS * len(pictures) + FOOT
     figure = canvas(PAGE, height)
@@ -100,12 +99,10 @@ def draw_gallery(gallery: Gallery, *, iou: float) -> Figure:
     return figure
 
 
-def _roles(gallery: Gallery) -> list[str]:
-    return [role for role in ("teacher", "control", "student") if any(role in p.predictions for p in gallery.images)]
-
-
-def _cell_width(roles: Sequence[str]) -> float:
-    return (PAGE - GAP * (len(roles) - 1)) / len(roles)
+def _columns(gallery: Gallery) -> tuple[list[str], float]:
+    """Return the roles that have a column, and how wide each is in inches."""
+    roles = [role for role in ("teacher", "control", "student") if any(role in p.predictions for p in gallery.images)]
+    return roles, (PAGE - GAP * (len(roles) - 1)) / len(roles)
 
 
 def _pixels(file: Path, *, width: int, height: int) -> NDArray[np.uint8]:

@@ -85,7 +85,7 @@ def costs(context: RunContext) -> list[Block]:
         _components_table(run),
         Paragraph(text=notes),
         _whole_table(context, first, second),
-        *_missing(context),
+        *(Remark(text=text) for text in _missing(context)),
         *(Remark(text=text, kind="warning") for text in _disagreements(run)),
     ]
 
@@ -211,23 +211,23 @@ def _score_rows(run: Run) -> list[list[str]]:
     return rows
 
 
-def _missing(context: RunContext) -> list[Block]:
+def _missing(context: RunContext) -> list[str]:
     """Say which rows of the table of wholes have no record, and what writes one."""
     models = [audit.model for _, audit in context.run.audits]
-    parts: list[Block] = []
+    texts = []
     # A target of another package has no settings that the zoo could show.
     if not all(model in context.sources.settings or ":" in model for model in models):
         show = "`featherpress models show NAME --json`"
-        text = f"Widths and repeats are not in the records: give the output of {show} of both models beside the run."
-        parts.append(Remark(text=text))
+        texts.append(
+            f"Widths and repeats are not in the records: give the output of {show} of both models beside the run."
+        )
     timed = {timing.model for bench in context.sources.benches for timing in bench.results}
     if not set(models) <= timed:
-        text = (
+        texts.append(
             f"No latency of both models was given: measure `featherpress bench {' '.join(models)} --json`, and give "
             "the record beside the run or save it in its folder."
         )
-        parts.append(Remark(text=text))
-    return parts
+    return texts
 
 
 def _disagreements(run: Run) -> list[str]:
