@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr, SkipValidation
 from torch import Tensor, nn
 
 from featherpress.budgets.auditing.budget_file import Budget, Limit, Limits
@@ -39,13 +39,8 @@ VERDICTS = ("over", "under", "warn", "within")
 class Audit(AuditRecord):
     """The result of an audit: a record, whose rows sum to the total, with the count that it was made from."""
 
-    _cost: Cost = PrivateAttr()
+    cost: SkipValidation[Cost] = Field(exclude=True)
     _accuracy: "GateResult | None" = PrivateAttr(default=None)
-
-    @property
-    def cost(self) -> Cost:
-        """The count behind it."""
-        return self._cost
 
     @property
     def accuracy(self) -> "GateResult | None":
@@ -133,7 +128,8 @@ def audit_cost(cost: Cost, budget: Budget | None, *, name: str, strict_claims: b
             f"{format_shapes([budget.input])}, counted was {format_shapes(cost.inputs)}"
         )
     checked = any(row.checks for row in (whole, *components))
-    result = Audit(
+    return Audit(
+        cost=cost,
         model=name,
         input=cost.inputs[0] if len(cost.inputs) == 1 else cost.inputs,
         convention=cost.convention,
@@ -153,8 +149,6 @@ def audit_cost(cost: Cost, budget: Budget | None, *, name: str, strict_claims: b
         shared=tuple({"names": list(row.owners), "params": row.params} for row in cost.shared),
         unused=cost.unused_names,
     )
-    result._cost = cost
-    return result
 
 
 def _component(name: str, cost: ModuleCost, limits: Limits | None, *, whole: Cost, shaped: bool) -> Component:

@@ -32,7 +32,8 @@ def find_line(text: str, place: Sequence[int | str]) -> int | None:
             here = (*table, *_parts(key[1]))
         else:
             continue
-        shared = _shared_start(here, place)
+        common = min(len(here), len(place))
+        shared = common if here[:common] == tuple(place[:common]) else 0
         if shared > depth and (shared == len(here) or not header):
             best, depth = number, shared
     return best
@@ -40,9 +41,3 @@ def find_line(text: str, place: Sequence[int | str]) -> int | None:
 
 def _parts(dotted: str) -> Place:
     return tuple(double or single or bare for double, single, bare in _PART.findall(dotted))
-
-
-def _shared_start(here: Place, place: Sequence[int | str]) -> int:
-    """Count the steps two paths have in common, 0 if `here` leads elsewhere."""
-    common = min(len(here), len(place))
-    return common if here[:common] == tuple(place[:common]) else 0

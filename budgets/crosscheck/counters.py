@@ -40,7 +40,6 @@ class CounterResult:
     unsupported: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     uncalled: frozenset[str] = frozenset()
     covered: frozenset[str] = frozenset()
-    distribution: str = ""
 
 
 def ask_fvcore(model: nn.Module, inputs: tuple[Any, ...]) -> CounterResult:
@@ -62,7 +61,7 @@ def ask_fvcore(model: nn.Module, inputs: tuple[Any, ...]) -> CounterResult:
     for path, amount in inclusive.items():
         if path:
             own[path.rpartition(".")[0]] -= int(amount)
-    return CounterResult(macs=own, unsupported=unsupported, uncalled=uncalled, distribution=_distribution("fvcore"))
+    return CounterResult(macs=own, unsupported=unsupported, uncalled=uncalled)
 
 
 def ask_thop(model: nn.Module, inputs: tuple[Any, ...]) -> CounterResult:
@@ -83,7 +82,7 @@ def ask_thop(model: nn.Module, inputs: tuple[Any, ...]) -> CounterResult:
     )
     if not tree:
         macs[""], params[""] = int(total), int(held)
-    return CounterResult(macs=macs, params=params, covered=covered, distribution=_distribution("thop"))
+    return CounterResult(macs=macs, params=params, covered=covered)
 
 
 def ask_torch(model: nn.Module, inputs: tuple[Any, ...]) -> CounterResult:
@@ -94,7 +93,7 @@ def ask_torch(model: nn.Module, inputs: tuple[Any, ...]) -> CounterResult:
     counter = _PlacedFlops(ModuleStack(replica))
     with torch.no_grad(), torch.device("meta"), counter:
         replica(*args)
-    return CounterResult(macs=sum_by_path(counter.work), work=counter.work, distribution=f"torch {torch.__version__}")
+    return CounterResult(macs=sum_by_path(counter.work), work=counter.work)
 
 
 class _PlacedFlops(FlopCounterMode):
@@ -192,7 +191,7 @@ def _import_quietly(name: str) -> ModuleType:
         return importlib.import_module(name)
 
 
-def _distribution(module: str) -> str:
+def name_distribution(module: str) -> str:
     """State which distribution an import name came from: thop and ultralytics-thop share one."""
     names = metadata.packages_distributions().get(module, [])
     return ", ".join(f"{name} {metadata.version(name)}" for name in dict.fromkeys(names)) or module

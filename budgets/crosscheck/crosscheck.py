@@ -11,7 +11,7 @@ from featherpress.budgets.auditing.components import split
 from featherpress.budgets.counting.costs import ROOT, Cost, ModuleCost, total_of
 from featherpress.budgets.counting.count import count, preserve_global_state
 from featherpress.budgets.counting.tensors import list_tensors
-from featherpress.budgets.crosscheck.counters import COUNTERS, CounterResult
+from featherpress.budgets.crosscheck.counters import COUNTERS, CounterResult, name_distribution
 from featherpress.budgets.crosscheck.explanations import (
     Component,
     CrossCheckRow,
@@ -62,7 +62,7 @@ def cross_check(model: nn.Module, *example_inputs: Any, budget: Budget | None = 
         try:
             with preserve_global_state():
                 peers[tool] = ask(model, example_inputs)
-            tools[tool] = peers[tool].distribution
+            tools[tool] = name_distribution(tool)
         except Exception as error:
             tools[tool] = "failed"
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]

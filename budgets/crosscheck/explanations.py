@@ -59,13 +59,6 @@ class Component:
         """The modules in it."""
         return {row.path for row in self.rows if not row.owners}
 
-    def tensors(self) -> Iterable[tuple[tuple[str, ...], int]]:
-        """List the tensors whose row is in this component."""
-        tied = {row.owners for row in self.rows if row.owners}
-        for names, size in self.sizes.items():
-            if names in tied or (len(names) == 1 and names[0].rpartition(".")[0] in self.paths):
-                yield names, size
-
 
 def explain_thop(component: Component) -> str:
     """Account for thop's difference by the modules it has a rule for and the work and weights outside them."""
@@ -108,9 +101,11 @@ def _unseen_weights(component: Component) -> list[str]:
     """State which weights no rule of thop's reports, and which it reports twice."""
     peer = component.peers["thop"]
     unseen: Counter[str] = Counter()
-    for names, size in component.tensors():
+    tied = {row.owners for row in component.rows if row.owners}
+    for names, size in component.sizes.items():
         owners = [name.rpartition(".")[0] for name in names]
-        if not any(_is_in(owner, peer.covered) for owner in owners):
+        is_ours = names in tied if len(names) > 1 else owners[0] in component.paths
+        if is_ours and not any(_is_in(owner, peer.covered) for owner in owners):
             unseen[_use(component.cost, names[0], owners[0])] += size
     reasons = [f"does not see {size:,} weights {how}" for how, size in unseen.items()]
     again = (component.row.peer_params["thop"] or 0) - (component.row.params - unseen.total())

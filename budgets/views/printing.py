@@ -60,19 +60,14 @@ def print_audit(
         if cross_check:
             console.print()
             console.print(render_cross_check(cross_check))
+    elif style == "csv":
+        sys.stdout.write(render_breakdown_csv(shown) if shown else tables.render_csv(result))
+        # Its rows have no place for why it failed.
+        sys.stderr.writelines(f"failed: {failure}\n" for failure in result.failures)
+    elif style == "junit":
+        sys.stdout.write(tables.render_junit(result))
     else:
-        sys.stdout.write(_text(result, style, shown))
-        if style == "csv":
-            # Its rows have no place for why it failed.
-            sys.stderr.writelines(f"failed: {failure}\n" for failure in result.failures)
-
-
-def _text(result: Audit, style: str, shown: Breakdown | None) -> str:
-    if style == "csv":
-        return render_breakdown_csv(shown) if shown else tables.render_csv(result)
-    if style == "junit":
-        return tables.render_junit(result)
-    return tables.render_markdown(result) + (f"\n{render_breakdown_markdown(shown)}" if shown else "")
+        sys.stdout.write(tables.render_markdown(result) + (f"\n{render_breakdown_markdown(shown)}" if shown else ""))
 
 
 def render_cross_check(result: "CrossCheck") -> RenderableType:
