@@ -9,9 +9,8 @@ from featherpress.models.zoo import ModelEntry
 if TYPE_CHECKING:
     from featherpress.models.checkpoints import load_weights, read_weights
     from featherpress.models.creation import create_model
-    from featherpress.models.detectors import Detector, create_detector
+    from featherpress.models.detectors import Detector, create_detector, normalize
     from featherpress.models.fusing import fuse
-    from featherpress.models.preprocessing import normalize
     from featherpress.models.priors import PriorSpec
     from featherpress.models.saving import load_detector, load_model, save_model, save_weights
 
@@ -40,9 +39,8 @@ __getattr__ = import_later(
     {
         "checkpoints": ("load_weights", "read_weights"),
         "creation": ("create_model",),
-        "detectors": ("Detector", "create_detector"),
+        "detectors": ("Detector", "create_detector", "normalize"),
         "fusing": ("fuse",),
-        "preprocessing": ("normalize",),
         "priors": ("PriorSpec",),
         "saving": ("load_detector", "load_model", "save_model", "save_weights"),
     },

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featherpress.models.preprocessing import normalize
+from featherpress.models.detectors import normalize
 from featherpress.models.priors import PriorSpec, decode_boxes, decode_landmarks, encode_boxes, encode_landmarks
 
 
