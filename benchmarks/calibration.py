@@ -49,7 +49,7 @@ def simulate(comparisons: int) -> None:
 
 def images(comparisons: int) -> None:
     """Two equal detectors on few images: the percentile bootstrap of AP, which a claim about two files rests on."""
-    from featherpress.compress.evaluation.paired import matched_scores
+    from featherpress.compress.evaluation.saved_scores import matched_scores
 
     print("| images | claims |\n|---:|---:|")
     for count in (8, 16, 30, 60, 120):

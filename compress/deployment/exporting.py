@@ -18,7 +18,7 @@ from featherpress.compress.deployment.quantization import Quantization, calibrat
 from featherpress.compress.deployment.quiet import quiet
 from featherpress.compress.deployment.sessions import Session, SessionDetector
 from featherpress.compress.evaluation.detector.settings import DetectionSettings
-from featherpress.compress.evaluation.paired import detection_scores
+from featherpress.compress.evaluation.saved_scores import detection_scores
 from featherpress.compress.runtime.environment import software
 from featherpress.errors import UsageError
 from featherpress.extras import require_extra

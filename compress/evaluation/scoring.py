@@ -14,7 +14,7 @@ from featherpress.compress.evaluation.detections import DetectionSet, FloatArray
 from featherpress.compress.evaluation.detector.inference import EvaluationResult, evaluate_model
 from featherpress.compress.evaluation.detector.settings import DetectionSettings
 from featherpress.compress.evaluation.metrics.coco import score_coco
-from featherpress.compress.evaluation.paired import detection_scores
+from featherpress.compress.evaluation.saved_scores import detection_scores
 from featherpress.compress.evaluation.widerface.files import write_predictions
 from featherpress.compress.evaluation.widerface.images import OfficialImages, predictions_by_event
 from featherpress.errors import DataError, UsageError

@@ -12,7 +12,7 @@ from featherpress.compress.distillation.taps import tap_shapes
 from featherpress.compress.experiments.build import taps_of
 from featherpress.compress.recipes import Recipe, ScheduleRecipe
 from featherpress.compress.recipes.files import expand_path
-from featherpress.compress.recipes.needs import list_needs
+from featherpress.compress.recipes.required_files import list_needs
 from featherpress.compress.tasks import task_of
 from featherpress.compress.tasks.base import Task
 

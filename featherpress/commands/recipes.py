@@ -137,7 +137,7 @@ def _role(recipe: "Recipe", number: int) -> str:
 
 
 def _needs(recipe: "Recipe", models: Sequence[str], *, without_teachers: bool) -> Iterator[str]:
-    from featherpress.compress.recipes.needs import describe_variable, list_needs
+    from featherpress.compress.recipes.required_files import describe_variable, list_needs
 
     needs = list_needs(recipe, arms=models, without_teachers=without_teachers)
     if not needs:

@@ -60,7 +60,7 @@ def train(
     if dry_run:
         return print_dry_run(loaded, ("student",), without_teachers=True)
     from featherpress.compress.experiments.distill import check, train
-    from featherpress.compress.recipes.needs import require_needs
+    from featherpress.compress.recipes.required_files import require_needs
 
     require_needs(loaded, without_teachers=True)
     audits = audit_recipe(loaded, allow_over_budget=allow_over_budget)
@@ -115,7 +115,7 @@ def distill(
     from featherpress.compress.experiments.ablation import ablate_losses, variants
     from featherpress.compress.experiments.distill import check, distill
     from featherpress.compress.experiments.preflight import require_sound
-    from featherpress.compress.recipes.needs import require_needs
+    from featherpress.compress.recipes.required_files import require_needs
     from featherpress.compress.runtime.run_folder import check_folder
 
     check_folder(run_folder(loaded, out), resume=resume, overwrite=overwrite)
@@ -157,7 +157,7 @@ def preflight(
     require_extra("train", "a preflight")
     loaded = find_recipe(recipe, settings)
     from featherpress.compress.experiments import preflight
-    from featherpress.compress.recipes.needs import require_needs
+    from featherpress.compress.recipes.required_files import require_needs
 
     require_needs(loaded)
     passed, sentence = True, "the student is within its budget" if loaded.budget else "the recipe names no budget"

@@ -2,9 +2,9 @@
 
 from featherpress.verdicts.claims import MIN_EXAMPLES, MIN_SEEDS, Claim, Verdict, judge, sentence_about
 from featherpress.verdicts.gate import GateResult, gate
+from featherpress.verdicts.holm import adjust_holm, adjusted_verdicts
 from featherpress.verdicts.intervals import Interval, Metric, Scores, paired_interval, resample
-from featherpress.verdicts.needs import Needs, needs_to_show
-from featherpress.verdicts.several import adjust_holm, adjusted_verdicts
+from featherpress.verdicts.sample_size import Needs, needs_to_show
 
 __all__ = [
     "MIN_EXAMPLES",

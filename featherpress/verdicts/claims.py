@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from featherpress.verdicts.intervals import Interval
-from featherpress.verdicts.needs import needs_to_show
+from featherpress.verdicts.sample_size import needs_to_show
 
 Verdict: TypeAlias = Literal["better", "worse", "not shown", "undecided"]
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from featherpress.errors import UsageError
 from featherpress.verdicts.claims import MIN_EXAMPLES, MIN_SEEDS, basis
 from featherpress.verdicts.intervals import Interval, Scores, paired_interval
-from featherpress.verdicts.needs import MOST_EXAMPLES, needs_to_show
+from featherpress.verdicts.sample_size import MOST_EXAMPLES, needs_to_show
 
 Outcome: TypeAlias = Literal["not worse", "worse", "undecided"]
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from featherpress.compress.data.synthetic.shapes import LabelledBatch, ShapeCrops, Shapes, label_images
 from featherpress.compress.evaluation.detector.inference import EvaluationResult
 from featherpress.compress.evaluation.metrics.accuracy import ClassPredictions
-from featherpress.compress.evaluation.paired import accuracy_scores
+from featherpress.compress.evaluation.saved_scores import accuracy_scores
 from featherpress.compress.recipes import Recipe
 from featherpress.compress.runtime.progress import Progress
 from featherpress.compress.tasks.base import LabelContext, Outputs, Split, TaskLoss

@@ -12,7 +12,7 @@ from featherpress.compress.data import Batch, FaceDataset, TrainingCrops
 from featherpress.compress.evaluation import DetectionSet
 from featherpress.compress.evaluation.detector.inference import EvaluationResult, evaluate_model
 from featherpress.compress.evaluation.detector.settings import DetectionSettings
-from featherpress.compress.evaluation.paired import detection_scores
+from featherpress.compress.evaluation.saved_scores import detection_scores
 from featherpress.compress.recipes import Recipe
 from featherpress.compress.tasks.base import Outputs, PriorContext, Split, TaskLoss
 from featherpress.compress.tasks.detection.assignment import Targets, match_priors

@@ -9,7 +9,7 @@ from featherpress.compress.evaluation import bootstrap
 from featherpress.compress.evaluation.bootstrap import weighted_average_precision
 from featherpress.compress.evaluation.comparison import compare, make_arm
 from featherpress.compress.evaluation.metrics.average_precision import Matches, average_precision
-from featherpress.compress.evaluation.paired import matched_scores
+from featherpress.compress.evaluation.saved_scores import matched_scores
 from featherpress.errors import DataError, UsageError
 from featherpress.verdicts import Claim, Scores
 

@@ -9,7 +9,7 @@ from featherpress.compress.experiments.build import taps_of
 from featherpress.compress.experiments.estimate import estimate
 from featherpress.compress.experiments.teacher_outputs import CachedTeacher, LiveTeacher
 from featherpress.compress.recipes import Recipe, load_recipe
-from featherpress.compress.recipes.needs import list_needs, require_needs
+from featherpress.compress.recipes.required_files import list_needs, require_needs
 from featherpress.compress.runtime.run_folder import TrainingFolder
 from featherpress.compress.tasks import task_of
 from featherpress.compress.training.trainer import Trainer
