@@ -117,14 +117,14 @@ def _read(
         return read_tables(paths, metric=metric or "score", order=order)
     if len(paths) > 1:
         raise UsageError("several files are seeds only where all are CSV; a run folder has its seeds in it")
-    from featherpress.compress.evaluation import paired
+    from featherpress.compress.evaluation import saved_scores
 
     path = paths[0]
     if ground_truth is not None and path.suffix == ".json":
-        return paired.read_coco_results(path, ground_truth, order=order)
+        return saved_scores.read_coco_results(path, ground_truth, order=order)
     if path.suffix == ".json" and path.read_bytes().lstrip().startswith(b"["):
         raise UsageError(f"{path} holds COCO results: give --ground-truth, the annotations that go with them")
-    return paired.read_saved(path, order=order)
+    return saved_scores.read_saved(path, order=order)
 
 
 def _require_one_metric(candidate: "Side", baseline: "Side", metric: str) -> None:
