@@ -1,4 +1,4 @@
-"""What a distillation step costs beside a plain one: with the live teacher, and with its lessons read from disk.
+"""What a distillation step costs beside a plain one: with the live teacher, and with its outputs read from disk.
 
     python benchmarks/distill_step.py
     python benchmarks/distill_step.py --recipe paper_to_v2 --batch 16 --size 256 --rounds 7
@@ -15,15 +15,14 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 
 from featherpress.compress.data import Batch, SyntheticFaces
 from featherpress.compress.experiments.build import build_student, find_weights
-from featherpress.compress.experiments.teacher_outputs import CachedTeacher, fingerprint
-from featherpress.compress.experiments.teachers import LoadedTeacher, make_lessons
+from featherpress.compress.experiments.teacher_outputs import fingerprint
+from featherpress.compress.experiments.teachers import LoadedTeacher, make_distiller
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.runtime.devices import default_device
 from featherpress.compress.runtime.run_folder import TrainingFolder
@@ -47,7 +46,7 @@ def loaded(recipe: Recipe) -> list[LoadedTeacher]:
     return found
 
 
-def trainer(recipe: Recipe, folder: Path, *, kind: str, stack: ExitStack) -> Trainer:
+def trainer(recipe: Recipe, folder: Path, *, kind: str) -> Trainer:
     """Build a trainer of one kind: `plain`, `live`, `fp16` and `fp32` with a cache, or `frozen` and with `fp16`."""
     task = task_of(recipe)
     cache = {"live": False, "frozen": "fp16"}.get(kind, kind)
@@ -56,12 +55,12 @@ def trainer(recipe: Recipe, folder: Path, *, kind: str, stack: ExitStack) -> Tra
     student = build_student(recipe, 0, task=task, teachers=[teacher.model for teacher in loaded(recipe)])
     faces = SyntheticFaces(length=2 * recipe.schedule.batch_size, seed=0, size=(recipe.data.sizes[0],) * 2)
     crops = task.crops(faces, 0)
-    lessons = None
+    distiller = None
     if kind != "plain":
         student = student.to(default_device())
-        lessons = make_lessons(
-            recipe, loaded(recipe), student, task=task, crops=crops, cache=folder / "cache" / kind, seed=0
-        )
+        models = {teacher.name: teacher.model for teacher in loaded(recipe)}
+        place = folder / "cache" / kind
+        distiller = make_distiller(recipe, models, student, task=task, crops=crops, cache=place, seed=0)
     built = Trainer(
         student,
         crops,
@@ -70,10 +69,8 @@ def trainer(recipe: Recipe, folder: Path, *, kind: str, stack: ExitStack) -> Tra
         schedule=recipe.schedule.model_copy(update={"freeze": FROZEN if kind == "frozen" else ()}),
         label=kind,
         task=task,
-        lessons=lessons,
+        distiller=distiller,
     )
-    if lessons:
-        stack.enter_context(lessons.open(built.plain))
     built._set_modes()
     return built
 
@@ -108,14 +105,13 @@ def report(times: dict[str, list[float]]) -> None:
 
 
 def check_cache(built: Trainer, live: Trainer, batch: Batch, name: str) -> None:
-    """Say how far a cached lesson is from the live one, and what a crop takes on disk."""
-    assert built.lessons is not None
-    assert live.lessons is not None
-    cached = built.lessons.tutors[0].teacher
-    assert isinstance(cached, CachedTeacher)
-    pairs = zip(cached.teach(batch).tensors(), live.lessons.tutors[0].teacher.teach(batch).tensors(), strict=True)
+    """Say how far cached outputs are from the live ones, and what a crop takes on disk."""
+    (cached,) = built.distiller.caches.values()  # type: ignore[union-attr]
+    (teacher,) = live.distiller.kd.teachers.values()  # type: ignore[union-attr]
+    images = live.task.images(batch)
+    pairs = zip(cached.ask(images, batch.keys).tensors(), teacher.ask(images).tensors(), strict=True)
     worst = max(float((ours - theirs).abs().max()) for ours, theirs in pairs)
-    print(f"{name}: {cached.bytes / cached.rows / 1000:,.0f} KB a crop, at most {worst:.2g} from the live lesson")
+    print(f"{name}: {cached.bytes / cached.rows / 1000:,.0f} KB a crop, at most {worst:.2g} from the live ones")
 
 
 def main() -> None:
@@ -134,16 +130,14 @@ def main() -> None:
             *(f"schedule.batch_size={options.batch}", "distillation.ramp_steps=0", "data.variants=1"),
         ],
     )
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        kinds = {
-            kind: trainer(recipe, Path(folder), kind=kind, stack=stack)
-            for kind in ("plain", "live", "fp16", "fp32", "frozen")
-        }
+    with tempfile.TemporaryDirectory() as folder:
+        kinds = {kind: trainer(recipe, Path(folder), kind=kind) for kind in ("plain", "live", "fp16", "fp32", "frozen")}
         batch = kinds["plain"].crops.batch([(index, 0) for index in range(options.batch)]).to(default_device())
-        teacher = kinds["live"].lessons.tutors[0].teacher  # type: ignore[union-attr]
+        (teacher,) = kinds["live"].distiller.kd.teachers.values()  # type: ignore[union-attr]
+        images = kinds["live"].task.images(batch)
         calls: dict[str, Callable[[], object]] = {
             "plain step": lambda: kinds["plain"]._step([batch], measure=False),
-            "teacher": lambda: teacher.teach(batch),
+            "teacher": lambda: teacher.ask(images),
             "live step": lambda: kinds["live"]._step([batch], measure=False),
             "fp16 step": lambda: kinds["fp16"]._step([batch], measure=False),
             "frozen step": lambda: kinds["frozen"]._step([batch], measure=False),

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "budgets/views": {"verdicts", "budgets.counting", "budgets.auditing", "budgets.crosscheck"},
     "budgets/fitting": {"budgets.counting", "budgets.views"},
     "compress/runtime": set(),
-    "compress/recipes": set(),
+    "compress/recipes": {"compress.distillation"},
     "compress/data": {"compress.recipes", "compress.runtime"},
     "compress/distillation": {"compress.runtime"},
     "compress/evaluation": {"models", "records", "verdicts", "compress.data", "compress.recipes", "compress.runtime"},
@@ -33,7 +33,9 @@ MAY_IMPORT = {
         "models", "verdicts", "compress.data", "compress.distillation", "compress.evaluation", "compress.recipes",
         "compress.runtime",
     },
-    "compress/training": {"models", "compress.data", "compress.recipes", "compress.runtime", "compress.tasks"},
+    "compress/training": {
+        "models", "compress.data", "compress.distillation", "compress.recipes", "compress.runtime", "compress.tasks",
+    },
     "compress/experiments": {
         "models", "records", "verdicts", "compress.data", "compress.distillation", "compress.evaluation",
         "compress.recipes", "compress.runtime", "compress.tasks", "compress.training",

@@ -14,12 +14,11 @@ from torch import nn
 from featherpress.compress.data import Crops
 from featherpress.compress.experiments.build import build_student
 from featherpress.compress.experiments.experiment import Experiment
-from featherpress.compress.experiments.lessons import Lessons
 from featherpress.compress.experiments.pseudo_labels import control_crops, mixed_crops
-from featherpress.compress.experiments.teachers import LoadedTeacher, make_lessons, note_adapters
+from featherpress.compress.experiments.recipe_distiller import RecipeDistiller
+from featherpress.compress.experiments.teachers import LoadedTeacher, make_distiller, note_adapters
 from featherpress.compress.recipes import Recipe, ScheduleRecipe
 from featherpress.compress.recipes.schema import Placebo
-from featherpress.compress.recipes.terms import compares_logits
 from featherpress.compress.runtime.run_folder import TrainingFolder, is_leader
 from featherpress.files import write_json
 from featherpress.models import Detector
@@ -53,19 +52,19 @@ def fit_arm(
     loaded: Sequence[LoadedTeacher],
     cache: Path | None = None,
 ) -> Any:
-    """Train the student, or an arm that differs from it in one thing; the control has no lessons.
+    """Train the student, or an arm that differs from it in one thing; the control has no teacher.
 
-    Cached lessons are removed in the end, unless `cache` says where students that see the same crops share them. With a
-    control no arm stops early: both must train for as many steps.
+    Cached outputs of teachers are removed in the end, unless `cache` says where students that see the same crops share
+    them. With a control no arm stops early: both must train for as many steps.
     """
     recipe = experiment.recipe
     student = _build(experiment, arm, seed=seed, loaded=loaded)
     if recipe.data.unlabelled is not None:
         crops = _crops(experiment, arm, seed=seed, loaded=loaded)
     target = arm_folder(folder, arm)
-    lessons = _lessons(experiment, arm, student, loaded, crops=crops, cache=cache or target / "cache", seed=seed)
-    if arm == "student" and lessons is not None and is_leader() and folder == experiment.out:
-        note_adapters(experiment.out, lessons)
+    distiller = _distiller(experiment, arm, student, loaded, crops=crops, cache=cache or target / "cache", seed=seed)
+    if arm == "student" and distiller is not None and is_leader() and folder == experiment.out:
+        note_adapters(experiment.out, distiller)
     predictions = experiment.fit(
         student,
         TrainingFolder(target),
@@ -73,7 +72,7 @@ def fit_arm(
         role=arm,
         schedule=_lengthen(experiment) if arm == "compute" else recipe.schedule,
         crops=crops,
-        lessons=lessons,
+        distiller=distiller,
         may_stop=not recipe.control,
     )
     if cache is None and is_leader():
@@ -101,7 +100,7 @@ def _crops(experiment: Experiment, arm: Arm, *, seed: int, loaded: Sequence[Load
     return mixed_crops(experiment.recipe, experiment.training, teacher, out=experiment.out, seed=seed)
 
 
-def _lessons(
+def _distiller(
     experiment: Experiment,
     arm: Arm,
     student: nn.Module,
@@ -110,17 +109,19 @@ def _lessons(
     crops: Crops[Any],
     cache: Path,
     seed: int,
-) -> Lessons | None:
-    """Make an arm's lessons; a placebo's say nothing that only the teacher knows."""
-    recipe = experiment.recipe
-    if arm == "smoothing":
-        terms = recipe.distillation.losses
-        recipe = keep_terms(recipe, {name for name, term in terms.items() if compares_logits(term)})
+) -> RecipeDistiller | None:
+    """Attach the teachers to an arm that learns from them; a placebo's say nothing that only they know."""
     if arm not in {"student", "shuffled", "smoothing"}:
         return None
-    placebo = "" if arm == "student" else arm
-    return make_lessons(
-        recipe, loaded, student, task=experiment.task, crops=crops, cache=cache, seed=seed, placebo=placebo
+    return make_distiller(
+        experiment.recipe,
+        {teacher.name: teacher.model for teacher in loaded},
+        student,
+        task=experiment.task,
+        crops=crops,
+        cache=cache,
+        seed=seed,
+        placebo=arm,
     )
 
 

@@ -1,24 +1,18 @@
-"""The parts of an experiment, built from its recipe: student, teachers and adapters."""
+"""The parts of an experiment, built from its recipe: student and teachers."""
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from featherpress.compress.distillation.adapters import AdapterKind, Adapters, build_adapters, describe
-from featherpress.compress.distillation.losses.registry import find_loss
-from featherpress.compress.distillation.taps import tap_shapes
 from featherpress.compress.recipes import DataRecipe, DistillationRecipe, Recipe, StudentRecipe, TeacherRecipe
 from featherpress.compress.recipes.files import expand_path
-from featherpress.compress.recipes.terms import FeatureTerm, MgdTerm
+from featherpress.compress.recipes.terms import FeatureTerm
 from featherpress.compress.runtime.devices import default_device
 from featherpress.compress.tasks.base import Task
 from featherpress.errors import UsageError
 from featherpress.models import load_weights, shipped_weights
-
-logger = logging.getLogger("featherpress")
 
 
 def build_student(
@@ -84,31 +78,6 @@ def find_weights(model: StudentRecipe | TeacherRecipe) -> Path:
     return expand_path(model.weights)
 
 
-def build_term_adapters(
-    recipe: Recipe, student: nn.Module, teacher: nn.Module, *, seed: int, number: int = 0
-) -> dict[str, Adapters]:
-    """Build the adapters of each feature term. The global random state is left as it was.
-
-    `number` is the teacher's index among several.
-
-    Errors: `UsageError` for a tap that does not exist, and for levels that cannot be compared.
-    """
-    side = _probe_side(recipe.data)
-    built = {}
-    with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed, which would seed the GPUs too, and nothing would give them back what they had.
-        torch.default_generator.manual_seed(seed)
-        for name, path in taps_of(recipe.distillation, number).items():
-            term = recipe.distillation.losses[name]
-            assert isinstance(term, FeatureTerm)
-            ours, theirs = _shapes(student, term.student, side), _shapes(teacher, path, side)
-            _check_levels(name, term, ours)
-            built[name] = build_adapters(ours, theirs, name=name, kind=_adapter_kind(term)).to(default_device())
-            for level, pair in enumerate(zip(ours, theirs, strict=True), start=1):
-                logger.debug("%s: level %d: %s", name, level, describe(*pair))
-    return built
-
-
 def taps_of(recipe: DistillationRecipe, number: int = 0) -> dict[str, str]:
     """Return, for each feature term with a weight above 0, the path at which it taps a teacher."""
     return {
@@ -118,31 +87,7 @@ def taps_of(recipe: DistillationRecipe, number: int = 0) -> dict[str, str]:
     }
 
 
-def _probe_side(data: DataRecipe) -> int:
-    """Return the side of the image that is run to learn shapes; detectors take any size, so a small one is enough."""
-    return data.image_size if data.task == "classification" else max(64, min(*data.sizes, 128))
-
-
-def _shapes(model: nn.Module, path: str, side: int) -> list[tuple[int, ...]]:
-    return tap_shapes(model, path, torch.zeros(1, 3, side, side, device=next(model.parameters()).device))
-
-
-def _check_levels(name: str, term: FeatureTerm, shapes: list[tuple[int, ...]]) -> None:
-    """Refuse a loss over positions for features without positions, and `levels` of the wrong length."""
-    if find_loss(term.loss).maps and any(len(shape) != 4 for shape in shapes):
-        raise UsageError(
-            f"{name}: {term.loss} compares positions, but {term.student!r} gives {shapes[0]}; use pkd or fitnets"
-        )
-    if term.levels and (len(term.levels) != len(shapes) or not sum(term.levels)):
-        raise UsageError(
-            f"{name}: `levels` has {len(term.levels)} weights, expected {len(shapes)}, one for each level of "
-            f"{term.student!r}, not all 0"
-        )
-
-
-def _adapter_kind(term: FeatureTerm) -> AdapterKind:
-    if isinstance(term, MgdTerm):
-        return "generation"
-    if not find_loss(term.loss).adapter:
-        return "any"
-    return "none" if term.adapter == "none" else "linear"
+def example_images(data: DataRecipe) -> Tensor:
+    """Return an image to learn shapes from, (1, 3, S, S); detectors take any size, so a small one is enough."""
+    side = data.image_size if data.task == "classification" else max(64, min(*data.sizes, 128))
+    return torch.zeros(1, 3, side, side, device=default_device())

@@ -70,6 +70,7 @@ def correlate(
     theirs = Tap(teacher, taps[1])
     with ExitStack() as stack, Progress("comparing features with the teacher", total=len(images)) as progress:
         for tap in (*ours.values(), theirs):
+            stack.callback(tap.close)
             stack.enter_context(tap.open())
         for image in images:
             teacher(image)

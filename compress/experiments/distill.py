@@ -9,15 +9,17 @@ from typing import Any
 from featherpress.compress.data.crops.sampling import batch_lengths
 from featherpress.compress.data.leaks import find_leaks
 from featherpress.compress.experiments.arms import Arm, fit_arm, list_arms
-from featherpress.compress.experiments.build import build_student, build_teacher, build_term_adapters
+from featherpress.compress.experiments.build import build_student, build_teacher
 from featherpress.compress.experiments.conclusion import record_comparison, seed_folder
 from featherpress.compress.experiments.correlation import record_correlation
 from featherpress.compress.experiments.experiment import Experiment
 from featherpress.compress.experiments.teachers import (
     LoadedTeacher,
     evaluate_teacher,
+    make_distiller,
     prepare_teachers,
     require_unchanged,
+    teacher_name,
 )
 from featherpress.compress.recipes import Recipe, recipe_to_toml
 from featherpress.compress.runtime.environment import write_environment
@@ -47,8 +49,9 @@ def check(recipe: Recipe, *, without_teachers: bool = False, allow_leak: bool = 
         if images < wanted:
             raise UsageError(f"{images} images do not fill one batch of {wanted}")
     student = build_student(recipe, recipe.seeds[0], task=task, teachers=teachers)
-    for number, teacher in enumerate(teachers):
-        build_term_adapters(recipe, student, teacher, seed=recipe.seeds[0], number=number)
+    if teachers:
+        named = {teacher_name(number): teacher for number, teacher in enumerate(teachers)}
+        make_distiller(recipe, named, student, task=task, seed=recipe.seeds[0]).kd.close()
 
 
 def _check_leaks(training: Any, validation: Any, *, allow: bool) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from featherpress import __version__
 from featherpress.compress.data import Crops
-from featherpress.compress.experiments.lessons import Lessons
+from featherpress.compress.experiments.recipe_distiller import RecipeDistiller
 from featherpress.compress.recipes import Recipe, ScheduleRecipe
 from featherpress.compress.runtime.run_folder import TrainingFolder, is_leader
 from featherpress.compress.tasks import task_of
@@ -63,7 +63,7 @@ class Experiment:
         role: str,
         schedule: ScheduleRecipe,
         crops: Crops[Any],
-        lessons: Lessons | None = None,
+        distiller: RecipeDistiller | None = None,
         may_stop: bool = True,
     ) -> Any:
         """Train a model and score it on the validation images; a model that is trained already is read.
@@ -84,7 +84,7 @@ class Experiment:
             schedule=schedule,
             label=role,
             task=self.task,
-            lessons=lessons,
+            distiller=distiller,
             may_stop=may_stop,
             evaluate=lambda averaged: self._evaluate_subset(averaged, schedule),
             metadata={"role": role, "featherpress": __version__},

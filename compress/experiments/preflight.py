@@ -14,9 +14,9 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from featherpress.compress.experiments.build import build_student, build_teacher
-from featherpress.compress.experiments.lessons import Lessons
+from featherpress.compress.experiments.recipe_distiller import RecipeDistiller
 from featherpress.compress.experiments.teacher_outputs import fingerprint
-from featherpress.compress.experiments.teachers import LoadedTeacher, freeze_teacher, make_lessons
+from featherpress.compress.experiments.teachers import LoadedTeacher, freeze_teacher, make_distiller
 from featherpress.compress.recipes import Recipe
 from featherpress.compress.runtime.devices import default_device
 from featherpress.compress.runtime.run_folder import TrainingFolder, is_leader
@@ -73,7 +73,7 @@ def preflight(recipe: Recipe) -> list[Finding]:
     with TemporaryDirectory(prefix="featherpress-") as folder, _quiet():
         try:
             findings += _fly(small, task, loaded, Path(folder))
-        except (TrainingError, RuntimeError) as error:
+        except (TrainingError, UsageError, RuntimeError) as error:
             findings.append(
                 Finding(check="steps", passed=False, sentence=f"a step failed: {' '.join(str(error).split())}")
             )
@@ -140,21 +140,21 @@ def _sensible(task: Task, teacher: LoadedTeacher) -> Finding:
 def _fly(recipe: Recipe, task: Task, loaded: Sequence[LoadedTeacher], folder: Path) -> list[Finding]:
     student = _student(recipe, task, loaded)
     keys = frozenset(student.state_dict())
-    lessons = _lessons(recipe, task, loaded, student, folder)
-    trainer = _trainer(recipe, task, student, folder / "taught", lessons)
-    before = {name: weight.detach().clone() for name, weight in lessons.adapters.named_parameters()}
+    distiller = _distiller(recipe, task, loaded, student, folder)
+    trainer = _trainer(recipe, task, student, folder / "taught", distiller)
+    before = {name: weight.detach().clone() for name, weight in distiller.kd.adapters.named_parameters()}
     taught = _run(trainer)
     plain = _run(_trainer(recipe, task, _student(recipe, task, loaded), folder / "plain", None))
     again = _student(recipe, task, loaded)
-    silent = _lessons(recipe, task, loaded, again, folder, scale=0.0)
+    silent = _distiller(recipe, task, loaded, again, folder, scale=0.0)
     off = _run(_trainer(recipe, task, again, folder / "off", silent))
     if not is_leader():
         return []
     return [
         Finding(check="taps fire", passed=True, sentence="every tap fired at every step"),
-        _held(trainer, lessons),
-        _moved(lessons, before),
-        *(_positive(taught, name) for name in lessons.columns),
+        _held(trainer, distiller),
+        _moved(distiller, before),
+        *(_positive(taught, name) for name in distiller.columns),
         _same_task(task, taught, plain),
         _same_weights(off, plain),
         _student_alone(taught, keys),
@@ -165,23 +165,24 @@ def _student(recipe: Recipe, task: Task, loaded: Sequence[LoadedTeacher]) -> nn.
     return build_student(recipe, recipe.seeds[0], task=task, teachers=[teacher.model for teacher in loaded])
 
 
-def _lessons(
+def _distiller(
     recipe: Recipe, task: Task, loaded: Sequence[LoadedTeacher], student: nn.Module, folder: Path, *, scale: float = 1.0
-) -> Lessons:
-    crops = task.crops(task.open("train"), recipe.seeds[0])
-    return make_lessons(
+) -> RecipeDistiller:
+    return make_distiller(
         recipe,
-        loaded,
+        {teacher.name: teacher.model for teacher in loaded},
         student.to(default_device()),
         task=task,
-        crops=crops,
+        crops=task.crops(task.open("train"), recipe.seeds[0]),
         cache=folder / "cache",
         seed=recipe.seeds[0],
         scale=scale,
     )
 
 
-def _trainer(recipe: Recipe, task: Task, student: nn.Module, folder: Path, lessons: Lessons | None) -> Trainer:
+def _trainer(
+    recipe: Recipe, task: Task, student: nn.Module, folder: Path, distiller: RecipeDistiller | None
+) -> Trainer:
     return Trainer(
         student,
         task.crops(task.open("train"), recipe.seeds[0]),
@@ -190,7 +191,7 @@ def _trainer(recipe: Recipe, task: Task, student: nn.Module, folder: Path, lesso
         schedule=recipe.schedule,
         label=f"preflight, {folder.name}",
         task=task,
-        lessons=lessons,
+        distiller=distiller,
     )
 
 
@@ -205,16 +206,16 @@ def _run(trainer: Trainer) -> _Flight:
     return _Flight(rows=rows, hash=fingerprint(trained) + fingerprint(trainer.plain), keys=keys)
 
 
-def _held(trainer: Trainer, lessons: Lessons) -> Finding:
+def _held(trainer: Trainer, distiller: RecipeDistiller) -> Finding:
     held = {id(weight) for group in trainer.optimizer.param_groups for weight in group["params"]}
-    lost = [name for name, weight in lessons.adapters.named_parameters() if id(weight) not in held]
+    lost = [name for name, weight in distiller.kd.adapters.named_parameters() if id(weight) not in held]
     return _finding(
         "adapters are held", not lost, "every adapter is in the optimizer", f"the adapter {lost[:1]} is in no optimizer"
     )
 
 
-def _moved(lessons: Lessons, before: dict[str, Tensor]) -> Finding:
-    after = dict(lessons.adapters.named_parameters())
+def _moved(distiller: RecipeDistiller, before: dict[str, Tensor]) -> Finding:
+    after = dict(distiller.kd.adapters.named_parameters())
     still = [name for name, weight in before.items() if torch.equal(weight, after[name])]
     return _finding(
         "adapters change",

@@ -1,80 +1,23 @@
-"""Frozen teachers, run on every batch, or once per crop and then read from disk."""
+"""Teacher outputs kept on disk: a teacher is run once per crop, and then read."""
 
 import hashlib
 import math
 import zlib
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from featherpress.compress.distillation.taps import Tap
-from featherpress.compress.tasks.base import Outputs, Task
+from featherpress.compress.distillation.teachers import BoundTeacher, TeacherOutputs
 from featherpress.errors import TrainingError
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 #: Written to take a file's room: what is never written has none, on any system.
 _ZEROS = memoryview(bytes(1 << 20))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lesson:
-    """A teacher's outputs for a batch by name, and its features by the path they were tapped at.
-
-    Shapes: those of the task's outputs; features L times (N, C_l, H_l, W_l).
-    """
-
-    outputs: Outputs
-    features: Mapping[str, list[Tensor]]
-
-    def tensors(self) -> list[Tensor]:
-        """List every tensor, outputs first."""
-        return [*self.outputs.values(), *(level for levels in self.features.values() for level in levels)]
-
-    def filled(self, tensors: Sequence[Tensor]) -> "Lesson":
-        """Return the lesson with other tensors in the same places; undoes `tensors`."""
-        rest = iter(tensors)
-        return Lesson(
-            outputs={name: next(rest) for name in self.outputs},
-            features={path: [next(rest) for _ in levels] for path, levels in self.features.items()},
-        )
-
-
-class Teacher(Protocol):
-    """A source of lessons."""
-
-    def teach(self, batch: Any) -> Lesson:
-        """Return the teacher's outputs and features for a batch, without gradient."""
-        ...
-
-
-class LiveTeacher:
-    """A model in eval mode without gradients, tapped at some paths and run on every batch."""
-
-    def __init__(self, model: nn.Module, taps: Sequence[str], task: Task) -> None:
-        # The layout in which CPUs and GPUs alike convolve without reordering.
-        self.model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-        self.taps = {path: Tap(model, path) for path in dict.fromkeys(taps)}
-        self.task = task
-
-    @torch.no_grad()
-    def teach(self, batch: Any) -> Lesson:
-        """Run the model on the batch's images."""
-        # A trainer that calls train() on everything must not change the teacher's normalisation.
-        self.model.eval()
-        with ExitStack() as stack:
-            for tap in self.taps.values():
-                stack.enter_context(tap.open())
-            images = self.task.images(batch).contiguous(memory_format=torch.channels_last)
-            outputs = self.task.name_outputs(self.model(images))
-            return Lesson(outputs=outputs, features={path: tap.take() for path, tap in self.taps.items()})
 
 
 class CachedTeacher:
@@ -90,7 +33,14 @@ class CachedTeacher:
     """
 
     def __init__(
-        self, teacher: LiveTeacher, folder: Path, *, images: int, variants: int, sizes: int = 1, precision: str = "fp16"
+        self,
+        teacher: BoundTeacher,
+        folder: Path,
+        *,
+        images: int,
+        variants: int,
+        sizes: int = 1,
+        precision: str = "fp16",
     ) -> None:
         self.teacher = teacher
         taps = zlib.crc32("|".join(teacher.taps).encode())
@@ -99,15 +49,15 @@ class CachedTeacher:
         folders = [self.folder / (str(size) if size else "") for size in range(sizes)]
         self._shelves = [_Shelf(each, rows=images * variants, precision=precision) for each in folders]
 
-    def teach(self, batch: Any) -> Lesson:
-        """Read the batch's lessons; run the teacher only for crops that are not cached yet."""
-        index, variant = batch.keys.cpu().numpy().T
+    def ask(self, inputs: Tensor, keys: Tensor) -> TeacherOutputs:
+        """Read the outputs for crops by their keys (N, 2); run the teacher only for those that are not cached yet."""
+        index, variant = keys.cpu().numpy().T
         sizes = len(self._shelves)
         shelf = self._shelves[int(variant[0]) % sizes]
         rows = variant // sizes * self.images + index
         if not shelf.knows(rows):
-            shelf.learn(self.teacher.teach(batch), rows)
-        return shelf.read(rows, batch.images.device)
+            shelf.learn(self.teacher.ask(inputs), rows)
+        return shelf.read(rows, inputs.device)
 
     @property
     def bytes(self) -> int:
@@ -123,19 +73,19 @@ class _Shelf:
         self.kind: type[np.floating[Any]] = np.float32 if precision == "fp32" else np.float16
         self._known: NDArray[np.bool_] = np.zeros(rows, dtype=np.bool_)
         self._files: list[tuple[Path, tuple[int, ...]]] = []
-        self._form: Lesson | None = None
+        self._form: TeacherOutputs | None = None
 
     def knows(self, rows: NDArray[np.int64]) -> bool:
         return bool(self._known[rows].all())
 
-    def read(self, rows: NDArray[np.int64], device: torch.device) -> Lesson:
+    def read(self, rows: NDArray[np.int64], device: torch.device) -> TeacherOutputs:
         assert self._form is not None
         return self._form.filled([torch.from_numpy(store[rows]).to(device).float() for store in self._stores()])
 
-    def learn(self, lesson: Lesson, rows: NDArray[np.int64]) -> None:
-        tensors = [self._rounded(tensor) for tensor in lesson.tensors()]
+    def learn(self, outputs: TeacherOutputs, rows: NDArray[np.int64]) -> None:
+        tensors = [self._rounded(tensor) for tensor in outputs.tensors()]
         if not self._files:
-            self._form = lesson.filled([tensor[:0] for tensor in lesson.tensors()])
+            self._form = outputs.filled([tensor[:0] for tensor in outputs.tensors()])
             self._open([tensor.shape[1:] for tensor in tensors])
         for store, tensor in zip(self._stores(), tensors, strict=True):
             store[rows] = tensor

@@ -4,18 +4,20 @@ import copy
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from featherpress.compress.data import Crops
-from featherpress.compress.experiments.build import build_teacher, build_term_adapters, find_weights, taps_of
+from featherpress.compress.distillation.distiller import Distiller
+from featherpress.compress.experiments.build import build_teacher, example_images, find_weights, taps_of
 from featherpress.compress.experiments.experiment import Experiment
-from featherpress.compress.experiments.lessons import Lessons, Tutor
-from featherpress.compress.experiments.teacher_outputs import CachedTeacher, LiveTeacher, Teacher, fingerprint
+from featherpress.compress.experiments.recipe_distiller import RecipeDistiller, build_term
+from featherpress.compress.experiments.teacher_outputs import CachedTeacher, fingerprint
 from featherpress.compress.recipes import Recipe, TeacherRecipe
 from featherpress.compress.runtime.devices import default_device
 from featherpress.compress.runtime.run_folder import TrainingFolder
@@ -81,43 +83,60 @@ def evaluate_teacher(experiment: Experiment, teacher: LoadedTeacher) -> Any:
     return predictions
 
 
-def make_lessons(
+def make_distiller(
     recipe: Recipe,
-    loaded: Sequence[LoadedTeacher],
+    teachers: Mapping[str, nn.Module],
     student: nn.Module,
     *,
     task: Task,
-    crops: Crops[Any],
-    cache: Path,
     seed: int,
+    crops: Crops[Any] | None = None,
+    cache: Path | None = None,
     scale: float = 1.0,
     placebo: str = "",
-) -> Lessons:
-    """Attach teachers to a student, with adapters drawn from a seed; teacher outputs are cached in `cache`."""
-    tutors = []
-    for number, teacher in enumerate(loaded):
-        taps = taps_of(recipe.distillation, number)
-        live = LiveTeacher(teacher.model, list(taps.values()), task)
-        source: Teacher = live
-        if teacher.recipe.cache:
-            source = CachedTeacher(
-                live,
-                cache / os.environ.get("RANK", "0") / teacher.name,
+) -> RecipeDistiller:
+    """Attach a recipe's teachers to a student, with adapters drawn from a seed.
+
+    With `crops` the outputs of teachers whose recipe says so are cached in `cache`.
+    """
+    taps = {name: taps_of(recipe.distillation, number) for number, name in enumerate(teachers)}
+    terms = {
+        name: build_term(term, taps={teacher: paths[name] for teacher, paths in taps.items() if name in paths})
+        for name, term in recipe.distillation.losses.items()
+    }
+    kd = Distiller(
+        student,
+        teachers,
+        terms,
+        example=example_images(recipe.data),
+        output=lambda raw: raw if isinstance(raw, Mapping) else task.name_outputs(raw),
+        # The layout in which CPUs and GPUs alike convolve without reordering.
+        teacher_inputs=lambda images: images.contiguous(memory_format=torch.channels_last),
+        teacher_weights={name: own.weight for name, own in zip(teachers, recipe.all_teachers, strict=True)},
+        order="sequential" if recipe.distillation.teaching == "sequential" else "mean",
+        placebo=placebo,
+        seed=seed,
+    )
+    caches = {}
+    for (name, bound), own in zip(kd.teachers.items(), recipe.all_teachers, strict=True):
+        bound.model.to(memory_format=torch.channels_last)
+        if own.cache and crops is not None and cache is not None:
+            caches[name] = CachedTeacher(
+                bound,
+                cache / os.environ.get("RANK", "0") / name,
                 images=len(crops),
                 variants=recipe.data.variants,
                 sizes=len(crops.sampler.sizes),
-                precision=str(teacher.recipe.cache),
+                precision=str(own.cache),
             )
-        adapters = build_term_adapters(recipe, student, teacher.model, seed=seed + number, number=number)
-        tutors.append(Tutor(teacher=source, weight=teacher.recipe.weight, taps=taps, adapters=adapters))
-    return Lessons(recipe.distillation, tutors, scale=scale, placebo=placebo)
+    return RecipeDistiller(recipe.distillation, kd, caches=caches, scale=scale)
 
 
-def note_adapters(out: Path, lessons: Lessons) -> None:
+def note_adapters(out: Path, distiller: RecipeDistiller) -> None:
     """Write the number of the adapters' weights into `budget.json`: they are trained, but part of no model."""
     path = out / "budget.json"
     if path.exists():
-        params = sum(weight.numel() for weight in lessons.adapters.parameters())
+        params = sum(weight.numel() for weight in distiller.kd.parameters())
         write_json(path, json.loads(path.read_text(encoding="utf-8")) | {"adapters": {"params": params}})
 
 

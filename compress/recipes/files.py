@@ -11,8 +11,8 @@ from typing import Any, get_args
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
+from featherpress.compress.distillation.losses.registry import list_losses
 from featherpress.compress.recipes.schema import Recipe
-from featherpress.compress.recipes.terms import loss_names
 from featherpress.errors import RecipeError
 from featherpress.validation import dotted, explain, first_finding, suggest
 
@@ -127,8 +127,8 @@ def _without_tag(place: tuple[int | str, ...]) -> tuple[int | str, ...]:
 def _no_such_loss(term: object) -> str:
     name = term.get("loss") if isinstance(term, Mapping) else None
     if name is None:
-        return f"a term needs a `loss`, one of {', '.join(loss_names())}"
-    return f"no loss is named {name!r}; {suggest(str(name), loss_names())}"
+        return f"a term needs a `loss`, one of {', '.join(list_losses())}"
+    return f"no loss is named {name!r}; {suggest(str(name), list_losses())}"
 
 
 def _fields_at(place: tuple[int | str, ...]) -> list[str]:

@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
+from featherpress.compress.distillation.losses.registry import find_loss
 from featherpress.compress.recipes.terms import (
-    DkdTerm,
     FeatureTerm,
     Fraction,
+    OutputTerm,
     Steps,
     Strict,
     Task,
@@ -19,6 +20,7 @@ from featherpress.compress.recipes.terms import (
     compares_logits,
     lay_over_defaults,
 )
+from featherpress.errors import UsageError
 
 
 def check_long_side(value: int) -> int:
@@ -372,11 +374,12 @@ class Recipe(Strict):
         for name, term in self.distillation.losses.items() if self.all_teachers else ():
             if self.data.task not in term.tasks:
                 raise ValueError(f"`distillation.losses.{name}`: {_unfit(term.loss, self.data.task)}")
-            if isinstance(term, DkdTerm) and self.data.classes <= 2:
-                raise ValueError(
-                    f"`distillation.losses.{name}`: dkd needs three classes or more: with two its non-target term is "
-                    "always 0; use kl"
-                )
+            check, shape = find_loss(term.loss).check, (1, self.data.classes)
+            if check is not None and isinstance(term, OutputTerm):
+                try:
+                    check(shape, shape)
+                except UsageError as error:
+                    raise ValueError(f"`distillation.losses.{name}`: {error}") from error
             if isinstance(term, FeatureTerm) and not isinstance(term.teacher, str):
                 taps, teachers = len(term.teacher), len(self.all_teachers)
                 if taps != teachers:

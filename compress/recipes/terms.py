@@ -1,14 +1,15 @@
-"""The schema of each distillation loss in a recipe."""
+"""The schema of a distillation term in a recipe: a table for each registered loss."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, Union, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
+
+from featherpress.compress.distillation.losses.registry import find_loss, list_losses
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Steps = Annotated[int, Field(ge=0, le=100_000_000)]
-Temperature = Annotated[float, Field(gt=0, le=20)]
 Tap = Annotated[str, Field(min_length=1)]
 
 
@@ -59,113 +60,32 @@ class FeatureTerm(_Term):
 
 
 class OutputTerm(_Term):
-    """A loss between the outputs of student and teacher."""
+    """A loss between the outputs of student and teacher; `output` says which, where a loss is for several."""
 
 
-class PkdTerm(FeatureTerm):
-    """The pattern of every channel, whatever its scale (Cao et al. 2022)."""
-
-    loss: Literal["pkd"]
-
-
-class CwdTerm(FeatureTerm):
-    """Where each channel looks (Shu et al. 2021); the higher `temperature`, the wider."""
-
-    loss: Literal["cwd"]
-    temperature: Temperature = 4.0
-
-
-class FitnetsTerm(FeatureTerm):
-    """The values themselves (Romero et al. 2015)."""
-
-    loss: Literal["fitnets"]
-
-
-class AttentionTerm(FeatureTerm):
-    """Where all channels together are strong (Zagoruyko and Komodakis 2017); without adapter."""
-
-    loss: Literal["attention"]
+def _describe(name: str) -> type[FeatureTerm | OutputTerm]:
+    """Build the table of a registered loss: its options are keys, within the bounds that the loss declares."""
+    entry = find_loss(name)
+    base: type[FeatureTerm | OutputTerm] = FeatureTerm if entry.kind == "features" else OutputTerm
+    fields: dict[str, Any] = {key: (each.annotation, each.default) for key, each in entry.options.items()}
+    if len(entry.outputs) > 1:
+        fields["output"] = (Literal[entry.outputs], ...)
+    made: type[FeatureTerm | OutputTerm] = create_model(
+        f"{name.title().replace('_', '')}Term",
+        __base__=base,
+        __doc__=(entry.function.__doc__ or "").partition("\n")[0] or name,
+        loss=(Literal[name], ...),  # type: ignore[arg-type]
+        **fields,
+    )
+    if entry.tasks:
+        made.tasks = entry.tasks  # type: ignore[assignment]
+    return made
 
 
-class MgdTerm(FeatureTerm):
-    """The teacher's values, generated from a student of which the fraction `masked` is hidden (Yang et al. 2022)."""
-
-    loss: Literal["mgd"]
-    masked: Annotated[float, Field(ge=0, lt=1)] = 0.65
-
-
-class FgdTerm(FeatureTerm):
-    """Values weighed by the teacher's attention, foreground and background apart (Yang et al. 2022, focal part).
-
-    `temperature` sharpens the attention; `background` and `attention` weigh two parts against the foreground's 1.
-    """
-
-    tasks = ("detection",)
-
-    loss: Literal["fgd"]
-    temperature: Temperature = 0.5
-    background: Weight = 0.5
-    attention: Weight = 1.0
-
-
-class MarginTerm(OutputTerm):
-    """A detector's margin between face and background (after Hinton et al. 2015).
-
-    Over positives, mined negatives and what the teacher scores above `teacher_score`.
-    """
-
-    tasks = ("detection",)
-
-    loss: Literal["margin"]
-    temperature: Temperature = 1.0
-    teacher_score: Fraction = 0.05
-
-
-class RegressionTerm(OutputTerm):
-    """A detector's deltas, `boxes` or `landmarks`, on positives where the teacher's box is nearer to the label."""
-
-    tasks = ("detection",)
-
-    loss: Literal["regression"]
-    output: Literal["boxes", "landmarks"]
-
-
-class KlTerm(OutputTerm):
-    """A classifier's distribution over classes (Hinton et al. 2015)."""
-
-    tasks = ("classification",)
-
-    loss: Literal["kl"]
-    temperature: Temperature = 4.0
-
-
-class DkdTerm(OutputTerm):
-    """A classifier's certainty of the label, weighed by `target`, and its spread over the others, weighed by `rest`.
-
-    For three classes or more (Zhao et al. 2022).
-    """
-
-    tasks = ("classification",)
-
-    loss: Literal["dkd"]
-    temperature: Temperature = 4.0
-    target: Weight = 1.0
-    rest: Weight = 8.0
-
-
-Term = Annotated[
-    PkdTerm
-    | CwdTerm
-    | FitnetsTerm
-    | AttentionTerm
-    | MgdTerm
-    | FgdTerm
-    | MarginTerm
-    | RegressionTerm
-    | KlTerm
-    | DkdTerm,
-    Field(discriminator="loss"),
-]
+if TYPE_CHECKING:
+    Term: TypeAlias = FeatureTerm | OutputTerm
+else:
+    Term = Annotated[Union[tuple(map(_describe, list_losses()))], Field(discriminator="loss")]  # noqa: UP007
 
 #: What a detector learns unless a recipe says otherwise.
 DEFAULT_LOSSES: Mapping[str, Mapping[str, Any]] = {
@@ -176,11 +96,6 @@ DEFAULT_LOSSES: Mapping[str, Mapping[str, Any]] = {
 }
 
 _KEPT = ("weight", "student", "teacher")  # by a default term whose loss is another
-
-
-def loss_names() -> list[str]:
-    """Return the names of all losses that a term may have."""
-    return [get_args(kind.model_fields["loss"].annotation)[0] for kind in get_args(get_args(Term)[0])]
 
 
 def lay_over_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,4 +115,9 @@ def lay_over_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def compares_logits(term: Term) -> bool:
     """Tell whether a term is between logits, so that labels can stand in for the teacher."""
-    return isinstance(term, MarginTerm | KlTerm | DkdTerm)
+    return isinstance(term, OutputTerm) and output_of(term) == "logits"
+
+
+def output_of(term: OutputTerm) -> str:
+    """Return which output a term compares."""
+    return str(getattr(term, "output", "logits"))

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from featherpress.compress.data import Crops
 from featherpress.compress.evaluation.detector.inference import EvaluationResult
-from featherpress.compress.tasks.detection.assignment import Targets
 from featherpress.verdicts import Scores
 
 Outputs: TypeAlias = Mapping[str, Tensor]
@@ -19,37 +18,11 @@ Split: TypeAlias = Literal["train", "holdout", "val"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PriorContext:
-    """Where a detector and its teacher are compared.
-
-    Shapes: `count` a scalar, the positives to divide by; negatives (N, P) bool, the mined ones; boxes (N, M, 4) in
-    pixels of `image` (height, width), present (N, M) bool.
-    """
-
-    targets: Targets
-    negatives: Tensor
-    count: Tensor
-    boxes: Tensor
-    present: Tensor
-    image: tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelContext:
-    """The labels of images, (N,) int64."""
-
-    labels: Tensor
-
-
-LossContext: TypeAlias = PriorContext | LabelContext
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskLoss:
-    """The supervised terms, weighted, each a scalar; and what distillation needs to know of the labels."""
+    """The supervised terms, weighted, each a scalar; and what distillation losses ask for by name, as the labels."""
 
     terms: Mapping[str, Tensor]
-    context: LossContext
+    context: Mapping[str, Any]
 
 
 def format_metric(metric: str) -> str:

@@ -23,7 +23,7 @@ _KEYS = {
     "model",
     "average",
     "updates",
-    "adapters",
+    "distiller",
     "optimizer",
     "scheduler",
     "scaler",

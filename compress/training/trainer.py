@@ -15,17 +15,18 @@ from torch.utils.tensorboard import SummaryWriter
 
 from featherpress.compress.data import Batch, Crops, batches
 from featherpress.compress.data.crops.sampling import batch_lengths, batches_per_epoch
+from featherpress.compress.distillation.step import Step
 from featherpress.compress.recipes import Recipe, ScheduleRecipe
 from featherpress.compress.runtime.devices import open_accelerator
-from featherpress.compress.runtime.distributed import gather_processes, mean_over_processes
+from featherpress.compress.runtime.distributed import gather_processes
 from featherpress.compress.runtime.progress import Progress
 from featherpress.compress.runtime.run_folder import MetricsFile, TrainingFolder
 from featherpress.compress.tasks.base import Task, format_metric
 from featherpress.compress.training.checkpoints import latest_state, save_state
+from featherpress.compress.training.distilling import Distilling
 from featherpress.compress.training.ema import MovingAverage
 from featherpress.compress.training.freezing import freeze, normalisations
 from featherpress.compress.training.interrupts import defer_sigint
-from featherpress.compress.training.teaching import Teaching
 from featherpress.errors import TrainingError
 from featherpress.models import save_weights
 
@@ -45,8 +46,8 @@ class _Position:
 class Trainer:
     """Train a model by a recipe. Everything is written into a folder, from which training resumes.
 
-    `evaluate` scores the averaged model; `lessons` turns training into distillation and changes nothing else: without
-    lessons the same steps run in the same order.
+    `evaluate` scores the averaged model; a `distiller` turns training into distillation and changes nothing else:
+    without one the same steps run in the same order.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Trainer:
         schedule: ScheduleRecipe,
         label: str,
         task: Task,
-        lessons: Teaching | None = None,
+        distiller: Distilling | None = None,
         may_stop: bool = True,
         evaluate: Callable[[Any], float] | None = None,
         metadata: Mapping[str, str] | None = None,
@@ -82,8 +83,8 @@ class Trainer:
         if schedule.freeze_statistics:
             self._frozen += normalisations(model)
         self.average = MovingAverage(model, schedule.ema)
-        self.task, self.lessons, self.may_stop = task, lessons, may_stop
-        parts = [model, lessons.adapters] if lessons else [model]
+        self.task, self.distiller, self.may_stop = task, distiller, may_stop
+        parts = [model, distiller.kd.adapters] if distiller else [model]
         weights = [weight for part in parts for weight in part.parameters() if weight.requires_grad]
         optimizer = torch.optim.AdamW(
             weights,
@@ -99,7 +100,6 @@ class Trainer:
             optimizer, max_lr=schedule.learning_rate, total_steps=steps, pct_start=warmup
         )
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
-        self._trained = [self.model, *(lessons.prepare(self.accelerator) if lessons else ())]
         self.position = _Position()
         self._losses: list[float] = []  # the task's, of the epoch at hand
 
@@ -124,8 +124,8 @@ class Trainer:
                 self.metrics.keep_until(self.position.step, evaluated=self.position.epochs * self.per_epoch)
                 writer = SummaryWriter(str(self.folder.path), purge_step=self.position.step + 1)
                 stack.callback(writer.close)
-            if self.lessons:
-                stack.enter_context(self.lessons.open(self.plain))
+            if self.distiller:
+                stack.callback(self.distiller.kd.close)
             progress = stack.enter_context(Progress(self.label, total=self.total, done=self.position.step))
             self._set_modes()
             try:
@@ -141,7 +141,7 @@ class Trainer:
 
     def _columns(self) -> tuple[str, ...]:
         """Name the columns of `metrics.csv`."""
-        taught = (*self.lessons.columns, "ramp", "kd_ratio") if self.lessons else ()
+        taught = (*self.distiller.columns, "ramp", "kd_ratio") if self.distiller else ()
         return (
             "step",
             "epoch",
@@ -221,14 +221,16 @@ class Trainer:
         normalizers = self._normalizers(targets)
         ratio, rows = {}, []
         for number, (part, target) in enumerate(zip(parts, targets, strict=True), start=1):
-            with self.accelerator.accumulate(*self._trained):
+            with self.accelerator.accumulate(self.model):
                 with self.accelerator.autocast():
-                    terms, kd_terms, levels = self._forward(part, target, normalizers)
-                task = torch.stack(list(terms.values())).sum()
-                loss = task + sum(kd_terms.values())
-                if kd_terms and measure and number == len(parts):
-                    ratio = {"kd_ratio": _gradient_ratio(torch.stack(list(kd_terms.values())).sum(), task, levels)}
+                    terms, context, outputs, step = self._forward(part, target, normalizers)
+                task = loss = torch.stack(list(terms.values())).sum()
+                if step is not None and self.distiller is not None:
+                    loss = task + self.distiller.scale * step.loss(outputs, task=task, **context)
+                    if step.parts and measure and number == len(parts):
+                        ratio = {"kd_ratio": step.gradient_ratio(task)}
                 self.accelerator.backward(loss)
+            kd_terms = {f"kd_{name}": value for name, value in step.parts.items()} if step else {}
             values = (*terms.values(), *kd_terms.values(), task, loss)
             rows.append(torch.stack([value.detach().float() for value in values]))
         numbers = self._finite_means((*terms, *kd_terms, "task", "loss"), torch.stack(rows), parts)
@@ -240,7 +242,7 @@ class Trainer:
         if not self.optimizer.step_was_skipped:
             self.scheduler.step()
         self.average.update(self.plain)
-        ramp = {"ramp": self.lessons.ramp(self.position.step, self.total)} if self.lessons else {}
+        ramp = {"ramp": self.distiller.ramp(self.position.step, self.total)} if self.distiller else {}
         return numbers | ratio | ramp
 
     def _normalizers(self, targets: Sequence[Any]) -> Tensor:
@@ -269,24 +271,19 @@ class Trainer:
 
     def _forward(
         self, batch: Batch, targets: Any, normalizers: Tensor
-    ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor], list[Tensor]]:
-        """Return the task's weighted terms, those of distillation, and the tensors at which gradients are compared.
-
-        These are the student's tapped levels, or its outputs where no term compares features.
-        """
-        step, total = self.position.step, self.total
-        lessons = self.lessons.ask(batch, step=step, total=total) if self.lessons else {}
+    ) -> tuple[Mapping[str, Tensor], Mapping[str, Any], Mapping[str, Tensor], Step | None]:
+        """Return the task's weighted terms, what distillation losses ask for, the outputs, and the Distiller's step."""
         images = self.task.images(batch)
         if self.schedule.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        outputs = self.task.name_outputs(self.model(images))
+        with ExitStack() as stack:
+            step = None
+            if self.distiller:
+                begun = self.distiller.step(images, batch.keys, step=self.position.step, total=self.total)
+                step = stack.enter_context(begun)
+            outputs = self.task.name_outputs(self.model(images))
         loss = self.task.compute_loss(outputs, batch, targets, normalizers)
-        if self.lessons is None:
-            return loss.terms, {}, []
-        features = self.lessons.take()
-        kd_terms = self.lessons.compare(outputs, features, lessons, loss.context, step=step, total=total)
-        levels = [level for levels in features.values() for level in levels]
-        return loss.terms, kd_terms, levels or list(outputs.values())
+        return loss.terms, loss.context, outputs, step
 
     def _log(self, writer: SummaryWriter | None, terms: Mapping[str, float], epoch: int, speed: float) -> None:
         rate = float(self.scheduler.get_last_lr()[0])
@@ -342,7 +339,7 @@ class Trainer:
             "model": self.plain.state_dict(),
             "average": self.average.model.state_dict(),
             "updates": self.average.updates,
-            "adapters": self.lessons.adapters.state_dict() if self.lessons else {},
+            "distiller": self.distiller.kd.state_dict() if self.distiller else {},
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
@@ -357,8 +354,8 @@ class Trainer:
         self.plain.load_state_dict(state["model"])
         self.average.model.load_state_dict(state["average"])
         self.average.updates = state["updates"]
-        if self.lessons:
-            self.lessons.adapters.load_state_dict(state["adapters"])
+        if self.distiller:
+            self.distiller.kd.load_state_dict(state["distiller"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         if self.accelerator.scaler:
@@ -366,14 +363,3 @@ class Trainer:
         torch.set_rng_state(state["random"])
         self.position = _Position(state["step"], state["epochs"], state["best"], state["stale"])
         logger.info("%s: going on after step %d of %d", self.label, self.position.step, self.total)
-
-
-def _gradient_ratio(kd: Tensor, task: Tensor, levels: Sequence[Tensor]) -> float:
-    """Return the ratio of distillation's gradient norm to the task's at some features."""
-
-    def norm(loss: Tensor) -> float:
-        gradients = torch.autograd.grad(loss, levels, retain_graph=True, allow_unused=True)
-        squares = torch.stack([gradient.float().square().sum() for gradient in gradients if gradient is not None])
-        return float(mean_over_processes(squares.sum()).sqrt())
-
-    return norm(kd) / max(norm(task), 1e-12)

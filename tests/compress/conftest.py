@@ -8,9 +8,9 @@ import torch
 from accelerate.state import AcceleratorState
 
 from featherpress.compress.data import SyntheticFaces, TrainingCrops
-from featherpress.compress.experiments.build import build_term_adapters, taps_of
-from featherpress.compress.experiments.lessons import Lessons, Tutor
-from featherpress.compress.experiments.teacher_outputs import LiveTeacher, Teacher
+from featherpress.compress.distillation.teachers import BoundTeacher
+from featherpress.compress.experiments.teacher_outputs import CachedTeacher
+from featherpress.compress.experiments.teachers import make_distiller
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.runtime.run_folder import TrainingFolder
 from featherpress.compress.tasks.detection.task import DetectionTask
@@ -42,7 +42,7 @@ def recipe() -> Recipe:
 
 @pytest.fixture(scope="session")
 def teacher() -> Detector:
-    """A teacher with random weights, which is enough to have lessons."""
+    """A teacher with random weights, which is enough to learn from."""
     torch.manual_seed(5)
     return create_detector("featherface_v2").eval()
 
@@ -56,7 +56,7 @@ def make_trainer(recipe: Recipe, tmp_path: Path, teacher: Detector) -> MakeTrain
         *,
         distil: bool = False,
         scale: float = 1.0,
-        source: Teacher | None = None,
+        cached: Callable[[BoundTeacher], CachedTeacher] | None = None,
         used: Recipe = recipe,
         seed: int = 0,
         evaluate: Callable[[Detector], float] | None = None,
@@ -64,15 +64,14 @@ def make_trainer(recipe: Recipe, tmp_path: Path, teacher: Detector) -> MakeTrain
         torch.manual_seed(seed)
         student = create_detector("featherface_v2")
         faces = SyntheticFaces(length=12, seed=1, size=(64, 64))
-        lessons = None
+        distiller = None
         if distil:
-            taps = taps_of(used.distillation)
-            tutor = Tutor(
-                teacher=source or LiveTeacher(teacher, list(taps.values()), DetectionTask(used)),
-                taps=taps,
-                adapters=build_term_adapters(used, student, teacher, seed=7),
+            alone = used.model_copy(update={"teachers": (), "teacher": used.all_teachers[0]})
+            distiller = make_distiller(
+                alone, {"teacher": teacher}, student, task=DetectionTask(used), seed=7, scale=scale
             )
-            lessons = Lessons(used.distillation, [tutor], scale=scale)
+            if cached:
+                distiller.caches = {"teacher": cached(distiller.kd.teachers["teacher"])}
         return Trainer(
             student,
             TrainingCrops(faces, size=64, seed=0, variants=2),
@@ -81,7 +80,7 @@ def make_trainer(recipe: Recipe, tmp_path: Path, teacher: Detector) -> MakeTrain
             schedule=used.schedule,
             label=name,
             task=DetectionTask(used),
-            lessons=lessons,
+            distiller=distiller,
             evaluate=evaluate,
         )
 

@@ -1,7 +1,7 @@
 """Distillation losses on feature maps, one level at a time.
 
 No gradient reaches the teacher. Every loss is zero when the student equals the teacher. All of them compute
-in float32, whatever they are given.
+in float32, whatever they are given. A `mask` (N, 1, H, W) bool says which places count, all unless given.
 """
 
 from collections.abc import Sequence
@@ -10,14 +10,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from featherpress.compress.distillation.losses.bounds import Share, Temperature, Weight
+from featherpress.compress.distillation.losses.registry import register_loss
 from featherpress.compress.runtime.distributed import mean_over_processes
 
 _STUDENT_EPS = 1e-6  # bounds the gradient of a channel that hardly varies
 _TEACHER_EPS = 1e-12  # a teacher's scale must not matter, however small
+_NOWHERE = torch.finfo(torch.float32).min / 4  # a logit whose softmax is 0, and which stays finite in differences
 _DEAD = 1e-6  # a channel whose variance is below this fraction of the mean channel's
 
 
-def pkd(student: Tensor, teacher: Tensor) -> Tensor:
+@register_loss("pkd", kind="features", over_batch=True)
+def pkd(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """Match the pattern of every channel, whatever its scale: half the squared difference of standardised features.
 
     mean over channels of (1 - Pearson r); channels in which the teacher hardly varies are left out.
@@ -25,14 +29,16 @@ def pkd(student: Tensor, teacher: Tensor) -> Tensor:
     Shapes: (N, C, H, W) twice -> scalar in [0, 2].
     Source: Cao et al. 2022, PKD, eq. 4.
     """
-    s, _ = _standardise(student, eps=_STUDENT_EPS)
-    t, variance = _standardise(teacher.detach(), eps=_TEACHER_EPS)
+    keep = None if mask is None else mask.flatten()
+    s, _ = _standardise(student, keep, eps=_STUDENT_EPS)
+    t, variance = _standardise(teacher.detach(), keep, eps=_TEACHER_EPS)
     alive = variance > _DEAD * variance.mean()
-    distance = (s - t).square().mean(dim=1) / 2
+    distance = _mean_of_rows((s - t).square(), keep)[:, 0] / 2
     return (distance * alive).sum() / alive.sum().clamp(min=1)
 
 
-def cwd(student: Tensor, teacher: Tensor, *, temperature: float = 4.0) -> Tensor:
+@register_loss("cwd", kind="features", maps=True)
+def cwd(student: Tensor, teacher: Tensor, *, temperature: Temperature = 4.0, mask: Tensor | None = None) -> Tensor:
     """Match where each channel looks: the divergence of its softmax over space.
 
     T^2 / (N C) * sum over n, c of KL(softmax(t_nc / T) || softmax(s_nc / T)); what is added to a whole channel makes no
@@ -41,21 +47,28 @@ def cwd(student: Tensor, teacher: Tensor, *, temperature: float = 4.0) -> Tensor
     Shapes: (N, C, H, W) twice -> scalar, 0 or more.
     Source: Shu et al. 2021, CWD, eq. 4 and 5.
     """
-    s = F.log_softmax(student.float().flatten(2) / temperature, dim=-1)
-    t = F.log_softmax(teacher.detach().float().flatten(2) / temperature, dim=-1)
-    return (t.exp() * (t - s)).sum(dim=-1).mean() * temperature**2
+    pair = (student.float() / temperature, teacher.detach().float() / temperature)
+    if mask is not None:
+        pair = (pair[0].masked_fill(~mask, _NOWHERE), pair[1].masked_fill(~mask, _NOWHERE))
+    s, t = (F.log_softmax(each.flatten(2), dim=-1) for each in pair)
+    return _mean_of_images((t.exp() * (t - s)).sum(dim=-1), mask) * temperature**2
 
 
-def fitnets(student: Tensor, teacher: Tensor) -> Tensor:
+@register_loss("fitnets", kind="features")
+def fitnets(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """Match the values themselves: the mean squared difference, so that the teacher's scale counts.
 
     Shapes: (N, C, H, W) twice -> scalar, 0 or more.
     Source: Romero et al. 2015, FitNets, eq. 3, as a mean.
     """
-    return F.mse_loss(student.float(), teacher.detach().float())
+    if mask is None:
+        return F.mse_loss(student.float(), teacher.detach().float())
+    squares = (student.float() - teacher.detach().float()).square().mean(dim=1, keepdim=True)
+    return (squares * mask).sum() / mask.sum().clamp(min=1)
 
 
-def attention_transfer(student: Tensor, teacher: Tensor) -> Tensor:
+@register_loss("attention", kind="features", adapter="any", maps=True)
+def attention_transfer(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """Match where the channels together are strong, whatever their number: no adapter is needed.
 
     With q the mean over channels of the squared features, flattened and divided by its norm:
@@ -64,19 +77,24 @@ def attention_transfer(student: Tensor, teacher: Tensor) -> Tensor:
     Shapes: (N, S, H, W) and (N, T, H, W) -> scalar in [0, 2].
     Source: Zagoruyko and Komodakis 2017, attention transfer, eq. 2 with p = 2, squared as in the authors' code.
     """
-    s, t = (F.normalize(x.float().square().mean(dim=1).flatten(1), dim=1) for x in (student, teacher.detach()))
-    return (s - t).square().sum(dim=1).mean()
+    strengths = [x.float().square().mean(dim=1) for x in (student, teacher.detach())]
+    if mask is not None:
+        strengths = [x * mask[:, 0] for x in strengths]
+    s, t = (F.normalize(x.flatten(1), dim=1) for x in strengths)
+    return _mean_of_images((s - t).square().sum(dim=1), mask)
 
 
-def mgd(generated: Tensor, teacher: Tensor) -> Tensor:
+@register_loss("mgd", kind="features", adapter="generation", maps=True)
+def mgd(generated: Tensor, teacher: Tensor, *, masked: Share = 0.65, mask: Tensor | None = None) -> Tensor:
     """Match what was generated from a masked student with the whole teacher: the mean squared difference.
 
-    The masking and the generation are `adapters.MaskedGeneration`'s.
+    The masking, of the share `masked` of all places, and the generation are `adapters.MaskedGeneration`'s.
 
     Shapes: (N, C, H, W) twice -> scalar, 0 or more.
     Source: Yang et al. 2022, MGD, eq. 4, as a mean.
     """
-    return fitnets(generated, teacher)
+    del masked
+    return fitnets(generated, teacher, mask=mask)
 
 
 def random_mask(features: Tensor, *, masked: float, generator: torch.Generator) -> Tensor:
@@ -91,7 +109,40 @@ def random_mask(features: Tensor, *, masked: float, generator: torch.Generator) 
     return (torch.rand(shape, generator=generator) >= masked).to(features)
 
 
+@register_loss("fgd", kind="features", maps=True, tasks=("detection",))
 def fgd(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    boxes: Tensor,
+    present: Tensor,
+    image: Sequence[int],
+    temperature: Temperature = 0.5,
+    background: Weight = 0.5,
+    attention: Weight = 1.0,
+) -> Tensor:
+    """Match values where it matters: objects and background apart, both weighed by the teacher's attention.
+
+    `background` and `attention` weigh two parts against the foreground's 1; see `weighted_fgd`.
+
+    Shapes: (N, C, H, W) twice; boxes (N, M, 4) corners in pixels of `image` (height, width), present (N, M) bool ->
+    scalar, 0 or more.
+    Source: Yang et al. 2022, FGD, eq. 3 to 9.
+    """
+    size = (student.shape[2], student.shape[3])
+    places = foreground_weights(boxes, present, image=image, size=size)
+    return weighted_fgd(
+        student,
+        teacher,
+        foreground=places[0],
+        background=places[1],
+        temperature=temperature,
+        background_weight=background,
+        attention_weight=attention,
+    )
+
+
+def weighted_fgd(
     student: Tensor,
     teacher: Tensor,
     *,
@@ -101,7 +152,7 @@ def fgd(
     background_weight: float = 0.5,
     attention_weight: float = 1.0,
 ) -> Tensor:
-    """Match values where it matters: objects and background apart, both weighed by the teacher's attention.
+    """Match values by the weights of foreground and background, and by the teacher's attention.
 
     With A the teacher's attention over space (mean 1 over places) and B over channels (mean 1 over channels), F and G
     the weights of foreground and background (each summing to at most 1 an object or image), w and v the two options:
@@ -147,6 +198,14 @@ def foreground_weights(
     return foreground, rest / rest.sum(dim=(1, 2), keepdim=True).clamp(min=1)
 
 
+def _mean_of_images(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Average values (N, ...) over the images of which a mask keeps something; 0 where it keeps nothing."""
+    if mask is None:
+        return values.mean()
+    seen = mask.flatten(1).any(dim=1)
+    return (values.reshape(len(values), -1).mean(dim=1) * seen).sum() / seen.sum().clamp(min=1)
+
+
 def _attention(x: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Return attention over places (N, H, W) and over channels (N, C), each with mean 1."""
     strength = x.abs()
@@ -155,12 +214,27 @@ def _attention(x: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     return places * places[0].numel(), channels * channels.shape[1]
 
 
-def _standardise(x: Tensor, *, eps: float) -> tuple[Tensor, Tensor]:
+def _standardise(x: Tensor, keep: Tensor | None, *, eps: float) -> tuple[Tensor, Tensor]:
     """Return channels with mean 0 and variance 1 over batch and space, (C, N * H * W), and their variance (C,).
 
-    The batch is that of all processes.
+    The batch is that of all processes. Where `keep` (N * H * W,) is False nothing counts.
     """
     rows = x.float().transpose(0, 1).flatten(1)
-    rows = rows - mean_over_processes(rows.mean(dim=1, keepdim=True))
-    variance = mean_over_processes(rows.square().mean(dim=1))
+    rows = rows - _mean_over_all(rows, keep)
+    variance = _mean_over_all(rows.square(), keep)[:, 0]
     return rows * torch.rsqrt(variance + eps)[:, None], variance
+
+
+def _mean_over_all(rows: Tensor, keep: Tensor | None) -> Tensor:
+    """Average rows (C, M) over the kept columns of all processes, (C, 1)."""
+    if keep is None:
+        return mean_over_processes(rows.mean(dim=1, keepdim=True))
+    total = mean_over_processes((rows * keep).sum(dim=1, keepdim=True))
+    return total / mean_over_processes(keep.sum().to(rows)).clamp(min=1e-6)
+
+
+def _mean_of_rows(rows: Tensor, keep: Tensor | None) -> Tensor:
+    """Average rows (C, M) over the kept columns, (C, 1)."""
+    if keep is None:
+        return rows.mean(dim=1, keepdim=True)
+    return (rows * keep).sum(dim=1, keepdim=True) / keep.sum().clamp(min=1)

@@ -1,49 +1,177 @@
-"""The registry of distillation losses by name, and what each needs."""
+"""The registry of distillation losses by name: the package's own, and those that other packages bring."""
 
 import difflib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, Literal, TypeVar
 
-from featherpress.errors import UsageError
+from torch import Tensor
+
+from featherpress.compress.distillation.adapters import AdapterKind
+from featherpress.errors import FeatherpressError, UsageError
+
+Loss = Callable[..., Tensor]
+Shape = Sequence[int]
+Kind = Literal["features", "logits"]
+Function = TypeVar("Function", bound=Loss)
+
+ENTRY_POINTS = "featherpress.losses"
+"""The group of entry points by which other packages bring losses: each names a module that registers them."""
+
+_OWN = ("features", "rkd", "outputs", "dist")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossEntry:
-    """What the registry knows of a loss.
+    """What is known of a loss.
 
-    `adapter`: trained weights bring the student's features to the teacher's width. `maps`: the loss compares
-    positions, so features must have height and width.
+    `kind`: between features, or between logits and other outputs. `adapter`: what brings the student's features to the
+    teacher's width. `maps`: it compares positions, so that features must be maps. `tasks`: the only ones that give its
+    context, all of them if empty. `outputs`: the only outputs it compares, of several; any if empty. `over_batch`: its
+    value over a batch is not the mean of its values over parts. `options` are the keywords that have a default, with
+    it; `context` those that have none, or None: tensors that are handed to the loss by name, of which `required` must
+    be there.
     """
 
-    adapter: bool = False
+    name: str
+    function: Loss
+    kind: Kind
+    adapter: AdapterKind = "linear"
     maps: bool = False
+    tasks: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    over_batch: bool = False
+    check: Callable[[Shape, Shape], None] | None = None
+    options: Mapping[str, inspect.Parameter]
+    context: frozenset[str]
+    required: frozenset[str]
+
+    def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options, those not given at their defaults.
+
+        Errors: `UsageError` for an option that the loss does not have, and for a value that it does not allow.
+        """
+        for name, value in given.items():
+            if name not in self.options:
+                known = ", ".join(self.options) or "none"
+                raise UsageError(f"{self.name} has no option {name!r}; it has {known}")
+            _check_value(f"{self.name}: {name}", value, self.options[name].annotation)
+        return {name: given.get(name, option.default) for name, option in self.options.items()}
 
 
-_REGISTER = {
-    "pkd": LossEntry(adapter=True),
-    "cwd": LossEntry(adapter=True, maps=True),
-    "fitnets": LossEntry(adapter=True),
-    "attention": LossEntry(maps=True),
-    "mgd": LossEntry(adapter=True, maps=True),
-    "fgd": LossEntry(adapter=True, maps=True),
-    "margin": LossEntry(),
-    "regression": LossEntry(),
-    "kl": LossEntry(),
-    "dkd": LossEntry(),
-}
+_REGISTER: dict[str, LossEntry] = {}
+
+
+def register_loss(
+    name: str,
+    *,
+    kind: Kind = "logits",
+    adapter: AdapterKind = "linear",
+    maps: bool = False,
+    tasks: Sequence[str] = (),
+    outputs: Sequence[str] = (),
+    over_batch: bool = False,
+    check: Callable[[Shape, Shape], None] | None = None,
+) -> Callable[[Function], Function]:
+    """Register a function `(student, teacher, **keywords) -> scalar` under a name, for terms and recipes.
+
+    Keywords with a default are options of the term; those without one, or with None, are context: what `step.loss` was
+    given under that name. `mask` is context too: (N, ...) bool over positions. A function that takes none is not used
+    with one. Both tensors come in float32, the teacher's without gradient. `check` is called with both shapes when a
+    Distiller is built, and raises for those that do not fit.
+
+    Errors: `UsageError` for a name that is taken by another function.
+    """
+
+    def add(function: Function) -> Function:
+        if name in _REGISTER and _home(_REGISTER[name].function) != _home(function):
+            owner = _home(_REGISTER[name].function)
+            raise UsageError(f"a distillation loss named {name!r} is registered already, by {owner}")
+        _REGISTER[name] = describe_loss(
+            function,
+            name=name,
+            kind=kind,
+            adapter=adapter,
+            maps=maps,
+            tasks=tuple(tasks),
+            outputs=tuple(outputs),
+            over_batch=over_batch,
+            check=check,
+        )
+        return function
+
+    return add
+
+
+def describe_loss(function: Loss, *, name: str, kind: Kind, **about: Any) -> LossEntry:
+    """Return the entry of a function that need not be registered: its options and context are its keywords."""
+    keywords = list(inspect.signature(function).parameters.values())[2:]
+    named = [each for each in keywords if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
+    options = {each.name: each for each in named if each.default not in (each.empty, None)}
+    return LossEntry(
+        name=name,
+        function=function,
+        kind=kind,
+        options=options,
+        context=frozenset(each.name for each in named if each.name not in options),
+        required=frozenset(each.name for each in named if each.default is each.empty),
+        **about,
+    )
 
 
 def list_losses() -> list[str]:
     """Return the names of all losses, sorted."""
+    _load()
     return sorted(_REGISTER)
 
 
 def find_loss(name: str) -> LossEntry:
-    """Return a loss by name.
+    """Return a loss by name; entry points of other packages are loaded first.
 
     Errors: `UsageError` that suggests the nearest name.
     """
+    _load()
     if name in _REGISTER:
         return _REGISTER[name]
     near = difflib.get_close_matches(name, _REGISTER, n=1)
     hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(list_losses())}"
     raise UsageError(f"no distillation loss is named {name!r}; {hint}")
+
+
+@cache
+def _load() -> None:
+    for module in _OWN:
+        import_module(f"featherpress.compress.distillation.losses.{module}")
+    for point in entry_points(group=ENTRY_POINTS):
+        try:
+            point.load()
+        except FeatherpressError:
+            raise
+        except Exception as error:
+            raise UsageError(f"the losses of {point.value!r} cannot be loaded: {error}") from error
+
+
+def _home(function: Loss) -> str:
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+def _check_value(place: str, value: object, annotation: Any) -> None:
+    """Refuse a value outside the bounds that an option is annotated with."""
+    for bound in getattr(annotation, "__metadata__", ()):
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise UsageError(f"{place} is a number, got {value!r}")
+        checks: dict[str, Callable[[float], bool]] = {
+            "gt": lambda limit: value > limit,
+            "ge": lambda limit: value >= limit,
+            "lt": lambda limit: value < limit,
+            "le": lambda limit: value <= limit,
+        }
+        for sign, allowed in checks.items():
+            limit = getattr(bound, sign, None)
+            if limit is not None and not allowed(limit):
+                signs = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+                raise UsageError(f"{place} is {signs[sign]} {limit:g}, got {value:g}")

@@ -16,7 +16,7 @@ from featherpress.compress.evaluation.metrics.accuracy import ClassPredictions
 from featherpress.compress.evaluation.saved_scores import accuracy_scores
 from featherpress.compress.recipes import Recipe
 from featherpress.compress.runtime.progress import Progress
-from featherpress.compress.tasks.base import LabelContext, Outputs, Split, TaskLoss
+from featherpress.compress.tasks.base import Outputs, Split, TaskLoss
 from featherpress.errors import UsageError
 from featherpress.models.factories import load_factory
 
@@ -89,7 +89,7 @@ class ClassificationTask:
     def compute_loss(self, outputs: Outputs, batch: LabelledBatch, targets: Tensor, normalizers: Tensor) -> TaskLoss:
         """Return the cross-entropy with the labels."""
         entropy = F.cross_entropy(outputs["logits"].float(), targets, reduction="sum") / normalizers[0]
-        return TaskLoss(terms={"class": self.weights.classification * entropy}, context=LabelContext(labels=targets))
+        return TaskLoss(terms={"class": self.weights.classification * entropy}, context={"labels": targets})
 
     @torch.no_grad()
     def evaluate(

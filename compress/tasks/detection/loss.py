@@ -8,7 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from featherpress.compress.runtime.distributed import gather_processes, process_index
-from featherpress.compress.tasks.detection.assignment import Targets
+from featherpress.compress.tasks.base import Outputs
+from featherpress.compress.tasks.detection.assignment import Targets, pairwise_iou
+from featherpress.models.priors import decode_boxes
 
 Mining: TypeAlias = Literal["batch", "image"]
 
@@ -53,6 +55,24 @@ def detection_loss(
         landmark=_smooth_l1(landmarks, targets.landmarks, targets.has_landmarks) / pointed,
         negatives=negatives,
     )
+
+
+def teacher_is_nearer(student: Outputs, teacher: Outputs, *, targets: Targets) -> Tensor:
+    """Mark the positives where the teacher's box overlaps the label more than the student's does.
+
+    Shapes: outputs with `boxes` (N, P, 4) -> (N, P) bool.
+    """
+    nearer = torch.zeros_like(targets.positive)
+    rows, columns = targets.positive.nonzero(as_tuple=True)
+    own = targets.priors[columns]
+    label = decode_boxes(targets.boxes[rows, columns], own)[:, None]
+
+    def overlap(deltas: Tensor) -> Tensor:
+        boxes = decode_boxes(deltas.detach()[rows, columns].float(), own)
+        return pairwise_iou(boxes[:, None], label)[:, 0, 0]
+
+    nearer[rows, columns] = overlap(teacher["boxes"]) > overlap(student["boxes"])
+    return nearer
 
 
 def mine_negatives(entropy: Tensor, targets: Targets, *, mining: Mining = "batch") -> Tensor:

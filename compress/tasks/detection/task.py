@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ from featherpress.compress.evaluation.detector.inference import EvaluationResult
 from featherpress.compress.evaluation.detector.settings import DetectionSettings
 from featherpress.compress.evaluation.saved_scores import detection_scores
 from featherpress.compress.recipes import Recipe
-from featherpress.compress.tasks.base import Outputs, PriorContext, Split, TaskLoss
+from featherpress.compress.tasks.base import Outputs, Split, TaskLoss
 from featherpress.compress.tasks.detection.assignment import Targets, match_priors
 from featherpress.compress.tasks.detection.data import open_data, training_crops
 from featherpress.compress.tasks.detection.gallery import write_gallery
-from featherpress.compress.tasks.detection.loss import detection_loss
+from featherpress.compress.tasks.detection.loss import detection_loss, teacher_is_nearer
 from featherpress.models import Detector, normalize
 from featherpress.models.detectors import require_detector
 from featherpress.models.factories import load_factory
@@ -80,14 +81,16 @@ class DetectionTask:
             "box": self.weights.box * loss.box,
             "landmark": self.weights.landmark * loss.landmark,
         }
-        context = PriorContext(
-            targets=targets,
-            negatives=loss.negatives,
-            count=normalizers[0],
-            boxes=batch.boxes,
-            present=batch.present & ~batch.ignored,
-            image=(batch.images.shape[-2], batch.images.shape[-1]),
-        )
+        context = {
+            "positive": targets.positive,
+            "negative": targets.negative,
+            "mined": loss.negatives,
+            "count": normalizers[0],
+            "nearer": partial(teacher_is_nearer, targets=targets),
+            "boxes": batch.boxes,
+            "present": batch.present & ~batch.ignored,
+            "image": (batch.images.shape[-2], batch.images.shape[-1]),
+        }
         return TaskLoss(terms=terms, context=context)
 
     def evaluate(

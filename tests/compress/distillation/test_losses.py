@@ -8,18 +8,20 @@ import torch
 from torch import Tensor
 
 from featherpress.compress.distillation.adapters import MaskedGeneration
+from featherpress.compress.distillation.losses.dist import dist
 from featherpress.compress.distillation.losses.features import (
     attention_transfer,
     cwd,
-    fgd,
     fitnets,
     foreground_weights,
     mgd,
     pkd,
     random_mask,
+    weighted_fgd,
 )
-from featherpress.compress.distillation.losses.outputs import dkd, kl, margin, regression
+from featherpress.compress.distillation.losses.outputs import dkd, kl, margin_divergence, smooth_l1
 from featherpress.compress.distillation.losses.registry import find_loss, list_losses
+from featherpress.compress.distillation.losses.rkd import rkd
 from featherpress.errors import UsageError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -39,11 +41,13 @@ LOSSES: dict[str, tuple[tuple[int, ...], Loss]] = {
     "fitnets": ((2, 4, 2, 3), fitnets),
     "attention": ((2, 4, 2, 3), attention_transfer),
     "mgd": ((2, 4, 2, 3), mgd),
-    "fgd": ((2, 4, 2, 3), lambda s, t: fgd(s, t, foreground=WEIGHTS, background=1 - WEIGHTS)),
-    "margin": ((2, 9, 2), lambda s, t: margin(s, t, everywhere(s), count=ONE)),
-    "regression": ((2, 9, 4), lambda s, t: regression(s, t, everywhere(s), count=ONE)),
+    "fgd": ((2, 4, 2, 3), lambda s, t: weighted_fgd(s, t, foreground=WEIGHTS, background=1 - WEIGHTS)),
+    "margin": ((2, 9, 2), lambda s, t: margin_divergence(s, t, everywhere(s), count=ONE)),
+    "regression": ((2, 9, 4), lambda s, t: smooth_l1(s, t, everywhere(s), count=ONE)),
     "kl": ((2, 5), kl),
-    "dkd": ((2, 5), lambda s, t: dkd(s, t, LABELS)),
+    "dkd": ((2, 5), lambda s, t: dkd(s, t, labels=LABELS)),
+    "dist": ((3, 5), dist),
+    "rkd": ((4, 3), rkd),
 }
 
 
@@ -98,7 +102,7 @@ def test_half_precision_is_counted_in_single(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "indifferent"),
-    [(name, name in {"pkd", "attention"}) for name in LOSSES],
+    [(name, name in {"pkd", "attention", "rkd"}) for name in LOSSES],
 )
 def test_a_scaled_teacher(name: str, *, indifferent: bool) -> None:
     """Scaling the teacher changes nothing for the losses that look at patterns, and something for the rest."""
@@ -181,9 +185,11 @@ def test_fgd_by_hand() -> None:
     student, teacher = torch.full((1, 1, 1, 2), -1.0), torch.ones(1, 1, 1, 2)
     first, second = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[0.0, 1.0]]])
     none = torch.zeros(1, 1, 2)
-    assert fgd(student, teacher, foreground=first, background=none).item() == pytest.approx(4)
-    assert fgd(student, teacher, foreground=none, background=second).item() == pytest.approx(2)
-    assert fgd(student, teacher, foreground=first, background=second, background_weight=1).item() == pytest.approx(8)
+    assert weighted_fgd(student, teacher, foreground=first, background=none).item() == pytest.approx(4)
+    assert weighted_fgd(student, teacher, foreground=none, background=second).item() == pytest.approx(2)
+    assert weighted_fgd(
+        student, teacher, foreground=first, background=second, background_weight=1
+    ).item() == pytest.approx(8)
 
 
 def test_fgd_weighs_by_the_teachers_attention() -> None:
@@ -192,7 +198,9 @@ def test_fgd_weighs_by_the_teachers_attention() -> None:
     for place, expected in ((0, 1.5), (1, 0.5)):
         weight = torch.zeros(1, 1, 2)
         weight[..., place] = 1
-        value = fgd(teacher - 1, teacher, foreground=weight, background=0 * weight, temperature=1, attention_weight=0)
+        value = weighted_fgd(
+            teacher - 1, teacher, foreground=weight, background=0 * weight, temperature=1, attention_weight=0
+        )
         assert value.item() == pytest.approx(expected)
 
 
@@ -200,7 +208,9 @@ def test_fgd_matches_attention() -> None:
     """Without places that weigh, what is left is the attention: (1.5, 0.5) against (1, 1) differs by 0.5 on average."""
     teacher = torch.tensor([[[[math.log(3.0), 0.0]]]])
     none = torch.zeros(1, 1, 2)
-    value = fgd(torch.zeros(1, 1, 1, 2), teacher, foreground=none, background=none, temperature=1, attention_weight=2)
+    value = weighted_fgd(
+        torch.zeros(1, 1, 1, 2), teacher, foreground=none, background=none, temperature=1, attention_weight=2
+    )
     assert value.item() == pytest.approx(2 * 0.5)
 
 
@@ -218,7 +228,7 @@ def test_dkd_by_hand() -> None:
     label = torch.tensor([0])
     sure = 0.5 * math.log(0.5 / (1 / 3)) + 0.5 * math.log(0.5 / (2 / 3))
     rest = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
-    value = dkd(student, teacher, label, temperature=1, target=2, rest=3)
+    value = dkd(student, teacher, labels=label, temperature=1, target=2, rest=3)
     assert value.item() == pytest.approx(2 * sure + 3 * rest)
 
 
@@ -226,11 +236,11 @@ def test_dkd_is_hinton_where_the_rest_weighs_what_the_teacher_leaves() -> None:
     """With the rest weighed by 1 - p(label) of the teacher, the two parts add up to plain distillation."""
     student, teacher = draw("dkd", 0)[:1], draw("dkd", 1)[:1]
     left = 1 - (teacher / 4).softmax(dim=1)[0, 0].item()
-    value = dkd(student, teacher, torch.tensor([0]), rest=left)
+    value = dkd(student, teacher, labels=torch.tensor([0]), rest=left)
     torch.testing.assert_close(value, kl(student, teacher))
 
 
 def test_dkd_is_refused_for_two_classes() -> None:
     """Two classes leave one beside the label: the reason is given, and what to use."""
     with pytest.raises(UsageError, match=r"three classes or more.*always 0.*use margin for a detector, kl"):
-        dkd(torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor([0]))
+        dkd(torch.zeros(1, 2), torch.zeros(1, 2), labels=torch.tensor([0]))

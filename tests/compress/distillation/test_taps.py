@@ -1,4 +1,4 @@
-"""Taps and adapters: checked before a run, gone after it."""
+"""Taps and adapters: checked before a run, silent while their gate is shut."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from featherpress.compress.distillation.adapters import (
     match_sizes,
 )
 from featherpress.compress.distillation.taps import Tap, tap_shapes
-from featherpress.compress.experiments.lessons import ramp, term_factor
+from featherpress.compress.experiments.recipe_distiller import ramp, term_factor
 from featherpress.compress.recipes import DistillationRecipe
 from featherpress.errors import UsageError
 from featherpress.models import create_model
@@ -52,7 +52,7 @@ def test_unknown_path_lists_the_children() -> None:
 def test_tap_that_caught_nothing_says_so() -> None:
     """A tap whose module did not run raises, so that no loss is silently zero."""
     tap = Tap(nn.Sequential(nn.Linear(2, 2)), "0")
-    with tap.open(), pytest.raises(RuntimeError, match="caught nothing"):
+    with tap.open(), pytest.raises(UsageError, match="caught nothing"):
         tap.take()
 
 
@@ -63,12 +63,12 @@ def test_tap_is_taken_once() -> None:
     with tap.open():
         model(torch.zeros(1, 2))
         assert tap.take()[0].shape == (1, 2)
-        with pytest.raises(RuntimeError, match="caught nothing"):
+        with pytest.raises(UsageError, match="caught nothing"):
             tap.take()
 
 
 def test_module_that_runs_twice_gives_two_levels() -> None:
-    """Each run of a module in one forward is a level; a forward that was not taken is forgotten by the next."""
+    """Each run of a module is a level; what was not taken is forgotten, and nothing is kept outside."""
 
     class Twice(nn.Module):
         def __init__(self) -> None:
@@ -79,20 +79,25 @@ def test_module_that_runs_twice_gives_two_levels() -> None:
             return self.one(self.one(x))  # type: ignore[no-any-return]
 
     model = Twice()
-    with Tap(model, "one").open() as tap:
+    tap = Tap(model, "one")
+    with tap.open():
         model(torch.zeros(1, 2))
+    model(torch.zeros(1, 2))
+    with tap.open():
         last = model(torch.ones(1, 2))
-        first, second = tap.take()
+    first, second = tap.take()
     assert torch.equal(second, last)
     assert torch.equal(first, model.one(torch.ones(1, 2)))
+    tap.close()
+    assert not model.one._forward_hooks
 
 
 def test_what_cannot_be_tapped() -> None:
     """A module that does not run by itself, that returns no tensors, or strange ones, is named."""
     model = create_model("featherface_v2")
-    with pytest.raises(UsageError, match="does not run by itself"):
+    with pytest.raises(UsageError, match="did not run by itself"):
         tap_shapes(nn.Sequential(nn.Conv2d(3, 1, 1), nn.Sequential()).append(Idle()), "2.idle", IMAGES)
-    with pytest.raises(UsageError, match="does not return tensors"):
+    with pytest.raises(UsageError, match="returns str, not tensors; `select` chooses"):
         tap_shapes(nn.Sequential(Named()), "0", IMAGES)
     with pytest.raises(UsageError, match=r"expected maps \(N, C, H, W\)"):
         tap_shapes(nn.Sequential(nn.Flatten(0), nn.Identity()), "1", IMAGES)
@@ -109,8 +114,8 @@ class Idle(nn.Module):
 
 
 class Named(nn.Module):
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        return {"x": x}
+    def forward(self, x: Tensor) -> dict[str, Tensor | str]:
+        return {"x": x, "name": "x"}
 
 
 MAPS = [(1, 32, 8, 8), (1, 32, 4, 4), (1, 32, 2, 2)]

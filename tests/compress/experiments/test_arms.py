@@ -13,12 +13,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from featherpress.compress.data.synthetic.shapes import Shapes
+from featherpress.compress.distillation.teachers import BoundTeacher
 from featherpress.compress.evaluation.detector.inference import EvaluationResult
 from featherpress.compress.experiments import arms
 from featherpress.compress.experiments import distill as experiments
 from featherpress.compress.experiments.build import build_student
 from featherpress.compress.experiments.experiment import Experiment
-from featherpress.compress.experiments.teacher_outputs import LiveTeacher, fingerprint
+from featherpress.compress.experiments.teacher_outputs import fingerprint
 from featherpress.compress.experiments.teachers import prepare_teachers
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.runtime.run_folder import TrainingFolder
@@ -27,7 +28,7 @@ from featherpress.errors import TrainingError, UsageError
 from featherpress.models import Detector, PriorSpec, save_weights
 
 
-def test_the_control_differs_in_its_lessons_alone(
+def test_the_control_differs_in_the_teacher_alone(
     tiny: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both arms of a seed start from the same weights, see the same crops in the same order, by the same schedule."""
@@ -37,7 +38,7 @@ def test_the_control_differs_in_its_lessons_alone(
         crops = keywords["crops"]
         keys = tuple(crops.sampler.epoch_keys(0))
         pixels = crops.batch(keys).images.sum().item()
-        seen.append((keywords["role"], fingerprint(model), keys, pixels, keywords["schedule"], keywords["lessons"]))
+        seen.append((keywords["role"], fingerprint(model), keys, pixels, keywords["schedule"], keywords["distiller"]))
         return fit(self, model, folder, **keywords)
 
     recipe = tiny("seeds=[3, 5]")
@@ -203,13 +204,13 @@ def test_a_teacher_that_changes_ends_the_run(
     tiny: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its weights and buffers must hash at the end as before anything learned from it."""
-    teach = LiveTeacher.teach
+    ask = BoundTeacher.ask
 
-    def and_move(self: LiveTeacher, batch: Any) -> Any:
+    def and_move(self: BoundTeacher, inputs: Any, **keywords: Any) -> Any:
         next(self.model.buffers()).add_(1e-3)
-        return teach(self, batch)
+        return ask(self, inputs, **keywords)
 
-    monkeypatch.setattr(LiveTeacher, "teach", and_move)
+    monkeypatch.setattr(BoundTeacher, "ask", and_move)
     with pytest.raises(TrainingError, match="the teacher's weights or buffers changed during distillation"):
         experiments.distill(tiny("control=false"), tmp_path / "run")
 

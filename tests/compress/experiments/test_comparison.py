@@ -11,14 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from featherpress.compress.distillation.placebos import shuffled, smoothed
+from featherpress.compress.distillation.teachers import TeacherOutputs
 from featherpress.compress.experiments import arms, conclusion
 from featherpress.compress.experiments.arms import arm_folder, count_steps, list_arms
 from featherpress.compress.experiments.distill import distill
 from featherpress.compress.experiments.experiment import Experiment
-from featherpress.compress.experiments.placebos import shuffled, smoothed
-from featherpress.compress.experiments.teacher_outputs import Lesson
 from featherpress.compress.recipes import Recipe, load_recipe
-from featherpress.compress.tasks.base import LabelContext, PriorContext
 from featherpress.errors import RecipeError
 from featherpress.records.comparison import Comparison
 from featherpress.verdicts import Scores
@@ -149,7 +148,7 @@ def test_arms_are_listed_only_beside_both(tiny: Callable[..., Recipe]) -> None:
 def test_a_shuffled_teacher_speaks_of_another_image() -> None:
     """Outputs and features move together, and no image keeps its own."""
     rows = torch.arange(4.0)
-    found = shuffled(Lesson(outputs={"logits": rows[:, None]}, features={"tap": [rows.view(4, 1, 1, 1)]}))
+    found = shuffled(TeacherOutputs(outputs={"logits": rows[:, None]}, features={"tap": [rows.view(4, 1, 1, 1)]}))
     assert found.outputs["logits"].flatten().tolist() == [3, 0, 1, 2]
     assert found.features["tap"][0].flatten().tolist() == [3, 0, 1, 2]
 
@@ -157,7 +156,7 @@ def test_a_shuffled_teacher_speaks_of_another_image() -> None:
 def test_smoothed_labels_are_as_sure_as_the_teacher_and_know_nothing_else() -> None:
     """Probabilities 0.9 and 0.5 of the labels are 0.7 on average; the other two classes share the rest equally."""
     chances = torch.tensor([[0.9, 0.08, 0.02], [0.4, 0.5, 0.1]])
-    found = smoothed(Lesson(outputs={"logits": chances.log()}, features={}), LabelContext(labels=torch.tensor([0, 1])))
+    found = smoothed(TeacherOutputs(outputs={"logits": chances.log()}, features={}), {"labels": torch.tensor([0, 1])})
     expected = torch.tensor([[0.7, 0.15, 0.15], [0.15, 0.7, 0.15]])
     assert torch.allclose(found.outputs["logits"].softmax(dim=1), expected)
 
@@ -166,10 +165,8 @@ def test_smoothed_priors_are_faces_or_background_by_their_labels() -> None:
     """Two positives at 0.8 and 0.6 become 0.7; two others at 0.1 and 0.3 become 0.2, wherever the teacher was sure."""
     face = torch.tensor([[0.8, 0.1], [0.3, 0.6]])
     positive = torch.tensor([[True, False], [False, True]])
-    context = object.__new__(PriorContext)
-    object.__setattr__(context, "targets", SimpleNamespace(positive=positive))
     logits: Tensor = torch.stack([(1 - face).log(), face.log()], dim=2)
-    found = smoothed(Lesson(outputs={"logits": logits}, features={}), context)
+    found = smoothed(TeacherOutputs(outputs={"logits": logits}, features={}), {"positive": positive})
     assert torch.allclose(found.outputs["logits"].softmax(dim=2)[..., 1], torch.tensor([[0.7, 0.2], [0.2, 0.7]]))
 
 

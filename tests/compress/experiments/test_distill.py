@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,12 @@ import torch
 from safetensors.torch import load_file
 
 from featherpress.compress.data import SyntheticFaces, TrainingCrops
+from featherpress.compress.distillation.teachers import BoundTeacher, TeacherOutputs
 from featherpress.compress.experiments import ablation
 from featherpress.compress.experiments.ablation import ablate_losses, ablation_lines, ablation_markdown, variants
-from featherpress.compress.experiments.build import build_term_adapters
 from featherpress.compress.experiments.distill import check, distill
 from featherpress.compress.experiments.experiment import Experiment
-from featherpress.compress.experiments.teacher_outputs import Lesson, LiveTeacher
-from featherpress.compress.experiments.teachers import evaluate_teacher, prepare_teachers
+from featherpress.compress.experiments.teachers import evaluate_teacher, make_distiller, prepare_teachers
 from featherpress.compress.recipes import Recipe, load_recipe, recipe_schema, recipe_to_toml, shipped_recipes
 from featherpress.compress.runtime.devices import default_device
 from featherpress.compress.tasks import task_of
@@ -153,13 +153,14 @@ def test_two_teachers(
     assert load_recipe(tmp_path / "again.toml") == recipe
     asked: list[int] = []
 
-    teach = LiveTeacher.teach
+    ask = BoundTeacher.ask
 
-    def note(self: LiveTeacher, batch: Any) -> Any:
-        asked.append(self.model[0][0].out_channels)  # type: ignore[index, union-attr, arg-type]
-        return teach(self, batch)
+    def note(self: BoundTeacher, inputs: Any, *, watch: bool = False) -> Any:
+        if not watch:  # the example's
+            asked.append(self.model[0][0].out_channels)  # type: ignore[index, union-attr, arg-type]
+        return ask(self, inputs, watch=watch)
 
-    monkeypatch.setattr(LiveTeacher, "teach", note)
+    monkeypatch.setattr(BoundTeacher, "ask", note)
     distill(recipe, tmp_path / "run")
     assert asked == ([16, 12] * 3 if teaching == "averaged" else [16, 12, 12])
     assert (tmp_path / "run" / "teacher-2" / "weights" / "last.safetensors").exists()
@@ -243,7 +244,8 @@ def test_adapters_leave_the_random_streams_of_gpus_alone(
 
     monkeypatch.setattr("torch.cuda.manual_seed_all", refuse)
     before = torch.get_rng_state()
-    one, other = (build_term_adapters(recipe, student, teacher, seed=seed)["feature"] for seed in (1, 1))
+    attach = partial(make_distiller, recipe, {"teacher": teacher}, student, task=task_of(recipe))
+    one, other = (attach(seed=seed).kd.adapters for seed in (1, 1))
     assert torch.equal(torch.get_rng_state(), before)
     assert all(map(torch.equal, one.parameters(), other.parameters()))
 
@@ -338,16 +340,17 @@ def test_an_ablation_asks_a_cached_teacher_once(
 ) -> None:
     """Variants of a seed that tap the teacher at the same places share its lessons; no seed takes those of another."""
     asked: list[int] = []
-    teach = LiveTeacher.teach
+    ask = BoundTeacher.ask
 
-    def count(self: LiveTeacher, batch: Any) -> Lesson:
-        asked.append(len(self.taps))
-        return teach(self, batch)
+    def count(self: BoundTeacher, inputs: Any, *, watch: bool = False) -> TeacherOutputs:
+        if not watch:  # the example's
+            asked.append(len(self.taps))
+        return ask(self, inputs, watch=watch)
 
     once = ["distillation.stop=0", "distillation.losses.feature.start=0", "distillation.losses.third.loss=kl"]
     recipe = tiny("teacher.cache=true", "seeds=[0, 1]", *once)
     distill(recipe, tmp_path / "run")
-    monkeypatch.setattr(LiveTeacher, "teach", count)
+    monkeypatch.setattr(BoundTeacher, "ask", count)
     ablate_losses(recipe, tmp_path / "run")
     # The first of a kind asks at each of three steps; the others ask at their first, to learn what lessons look like.
     assert asked == [0, 0, 0, 1, 1, 1, 0, 1, 0, 1] * 2

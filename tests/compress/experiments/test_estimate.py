@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
+from featherpress.compress.distillation.teachers import BoundTeacher
 from featherpress.compress.experiments.build import taps_of
 from featherpress.compress.experiments.estimate import estimate
-from featherpress.compress.experiments.teacher_outputs import CachedTeacher, LiveTeacher
+from featherpress.compress.experiments.teacher_outputs import CachedTeacher
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.recipes.required_files import list_needs, require_needs
 from featherpress.compress.runtime.run_folder import TrainingFolder
@@ -20,6 +22,14 @@ def small(*settings: str) -> Recipe:
     sizes = ("data.train_images=5", "data.validation_images=2", "data.image_size=64", "data.size=64")
     own = ("schedule.batch_size=2", "schedule.epochs=3", "data.variants=2", "teacher.cache=true")
     return load_recipe("demo", settings=[*sizes, *own, "teacher.model=featherface_v2", *settings])
+
+
+def bind(model: nn.Module, recipe: Recipe) -> BoundTeacher:
+    """Tap a teacher where the recipe does."""
+    bound = BoundTeacher(model, name_outputs=task_of(recipe).name_outputs)
+    for path in taps_of(recipe.distillation).values():
+        bound.tap(path)
+    return bound
 
 
 @pytest.mark.parametrize("precision", ["fp16", "fp32"])
@@ -37,9 +47,10 @@ def test_a_plan_is_what_a_run_does(tmp_path: Path, precision: str) -> None:
         model, crops, TrainingFolder(tmp_path), recipe=recipe, schedule=recipe.schedule, label="", task=task
     )
     assert plan.steps == trainer.total == 6
-    live = LiveTeacher(model, list(taps_of(recipe.distillation).values()), task)
+    live = bind(model, recipe)
     cached = CachedTeacher(live, tmp_path, images=len(crops), variants=2, precision=precision)
-    cached.teach(crops.batch(crops.sampler.epoch_keys(0)[:1]))
+    batch = crops.batch(crops.sampler.epoch_keys(0)[:1])
+    cached.ask(task.images(batch), batch.keys)
     assert plan.cache_bytes == cached.bytes > 0
 
 
@@ -63,14 +74,15 @@ def test_a_plan_counts_every_size_of_crops(tmp_path: Path) -> None:
         model, crops, TrainingFolder(tmp_path), recipe=recipe, schedule=recipe.schedule, label="", task=task
     )
     assert plan.steps == trainer.total == 3 * 2 * (10 // 5)
-    live = LiveTeacher(model, list(taps_of(recipe.distillation).values()), task)
+    live = bind(model, recipe)
     cached = CachedTeacher(live, tmp_path, images=len(crops), variants=2, sizes=2)
     order = crops.sampler.epoch_batches(1, 4)
     assert {len(keys) for keys in order} == {4, 1}
     for keys in order:
         batch = crops.batch(keys)
-        first, again = (cached.teach(batch).tensors() for _ in range(2))
-        direct = [each.half().float() for each in live.teach(batch).tensors()]
+        images = task.images(batch)
+        first, again = (cached.ask(images, batch.keys).tensors() for _ in range(2))
+        direct = [each.half().float() for each in live.ask(images).tensors()]
         assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(first, again, direct, strict=True))
     assert (plan.lessons, plan.cache_bytes) == (10 * 2 * 2, cached.bytes)
     assert plan.crop_bytes == 10 * 2 * 3 * (64**2 + 128**2)

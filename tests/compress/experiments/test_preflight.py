@@ -2,8 +2,8 @@
 
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from featherpress.compress.distillation.taps import Tap
-from featherpress.compress.experiments import lessons
-from featherpress.compress.experiments.lessons import Lessons
+from featherpress.compress.distillation.adapters import Adapters
+from featherpress.compress.distillation.losses import registry
+from featherpress.compress.distillation.step import Step
+from featherpress.compress.distillation.teachers import BoundTeacher, TeacherOutputs, call
 from featherpress.compress.experiments.preflight import Finding, preflight, require_sound
-from featherpress.compress.experiments.teacher_outputs import Lesson, LiveTeacher
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.tasks.classification.task import ClassificationTask
 from featherpress.compress.training import trainer
@@ -99,34 +99,42 @@ def lose_adapters(patch: pytest.MonkeyPatch) -> None:
 
 
 def cut_the_gradient(patch: pytest.MonkeyPatch) -> None:
-    adapt = lessons._adapt
-    patch.setattr(lessons, "_adapt", lambda *a, **k: [level.detach() for level in adapt(*a, **k)])
+    adapt = Adapters.forward
+    patch.setattr(Adapters, "forward", lambda *a, **k: [level.detach() for level in adapt(*a, **k)])
 
 
 def never_fire(patch: pytest.MonkeyPatch) -> None:
-    @contextmanager
-    def open_without_hooks(self: Lessons, student: nn.Module) -> Iterator[None]:
-        self._taps = {"1": Tap(student, "1")}
-        yield
+    enter = Step.__enter__
 
-    patch.setattr(Lessons, "open", open_without_hooks)
+    def without_hooks(self: Step) -> Step:
+        for tap in self.kd.taps.values():
+            tap.close()
+        return enter(self)
+
+    patch.setattr(Step, "__enter__", without_hooks)
+
+
+def sabotage(patch: pytest.MonkeyPatch, name: str, function: Callable[..., Tensor]) -> None:
+    patch.setitem(registry._REGISTER, name, replace(registry.find_loss(name), function=function))
 
 
 def teach_nothing(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(lessons, "pkd", lambda student, _teacher: student.sum() * 0)
+    sabotage(patch, "pkd", lambda student, _teacher, **_: student.sum() * 0)
 
 
 def teach_infinity(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(lessons, "kl", lambda student, _teacher, **_: student.sum() / 0)
+    sabotage(patch, "kl", lambda student, _teacher, **_: student.sum() / 0)
 
 
 def leak(patch: pytest.MonkeyPatch) -> None:
-    compare = Lessons.compare
+    step = Trainer._forward
 
-    def with_a_term_of_its_own(self: Lessons, outputs: Any, *arguments: Any, **keywords: Any) -> dict[str, Tensor]:
-        return compare(self, outputs, *arguments, **keywords) | {"kd_leak": 1e-3 * outputs["logits"].square().sum()}
+    def with_a_term_of_its_own(self: Trainer, *arguments: Any) -> tuple[Any, ...]:
+        terms, context, outputs, begun = step(self, *arguments)
+        extra = 1e-3 * outputs["logits"].square().sum() if begun else 0
+        return {**terms, "class": terms["class"] + extra}, context, outputs, begun
 
-    patch.setattr(Lessons, "compare", with_a_term_of_its_own)
+    patch.setattr(Trainer, "_forward", with_a_term_of_its_own)
 
 
 def scale_the_task_down(patch: pytest.MonkeyPatch) -> None:
@@ -134,7 +142,7 @@ def scale_the_task_down(patch: pytest.MonkeyPatch) -> None:
 
     def halve(self: Trainer, *arguments: Any) -> tuple[Any, ...]:
         terms, *rest = forward(self, *arguments)
-        return ({**terms, "class": terms["class"] / 2} if self.lessons else terms), *rest
+        return ({**terms, "class": terms["class"] / 2} if self.distiller else terms), *rest
 
     patch.setattr(Trainer, "_forward", halve)
 
@@ -148,29 +156,29 @@ def save_the_wrapper(patch: pytest.MonkeyPatch) -> None:
 
 def flip_the_teacher(patch: pytest.MonkeyPatch) -> None:
     @torch.no_grad()
-    def teach(self: LiveTeacher, batch: Any) -> Lesson:
+    def ask(self: BoundTeacher, inputs: Any, **_: Any) -> TeacherOutputs:
         self.model.train()
         with self.taps["1"].open() as tap:
-            outputs = self.task.name_outputs(self.model(self.task.images(batch)))
-            return Lesson(outputs=outputs, features={"1": tap.take()})
+            outputs = self.name_outputs(call(self.model, inputs))
+        return TeacherOutputs(outputs=outputs, features={"1": tap.take()})
 
-    patch.setattr(LiveTeacher, "teach", teach)
+    patch.setattr(BoundTeacher, "ask", ask)
 
 
 def train_the_teacher(patch: pytest.MonkeyPatch) -> None:
-    teach = LiveTeacher.teach
+    ask = BoundTeacher.ask
 
-    def and_move(self: LiveTeacher, batch: Any) -> Lesson:
+    def and_move(self: BoundTeacher, inputs: Any, **keywords: Any) -> TeacherOutputs:
         next(self.model.parameters()).data.mul_(0.99)
-        return teach(self, batch)
+        return ask(self, inputs, **keywords)
 
-    patch.setattr(LiveTeacher, "teach", and_move)
+    patch.setattr(BoundTeacher, "ask", and_move)
 
 
 SABOTAGES: list[tuple[Callable[[pytest.MonkeyPatch], None], str]] = [
-    (lose_adapters, "the adapter 0.kd_feature.0.weight is in no optimizer"),
-    (cut_the_gradient, "the adapter 0.kd_feature.0.weight did not change: no gradient reaches it"),
-    (never_fire, "a step failed: the tap on '1' caught nothing at '1': its module did not run"),
+    (lose_adapters, "the adapter kd_0_feature.0.weight is in no optimizer"),
+    (cut_the_gradient, "the adapter kd_0_feature.0.weight did not change: no gradient reaches it"),
+    (never_fire, "a step failed: no tap caught anything in this step ('1' and others)"),
     (teach_nothing, "kd_feature is at most 0 in 3 steps: it has no effect"),
     (teach_infinity, "the kd_logits term became"),
     (leak, "with distillation weighted 0, training ends with other weights than plain training"),

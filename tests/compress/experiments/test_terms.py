@@ -1,52 +1,59 @@
 """What a step's terms come to, by hand: two terms, two teachers, two levels, each with a weight of its own."""
 
 import math
-from dataclasses import replace
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from featherpress.compress.distillation.adapters import build_adapters
+from featherpress.compress.distillation.distiller import Distiller
 from featherpress.compress.distillation.losses.features import (
     attention_transfer,
     cwd,
-    fgd,
     fitnets,
     foreground_weights,
     pkd,
+    weighted_fgd,
 )
-from featherpress.compress.distillation.losses.outputs import dkd, kl, margin
-from featherpress.compress.experiments.lessons import Lessons, Tutor
-from featherpress.compress.experiments.teacher_outputs import Lesson
+from featherpress.compress.distillation.losses.outputs import dkd, kl, margin_divergence
+from featherpress.compress.experiments.recipe_distiller import RecipeDistiller, build_term
 from featherpress.compress.recipes import DistillationRecipe
-from featherpress.compress.tasks.base import LabelContext, PriorContext
 from featherpress.compress.tasks.detection.assignment import Targets
+from featherpress.compress.tasks.detection.loss import teacher_is_nearer
 from featherpress.models.priors import encode_boxes
 
 FEATURE = {"loss": "fitnets", "student": "tap", "teacher": "tap", "levels": [1, 3], "adapter": "none", "weight": 3}
 LOGITS = {"loss": "kl", "temperature": 1, "weight": 2}
-ALONE = {"default_losses": False}
+ALONE = {"default_losses": False, "ramp_steps": 0, "stop": 0}
 TERMS = {"feature": FEATURE, "logits": LOGITS}
-LABELS = LabelContext(labels=torch.tensor([0]))
+INPUTS, KEYS = torch.zeros(1, 1), torch.zeros(1, 2)
 
 
-class Silent:
-    """A teacher that is never asked."""
+class Says(nn.Module):
+    """A model that returns what it holds, and whose tap gives the levels that it holds."""
 
-    def teach(self, batch: Any) -> Lesson:
-        raise AssertionError("asked")
+    def __init__(self, outputs: Mapping[str, Tensor], levels: list[Tensor]) -> None:
+        super().__init__()
+        self.outputs, self.levels = outputs, levels
+        self.tap = nn.Identity()
+        self.none = nn.Parameter(torch.zeros(()))
+
+    def forward(self, _inputs: Tensor) -> Mapping[str, Tensor]:
+        for level in self.levels:
+            self.tap(level + self.none)
+        return self.outputs
 
 
 def level(value: float) -> Tensor:
     return torch.full((1, 1, 1, 1), float(value))
 
 
-def lesson(odds: float, *levels: float) -> Lesson:
-    """Return a lesson of two classes with odds to 1, and features of one number a level."""
-    logits = torch.tensor([[math.log(odds), 0.0]])
-    return Lesson(outputs={"logits": logits}, features={"tap": [level(value) for value in levels]})
+def teacher(odds: float, *levels: float) -> Says:
+    """Return a teacher of two classes with odds to 1, and features of one number a level."""
+    return Says({"logits": torch.tensor([[math.log(odds), 0.0]])}, [level(value) for value in levels])
 
 
 def divergence(odds: float) -> float:
@@ -55,30 +62,46 @@ def divergence(odds: float) -> float:
     return p * math.log(2 * p) + (1 - p) * math.log(2 * (1 - p))
 
 
-LESSONS = {0: lesson(3, 3, 2), 1: lesson(7, 2, 4)}
+TEACHERS = {"one": teacher(3, 3, 2), "two": teacher(7, 2, 4)}
 # The student's levels are 1, 1: squared differences 4 and 1 to the first teacher, 1 and 9 to the second; levels 1:3.
 FEATURES = ((4 + 3 * 1) / 4, (1 + 3 * 9) / 4)
 DIVERGENCES = (divergence(3), divergence(7))
 
 
-def compared(step: int, *, scale: float = 1.0, lessons: Any = None, **recipe: Any) -> dict[str, float]:
-    """Compare a student of features 1, 1 and even odds with teachers that weigh 1 and 3, ten steps in all."""
-    settings = {**ALONE, "losses": TERMS, "ramp_steps": 0, "stop": 0, **recipe}
-    shape = [(1, 1, 1, 1)] * 2
-    tutors = [
-        Tutor(
-            teacher=Silent(),
-            weight=weight,
-            taps={"feature": "tap"},
-            adapters={"feature": build_adapters(shape, shape, name="feature", kind="none")},
-        )
-        for weight in (1.0, 3.0)
-    ]
-    student = {"logits": torch.zeros(1, 2)}
-    terms = Lessons(DistillationRecipe.model_validate(settings), tutors, scale=scale).compare(
-        student, {"tap": [level(1), level(1)]}, lessons or LESSONS, LABELS, step=step, total=10
+def attach(
+    student: nn.Module, teachers: Mapping[str, nn.Module], *, scale: float = 1.0, **settings: Any
+) -> RecipeDistiller:
+    """Attach teachers that weigh 1, 3, ... to a student by a recipe's settings."""
+    recipe = DistillationRecipe.model_validate({**ALONE, **settings})
+    terms = {name: build_term(term, taps=dict.fromkeys(teachers, "tap")) for name, term in recipe.losses.items()}
+    kd = Distiller(
+        student,
+        teachers,
+        terms,
+        example=INPUTS,
+        output=lambda raw: raw,
+        teacher_weights={name: 2.0 * number + 1 for number, name in enumerate(teachers)},
+        order="sequential" if recipe.teaching == "sequential" else "mean",
     )
-    return {name: value.item() for name, value in terms.items()}
+    return RecipeDistiller(recipe, kd, scale=scale)
+
+
+def taken(distiller: RecipeDistiller, student: nn.Module, context: Mapping[str, Any], *, step: int, total: int) -> Any:
+    """Take one step, and return its terms and their sum."""
+    with distiller.step(INPUTS, KEYS, step=step, total=total) as begun:
+        outputs = student(INPUTS)
+    whole = distiller.scale * begun.loss(outputs, **context)
+    return {f"kd_{name}": value.item() for name, value in begun.parts.items()}, whole.item()
+
+
+def compared(step: int, *, scale: float = 1.0, **recipe: Any) -> dict[str, float]:
+    """Compare a student of features 1, 1 and even odds with teachers that weigh 1 and 3, ten steps in all."""
+    student = Says({"logits": torch.zeros(1, 2)}, [level(1), level(1)])
+    distiller = attach(student, TEACHERS, scale=scale, **{"losses": TERMS, **recipe})
+    parts, whole = taken(distiller, student, {"labels": torch.tensor([0])}, step=step, total=10)
+    distiller.kd.close()
+    assert whole == pytest.approx(scale * sum(parts.values()))
+    return parts
 
 
 def test_two_teachers_two_terms_two_levels() -> None:
@@ -87,13 +110,13 @@ def test_two_teachers_two_terms_two_levels() -> None:
     logits = 2 * (DIVERGENCES[0] / 4 + 3 * DIVERGENCES[1] / 4)
     assert compared(4) == pytest.approx({"kd_feature": feature, "kd_logits": logits})
     assert compared(0, ramp_steps=2) == pytest.approx({"kd_feature": feature / 2, "kd_logits": logits / 2})
-    assert compared(4, scale=0.5) == pytest.approx({"kd_feature": feature / 2, "kd_logits": logits / 2})
+    assert compared(4, scale=0.5) == pytest.approx({"kd_feature": feature, "kd_logits": logits})
 
 
 @pytest.mark.parametrize(("step", "turn"), [(1, 0), (2, 1), (9, 1)])
 def test_one_teacher_after_the_other(step: int, turn: int) -> None:
     """In sequence each teaches whole, for its weight's share of the ten steps: 2.5, which is 2, then the rest."""
-    found = compared(step, lessons={turn: LESSONS[turn]}, teaching="sequential")
+    found = compared(step, teaching="sequential")
     assert found == pytest.approx({"kd_feature": 3 * FEATURES[turn], "kd_logits": 2 * DIVERGENCES[turn]})
 
 
@@ -108,86 +131,63 @@ def test_terms_have_times_of_their_own() -> None:
 
 def test_a_term_that_weighs_nothing_is_left_out() -> None:
     """It has no column, no value, and no tap on the student."""
-    losses = {"feature": FEATURE | {"weight": 0}, "logits": LOGITS}
-    lessons = Lessons(DistillationRecipe.model_validate({**ALONE, "losses": losses}), [])
-    assert lessons.columns == ("kd_logits",)
-    with lessons.open(torch.nn.Sequential()):
-        assert lessons.take() == {}
-    assert set(compared(4, losses=losses)) == {"kd_logits"}
+    student = Says({"logits": torch.zeros(1, 2)}, [level(1), level(1)])
+    distiller = attach(student, TEACHERS, losses={"feature": FEATURE | {"weight": 0}, "logits": LOGITS})
+    assert distiller.columns == ("kd_logits",)
+    assert not student.tap._forward_hooks
+    assert set(compared(4, losses={"feature": FEATURE | {"weight": 0}, "logits": LOGITS})) == {"kd_logits"}
 
 
-def test_the_students_taps_are_taken_by_path() -> None:
-    """While lessons are open each forward leaves its features; afterwards no hook is left."""
-    student = torch.nn.ModuleDict({"tap": torch.nn.Identity()})
-    lessons = Lessons(DistillationRecipe.model_validate({**ALONE, "losses": {"feature": FEATURE}}), [])
-    with lessons.open(student):
-        student["tap"](level(5))
-        assert lessons.take()["tap"][0].item() == 5
-    assert not student["tap"]._forward_hooks
-    assert lessons.take() == {}
-
-
-class Doubling:
-    """An accelerator that wraps a module such that it says twice as much."""
-
-    device = torch.device("cpu")
-
-    def prepare(self, part: Any) -> Any:
-        return lambda levels: [2 * level for level in part(levels)]
-
-
-def test_adapters_are_called_through_what_wraps_them() -> None:
-    """What is prepared is what is called, so that gradients are synchronised; what has no weights is not wrapped."""
-    shape = [(1, 1, 1, 1)] * 2
-    adapters = build_adapters(shape, shape, name="feature", kind="linear")
-    for adapter in adapters:
-        torch.nn.init.constant_(adapter.weight, 3.0)  # type: ignore[arg-type]
-        torch.nn.init.constant_(adapter.bias, 0.0)  # type: ignore[arg-type]
-    tutor = Tutor(teacher=Silent(), taps={"feature": "tap"}, adapters={"feature": adapters})
-    recipe = DistillationRecipe.model_validate({**ALONE, "losses": {"feature": FEATURE}, "ramp_steps": 0, "stop": 0})
-    lessons = Lessons(recipe, [tutor])
-    assert len(lessons.prepare(Doubling())) == 1
-    said = {0: lesson(1, 6, 5)}
-    terms = lessons.compare({}, {"tap": [level(1), level(1)]}, said, LABELS, step=0, total=1)
-    # 1 becomes 3, and 6 by the wrapper: equal to the first level, and 1 off the second, which weighs 3 of 4.
-    assert terms["kd_feature"].item() == pytest.approx(3 * 3 / 4)
-    bare = Tutor(teacher=Silent(), taps={}, adapters={"feature": build_adapters(shape, shape, name="x", kind="none")})
-    assert Lessons(recipe, [bare]).prepare(Doubling()) == []
+def test_teachers_are_asked_only_where_a_term_is_on() -> None:
+    """A step at which all terms are off has no teacher's forward, and its loss is nothing."""
+    student, asked = Says({"logits": torch.zeros(1, 2)}, []), list[int]()
+    said = teacher(3)
+    distiller = attach(student, {"one": said}, losses={"logits": LOGITS | {"start": 0.5}})
+    said.register_forward_pre_hook(lambda *_: asked.append(1))
+    for step, count in ((4, 0), (5, 1)):
+        parts, whole = taken(distiller, student, {}, step=step, total=10)
+        assert (len(asked), bool(parts), whole > 0) == (count, bool(count), bool(count))
 
 
 PRIORS = torch.tensor([[20.0, 20, 16, 16], [40, 40, 16, 16], [52, 52, 16, 16]])
 FACES = torch.tensor([[12.0, 12, 28, 28], [32, 32, 48, 48]])
 
 
-def detector_context(positive: list[bool], negative: list[bool], mined: list[bool]) -> PriorContext:
+def detector_context(positive: list[bool], negative: list[bool], mined: list[bool]) -> dict[str, Any]:
     """Return three priors, of which the first two lie on a face each."""
-    boxes = torch.zeros(1, 3, 4)
     targets = Targets(
         priors=PRIORS,
         positive=torch.tensor([positive]),
         negative=torch.tensor([negative]),
         has_landmarks=torch.tensor([positive]),
         face=torch.tensor([[0, 1, 0]]),
-        boxes=boxes,
+        boxes=torch.zeros(1, 3, 4),
         landmarks=torch.zeros(1, 3, 10),
     )
-    return PriorContext(
-        targets=targets,
-        negatives=torch.tensor([mined]),
-        count=torch.tensor(2.0),
-        boxes=FACES[None],
-        present=torch.ones(1, 2, dtype=torch.bool),
-        image=(64, 64),
-    )
+    return {
+        "positive": targets.positive,
+        "negative": targets.negative,
+        "mined": torch.tensor([mined]),
+        "count": torch.tensor(2.0),
+        "nearer": partial(teacher_is_nearer, targets=targets),
+        "boxes": FACES[None],
+        "present": torch.ones(1, 2, dtype=torch.bool),
+        "image": (64, 64),
+    }
 
 
-def of_a_detector(term: dict[str, Any], student: Any, teacher: Any, context: PriorContext) -> float:
-    """Compare a detector with one teacher by one term."""
-    recipe = DistillationRecipe.model_validate({**ALONE, "losses": {"term": term}, "ramp_steps": 0, "stop": 0})
-    lessons = Lessons(recipe, [Tutor(teacher=Silent(), taps={}, adapters={})])
-    said = {0: Lesson(outputs=teacher, features={})}
-    (value,) = lessons.compare(student, {}, said, context, step=0, total=1).values()
-    return value.item()
+def of_one(
+    term: dict[str, Any],
+    student: tuple[Mapping[str, Tensor], list[Tensor]],
+    teacher: tuple[Mapping[str, Tensor], list[Tensor]],
+    context: Mapping[str, Any],
+    *,
+    step: int = 0,
+) -> float:
+    """Compare a student with one teacher by one term; each is its outputs and its levels."""
+    model = Says(*student)
+    distiller = attach(model, {"one": Says(*teacher)}, losses={"term": term})
+    return float(taken(distiller, model, context, step=step, total=9)[1])
 
 
 def shifted(*pixels: float) -> Tensor:
@@ -205,7 +205,7 @@ def test_deltas_are_followed_where_the_teachers_box_is_nearer(output: str) -> No
     teacher = {"boxes": shifted(2, 2, 2), "landmarks": torch.tensor([2.0, 7, 7]).view(1, 3, 1).repeat(1, 1, 10)}
     # Deltas of boxes are in tenths of the side: 4 pixels of 16 are 2.5, whose smooth-L1 is 2. Ten landmarks cost 1.5.
     wanted = {"boxes": 2.5 - 0.5, "landmarks": 10 * 1.5}[output] / 2
-    assert of_a_detector({"loss": "regression", "output": output}, student, teacher, context) == pytest.approx(
+    assert of_one({"loss": "regression", "output": output}, (student, []), (teacher, []), context) == pytest.approx(
         wanted, rel=1e-4
     )
 
@@ -223,15 +223,14 @@ def test_margins_are_followed_where_the_teacher_sees_a_face(
 ) -> None:
     """The teacher scores 3/4, 1/4 and 1/4, and `teacher_score` is 1/2; each margin costs the same against even odds."""
     logits = torch.tensor([[[0.0, math.log(3)], [math.log(3), 0], [math.log(3), 0]]])
-    outputs = {"logits": torch.zeros(1, 3, 2)}, {"logits": logits}
-    context = detector_context(positive, negative, mined)
-    value = of_a_detector({"loss": "margin", "teacher_score": 0.5}, *outputs, context)
+    student, context = {"logits": torch.zeros(1, 3, 2)}, detector_context(positive, negative, mined)
+    value = of_one({"loss": "margin", "teacher_score": 0.5}, (student, []), ({"logits": logits}, []), context)
     assert value == pytest.approx(count * 0.25 * divergence(3) / 2, rel=1e-4)
 
 
 MAPS = tuple(torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
 CLASSES = tuple(torch.randn(2, 4, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
-ANSWERS = LabelContext(labels=torch.tensor([0, 3]))
+ANSWERS = {"labels": torch.tensor([0, 3])}
 DETECTED = tuple(torch.randn(1, 3, 2, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
 EVERYWHERE = torch.ones(1, 3, dtype=torch.bool)
 
@@ -245,7 +244,7 @@ EVERYWHERE = torch.ones(1, 3, dtype=torch.bool)
         ({"loss": "attention"}, lambda: attention_transfer(*MAPS)),
         (
             {"loss": "fgd", "temperature": 2, "background": 0.25, "attention": 3},
-            lambda: fgd(
+            lambda: weighted_fgd(
                 *MAPS,
                 foreground=PLACES[0],
                 background=PLACES[1],
@@ -257,11 +256,11 @@ EVERYWHERE = torch.ones(1, 3, dtype=torch.bool)
         ({"loss": "kl", "temperature": 2}, lambda: kl(*CLASSES, temperature=2)),
         (
             {"loss": "dkd", "temperature": 2, "target": 3, "rest": 5},
-            lambda: dkd(*CLASSES, ANSWERS.labels, temperature=2, target=3, rest=5),
+            lambda: dkd(*CLASSES, **ANSWERS, temperature=2, target=3, rest=5),
         ),
         (
             {"loss": "margin", "temperature": 2, "teacher_score": 0},
-            lambda: margin(*DETECTED, EVERYWHERE, count=torch.tensor(2.0), temperature=2),
+            lambda: margin_divergence(*DETECTED, EVERYWHERE, count=torch.tensor(2.0), temperature=2),
         ),
     ],
     ids=lambda value: value["loss"] if isinstance(value, dict) else "",
@@ -270,18 +269,14 @@ def test_a_terms_options_are_its_losses(options: dict[str, Any], direct: Any) ->
     """Each term is its loss with the options that the recipe gives it, by their names there."""
     maps = options["loss"] in {"pkd", "cwd", "fitnets", "attention", "fgd"}
     term = options | ({"student": "tap", "teacher": "tap", "adapter": "none"} if maps else {})
-    recipe = DistillationRecipe.model_validate({**ALONE, "losses": {"term": term}, "ramp_steps": 0, "stop": 0})
-    adapters = build_adapters([MAPS[0].shape], [MAPS[1].shape], name="term", kind="none")
-    lessons = Lessons(recipe, [Tutor(teacher=Silent(), taps={"term": "tap"}, adapters={"term": adapters})])
-    context: Any = ANSWERS
+    context: Mapping[str, Any] = ANSWERS
     if options["loss"] in {"fgd", "margin"}:
         context = detector_context([False] * 3, [True] * 3, [False] * 3)
     if options["loss"] == "fgd":
-        context = replace(context, boxes=context.boxes.repeat(2, 1, 1), present=context.present.repeat(2, 1))
+        context |= {name: context[name].repeat(2, *[1] * (context[name].dim() - 1)) for name in ("boxes", "present")}
     logits = DETECTED if options["loss"] == "margin" else CLASSES
-    said = {0: Lesson(outputs={"logits": logits[1]}, features={"tap": [MAPS[1]]})}
-    (value,) = lessons.compare({"logits": logits[0]}, {"tap": [MAPS[0]]}, said, context, step=0, total=1).values()
-    torch.testing.assert_close(value, direct())
+    sides = [({"logits": logits[side]}, [MAPS[side]] if maps else []) for side in (0, 1)]
+    assert of_one(term, *sides, context) == pytest.approx(direct().item(), rel=1e-5)
 
 
 PLACES = foreground_weights(FACES.repeat(2, 1, 1), torch.ones(2, 2, dtype=torch.bool), image=(64, 64), size=(4, 4))
@@ -290,12 +285,6 @@ PLACES = foreground_weights(FACES.repeat(2, 1, 1), torch.ones(2, 2, dtype=torch.
 def test_masks_are_drawn_anew_at_every_step() -> None:
     """What MGD hides depends on the step alone: the same again at the same step, something else at the next."""
     term = {"loss": "mgd", "student": "tap", "teacher": "tap", "masked": 0.5}
-    recipe = DistillationRecipe.model_validate({**ALONE, "losses": {"term": term}, "ramp_steps": 0, "stop": 0})
-    adapters = build_adapters([MAPS[0].shape], [MAPS[1].shape], name="term", kind="generation")
-    lessons = Lessons(recipe, [Tutor(teacher=Silent(), taps={"term": "tap"}, adapters={"term": adapters})])
-    said = {0: Lesson(outputs={}, features={"tap": [MAPS[1]]})}
-    first, again, other = (
-        lessons.compare({}, {"tap": [MAPS[0]]}, said, LABELS, step=step, total=9)["kd_term"].item()
-        for step in (3, 3, 4)
-    )
+    sides = [({}, [MAPS[side]]) for side in (0, 1)]
+    first, again, other = (of_one(term, *sides, {}, step=step) for step in (3, 3, 4))
     assert first == again != other

@@ -1,4 +1,4 @@
-"""Train without and with lessons into a folder: started by itself one process, by torchrun as many as it says.
+"""Train without and with a teacher into a folder: started by itself one process, by torchrun as many as it says.
 
 python tests/compress/runtime/spread_training.py OUT
 torchrun --nproc-per-node 2 tests/compress/runtime/spread_training.py OUT
@@ -10,9 +10,8 @@ from pathlib import Path
 import torch
 
 from featherpress.compress.data import SyntheticFaces, TrainingCrops
-from featherpress.compress.experiments.build import build_term_adapters, taps_of
-from featherpress.compress.experiments.lessons import Lessons, Tutor
-from featherpress.compress.experiments.teacher_outputs import LiveTeacher
+from featherpress.compress.experiments.recipe_distiller import RecipeDistiller
+from featherpress.compress.experiments.teachers import make_distiller
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.runtime.run_folder import TrainingFolder
 from featherpress.compress.tasks.detection.task import DetectionTask
@@ -33,13 +32,10 @@ SETTINGS = (
 SIDE, IMAGES = 64, 8
 
 
-def lessons(recipe: Recipe, student: Detector) -> Lessons:
+def distiller(recipe: Recipe, student: Detector) -> RecipeDistiller:
     torch.manual_seed(5)
     teacher = create_detector("featherface_v2")
-    taps = taps_of(recipe.distillation)
-    live = LiveTeacher(teacher, list(taps.values()), DetectionTask(recipe))
-    adapters = build_term_adapters(recipe, student, teacher, seed=7)
-    return Lessons(recipe.distillation, [Tutor(teacher=live, taps=taps, adapters=adapters)])
+    return make_distiller(recipe, {"teacher": teacher}, student, task=DetectionTask(recipe), seed=7)
 
 
 def main(out: Path) -> None:
@@ -57,7 +53,7 @@ def main(out: Path) -> None:
             schedule=recipe.schedule,
             label=name,
             task=DetectionTask(recipe),
-            lessons=lessons(recipe, student) if name == "taught" else None,
+            distiller=distiller(recipe, student) if name == "taught" else None,
             evaluate=lambda model: float(next(model.parameters()).abs().sum()),
         ).run()
 

@@ -73,7 +73,7 @@ def whole_state(step: int) -> dict[str, Any]:
         "model",
         "average",
         "updates",
-        "adapters",
+        "distiller",
         "optimizer",
         "scheduler",
         "scaler",

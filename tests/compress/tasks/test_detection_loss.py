@@ -8,7 +8,7 @@ from torch import Tensor
 
 from featherpress.compress.data.samples import Batch
 from featherpress.compress.distillation.losses.features import pkd
-from featherpress.compress.distillation.losses.outputs import margin, regression
+from featherpress.compress.distillation.losses.outputs import margin_divergence, smooth_l1
 from featherpress.compress.tasks.detection.assignment import Targets, match_priors, pairwise_iou
 from featherpress.compress.tasks.detection.loss import detection_loss, mine_negatives
 from featherpress.models.priors import PriorSpec, decode_boxes
@@ -185,17 +185,17 @@ def test_class_loss_by_hand() -> None:
     p = 1 / (1 + math.exp(-2))
     expected = (p - 0.5) * (p * math.log(2 * p) + (1 - p) * math.log(2 * (1 - p)))
     where = torch.ones(1, 1, dtype=torch.bool)
-    assert margin(student, teacher, where, count=ONE).item() == pytest.approx(expected, rel=1e-5)
+    assert margin_divergence(student, teacher, where, count=ONE).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_class_loss_knows_margins_only() -> None:
     """What both logits share makes no difference, and unmarked priors are not looked at."""
     student, teacher = torch.randn(2, 9, 2), torch.randn(2, 9, 2)
     where = torch.rand(2, 9) > 0.5
-    base = margin(student, teacher, where, count=ONE, temperature=2)
-    torch.testing.assert_close(margin(student + 5, teacher - 3, where, count=ONE, temperature=2), base)
+    base = margin_divergence(student, teacher, where, count=ONE, temperature=2)
+    torch.testing.assert_close(margin_divergence(student + 5, teacher - 3, where, count=ONE, temperature=2), base)
     elsewhere = torch.where(where[..., None], student, student + 100)
-    torch.testing.assert_close(margin(elsewhere, teacher, where, count=ONE, temperature=2), base)
+    torch.testing.assert_close(margin_divergence(elsewhere, teacher, where, count=ONE, temperature=2), base)
 
 
 def test_regression_loss_by_hand() -> None:
@@ -203,4 +203,4 @@ def test_regression_loss_by_hand() -> None:
     student = torch.zeros(1, 2, 4)
     teacher = torch.tensor([[[2.0, 0, 0, 0], [7, 7, 7, 7]]])
     where = torch.tensor([[True, False]])
-    assert regression(student, teacher, where, count=torch.tensor(3.0)).item() == pytest.approx(0.5)
+    assert smooth_l1(student, teacher, where, count=torch.tensor(3.0)).item() == pytest.approx(0.5)

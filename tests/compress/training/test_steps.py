@@ -2,8 +2,8 @@
 
 import csv
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,9 +15,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from featherpress.compress.distillation.balance import gradient_ratio
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.runtime.run_folder import TrainingFolder
-from featherpress.compress.tasks.base import LabelContext, TaskLoss
+from featherpress.compress.tasks.base import TaskLoss
 from featherpress.compress.training.checkpoints import latest_state
 from featherpress.compress.training.freezing import freeze, normalisations
 from featherpress.compress.training.trainer import Trainer
@@ -80,41 +81,43 @@ class Task:
 
     def compute_loss(self, outputs: Mapping[str, Tensor], _batch: Batch, _targets: Batch, counts: Tensor) -> TaskLoss:
         mean = outputs["out"].square().sum() / counts[0]
-        return TaskLoss(terms={"small": mean / 4, "large": 3 * mean / 4}, context=LabelContext(labels=torch.empty(0)))
+        return TaskLoss(terms={"small": mean / 4, "large": 3 * mean / 4}, context={"labels": torch.empty(0)})
 
 
-class Lessons:
+class Distil:
     """A teacher who says that the sum of outputs, twice over, should fall; at steps 0 and 1 alone."""
 
-    columns = ("kd_sum",)
+    columns, scale = ("kd_sum",), 1.0
 
-    def __init__(self, *, tapped: bool) -> None:
-        self.tapped, self.asked = tapped, list[int]()
+    def __init__(self) -> None:
+        self.asked = list[int]()
         self.adapters = nn.ModuleList([nn.Conv2d(1, 1, 1, bias=False)])
         nn.init.constant_(self.adapters[0].weight, 5.0)  # type: ignore[arg-type]
-        self.features: dict[str, list[Tensor]] = {}
+        self.kd, self.open = self, True
+        self.parts: dict[str, Tensor] = {}
 
-    def prepare(self, accelerator: Any) -> list[Any]:
-        return [accelerator.prepare(self.adapters[0])]
+    def state_dict(self) -> dict[str, Any]:
+        return {"own": self.adapters.state_dict()}
 
-    @contextmanager
-    def open(self, student: nn.Module) -> Iterator[None]:
-        hook = student.register_forward_hook(lambda _module, _inputs, out: self.features.update(tap=[out]))
-        yield
-        hook.remove()
+    def load_state_dict(self, state: Any) -> None:
+        self.adapters.load_state_dict(state["own"])
 
-    def ask(self, _batch: Batch, *, step: int, total: int) -> dict[int, str]:
+    def close(self) -> None:
+        self.open = False
+
+    def step(self, inputs: Tensor, keys: Tensor, *, step: int, total: int) -> Any:
+        assert (inputs.shape[1:], keys.shape[1], total) == ((1, 1, 1), 2, 4)
         self.asked.append(step)
-        return {0: "said"}
+        return nullcontext(self)
 
-    def take(self) -> dict[str, list[Tensor]]:
-        return self.features if self.tapped else {}
+    def loss(self, outputs: Any, *, task: Tensor, labels: Tensor) -> Tensor:
+        self.total = self.adapters[0](outputs["out"]).sum() / 5 * 2
+        self.levels = [outputs["out"]]
+        self.parts = {"sum": self.total.detach()} if self.asked[-1] < 2 else {}
+        return self.total if self.parts else torch.zeros(())
 
-    def compare(
-        self, outputs: Any, features: Any, lessons: Any, context: Any, *, step: int, total: int
-    ) -> dict[str, Tensor]:
-        assert (lessons, total, isinstance(context, LabelContext)) == ({0: "said"}, 4, True)
-        return {"kd_sum": self.adapters[0](outputs["out"]).sum() / 5 * 2} if step < 2 else {}
+    def gradient_ratio(self, task: Tensor) -> float:
+        return gradient_ratio(self.total, task, self.levels)
 
     def ramp(self, step: int, total: int) -> float:
         return step / total
@@ -123,7 +126,7 @@ class Lessons:
 def make(
     folder: Path,
     *,
-    lessons: Any = None,
+    distiller: Any = None,
     evaluate: Any = None,
     crops: Any = None,
     may_stop: bool = True,
@@ -152,7 +155,7 @@ def make(
         schedule=changed,
         label="toy",
         task=Task(),  # type: ignore[arg-type]
-        lessons=lessons,
+        distiller=distiller,
         may_stop=may_stop,
         evaluate=evaluate,
         metadata={"role": "toy"},
@@ -277,45 +280,44 @@ def test_a_resumed_run_knows_what_it_knew(tmp_path: Path) -> None:
     """Best score, patience, averages and adapters are those of the run that was stopped; nothing is trained twice."""
     scores = iter([0.7, 0.6])
     keep = {"epochs": 4, "patience": 3, "evaluate_every": 1, "learning_rate": 0.01}
-    stopped = make(tmp_path, lessons=Lessons(tapped=False), evaluate=lambda _model: next(scores), **keep)
+    stopped = make(tmp_path, distiller=Distil(), evaluate=lambda _model: next(scores), **keep)
     stopped.total = 4
     stopped.run()
-    lessons = Lessons(tapped=False)
-    resumed = make(tmp_path, lessons=lessons, evaluate=lambda _model: 0.0, **keep)
+    distiller = Distil()
+    resumed = make(tmp_path, distiller=distiller, evaluate=lambda _model: 0.0, **keep)
     state = latest_state(resumed.folder)
     assert state is not None
     assert (state["step"], state["best"], state["stale"], state["updates"]) == (4, 0.7, 1, 4)
     resumed.total = 4
     resumed.run()
     assert resumed.position == stopped.position
-    assert lessons.adapters[0].weight.item() == stopped.lessons.adapters[0].weight.item() != 5  # type: ignore[union-attr, operator]
+    assert distiller.adapters[0].weight.item() == stopped.distiller.adapters[0].weight.item() != 5  # type: ignore[union-attr, operator]
     assert resumed.average.model.weight.item() == stopped.average.model.weight.item()
     assert resumed.plain.weight.item() == stopped.plain.weight.item()
-    assert lessons.asked == []
+    assert distiller.asked == []
 
 
-@pytest.mark.parametrize("tapped", [False, True])
-def test_lessons_by_hand(tmp_path: Path, *, tapped: bool) -> None:
+def test_distillation_by_hand(tmp_path: Path) -> None:
     """2 (1 + 2) and 2 (3 + 4) on top of the task, and no more after two steps; gradients compared where outputs are.
 
     The task's is 2 x / 2, distillation's 2: for images 1, 2 sqrt(8 / 5), for 3, 4 sqrt(8 / 25).
     """
-    lessons = Lessons(tapped=tapped)
-    trainer = make(tmp_path, lessons=lessons)
+    distiller = Distil()
+    trainer = make(tmp_path, distiller=distiller)
     trainer.run()
     assert column(trainer, "kd_sum") == pytest.approx([6.0, 14.0])
     assert column(trainer, "loss") == pytest.approx([8.5, 26.5, 2.5, 12.5])
     assert column(trainer, "task") == pytest.approx([2.5, 12.5] * 2)
     assert column(trainer, "kd_ratio") == pytest.approx([(8 / 5) ** 0.5, (8 / 25) ** 0.5], rel=1e-5)
     assert column(trainer, "ramp") == [0, 0.25, 0.5, 0.75]
-    assert lessons.asked == [0, 1, 2, 3]
-    assert not trainer.plain._forward_hooks
+    assert distiller.asked == [0, 1, 2, 3]
+    assert not distiller.open
     assert list(rows(trainer)[0])[-4:] == ["kd_sum", "ramp", "kd_ratio", "val_ap"]
 
 
 def test_the_ratio_is_measured_where_it_is_logged(tmp_path: Path) -> None:
     """It costs two gradients more, and is taken at the steps that have a row alone."""
-    trainer = make(tmp_path, lessons=Lessons(tapped=False), log_every=2)
+    trainer = make(tmp_path, distiller=Distil(), log_every=2)
     trainer.run()
     assert column(trainer, "kd_ratio") == pytest.approx([(8 / 25) ** 0.5], rel=1e-5)
 

@@ -1,5 +1,6 @@
 """The trainer: the same with and without distillation, and the same after an interruption."""
 
+import copy
 import csv
 from collections.abc import Callable
 from pathlib import Path
@@ -7,12 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from featherpress.compress.experiments.teacher_outputs import CachedTeacher, Lesson, LiveTeacher, fingerprint
+from featherpress.compress.data import Batch
+from featherpress.compress.distillation.balance import gradient_ratio
+from featherpress.compress.distillation.teachers import BoundTeacher, TeacherOutputs
+from featherpress.compress.experiments.teacher_outputs import CachedTeacher, fingerprint
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.tasks.detection.task import DetectionTask
-from featherpress.compress.training.trainer import Trainer, _gradient_ratio
+from featherpress.compress.training.trainer import Trainer
 from featherpress.errors import TrainingError
-from featherpress.models import Detector, create_detector, load_weights
+from featherpress.models import Detector, create_detector, load_weights, normalize
 
 MakeTrainer = Callable[..., Trainer]
 
@@ -54,8 +58,8 @@ def test_distillation_teaches_and_leaves_the_teacher(make_trainer: MakeTrainer, 
     """Every term is positive and finite, adapters move, the taps fire, the teacher stays; the end is without it."""
     before = fingerprint(teacher)
     trainer = make_trainer("taught", distil=True)
-    assert trainer.lessons is not None
-    adapters = [weight.clone() for weight in trainer.lessons.adapters.parameters()]
+    assert trainer.distiller is not None
+    adapters = [weight.clone() for weight in trainer.distiller.kd.parameters()]
     assert len(adapters) == 6
     trained = trainer.run()
     logged = rows(trainer)
@@ -65,7 +69,7 @@ def test_distillation_teaches_and_leaves_the_teacher(make_trainer: MakeTrainer, 
         assert float(row["loss"]) > float(row["task"])
         assert 0 < float(row["kd_ratio"]) < 100
     assert (logged[5]["kd_feature"], logged[5]["ramp"]) == ("", "0")
-    moved = zip(adapters, trainer.lessons.adapters.parameters(), strict=True)
+    moved = zip(adapters, trainer.distiller.kd.parameters(), strict=True)
     assert all(not torch.equal(old, new) for old, new in moved)
     assert fingerprint(teacher) == before
     assert not teacher.training
@@ -128,38 +132,47 @@ def test_infinite_loss_stops_with_its_name(make_trainer: MakeTrainer, recipe: Re
     assert not trainer.folder.last_weights.exists()
 
 
+def bound(teacher: Detector, *taps: str) -> BoundTeacher:
+    """Tap a teacher at some paths."""
+    made = BoundTeacher(copy.deepcopy(teacher), name_outputs=DetectionTask(load_recipe("demo")).name_outputs)
+    for path in taps:
+        made.tap(path)
+    return made
+
+
+def ask(source: BoundTeacher | CachedTeacher, batch: Batch) -> TeacherOutputs:
+    """Ask a teacher, or its cache, about a batch."""
+    images = normalize(batch.images)
+    return source.ask(images, batch.keys) if isinstance(source, CachedTeacher) else source.ask(images)
+
+
 def test_cached_lessons_are_the_live_ones(make_trainer: MakeTrainer, teacher: Detector, tmp_path: Path) -> None:
     """A cached lesson is the live one in half precision, asked for once a crop, and read again from disk."""
-    live = LiveTeacher(teacher, ["shuffle"], DetectionTask(load_recipe("demo")))
+    live = bound(teacher, "shuffle")
     crops = make_trainer("unused").crops
     batch = crops.batch([(3, 0), (7, 1)])
     cached = CachedTeacher(live, tmp_path / "cache", images=12, variants=2)
-    first = cached.teach(batch)
-    for ours, theirs in zip(first.tensors(), live.teach(batch).tensors(), strict=True):
+    first = ask(cached, batch)
+    for ours, theirs in zip(first.tensors(), ask(live, batch).tensors(), strict=True):
         assert torch.equal(ours, theirs.half().float())
 
-    class Silent(LiveTeacher):
-        def teach(self, batch: object) -> object:  # type: ignore[override]
-            raise AssertionError("asked again")
-
-    cached.teacher = Silent(teacher, ["shuffle"], DetectionTask(load_recipe("demo")))
-    swapped = cached.teach(crops.batch([(7, 1), (3, 0)]))
+    cached.teacher.model.register_forward_pre_hook(lambda *_: pytest.fail("asked again"))
+    swapped = ask(cached, crops.batch([(7, 1), (3, 0)]))
     assert all(torch.equal(a[0], b[1]) for a, b in zip(first.tensors(), swapped.tensors(), strict=True))
 
 
 def test_lessons_cached_whole_are_the_live_ones(make_trainer: MakeTrainer, teacher: Detector, tmp_path: Path) -> None:
     """In single precision a cached lesson is the live one to 1e-6; other taps or precisions lie apart on disk."""
-    task = DetectionTask(load_recipe("demo"))
-    live = LiveTeacher(teacher, ["shuffle"], task)
+    live = bound(teacher, "shuffle")
     batch = make_trainer("unused").crops.batch([(3, 0), (7, 1)])
     caches = [
         CachedTeacher(live, tmp_path, images=12, variants=2, precision="fp32"),
         CachedTeacher(live, tmp_path, images=12, variants=2),
-        CachedTeacher(LiveTeacher(teacher, ["bifpn"], task), tmp_path, images=12, variants=2),
+        CachedTeacher(bound(teacher, "bifpn"), tmp_path, images=12, variants=2),
     ]
-    for ours, theirs in zip(caches[0].teach(batch).tensors(), live.teach(batch).tensors(), strict=True):
+    for ours, theirs in zip(ask(caches[0], batch).tensors(), ask(live, batch).tensors(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
-    caches[1].teach(batch)
+    ask(caches[1], batch)
     assert caches[0].bytes == 2 * caches[1].bytes > 0
     assert len({cache.folder for cache in caches}) == 3
 
@@ -168,16 +181,16 @@ def test_lessons_that_were_lost_are_asked_for_again(
     make_trainer: MakeTrainer, teacher: Detector, tmp_path: Path
 ) -> None:
     """Where a file of cached lessons is gone, none of the others is believed: zeros would be taught without a word."""
-    live = LiveTeacher(teacher, ["shuffle"], DetectionTask(load_recipe("demo")))
+    live = bound(teacher, "shuffle")
     crops = make_trainer("unused").crops
     first, second = crops.batch([(3, 0)]), crops.batch([(7, 1)])
     before = CachedTeacher(live, tmp_path, images=12, variants=2, precision="fp32")
     for batch in (first, second):
-        before.teach(batch)
+        ask(before, batch)
     (before.folder / "2.cache").unlink()
     after = CachedTeacher(live, tmp_path, images=12, variants=2, precision="fp32")
-    after.teach(first)
-    for ours, theirs in zip(after.teach(second).tensors(), live.teach(second).tensors(), strict=True):
+    ask(after, first)
+    for ours, theirs in zip(ask(after, second).tensors(), ask(live, second).tensors(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
@@ -185,14 +198,14 @@ def test_lessons_beyond_half_precision_are_refused(
     make_trainer: MakeTrainer, teacher: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A number that half precision would make infinite is named, and with it what to do; single precision holds it."""
-    live = LiveTeacher(teacher, [], DetectionTask(load_recipe("demo")))
+    live = bound(teacher)
     batch = make_trainer("unused").crops.batch([(3, 0)])
-    loud = Lesson(outputs={"logits": torch.full((1, 4), -7e4)}, features={})
-    monkeypatch.setattr(LiveTeacher, "teach", lambda _self, _batch: loud)
+    loud = TeacherOutputs(outputs={"logits": torch.full((1, 4), -7e4)}, features={})
+    monkeypatch.setattr(BoundTeacher, "ask", lambda _self, _images: loud)
     with pytest.raises(TrainingError, match=r"a lesson holds 70000, .* cache to fp32"):
-        CachedTeacher(live, tmp_path, images=12, variants=2).teach(batch)
-    defer_sigint = CachedTeacher(live, tmp_path, images=12, variants=2, precision="fp32").teach(batch)
-    assert torch.equal(defer_sigint.outputs["logits"], loud.outputs["logits"])
+        ask(CachedTeacher(live, tmp_path, images=12, variants=2), batch)
+    found = ask(CachedTeacher(live, tmp_path, images=12, variants=2, precision="fp32"), batch)
+    assert torch.equal(found.outputs["logits"], loud.outputs["logits"])
 
 
 def test_cache_without_room(
@@ -205,11 +218,9 @@ def test_cache_without_room(
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("featherpress.compress.experiments.teacher_outputs._ZEROS", FullDisk(1))
-    cached = CachedTeacher(
-        LiveTeacher(teacher, ["shuffle"], DetectionTask(load_recipe("demo"))), tmp_path / "cache", images=12, variants=2
-    )
+    cached = CachedTeacher(bound(teacher, "shuffle"), tmp_path / "cache", images=12, variants=2)
     with pytest.raises(TrainingError, match=r"needs [\d,]+ bytes \(No space left on device\)"):
-        cached.teach(make_trainer("unused").crops.batch([(3, 0)]))
+        ask(cached, make_trainer("unused").crops.batch([(3, 0)]))
     assert not any(path.is_file() for path in (tmp_path / "cache").rglob("*"))
 
 
@@ -232,5 +243,5 @@ def test_too_few_images_for_a_batch(make_trainer: MakeTrainer, recipe: Recipe) -
 def test_the_ratio_of_gradients_by_hand() -> None:
     """Distillation pulls with (3, 3) and (4), the task with (1, 1) and nothing at the second level: sqrt(34 / 2)."""
     one, other = torch.zeros(2, requires_grad=True), torch.zeros(1, requires_grad=True)
-    ratio = _gradient_ratio(3 * one.sum() + 4 * other.sum(), one.sum(), [one, other])
+    ratio = gradient_ratio(3 * one.sum() + 4 * other.sum(), one.sum(), [one, other])
     assert ratio == pytest.approx((34 / 2) ** 0.5)

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from featherpress.compress.experiments.build import build_term_adapters
 from featherpress.compress.experiments.teacher_outputs import fingerprint
+from featherpress.compress.experiments.teachers import make_distiller
 from featherpress.compress.recipes import Recipe, load_recipe
+from featherpress.compress.tasks.detection.task import DetectionTask
 from featherpress.compress.training.trainer import Trainer
 from featherpress.errors import UsageError
 from featherpress.models import Detector, create_detector
@@ -37,10 +38,10 @@ def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
 
 def run_and_check(trainer: Trainer) -> list[dict[str, str]]:
     """Train, and check that the taps fired, the adapters all moved, and no hook is left."""
-    assert trainer.lessons is not None
-    before = {key: value.clone() for key, value in trainer.lessons.adapters.state_dict().items()}
+    assert trainer.distiller is not None
+    before = {key: value.clone() for key, value in trainer.distiller.kd.adapters.state_dict().items()}
     trainer.run()
-    after = trainer.lessons.adapters.state_dict()
+    after = trainer.distiller.kd.adapters.state_dict()
     assert changed(before, after) == set(before)
     for module in trainer.plain.modules():
         assert not module._forward_hooks
@@ -66,13 +67,15 @@ def test_every_loss_trains(make_trainer: MakeTrainer) -> None:
 @pytest.mark.parametrize(
     "settings", [("schedule.precision=bf16", "teacher.schedule.precision=bf16"), ("schedule.accumulate=3",)]
 )
-def test_lessons_under_mixed_precision_and_accumulation(make_trainer: MakeTrainer, settings: tuple[str, ...]) -> None:
+def test_distillation_under_mixed_precision_and_accumulation(
+    make_trainer: MakeTrainer, settings: tuple[str, ...]
+) -> None:
     """Taps fire and adapters move under autocast, and when a step sums several batches."""
     logged = run_and_check(make_trainer("run", distil=True, used=with_settings(*settings, "distillation.stop=0")))
     assert all(float(row["kd_feature"]) > 0 for row in logged)
 
 
-def test_lessons_of_a_compiled_student(make_trainer: MakeTrainer) -> None:
+def test_distillation_of_a_compiled_student(make_trainer: MakeTrainer) -> None:
     """Under torch.compile the taps catch the same as without, and the student learns the same."""
     plain = make_trainer("plain", distil=True, used=with_settings())
     expected = run_and_check(plain)
@@ -128,7 +131,7 @@ def test_taps_are_checked_before_the_run(teacher: Detector, setting: str, words:
     other = teacher.backbone.register_forward_hook(lambda _module, _inputs, levels: (teacher.flat(levels[0]), None)[1])  # type: ignore[operator]
     try:
         with pytest.raises(UsageError, match=words):
-            build_term_adapters(recipe, student, teacher, seed=0)
+            make_distiller(recipe, {"teacher": teacher}, student, task=DetectionTask(recipe), seed=0)
     finally:
         hook.remove()
         other.remove()

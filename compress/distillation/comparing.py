@@ -1,0 +1,107 @@
+"""One term between a student and one of its teachers."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from featherpress.compress.distillation.adapters import as_maps, match_sizes
+from featherpress.compress.distillation.losses.features import random_mask
+from featherpress.compress.distillation.teachers import Outputs
+from featherpress.compress.distillation.terms import Features, Logits
+from featherpress.errors import UsageError
+
+
+def adapt_levels(term: Features, adapt: Any, levels: Sequence[Tensor], *, seed: int) -> list[Tensor]:
+    """Bring a student's levels to the teacher's width, or generate them from the places that a drawn mask leaves."""
+    floats = [level.float() for level in levels]
+    if term.entry.adapter != "generation":
+        adapted: list[Tensor] = adapt(floats)
+        return adapted
+    generator = torch.Generator().manual_seed(seed)
+    hidden = [random_mask(level, masked=term.options["masked"], generator=generator) for level in floats]
+    generated: list[Tensor] = adapt(floats, hidden)
+    return generated
+
+
+def compare_features(
+    name: str,
+    term: Features,
+    student: Sequence[Tensor],
+    teacher: Sequence[Tensor],
+    *,
+    keywords: Mapping[str, Any],
+    mask: Tensor | None,
+) -> Tensor:
+    """Return a term between adapted levels and the teacher's, the mean over levels by their weights.
+
+    Errors: `UsageError` for other numbers of examples, and for a mask that does not fit.
+    """
+    weights = term.levels or (1.0,) * len(student)
+    values = []
+    for weight, s, t in zip(weights, student, teacher, strict=True):
+        if len(s) != len(t):
+            raise UsageError(f"{name}: the student has {len(s)} examples, the teacher {len(t)}")
+        options = dict(keywords)
+        ours, theirs = as_maps(s), as_maps(t.to(s.device))
+        if mask is not None and s.dim() > 2:  # a vector has no positions
+            options["mask"] = _mask_of(name, term, mask, ours)
+        values.append(weight * term.entry.function(ours, match_sizes(theirs.float(), ours), **options))
+    return torch.stack(values).sum() / sum(weights)
+
+
+def compare_outputs(
+    name: str,
+    term: Logits,
+    ours: Outputs,
+    theirs: Outputs,
+    *,
+    keywords: Mapping[str, Any],
+    context: Mapping[str, Any],
+) -> Tensor:
+    """Return a term between outputs, over the positions that count.
+
+    Errors: `UsageError` for outputs that are not there or differ in shape, and for a mask that the loss does not take.
+    """
+    if term.output not in ours:
+        raise UsageError(f"{name} compares outputs: step.loss(outputs, ...) with what the student returned")
+    if term.output not in theirs:
+        raise UsageError(f"{name}: `teacher_outputs` has no {term.output!r}; it has {', '.join(theirs) or 'none'}")
+    s, t = ours[term.output], theirs[term.output].to(ours[term.output].device)
+    if s.shape != t.shape:
+        raise UsageError(f"{name}: the student's {tuple(s.shape)} do not compare with the teacher's {tuple(t.shape)}")
+    mask = _kept(term, s, context)
+    if mask is None:
+        return term.entry.function(s.float(), t.float(), **keywords)
+    if "mask" not in term.entry.context:
+        raise UsageError(f"{name}: {term.entry.name} takes no mask; leave out what is not to count beforehand")
+    return term.entry.function(s.float(), t.float(), **{**keywords, "mask": mask})
+
+
+def _kept(term: Logits, logits: Tensor, context: Mapping[str, Any]) -> Tensor | None:
+    """Return which positions (N, ...) count; None where all of them do."""
+    positions = logits.shape[:1] + logits.shape[2:]
+    mask, labels = context.get("mask"), context.get("labels")
+    about_places = mask is not None and mask.dim() > 1 and logits.dim() == 2  # of tokens, where each text has a class
+    kept = None if mask is None or about_places else mask.bool()
+    if kept is not None and kept.shape != positions:
+        raise UsageError(f"a mask of {tuple(kept.shape)} does not fit logits of {tuple(logits.shape)}")
+    if isinstance(labels, Tensor) and labels.shape == positions:
+        counted = labels != term.ignore_index
+        if not counted.all():
+            kept = counted if kept is None else kept & counted
+    return kept
+
+
+def _mask_of(name: str, term: Features, mask: Tensor, level: Tensor) -> Tensor:
+    """Bring a mask (N, L) of tokens or (N, H, W) of pixels to a level's places, (N, 1, H, W) bool."""
+    if "mask" not in term.entry.context:
+        raise UsageError(f"{name}: {term.entry.name} takes no mask; leave out what is not to count beforehand")
+    if mask.dim() == 3:
+        size = (level.shape[2], level.shape[3])
+        return F.interpolate(mask[:, None].float(), size=size, mode="nearest").bool()
+    if mask.shape != (level.shape[0], level.shape[2]):
+        raise UsageError(f"{name}: a mask of {tuple(mask.shape)} does not fit features of {tuple(level.shape)}")
+    return mask.bool()[:, None, :, None]

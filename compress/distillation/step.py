@@ -1,0 +1,197 @@
+"""One step of a Distiller: the teachers' answers, the student's features, and the loss between them."""
+
+import itertools
+import sys
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch import Tensor
+
+from featherpress.compress.distillation.attaching import adapter_name
+from featherpress.compress.distillation.balance import gradient_ratio
+from featherpress.compress.distillation.comparing import adapt_levels, compare_features, compare_outputs
+from featherpress.compress.distillation.placebos import shuffled, smoothed
+from featherpress.compress.distillation.teachers import Outputs, TeacherOutputs, plain
+from featherpress.compress.distillation.terms import Features, Logits
+from featherpress.errors import UsageError
+
+if TYPE_CHECKING:
+    from featherpress.compress.distillation.distiller import Distiller
+
+
+class Step:
+    """One step of a Distiller: run the student inside the `with` block, once, then take `loss`.
+
+    `parts` are the weighted terms by name, detached, once there is a loss.
+    """
+
+    def __init__(
+        self, kd: "Distiller", inputs: Any, *, active: Mapping[str, float], turns: Mapping[str, float], given: Any
+    ) -> None:
+        self.kd, self.active = kd, active
+        spoken = {kd.terms[name].of for name in active}  # None: of every teacher
+        self.turns = {name: share for name, share in turns.items() if {None, name} & spoken}
+        self.parts: dict[str, Tensor] = {}
+        self.levels: dict[str, list[Tensor]] = {}
+        self.answers = self._answers(inputs, given) if active else {}
+        self._sum: Tensor | None = None
+        self._done = False
+        self._eager: AbstractContextManager[None] | None = None
+
+    def __enter__(self) -> Self:
+        kd = self.kd
+        if kd.current is not None:
+            raise UsageError("a step of this Distiller is open already; steps do not nest")
+        for tap in kd.taps.values():
+            tap.forget()
+        kd.current, kd.gate.open = self, bool(self.active)
+        if kd.balance and kd.balance.due(kd.steps) and "torch._dynamo" in sys.modules:
+            self._eager = torch.compiler.set_stance("force_eager")
+            self._eager.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+        kd = self.kd
+        kd.current, kd.gate.open = None, False
+        if self._eager is not None:
+            self._eager.__exit__(None, None, None)
+        try:
+            if kind is None:
+                self._check_taps()
+                self.levels = {name: self._take(name) for name in kd.taps if name in self.active}
+                self._done = True
+                kd.watch.begin()
+        finally:
+            for tap in kd.taps.values():
+                tap.forget()
+
+    def loss(self, outputs: Any = None, *, task: Tensor | None = None, **context: Any) -> Tensor:
+        """Return the sum of all weighted terms, a scalar.
+
+        `outputs` is what the student returned. `context` is what losses ask for by name: labels, masks, boxes. `task`
+        is the task's loss, which `balance` needs.
+
+        Errors: `UsageError` for a second call, for context that a loss needs, and for features without gradient.
+        """
+        kd = self.kd
+        if self._sum is not None:
+            raise UsageError("a step has one loss; begin another step for another forward")
+        if not self._done:
+            raise UsageError("a step's loss is taken after its `with` block, in which the student ran")
+        kd.watch.spend()
+        ours = {} if outputs is None else kd.name_outputs(outputs)
+        sums: dict[str, Tensor] = {}
+        device = next(iter(ours.values()), next(itertools.chain(*self.levels.values()), torch.zeros(()))).device
+        with torch.autocast(device.type, enabled=False):
+            for number, (name, share) in self._asked():
+                answers = self.answers[name]
+                if kd.placebo == "smoothing":
+                    answers = smoothed(answers, context)
+                for term_name, factor in self.active.items():
+                    term = kd.terms[term_name]
+                    if term.of not in (None, name):
+                        continue
+                    value = self._compare((number, term_name), ours, answers, context)
+                    value = factor * term.weight * (1.0 if term.of else share) * value
+                    sums[term_name] = sums[term_name] + value if term_name in sums else value
+        kd.steps += 1
+        self.parts = {name: value.detach() for name, value in sums.items()}
+        self._tensors = [*itertools.chain(*self.levels.values())] or list(ours.values())
+        total = sum(sums.values(), torch.zeros((), device=device))
+        if kd.balance is not None:
+            if task is None:
+                raise UsageError("`balance` needs the task's loss: step.loss(outputs, task=loss, ...)")
+            if sums:
+                kd.balance.update(kd.steps - 1, total, task, self._tensors)
+            total = kd.balance.factor * total
+        self._sum = total
+        return total
+
+    def gradient_ratio(self, task: Tensor) -> float:
+        """Return the ratio of distillation's gradient norm to the task's, at the taps or else at the outputs.
+
+        Call it after `loss` and before the backward.
+        """
+        assert self._sum is not None
+        return gradient_ratio(self._sum, task, self._tensors)
+
+    def _asked(self) -> Iterator[tuple[int, tuple[str, float]]]:
+        order = list(self.kd.teachers)
+        return ((order.index(name), (name, share)) for name, share in self.turns.items() if name in self.answers)
+
+    def _answers(self, inputs: Any, given: Any) -> dict[str, TeacherOutputs]:
+        """Return what the teachers say whose turn it is: what was given, or else what they answer now."""
+        kd = self.kd
+        given = given if isinstance(given, Mapping) else {} if given is None else {next(iter(kd.teachers)): given}
+        unknown = sorted(set(given) - set(kd.teachers))
+        if unknown:
+            raise UsageError(f"`teacher_outputs` has {unknown[0]!r}; the teachers are {', '.join(kd.teachers)}")
+        if inputs is None and set(self.turns) - set(given):
+            raise UsageError("a step needs the inputs, or the outputs of every teacher that is asked")
+        found = {
+            name: given_outputs(given[name]) if name in given else kd.teachers[name].ask(inputs) for name in self.turns
+        }
+        return {name: shuffled(each) for name, each in found.items()} if kd.placebo == "shuffled" else found
+
+    def _check_taps(self) -> None:
+        """Tell a student that did not run, or whose hooks nobody calls, from a module that did not."""
+        taps = self.kd.taps.values()
+        if self.active and taps and all(len(tap.missing) == len(tap.modules) for tap in taps):
+            raise UsageError(
+                f"no tap caught anything in this step ({next(iter(taps)).path!r} and others): the student did not run "
+                "inside the block, or ran compiled before the Distiller was made; make the Distiller before the first "
+                "compiled call"
+            )
+
+    def _take(self, name: str) -> list[Tensor]:
+        """Return the levels that the student's tap caught."""
+        kd, tap = self.kd, self.kd.taps[name]
+        levels = tap.take()
+        if len(levels) != kd.level_counts[name]:
+            raise UsageError(
+                f"{name}: the student's tap caught {len(levels)} levels, the example gave {kd.level_counts[name]}; a "
+                "step is one forward of the student"
+            )
+        return levels
+
+    def _compare(
+        self, which: tuple[int, str], ours: Outputs, answers: TeacherOutputs, context: Mapping[str, Any]
+    ) -> Tensor:
+        """Compute a term for a teacher, by the teacher's number and the term's name; not yet weighted."""
+        (number, name), term = which, self.kd.terms[which[1]]
+        keywords = term.options | {key: context[key] for key in term.entry.context - {"mask"} if key in context}
+        if "outputs" in term.entry.context:
+            keywords["outputs"] = (ours, answers.outputs)
+        missing = sorted(term.entry.required - set(keywords))
+        if missing:
+            raise UsageError(f"{name}: {term.entry.name} needs {missing[0]}: step.loss(outputs, {missing[0]}=...)")
+        if isinstance(term, Logits):
+            return compare_outputs(name, term, ours, answers.outputs, keywords=keywords, context=context)
+        assert isinstance(term, Features)
+        student = self._adapted(number, name, term)
+        key = self.kd.tap_keys[number, name]
+        if key not in answers.features:
+            raise UsageError(f"{name}: `teacher_outputs` has no features {key!r}; give TeacherOutputs, or none")
+        return compare_features(name, term, student, answers.features[key], keywords=keywords, mask=context.get("mask"))
+
+    def _adapted(self, number: int, name: str, term: Features) -> list[Tensor]:
+        """Return the student's levels as they are compared with a teacher's of a number."""
+        kd, levels, adapter = self.kd, self.levels[name], adapter_name(number, name)
+        if torch.is_grad_enabled() and kd.student.training and not any(level.requires_grad for level in levels):
+            raise UsageError(
+                f"{name}: no gradient reaches the student through {term.student!r}: it is frozen, or lies inside a "
+                "reentrant checkpoint; tap another module, or checkpoint with use_reentrant=False"
+            )
+        kd.watch.use(adapter)
+        seed = zlib.crc32(f"{number} {name} {kd.steps}".encode())
+        return adapt_levels(term, kd.adapters[adapter], levels, seed=seed)
+
+
+def given_outputs(outputs: TeacherOutputs | Tensor) -> TeacherOutputs:
+    """Return outputs computed before, or logits alone, as autograd may save them."""
+    if isinstance(outputs, Tensor):
+        outputs = TeacherOutputs(outputs={"logits": outputs}, features={})
+    return outputs.filled([plain(tensor) for tensor in outputs.tensors()])

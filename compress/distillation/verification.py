@@ -1,0 +1,118 @@
+"""What can be seen to have gone wrong in a loop with a teacher, after a backward."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from featherpress.compress.distillation.taps import Tap, find_modules
+from featherpress.compress.distillation.teachers import BoundTeacher
+from featherpress.errors import TrainingError
+
+
+class Watch:
+    """Notes what happens to a student, its teachers and the adapters between them.
+
+    Gradients are noted as they arrive: `zero_grad` leaves no evidence.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        teachers: Mapping[str, BoundTeacher],
+        adapters: nn.Module,
+        taps: Mapping[str, Tap],
+        *,
+        moves: bool,
+    ) -> None:
+        self.student, self.teachers, self.adapters, self.taps, self.moves = student, teachers, adapters, taps, moves
+        self._names = {id(weight): name for name, weight in adapters.named_parameters()}
+        self._arrived: dict[str, Tensor] = {}
+        self._used: set[str] = set()
+        self._versions = {name: _versions(teacher.model) for name, teacher in teachers.items()}
+        self._begun = self._spent = 0
+
+    def begin(self) -> None:
+        """Count a step."""
+        self._begun += 1
+
+    def spend(self) -> None:
+        """Count a loss."""
+        self._spent += 1
+
+    def use(self, adapter: str) -> None:
+        """Note that a loss went through an adapter; those of terms that have not begun get no gradient."""
+        self._used.add(adapter)
+
+    def arrive(self, weight: Tensor) -> None:
+        """Note a gradient, and whether it is finite."""
+        assert weight.grad is not None
+        self._arrived[self._names[id(weight)]] = weight.grad.isfinite().all()
+
+    def verify(self, optimizer: torch.optim.Optimizer | None, *, stepped: bool) -> list[str]:
+        """Raise for the first fault, or return what was checked.
+
+        Errors: `TrainingError`.
+        """
+        checks = [self._losses(), self._teachers(), self._modules()]
+        if optimizer is not None:
+            checks += [self._held(optimizer), self._finite(optimizer)]
+        if stepped:
+            checks.append(self._reached())
+        return checks
+
+    def _losses(self) -> str:
+        if self._begun > self._spent:
+            raise TrainingError(
+                f"{self._begun - self._spent} of {self._begun} steps had no loss; add step.loss(...) to the task's"
+            )
+        return f"every one of {self._begun} steps had a loss"
+
+    def _teachers(self) -> str:
+        for name, teacher in self.teachers.items():
+            if not self.moves and _versions(teacher.model) != self._versions[name]:
+                raise TrainingError(f"the weights or buffers of {name} have changed; a teacher must stay as it is")
+        return "the teachers are as they were"
+
+    def _modules(self) -> str:
+        taps = [(self.student, tap) for tap in self.taps.values()]
+        taps += [(teacher.model, tap) for teacher in self.teachers.values() for tap in teacher.taps.values()]
+        for model, tap in taps:
+            if find_modules(model, tap.path) != tap.modules:
+                raise TrainingError(f"a module at {tap.path!r} was replaced; make the Distiller after all changes")
+        return "the tapped modules are in their places"
+
+    def _held(self, optimizer: torch.optim.Optimizer) -> str:
+        held = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
+        for name, weight in self.adapters.named_parameters():
+            if id(weight) not in held:
+                raise TrainingError(f"the adapter {name} is in no optimizer; add kd.parameters() to its weights")
+        for name, teacher in self.teachers.items():
+            if any(id(weight) in held for weight in teacher.model.parameters()):
+                raise TrainingError(f"weights of {name} are in the optimizer; leave them out")
+        return "the optimizer holds every adapter and no teacher"
+
+    def _reached(self) -> str:
+        for name, weight in self.adapters.named_parameters():
+            if weight.requires_grad and name.partition(".")[0] in self._used and name not in self._arrived:
+                raise TrainingError(
+                    f"no gradient has reached the adapter {name}: is its loss in the one that backs up?"
+                )
+        for name, finite in self._arrived.items():
+            if not finite:
+                raise TrainingError(f"the gradient of the adapter {name} is not finite")
+        return "gradients have reached every adapter"
+
+    def _finite(self, optimizer: torch.optim.Optimizer) -> str:
+        names = {id(weight): name for name, weight in self.student.named_parameters()}
+        for group in optimizer.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None and not weight.grad.isfinite().all():
+                    raise TrainingError(f"the gradient of {names.get(id(weight), 'a weight')} is not finite")
+        return "no gradient is infinite or not a number"
+
+
+def _versions(model: nn.Module) -> list[tuple[int, int]]:
+    """Return which tensors a model has, and how often each was changed in place."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return [(id(each), -1 if each.is_inference() else each._version) for each in tensors]

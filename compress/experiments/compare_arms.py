@@ -1,0 +1,239 @@
+"""Student against control in anyone's loop, over seeds and examples."""
+
+import json
+import logging
+import random
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from featherpress.compress.distillation.placebos import PLACEBOS
+from featherpress.compress.experiments.teacher_outputs import fingerprint
+from featherpress.errors import DataError, UsageError
+from featherpress.files import write_json
+from featherpress.verdicts import (
+    Claim,
+    Interval,
+    Scores,
+    Verdict,
+    adjusted_verdicts,
+    judge,
+    paired_interval,
+    sentence_about,
+)
+
+logger = logging.getLogger("featherpress")
+
+_SCHEMA = "featherpress.arms/1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What student and control scored seed by seed, their difference with its interval, and what it shows.
+
+    `placebos` has the verdict on each beside the control, adjusted for their number by Holm; `knowledge` is what
+    remains to the teacher: the student less the best placebo, in a sentence.
+    """
+
+    verdict: Verdict
+    sentence: str
+    difference: float
+    low: float
+    high: float
+    confidence: float
+    metric: str
+    covers: tuple[str, ...]
+    seeds: tuple[int, ...]
+    examples: int
+    v_seeds: float | None
+    v_examples: float
+    df: float | None
+    method: str
+    student: tuple[float, ...]
+    control: tuple[float, ...]
+    placebos: Mapping[str, Mapping[str, Any]]
+    knowledge: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain JSON holds it."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
+
+
+def compare_arms(
+    build: Callable[[int], nn.Module],
+    train: Callable[[nn.Module, str, int], object],
+    score: Callable[[nn.Module], Any],
+    *,
+    seeds: Sequence[int] = (0, 1, 2),
+    out: Path | str | None = None,
+    metric: str = "score",
+    confidence: float = 0.95,
+    placebos: Sequence[str] = (),
+) -> Comparison:
+    """Train a student with its teacher and without, for every seed, and compare them.
+
+    `build(seed)` returns a student. `train(student, arm, seed)` trains it in place: `arm` is "student", "control" or
+    the name of a placebo, which a Distiller takes as its `placebo`; "compute" is the control, trained for longer.
+    `score(student)` returns one value per example, higher is better; or a pair of records, one per example, and a
+    function from a list of them to the score, for metrics that are no mean. All examples are the same for all models.
+    Before each call of `build` and `train` the random states of torch, numpy and Python are set to the seed.
+
+    With `out`, what is done is kept in `arms.json`: a call that was interrupted goes on where it stopped. In the end
+    the record is `comparison.json`, with the same content as `to_dict`.
+
+    Errors: `UsageError` for a `build` that differs between arms, for fewer than one seed, and unknown placebos;
+    `DataError` for scores that are not finite, or not of the same examples.
+    """
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise UsageError(f"expected seeds, each once, got {list(seeds)}")
+    unknown = [name for name in placebos if name not in PLACEBOS]
+    if unknown:
+        raise UsageError(f"no placebo is named {unknown[0]!r}; there are {', '.join(PLACEBOS)}")
+    arms = ["student", "control", *dict.fromkeys(placebos)]
+    found = _Results(Path(out) if out is not None else None, metric)
+    for seed in seeds:
+        starts: dict[str, str] = {}
+        for arm in arms:
+            _seed_everything(seed)
+            if "torch._dynamo" in sys.modules:
+                torch.compiler.reset()  # compiled code of the arm before would not see this one's hooks
+            student = build(seed)
+            starts[arm] = fingerprint(student)
+            if starts[arm] != starts[arms[0]]:
+                raise UsageError(
+                    f"build({seed}) gave {arm} other weights than {arms[0]}, so that they would not differ in the "
+                    "teacher alone; draw all of a student's weights from the seed"
+                )
+            if found.has(arm, seed):
+                continue
+            _seed_everything(seed)
+            train(student, arm, seed)
+            student.eval()
+            with torch.no_grad():
+                found.add(arm, seed, score(student))
+            logger.info("%s, seed %d: %s %.3f", arm, seed, metric, found.score(arm, seed))
+    compared = _compare(found, arms, tuple(seeds), metric, confidence)
+    if out is not None:
+        write_json(Path(out) / "comparison.json", {"schema": "featherpress.loop_comparison/1", **compared.to_dict()})
+    logger.info("%s", compared.sentence)
+    return compared
+
+
+class _Results:
+    """The scores of every arm and seed so far, kept in a file where there is a folder."""
+
+    def __init__(self, folder: Path | None, metric: str) -> None:
+        self.file = None if folder is None else folder / "arms.json"
+        self._values: dict[tuple[str, int], Any] = {}
+        self._statistic: Callable[[list[Any]], float] | None = None
+        self.metric = metric
+        if self.file is not None and self.file.exists():
+            content = json.loads(self.file.read_text(encoding="utf-8"))
+            if content.get("schema") != _SCHEMA or content.get("metric") != metric:
+                raise UsageError(f"{self.file} holds another comparison; name another folder")
+            for row in content["done"]:
+                self._values[row["arm"], row["seed"]] = row["values"]
+            logger.info("%s: %d trainings are done already", self.file, len(self._values))
+
+    def has(self, arm: str, seed: int) -> bool:
+        return (arm, seed) in self._values
+
+    def add(self, arm: str, seed: int, scored: Any) -> None:
+        if isinstance(scored, tuple) and len(scored) == 2 and callable(scored[1]):
+            values, self._statistic = list(scored[0]), scored[1]
+        else:
+            array = np.asarray(scored.cpu() if isinstance(scored, torch.Tensor) else scored, dtype=np.float64)
+            if array.ndim != 1 or not np.isfinite(array).all():
+                raise DataError(f"score() gives a finite value per example; {arm}, seed {seed}, got {array.shape}")
+            values = array.tolist()
+        self._values[arm, seed] = values
+        if self.file is not None and self._statistic is None:
+            done = [{"arm": arm, "seed": seed, "values": values} for (arm, seed), values in self._values.items()]
+            write_json(self.file, {"schema": _SCHEMA, "metric": self.metric, "done": done})
+
+    def scores(self, arm: str, seeds: Sequence[int]) -> Scores:
+        rows = [self._values[arm, seed] for seed in seeds]
+        if len({len(row) for row in rows}) != 1:
+            raise DataError(f"the models of {arm} were scored on different numbers of examples")
+        if self._statistic is None:
+            return Scores.of(rows)
+        metrics = tuple(_resampled(row, self._statistic) for row in rows)
+        return Scores(metrics=metrics, objects=np.ones(len(rows[0]), np.int64))
+
+    def score(self, arm: str, seed: int) -> float:
+        return float(self.scores(arm, [seed]).observed()[0])
+
+
+def _resampled(records: Sequence[Any], statistic: Callable[[list[Any]], float]) -> Callable[[Any], Any]:
+    """Return the score of resampled sets of records; weights (sets, examples) -> (sets,)."""
+
+    def scores(weights: Any) -> Any:
+        rows = np.repeat(np.arange(len(records))[None], len(weights), axis=0)
+        return np.array(
+            [
+                statistic([records[index] for index in np.repeat(row, counts.astype(int))])
+                for row, counts in zip(rows, weights, strict=True)
+            ]
+        )
+
+    return scores
+
+
+def _compare(
+    found: _Results, arms: Sequence[str], seeds: tuple[int, ...], metric: str, confidence: float
+) -> Comparison:
+    scores = {arm: found.scores(arm, seeds) for arm in arms}
+
+    def difference(candidate: str, baseline: str, method: str) -> tuple[Interval, Verdict, str]:
+        interval = paired_interval(candidate=scores[candidate], baseline=scores[baseline], confidence=confidence)
+        claim = Claim(metric=metric, unit="examples", method=method)
+        verdict, reason = judge(interval, claim, holding=scores[baseline].holding)
+        return interval, verdict, sentence_about(claim, interval, verdict, reason)
+
+    interval, verdict, sentence = difference("student", "control", "distillation")
+    beside = {arm: difference(arm, "control", arm) for arm in arms[2:]}
+    adjusted = adjusted_verdicts({arm: (each[1], each[0].p) for arm, each in beside.items()}) if beside else {}
+    best = max(beside, key=lambda arm: float(scores[arm].observed().mean()), default=None)
+    return Comparison(
+        verdict=verdict,
+        sentence=sentence,
+        difference=interval.difference,
+        low=interval.low,
+        high=interval.high,
+        confidence=interval.confidence,
+        metric=metric,
+        covers=interval.covers,
+        seeds=seeds,
+        examples=interval.examples,
+        v_seeds=interval.v_seeds,
+        v_examples=interval.v_examples,
+        df=interval.df,
+        method=interval.method,
+        student=tuple(scores["student"].observed().tolist()),
+        control=tuple(scores["control"].observed().tolist()),
+        placebos={
+            arm: {
+                "scores": scores[arm].observed().tolist(),
+                "difference": each[0].difference,
+                "low": each[0].low,
+                "high": each[0].high,
+                "verdict": adjusted[arm][0],
+                "p": adjusted[arm][1],
+            }
+            for arm, each in beside.items()
+        },
+        knowledge=difference("student", best, f"the teacher's knowledge, beyond {best},")[2] if best else "",
+    )
+
+
+def _seed_everything(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 (what a user's own loop draws from)
+    torch.manual_seed(seed)

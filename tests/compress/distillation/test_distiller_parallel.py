@@ -1,0 +1,66 @@
+"""Two processes with a teacher learn what one learns from the doubled batch."""
+
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+SCRIPT = Path(__file__).with_name("spread_distilling.py")
+Runs = tuple[dict[str, Any], list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """Distil with one process and with two, on the same batches: 16 images at once, or 8 in each."""
+    one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    runpy.run_path(str(SCRIPT))["main"](one)
+    command, world = [sys.executable, str(SCRIPT), str(two)], {**os.environ, "WORLD_SIZE": "2"}
+    started = [
+        subprocess.Popen(command, env={**world, "RANK": rank}, stderr=subprocess.PIPE, text=True) for rank in "01"
+    ]
+    for process in started:
+        _, error = process.communicate(timeout=300)
+        assert process.returncode == 0, error
+    alone, *spread = (torch.load(path, weights_only=True) for path in (one / "0.pt", two / "0.pt", two / "1.pt"))
+    return alone, spread
+
+
+@pytest.mark.parametrize("way", ["parallel", "accumulated", "balanced", "sharded"])
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("part", ["student", "adapters"])
+def test_two_processes_equal_the_doubled_batch(runs: Runs, way: str, rank: int, part: str) -> None:
+    """Weights of student and adapters, which process 0 drew, are those of one process to 1e-5."""
+    alone, spread = runs
+    expected, found = alone[way][part], spread[rank][way][part]
+    assert expected.keys() == found.keys()
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, atol=1e-5, rtol=0, msg=f"{way}: {key}")
+
+
+def test_micro_batches_are_another_loss_for_pkd(runs: Runs) -> None:
+    """Four micro-batches do not end where one batch does, so that equality above is no accident of small steps."""
+    alone, _ = runs
+    weights = [alone[way]["student"]["two.weight"] for way in ("parallel", "accumulated", "balanced")]
+    assert (weights[0] - weights[1]).abs().max() > 1e-4
+    assert (weights[0] - weights[2]).abs().max() > 1e-4
+
+
+def test_sharded_student_is_sharded_again_after_the_example(runs: Runs) -> None:
+    """An optimizer made after the Distiller holds the shards, not whole weights."""
+    _, spread = runs
+    assert spread[0]["sharded"]["kinds"] == ["DTensor"]
+
+
+def test_forward_on_the_unwrapped_model_skips_the_gradients_sync(runs: Runs) -> None:
+    """The students drift apart, and `verify` cannot see it; the adapters, which the Distiller averages, do not."""
+    _, (first, second) = runs
+    apart = first["unwrapped"]["student"]["one.weight"] - second["unwrapped"]["student"]["one.weight"]
+    assert apart.abs().max() > 1e-4
+    assert first["unwrapped"]["checks"]
+    for key, value in first["unwrapped"]["adapters"].items():
+        assert torch.equal(value, second["unwrapped"]["adapters"][key])
