@@ -55,6 +55,11 @@ def _take_backbone(student: nn.Module, teachers: Sequence[nn.Module]) -> None:
         if shared:
             student.load_state_dict(ours | shared)
             return
+    if not any(name.startswith("backbone.") for name in ours):
+        raise UsageError(
+            f"{type(student).__name__} has no module called `backbone` to start from the teacher's; give "
+            "`student.weights` a file, or leave `student.backbone` out"
+        )
     raise UsageError("no part of the teacher's backbone has the student's shapes; leave `student.backbone` out")
 
 

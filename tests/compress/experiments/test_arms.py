@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from featherpress.compress.data.synthetic.shapes import Shapes
 from featherpress.compress.distillation.teachers import BoundTeacher
 from featherpress.compress.evaluation.detector.inference import EvaluationResult
-from featherpress.compress.experiments import arms
+from featherpress.compress.experiments import arms, build
 from featherpress.compress.experiments import distill as experiments
 from featherpress.compress.experiments.build import build_student
 from featherpress.compress.experiments.experiment import Experiment
@@ -82,6 +82,12 @@ def test_the_backbone_is_the_first_fitting_teachers() -> None:
         started("student.backbone=teacher", teachers=[narrow])
     with pytest.raises(UsageError, match="training alone loads none"):
         started("student.backbone=teacher")
+
+
+def test_a_student_without_a_backbone_is_told_so() -> None:
+    """Nothing of two alike models fits where none of their modules has that name."""
+    with pytest.raises(UsageError, match="Linear has no module called `backbone`"):
+        build._take_backbone(nn.Linear(2, 2), [nn.Linear(2, 2)])
 
 
 def test_an_arm_goes_on_from_the_same_arm(tmp_path: Path) -> None:
