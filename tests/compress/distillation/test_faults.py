@@ -30,16 +30,16 @@ def held(kd: Distiller, *models: nn.Module) -> torch.optim.Optimizer:
 
 
 def test_a_sound_loop_passes(student: Net) -> None:
-    """`verify` returns what it checked, after `zero_grad` too, and while an optimizer is not given."""
+    """`verify` returns what it checked and that pkd compares over the batch, after `zero_grad` too, and while an optimizer is not given."""
     kd = distil(student)
     optimizer = held(kd, student)
     backward(kd, student)
     optimizer.step()
     optimizer.zero_grad()
     checks = kd.verify(optimizer)
-    assert len(checks) == 6
+    assert len(checks) == 7
     assert "every one of 1 steps had a loss" in checks
-    assert len(kd.verify()) == 4
+    assert len(kd.verify()) == 5
 
 
 @pytest.mark.parametrize("wrap", [False, True])
