@@ -30,7 +30,7 @@ def held(kd: Distiller, *models: nn.Module) -> torch.optim.Optimizer:
 
 
 def test_a_sound_loop_passes(student: Net) -> None:
-    """`verify` returns what it checked, and that pkd compares over a batch; after `zero_grad` too, and without optimizer."""
+    """`verify` returns what it checked, and that pkd compares over a batch; after `zero_grad` too."""
     kd = distil(student)
     optimizer = held(kd, student)
     backward(kd, student)
