@@ -311,6 +311,22 @@ def test_dry_run_prints_the_recipe(run: Run, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("teacher.weights=empty.safetensors", "empty.safetensors"),
+        ("distillation.losses.feature.student=neck", "has no module 'neck'"),
+    ],
+)
+def test_a_dry_run_of_what_cannot_start_says_so(run: Run, tmp_path: Path, setting: str, words: str) -> None:
+    """Where every file is there and a run would be refused all the same, its sentence follows, and exit code 2."""
+    (tmp_path / "empty.safetensors").touch()
+    ending = run("distill", "demo", "--dry-run", "--set", setting)
+    assert (ending.code, tomllib.loads(ending.out)["name"]) == (2, "demo")
+    assert words in ending.err
+    assert ending.err.count("\n") == 1
+
+
 def test_missing_files_name_the_variable(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a shipped recipe's files are missing, its sentence and its dry run say where they are looked for."""
     weights = "weights/featherface_v1_c56_ssh_489015.pth"

@@ -39,9 +39,17 @@ def check(recipe: Recipe, *, without_teachers: bool = False, allow_leak: bool = 
     Errors: those of `train` and `distill`, only earlier.
     """
     task = task_of(recipe)
-    training = task.open("train")
-    images = len(training)
-    _check_leaks(training, task.open("val"), allow=allow_leak)
+    _check_leaks(task.open("train"), task.open("val"), allow=allow_leak)
+    check_models(recipe, without_teachers=without_teachers)
+
+
+def check_models(recipe: Recipe, *, without_teachers: bool = False) -> None:
+    """Find out whether a recipe's models can be built, loaded and tapped, and whether its images fill a batch.
+
+    Errors: those of `check`, but for images that are in both splits.
+    """
+    task = task_of(recipe)
+    images = len(task.open("train"))
     taught_by = () if without_teachers else recipe.all_teachers
     teachers = [build_teacher(recipe, number, task=task) for number in range(len(taught_by))]
     for schedule in (recipe.schedule, *(own.schedule for own in taught_by if own.schedule and not own.weights)):

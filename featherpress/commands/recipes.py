@@ -75,8 +75,12 @@ def print_dry_run(recipe: "Recipe", models: Sequence[str], *, without_teachers: 
     """Print a recipe as TOML that can be read back, and below it, as comments, models, size and files of its run.
 
     `models` are the names of what is trained for every seed; `without_teachers` is for training without teachers.
+
+    Errors: a run's own, where no file is missing and it could not start all the same.
     """
+    from featherpress.compress.experiments.distill import check_models
     from featherpress.compress.recipes import recipe_to_toml
+    from featherpress.compress.recipes.required_files import list_needs
 
     lines = [
         *_costs(recipe, without_teachers=without_teachers),
@@ -84,6 +88,8 @@ def print_dry_run(recipe: "Recipe", models: Sequence[str], *, without_teachers: 
         *_needs(recipe, models, without_teachers=without_teachers),
     ]
     typer.echo("\n".join([recipe_to_toml(recipe), *(f"# {line}" for line in lines)]))
+    if not any(need.missing for need in list_needs(recipe, arms=models, without_teachers=without_teachers)):
+        check_models(recipe, without_teachers=without_teachers)
 
 
 def _costs(recipe: "Recipe", *, without_teachers: bool) -> Iterator[str]:
@@ -113,7 +119,7 @@ def _sizes(recipe: "Recipe", models: Sequence[str], *, without_teachers: bool) -
 
     plan = estimate(recipe, without_teachers=without_teachers)
     if plan is None:
-        yield "images, steps, size of the lessons' cache: not known while images are missing"
+        yield "images, steps, size of the teachers' cache: not known while images are missing"
         return
     held = f", {plan.holdout:,} to choose on" if plan.holdout else ""
     loose = f"; {plan.photographs:,} photographs for the teacher to label" if plan.photographs else ""
@@ -129,7 +135,7 @@ def _sizes(recipe: "Recipe", models: Sequence[str], *, without_teachers: bool) -
     yield f"memory: at most {plan.memory_bytes / 1e6:,.0f} MB of crops and decoded images kept{crops}"
     if plan.cache_bytes:
         size = f"{plan.cache_bytes / 1e6:,.0f} MB for {plan.lessons:,} crops"
-        yield f"lessons' cache: {size}, on disk while a student trains"
+        yield f"teachers' cache: {size}, on disk while a student trains"
 
 
 def _role(recipe: "Recipe", number: int) -> str:
