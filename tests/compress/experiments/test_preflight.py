@@ -15,6 +15,7 @@ from featherpress.compress.distillation.adapters import Adapters
 from featherpress.compress.distillation.losses import registry
 from featherpress.compress.distillation.step import Step
 from featherpress.compress.distillation.teachers import BoundTeacher, TeacherOutputs, call
+from featherpress.compress.experiments import preflight as preflight_module
 from featherpress.compress.experiments.preflight import Finding, preflight, require_sound
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.tasks.classification.task import ClassificationTask
@@ -181,7 +182,7 @@ SABOTAGES: list[tuple[Callable[[pytest.MonkeyPatch], None], str]] = [
     (never_fire, "a step failed: no tap caught anything in this step ('1' and others)"),
     (teach_nothing, "kd_feature is at most 0 in 3 steps: it has no effect"),
     (teach_infinity, "the kd_logits term became"),
-    (leak, "with distillation weighted 0, training ends with other weights than plain training"),
+    (leak, "distillation changes the supervised loss: class is"),
     (scale_the_task_down, "distillation changes the supervised loss: class is"),
     (save_the_wrapper, "the saved weights are not only the student's: 0.0.bias is in one of the two"),
     (flip_the_teacher, "the teacher is in training mode at itself: its weights or buffers are not the same as before"),
@@ -254,3 +255,40 @@ def test_command(
     assert ending.code == 2
     assert "preflight: kd_feature is at most 0" in ending.err
     assert not (tmp_path / "run").exists()
+
+
+def test_other_roundings_are_no_leak(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where weighing nothing changes the layout of gradients, and so last bits, a sound recipe still passes."""
+    run = preflight_module._run
+
+    def round_otherwise(trainer: Trainer) -> Any:
+        flight = run(trainer)
+        return replace(flight, hash="other bits") if trainer.folder.path.name in ("off", "twin") else flight
+
+    monkeypatch.setattr(preflight_module, "_run", round_otherwise)
+    findings = {finding.check: finding for finding in preflight(recipe)}
+    assert findings["off is plain"].passed
+    assert "the teacher makes no difference" in findings["off is plain"].sentence
+
+
+def test_a_teacher_that_counts_at_weight_0_is_a_leak(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other weights than plain training's, and others with another teacher, are refused."""
+    run = preflight_module._run
+    monkeypatch.setattr(preflight_module, "_run", lambda trainer: replace(run(trainer), hash=trainer.folder.path.name))
+    failed = [finding.check for finding in preflight(recipe) if not finding.passed]
+    assert failed == ["off is plain"]
+
+
+def test_a_loss_that_stays_at_weight_0_is_a_leak(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss that is not the task's is refused whatever the weights are."""
+    run = preflight_module._run
+
+    def more(trainer: Trainer) -> Any:
+        flight = run(trainer)
+        if trainer.folder.path.name not in ("off", "twin"):
+            return flight
+        rows = [row | {"loss": f"{float(row['task']) + 1}"} for row in flight.rows]
+        return replace(flight, hash="other bits", rows=rows)
+
+    monkeypatch.setattr(preflight_module, "_run", more)
+    assert [finding.check for finding in preflight(recipe) if not finding.passed] == ["off is plain"]
