@@ -101,9 +101,8 @@ def render_tree(entry: ModelEntry, tree: Mapping[str, Any], *, side: int, format
     if entry.shipped is not None:
         after += [f"Trained weights shipped: {entry.shipped.name}", f"  sha256 {hash_file(entry.shipped)}"]
     for known in map(_published, entry.weights):
-        after += [f"Trained weights known: {known['file']}", f"  sha256 {known['sha256']}"][
-            : 2 if known["sha256"] else 1
-        ]
+        after.append(f"Trained weights known: {known['file']}")
+        after += [f"  sha256 {known['sha256']}"] if known["sha256"] else []
         after += ["  file: no address known", *([f"  code: {known['code']}"] if known["code"] else [])]
     if not (entry.shipped or entry.weights):
         after.append("Trained weights known: none")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from featherpress.budgets.auditing.budget_file import Budget, Limit, Limits
 from featherpress.budgets.auditing.components import split
-from featherpress.budgets.counting.costs import ROOT, Cost, ModuleCost, format_shapes, require_sums, total_of
+from featherpress.budgets.counting.costs import ROOT, SUMMED, Cost, ModuleCost, format_shapes, require_sums, total_of
 from featherpress.budgets.counting.count import count
 from featherpress.budgets.counting.memory import IDEAL_TEXT
 from featherpress.errors import BudgetFileError, UsageError
@@ -28,8 +28,6 @@ QUANTITIES = {
     "activations": "bytes of activations",
     "peak": "bytes of activations at the peak",
 }
-#: What a row says of its cost.
-COUNTED = ("params", "macs", "flops", "bytes", "elementwise", "activations", "trainable", "frozen", "unused")
 #: Those that hold for one input shape alone.
 SHAPED = frozenset({"macs", "activations", "peak"})
 #: What a row's worst check says, the worst first.
@@ -163,7 +161,7 @@ def _component(name: str, cost: ModuleCost, limits: Limits | None, *, whole: Cos
     return Component(
         name=name,
         share=cost.params / whole.params if whole.params else 0.0,
-        **{quantity: getattr(cost, quantity) for quantity in COUNTED},
+        **{quantity: getattr(cost, quantity) for quantity in (*SUMMED, "flops")},
         verdict=next((verdict for verdict in VERDICTS if verdict in verdicts), "unchecked"),
         target=target,
         difference=None if target is None else cost.params - target,

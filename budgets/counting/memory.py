@@ -67,8 +67,7 @@ class Lifetimes:
 
     def take(self, inputs: Sequence[Tensor]) -> None:
         """Note the model's inputs, each storage once."""
-        for tensor in inputs:
-            self.write([tensor], self.alive, None)
+        self.write(inputs, self.alive, None)
 
     def read(self, key: int) -> None:
         """Note that the operator of this moment reads a storage."""

@@ -11,7 +11,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from importlib import metadata
 from math import prod
 from types import ModuleType
@@ -193,8 +193,14 @@ def _import_quietly(name: str) -> ModuleType:
 
 def name_distribution(module: str) -> str:
     """State which distribution an import name came from: thop and ultralytics-thop share one."""
-    names = metadata.packages_distributions().get(module, [])
+    names = _distributions().get(module, [])
     return ", ".join(f"{name} {metadata.version(name)}" for name in dict.fromkeys(names)) or module
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Map import names to distributions, which takes a look at all that is installed."""
+    return metadata.packages_distributions()
 
 
 #: The tools, in the order of the table's columns.

@@ -84,7 +84,8 @@ def _components(
     parts = split(cost, budget)
     tensors = list_tensors(model)
     modules = list(model.named_modules(remove_duplicate=False))
-    paths = Counter(id(module) for _, module in modules)
+    names_of = Counter(id(module) for _, module in modules)
+    aliases = frozenset(path for path, module in modules if names_of[id(module)] > 1)
     sizes = {names: tensors.by_id[key].numel() for key, names in tensors.names.items()}
     place = {"": ROOT} | {row.path: name for name, rows in parts.items() for row in rows if not row.owners}
     peer_paths: dict[str, defaultdict[str, list[str]]] = {name: defaultdict(list) for name in parts}
@@ -101,7 +102,8 @@ def _components(
             sizes=sizes,
             peers=peers,
             peer_paths=theirs,
-            aliases=frozenset(path for path, module in modules if paths[id(module)] > 1),
+            paths=frozenset(row.path for row in parts.get(name, ()) if not row.owners),
+            aliases=aliases,
         )
         for name, theirs in peer_paths.items()
     ]

@@ -43,7 +43,8 @@ class CrossCheckRow(Part):
 class Component:
     """One component as we counted it and as the tools did.
 
-    `sizes` maps all names of a tensor to its size; `aliases` are the paths of modules that have several.
+    `sizes` maps all names of a tensor to its size; `paths` are the modules in it, `aliases` those of modules that have
+    several.
     """
 
     row: CrossCheckRow
@@ -52,12 +53,8 @@ class Component:
     sizes: Mapping[tuple[str, ...], int]
     peers: Mapping[str, CounterResult]
     peer_paths: Mapping[str, Sequence[str]]
+    paths: frozenset[str]
     aliases: frozenset[str]
-
-    @property
-    def paths(self) -> set[str]:
-        """The modules in it."""
-        return {row.path for row in self.rows if not row.owners}
 
 
 def explain_thop(component: Component) -> str:

@@ -127,10 +127,17 @@ def fit(
         pairs = ((one.params, params), (one.macs, macs))
         return max(Fraction(amount, limit) for amount, limit in pairs if limit is not None)
 
-    def rows(chosen: list[_Candidate]) -> tuple[FitRow, ...]:
-        return tuple(_count(factory, one.settings, image, params, macs) for one in chosen)
+    def count_shown(one: _Candidate) -> FitRow:
+        cost = count(_build(factory, one.settings), image)
+        return FitRow(
+            settings=one.settings,
+            params=cost.params,
+            macs=cost.macs,
+            params_slack=None if params is None else params - cost.params,
+            macs_slack=None if macs is None else macs - cost.macs,
+        )
 
-    inside, beyond = ([one for one in found if (use(one) <= 1) == fits] for fits in (True, False))
+    inside, beyond = [one for one in found if use(one) <= 1], [one for one in found if use(one) > 1]
     inside.sort(key=lambda one: (0 if params is None else -one.params, -one.macs, *one.settings.values()))
     beyond.sort(key=lambda one: (use(one), *one.settings.values()))
     return Fit(
@@ -139,8 +146,8 @@ def fit(
         limits={"params": params, "macs": macs},
         candidates=candidates,
         refused=candidates - len(found),
-        rows=rows(inside[:SHOWN]),
-        neighbours=rows(beyond[:NEIGHBOURS]),
+        rows=tuple(map(count_shown, inside[:SHOWN])),
+        neighbours=tuple(map(count_shown, beyond[:NEIGHBOURS])),
     )
 
 
@@ -166,20 +173,6 @@ def _build(factory: Callable[..., nn.Module], settings: dict[str, int]) -> nn.Mo
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # initialisers warn about tensors without data
         return factory(**settings)
-
-
-def _count(
-    factory: Callable[..., nn.Module], settings: dict[str, int], image: Tensor, params: int | None, macs: int | None
-) -> FitRow:
-    """Count a candidate that is shown."""
-    cost = count(_build(factory, settings), image)
-    return FitRow(
-        settings=settings,
-        params=cost.params,
-        macs=cost.macs,
-        params_slack=None if params is None else params - cost.params,
-        macs_slack=None if macs is None else macs - cost.macs,
-    )
 
 
 def render_fit(result: Fit) -> RenderableType:

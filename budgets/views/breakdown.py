@@ -80,8 +80,11 @@ def _by_module(cost: Cost, depth: int) -> list[BreakdownRow]:
         name = row.path if row.owners else ".".join(row.path.split(".")[:depth]) or ROOT
         into = sums.setdefault(name, Counter(calls=row.calls))
         into.update({quantity: getattr(row, quantity) for quantity in QUANTITIES})
-    filled = {name: amounts for name, amounts in sums.items() if any(amounts[quantity] for quantity in QUANTITIES)}
-    return [BreakdownRow(name=name, **amounts) for name, amounts in filled.items()]
+    return [
+        BreakdownRow(name=name, **amounts)
+        for name, amounts in sums.items()
+        if any(amounts[quantity] for quantity in QUANTITIES)
+    ]
 
 
 def _by_operator(cost: Cost) -> list[BreakdownRow]:

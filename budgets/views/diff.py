@@ -91,8 +91,8 @@ def _renamed(before: dict[str, list[ModuleCost]], after: dict[str, list[ModuleCo
     """Match what is in one model alone with what is in the other alone, the most certain signs first."""
     found: dict[str, str] = {}
     for sign in (_cost_of, _kinds_of):
-        left = {name: sign(rows) for name, rows in before.items() if name not in {*after, *found}}
-        right = {name: sign(rows) for name, rows in after.items() if name not in {*before, *found.values()}}
+        left = {name: sign(rows) for name, rows in before.items() if name not in after and name not in found}
+        right = {name: sign(rows) for name, rows in after.items() if name not in before and name not in found.values()}
         for name, key in left.items():
             fitting = [other for other, theirs in right.items() if theirs == key]
             if key and len(fitting) == list(left.values()).count(key) == 1:

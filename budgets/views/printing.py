@@ -75,8 +75,8 @@ def render_cross_check(result: "CrossCheck") -> RenderableType:
     lines = [f"{tool}: {distribution}" for tool, distribution in result.tools.items()]
     lines += [f"{found.component}: {found.sentence}" for found in result.disagreements]
     lines.append("every difference is explained" if result.explained else "not every difference is explained")
-    tables = (_peers(result, "MACs", "macs"), Text(), _peers(result, "parameters", "params"), Text())
-    return Group(*tables, *map(Text, lines))
+    macs, params = _peers(result, "MACs", "macs"), _peers(result, "parameters", "params")
+    return Group(macs, Text(), params, Text(), *map(Text, lines))
 
 
 def _peers(result: "CrossCheck", title: str, quantity: str) -> Table:

@@ -1,6 +1,5 @@
 """Images that are in both splits: the same file, or a near copy."""
 
-import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from PIL import Image
 
 from featherpress.compress.data.sources.labelled import LabelledFolder
 from featherpress.compress.data.subsets import origin
+from featherpress.files import hash_file
 
 NEAR_BITS = 3
 """Of 64 bits of the perceptual hash, at most so many differ between near copies."""
@@ -50,14 +50,9 @@ def _same_files(training: Sequence[Path], validation: Sequence[Path]) -> tuple[t
     """Pair files of equal content; only those of a size that the other split has too are read."""
     ours, theirs = ({path: path.stat().st_size for path in paths if path.is_file()} for paths in (training, validation))
     shared = {*ours.values()} & {*theirs.values()}
-    known = {_hash(path): str(path) for path, size in reversed(ours.items()) if size in shared}
-    hashes = {str(path): _hash(path) for path, size in theirs.items() if size in shared}
+    known = {hash_file(path): str(path) for path, size in reversed(ours.items()) if size in shared}
+    hashes = {str(path): hash_file(path) for path, size in theirs.items() if size in shared}
     return tuple((name, known[content]) for name, content in hashes.items() if content in known)
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _near_copies(training: Sequence[Path], validation: Sequence[Path]) -> tuple[tuple[str, str], ...]:

@@ -37,6 +37,7 @@ def export(
         Literal["samples", "operator"],
         typer.Option(metavar="FORM", help="Deformable convolutions as GridSample (`samples`) or as one `operator`."),
     ] = "samples",
+    # GridSample is what torch computes since 20.
     opset: Annotated[int, typer.Option(metavar="N", min=20, max=25, help="Version of ONNX's operator set.")] = 25,
     side: Annotated[
         int | None,
@@ -167,8 +168,9 @@ def _ask_for_int8(data: Path | None, *, limit: int, images: int, method: "Calibr
 
 def _count_models(names: Sequence[str], sizes: Sequence[int]) -> "Costs":
     """Count every model at every size; MACs that cannot be counted are left open."""
-    counted = {name: {size: count_model(name, shape=str(size)) for size in sizes} for name in names}
-    return {
-        name: {size: (params, audit.cost.macs if audit else None) for size, (params, audit) in found.items()}
-        for name, found in counted.items()
-    }
+
+    def cost(name: str, size: int) -> tuple[int, int | None]:
+        params, audit = count_model(name, shape=str(size))
+        return params, audit.cost.macs if audit else None
+
+    return {name: {size: cost(name, size) for size in sizes} for name in dict.fromkeys(names)}

@@ -78,7 +78,7 @@ def demo(
     from featherpress.reports import write_report
 
     console = plain_console()
-    recipe = find_recipe("demo", overwrite=overwrite)
+    recipe = find_recipe("demo")
     audits = audit_recipe(recipe, allow_over_budget=False)
     opening, counting, training, comparing, writing = DEMO
     say(console, opening)
