@@ -3,6 +3,7 @@
 import re
 import tempfile
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from featherpress.errors import FileError, UsageError
@@ -79,21 +80,20 @@ def _require_one_size(run: Run) -> None:
 
 def _compose(sources: Sources) -> tuple[list[Block], dict[str, Draw]]:
     """Return the report's blocks and the figures they show, by name."""
-    figures: dict[str, Draw] = {}
     runs = sources.runs
+    whole = RunContext(run=runs[0], sources=sources, figures={})
     if len(runs) == 1:
-        context = RunContext(run=runs[0], sources=sources, figures=figures)
-        blocks = [Heading(text=summary.title(runs[0]), level=1), *_write(context)]
+        blocks = [Heading(text=summary.title(runs[0]), level=1), *_write(whole)]
     else:
         blocks = summary.side_by_side(runs)
         for number, run in enumerate(runs, start=1):
             prefix = f"{number}-{slug(run.name)}-"
-            context = RunContext(run=run, sources=sources, prefix=prefix, level=3, figures=figures)
+            context = replace(whole, run=run, prefix=prefix, level=3)
             lead = "" if run.counted_only else f"Run {number}, `{run.name}`: "
             blocks += [Heading(text=f"{lead}{summary.title(run)}", level=2), *_write(context)]
     for section in SHARED:
-        blocks += section(RunContext(run=runs[0], sources=sources, figures=figures))
-    return blocks, figures
+        blocks += section(whole)
+    return blocks, whole.figures
 
 
 def _write(context: RunContext) -> list[Block]:

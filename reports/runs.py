@@ -1,7 +1,7 @@
 """A run directory: which records it holds, and what each role's records are."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -19,8 +19,10 @@ from featherpress.reports.metrics import ACCURACY, AP, METRICS, Metric, read_met
 Found = TypeVar("Found")
 
 EVALUATIONS: tuple[type[AnyEvaluation], ...] = (DetectorEvaluation, ClassifierEvaluation)
-# Where the evaluation and the logged steps of a training lie in its folder.
+# Where the evaluation and the logged steps of a training lie in its folder, and the other records in a run's.
 EVALUATION, STEPS = "eval/validation.json", "metrics.csv"
+BUDGET, ENVIRONMENT = "budget.json", "environment.json"
+COMPARISON, CORRELATION, GALLERY = "eval/comparison.json", "eval/correlation.json", "eval/gallery/gallery.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +94,11 @@ def place(role: str, record: str) -> str:
     return f"control/{record}" if role == "control" else record
 
 
+def several(found: Iterable[Sequence[object]]) -> bool:
+    """Whether any of some roles' records are of several seeds."""
+    return any(len(each) > 1 for each in found)
+
+
 def load_run(path: Path) -> Run:
     """Read every record of a run directory.
 
@@ -101,23 +108,24 @@ def load_run(path: Path) -> Run:
     if not path.is_dir():
         raise FileError(f"{path}: expected a run directory, got {'a file' if path.exists() else 'nothing there'}.")
     recipe = path / "recipe.toml"
-    budget = Budget.find(path / "budget.json")
-    comparison = Comparison.find(path / "eval" / "comparison.json")
+    budget = Budget.find(path / BUDGET)
+    comparison = Comparison.find(path / COMPARISON)
     taught = (path / place("teacher", EVALUATION)).exists() or comparison or (budget and budget.teacher)
     roles = ("teacher", "control", "student") if taught else ("model",)
-    evaluated: dict[str, list[AnyEvaluation]] = _read_all(path, roles, EVALUATION, _find_evaluation)
+    seeds = _seeds(path)
+    evaluated: dict[str, list[AnyEvaluation]] = _read_all(seeds, roles, EVALUATION, _find_evaluation)
     run = Run(
         path=path,
         metric=_common_metric(path, [each for found in evaluated.values() for each in found], comparison),
         roles=roles,
         recipe=read_text(recipe) if recipe.exists() else None,
-        environment=Environment.find(path / "environment.json"),
+        environment=Environment.find(path / ENVIRONMENT),
         budget=budget,
         comparison=comparison,
-        gallery=Gallery.find(path / "eval" / "gallery" / "gallery.json"),
-        correlation=Correlation.find(path / "eval" / "correlation.json"),
+        gallery=Gallery.find(path / GALLERY),
+        correlation=Correlation.find(path / CORRELATION),
         evaluated=evaluated,
-        logged=_read_all(path, roles, STEPS, read_metrics),
+        logged=_read_all(seeds, roles, STEPS, read_metrics),
     )
     # A recipe and an environment alone say what was meant, not what came of it.
     if not (run.budget or comparison or run.evaluated or run.logged):
@@ -132,12 +140,16 @@ def _find_evaluation(file: Path) -> AnyEvaluation | None:
     return read_kind(file, EVALUATIONS).load(file) if file.exists() else None
 
 
-def _read_all(
-    path: Path, roles: Sequence[str], record: str, read: Callable[[Path], Found | None]
-) -> dict[str, list[Found]]:
-    """Read a record of every role that has it; those of further seeds are in `seed-<n>`, by number."""
+def _seeds(path: Path) -> list[Path]:
+    """List the folders of all seeds: the run's own, and those called `seed-<n>` by number."""
     numbered = [(re.fullmatch(r"seed-(\d+)", child.name), child) for child in path.iterdir() if child.is_dir()]
-    seeds = [path, *(child for _, child in sorted((int(match[1]), child) for match, child in numbered if match))]
+    return [path, *(child for _, child in sorted((int(match[1]), child) for match, child in numbered if match))]
+
+
+def _read_all(
+    seeds: Sequence[Path], roles: Sequence[str], record: str, read: Callable[[Path], Found | None]
+) -> dict[str, list[Found]]:
+    """Read a record of every role that has it, one a seed."""
     found: dict[str, list[Found]] = {}
     for role in roles:
         for seed in seeds[:1] if role == "teacher" else seeds:

@@ -1,14 +1,17 @@
 """What a report is written from: run directories, what lies in them, and records that are named beside them."""
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from featherpress.errors import FileError, UsageError
 from featherpress.records.audit import Audit, Budget, Model
 from featherpress.records.deployment import Bench, Export
 from featherpress.records.record import Record, read_bytes, read_kind
 from featherpress.reports.runs import Run, load_run
+
+Key = TypeVar("Key")
 
 KINDS: tuple[type[Record], ...] = (Audit, Model, Bench, Export)
 # Bytes: what is longer is a list of labels or the like, and not opened to see what it is.
@@ -44,9 +47,9 @@ def load_sources(paths: Sequence[Path]) -> Sources:
 
     Errors: `UsageError` when there is nothing to report on; `FileError` for what cannot be read.
     """
-    folders = _distinct((path for path in paths if not path.is_file()), Path.resolve)
+    folders = [*_distinct((path for path in paths if not path.is_file()), Path.resolve).values()]
     files = _distinct((path for path in paths if path.is_file()), read_bytes)
-    named = [read_kind(path, KINDS).load(path) for path in files]
+    named = [read_kind(path, KINDS).load(path) for path in files.values()]
     runs = [load_run(path) for path in folders]
     runs += _audited([each for each in named if isinstance(each, Audit)], runs)
     if not runs:
@@ -54,7 +57,7 @@ def load_sources(paths: Sequence[Path]) -> Sources:
             "expected at least one run directory or audit, got none; name a folder that `featherpress distill` wrote, "
             "or the output of `featherpress audit NAME --json`."
         )
-    found, unread = _find_deployed(folders, {read_bytes(path) for path in files})
+    found, unread = _find_deployed(folders, set(files))
     settings = {audit.model: audit.settings for run in runs for _, audit in run.audits if audit.settings}
     settings |= {each.name: each.settings for each in named if isinstance(each, Model)}
     return Sources(
@@ -74,12 +77,12 @@ def _word(value: object) -> str:
     return ", ".join(map(_word, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _distinct(paths: Iterable[Path], key: Callable[[Path], Hashable]) -> list[Path]:
+def _distinct(paths: Iterable[Path], key: Callable[[Path], Key]) -> dict[Key, Path]:
     """Return the first path of every key."""
-    found: dict[Hashable, Path] = {}
+    found: dict[Key, Path] = {}
     for path in paths:
         found.setdefault(key(path), path)
-    return list(found.values())
+    return found
 
 
 def _find_deployed(folders: Sequence[Path], seen: set[bytes]) -> tuple[list[Record], list[str]]:

@@ -1,6 +1,7 @@
 """Precision against recall, and AP by face height."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ def precision_recall(curves: Mapping[str, Sequence[Line]], scores: Mapping[str, 
     """
     figure = canvas(COLUMN, 2.7)
     axes = figure.add_subplot()
-    for (name, seeds), other in zip(curves.items(), OTHERS, strict=False):
+    for (name, seeds), other in zip(curves.items(), cycle(OTHERS), strict=False):
         stroke = ROLES.get(name, other)
         recall = np.asarray(seeds[0][0])
         precision = np.asarray([seeds[0][1], *(np.interp(recall, *line) for line in seeds[1:])])

@@ -50,7 +50,7 @@ def costs_by_component(audits: Sequence[tuple[str, Audit]]) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
         axes.xaxis.set_major_formatter(lambda value, _: thousands(value))
         tidy(axes, title=title, grid="x")
-        # Of "first", "second" and "model" the name alone says more.
+    # Of "first", "second" and "model" the name alone says more.
     named = {role: f"{role} " if role in {"teacher", "student"} else "" for role, _ in audits}
     role_keys(figure, {role: f"{named[role]}{audit.model}" for role, audit in audits})
     return figure

@@ -15,7 +15,7 @@ from PIL import Image
 
 from featherpress.errors import FileError
 from featherpress.records.run import Box, Gallery, Picture, Prediction, Truth
-from featherpress.reports.figures.style import DPI, INK, LEGEND, PAGE, SMALL, TEXT, canvas
+from featherpress.reports.figures.style import DPI, INK, LEGEND, PAGE, ROLES, SMALL, TEXT, canvas
 
 # Inches: between columns, and for the head, each line of counts and the legend.
 GAP, HEAD, COUNTS, FOOT = 0.04, 0.19, 0.21, 0.27
@@ -101,7 +101,7 @@ def draw_gallery(gallery: Gallery, *, iou: float) -> Figure:
 
 def _columns(gallery: Gallery) -> tuple[list[str], float]:
     """Return the roles that have a column, and how wide each is in inches."""
-    roles = [role for role in ("teacher", "control", "student") if any(role in p.predictions for p in gallery.images)]
+    roles = [role for role in ROLES if any(role in picture.predictions for picture in gallery.images)]
     return roles, (PAGE - GAP * (len(roles) - 1)) / len(roles)
 
 

@@ -1,6 +1,5 @@
 """What the models find: AP by face height, curves and pictures; of classifiers, how often they are right."""
 
-from collections.abc import Mapping, Sequence
 from functools import partial
 
 from featherpress.records.evaluation import AnyEvaluation, ClassifierEvaluation, DetectorEvaluation
@@ -10,7 +9,7 @@ from featherpress.reports.figures.gallery import draw_gallery, pictures_shown
 from featherpress.reports.figures.style import PAGE
 from featherpress.reports.formats import fraction, integer
 from featherpress.reports.metrics import AP, mean_score, score, scores
-from featherpress.reports.runs import EVALUATION, place
+from featherpress.reports.runs import EVALUATION, GALLERY, place, several
 from featherpress.reports.sections.context import RunContext
 
 SEVERAL = " Where there are several seeds: mean \N{PLUS-MINUS SIGN} standard deviation of the sample."
@@ -47,7 +46,7 @@ def curves(context: RunContext) -> list[Block]:
     drawn = {role: found for role, found in lines.items() if found}
     means = {role: mean_score(scores(found)) for role, found in evaluated.items()}
     lines_are, bars_are = "", ""
-    if _several(evaluated):
+    if several(evaluated.values()):
         lines_are = " Bold: mean over seeds; thin: each seed."
         bars_are = " Bars and numbers: mean over seeds; dots: each seed."
     if drawn:
@@ -73,10 +72,6 @@ def curves(context: RunContext) -> list[Block]:
     return parts
 
 
-def _several(evaluated: Mapping[str, Sequence[AnyEvaluation]]) -> bool:
-    return any(len(found) > 1 for found in evaluated.values())
-
-
 def _by_height(context: RunContext) -> list[Block]:
     evaluated = context.run.detectors
     reference = next(iter(evaluated.values()))[0]
@@ -99,7 +94,7 @@ def _by_height(context: RunContext) -> list[Block]:
         f"{role} {score([e.recall for e in found if e.recall is not None])}" for role, found in evaluated.items()
     )
     text = f"Recall of all detections scored over {reference.protocol.score_threshold:g}: {', '.join(recalls)}."
-    if _several(evaluated):
+    if several(evaluated.values()):
         text += SEVERAL
     if any(b.faces == 0 for b in reference.by_height):
         text += " A dash means that no face has this height."
@@ -124,7 +119,7 @@ def _by_role(context: RunContext) -> list[Block]:
         f"Accuracy is the share of {integer(data.images)} images of which the right one of {integer(data.classes)} "
         f"classes is named; guessing gives {fraction(1 / data.classes)} where all are as frequent."
     )
-    return [table, Paragraph(text=text + SEVERAL if _several(evaluated) else text)]
+    return [table, Paragraph(text=text + SEVERAL if several(evaluated.values()) else text)]
 
 
 def _doubts(found: list[AnyEvaluation]) -> list[Block]:
@@ -158,5 +153,5 @@ def gallery(context: RunContext) -> list[Block]:
         + " that the run saved."
     )
     draw = partial(draw_gallery, run.gallery, iou=iou)
-    alt, records = "Hits, misses and false alarms", ["eval/gallery/gallery.json"]
+    alt, records = "Hits, misses and false alarms", [GALLERY]
     return [*parts, context.figure("gallery", draw, alt=alt, caption=caption, records=records, width=PAGE)]

@@ -1,14 +1,14 @@
 """One run's part of the report: its headings and its numbered figures."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from matplotlib.figure import Figure
 
 from featherpress.reports.blocks import Heading, Picture
 from featherpress.reports.figures.style import COLUMN
-from featherpress.reports.runs import Run, place
+from featherpress.reports.runs import Run, place, several
 from featherpress.reports.sources import Sources
 
 #: Draws a figure when it is needed, one at a time.
@@ -24,9 +24,9 @@ class RunContext:
 
     run: Run
     sources: Sources
+    figures: dict[str, Draw]
     prefix: str = ""
     level: int = 2
-    figures: dict[str, Draw] = field(default_factory=dict)
 
     def heading(self, title: str) -> Heading:
         """Return a section's heading."""
@@ -46,6 +46,5 @@ class RunContext:
 
         Of a teacher that the run did not train, only the evaluation is there.
         """
-        found = (kept.get(role, ()) for role in roles for kept in (self.run.evaluated, self.run.logged))
-        several = any(len(each) > 1 for each in found)
-        return [*(place(role, record) for role in roles), *(["seed-*/"] if several else [])]
+        found = [kept.get(role, ()) for role in roles for kept in (self.run.evaluated, self.run.logged)]
+        return [*(place(role, record) for role in roles), *(["seed-*/"] if several(found) else [])]

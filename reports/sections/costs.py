@@ -19,7 +19,7 @@ from featherpress.reports.formats import (
     size,
 )
 from featherpress.reports.metrics import mean_score, score, scores
-from featherpress.reports.runs import EVALUATION, Run
+from featherpress.reports.runs import BUDGET, EVALUATION, Run
 from featherpress.reports.sections.context import RunContext
 
 CONVENTIONS = {
@@ -36,7 +36,7 @@ def where_parameters_went(context: RunContext) -> list[Block]:
     compared = len(audits) == 2
     parts: list[Block] = [context.heading("Where the parameters went" if compared else "Where the parameters are")]
     if not audits:
-        return [*parts, Remark(text="`budget.json` is missing: the costs of the components are not known.")]
+        return [*parts, Remark(text=f"`{BUDGET}` is missing: the costs of the components are not known.")]
     parts.append(
         context.figure(
             "costs",
@@ -107,7 +107,7 @@ def architecture(context: RunContext) -> list[Block]:
 
 def counted_in(run: Run) -> list[str]:
     """Return the files that the audits of a run stand in, as the report names them."""
-    return [str(audit.file) if run.counted_only else "budget.json" for _, audit in run.audits]
+    return [str(audit.file) if run.counted_only else BUDGET for _, audit in run.audits]
 
 
 def _shapes(audit: Audit) -> str:

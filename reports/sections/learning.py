@@ -1,15 +1,14 @@
 """How the models learned: losses and scores step by step, and how near the student came to its teacher's features."""
 
+import tomllib
 from functools import partial
 
 from featherpress.reports.blocks import Block, Remark, Table
 from featherpress.reports.figures.learning import level_correlation, training_curves, was_scored
 from featherpress.reports.formats import fraction, integer
 from featherpress.reports.metrics import AP
-from featherpress.reports.runs import STEPS, place
+from featherpress.reports.runs import CORRELATION, STEPS, Run, place, several
 from featherpress.reports.sections.context import RunContext
-
-CORRELATION = "eval/correlation.json"
 
 
 def training(context: RunContext) -> list[Block]:
@@ -18,11 +17,13 @@ def training(context: RunContext) -> list[Block]:
     wanted = [role for role in run.roles if role != "teacher" and role not in run.logged]
     parts: list[Block] = [context.heading("Training")]
     if run.logged:
-        several = max(map(len, run.logged.values())) > 1
-        lines = "Thin: each seed as logged. Bold: mean over seeds" if several else "Thin: as logged. Bold: the same"
+        seeds = several(run.logged.values())
+        lines = "Thin: each seed as logged. Bold: mean over seeds" if seeds else "Thin: as logged. Bold: the same"
         caption = f"{lines}, losses smoothed over 1/25 of the steps."
         if not was_scored(run.logged):
             caption += f" No {run.metric.name} was measured between epochs."
+        elif limit := _images_between_epochs(run):
+            caption += f" Between epochs {run.metric.name} is that of up to {limit} images."
         draw = partial(training_curves, run.logged, metric=run.metric)
         records = context.files(run.logged, STEPS)
         figure = context.figure("training", draw, alt="Curves of the training", caption=caption, records=records)
@@ -33,6 +34,14 @@ def training(context: RunContext) -> list[Block]:
     return parts
 
 
+def _images_between_epochs(run: Run) -> int:
+    """Return on how many images at most a run was scored between epochs; 0 where that is all of them, or not known."""
+    try:
+        return int(tomllib.loads(run.recipe or "")["schedule"]["evaluate_images"])
+    except (tomllib.TOMLDecodeError, LookupError, TypeError, ValueError):
+        return 0
+
+
 def correlation(context: RunContext) -> list[Block]:
     """Show how far each arm's features follow the teacher's, level by level."""
     run = context.run
@@ -41,7 +50,10 @@ def correlation(context: RunContext) -> list[Block]:
         return []
     parts: list[Block] = [context.heading("How far the student's features follow the teacher's")]
     if found is None or not found.roles:
-        text = f"`{CORRELATION}` is missing: `featherpress distill --resume` measures it from the saved weights."
+        text = (
+            f"`{CORRELATION}` is missing: where a loss compares features, `featherpress distill --resume` measures it "
+            "from the saved weights."
+        )
         return [*parts, Remark(text=text)]
     parts.append(
         context.figure(

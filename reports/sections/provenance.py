@@ -8,7 +8,7 @@ from typing import TypeVar
 from featherpress.records.evaluation import Data
 from featherpress.reports.blocks import Block, Code, Remark, Table
 from featherpress.reports.formats import DASH, duration, integer
-from featherpress.reports.runs import EVALUATION
+from featherpress.reports.runs import ENVIRONMENT, EVALUATION
 from featherpress.reports.sections.context import RunContext
 
 COUNTS = ("images", "skipped", "faces", "ignored", "classes")
@@ -68,9 +68,9 @@ def environment(context: RunContext) -> list[Block]:
     found = context.run.environment
     parts: list[Block] = [context.heading("Environment")]
     if found is None:
-        return [*parts, Remark(text="`environment.json` is missing: the machine and the versions are not known.")]
+        return [*parts, Remark(text=f"`{ENVIRONMENT}` is missing: the machine and the versions are not known.")]
     rows = [*map(list, found.facts.items()), ["time taken", duration(found.seconds)]]
-    title, header, records = "The machine and the versions", ["", "value"], ["environment.json"]
+    title, header, records = "The machine and the versions", ["", "value"], [ENVIRONMENT]
     return [*parts, Table(name="environment", title=title, header=header, rows=rows, align="ll", records=records)]
 
 

@@ -7,10 +7,9 @@ from featherpress.records.evaluation import FaceData
 from featherpress.reports.blocks import Block, Heading, Paragraph, Table, origin
 from featherpress.reports.formats import DASH, change, integer, less, relative_change, spread
 from featherpress.reports.metrics import score, scores
-from featherpress.reports.runs import EVALUATION, Run
+from featherpress.reports.runs import COMPARISON, EVALUATION, Run
 from featherpress.reports.sections.context import RunContext
 from featherpress.reports.sections.costs import counted_in
-from featherpress.reports.sections.verdict import COMPARISON
 
 COUNTED_ONLY = "Counted, not trained: nothing is said of accuracy."
 

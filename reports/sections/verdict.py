@@ -6,9 +6,8 @@ from featherpress.records.comparison import Comparison
 from featherpress.reports.blocks import Block, Paragraph, Remark, Table, bold
 from featherpress.reports.formats import change, fraction, integer, spread
 from featherpress.reports.metrics import METRICS
+from featherpress.reports.runs import COMPARISON
 from featherpress.reports.sections.context import RunContext
-
-COMPARISON = "eval/comparison.json"
 
 
 def distillation(context: RunContext) -> list[Block]:

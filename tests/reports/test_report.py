@@ -228,6 +228,15 @@ def test_training_without_a_teacher_is_reported(trained: Path) -> None:
 
 
 @undrawn_only
+@pytest.mark.parametrize(("recipe", "said"), [("[schedule]\nevaluate_images = 30\n", True), ("broken =", False)])
+def test_scores_between_epochs_say_on_how_many_images(one_seed: Path, recipe: str, said: bool) -> None:
+    """They are not the final ones, which are of all images; a recipe that cannot be read says nothing of it."""
+    (one_seed / "recipe.toml").write_text(recipe, encoding="utf-8")
+    text = write_report([one_seed]).read_text(encoding="utf-8")
+    assert ("Between epochs AP is that of up to 30 images." in section(text, "Training")) == said
+
+
+@undrawn_only
 def test_bucket_without_a_face_is_a_dash(one_seed: Path, edit: Edit) -> None:
     """An AP that does not exist is printed as a dash with its reason."""
 
