@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from featherpress import __version__, budgets, models
+from featherpress import __version__, budgets, compress, models
 from featherpress.records import run  # noqa: F401  (a record of free keys cannot be built where autodoc checks types)
 
 project = "Featherpress"
@@ -22,7 +22,7 @@ autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 
 # Names that are imported when first asked for are asked for.
-for _package in (budgets, models):
+for _package in (budgets, compress, models):
     for _name in _package.__all__:
         getattr(_package, _name)
 
