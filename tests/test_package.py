@@ -183,6 +183,12 @@ def test_light_imports_stay_light(code: str) -> None:
     assert run_alone(f"{code}; import sys; sys.exit('torch' in sys.modules)").returncode == 0
 
 
+def test_finding_faces_loads_no_losses() -> None:
+    """Losses may be other packages' code, which only recipes and distillation need."""
+    code = "import sys, featherpress.compress.data, featherpress.compress.evaluation.detector.inference"
+    assert run_alone(f"{code}; sys.exit(any('losses.registry' in name for name in sys.modules))").returncode == 0
+
+
 @pytest.mark.parametrize(
     ("words", "without"),
     [

@@ -1,7 +1,7 @@
 """A teacher's outputs without its knowledge: what a loss gives whatever it is told."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -9,8 +9,10 @@ from torch import Tensor
 from featherpress.compress.distillation.teachers import TeacherOutputs
 from featherpress.errors import UsageError
 
-PLACEBOS = ("shuffled", "smoothing", "compute")
+Placebo = Literal["shuffled", "smoothing", "compute"]
 """Arms without the teacher's knowledge; the last is the control, trained for as long as the teacher costs."""
+
+PLACEBOS: tuple[Placebo, ...] = get_args(Placebo)
 
 _LEAST = 1e-6
 

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from torch import nn
 
@@ -18,7 +18,6 @@ from featherpress.compress.experiments.pseudo_labels import control_crops, mixed
 from featherpress.compress.experiments.recipe_distiller import RecipeDistiller
 from featherpress.compress.experiments.teachers import LoadedTeacher, make_distiller, note_adapters
 from featherpress.compress.recipes import Recipe, ScheduleRecipe
-from featherpress.compress.recipes.schema import Placebo
 from featherpress.compress.runtime.run_folder import TrainingFolder, is_leader
 from featherpress.files import write_json
 from featherpress.models import Detector
@@ -26,7 +25,6 @@ from featherpress.models import Detector
 logger = logging.getLogger("featherpress")
 
 Arm = Literal["student", "control", "public", "shuffled", "smoothing", "compute"]
-PLACEBOS: tuple[Placebo, ...] = get_args(Placebo)
 
 
 def list_arms(recipe: Recipe, arms: Sequence[Arm] = ("student", "control")) -> list[Arm]:

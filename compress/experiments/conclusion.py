@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from featherpress.compress.data.leaks import find_leaks
+from featherpress.compress.distillation.placebos import PLACEBOS
 from featherpress.compress.evaluation.comparison import Compared, compare, make_arm
-from featherpress.compress.experiments.arms import PLACEBOS, Arm, arm_folder, count_steps
+from featherpress.compress.experiments.arms import Arm, arm_folder, count_steps
 from featherpress.compress.experiments.experiment import Experiment
 from featherpress.compress.experiments.teachers import LoadedTeacher
 from featherpress.compress.recipes import Recipe

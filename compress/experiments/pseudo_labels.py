@@ -15,8 +15,8 @@ from featherpress.compress.evaluation.detector.settings import DetectionSettings
 from featherpress.compress.evaluation.detector.tiling import merge_detections
 from featherpress.compress.experiments.teacher_outputs import fingerprint
 from featherpress.compress.recipes import Recipe
+from featherpress.compress.recipes.data import UnlabelledRecipe
 from featherpress.compress.recipes.files import expand_path
-from featherpress.compress.recipes.schema import UnlabelledRecipe
 from featherpress.compress.runtime.progress import Progress
 from featherpress.compress.runtime.run_folder import is_leader
 from featherpress.compress.tasks.detection.data import training_crops

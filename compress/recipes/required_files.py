@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from featherpress.compress.recipes.data import DataRecipe
 from featherpress.compress.recipes.files import SHARED_DEFAULT, SHARED_VARIABLE, expand_path
-from featherpress.compress.recipes.schema import DataRecipe, Recipe, StudentRecipe, TeacherRecipe
+from featherpress.compress.recipes.schema import Recipe, StudentRecipe, TeacherRecipe
 from featherpress.errors import FileError
 
 _VARIABLE = re.compile(r"\$\{?(\w+)\}?")

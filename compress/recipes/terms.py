@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, Union, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
+from pydantic import AfterValidator, ConfigDict, Field, create_model
 
+from featherpress.compress.distillation.losses.bounds import Fraction
 from featherpress.compress.distillation.losses.registry import find_loss, list_losses
+from featherpress.compress.recipes.tables import Strict, Task
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
 Steps = Annotated[int, Field(ge=0, le=100_000_000)]
 Tap = Annotated[str, Field(min_length=1)]
 
@@ -20,13 +21,6 @@ def _check_name(name: str) -> str:
 
 
 TermName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$"), AfterValidator(_check_name)]
-Task = Literal["detection", "classification"]
-
-
-class Strict(BaseModel):
-    """A table without unknown keys that does not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class _Term(Strict):
@@ -35,6 +29,8 @@ class _Term(Strict):
     `weight` scales it, 0 for never. It begins after the fraction `start` of the steps, grows from 0 over `ramp_steps`,
     and is off for the last fraction `stop` of them; where the last two are not given, `[distillation]` says them.
     """
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     tasks: ClassVar[tuple[Task, ...]] = get_args(Task)
 
@@ -119,5 +115,6 @@ def compares_logits(term: Term) -> bool:
 
 
 def output_of(term: OutputTerm) -> str:
-    """Return which output a term compares."""
-    return str(getattr(term, "output", "logits"))
+    """Return which output a term compares: what it says, or else the first that its loss is for."""
+    outputs = find_loss(term.loss).outputs or ("logits",)
+    return str(getattr(term, "output", outputs[0]))

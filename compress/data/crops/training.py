@@ -12,7 +12,7 @@ from featherpress.compress.data.crops.sampling import CROP_STREAM, Sampler, draw
 from featherpress.compress.data.crops.windows import cut_crop
 from featherpress.compress.data.samples import Batch, FaceDataset, Key, Sample, collate, separate
 from featherpress.compress.data.subsets import join
-from featherpress.compress.recipes.schema import CropsRecipe
+from featherpress.compress.recipes.data import CropsRecipe
 from featherpress.errors import DataError
 
 

@@ -10,7 +10,7 @@ from torchvision.transforms.v2 import functional as F
 
 from featherpress.compress.data.crops.photometric import distort, draw_colours
 from featherpress.compress.data.samples import Faces, Sample
-from featherpress.compress.recipes.schema import CropsRecipe
+from featherpress.compress.recipes.data import CropsRecipe
 
 _PADDING_RGB = (123, 117, 104)
 """The mean that models subtract: before colours are distorted, padding is zero to them."""

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from featherpress.compress.evaluation.metrics.average_precision import IOU
-from featherpress.compress.recipes.schema import check_long_side
+from featherpress.compress.recipes.data import check_long_side
 from featherpress.errors import UsageError
 
 CANDIDATES = 5000

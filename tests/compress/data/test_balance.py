@@ -11,7 +11,7 @@ from featherpress.compress.data import Faces, Sample, TrainingCrops
 from featherpress.compress.data.crops import windows
 from featherpress.compress.data.crops.windows import draw_window
 from featherpress.compress.data.subsets import hold_out_events, join
-from featherpress.compress.recipes.schema import CropsRecipe
+from featherpress.compress.recipes.data import CropsRecipe
 from featherpress.errors import UsageError
 
 

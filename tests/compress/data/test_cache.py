@@ -12,7 +12,7 @@ from featherpress.compress.data import Batch, Faces, Sample, TrainingCrops, batc
 from featherpress.compress.data.cache import bytes_of
 from featherpress.compress.data.samples import collate, separate
 from featherpress.compress.data.subsets import join
-from featherpress.compress.recipes.schema import CropsRecipe
+from featherpress.compress.recipes.data import CropsRecipe
 
 
 class Noise:

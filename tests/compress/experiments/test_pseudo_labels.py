@@ -17,7 +17,7 @@ from featherpress.compress.experiments import pseudo_labels
 from featherpress.compress.experiments.distill import distill
 from featherpress.compress.experiments.pseudo_labels import control_crops, label_photographs, mixed_crops
 from featherpress.compress.recipes import Recipe, load_recipe
-from featherpress.compress.recipes.schema import UnlabelledRecipe
+from featherpress.compress.recipes.data import UnlabelledRecipe
 from featherpress.compress.tasks import task_of
 from featherpress.models import Detector, create_detector
 

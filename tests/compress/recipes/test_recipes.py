@@ -23,8 +23,8 @@ from featherpress.compress.recipes import (
     recipe_to_toml,
     shipped_recipes,
 )
+from featherpress.compress.recipes.data import CropsRecipe, UnlabelledRecipe
 from featherpress.compress.recipes.files import expand_path
-from featherpress.compress.recipes.schema import CropsRecipe, UnlabelledRecipe
 from featherpress.compress.recipes.terms import FeatureTerm, OutputTerm, Term
 from featherpress.errors import RecipeError
 
@@ -110,6 +110,7 @@ def test_settings_are_laid_over(tmp_path: Path) -> None:
         ('teacher={model="a", weights="b", cache=true}', "never repeat cannot be cached"),
         ("data.crops.zoom_in=[0.8, 0.4]", "`zoom_in` goes from 0.8 to 0.4"),
         ("losses.box=nan", "finite"),
+        ('distillation.losses.x={loss="fgd", student="a", teacher="a", background=inf}', "background.*finite"),
         (
             "distillation.losses.feature.weigth=2",
             "unknown key 'weigth' in distillation.losses.feature; did you mean 'weight'",

@@ -21,7 +21,7 @@ from featherpress.compress.data import (
 from featherpress.compress.data.crops import photometric, windows
 from featherpress.compress.data.crops.photometric import distort
 from featherpress.compress.data.crops.windows import Window, cut_window, draw_window
-from featherpress.compress.recipes.schema import CropsRecipe
+from featherpress.compress.recipes.data import CropsRecipe
 from featherpress.errors import DataError, UsageError
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from featherpress.compress.data import CocoFaces, require_sound
 from featherpress.compress.data.sources.coco import read_coco
-from featherpress.compress.recipes.schema import DataRecipe
+from featherpress.compress.recipes.data import DataRecipe
 from featherpress.errors import DataError, UsageError
 
 POINTS = [11, 21, 2, 39, 21, 2, 25, 30, 1, 15, 50, 2, 35, 50, 2]

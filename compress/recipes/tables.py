@@ -1,0 +1,13 @@
+"""What every table of a recipe is; without the losses, which bring torch and other packages' code."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Task = Literal["detection", "classification"]
+
+
+class Strict(BaseModel):
+    """A table without unknown keys that does not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
