@@ -31,25 +31,19 @@ from featherpress.files import write_json, write_text
 logger = logging.getLogger("featherpress")
 
 
-def check(recipe: Recipe, *, without_teachers: bool = False, allow_leak: bool = False) -> None:
+def check(recipe: Recipe, *, without_teachers: bool = False, allow_leak: bool = False, leaks: bool = True) -> None:
     """Find out, before anything is written, whether a recipe can start: data, models, weights, taps, batches.
 
-    `without_teachers` is for training without teachers; `allow_leak` for data with the same image in both splits.
+    `without_teachers` is for training without teachers; `allow_leak` for data with the same image in both splits, for
+    which nothing is searched without `leaks`.
 
     Errors: those of `train` and `distill`, only earlier.
     """
     task = task_of(recipe)
-    _check_leaks(task.open("train"), task.open("val"), allow=allow_leak)
-    check_models(recipe, without_teachers=without_teachers)
-
-
-def check_models(recipe: Recipe, *, without_teachers: bool = False) -> None:
-    """Find out whether a recipe's models can be built, loaded and tapped, and whether its images fill a batch.
-
-    Errors: those of `check`, but for images that are in both splits.
-    """
-    task = task_of(recipe)
-    images = len(task.open("train"))
+    training = task.open("train")
+    images = len(training)
+    if leaks:
+        _check_leaks(training, task.open("val"), allow=allow_leak)
     taught_by = () if without_teachers else recipe.all_teachers
     teachers = [build_teacher(recipe, number, task=task) for number in range(len(taught_by))]
     for schedule in (recipe.schedule, *(own.schedule for own in taught_by if own.schedule and not own.weights)):
@@ -142,8 +136,9 @@ def _conclude(
     predictions: Mapping[Arm, Sequence[Any]],
 ) -> None:
     """Save the gallery and, if both arms were trained, the comparison."""
-    firsts = {"teacher": taught[0], **{str(arm): sets[0] for arm, sets in predictions.items()}}
-    experiment.task.show(experiment.out / "eval" / "gallery", experiment.validation, firsts)
+    # A gallery has no column for placebos.
+    firsts = {str(arm): sets[0] for arm, sets in predictions.items() if arm in {"student", "control"}}
+    experiment.task.show(experiment.out / "eval" / "gallery", experiment.validation, {"teacher": taught[0], **firsts})
     record_correlation(experiment, loaded[0].model)
     if len(predictions) > 1:
         record_comparison(experiment, loaded, taught, predictions)

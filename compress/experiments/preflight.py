@@ -20,6 +20,7 @@ from featherpress.compress.experiments.teacher_outputs import fingerprint
 from featherpress.compress.experiments.teachers import LoadedTeacher, freeze_teacher, make_distiller
 from featherpress.compress.recipes import Recipe
 from featherpress.compress.runtime.devices import default_device
+from featherpress.compress.runtime.distributed import gather_processes
 from featherpress.compress.runtime.run_folder import TrainingFolder, is_leader
 from featherpress.compress.tasks import task_of
 from featherpress.compress.tasks.base import Task, format_metric
@@ -146,12 +147,16 @@ def _fly(recipe: Recipe, task: Task, loaded: Sequence[LoadedTeacher], folder: Pa
     before = {name: weight.detach().clone() for name, weight in distiller.kd.adapters.named_parameters()}
     taught = _run(trainer)
     plain = _run(_trainer(recipe, task, _student(recipe, task, loaded), folder / "plain", None))
-    flights = []
-    for name, placebo in (("off", ""), ("twin", "shuffled")):
+
+    def silent(name: str, placebo: str = "") -> _Flight:
         again = _student(recipe, task, loaded)
-        silent = _distiller(recipe, task, loaded, again, folder, scale=0.0, placebo=placebo)
-        flights.append(_run(_trainer(recipe, task, again, folder / name, silent)))
-    off, twin = flights
+        distiller = _distiller(recipe, task, loaded, again, folder, scale=0.0, placebo=placebo)
+        return _run(_trainer(recipe, task, again, folder / name, distiller))
+
+    off = silent("off")
+    # Only the first process has hashes; all must fly again, or none.
+    differs = gather_processes(torch.tensor(float(off.hash != plain.hash), device=default_device())).any()
+    twin = silent("twin", "shuffled") if differs else off
     if not is_leader():
         return []
     return [
@@ -199,7 +204,6 @@ def _trainer(
         student,
         task.crops(task.open("train"), recipe.seeds[0]),
         TrainingFolder(folder),
-        recipe=recipe,
         schedule=recipe.schedule,
         label=f"preflight, {folder.name}",
         task=task,

@@ -13,6 +13,7 @@ from featherpress.errors import UsageError
 if TYPE_CHECKING:
     from featherpress.budgets import Audit
     from featherpress.compress.recipes import Recipe, StudentRecipe, TeacherRecipe
+    from featherpress.compress.recipes.required_files import Need
 
 
 def find_recipe(
@@ -78,18 +79,19 @@ def print_dry_run(recipe: "Recipe", models: Sequence[str], *, without_teachers: 
 
     Errors: a run's own, where no file is missing and it could not start all the same.
     """
-    from featherpress.compress.experiments.distill import check_models
+    from featherpress.compress.experiments.distill import check
     from featherpress.compress.recipes import recipe_to_toml
     from featherpress.compress.recipes.required_files import list_needs
 
+    needs = list_needs(recipe, arms=models, without_teachers=without_teachers)
     lines = [
         *_costs(recipe, without_teachers=without_teachers),
         *_sizes(recipe, models, without_teachers=without_teachers),
-        *_needs(recipe, models, without_teachers=without_teachers),
+        *_files(needs),
     ]
     typer.echo("\n".join([recipe_to_toml(recipe), *(f"# {line}" for line in lines)]))
-    if not any(need.missing for need in list_needs(recipe, arms=models, without_teachers=without_teachers)):
-        check_models(recipe, without_teachers=without_teachers)
+    if not any(need.missing for need in needs):
+        check(recipe, without_teachers=without_teachers, leaks=False)
 
 
 def _costs(recipe: "Recipe", *, without_teachers: bool) -> Iterator[str]:
@@ -142,10 +144,9 @@ def _role(recipe: "Recipe", number: int) -> str:
     return "teacher" if recipe.teacher else f"teacher {number + 1}"
 
 
-def _needs(recipe: "Recipe", models: Sequence[str], *, without_teachers: bool) -> Iterator[str]:
-    from featherpress.compress.recipes.required_files import describe_variable, list_needs
+def _files(needs: "Sequence[Need]") -> Iterator[str]:
+    from featherpress.compress.recipes.required_files import describe_variable
 
-    needs = list_needs(recipe, arms=models, without_teachers=without_teachers)
     if not needs:
         yield "files: none needed"
         return

@@ -229,7 +229,9 @@ def test_the_gallery_is_the_first_seeds(monkeypatch: pytest.MonkeyPatch, tmp_pat
     task = SimpleNamespace(show=lambda folder, _images, predictions: shown.append((folder, predictions)))
     experiment: Any = SimpleNamespace(task=task, out=tmp_path, validation=None)
     loaded: Any = [SimpleNamespace(model=None)] * 2
-    experiments._conclude(experiment, loaded, ["t1", "t2"], {"student": ["s0", "s1"], "control": ["c0", "c1"]})
+    experiments._conclude(
+        experiment, loaded, ["t1", "t2"], {"student": ["s0", "s1"], "control": ["c0", "c1"], "compute": ["p0", "p1"]}
+    )
     assert shown == [(tmp_path / "eval" / "gallery", {"teacher": "t1", "student": "s0", "control": "c0"})]
 
 
