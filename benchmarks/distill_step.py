@@ -65,7 +65,6 @@ def trainer(recipe: Recipe, folder: Path, *, kind: str) -> Trainer:
         student,
         crops,
         TrainingFolder(folder / kind),
-        recipe=recipe,
         schedule=recipe.schedule.model_copy(update={"freeze": FROZEN if kind == "frozen" else ()}),
         label=kind,
         task=task,

@@ -90,7 +90,7 @@ def trainer(model: Detector, *, size: int, batch: int) -> Callable[[], None]:
         outputs = model(images)
         with record_function("loss"):
             targets = match_priors(priors, cut)
-            counts = torch.stack([targets.positive.sum(), targets.has_landmarks.sum()]).clamp(min=1)
+            counts = targets.counts.clamp(min=1)
             loss = detection_loss(*outputs, targets, counts)
             total = 2 * loss.box + loss.classification + loss.landmark
         total.backward()

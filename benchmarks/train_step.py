@@ -36,7 +36,7 @@ WIDTHS = (4, 2, 10)
 def ours(outputs: tuple[Tensor, ...], priors: Tensor, batch: Batch) -> Tensor:
     boxes, logits, landmarks = outputs
     targets = match_priors(priors, batch)
-    counts = torch.stack([targets.positive.sum(), targets.has_landmarks.sum()]).clamp(min=1)
+    counts = targets.counts.clamp(min=1)
     loss = detection_loss(boxes, logits, landmarks, targets, counts)
     return loss.classification + loss.box + loss.landmark
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import onnx
 
 INPUT = "images"
-OLDEST_OPSET, NEWEST_OPSET = 20, 25
-"""GridSample is what torch computes since 20; 25 is the newest that onnxscript converts to and onnxruntime runs."""
+NEWEST_OPSET = 25
+"""What onnxscript converts to and onnxruntime runs."""
 
 _NO_COUNTERPART = re.compile(r"No ONNX function found for <OpOverload\(op='([\w.:]+)'")
 

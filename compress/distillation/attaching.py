@@ -1,6 +1,7 @@
 """What a Distiller checks and builds before anything is trained: models, terms, names of outputs, adapters."""
 
 import itertools
+import logging
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,10 +9,12 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from featherpress.compress.distillation.adapters import Adapters, build_adapters
+from featherpress.compress.distillation.adapters import Adapters, build_adapters, describe
 from featherpress.compress.distillation.teachers import BoundTeacher, Outputs
 from featherpress.compress.distillation.terms import Features, Logits, Term
 from featherpress.errors import UsageError
+
+logger = logging.getLogger("featherpress")
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -174,6 +177,8 @@ def build_term_adapters(
     if term.entry.check:
         for pair in zip(ours, theirs, strict=True):
             term.entry.check(*pair)
+    for level, pair in enumerate(zip(ours, theirs, strict=True), start=1):
+        logger.debug("%s: level %d: %s", name, level, describe(*pair))
     return adapters
 
 

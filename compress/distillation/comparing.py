@@ -10,20 +10,18 @@ from torch.nn import functional as F
 from featherpress.compress.distillation.adapters import as_maps, match_sizes
 from featherpress.compress.distillation.losses.features import random_mask
 from featherpress.compress.distillation.teachers import Outputs
-from featherpress.compress.distillation.terms import Features, Logits
+from featherpress.compress.distillation.terms import Features, Logits, Term
 from featherpress.errors import UsageError
 
 
 def adapt_levels(term: Features, adapt: Any, levels: Sequence[Tensor], *, seed: int) -> list[Tensor]:
     """Bring a student's levels to the teacher's width, or generate them from the places that a drawn mask leaves."""
-    floats = [level.float() for level in levels]
-    if term.entry.adapter != "generation":
-        adapted: list[Tensor] = adapt(floats)
-        return adapted
-    generator = torch.Generator().manual_seed(seed)
-    hidden = [random_mask(level, masked=term.options["masked"], generator=generator) for level in floats]
-    generated: list[Tensor] = adapt(floats, hidden)
-    return generated
+    floats, hidden = [level.float() for level in levels], []
+    if term.entry.adapter == "generation":
+        generator = torch.Generator().manual_seed(seed)
+        hidden = [random_mask(level, masked=term.options["masked"], generator=generator) for level in floats]
+    adapted: list[Tensor] = adapt(floats, hidden)
+    return adapted
 
 
 def compare_features(
@@ -75,9 +73,13 @@ def compare_outputs(
     mask = _kept(term, s, context)
     if mask is None:
         return term.entry.function(s.float(), t.float(), **keywords)
+    _require_mask(name, term)
+    return term.entry.function(s.float(), t.float(), **{**keywords, "mask": mask})
+
+
+def _require_mask(name: str, term: Term) -> None:
     if "mask" not in term.entry.context:
         raise UsageError(f"{name}: {term.entry.name} takes no mask; leave out what is not to count beforehand")
-    return term.entry.function(s.float(), t.float(), **{**keywords, "mask": mask})
 
 
 def _kept(term: Logits, logits: Tensor, context: Mapping[str, Any]) -> Tensor | None:
@@ -97,8 +99,7 @@ def _kept(term: Logits, logits: Tensor, context: Mapping[str, Any]) -> Tensor | 
 
 def _mask_of(name: str, term: Features, mask: Tensor, level: Tensor) -> Tensor:
     """Bring a mask (N, L) of tokens or (N, H, W) of pixels to a level's places, (N, 1, H, W) bool."""
-    if "mask" not in term.entry.context:
-        raise UsageError(f"{name}: {term.entry.name} takes no mask; leave out what is not to count beforehand")
+    _require_mask(name, term)
     if mask.dim() == 3:
         size = (level.shape[2], level.shape[3])
         return F.interpolate(mask[:, None].float(), size=size, mode="nearest").bool()

@@ -49,7 +49,8 @@ class Distiller:
     given. `teacher_moves` is for a teacher that is an average of the student. Adapters are drawn from `seed`.
 
     Losses that are means over examples (kl, dkd, fitnets, cwd, attention) are the same whether a batch comes whole or
-    in accumulated parts; those that compare over the batch (pkd, rkd, dist) are not, and `verify` says so.
+    in accumulated parts with as many positions that count in each; those that compare over the batch (pkd, rkd, dist)
+    are not, and `verify` says so.
 
     Errors: `UsageError` for what cannot be compared, with both shapes; and where it could not work later.
     """
@@ -90,6 +91,7 @@ class Distiller:
             )
             for name, model in models.items()
         }
+        self.numbers = {name: number for number, name in enumerate(self.teachers)}
         refuse_shared(self.student, self.teachers)
         self.gate = Gate()
         self.taps: dict[str, Tap] = {}
@@ -167,7 +169,7 @@ class Distiller:
 
         Errors: `TrainingError` with one sentence on the first fault.
         """
-        checks = self.watch.verify(optimizer, stepped=self.steps > 0)
+        checks = self.watch.verify(optimizer)
         return checks + [
             f"{name}: {term.entry.name} compares over a whole batch, so that accumulated parts of one give another loss"
             for name, term in self.terms.items()
@@ -202,30 +204,27 @@ class Distiller:
                 continue
             self.taps[name] = Tap(self.student, term.student, gate=self.gate, select=term.select)
             theirs = term.select if term.teacher_select is None else term.teacher_select
-            for number, (teacher_name, bound) in enumerate(self.teachers.items()):
-                if term.of in (None, teacher_name):
-                    self.tap_keys[number, name] = bound.tap(term.path_in(teacher_name), theirs)
+            for teacher, bound in self.teachers.items():
+                if term.is_about(teacher):
+                    self.tap_keys[self.numbers[teacher], name] = bound.tap(term.path_in(teacher), theirs)
 
     def _try(self, example: Any, seed: int) -> nn.ModuleDict:
         """Run everything once, check what can be compared, and build the adapters."""
         levels, outputs, device = self._run_example(example)
-        built = {}
+        built: dict[str, nn.Module] = {}
         with torch.random.fork_rng(devices=[]):
-            for number, (teacher_name, teacher) in enumerate(self.teachers.items()):
-                said = teacher.ask(example, watch=True)
+            for teacher, number in self.numbers.items():
+                said = self.teachers[teacher].ask(example, watch=True)
                 # Not torch.manual_seed, which would seed the GPUs too, and nothing would give them back what they had.
                 torch.default_generator.manual_seed(seed + number)
                 for name, term in self.terms.items():
-                    if term.of not in (None, teacher_name):
-                        continue
-                    if isinstance(term, Features):
-                        key = self.tap_keys[number, name]
-                        theirs = level_shapes(said.features[key], term.path_in(teacher_name))
-                        ours = level_shapes(levels[name], term.student)
-                        built[adapter_name(number, name)] = build_term_adapters(name, term, ours, theirs).to(device)
-                    elif isinstance(term, Logits):
+                    if isinstance(term, Logits) and term.is_about(teacher):
                         check_outputs(name, term, outputs, said.outputs)
-        adapters = nn.ModuleDict(built)
+                    elif isinstance(term, Features) and term.is_about(teacher):
+                        theirs = level_shapes(said.features[self.tap_keys[number, name]], term.path_in(teacher))
+                        ours = level_shapes(levels[name], term.student)
+                        built[adapter_name(number, name)] = build_term_adapters(name, term, ours, theirs)
+        adapters = nn.ModuleDict(built).to(device)
         if process_count() > 1:
             for weight in adapters.parameters():
                 distributed.broadcast(weight.detach(), src=0)

@@ -3,7 +3,7 @@
 import itertools
 import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Self
 
@@ -32,11 +32,11 @@ class Step:
         self, kd: "Distiller", inputs: Any, *, active: Mapping[str, float], turns: Mapping[str, float], given: Any
     ) -> None:
         self.kd, self.active = kd, active
-        spoken = {kd.terms[name].of for name in active}  # None: of every teacher
-        self.turns = {name: share for name, share in turns.items() if {None, name} & spoken}
+        terms = [kd.terms[name] for name in active]
+        self.turns = {name: share for name, share in turns.items() if any(term.is_about(name) for term in terms)}
         self.parts: dict[str, Tensor] = {}
         self.levels: dict[str, list[Tensor]] = {}
-        self.answers = self._answers(inputs, given) if active else {}
+        self.answers = self._answers(inputs, given)
         self._sum: Tensor | None = None
         self._done = False
         self._eager: AbstractContextManager[None] | None = None
@@ -83,23 +83,12 @@ class Step:
             raise UsageError("a step's loss is taken after its `with` block, in which the student ran")
         kd.watch.spend()
         ours = {} if outputs is None else kd.name_outputs(outputs)
-        sums: dict[str, Tensor] = {}
-        device = next(iter(ours.values()), next(itertools.chain(*self.levels.values()), torch.zeros(()))).device
+        self._tensors = [*itertools.chain(*self.levels.values())] or list(ours.values())
+        device = next(iter(self._tensors), torch.zeros(())).device
         with torch.autocast(device.type, enabled=False):
-            for number, (name, share) in self._asked():
-                answers = self.answers[name]
-                if kd.placebo == "smoothing":
-                    answers = smoothed(answers, context)
-                for term_name, factor in self.active.items():
-                    term = kd.terms[term_name]
-                    if term.of not in (None, name):
-                        continue
-                    value = self._compare((number, term_name), ours, answers, context)
-                    value = factor * term.weight * (1.0 if term.of else share) * value
-                    sums[term_name] = sums[term_name] + value if term_name in sums else value
+            sums = self._terms(ours, context)
         kd.steps += 1
         self.parts = {name: value.detach() for name, value in sums.items()}
-        self._tensors = [*itertools.chain(*self.levels.values())] or list(ours.values())
         total = sum(sums.values(), torch.zeros((), device=device))
         if kd.balance is not None:
             if task is None:
@@ -118,9 +107,20 @@ class Step:
         assert self._sum is not None
         return gradient_ratio(self._sum, task, self._tensors)
 
-    def _asked(self) -> Iterator[tuple[int, tuple[str, float]]]:
-        order = list(self.kd.teachers)
-        return ((order.index(name), (name, share)) for name, share in self.turns.items() if name in self.answers)
+    def _terms(self, ours: Outputs, context: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return the weighted terms by name, summed over the teachers whose turn it is."""
+        kd, sums = self.kd, dict[str, Tensor]()
+        for teacher, share in self.turns.items():
+            answers = self.answers[teacher]
+            if kd.placebo == "smoothing":
+                answers = smoothed(answers, context)
+            for name, factor in self.active.items():
+                term = kd.terms[name]
+                if term.is_about(teacher):
+                    value = self._compare((kd.numbers[teacher], name), ours, answers, context)
+                    value = factor * term.weight * (1.0 if term.of else share) * value
+                    sums[name] = sums[name] + value if name in sums else value
+        return sums
 
     def _answers(self, inputs: Any, given: Any) -> dict[str, TeacherOutputs]:
         """Return what the teachers say whose turn it is: what was given, or else what they answer now."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,8 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from featherpress.compress.distillation.taps import Gate, Path, Select, Tap
 
-Outputs = Mapping[str, Tensor]
+Outputs: TypeAlias = Mapping[str, Tensor]
+"""A model's outputs by name: `boxes`, `logits` and `landmarks` of a detector, `logits` of a classifier."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +92,7 @@ class BoundTeacher:
 
     def _follow(self, inputs: Any, weight: Tensor) -> Any:
         """Move the model to its inputs' device, and cast what is not whole numbers to its precision."""
-        inputs = _unpacked(inputs)
+        inputs = dict(inputs) if isinstance(inputs, Mapping) else inputs  # in which tensors are found
         device = next((each.device for each in tree_leaves(inputs) if isinstance(each, Tensor)), weight.device)
         if weight.device != device:
             self.model.to(device)
@@ -111,11 +112,6 @@ def tap_key(path: Path, select: Select = None) -> str:
     """Return the name of a tap."""
     name = path if isinstance(path, str) else ", ".join(path)
     return name if select is None else f"{name}[{getattr(select, '__name__', select)}]"
-
-
-def _unpacked(inputs: Any) -> Any:
-    """Return a mapping of any kind as a dictionary, in which tensors are found."""
-    return dict(inputs) if isinstance(inputs, Mapping) else inputs
 
 
 def plain(tensor: Tensor) -> Tensor:

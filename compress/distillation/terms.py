@@ -50,6 +50,10 @@ class Term:
             return find_loss(loss)
         return describe_loss(loss, name=getattr(loss, "__name__", type(loss).__name__), kind=self.kind)
 
+    def is_about(self, teacher: str) -> bool:
+        """Whether a teacher is compared by it."""
+        return self.of in (None, teacher)
+
     def factor(self, at: float | None, *, ramp: float, stop: float) -> float:
         """Return what its weight is multiplied by when the fraction `at` of the training is done; 1 without it."""
         if at is None:

@@ -49,7 +49,7 @@ class Watch:
         assert weight.grad is not None
         self._arrived[self._names[id(weight)]] = weight.grad.isfinite().all()
 
-    def verify(self, optimizer: torch.optim.Optimizer | None, *, stepped: bool) -> list[str]:
+    def verify(self, optimizer: torch.optim.Optimizer | None) -> list[str]:
         """Raise for the first fault, or return what was checked.
 
         Errors: `TrainingError`.
@@ -57,7 +57,7 @@ class Watch:
         checks = [self._losses(), self._teachers(), self._modules()]
         if optimizer is not None:
             checks += [self._held(optimizer), self._finite(optimizer)]
-        if stepped:
+        if self._spent:
             checks.append(self._reached())
         return checks
 

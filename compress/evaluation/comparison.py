@@ -32,12 +32,13 @@ def compare(
     claim: Claim,
     min_score: float | None = None,
     obstacle: str = "",
+    confidence: float = 0.95,
 ) -> Compared:
     """Compare two sides of one metric; an `obstacle` is why there can be no verdict.
 
     Errors: UsageError and DataError as `paired_interval`.
     """
-    interval = paired_interval(candidate=candidate, baseline=baseline)
+    interval = paired_interval(candidate=candidate, baseline=baseline, confidence=confidence)
     ours, theirs = candidate.observed(), baseline.observed()
     means = (float(theirs.mean()), float(ours.mean()))
     verdict, reason = judge(

@@ -13,7 +13,7 @@ from featherpress.compress.evaluation.archives import Arrays, load_arrays
 from featherpress.compress.evaluation.bootstrap import weighted_average_precision
 from featherpress.compress.evaluation.detections import Detections, DetectionSet, Truth
 from featherpress.compress.evaluation.metrics.accuracy import ClassPredictions
-from featherpress.compress.evaluation.metrics.average_precision import Matches, match
+from featherpress.compress.evaluation.metrics.average_precision import Matches, corners, match
 from featherpress.errors import DataError, FileError
 from featherpress.verdicts import Scores
 from featherpress.verdicts.intervals import Array
@@ -178,7 +178,7 @@ def _corners(rows: Sequence[Any]) -> tuple[Array, Array]:
     table = np.array(rows, dtype=np.float64).reshape(-1, 5)
     if not np.isfinite(table).all():
         raise ValueError("a box or a score is not a finite number")
-    return np.hstack([table[:, :2], table[:, :2] + table[:, 2:4]]), table[:, 4]
+    return corners(table), table[:, 4]
 
 
 def _detections(rows: Sequence[Any]) -> Detections:

@@ -98,7 +98,7 @@ def score_model(
 
     Errors: DataError where there is no valid face, and therefore no AP.
     """
-    if all(row.faces.ignored.all() for row in dataset.labelled):
+    if not dataset.has_faces:
         raise DataError(f"there is no valid face in {dataset.labels}, so there is no AP")
     result = evaluate_model(detector, dataset, settings=settings, batch=batch, data=data, about=about)
     record = result.record

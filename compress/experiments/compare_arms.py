@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,16 +17,10 @@ from featherpress.compress.distillation.placebos import PLACEBOS
 from featherpress.compress.experiments.teacher_outputs import fingerprint
 from featherpress.errors import DataError, UsageError
 from featherpress.files import write_json
-from featherpress.verdicts import (
-    Claim,
-    Interval,
-    Scores,
-    Verdict,
-    adjusted_verdicts,
-    judge,
-    paired_interval,
-    sentence_about,
-)
+from featherpress.verdicts import Claim, Scores, Verdict, adjusted_verdicts
+
+if TYPE_CHECKING:
+    from featherpress.compress.evaluation.comparison import Compared
 
 logger = logging.getLogger("featherpress")
 
@@ -85,8 +79,8 @@ def compare_arms(
     function from a list of them to the score, for metrics that are no mean. All examples are the same for all models.
     Before each call of `build` and `train` the random states of torch, numpy and Python are set to the seed.
 
-    With `out`, what is done is kept in `arms.json`: a call that was interrupted goes on where it stopped. In the end
-    the record is `comparison.json`, with the same content as `to_dict`.
+    With `out`, values per example are kept in `arms.json`, so that a call that was interrupted goes on where it
+    stopped; records are not. In the end the record is `comparison.json`, with the same content as `to_dict`.
 
     Errors: `UsageError` for a `build` that differs between arms, for fewer than one seed, and unknown placebos;
     `DataError` for scores that are not finite, or not of the same examples.
@@ -99,14 +93,15 @@ def compare_arms(
     arms = ["student", "control", *dict.fromkeys(placebos)]
     found = _Results(Path(out) if out is not None else None, metric)
     for seed in seeds:
-        starts: dict[str, str] = {}
+        start = ""
         for arm in arms:
             _seed_everything(seed)
             if "torch._dynamo" in sys.modules:
                 torch.compiler.reset()  # compiled code of the arm before would not see this one's hooks
             student = build(seed)
-            starts[arm] = fingerprint(student)
-            if starts[arm] != starts[arms[0]]:
+            own = fingerprint(student)
+            start = start or own
+            if own != start:
                 raise UsageError(
                     f"build({seed}) gave {arm} other weights than {arms[0]}, so that they would not differ in the "
                     "teacher alone; draw all of a student's weights from the seed"
@@ -173,37 +168,31 @@ class _Results:
 
 def _resampled(records: Sequence[Any], statistic: Callable[[list[Any]], float]) -> Callable[[Any], Any]:
     """Return the score of resampled sets of records; weights (sets, examples) -> (sets,)."""
-
-    def scores(weights: Any) -> Any:
-        rows = np.repeat(np.arange(len(records))[None], len(weights), axis=0)
-        return np.array(
-            [
-                statistic([records[index] for index in np.repeat(row, counts.astype(int))])
-                for row, counts in zip(rows, weights, strict=True)
-            ]
-        )
-
-    return scores
+    rows = range(len(records))
+    return lambda weights: np.array(
+        [statistic([records[row] for row in np.repeat(rows, times.astype(int))]) for times in weights]
+    )
 
 
 def _compare(
     found: _Results, arms: Sequence[str], seeds: tuple[int, ...], metric: str, confidence: float
 ) -> Comparison:
+    from featherpress.compress.evaluation.comparison import compare  # noqa: PLC0415 (brings pydantic)
+
     scores = {arm: found.scores(arm, seeds) for arm in arms}
 
-    def difference(candidate: str, baseline: str, method: str) -> tuple[Interval, Verdict, str]:
-        interval = paired_interval(candidate=scores[candidate], baseline=scores[baseline], confidence=confidence)
+    def against(baseline: str, candidate: str, method: str) -> "Compared":
         claim = Claim(metric=metric, unit="examples", method=method)
-        verdict, reason = judge(interval, claim, holding=scores[baseline].holding)
-        return interval, verdict, sentence_about(claim, interval, verdict, reason)
+        return compare(baseline=scores[baseline], candidate=scores[candidate], claim=claim, confidence=confidence)
 
-    interval, verdict, sentence = difference("student", "control", "distillation")
-    beside = {arm: difference(arm, "control", arm) for arm in arms[2:]}
-    adjusted = adjusted_verdicts({arm: (each[1], each[0].p) for arm, each in beside.items()}) if beside else {}
-    best = max(beside, key=lambda arm: float(scores[arm].observed().mean()), default=None)
+    main = against("control", "student", "distillation")
+    beside = {arm: against("control", arm, arm) for arm in arms[2:]}
+    adjusted = adjusted_verdicts({arm: (each.verdict, each.interval.p) for arm, each in beside.items()})
+    best = max(beside, key=lambda arm: float(np.mean(beside[arm].candidate)), default=None)
+    interval = main.interval
     return Comparison(
-        verdict=verdict,
-        sentence=sentence,
+        verdict=main.verdict,
+        sentence=main.sentence,
         difference=interval.difference,
         low=interval.low,
         high=interval.high,
@@ -216,20 +205,20 @@ def _compare(
         v_examples=interval.v_examples,
         df=interval.df,
         method=interval.method,
-        student=tuple(scores["student"].observed().tolist()),
-        control=tuple(scores["control"].observed().tolist()),
+        student=main.candidate,
+        control=main.baseline,
         placebos={
             arm: {
-                "scores": scores[arm].observed().tolist(),
-                "difference": each[0].difference,
-                "low": each[0].low,
-                "high": each[0].high,
+                "scores": list(each.candidate),
+                "difference": each.interval.difference,
+                "low": each.interval.low,
+                "high": each.interval.high,
                 "verdict": adjusted[arm][0],
                 "p": adjusted[arm][1],
             }
             for arm, each in beside.items()
         },
-        knowledge=difference("student", best, f"the teacher's knowledge, beyond {best},")[2] if best else "",
+        knowledge=against(best, "student", f"the teacher's knowledge, beyond {best},").sentence if best else "",
     )
 
 

@@ -80,7 +80,6 @@ class Experiment:
             model,
             crops,
             folder,
-            recipe=self.recipe,
             schedule=schedule,
             label=role,
             task=self.task,

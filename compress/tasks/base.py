@@ -8,11 +8,9 @@ from typing import Any, Literal, Protocol, TypeAlias
 from torch import Tensor, nn
 
 from featherpress.compress.data import Crops
+from featherpress.compress.distillation.teachers import Outputs
 from featherpress.compress.evaluation.detector.inference import EvaluationResult
 from featherpress.verdicts import Scores
-
-Outputs: TypeAlias = Mapping[str, Tensor]
-"""A model's outputs by name: `boxes`, `logits` and `landmarks` of a detector, `logits` of a classifier."""
 
 Split: TypeAlias = Literal["train", "holdout", "val"]
 

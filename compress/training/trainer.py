@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
@@ -16,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from featherpress.compress.data import Batch, Crops, batches
 from featherpress.compress.data.crops.sampling import batch_lengths, batches_per_epoch
 from featherpress.compress.distillation.step import Step
-from featherpress.compress.recipes import Recipe, ScheduleRecipe
+from featherpress.compress.recipes import ScheduleRecipe
 from featherpress.compress.runtime.devices import open_accelerator
 from featherpress.compress.runtime.distributed import gather_processes
 from featherpress.compress.runtime.progress import Progress
@@ -44,7 +44,7 @@ class _Position:
 
 
 class Trainer:
-    """Train a model by a recipe. Everything is written into a folder, from which training resumes.
+    """Train a model by a schedule. Everything is written into a folder, from which training resumes.
 
     `evaluate` scores the averaged model; a `distiller` turns training into distillation and changes nothing else:
     without one the same steps run in the same order.
@@ -56,7 +56,6 @@ class Trainer:
         crops: Crops[Any],
         folder: TrainingFolder,
         *,
-        recipe: Recipe,
         schedule: ScheduleRecipe,
         label: str,
         task: Task,
@@ -65,7 +64,7 @@ class Trainer:
         evaluate: Callable[[Any], float] | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        self.recipe, self.schedule, self.crops, self.folder = recipe, schedule, crops, folder
+        self.schedule, self.crops, self.folder = schedule, crops, folder
         self.label, self.evaluate, self.metadata = label, evaluate, metadata
         sampler = crops.sampler
         self.per_batch = sampler.batch_lengths(schedule.batch_size)
@@ -276,11 +275,10 @@ class Trainer:
         images = self.task.images(batch)
         if self.schedule.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        with ExitStack() as stack:
-            step = None
-            if self.distiller:
-                begun = self.distiller.step(images, batch.keys, step=self.position.step, total=self.total)
-                step = stack.enter_context(begun)
+        begun: AbstractContextManager[Step | None] = nullcontext()
+        if self.distiller:
+            begun = self.distiller.step(images, batch.keys, step=self.position.step, total=self.total)
+        with begun as step:
             outputs = self.task.name_outputs(self.model(images))
         loss = self.task.compute_loss(outputs, batch, targets, normalizers)
         return loss.terms, loss.context, outputs, step

@@ -76,7 +76,6 @@ def make_trainer(recipe: Recipe, tmp_path: Path, teacher: Detector) -> MakeTrain
             student,
             TrainingCrops(faces, size=64, seed=0, variants=2),
             TrainingFolder(tmp_path / name),
-            recipe=used,
             schedule=used.schedule,
             label=name,
             task=DetectionTask(used),

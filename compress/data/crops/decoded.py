@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from dataclasses import fields
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -13,7 +14,7 @@ from featherpress.files import replacing
 
 logger = logging.getLogger("featherpress")
 
-_FACES = ("boxes", "landmarks", "has_landmarks", "ignored")
+_FACES = tuple(field.name for field in fields(Faces))
 
 
 def read_downscaled(dataset: FaceDataset, index: int, side: int) -> Sample:

@@ -51,6 +51,11 @@ class LabelledFolder:
     def __len__(self) -> int:
         return len(self.labelled)
 
+    @property
+    def has_faces(self) -> bool:
+        """Whether any image has a face that counts."""
+        return any(bool((~row.faces.ignored).any()) for row in self.labelled)
+
     def __getitem__(self, index: int, /) -> Sample:
         """Read one image; raises DataError where it is broken or does not fit its labels."""
         return self.read_downscaled(index, 0)
@@ -140,7 +145,7 @@ def require_faces(dataset: LabelledFolder) -> None:
 
     Errors: DataError where no image has a face that counts.
     """
-    if all(bool(row.faces.ignored.all()) for row in dataset.labelled):
+    if not dataset.has_faces:
         marked = sum(len(row.faces) for row in dataset.labelled)
         what = f"{marked:,} that are all marked invalid or empty" if marked else "none"
         raise DataError(

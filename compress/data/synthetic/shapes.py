@@ -1,6 +1,6 @@
 """Drawn shapes to classify: learnable in a minute, and not about faces."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,7 +81,11 @@ class ShapeCrops(Crops[LabelledBatch]):
 
     def batch(self, keys: Sequence[Key]) -> LabelledBatch:
         """Cut the images of some keys, each a pure function of (seed, index, variant)."""
-        return _label(self.shapes, [self._vary(*key) for key in keys], keys)
+        return LabelledBatch(
+            images=torch.stack([self._vary(*key) for key in keys]),
+            labels=torch.tensor([self.shapes.label(index) for index, _ in keys]),
+            keys=torch.tensor(keys, dtype=torch.int64),
+        )
 
     def _vary(self, index: int, variant: int) -> Tensor:
         random = draw_from(self.sampler.seed, CROP_STREAM, index, variant)
@@ -98,16 +102,6 @@ class ShapeCrops(Crops[LabelledBatch]):
             image = self.shapes.image(index)
             self.cache.keep(index, image)
         return image
-
-
-def label_images(shapes: Shapes, indices: Sequence[int]) -> LabelledBatch:
-    """Stack images as they are, with their labels."""
-    return _label(shapes, map(shapes.image, indices), [(index, 0) for index in indices])
-
-
-def _label(shapes: Shapes, images: Iterable[Tensor], keys: Sequence[Key]) -> LabelledBatch:
-    labels = torch.tensor([shapes.label(index) for index, _ in keys])
-    return LabelledBatch(images=torch.stack([*images]), labels=labels, keys=torch.tensor(keys, dtype=torch.int64))
 
 
 def _inside(name: str, x: Plane, y: Plane) -> NDArray[np.bool_]:

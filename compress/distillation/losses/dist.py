@@ -4,6 +4,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from featherpress.compress.distillation.losses.bounds import Temperature, Weight
+from featherpress.compress.distillation.losses.positions import as_rows
 from featherpress.compress.distillation.losses.registry import register_loss
 
 _EPS = 1e-8
@@ -27,8 +28,7 @@ def dist(
     Shapes: logits (N, C, ...) twice, mask (N, ...) bool -> scalar in [0, 2 T^2 (inter + intra)].
     Source: Huang et al. 2022, DIST, eq. 6 to 9; T^2 as in the authors' code.
     """
-    s, t = (F.softmax(x.float() / temperature, dim=1).movedim(1, -1) for x in (student, teacher.detach()))
-    s, t = (x.reshape(-1, x.shape[-1]) if mask is None else x[mask] for x in (s, t))
+    s, t = (as_rows(F.softmax(x.float() / temperature, dim=1), mask) for x in (student, teacher.detach()))
     if not len(s):
         return 0 * student.float().sum()
     value = inter * (1 - _pearson(s, t).mean())

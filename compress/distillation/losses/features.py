@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from featherpress.compress.distillation.losses.bounds import Share, Temperature, Weight
+from featherpress.compress.distillation.losses.positions import mean_over_positions
 from featherpress.compress.distillation.losses.registry import register_loss
 from featherpress.compress.runtime.distributed import mean_over_processes
 
@@ -47,10 +48,10 @@ def cwd(student: Tensor, teacher: Tensor, *, temperature: Temperature = 4.0, mas
     Shapes: (N, C, H, W) twice -> scalar, 0 or more.
     Source: Shu et al. 2021, CWD, eq. 4 and 5.
     """
-    pair = (student.float() / temperature, teacher.detach().float() / temperature)
+    pair = [x.float() / temperature for x in (student, teacher.detach())]
     if mask is not None:
-        pair = (pair[0].masked_fill(~mask, _NOWHERE), pair[1].masked_fill(~mask, _NOWHERE))
-    s, t = (F.log_softmax(each.flatten(2), dim=-1) for each in pair)
+        pair = [x.masked_fill(~mask, _NOWHERE) for x in pair]
+    s, t = (F.log_softmax(x.flatten(2), dim=-1) for x in pair)
     return _mean_of_images((t.exp() * (t - s)).sum(dim=-1), mask) * temperature**2
 
 
@@ -64,7 +65,7 @@ def fitnets(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None) -> 
     if mask is None:
         return F.mse_loss(student.float(), teacher.detach().float())
     squares = (student.float() - teacher.detach().float()).square().mean(dim=1, keepdim=True)
-    return (squares * mask).sum() / mask.sum().clamp(min=1)
+    return mean_over_positions(squares, mask)
 
 
 @register_loss("attention", kind="features", adapter="any", maps=True)

@@ -5,17 +5,17 @@ in float32, whatever they are given. Classes lie on axis 1; further axes are pos
 which a `mask` (N, ...) bool says which count.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from featherpress.compress.distillation.losses.bounds import Fraction, Temperature, Weight
+from featherpress.compress.distillation.losses.positions import as_rows, mean_over_positions
 from featherpress.compress.distillation.losses.registry import register_loss
+from featherpress.compress.distillation.teachers import Outputs
 from featherpress.errors import UsageError
-
-Outputs = Mapping[str, Tensor]
 
 
 @register_loss("margin", tasks=("detection",), outputs=("logits",))
@@ -136,7 +136,7 @@ def dkd(
     Source: Zhao et al. 2022, DKD, eq. 7.
     """
     refuse_two_classes(student.shape)
-    s, t = (_rows(_log_softmax(x, temperature), mask) for x in (student, teacher.detach()))
+    s, t = (as_rows(_log_softmax(x, temperature), mask) for x in (student, teacher.detach()))
     of_label = F.one_hot(labels.flatten() if mask is None else labels[mask], student.shape[1]).bool()
     others = [x[~of_label].view(len(x), x.shape[1] - 1) for x in (s, t)]
     s_sure, t_sure = (
@@ -146,19 +146,6 @@ def dkd(
     sure = (t_sure.exp() * (t_sure - s_sure)).sum(dim=1)
     spread = (t_rest.exp() * (t_rest - s_rest)).sum(dim=1)
     return mean_over_positions(target * sure + rest * spread, None) * temperature**2
-
-
-def mean_over_positions(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Average values (N, ...) over the positions of a mask, all of them without one; 0 where it holds none."""
-    if mask is None:
-        return values.mean() if values.numel() else values.sum()
-    return (values * mask).sum() / mask.sum().clamp(min=1)
-
-
-def _rows(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Lay out (N, C, ...) as one row a position, (M, C), those of the mask alone."""
-    last = values.movedim(1, -1)
-    return last.reshape(-1, last.shape[-1]) if mask is None else last[mask]
 
 
 def _margins(logits: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 import difflib
 import inspect
+import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +25,12 @@ ENTRY_POINTS = "featherpress.losses"
 """The group of entry points by which other packages bring losses: each names a module that registers them."""
 
 _OWN = ("features", "rkd", "outputs", "dist")
+_BOUNDS: Mapping[str, tuple[Callable[[float, float], bool], str]] = {
+    "gt": (operator.gt, "above"),
+    "ge": (operator.ge, "at least"),
+    "lt": (operator.lt, "below"),
+    "le": (operator.le, "at most"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,14 +172,9 @@ def _check_value(place: str, value: object, annotation: Any) -> None:
     for bound in getattr(annotation, "__metadata__", ()):
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise UsageError(f"{place} is a number, got {value!r}")
-        checks: dict[str, Callable[[float], bool]] = {
-            "gt": lambda limit: value > limit,
-            "ge": lambda limit: value >= limit,
-            "lt": lambda limit: value < limit,
-            "le": lambda limit: value <= limit,
-        }
-        for sign, allowed in checks.items():
+        if math.isinf(value):
+            raise UsageError(f"{place} is finite, got {value}")
+        for sign, (holds, words) in _BOUNDS.items():
             limit = getattr(bound, sign, None)
-            if limit is not None and not allowed(limit):
-                signs = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
-                raise UsageError(f"{place} is {signs[sign]} {limit:g}, got {value:g}")
+            if limit is not None and not holds(value, limit):
+                raise UsageError(f"{place} is {words} {limit:g}, got {value:g}")

@@ -5,7 +5,7 @@ Matching and scoring are separate: matches are made once, then scored, compared 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ HEIGHTS: tuple[tuple[str, float, float | None], ...] = (
     ("> 96", 96, None),
 )
 """Name, lowest height and first height beyond (None: no end), in pixels of the original image."""
+
+Float = TypeVar("Float", bound=np.floating[Any])
 
 CURVE_POINTS = 101
 
@@ -63,6 +65,11 @@ class Score:
         """Return `ap`, `recall` and `curve` as an evaluation record holds them."""
         curve = {"recall": self.recall_curve.tolist(), "precision": self.precision_curve.tolist()}
         return {"ap": self.ap, "recall": self.recall, "curve": curve}
+
+
+def corners(rows: NDArray[Float]) -> NDArray[Float]:
+    """Turn rows of x, y, width, height and more into x1, y1, x2, y2; shapes: (n, 4 or more) -> (n, 4)."""
+    return np.hstack([rows[:, :2], rows[:, :2] + rows[:, 2:4]])
 
 
 def pairwise_iou(first: FloatArray, second: FloatArray, *, border: int = 0) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featherpress.compress.evaluation.detections import BoolArray, FloatArray, IntArray
-from featherpress.compress.evaluation.metrics.average_precision import IOU, pairwise_iou
+from featherpress.compress.evaluation.metrics.average_precision import IOU, corners, pairwise_iou
 from featherpress.compress.evaluation.widerface.files import (
     SUBSETS,
     WiderImage,
@@ -113,7 +113,7 @@ def _judge(rows: Sequence[FloatArray], boxes: Sequence[FloatArray], score_range:
     for found, labelled in zip(rows, boxes, strict=True):
         if len(found) and len(labelled):
             # This protocol counts both border pixels of a side.
-            overlap = pairwise_iou(_corners(found), _corners(labelled), border=1)
+            overlap = pairwise_iou(corners(found), corners(labelled), border=1)
             best = overlap.argmax(axis=1)
             reached = overlap[np.arange(len(best)), best] >= IOU
             faces.append(np.where(reached, best + offset, -1))
@@ -133,11 +133,6 @@ def _level(scores: NDArray[np.float64], score_range: tuple[float, float]) -> Int
     thresholds = 1 - np.arange(1, THRESHOLDS + 1) / THRESHOLDS
     level: IntArray = THRESHOLDS - np.searchsorted(thresholds[::-1], normal, side="right")
     return level
-
-
-def _corners(rows: FloatArray) -> FloatArray:
-    """Turn rows of x, y, width, height and more into x1, y1, x2, y2."""
-    return np.hstack([rows[:, :2], rows[:, :2] + rows[:, 2:4]])
 
 
 def _curve(judged: _Judged, counted: BoolArray) -> tuple[FloatArray, FloatArray]:

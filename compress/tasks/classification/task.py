@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from featherpress.compress.data.synthetic.shapes import LabelledBatch, ShapeCrops, Shapes, label_images
+from featherpress.compress.data.synthetic.shapes import LabelledBatch, ShapeCrops, Shapes
+from featherpress.compress.distillation.teachers import Outputs
 from featherpress.compress.evaluation.detector.inference import EvaluationResult
 from featherpress.compress.evaluation.metrics.accuracy import ClassPredictions
 from featherpress.compress.evaluation.saved_scores import accuracy_scores
 from featherpress.compress.recipes import Recipe
 from featherpress.compress.runtime.progress import Progress
-from featherpress.compress.tasks.base import Outputs, Split, TaskLoss
+from featherpress.compress.tasks.base import Split, TaskLoss
 from featherpress.errors import UsageError
 from featherpress.models.factories import load_factory
 
@@ -72,7 +73,7 @@ class ClassificationTask:
 
     def images(self, batch: LabelledBatch) -> Tensor:
         """Return a batch's images as RGB from -1 to 1."""
-        return batch.images.float() / 127.5 - 1
+        return _centred(batch.images)
 
     def name_outputs(self, raw: Tensor) -> Outputs:
         """Name the logits."""
@@ -110,9 +111,9 @@ class ClassificationTask:
         model.eval()
         with Progress(label, total=count) as progress:
             for start in range(0, count, _BATCH):
-                batch = label_images(dataset, range(start, min(start + _BATCH, count))).to(device)
-                said.append(model(self.images(batch)).argmax(dim=1).cpu().numpy())
-                for _ in range(len(batch)):
+                drawn = torch.stack([*map(dataset.image, range(start, min(start + _BATCH, count)))]).to(device)
+                said.append(model(_centred(drawn)).argmax(dim=1).cpu().numpy())
+                for _ in range(len(drawn)):
                     progress.advance()
         model.train(was_training)
         predictions = ClassPredictions(
@@ -131,3 +132,8 @@ class ClassificationTask:
 
     def show(self, folder: Path, dataset: Shapes, predictions: Mapping[str, ClassPredictions]) -> None:
         """Save nothing: class labels need no picture."""
+
+
+def _centred(images: Tensor) -> Tensor:
+    """Scale uint8 from 0 to 255 to -1 to 1."""
+    return images.float() / 127.5 - 1

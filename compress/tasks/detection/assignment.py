@@ -29,6 +29,11 @@ class Targets:
     boxes: Tensor
     landmarks: Tensor
 
+    @property
+    def counts(self) -> Tensor:
+        """The number of positives, and of those with landmarks, (2,)."""
+        return torch.stack([self.positive.sum(), self.has_landmarks.sum()])
+
 
 def pairwise_iou(boxes: Tensor, others: Tensor) -> Tensor:
     """Return intersection over union of every pair.

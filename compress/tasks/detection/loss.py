@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from featherpress.compress.distillation.teachers import Outputs
 from featherpress.compress.runtime.distributed import gather_processes, process_index
-from featherpress.compress.tasks.base import Outputs
 from featherpress.compress.tasks.detection.assignment import Targets, pairwise_iou
 from featherpress.models.priors import decode_boxes
 
@@ -55,6 +55,20 @@ def detection_loss(
         landmark=_smooth_l1(landmarks, targets.landmarks, targets.has_landmarks) / pointed,
         negatives=negatives,
     )
+
+
+class Nearer:
+    """Where a teacher's box is better than the student's; two terms of a step ask it of each teacher, one by one."""
+
+    def __init__(self, targets: Targets) -> None:
+        self.targets = targets
+        self._last: tuple[Outputs, Outputs, Tensor] | None = None
+
+    def __call__(self, student: Outputs, teacher: Outputs) -> Tensor:
+        """Return `teacher_is_nearer`, computed once for a pair of outputs."""
+        if self._last is None or self._last[0] is not student or self._last[1] is not teacher:
+            self._last = (student, teacher, teacher_is_nearer(student, teacher, targets=self.targets))
+        return self._last[2]
 
 
 def teacher_is_nearer(student: Outputs, teacher: Outputs, *, targets: Targets) -> Tensor:

@@ -2,24 +2,23 @@
 
 import logging
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from featherpress.compress.data import Batch, FaceDataset, TrainingCrops
+from featherpress.compress.distillation.teachers import Outputs
 from featherpress.compress.evaluation import DetectionSet
 from featherpress.compress.evaluation.detector.inference import EvaluationResult, evaluate_model
 from featherpress.compress.evaluation.detector.settings import DetectionSettings
 from featherpress.compress.evaluation.saved_scores import detection_scores
 from featherpress.compress.recipes import Recipe
-from featherpress.compress.tasks.base import Outputs, Split, TaskLoss
+from featherpress.compress.tasks.base import Split, TaskLoss
 from featherpress.compress.tasks.detection.assignment import Targets, match_priors
 from featherpress.compress.tasks.detection.data import open_data, training_crops
 from featherpress.compress.tasks.detection.gallery import write_gallery
-from featherpress.compress.tasks.detection.loss import detection_loss, teacher_is_nearer
+from featherpress.compress.tasks.detection.loss import Nearer, detection_loss
 from featherpress.models import Detector, normalize
 from featherpress.models.detectors import require_detector
 from featherpress.models.factories import load_factory
@@ -39,6 +38,7 @@ class DetectionTask:
     def __init__(self, recipe: Recipe) -> None:
         self.data, self.weights = recipe.data, recipe.losses
         self.settings = DetectionSettings(long_side=recipe.data.long_side)
+        self._priors: dict[Any, Tensor] = {}
 
     def build(self, target: str, settings: Mapping[str, Any]) -> nn.Module:
         """Build a detector with fresh weights.
@@ -66,11 +66,15 @@ class DetectionTask:
     def assign_targets(self, batch: Batch, model: nn.Module) -> Targets:
         """Match priors with faces."""
         assert isinstance(model, Detector)
-        return match_priors(model.priors(*batch.images.shape[-2:]), batch)
+        # Once for a size: a teacher that is trained first may have other anchors than its student.
+        key = (model.anchors, batch.images.shape[-2:], batch.images.device)
+        if key not in self._priors:
+            self._priors[key] = model.priors(*key[1])
+        return match_priors(self._priors[key], batch)
 
     def normalizers(self, targets: Targets) -> Tensor:
         """Count positives, and those with landmarks."""
-        return torch.stack([targets.positive.sum(), targets.has_landmarks.sum()])
+        return targets.counts
 
     def compute_loss(self, outputs: Outputs, batch: Batch, targets: Targets, normalizers: Tensor) -> TaskLoss:
         """Return the loss against the matched faces."""
@@ -86,7 +90,7 @@ class DetectionTask:
             "negative": targets.negative,
             "mined": loss.negatives,
             "count": normalizers[0],
-            "nearer": partial(teacher_is_nearer, targets=targets),
+            "nearer": Nearer(targets),
             "boxes": batch.boxes,
             "present": batch.present & ~batch.ignored,
             "image": (batch.images.shape[-2], batch.images.shape[-1]),

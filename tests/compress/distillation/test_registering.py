@@ -118,6 +118,7 @@ def test_name_that_is_taken() -> None:
         ("kl", {"temperature": 20.5}, "kl: temperature is at most 20, got 20.5"),
         ("kl", {"temperature": float("nan")}, "kl: temperature is above 0, got nan"),
         ("kl", {"temperature": "4"}, "kl: temperature is a number, got '4'"),
+        ("dist", {"inter": float("inf")}, "dist: inter is finite, got inf"),
         ("kl", {"temperature": True}, "kl: temperature is a number, got True"),
         ("kl", {"tau": 4}, "kl has no option 'tau'; it has temperature"),
         ("kl", {"mask": None}, "kl has no option 'mask'"),

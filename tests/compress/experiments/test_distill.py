@@ -261,6 +261,18 @@ def test_priors_are_those_of_the_model_at_hand() -> None:
     assert shapes == [(1, 168), (1, 84), (1, 168)]
 
 
+def test_priors_are_laid_out_once_for_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every step of a training asks for them, and they depend on anchors and size alone."""
+    task, model = DetectionTask(load_recipe("demo")), create_detector("featherface_v2")
+    asked: list[int] = []
+    priors = type(model).priors
+    monkeypatch.setattr(type(model), "priors", lambda *sizes: asked.append(1) or priors(*sizes))
+    batch = TrainingCrops(SyntheticFaces(length=1, seed=0, size=(64, 64)), size=64, seed=0).batch([(0, 0)])
+    for _ in range(3):
+        task.assign_targets(batch, model)
+    assert len(asked) == 1
+
+
 def test_dkd_teaches_three_classes_and_refuses_two(tiny: Callable[..., Recipe], tmp_path: Path) -> None:
     """DKD runs where there are three classes; where there are two it is refused before the run, with the reason."""
     distill(tiny("distillation.losses.logits.loss=dkd", "control=false"), tmp_path / "run")

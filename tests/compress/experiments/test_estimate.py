@@ -43,9 +43,7 @@ def test_a_plan_is_what_a_run_does(tmp_path: Path, precision: str) -> None:
     torch.manual_seed(0)
     model = task.build("featherface_v2", {})
     crops = task.crops(task.open("train"), 0)
-    trainer = Trainer(
-        model, crops, TrainingFolder(tmp_path), recipe=recipe, schedule=recipe.schedule, label="", task=task
-    )
+    trainer = Trainer(model, crops, TrainingFolder(tmp_path), schedule=recipe.schedule, label="", task=task)
     assert plan.steps == trainer.total == 6
     live = bind(model, recipe)
     cached = CachedTeacher(live, tmp_path, images=len(crops), variants=2, precision=precision)
@@ -70,9 +68,7 @@ def test_a_plan_counts_every_size_of_crops(tmp_path: Path) -> None:
     task = task_of(recipe)
     model = task.build("featherface_v2", {})
     crops = task.crops(task.open("train"), 0)
-    trainer = Trainer(
-        model, crops, TrainingFolder(tmp_path), recipe=recipe, schedule=recipe.schedule, label="", task=task
-    )
+    trainer = Trainer(model, crops, TrainingFolder(tmp_path), schedule=recipe.schedule, label="", task=task)
     assert plan.steps == trainer.total == 3 * 2 * (10 // 5)
     live = bind(model, recipe)
     cached = CachedTeacher(live, tmp_path, images=len(crops), variants=2, sizes=2)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ from featherpress.compress.distillation.losses.outputs import dkd, kl, margin_di
 from featherpress.compress.experiments.recipe_distiller import RecipeDistiller, build_term
 from featherpress.compress.recipes import DistillationRecipe
 from featherpress.compress.tasks.detection.assignment import Targets
-from featherpress.compress.tasks.detection.loss import teacher_is_nearer
+from featherpress.compress.tasks.detection.loss import Nearer
 from featherpress.models.priors import encode_boxes
 
 FEATURE = {"loss": "fitnets", "student": "tap", "teacher": "tap", "levels": [1, 3], "adapter": "none", "weight": 3}
@@ -169,7 +168,7 @@ def detector_context(positive: list[bool], negative: list[bool], mined: list[boo
         "negative": targets.negative,
         "mined": torch.tensor([mined]),
         "count": torch.tensor(2.0),
-        "nearer": partial(teacher_is_nearer, targets=targets),
+        "nearer": Nearer(targets),
         "boxes": FACES[None],
         "present": torch.ones(1, 2, dtype=torch.bool),
         "image": (64, 64),

@@ -49,7 +49,6 @@ def main(out: Path) -> None:
             student,
             TrainingCrops(faces, size=SIDE, seed=0, variants=2),
             TrainingFolder(out / name),
-            recipe=recipe,
             schedule=recipe.schedule,
             label=name,
             task=DetectionTask(recipe),

@@ -9,6 +9,7 @@ from torch import Tensor
 from featherpress.compress.data.samples import Batch
 from featherpress.compress.distillation.losses.features import pkd
 from featherpress.compress.distillation.losses.outputs import margin_divergence, smooth_l1
+from featherpress.compress.tasks.detection import loss
 from featherpress.compress.tasks.detection.assignment import Targets, match_priors, pairwise_iou
 from featherpress.compress.tasks.detection.loss import detection_loss, mine_negatives
 from featherpress.models.priors import PriorSpec, decode_boxes
@@ -204,3 +205,13 @@ def test_regression_loss_by_hand() -> None:
     teacher = torch.tensor([[[2.0, 0, 0, 0], [7, 7, 7, 7]]])
     where = torch.tensor([[True, False]])
     assert smooth_l1(student, teacher, where, count=torch.tensor(3.0)).item() == pytest.approx(0.5)
+
+
+def test_two_terms_of_a_step_ask_once_where_a_teacher_is_nearer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same pair of outputs is compared once, another teacher's anew."""
+    asked: list[Tensor] = []
+    monkeypatch.setattr(loss, "teacher_is_nearer", lambda *_, **__: asked.append(torch.rand(1)) or asked[-1])
+    nearer, student, one, other = loss.Nearer(None), {}, {"boxes": ONE}, {"boxes": ONE}  # type: ignore[arg-type, var-annotated]
+    assert nearer(student, one) is nearer(student, one)
+    assert nearer(student, other) is not nearer(student, one)
+    assert len(asked) == 3

@@ -151,7 +151,6 @@ def make(
         model,
         crops or Crops(),
         TrainingFolder(folder),
-        recipe=recipe,
         schedule=changed,
         label="toy",
         task=Task(),  # type: ignore[arg-type]
