@@ -27,7 +27,7 @@ def gradient_ratio(kd: Tensor, task: Tensor, levels: Sequence[Tensor]) -> float:
 
 
 class Balance:
-    """A factor on distillation that keeps its gradient at a share of the task's.
+    """A factor on distillation that brings its gradient, once terms have grown, to a share of the task's.
 
     The ratio is measured at the first step and then at every twentieth, and smoothed.
     """
@@ -41,7 +41,7 @@ class Balance:
         return self._ratio is None or step % _EVERY == 0
 
     def update(self, step: int, kd: Tensor, task: Tensor, levels: Sequence[Tensor]) -> None:
-        """Measure, when it is time, what the unscaled distillation's gradient is, and set the factor."""
+        """Measure, when it is time, the gradient of all terms at their full weights, and set the factor."""
         if not self.due(step):
             return
         measured = gradient_ratio(kd, task, levels)

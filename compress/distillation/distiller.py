@@ -45,8 +45,9 @@ class Distiller:
     name. Several teachers are a mapping; their terms are averaged by `teacher_weights`, or with `order="sequential"`
     each teaches for its share of the training, which `step(at=...)` tells. `ramp` and `stop` are the fractions of the
     training over which terms grow from 0, and at whose end they are off. `balance` scales the whole so that its
-    gradient is that share of the task's. A `placebo` keeps the losses and takes the knowledge out; an arm's name may be
-    given. `teacher_moves` is for a teacher that is an average of the student. Adapters are drawn from `seed`.
+    gradient, once terms have grown, is that share of the task's. A `placebo` keeps the losses and takes the knowledge
+    out; an arm's name may be given. `teacher_moves` is for a teacher that is an average of the student. Adapters are
+    drawn from `seed`.
 
     Losses that are means over examples (kl, dkd, fitnets, cwd, attention) are the same whether a batch comes whole or
     in accumulated parts with as many positions that count in each; those that compare over the batch (pkd, rkd, dist)

@@ -94,7 +94,8 @@ class Step:
             if task is None:
                 raise UsageError("`balance` needs the task's loss: step.loss(outputs, task=loss, ...)")
             if sums:
-                kd.balance.update(kd.steps - 1, total, task, self._tensors)
+                whole = sum((value / self.active[name] for name, value in sums.items()), torch.zeros_like(total))
+                kd.balance.update(kd.steps - 1, whole, task, self._tensors)
             total = kd.balance.factor * total
         self._sum = total
         return total

@@ -114,6 +114,7 @@ def make_distiller(
         teacher_inputs=lambda images: images.contiguous(memory_format=torch.channels_last),
         teacher_weights={name: own.weight for name, own in zip(teachers, recipe.all_teachers, strict=True)},
         order="sequential" if recipe.distillation.teaching == "sequential" else "mean",
+        balance=recipe.distillation.balance or None,
         placebo=placebo,
         seed=seed,
     )

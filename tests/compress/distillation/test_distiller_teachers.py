@@ -157,6 +157,16 @@ def test_balance_gives_the_share_asked_for(student: Net, share: float, terms: An
     assert pulls[0] / pulls[1] == pytest.approx(share, rel=1e-4)
 
 
+def test_balance_leaves_the_ramp(student: Net) -> None:
+    """A term at a quarter of its weight pulls with a quarter of the share; the factor is the grown terms'."""
+    kd, x = distil(student, balance=0.4), draw()
+    with kd.step(x, factors=dict.fromkeys(kd.terms, 0.25)) as step:
+        out = student(x)
+    task = F.cross_entropy(out, LABELS)
+    step.loss(out, task=task)
+    assert step.gradient_ratio(task) == pytest.approx(0.1, rel=1e-4)
+
+
 def test_balance_needs_the_task(student: Net) -> None:
     """Without the task's loss there is nothing to balance with."""
     with pytest.raises(UsageError, match=r"`balance` needs.*task=loss"):

@@ -240,6 +240,14 @@ def test_too_few_images_for_a_batch(make_trainer: MakeTrainer, recipe: Recipe) -
         make_trainer("wide", used=wide)
 
 
+def test_recipe_balances(make_trainer: MakeTrainer, recipe: Recipe) -> None:
+    """`balance` is what the logged ratio is, once terms have grown and while it was just measured."""
+    own = recipe.distillation.model_copy(update={"balance": 0.7})
+    trainer = make_trainer("balanced", distil=True, used=recipe.model_copy(update={"distillation": own}))
+    trainer.run()
+    assert float(next(iter(rows(trainer)))["kd_ratio"]) == pytest.approx(0.7, rel=1e-3)
+
+
 def test_the_ratio_of_gradients_by_hand() -> None:
     """Distillation pulls with (3, 3) and (4), the task with (1, 1) and nothing at the second level: sqrt(34 / 2)."""
     one, other = torch.zeros(2, requires_grad=True), torch.zeros(1, requires_grad=True)
