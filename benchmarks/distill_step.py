@@ -6,8 +6,8 @@
 Plain step, teacher's forward, live step, cached step and the same with `FROZEN` frozen take turns in every round on
 the same synthetic crops; ratios are medians over rounds, with the quarters beside. Times are CPU seconds of this
 process (seconds on a GPU), which other programs disturb less. The overhead is (live - teacher) / plain: what taps,
-adapters and losses add to a student's step, which must stay at 1.15 or less. A cached lesson of fp32 must be the live
-one, to 1e-6.
+adapters and losses add to a student's step, which must stay at 1.15 or less. Outputs cached in fp32 must be the live
+ones, to 1e-6.
 """
 
 import argparse

@@ -25,8 +25,8 @@ class Estimate:
 
     Units: `training`, `holdout` and `validation` labelled images, `holdout` those held out; `photographs` without
     labels; `steps` of the optimizer for one model of one seed, an early stop aside; `teacher_steps` of each teacher
-    that is trained first, by its place among the teachers; `lessons` crops of which every cached teacher is asked once;
-    `cache_bytes` what all their answers take on disk while one student trains; `memory_bytes` what a process keeps in
+    that is trained first, by its place among the teachers; `cached_crops` those that every cached teacher sees once;
+    `cache_bytes` what all their outputs take on disk while one student trains; `memory_bytes` what a process keeps in
     memory at most, and `crop_bytes` what it would take to keep every crop that comes again.
     """
 
@@ -36,7 +36,7 @@ class Estimate:
     photographs: int = 0
     steps: int
     teacher_steps: Mapping[int, int] = field(default_factory=dict)
-    lessons: int = 0
+    cached_crops: int = 0
     cache_bytes: int = 0
     memory_bytes: int = 0
     crop_bytes: int = 0
@@ -57,7 +57,7 @@ def estimate(recipe: Recipe, *, without_teachers: bool = False) -> Estimate | No
     photographs = _count_photographs(recipe) if all_teachers else 0
     own = {number: each.schedule for number, each in enumerate(all_teachers) if not each.weights}
     crops = (training + photographs) * recipe.data.variants
-    lessons = crops * len(recipe.data.sizes) if any(each.cache for each in all_teachers) else 0
+    cached_crops = crops * len(recipe.data.sizes) if any(each.cache for each in all_teachers) else 0
     return Estimate(
         training=training,
         holdout=len(task.open("holdout")) if recipe.data.holdout else 0,
@@ -65,8 +65,8 @@ def estimate(recipe: Recipe, *, without_teachers: bool = False) -> Estimate | No
         photographs=photographs,
         steps=_steps(training, recipe.schedule, recipe),
         teacher_steps={number: _steps(training, schedule, recipe) for number, schedule in own.items() if schedule},
-        lessons=lessons,
-        cache_bytes=crops * sum(_bytes_a_lesson(recipe, task, side) for side in _sides(recipe)) if lessons else 0,
+        cached_crops=cached_crops,
+        cache_bytes=crops * sum(_bytes_per_crop(recipe, task, side) for side in _sides(recipe)) if cached_crops else 0,
         memory_bytes=recipe.data.cache_bytes,
         crop_bytes=crops * sum(3 * side**2 for side in _sides(recipe)),
     )
@@ -88,7 +88,7 @@ def _sides(recipe: Recipe) -> Sequence[int]:
     return (recipe.data.image_size,) if recipe.data.task == "classification" else recipe.data.sizes
 
 
-def _bytes_a_lesson(recipe: Recipe, task: Task, side: int) -> int:
+def _bytes_per_crop(recipe: Recipe, task: Task, side: int) -> int:
     """Return the bytes that the cached teachers' outputs and tapped features take for one crop."""
     images, total = torch.zeros(1, 3, side, side), 0
     for number, teacher in enumerate(recipe.all_teachers):

@@ -21,15 +21,15 @@ _ZEROS = memoryview(bytes(1 << 20))
 
 
 class CachedTeacher:
-    """A teacher whose lessons are kept on disk, one row a crop, in half precision unless `precision` is `fp32`.
+    """A teacher whose outputs are kept on disk, one row a crop, in half precision unless `precision` is `fp32`.
 
-    A lesson is rounded before its first use too, so that a run does not depend on what was cached when.
+    Outputs are rounded before their first use too, so that a run does not depend on what was cached when.
     Rows are (variant * images + index), those of each size of crops in files of their own; a key's variant is then
     (variant * sizes + size). The files belong to one set of crops, and lie under a name made of the teacher's
     fingerprint, its taps and the precision.
 
-    Errors: `TrainingError` when the disk has no room for all lessons, which is found out before the first, and for one
-    that half precision cannot hold.
+    Errors: `TrainingError` when the disk has no room for all outputs, which is found out before the first, and for
+    outputs that half precision cannot hold.
     """
 
     def __init__(
@@ -61,12 +61,12 @@ class CachedTeacher:
 
     @property
     def bytes(self) -> int:
-        """What the lessons take on disk; 0 before the first."""
+        """What the outputs take on disk; 0 before the first."""
         return sum(shelf.bytes for shelf in self._shelves)
 
 
 class _Shelf:
-    """The lessons of crops of one size, in a folder."""
+    """The teacher's outputs for crops of one size, in a folder."""
 
     def __init__(self, folder: Path, *, rows: int, precision: str) -> None:
         self.folder, self.rows = folder, rows
@@ -96,7 +96,7 @@ class _Shelf:
         largest = float(np.abs(whole).max(initial=0))
         if self.kind is np.float16 and float(np.finfo(np.float16).max) < largest < math.inf:
             raise TrainingError(
-                f"a lesson holds {largest:g}, more than half precision can; set the teacher's cache to fp32"
+                f"the teacher's outputs reach {largest:g}, beyond half precision; set the teacher's cache to fp32"
             )
         return whole.astype(self.kind)
 
@@ -136,7 +136,7 @@ def _map(path: Path, dtype: type[Scalar], shape: tuple[int, ...]) -> NDArray[Sca
         except OSError as error:
             path.unlink(missing_ok=True)
             raise TrainingError(
-                f"no room to cache the teacher's lessons: {path} needs {size:,} bytes ({error.strerror}); "
+                f"no room to cache the teacher's outputs: {path} needs {size:,} bytes ({error.strerror}); "
                 "free some, lower data.variants, or set teacher.cache=false"
             ) from error
     return np.memmap(path, dtype=dtype, mode="r+", shape=shape)

@@ -153,7 +153,7 @@ class Recipe(Strict):
     """One experiment. Without a teacher it is plain training; `teachers` are several.
 
     `placebos` are trained beside student and control: with a teacher whose outputs are `shuffled` over the batch, with
-    labels smoothed to its mean confidence (`smoothing`), or without it for the `compute` that its lessons cost.
+    labels smoothed to its mean confidence (`smoothing`), or without it for the `compute` that its teacher costs.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]

@@ -136,7 +136,7 @@ def _sizes(recipe: "Recipe", models: Sequence[str], *, without_teachers: bool) -
     crops = f"; all crops would take {plan.crop_bytes / 1e6:,.0f} MB" if plan.crop_bytes else ""
     yield f"memory: at most {plan.memory_bytes / 1e6:,.0f} MB of crops and decoded images kept{crops}"
     if plan.cache_bytes:
-        size = f"{plan.cache_bytes / 1e6:,.0f} MB for {plan.lessons:,} crops"
+        size = f"{plan.cache_bytes / 1e6:,.0f} MB for {plan.cached_crops:,} crops"
         yield f"teachers' cache: {size}, on disk while a student trains"
 
 

@@ -59,7 +59,7 @@ def test_shipped_recipes_dry_run(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["v1_to_v2", "paper_to_v2", "retinaface_to_v2", "two_teachers_to_v2"])
 def test_shipped_face_recipes_start(name: str, tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each takes its steps with the public weights, its lessons cached, and leaves a student that loads by itself."""
+    """Each takes its steps with the public weights, outputs cached, and leaves a student that loads by itself."""
     monkeypatch.setenv("FEATHERPRESS_SHARED", str(shared))
     monkeypatch.setattr("featherpress.compress.tasks.detection.task.DetectionTask.min_teacher_score", 0.0)
     recipe = load_recipe(name, settings=[*FACES, "distillation.stop=0"])
@@ -350,7 +350,7 @@ def test_ablation(tiny: Callable[..., Recipe], tmp_path: Path, monkeypatch: pyte
 def test_an_ablation_asks_a_cached_teacher_once(
     tiny: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Variants of a seed that tap the teacher at the same places share its lessons; no seed takes those of another."""
+    """Variants of a seed that tap the teacher at the same places share its outputs; no seed takes those of another."""
     asked: list[int] = []
     ask = BoundTeacher.ask
 
@@ -364,7 +364,7 @@ def test_an_ablation_asks_a_cached_teacher_once(
     distill(recipe, tmp_path / "run")
     monkeypatch.setattr(BoundTeacher, "ask", count)
     ablate_losses(recipe, tmp_path / "run")
-    # The first of a kind asks at each of three steps; the others ask at their first, to learn what lessons look like.
+    # The first of a kind asks at each of three steps; the others ask at their first, to learn what outputs look like.
     assert asked == [0, 0, 0, 1, 1, 1, 0, 1, 0, 1] * 2
     assert not list((tmp_path / "run" / "ablation").glob("cache*"))
 

@@ -60,7 +60,7 @@ def test_accumulated_batches_are_one_step() -> None:
 
 
 def test_a_plan_counts_every_size_of_crops(tmp_path: Path) -> None:
-    """Steps, and lessons on disk, of crops of two sizes: as many as are taken, and as large as they are kept."""
+    """Steps, and outputs on disk, of crops of two sizes: as many as are taken, and as large as they are kept."""
     sizes = ("data.size=[64, 128]", "data.train_images=10", "schedule.batch_size=4")
     recipe = small(*sizes, "data.variants=2", "teacher.cache=true", "schedule.epochs=3")
     plan = estimate(recipe)
@@ -80,7 +80,7 @@ def test_a_plan_counts_every_size_of_crops(tmp_path: Path) -> None:
         first, again = (cached.ask(images, batch.keys).tensors() for _ in range(2))
         direct = [each.half().float() for each in live.ask(images).tensors()]
         assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(first, again, direct, strict=True))
-    assert (plan.lessons, plan.cache_bytes) == (10 * 2 * 2, cached.bytes)
+    assert (plan.cached_crops, plan.cache_bytes) == (10 * 2 * 2, cached.bytes)
     assert plan.crop_bytes == 10 * 2 * 3 * (64**2 + 128**2)
     assert plan.memory_bytes == recipe.data.cache_bytes == 4 << 30
 

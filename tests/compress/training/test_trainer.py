@@ -146,8 +146,8 @@ def ask(source: BoundTeacher | CachedTeacher, batch: Batch) -> TeacherOutputs:
     return source.ask(images, batch.keys) if isinstance(source, CachedTeacher) else source.ask(images)
 
 
-def test_cached_lessons_are_the_live_ones(make_trainer: MakeTrainer, teacher: Detector, tmp_path: Path) -> None:
-    """A cached lesson is the live one in half precision, asked for once a crop, and read again from disk."""
+def test_cached_outputs_are_the_live_ones(make_trainer: MakeTrainer, teacher: Detector, tmp_path: Path) -> None:
+    """Cached outputs are the live ones in half precision, asked for once a crop, and read again from disk."""
     live = bound(teacher, "shuffle")
     crops = make_trainer("unused").crops
     batch = crops.batch([(3, 0), (7, 1)])
@@ -161,8 +161,8 @@ def test_cached_lessons_are_the_live_ones(make_trainer: MakeTrainer, teacher: De
     assert all(torch.equal(a[0], b[1]) for a, b in zip(first.tensors(), swapped.tensors(), strict=True))
 
 
-def test_lessons_cached_whole_are_the_live_ones(make_trainer: MakeTrainer, teacher: Detector, tmp_path: Path) -> None:
-    """In single precision a cached lesson is the live one to 1e-6; other taps or precisions lie apart on disk."""
+def test_outputs_cached_whole_are_the_live_ones(make_trainer: MakeTrainer, teacher: Detector, tmp_path: Path) -> None:
+    """In single precision cached outputs are the live ones to 1e-6; other taps or precisions lie apart on disk."""
     live = bound(teacher, "shuffle")
     batch = make_trainer("unused").crops.batch([(3, 0), (7, 1)])
     caches = [
@@ -177,10 +177,10 @@ def test_lessons_cached_whole_are_the_live_ones(make_trainer: MakeTrainer, teach
     assert len({cache.folder for cache in caches}) == 3
 
 
-def test_lessons_that_were_lost_are_asked_for_again(
+def test_outputs_that_were_lost_are_asked_for_again(
     make_trainer: MakeTrainer, teacher: Detector, tmp_path: Path
 ) -> None:
-    """Where a file of cached lessons is gone, none of the others is believed: zeros would be taught without a word."""
+    """Where a file of cached outputs is gone, none of the others is believed: zeros would be taught without a word."""
     live = bound(teacher, "shuffle")
     crops = make_trainer("unused").crops
     first, second = crops.batch([(3, 0)]), crops.batch([(7, 1)])
@@ -194,7 +194,7 @@ def test_lessons_that_were_lost_are_asked_for_again(
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
-def test_lessons_beyond_half_precision_are_refused(
+def test_outputs_beyond_half_precision_are_refused(
     make_trainer: MakeTrainer, teacher: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A number that half precision would make infinite is named, and with it what to do; single precision holds it."""
@@ -202,7 +202,7 @@ def test_lessons_beyond_half_precision_are_refused(
     batch = make_trainer("unused").crops.batch([(3, 0)])
     loud = TeacherOutputs(outputs={"logits": torch.full((1, 4), -7e4)}, features={})
     monkeypatch.setattr(BoundTeacher, "ask", lambda _self, _images: loud)
-    with pytest.raises(TrainingError, match=r"a lesson holds 70000, .* cache to fp32"):
+    with pytest.raises(TrainingError, match=r"the teacher's outputs reach 70000, .* cache to fp32"):
         ask(CachedTeacher(live, tmp_path, images=12, variants=2), batch)
     found = ask(CachedTeacher(live, tmp_path, images=12, variants=2, precision="fp32"), batch)
     assert torch.equal(found.outputs["logits"], loud.outputs["logits"])
@@ -211,7 +211,7 @@ def test_lessons_beyond_half_precision_are_refused(
 def test_cache_without_room(
     make_trainer: MakeTrainer, teacher: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk too small for the lessons is found out before the first, in one sentence, and nothing stays."""
+    """A disk too small for the outputs is found out before the first, in one sentence, and nothing stays."""
 
     class FullDisk(bytes):
         def __getitem__(self, _part: object) -> bytes:
