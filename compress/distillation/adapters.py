@@ -41,7 +41,9 @@ class Adapters(nn.ModuleList):
     """
 
     def forward(self, levels: Sequence[Tensor], masks: Sequence[Tensor] = ()) -> list[Tensor]:
-        """Bring each level to the teacher's width."""
+        """Bring each level to the teacher's width, on the device it is on."""
+        for adapter, level in zip(self, levels, strict=True):
+            adapter.to(level.device)  # the student may have moved since; weights stay the same objects for optimizers
         if masks:
             return [adapter(*pair) for adapter, *pair in zip(self, levels, masks, strict=True)]
         return [adapter(level) for adapter, level in zip(self, levels, strict=True)]

@@ -108,6 +108,7 @@ class Distiller:
         self.watch = Watch(self.student, self.teachers, self.adapters, self.taps, moves=teacher_moves)
         self._queued = False
         for weight in self.adapters.parameters():
+            weight.register_hook(lambda _gradient, weight=weight: self.watch.precede(weight))  # type: ignore[no-untyped-call, unused-ignore]
             weight.register_post_accumulate_grad_hook(self._average_later)  # type: ignore[no-untyped-call, unused-ignore]
 
     def step(

@@ -28,6 +28,9 @@ class Watch:
         self.student, self.teachers, self.adapters, self.taps, self.moves = student, teachers, adapters, taps, moves
         self._names = {id(weight): name for name, weight in adapters.named_parameters()}
         self._arrived: dict[str, Tensor] = {}
+        self._cleared: set[str] = set()
+        self._marks: dict[str, Tensor] = {}
+        self._stale: dict[str, Tensor] = {}
         self._used: set[str] = set()
         self._versions = {name: _versions(teacher.model) for name, teacher in teachers.items()}
         self._begun = self._spent = 0
@@ -44,10 +47,25 @@ class Watch:
         """Note that a loss went through an adapter; those of terms that have not begun get no gradient."""
         self._used.add(adapter)
 
+    def precede(self, weight: Tensor) -> None:
+        """Note, before a gradient is added, what is left of one after whose arrival the weight has changed.
+
+        A weight that was cleared once is watched no more, so that sound loops pay nothing.
+        """
+        name = self._names[id(weight)]
+        if weight.grad is None and name in self._arrived:
+            self._cleared.add(name)
+        elif weight.grad is not None and name in self._marks and name not in self._cleared:
+            left = (weight.detach().sum() != self._marks[name]) & weight.grad.any()
+            self._stale[name] = self._stale[name] | left if name in self._stale else left
+
     def arrive(self, weight: Tensor) -> None:
         """Note a gradient, and whether it is finite."""
         assert weight.grad is not None
-        self._arrived[self._names[id(weight)]] = weight.grad.isfinite().all()
+        name = self._names[id(weight)]
+        self._arrived[name] = weight.grad.isfinite().all()
+        if name not in self._cleared:
+            self._marks[name] = weight.detach().sum()
 
     def verify(self, optimizer: torch.optim.Optimizer | None) -> list[str]:
         """Raise for the first fault, or return what was checked.
@@ -101,6 +119,12 @@ class Watch:
         for name, finite in self._arrived.items():
             if not finite:
                 raise TrainingError(f"the gradient of the adapter {name} is not finite")
+        for name, left in self._stale.items():
+            if left:
+                raise TrainingError(
+                    f"the optimizer used a gradient of the adapter {name} again: clear kd.parameters() too, as "
+                    "optimizer.zero_grad() does and the student's zero_grad() does not"
+                )
         return "gradients have reached every adapter"
 
     def _finite(self, optimizer: torch.optim.Optimizer) -> str:

@@ -88,6 +88,32 @@ def test_2_projector_that_no_gradient_reaches(student: Net) -> None:
         kd.verify()
 
 
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("clears", ["student.zero_grad", "optimizer.zero_grad", "zeros", "before the backward"])
+def test_2_projector_whose_gradients_are_never_cleared(student: Net, clears: str, parts: int, fused: bool) -> None:
+    """A loop that clears the student's gradients alone adds up the adapters', which is found; accumulation is not."""
+    kd = distil(student)
+    optimizer = torch.optim.SGD([*student.parameters(), *kd.parameters()], lr=0.1, fused=fused)
+    clear: Callable[[], Any] = student.zero_grad if clears == "student.zero_grad" else optimizer.zero_grad
+    if clears == "zeros":
+        clear = lambda: optimizer.zero_grad(set_to_none=False)  # noqa: E731
+    for _ in range(3):
+        for part in range(parts):
+            loss = take(kd, student)
+            if clears == "before the backward" and not part:
+                clear()
+            loss.backward()
+        optimizer.step()
+        if clears != "before the backward":
+            clear()
+    if clears == "student.zero_grad":
+        with pytest.raises(TrainingError, match=r"used a gradient of the adapter kd_0_map.* again: clear kd.param"):
+            kd.verify(optimizer)
+    else:
+        kd.verify(optimizer)
+
+
 def test_2_terms_that_have_not_begun_are_no_fault(student: Net) -> None:
     """The adapter of a term that starts later has got no gradient yet, which is as it should be."""
     late = Features("pkd", student="two", teacher="two", start=0.5)

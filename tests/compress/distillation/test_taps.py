@@ -130,6 +130,13 @@ def test_adapters_between_v2_and_v1() -> None:
     assert [tuple(level.shape) for level in levels] == WIDE
 
 
+def test_adapters_follow_their_levels() -> None:
+    """A student that moved to another device after the adapters were built takes them along."""
+    adapters = build_adapters(MAPS, WIDE, name="feature", kind="linear")
+    levels = adapters([torch.zeros(shape, device="meta") for shape in MAPS])
+    assert {each.device.type for each in (*levels, *adapters.parameters())} == {"meta"}
+
+
 def test_adapters_of_other_shapes() -> None:
     """Vectors and tokens get a linear layer, MGD its generation block, losses without adapter nothing."""
     (linear,) = build_adapters([(1, 7, 5)], [(1, 7, 9)], name="x", kind="linear")
