@@ -2,7 +2,17 @@
 
 from featherpress.lazy import import_later
 
-__all__ = ["Comparison", "Distiller", "Features", "Logits", "compare_arms", "register_loss"]
+__all__ = [
+    "Comparison",
+    "Distiller",
+    "Features",
+    "Logits",
+    "Task",
+    "TaskLoss",
+    "compare_arms",
+    "register_loss",
+    "register_task",
+]
 
 __getattr__ = import_later(
     "featherpress.compress",
@@ -10,6 +20,8 @@ __getattr__ = import_later(
         "distillation.distiller": ["Distiller"],
         "distillation.terms": ["Features", "Logits"],
         "distillation.losses.registry": ["register_loss"],
+        "recipes.kinds": ["register_task"],
+        "tasks.base": ["Task", "TaskLoss"],
         "experiments.compare_arms": ["Comparison", "compare_arms"],
     },
 )

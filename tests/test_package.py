@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "budgets/views": {"verdicts", "budgets.counting", "budgets.auditing", "budgets.crosscheck"},
     "budgets/fitting": {"budgets.counting", "budgets.views"},
     "compress/runtime": set(),
-    "compress/recipes": {"compress.distillation"},
+    "compress/recipes": {"models", "compress.distillation"},
     "compress/data": {"compress.recipes", "compress.runtime"},
     "compress/distillation": {"compress.runtime"},
     "compress/evaluation": {"models", "records", "verdicts", "compress.data", "compress.recipes", "compress.runtime"},

@@ -16,7 +16,6 @@ from featherpress.compress.experiments.experiment import HOLDOUT, Experiment
 from featherpress.compress.experiments.teachers import prepare_teachers, require_unchanged
 from featherpress.compress.recipes import Recipe
 from featherpress.compress.runtime.run_folder import is_leader
-from featherpress.compress.tasks.base import format_metric
 from featherpress.errors import UsageError
 from featherpress.files import write_json, write_text
 from featherpress.verdicts import adjusted_verdicts
@@ -99,7 +98,7 @@ def ablate_losses(recipe: Recipe, out: Path, *, audits: Mapping[str, Mapping[str
         out / "ablation" / "ablation.json",
         {
             "schema": "featherpress.ablation/1",
-            "metric": metric,
+            "metric": metric.key,
             "seeds": list(recipe.seeds),
             "split": HOLDOUT if recipe.data.holdout else "val",
             "images": len(predictions["none"][0].names),
@@ -107,8 +106,8 @@ def ablate_losses(recipe: Recipe, out: Path, *, audits: Mapping[str, Mapping[str
             "rows": [asdict(row) for row in rows],
         },
     )
-    write_text(out / "ablation" / "ablation.md", ablation_markdown(rows, metric=metric) + f"\n{ADJUSTED}\n")
-    return "\n".join([*ablation_lines(rows, metric=metric), ADJUSTED])
+    write_text(out / "ablation" / "ablation.md", ablation_markdown(rows, metric=metric.name) + f"\n{ADJUSTED}\n")
+    return "\n".join([*ablation_lines(rows, metric=metric.name), ADJUSTED])
 
 
 def ablation_lines(rows: list[Row], *, metric: str) -> list[str]:
@@ -131,7 +130,7 @@ def ablation_markdown(rows: list[Row], *, metric: str) -> str:
 
 
 def _headings(metric: str) -> list[str]:
-    return [format_metric(metric) if name == "score" else name for name in _HEADINGS]
+    return [metric if name == "score" else name for name in _HEADINGS]
 
 
 def _read(experiment: Experiment, folder: Path, arm: str = "") -> list[Any]:
@@ -150,17 +149,17 @@ def _rows(experiment: Experiment, predictions: Mapping[str, list[Any]]) -> list[
         name: compare(
             baseline=control,
             candidate=task.scores(sets),
-            claim=method_claim(experiment.recipe, task.metric, method=name),
+            claim=method_claim(experiment.recipe, task.metric.name, method=name),
             min_score=task.min_teacher_score,
         )
         for name, sets in predictions.items()
         if name != "none"
     }
     adjusted = adjusted_verdicts({name: (each.verdict, each.interval.p) for name, each in found.items()})
-    first = make_arm(task.metric, next(iter(found.values())).baseline)
+    first = make_arm(task.metric.key, next(iter(found.values())).baseline)
     rows = [Row(losses="none", score=first.mean, std=first.std, verdict="the control")]
     for name, each in found.items():
-        arm, (verdict, p) = make_arm(task.metric, each.candidate), adjusted[name]
+        arm, (verdict, p) = make_arm(task.metric.key, each.candidate), adjusted[name]
         rows.append(
             Row(
                 losses=name,

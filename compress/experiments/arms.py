@@ -14,13 +14,11 @@ from torch import nn
 from featherpress.compress.data import Crops
 from featherpress.compress.experiments.build import build_student
 from featherpress.compress.experiments.experiment import Experiment
-from featherpress.compress.experiments.pseudo_labels import control_crops, mixed_crops
 from featherpress.compress.experiments.recipe_distiller import RecipeDistiller
 from featherpress.compress.experiments.teachers import LoadedTeacher, make_distiller, note_adapters
 from featherpress.compress.recipes import Recipe, ScheduleRecipe
 from featherpress.compress.runtime.run_folder import TrainingFolder, is_leader
 from featherpress.files import write_json
-from featherpress.models import Detector
 
 logger = logging.getLogger("featherpress")
 
@@ -91,11 +89,8 @@ def _build(experiment: Experiment, arm: Arm, *, seed: int, loaded: Sequence[Load
 
 def _crops(experiment: Experiment, arm: Arm, *, seed: int, loaded: Sequence[LoadedTeacher]) -> Crops[Any]:
     """Put photographs on top of the student's batches, and as many labelled crops on top of all others'."""
-    if arm != "student":
-        return control_crops(experiment.recipe, experiment.training, seed=seed)
-    teacher = loaded[0].model
-    assert isinstance(teacher, Detector)
-    return mixed_crops(experiment.recipe, experiment.training, teacher, out=experiment.out, seed=seed)
+    teacher = loaded[0].model if arm == "student" else None
+    return experiment.task.unlabelled_crops(experiment.training, seed, teacher=teacher, out=experiment.out)
 
 
 def _distiller(

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from featherpress.compress.recipes import DataRecipe, DistillationRecipe, Recipe, StudentRecipe, TeacherRecipe
+from featherpress.compress.recipes import DistillationRecipe, Recipe, StudentRecipe, TeacherRecipe
 from featherpress.compress.recipes.files import expand_path
 from featherpress.compress.recipes.terms import FeatureTerm
-from featherpress.compress.runtime.devices import default_device
 from featherpress.compress.tasks.base import Task
 from featherpress.errors import UsageError
 from featherpress.models import load_weights, shipped_weights
@@ -24,7 +24,8 @@ def build_student(
     is copied from the first teacher whose backbone has the student's shapes.
     """
     torch.manual_seed(seed)
-    student = task.build(recipe.student.model, recipe.student.settings)
+    own = recipe.student
+    student = task.build(own.model, own.settings, **input_settings(own))
     source = recipe.student.backbone
     if recipe.student.weights:
         load_weights(student, find_weights(recipe.student))
@@ -67,10 +68,16 @@ def build_teacher(recipe: Recipe, number: int, *, task: Task) -> nn.Module:
     """Build a recipe's teacher of a number, with its weights unless it is trained first."""
     own = recipe.all_teachers[number]
     torch.manual_seed(recipe.seeds[0])
-    model = task.build(own.model, own.settings)
+    model = task.build(own.model, own.settings, **input_settings(own))
     if own.weights:
         load_weights(model, find_weights(own))
     return model
+
+
+def input_settings(model: StudentRecipe | TeacherRecipe) -> dict[str, Any]:
+    """Return what a recipe says of the images that a model takes."""
+    said = {"normalize": model.normalize, "size": getattr(model, "size", 0)}
+    return {key: value for key, value in said.items() if value}
 
 
 def find_weights(model: StudentRecipe | TeacherRecipe) -> Path:
@@ -90,9 +97,3 @@ def taps_of(recipe: DistillationRecipe, number: int = 0) -> dict[str, str]:
         for name, term in recipe.losses.items()
         if isinstance(term, FeatureTerm) and term.weight
     }
-
-
-def example_images(data: DataRecipe) -> Tensor:
-    """Return an image to learn shapes from, (1, 3, S, S); detectors take any size, so a small one is enough."""
-    side = data.image_size if data.task == "classification" else max(64, min(*data.sizes, 128))
-    return torch.zeros(1, 3, side, side, device=default_device())

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from featherpress.compress.distillation.placebos import PLACEBOS
-from featherpress.compress.experiments.teacher_outputs import fingerprint
+from featherpress.compress.runtime.fingerprints import fingerprint
 from featherpress.errors import DataError, UsageError
 from featherpress.files import write_json
 from featherpress.verdicts import Claim, Scores, Verdict, adjusted_verdicts

@@ -14,7 +14,6 @@ from featherpress.compress.experiments.arms import Arm, arm_folder, count_steps
 from featherpress.compress.experiments.experiment import Experiment
 from featherpress.compress.experiments.teachers import LoadedTeacher
 from featherpress.compress.recipes import Recipe
-from featherpress.compress.tasks.base import format_metric
 from featherpress.records.comparison import Comparison, Knowledge, Leak, OtherArm, Steps, TeacherScore
 from featherpress.verdicts import Claim, Scores, adjusted_verdicts, gate
 
@@ -33,7 +32,7 @@ def record_comparison(
     predictions: Mapping[Arm, Sequence[Any]],
 ) -> Comparison:
     """Compare the arms that were trained, and write `eval/comparison.json`; `taught` are the teachers' predictions."""
-    metric = experiment.task.metric
+    metric = experiment.task.metric.key
     scores = {arm: experiment.task.scores(sets) for arm, sets in predictions.items()}
     steps = {arm: _steps(experiment, arm) for arm in predictions}
     main = compare_arms(experiment, scores, steps)
@@ -71,7 +70,7 @@ def compare_arms(
 
     With one seed the sentence goes on with what the two files show.
     """
-    claim = method_claim(experiment.recipe, experiment.task.metric)
+    claim = method_claim(experiment.recipe, experiment.task.metric.name)
     obstacle = ""
     if steps["student"] != steps["control"]:
         trained = " and ".join("/".join(map(str, sorted(set(steps[arm])))) for arm in ("student", "control"))
@@ -91,7 +90,7 @@ def compare_arms(
 def method_claim(recipe: Recipe, metric: str, *, method: str = "distillation") -> Claim:
     """Return the claim that a run makes of its method."""
     shared = recipe.student.backbone == "teacher" and not recipe.student.run
-    return Claim(metric=format_metric(metric), method=method, beyond=BEYOND_BACKBONE if shared else "")
+    return Claim(metric=metric, method=method, beyond=BEYOND_BACKBONE if shared else "")
 
 
 def _others(
@@ -103,7 +102,7 @@ def _others(
         arm: compare(
             baseline=scores["control"],
             candidate=scores[arm],
-            claim=method_claim(experiment.recipe, metric, method=arm),
+            claim=method_claim(experiment.recipe, metric.name, method=arm),
             min_score=experiment.task.min_teacher_score,
         )
         for arm in scores
@@ -113,7 +112,7 @@ def _others(
     return tuple(
         OtherArm(
             name=arm,
-            scores=make_arm(metric, each.candidate),
+            scores=make_arm(metric.key, each.candidate),
             steps=steps[arm],
             difference=each.difference,
             verdict=adjusted[arm][0],
@@ -132,7 +131,7 @@ def _knowledge(experiment: Experiment, scores: Mapping[Arm, Scores]) -> Knowledg
     found = compare(
         baseline=scores[best],
         candidate=scores["student"],
-        claim=Claim(metric=format_metric(experiment.task.metric), method=f"the teacher's knowledge, beyond {best},"),
+        claim=Claim(metric=experiment.task.metric.name, method=f"the teacher's knowledge, beyond {best},"),
         min_score=experiment.task.min_teacher_score,
     )
     return Knowledge(placebo=best, difference=found.difference, verdict=found.verdict, sentence=found.sentence)
@@ -144,7 +143,7 @@ def _beside_teacher(experiment: Experiment, taught: Any, student: Scores) -> str
         student,
         experiment.task.scores([taught]),
         margin=TEACHER_MARGIN,
-        metric=format_metric(experiment.task.metric),
+        metric=experiment.task.metric.name,
         names=("the student", "the teacher"),
         unit="images",
     ).sentence

@@ -5,21 +5,20 @@ control are treated alike, although only one of them was trained with adapters.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 
 import torch
 from torch import Tensor, nn
 
-from featherpress.compress.data import FaceDataset
 from featherpress.compress.distillation.adapters import match_sizes
 from featherpress.compress.distillation.taps import Tap
-from featherpress.compress.experiments.build import taps_of
+from featherpress.compress.experiments.build import input_settings, taps_of
 from featherpress.compress.experiments.experiment import Experiment
 from featherpress.compress.recipes.terms import FeatureTerm
 from featherpress.compress.runtime.progress import Progress
 from featherpress.errors import DataError
-from featherpress.models import Detector, load_weights, normalize
+from featherpress.models import load_weights
 from featherpress.records.run import Correlation, Level
 
 _CONSTANT = 1e-8  # of the squared features, below which their variance counts as none
@@ -56,14 +55,19 @@ class LinearCKA:
 
 @torch.inference_mode()
 def correlate(
-    students: Mapping[str, nn.Module], teacher: nn.Module, images: Sequence[Tensor], *, taps: tuple[str, str]
+    students: Mapping[str, nn.Module],
+    teacher: nn.Module,
+    images: Sequence[Tensor],
+    *,
+    taps: tuple[str, str],
+    teacher_inputs: Callable[[Tensor], Tensor] = lambda images: images,
 ) -> dict[int, dict[str, float | None]]:
     """Return the CKA of students in eval mode with their teacher, by level's stride, then by student.
 
     `taps` are the students' and the teacher's. Samples are the positions of all images. Levels that are not maps
     (N, C, H, W) are left out.
 
-    Shapes: images (1, 3, H, W) as the models take them.
+    Shapes: images (1, 3, H, W) as students take them; `teacher_inputs` makes of them what the teacher takes.
     """
     sums: dict[int, dict[str, LinearCKA]] = {}
     ours = {role: Tap(student, taps[0]) for role, student in students.items()}
@@ -73,7 +77,7 @@ def correlate(
             stack.callback(tap.close)
             stack.enter_context(tap.open())
         for image in images:
-            teacher(image)
+            teacher(teacher_inputs(image))
             wanted = theirs.take()
             for role, student in students.items():
                 student(image)
@@ -90,24 +94,30 @@ def correlate(
 def record_correlation(experiment: Experiment, teacher: nn.Module, *, images: int = 48) -> None:
     """Write `eval/correlation.json` for the arms of the first seed, from their saved weights, unless it is there.
 
-    It is measured on up to `images` validation images, evenly spaced. Nothing is written where no feature is compared,
-    or for models that are not detectors.
+    It is measured on up to `images` validation images, evenly spaced. Nothing is written where no feature is compared.
     """
     file, taps = experiment.out / "eval" / "correlation.json", _taps(experiment)
-    if file.exists() or taps is None or not isinstance(teacher, Detector):
+    if file.exists() or taps is None:
         return
     device = next(teacher.parameters()).device
     students: dict[str, nn.Module] = {}
     for role, folder in (("student", experiment.out), ("control", experiment.out / "control")):
         weights = folder / "weights" / "last.safetensors"
         if weights.exists():
-            model = experiment.task.build(experiment.recipe.student.model, experiment.recipe.student.settings)
+            own = experiment.recipe.student
+            model = experiment.task.build(own.model, own.settings, **input_settings(own))
             students[role] = model.to(device).eval()
             load_weights(students[role], weights)
-    chosen = [normalize(image[None].to(device)) for image in _spread(experiment.validation, images)]
-    if not students or not chosen:
+    if not students:
         return
-    measured = correlate(students, teacher, chosen, taps=taps)
+    student = next(iter(students.values()))
+    chosen = [image.to(device) for image in _spread(experiment, student, images)]
+    if not chosen:
+        return
+    inputs = experiment.task.teacher_inputs(student, teacher)
+    measured = correlate(students, teacher, chosen, taps=taps, teacher_inputs=inputs)
+    if not measured:
+        return
     Correlation(
         images=len(chosen),
         taps={"student": taps[0], "teacher": taps[1]},
@@ -125,11 +135,11 @@ def _taps(experiment: Experiment) -> tuple[str, str] | None:
     return None
 
 
-def _spread(dataset: FaceDataset, count: int) -> list[Tensor]:
-    """Read images evenly spaced over the data, those that are broken left out."""
+def _spread(experiment: Experiment, model: nn.Module, count: int) -> list[Tensor]:
+    """Read images evenly spaced over the validation data, those that are broken left out."""
+    dataset, images = experiment.validation, []
     step = max(1, len(dataset) // count)
-    images = []
     for index in range(0, len(dataset), step)[:count]:
         with suppress(DataError):
-            images.append(dataset[index].image)
+            images.append(experiment.task.view(dataset, index, model))
     return images

@@ -1,7 +1,7 @@
 """The size of a run, estimated without training: images, steps, and the cache of teacher outputs on disk."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -9,7 +9,7 @@ import torch
 from featherpress.compress.data.crops.sampling import batches_per_epoch
 from featherpress.compress.data.sources.unlabelled import Photographs
 from featherpress.compress.distillation.taps import tap_shapes
-from featherpress.compress.experiments.build import taps_of
+from featherpress.compress.experiments.build import input_settings, taps_of
 from featherpress.compress.recipes import Recipe, ScheduleRecipe
 from featherpress.compress.recipes.files import expand_path
 from featherpress.compress.recipes.required_files import list_needs
@@ -66,9 +66,11 @@ def estimate(recipe: Recipe, *, without_teachers: bool = False) -> Estimate | No
         steps=_steps(training, recipe.schedule, recipe),
         teacher_steps={number: _steps(training, schedule, recipe) for number, schedule in own.items() if schedule},
         cached_crops=cached_crops,
-        cache_bytes=crops * sum(_bytes_per_crop(recipe, task, side) for side in _sides(recipe)) if cached_crops else 0,
+        cache_bytes=crops * sum(_bytes_per_crop(recipe, task, side) for side in recipe.data.sizes)
+        if cached_crops
+        else 0,
         memory_bytes=recipe.data.cache_bytes,
-        crop_bytes=crops * sum(3 * side**2 for side in _sides(recipe)),
+        crop_bytes=crops * sum(3 * side**2 for side in recipe.data.sizes),
     )
 
 
@@ -84,17 +86,14 @@ def _steps(images: int, schedule: ScheduleRecipe, recipe: Recipe) -> int:
     return schedule.epochs * (batches_per_epoch(images, schedule.batch_size, recipe.data.sizes) // schedule.accumulate)
 
 
-def _sides(recipe: Recipe) -> Sequence[int]:
-    return (recipe.data.image_size,) if recipe.data.task == "classification" else recipe.data.sizes
-
-
 def _bytes_per_crop(recipe: Recipe, task: Task, side: int) -> int:
     """Return the bytes that the cached teachers' outputs and tapped features take for one crop."""
-    images, total = torch.zeros(1, 3, side, side), 0
+    total = 0
     for number, teacher in enumerate(recipe.all_teachers):
         if not teacher.cache:
             continue
-        model = task.build(teacher.model, teacher.settings).eval()
+        model = task.build(teacher.model, teacher.settings, **input_settings(teacher)).eval()
+        images = torch.zeros(1, 3, teacher.size or side, teacher.size or side)
         with torch.no_grad():
             numbers = sum(output.numel() for output in task.name_outputs(model(images)).values())
         for path in dict.fromkeys(taps_of(recipe.distillation, number).values()):

@@ -15,7 +15,7 @@ from featherpress.compress.experiments.recipe_distiller import RecipeDistiller
 from featherpress.compress.recipes import Recipe, ScheduleRecipe
 from featherpress.compress.runtime.run_folder import TrainingFolder, is_leader
 from featherpress.compress.tasks import task_of
-from featherpress.compress.tasks.base import Task, format_metric
+from featherpress.compress.tasks.base import Task
 from featherpress.compress.training.trainer import Trainer
 from featherpress.files import write_json
 from featherpress.models import load_weights
@@ -134,7 +134,7 @@ class Experiment:
         scored = self.task.evaluate(model, images, label=label, split=split, about=about)
         scored.predictions.save(record.with_suffix(".npz"))
         write_json(record.with_suffix(".json"), scored.record)
-        metric, count = format_metric(self.task.metric), len(scored.predictions.names)
+        metric, count = self.task.metric.name, len(scored.predictions.names)
         logger.info("%s: %s %.3f on %d %s images", about["role"], metric, scored.score, count, _SPLITS[split])
         return scored.predictions, scored.score
 

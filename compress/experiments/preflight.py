@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 from featherpress.compress.experiments.build import build_student, build_teacher
 from featherpress.compress.experiments.recipe_distiller import RecipeDistiller
-from featherpress.compress.experiments.teacher_outputs import fingerprint
 from featherpress.compress.experiments.teachers import LoadedTeacher, freeze_teacher, make_distiller
 from featherpress.compress.recipes import Recipe
 from featherpress.compress.runtime.devices import default_device
 from featherpress.compress.runtime.distributed import gather_processes
+from featherpress.compress.runtime.fingerprints import fingerprint
 from featherpress.compress.runtime.run_folder import TrainingFolder, is_leader
 from featherpress.compress.tasks import task_of
-from featherpress.compress.tasks.base import Task, format_metric
+from featherpress.compress.tasks.base import Task
 from featherpress.compress.training.trainer import Trainer
 from featherpress.errors import TrainingError, UsageError
 
@@ -111,15 +111,7 @@ def _shrink(recipe: Recipe) -> Recipe:
             "save_every": 1e9,
         }
     )
-    data = recipe.data.model_copy(
-        update={
-            "size": min(*recipe.data.sizes, _SIDE),
-            "train_images": _STEPS * batch,
-            "holdout": 0,
-            "unlabelled": None,
-            "validation_images": min(recipe.data.validation_images or _IMAGES, _IMAGES),
-        }
-    )
+    data = recipe.data.shrunk(images=_STEPS * batch, validation_images=_IMAGES, side=_SIDE)
     always = {"start": 0.0, "ramp_steps": None, "stop": None}
     losses = {name: term.model_copy(update=always) for name, term in recipe.distillation.losses.items()}
     distillation = recipe.distillation.model_copy(
@@ -134,7 +126,7 @@ def _sensible(task: Task, teacher: LoadedTeacher) -> Finding:
     if not teacher.recipe.weights:
         return Finding(check=check, passed=True, sentence=f"the {teacher.name} is trained first and scored after that")
     score = task.evaluate(teacher.model, task.open("val"), label=check, images=_IMAGES).score
-    metric, least = format_metric(task.metric), task.min_teacher_score
+    metric, least = task.metric.name, task.min_teacher_score
     sentence = f"the {teacher.name}'s {metric} on {_IMAGES} validation images or fewer is {score:.3f}"
     return _finding(check, score >= least, sentence, f"{sentence}, below {least:.2f}: check its weights and data")
 

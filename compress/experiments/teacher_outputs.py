@@ -1,6 +1,5 @@
 """Teacher outputs kept on disk: a teacher is run once per crop, and then read."""
 
-import hashlib
 import math
 import zlib
 from pathlib import Path
@@ -9,9 +8,10 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from featherpress.compress.distillation.teachers import BoundTeacher, TeacherOutputs
+from featherpress.compress.runtime.fingerprints import fingerprint
 from featherpress.errors import TrainingError
 
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -140,12 +140,3 @@ def _map(path: Path, dtype: type[Scalar], shape: tuple[int, ...]) -> NDArray[Sca
                 "free some, lower data.variants, or set teacher.cache=false"
             ) from error
     return np.memmap(path, dtype=dtype, mode="r+", shape=shape)
-
-
-def fingerprint(model: nn.Module) -> str:
-    """Return a hash of a model's weights and buffers, to prove that training left it alone."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -14,14 +14,15 @@ from torch import nn
 
 from featherpress.compress.data import Crops
 from featherpress.compress.distillation.distiller import Distiller
-from featherpress.compress.experiments.build import build_teacher, example_images, find_weights, taps_of
+from featherpress.compress.experiments.build import build_teacher, find_weights, taps_of
 from featherpress.compress.experiments.experiment import Experiment
 from featherpress.compress.experiments.recipe_distiller import RecipeDistiller, build_term
-from featherpress.compress.experiments.teacher_outputs import CachedTeacher, fingerprint
+from featherpress.compress.experiments.teacher_outputs import CachedTeacher
 from featherpress.compress.recipes import Recipe, TeacherRecipe
 from featherpress.compress.runtime.devices import default_device
+from featherpress.compress.runtime.fingerprints import fingerprint
 from featherpress.compress.runtime.run_folder import TrainingFolder
-from featherpress.compress.tasks.base import Task, format_metric
+from featherpress.compress.tasks.base import Task
 from featherpress.errors import TrainingError
 from featherpress.files import write_json
 
@@ -75,7 +76,7 @@ def evaluate_teacher(experiment: Experiment, teacher: LoadedTeacher) -> Any:
     )
     if score < experiment.task.min_teacher_score:
         saved.unlink()
-        metric = format_metric(experiment.task.metric)
+        metric = experiment.task.metric.name
         raise TrainingError(
             f"the {teacher.name}'s {metric} on the validation images is {score:.3f}, too low to teach; check its "
             "weights and data"
@@ -108,10 +109,9 @@ def make_distiller(
         student,
         teachers,
         terms,
-        example=example_images(recipe.data),
+        example=task.example().to(default_device()),
         output=lambda raw: raw if isinstance(raw, Mapping) else task.name_outputs(raw),
-        # The layout in which CPUs and GPUs alike convolve without reordering.
-        teacher_inputs=lambda images: images.contiguous(memory_format=torch.channels_last),
+        teacher_inputs={name: task.teacher_inputs(student, teacher) for name, teacher in teachers.items()},
         teacher_weights={name: own.weight for name, own in zip(teachers, recipe.all_teachers, strict=True)},
         order="sequential" if recipe.distillation.teaching == "sequential" else "mean",
         balance=recipe.distillation.balance or None,

@@ -1,12 +1,15 @@
-"""The schema of a recipe's data: where pictures come from, and how they are cut."""
+"""The schema of what all data have in common, and of photographs without labels; a task adds its own options."""
 
 import math
-from typing import Annotated, Literal, Self, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, model_validator
 
 from featherpress.compress.distillation.losses.bounds import Fraction
-from featherpress.compress.recipes.tables import Strict, Task
+from featherpress.compress.recipes.kinds import find_task
+from featherpress.compress.recipes.tables import Strict
+from featherpress.errors import UsageError
 
 T = TypeVar("T")
 
@@ -29,9 +32,6 @@ Share = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 def _several(value: T | tuple[T, ...]) -> tuple[T, ...]:
     return value if isinstance(value, tuple) else (value,)
-
-
-_DRAWN = ("synthetic", "shapes")
 
 
 class UnlabelledRecipe(Strict):
@@ -101,44 +101,28 @@ class CropsRecipe(Strict):
 
 
 class DataRecipe(Strict):
-    """Where pictures come from, and how they are cut.
+    """What the data of every task have; a task's own options are fields of a subclass.
 
-    `kind` is `widerface`, read from `root`; `coco`, read from the `annotations.json` in `root/train` and in `root/val`,
-    where `category` holds the faces; `synthetic`, faces drawn from `seed`; or `shapes`, drawn too, of `classes` kinds,
-    which are to be told apart rather than found. `root` may be a list; an epoch then holds as many crops of each, or by
-    `shares`, and in each all events, which are the folders of its images, come equally often; `balance` does so by the
-    events of one. `validation_root` is where the validation split lies, the first root unless given.
-
-    `size` is the side of a training crop in pixels, or a list of them, each batch of one; `batch_size` is that of the
-    first, and of the others so many fewer that a step has as many pixels. `variants` how many different crops an image
-    has, 0 for ever new ones. The limits shorten the sets. `holdout` training images are kept back, and what is chosen
-    on the way is chosen on them: scores between epochs, the best weights, an early stop, the table of an ablation.
-    Without them that is done on the validation images. By `image` they are spread evenly, by `event` they are whole
-    events of each root, `holdout` images at most.
-    `long_side` is the scale at test: the longer side of an image in pixels, 0 for the image as it is.
-    `cache` keeps decoded images in memory, on disk in the run's folder while it trains, or not at all; `cache_bytes` is
-    what a process keeps in memory at most, decoded images and crops together.
+    `kind` names the task: a registered one, or `package.module:MyTask`. Images are read from `root`, or from a list of
+    them, and those to validate on from `validation_root`, the first root unless given. `size` is the side of a training
+    image in pixels. `variants` how many different crops an image has, 0 for ever new ones. `train_images` and
+    `validation_images` shorten the sets. `holdout` training images are kept back, and what is chosen on the way is
+    chosen on them: scores between epochs, the best weights, an early stop, the table of an ablation. Without them that
+    is done on the validation images. `cache` keeps decoded images in memory, on disk in the run's folder while it
+    trains, or not at all; `cache_bytes` is what a process keeps in memory at most, decoded images and crops together.
     """
 
-    kind: Literal["widerface", "coco", "synthetic", "shapes"]
+    kind: str
     root: Root = ""
     validation_root: str = ""
-    shares: tuple[Share, ...] = ()
-    balance: bool = False
-    category: str = ""
-    size: Side | Annotated[tuple[Side, ...], Field(min_length=1)] = 320
+    size: Side | Annotated[tuple[Side, ...], Field(min_length=1)] = 224
     variants: Annotated[int, Field(ge=0, le=1000)] = 0
     train_images: Count = 0
     validation_images: Count = 0
-    image_size: Side = 320
-    long_side: LongSide = 0
     seed: Seed = 0
     holdout: Count = 0
-    holdout_by: Literal["image", "event"] = "image"
     cache: Literal["ram", "disk", "none"] = "ram"
     cache_bytes: Annotated[int, Field(ge=0)] = 4 << 30
-    classes: Annotated[int, Field(ge=2, le=6)] = 6
-    crops: CropsRecipe = CropsRecipe()
     unlabelled: UnlabelledRecipe | None = None
 
     @property
@@ -152,29 +136,32 @@ class DataRecipe(Strict):
         return _several(self.size)
 
     @property
-    def root_shares(self) -> tuple[float, ...]:
-        """What each root gives of an epoch; nothing where an epoch is every image once."""
-        if len(self.roots) < 2 and not self.balance:
-            return ()
-        return self.shares or (1.0,) * len(self.roots)
+    def counted_at(self) -> str:
+        """The shape of the images at which a recipe's models are counted; empty for a model's own default."""
+        return str(self.sizes[0])
 
-    @property
-    def task(self) -> Task:
-        """The task that such data are for."""
-        return "classification" if self.kind == "shapes" else "detection"
+    def shrunk(self, *, images: int, validation_images: int, side: int) -> Self:
+        """Return the options with at most so many images, for a trial; with a `side` where images may have any size."""
+        return self.model_copy(
+            update={
+                "train_images": images,
+                "holdout": 0,
+                "unlabelled": None,
+                "validation_images": min(self.validation_images or validation_images, validation_images),
+            }
+        )
 
-    @model_validator(mode="after")
-    def _enough_said(self) -> Self:
-        if self.kind not in _DRAWN and not self.root:
-            raise ValueError(f"{self.kind} data needs a `root`")
-        if self.shares and len(self.shares) != len(self.roots):
-            raise ValueError(f"`shares` has {len(self.shares)} numbers for {len(self.roots)} roots")
-        if self.kind in _DRAWN and (self.balance or len(self.roots) > 1):
-            raise ValueError(f"{self.kind} data has neither roots nor events to `balance`")
-        if self.category and self.kind != "coco":
-            raise ValueError("only coco data has a `category`")
-        if self.kind in _DRAWN and not (self.train_images and self.validation_images):
-            raise ValueError(f"{self.kind} data needs `train_images` and `validation_images`")
-        if self.kind == "shapes" and (self.unlabelled or self.holdout or self.crops != CropsRecipe()):
-            raise ValueError("shapes data has neither `unlabelled` photographs nor a `holdout` nor `crops`")
-        return self
+
+def _of_its_task(content: Any) -> Any:
+    """Read a `[data]` table by the model of the task for its kind."""
+    if not isinstance(content, Mapping) or not isinstance(content.get("kind"), str):
+        return content
+    try:
+        options = find_task(content["kind"]).Data
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+    return options.model_validate(content)
+
+
+AnyData = Annotated[SerializeAsAny[DataRecipe], BeforeValidator(_of_its_task)]
+"""The options of whichever task a recipe's data are for."""

@@ -12,6 +12,7 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from featherpress.compress.distillation.losses.registry import list_losses
+from featherpress.compress.recipes.kinds import find_task, list_kinds
 from featherpress.compress.recipes.schema import Recipe
 from featherpress.errors import RecipeError
 from featherpress.validation import dotted, explain, first_finding, suggest
@@ -19,6 +20,9 @@ from featherpress.validation import dotted, explain, first_finding, suggest
 SHARED_VARIABLE = "FEATHERPRESS_SHARED"
 SHARED_DEFAULT = "../shared"
 _TAG = 3  # where pydantic puts the kind of a term: distillation.losses.NAME.KIND.key
+
+# The table of a task that `package.module:MyTask` names is known to that class alone.
+_ANY_TASK = {"type": "object", "properties": {"kind": {"type": "string", "pattern": ":"}}, "required": ["kind"]}
 
 # Nesting too deep for the stack and numbers too long for Python are refused like invalid TOML.
 _NO_TOML = (tomllib.TOMLDecodeError, RecursionError, ValueError)
@@ -66,12 +70,25 @@ def recipe_schema() -> str:
         if "loss" in definition.get("properties", {}):
             # A table that changes a default term need not repeat its loss.
             definition["required"].remove("loss")
+    schema["properties"]["data"] = {"anyOf": [*(_schema_of(task, schema["$defs"]) for task in _tasks()), _ANY_TASK]}
     losses = schema["$defs"]["DistillationRecipe"]["properties"]["losses"]
     for terms in losses["patternProperties"].values():
         terms["anyOf"] = terms.pop("oneOf")
         del terms["discriminator"]
     losses["additionalProperties"] = False
     return json.dumps(schema, indent=2) + "\n"
+
+
+def _tasks() -> list[Any]:
+    """List the tasks that are registered, each once."""
+    return list(dict.fromkeys(map(find_task, list_kinds())))
+
+
+def _schema_of(task: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+    """Return the JSON Schema of a task's `[data]` table; what it refers to is put among the definitions."""
+    own: dict[str, Any] = task.Data.model_json_schema()
+    definitions |= own.pop("$defs", {})
+    return own
 
 
 def _read(name_or_path: str | Path) -> tuple[str, str]:
@@ -112,7 +129,7 @@ def _validate(content: Mapping[str, Any], source: str) -> Recipe:
         if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
             sentence = f"{dotted(place)}: {_no_such_loss(first['input'])}"
         else:
-            sentence = explain(first, place, known=_fields_at(first["loc"][:-1]))
+            sentence = explain(first, place, known=_fields_at(first["loc"][:-1], content))
         raise RecipeError(f"{source}: {sentence}{more}") from error
 
 
@@ -131,9 +148,11 @@ def _no_such_loss(term: object) -> str:
     return f"no loss is named {name!r}; {suggest(str(name), list_losses())}"
 
 
-def _fields_at(place: tuple[int | str, ...]) -> list[str]:
+def _fields_at(place: tuple[int | str, ...], content: Mapping[str, Any]) -> list[str]:
     """List the keys of the table at a location; numbers and names of terms on the way are passed over."""
     models: list[type[BaseModel]] = [Recipe]
+    if place[:1] == ("data",) and isinstance(content["data"], Mapping) and "kind" in content["data"]:
+        models, place = [find_task(content["data"]["kind"]).Data], place[1:]
     for part in place:
         kinds = [kind for kind in models if "loss" in kind.model_fields]
         tagged = [kind for kind in kinds if get_args(kind.model_fields["loss"].annotation) == (part,)]

@@ -2,13 +2,13 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from featherpress.compress.recipes.data import DataRecipe
 from featherpress.compress.recipes.files import SHARED_DEFAULT, SHARED_VARIABLE, expand_path
+from featherpress.compress.recipes.kinds import find_task
 from featherpress.compress.recipes.schema import Recipe, StudentRecipe, TeacherRecipe
 from featherpress.errors import FileError
 
@@ -45,7 +45,7 @@ def list_needs(
     recipe: Recipe, *, arms: Sequence[str] = ("student", "control"), without_teachers: bool = False
 ) -> list[Need]:
     """List what a recipe needs to train these arms, in the order in which it is read."""
-    needs = list(_of_data(recipe.data))
+    needs = [*find_task(recipe.data.kind).needs(recipe.data)]
     student = recipe.student
     if recipe.data.unlabelled and not without_teachers:
         needs += [
@@ -106,20 +106,6 @@ def describe_variable(need: Need) -> str:
         return f"{need.variable} is {value!r}"
     taken = f": {SHARED_DEFAULT} is taken" if need.variable == SHARED_VARIABLE else ""
     return f"{need.variable} is not set{taken}"
-
-
-def _of_data(data: DataRecipe) -> Iterator[Need]:
-    """List the labels and the folders of images; drawn data need none."""
-    roots = [("data.root", text, "train") for text in data.roots]
-    key = "data.validation_root" if data.validation_root else "data.root"
-    for name, text, split in (*roots, (key, data.validation_root or data.roots[0], "val")) if data.roots else ():
-        root = expand_path(text)
-        if data.kind == "widerface":
-            base = root if (root / "wider_face_split").is_dir() else root / "widerface"
-            yield Need(key=name, text=text, path=base / "wider_face_split" / f"wider_face_{split}_bbx_gt.txt")
-            yield Need(key=name, text=text, path=base / f"WIDER_{split}" / "images", is_folder=True)
-        elif data.kind == "coco":
-            yield Need(key=name, text=text, path=root / split / "annotations.json")
 
 
 def _run_weights(folder: Path) -> Path:

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from featherpress.compress.distillation.losses.bounds import Fraction
 from featherpress.compress.distillation.losses.registry import find_loss
 from featherpress.compress.distillation.placebos import Placebo
-from featherpress.compress.recipes.data import Count, DataRecipe, Positive, Seed
-from featherpress.compress.recipes.tables import Strict, Task
+from featherpress.compress.recipes.data import AnyData, Count, Positive, Seed
+from featherpress.compress.recipes.kinds import find_task
+from featherpress.compress.recipes.tables import Strict
 from featherpress.compress.recipes.terms import (
     FeatureTerm,
     OutputTerm,
@@ -19,14 +20,33 @@ from featherpress.compress.recipes.terms import (
     Weight,
     compares_logits,
     lay_over_defaults,
+    output_of,
 )
-from featherpress.errors import UsageError
+from featherpress.models.inputs import IMAGENET
 
 Settings = dict[str, bool | int | float | str]
 
 
 def _name_cache(value: bool | str) -> bool | str:
     return "fp16" if value is True else value
+
+
+Channel = Annotated[float, Field(allow_inf_nan=False)]
+Deviation = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Normalization(Strict):
+    """What a model's images are normalised by: mean and deviation of RGB from 0 to 1."""
+
+    mean: tuple[Channel, Channel, Channel]
+    std: tuple[Deviation, Deviation, Deviation]
+
+
+def _read_normalization(value: Any) -> Any:
+    return {"mean": IMAGENET[0], "std": IMAGENET[1]} if value == "imagenet" else value or None
+
+
+Normalize = Annotated[Normalization | None, BeforeValidator(_read_normalization)]
 
 
 class StudentRecipe(Strict):
@@ -36,10 +56,13 @@ class StudentRecipe(Strict):
     come from: the teacher, a file, or nothing. `run` is the folder of an earlier run to go on from: the student from
     its student's weights, the control from its control's. `public_backbone` is a file of weights that the teacher
     had no part in: where student and control start from the teacher's backbone, a third arm starts from that one.
+    `normalize` is `imagenet`, or a table of `mean` and `std` for RGB from 0 to 1; unless given it is what timm's
+    `pretrained_cfg` says, or else the task's.
     """
 
     model: str
     settings: Settings = Field(default_factory=dict)
+    normalize: Normalize = None
     weights: str = ""
     run: str = ""
     backbone: str = ""
@@ -90,11 +113,13 @@ class TeacherRecipe(Strict):
 
     `model`, `settings` and `weights` are as the student's. `cache` keeps its outputs on disk, as `fp32` or `fp16`,
     which true means, so that each crop is paid once; it needs `data.variants`. `weight` is its share among several
-    teachers.
+    teachers. `size` is the side of the images that it takes, 0 for the student's.
     """
 
     model: str
     settings: Settings = Field(default_factory=dict)
+    normalize: Normalize = None
+    size: Annotated[int, Field(ge=0, le=4096)] = 0
     weights: str = ""
     schedule: ScheduleRecipe | None = None
     cache: Annotated[bool | Literal["fp16", "fp32"], AfterValidator(_name_cache)] = False
@@ -164,7 +189,7 @@ class Recipe(Strict):
     student: StudentRecipe
     teacher: TeacherRecipe | None = None
     teachers: tuple[TeacherRecipe, ...] = ()
-    data: DataRecipe
+    data: AnyData
     schedule: ScheduleRecipe
     losses: LossRecipe = LossRecipe()
     distillation: DistillationRecipe = Field(default_factory=DistillationRecipe)
@@ -200,15 +225,11 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _losses_fit_the_task(self) -> Self:
+        task = find_task(self.data.kind)
         for name, term in self.distillation.losses.items() if self.all_teachers else ():
-            if self.data.task not in term.tasks:
-                raise ValueError(f"`distillation.losses.{name}`: {_unfit(term.loss, self.data.task)}")
-            check, shape = find_loss(term.loss).check, (1, self.data.classes)
-            if check is not None and isinstance(term, OutputTerm):
-                try:
-                    check(shape, shape)
-                except UsageError as error:
-                    raise ValueError(f"`distillation.losses.{name}`: {error}") from error
+            reason = _unfit(term, task)
+            if reason:
+                raise ValueError(f"`distillation.losses.{name}`: {reason}")
             if isinstance(term, FeatureTerm) and not isinstance(term.teacher, str):
                 taps, teachers = len(term.teacher), len(self.all_teachers)
                 if taps != teachers:
@@ -221,13 +242,24 @@ class Recipe(Strict):
         return (self.teacher,) if self.teacher else self.teachers
 
 
-def _unfit(loss: str, task: Task) -> str:
-    """Return why a loss does not fit a task, and which one does."""
-    if loss == "dkd":
+def _unfit(term: Term, task: Any) -> str:
+    """Return why a loss does not fit a task, and which one does; nothing where it fits."""
+    loss = find_loss(term.loss)
+    if loss.name == "dkd" and task.layout == "priors":
         return (
             "dkd is refused for two classes, face and background: with only one class beside the label its non-target "
             "term is always 0; use margin"
         )
-    if task == "detection":
-        return f"{loss} compares a classifier's logits; for a detector use margin"
-    return f"{loss} compares a detector's priors or boxes; for a classifier set default_losses = false, and use kl"
+    if loss.layout and loss.layout != task.layout:
+        if task.layout == "priors":
+            return f"{loss.name} compares a classifier's logits; for a detector use margin"
+        return (
+            f"{loss.name} compares a detector's priors or boxes; for a classifier set default_losses = false, and "
+            "use kl"
+        )
+    unknown = sorted(loss.required - {"outputs", *task.context})
+    if unknown:
+        return f"{loss.name} asks for {unknown[0]!r}, which {task.__name__} does not give it"
+    if isinstance(term, OutputTerm) and output_of(term) not in task.outputs:
+        return f"{loss.name} compares {output_of(term)}; {task.__name__} has {', '.join(task.outputs)}"
+    return ""

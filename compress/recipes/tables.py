@@ -1,10 +1,6 @@
 """What every table of a recipe is; without the losses, which bring torch and other packages' code."""
 
-from typing import Literal
-
 from pydantic import BaseModel, ConfigDict
-
-Task = Literal["detection", "classification"]
 
 
 class Strict(BaseModel):

@@ -1,13 +1,13 @@
 """The schema of a distillation term in a recipe: a table for each registered loss."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, Union, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union
 
 from pydantic import AfterValidator, ConfigDict, Field, create_model
 
 from featherpress.compress.distillation.losses.bounds import Fraction
 from featherpress.compress.distillation.losses.registry import find_loss, list_losses
-from featherpress.compress.recipes.tables import Strict, Task
+from featherpress.compress.recipes.tables import Strict
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Steps = Annotated[int, Field(ge=0, le=100_000_000)]
@@ -31,8 +31,6 @@ class _Term(Strict):
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
-
-    tasks: ClassVar[tuple[Task, ...]] = get_args(Task)
 
     loss: str
     weight: Weight = 1.0
@@ -66,16 +64,13 @@ def _describe(name: str) -> type[FeatureTerm | OutputTerm]:
     fields: dict[str, Any] = {key: (each.annotation, each.default) for key, each in entry.options.items()}
     if len(entry.outputs) > 1:
         fields["output"] = (Literal[entry.outputs], ...)
-    made: type[FeatureTerm | OutputTerm] = create_model(
+    return create_model(
         f"{name.title().replace('_', '')}Term",
         __base__=base,
         __doc__=(entry.function.__doc__ or "").partition("\n")[0] or name,
         loss=(Literal[name], ...),  # type: ignore[arg-type]
         **fields,
     )
-    if entry.tasks:
-        made.tasks = entry.tasks  # type: ignore[assignment]
-    return made
 
 
 if TYPE_CHECKING:

@@ -1,15 +1,22 @@
-"""The interface of a task to the trainer and to experiments."""
+"""What a task is: the interface to the trainer and to experiments, with defaults for a task of one's own."""
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
 from featherpress.compress.data import Crops
 from featherpress.compress.distillation.teachers import Outputs
 from featherpress.compress.evaluation.detector.inference import EvaluationResult
+from featherpress.compress.recipes import DataRecipe, Recipe
+from featherpress.compress.recipes.required_files import Need
+from featherpress.models.factories import load_factory
+from featherpress.models.inputs import ModelInput, input_of, normalization_of, remember_input
+from featherpress.records.evaluation import Metric
 from featherpress.verdicts import Scores
 
 Split: TypeAlias = Literal["train", "holdout", "val"]
@@ -23,46 +30,123 @@ class TaskLoss:
     context: Mapping[str, Any]
 
 
-def format_metric(metric: str) -> str:
-    """Return a metric's name as it is printed: AP, accuracy."""
-    return metric.upper() if metric == "ap" else metric
+class Task(ABC):
+    """One kind of problem: its options and images, its models, its losses, its score.
 
-
-class Task(Protocol):
-    """One kind of problem: its models and images, its losses, its score.
-
-    `terms` names the supervised terms, `metric` the score. A teacher that scores less than
-    `min_teacher_score` cannot teach.
+    `Data` is the model of its `[data]` table. `terms` names the supervised terms, `metric` the score, of which more is
+    better; a teacher that scores less than `min_teacher_score` cannot teach. `outputs` are what `name_outputs` names,
+    `context` what its losses give distillation losses by name, and `layout` how its logits lie: `classes` is
+    (N, C, ...), `priors` (N, P, 2).
     """
 
-    terms: tuple[str, ...]
-    metric: str
-    min_teacher_score: float
+    Data: ClassVar[type[DataRecipe]] = DataRecipe
+    terms: ClassVar[tuple[str, ...]] = ("class",)
+    metric: ClassVar[Metric]
+    outputs: ClassVar[tuple[str, ...]] = ("logits",)
+    context: ClassVar[tuple[str, ...]] = ()
+    layout: ClassVar[Literal["classes", "priors"]] = "classes"
+    min_teacher_score: float = 0.0
 
-    def build(self, target: str, settings: Mapping[str, Any]) -> nn.Module:
-        """Build a model of the zoo, or anyone's, with fresh weights."""
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe, self.data = recipe, recipe.data
 
+    @classmethod
+    def needs(cls, data: Any) -> Iterator[Need]:
+        """List the files and folders that data of these options need; drawn data need none."""
+        yield from ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Name the classes; none where a model's outputs have no names."""
+        return ()
+
+    def build(self, target: str, settings: Mapping[str, Any], *, normalize: Any = "", size: int = 0) -> nn.Module:
+        """Build a model of the zoo, or anyone's, with fresh weights, and note what images it takes.
+
+        `normalize` is a mean and a deviation, or nothing for the model's own; `size` the side of its images, or 0 for
+        the task's.
+
+        Errors: `UsageError` for a model that does not fit the task.
+        """
+        model = load_factory(target, settings)
+        mean, std = (normalize.mean, normalize.std) if normalize else self.normalization(model)
+        side = size or self.data.sizes[0]
+        remember_input(model, ModelInput(mean=mean, std=std, size=side, classes=self.classes))
+        return model
+
+    def normalization(self, model: nn.Module) -> tuple[Any, Any]:
+        """Return the mean and deviation of a model's images where the recipe names none."""
+        return normalization_of(model)
+
+    def takes(self, model: nn.Module) -> ModelInput:
+        """Return what images a model takes, by what `build` noted."""
+        noted = input_of(model)
+        if noted is not None:
+            return noted
+        mean, std = self.normalization(model)
+        return ModelInput(mean=mean, std=std)
+
+    def example(self) -> Tensor:
+        """Return an image to learn shapes from, (1, 3, S, S)."""
+        return torch.zeros(1, 3, self.data.sizes[0], self.data.sizes[0])
+
+    @abstractmethod
     def open(self, split: Split) -> Any:
-        """Open a split of the data."""
+        """Open a split of the data: it has a length, and `name(index)`."""
 
+    @abstractmethod
     def crops(self, dataset: Any, seed: int) -> Crops[Any]:
         """Cut training images."""
 
-    def images(self, batch: Any) -> Tensor:
-        """Return a batch's images as models take them."""
+    def unlabelled_crops(self, dataset: Any, seed: int, *, teacher: nn.Module | None, out: Path) -> Crops[Any]:
+        """Cut training images, and on top of each batch images without labels, which the teacher labels.
+
+        Without a teacher they are further ones of the labelled images. Labels are kept in the folder `out`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not label images")
+
+    def images(self, batch: Any, model: nn.Module) -> Tensor:
+        """Return a batch's images as a model takes them; it is the student, or a teacher that is trained first."""
+        return self.takes(model).normalize(batch.images)
+
+    def view(self, dataset: Any, index: int, model: nn.Module) -> Tensor:
+        """Read one image of a data set as a model takes it, (1, 3, H, W).
+
+        Errors: `DataError` for an image that cannot be read.
+        """
+        return self.takes(model).normalize(dataset[index].image[None])
+
+    def teacher_inputs(self, student: nn.Module, teacher: nn.Module) -> Callable[[Tensor], Tensor]:
+        """Return what turns a student's images into a teacher's."""
+        own, theirs = self.takes(student), self.takes(teacher)
+
+        def convert(images: Tensor) -> Tensor:
+            # The layout in which CPUs and GPUs alike convolve without reordering.
+            return theirs.from_normalized(images, own).contiguous(memory_format=torch.channels_last)
+
+        return convert
+
+    def forward(self, model: Any, images: Tensor, batch: Any, targets: Any) -> Outputs:
+        """Run a model in training; one that computes its own losses takes its targets with the images."""
+        return self.name_outputs(model(images))
 
     def name_outputs(self, raw: Any) -> Outputs:
         """Return a model's raw outputs by name."""
+        return {"logits": raw}
 
+    @abstractmethod
     def assign_targets(self, batch: Any, model: nn.Module) -> Any:
         """Return what a model should predict for a batch."""
 
     def normalizers(self, targets: Any) -> Tensor:
         """Return what the terms are divided by, (K,); the trainer averages it over a step's batches and processes."""
+        return torch.tensor([len(targets)], device=getattr(targets, "device", None))
 
+    @abstractmethod
     def compute_loss(self, outputs: Outputs, batch: Any, targets: Any, normalizers: Tensor) -> TaskLoss:
         """Compare a model's outputs with its targets."""
 
+    @abstractmethod
     def evaluate(
         self,
         model: nn.Module,
@@ -75,11 +159,13 @@ class Task(Protocol):
     ) -> EvaluationResult:
         """Score a model on a data set, or on its first images; the record starts with `about` and names the split."""
 
+    @abstractmethod
     def load(self, path: Path, /) -> Any:
         """Read saved predictions."""
 
+    @abstractmethod
     def scores(self, predictions: Sequence[Any], /) -> Scores:
         """Return the score of what models of several seeds predicted, for resampling."""
 
-    def show(self, folder: Path, dataset: Any, predictions: Mapping[str, Any]) -> None:
+    def show(self, folder: Path, dataset: Any, predictions: Mapping[str, Any]) -> None:  # noqa: B027
         """Save a gallery of a few images with each model's predictions, if the task has pictures to show."""

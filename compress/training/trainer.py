@@ -21,7 +21,7 @@ from featherpress.compress.runtime.devices import open_accelerator
 from featherpress.compress.runtime.distributed import gather_processes
 from featherpress.compress.runtime.progress import Progress
 from featherpress.compress.runtime.run_folder import MetricsFile, TrainingFolder
-from featherpress.compress.tasks.base import Task, format_metric
+from featherpress.compress.tasks.base import Task
 from featherpress.compress.training.checkpoints import latest_state, save_state
 from featherpress.compress.training.distilling import Distilling
 from featherpress.compress.training.ema import MovingAverage
@@ -150,7 +150,7 @@ class Trainer:
             "task",
             *self.task.terms,
             *taught,
-            f"val_{self.task.metric}",
+            f"val_{self.task.metric.key}",
         )
 
     def _set_modes(self) -> None:
@@ -272,14 +272,14 @@ class Trainer:
         self, batch: Batch, targets: Any, normalizers: Tensor
     ) -> tuple[Mapping[str, Tensor], Mapping[str, Any], Mapping[str, Tensor], Step | None]:
         """Return the task's weighted terms, what distillation losses ask for, the outputs, and the Distiller's step."""
-        images = self.task.images(batch)
+        images = self.task.images(batch, self.plain)
         if self.schedule.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         begun: AbstractContextManager[Step | None] = nullcontext()
         if self.distiller:
             begun = self.distiller.step(images, batch.keys, step=self.position.step, total=self.total)
         with begun as step:
-            outputs = self.task.name_outputs(self.model(images))
+            outputs = self.task.forward(self.model, images, batch, targets)
         loss = self.task.compute_loss(outputs, batch, targets, normalizers)
         return loss.terms, loss.context, outputs, step
 
@@ -312,8 +312,8 @@ class Trainer:
         score = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
         if self.accelerator.is_main_process and self.evaluate is not None:
             score += self.evaluate(self.average.model)
-            self._record(writer, {"step": self.position.step, "epoch": epoch, f"val_{self.task.metric}": float(score)})
-            name = format_metric(self.task.metric)
+            name, column = self.task.metric.name, f"val_{self.task.metric.key}"
+            self._record(writer, {"step": self.position.step, "epoch": epoch, column: float(score)})
             # The task's loss alone, which student and control have in common; none is known right after a resume.
             loss = f", loss {fmean(self._losses):.2f}" if self._losses else ""
             count = f" on up to {self.schedule.evaluate_images} images" if self.schedule.evaluate_images else ""

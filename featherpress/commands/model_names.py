@@ -75,8 +75,8 @@ def cross_check_model(name: str, result: "Audit", *, shape: str = "") -> "CrossC
 
 
 def shape_seen(recipe: "Recipe") -> str:
-    """Return the shape that a recipe's models are counted at: a classifier's own, a detector's default."""
-    return "" if recipe.data.task == "detection" else str(recipe.data.image_size)
+    """Return the shape that a recipe's models are counted at; empty for their own default."""
+    return recipe.data.counted_at
 
 
 def find_factory(name: str) -> tuple[Callable[..., Any], list[str]]:

@@ -7,6 +7,14 @@ from pydantic import model_validator
 from featherpress.records.record import Part, Record
 
 
+class Metric(Part):
+    """A score of which more is better: its key in records, its name as it is printed, and its unit."""
+
+    key: str
+    name: str
+    unit: str = ""
+
+
 class Data(Part):
     """What a model was evaluated on."""
 

@@ -110,7 +110,7 @@ def random_mask(features: Tensor, *, masked: float, generator: torch.Generator) 
     return (torch.rand(shape, generator=generator) >= masked).to(features)
 
 
-@register_loss("fgd", kind="features", maps=True, tasks=("detection",))
+@register_loss("fgd", kind="features", maps=True)
 def fgd(
     student: Tensor,
     teacher: Tensor,

@@ -18,7 +18,7 @@ from featherpress.compress.distillation.teachers import Outputs
 from featherpress.errors import UsageError
 
 
-@register_loss("margin", tasks=("detection",), outputs=("logits",))
+@register_loss("margin", layout="priors", outputs=("logits",))
 def margin(
     student: Tensor,
     teacher: Tensor,
@@ -60,7 +60,7 @@ def margin_divergence(
     return (weight * divergence).sum() * temperature**2 / count
 
 
-@register_loss("regression", tasks=("detection",), outputs=("boxes", "landmarks"))
+@register_loss("regression", layout="priors", outputs=("boxes", "landmarks"))
 def regression(
     student: Tensor,
     teacher: Tensor,
@@ -89,7 +89,7 @@ def smooth_l1(student: Tensor, teacher: Tensor, where: Tensor, *, count: Tensor)
     return distance / count
 
 
-@register_loss("kl", tasks=("classification",))
+@register_loss("kl", layout="classes")
 def kl(student: Tensor, teacher: Tensor, *, temperature: Temperature = 4.0, mask: Tensor | None = None) -> Tensor:
     """Match the teacher's distribution over classes.
 
@@ -115,7 +115,7 @@ def refuse_two_classes(student: Sequence[int], _teacher: Sequence[int] = ()) -> 
         )
 
 
-@register_loss("dkd", tasks=("classification",), check=refuse_two_classes)
+@register_loss("dkd", layout="classes", check=refuse_two_classes)
 def dkd(
     student: Tensor,
     teacher: Tensor,

@@ -19,6 +19,7 @@ from featherpress.errors import FeatherpressError, UsageError
 Loss = Callable[..., Tensor]
 Shape = Sequence[int]
 Kind = Literal["features", "logits"]
+Layout = Literal["", "classes", "priors"]
 Function = TypeVar("Function", bound=Loss)
 
 ENTRY_POINTS = "featherpress.losses"
@@ -38,11 +39,11 @@ class LossEntry:
     """What is known of a loss.
 
     `kind`: between features, or between logits and other outputs. `adapter`: what brings the student's features to the
-    teacher's width. `maps`: it compares positions, so that features must be maps. `tasks`: the only ones that give its
-    context, all of them if empty. `outputs`: the only outputs it compares, of several; any if empty. `over_batch`: its
-    value over a batch is not the mean of its values over parts. `options` are the keywords that have a default, with
-    it; `context` those that have none, or None: tensors that are handed to the loss by name, of which `required` must
-    be there.
+    teacher's width. `maps`: it compares positions, so that features must be maps. `layout`: how the logits that it
+    reads lie, `classes` as (N, C, ...) or `priors` as (N, P, 2), any if empty. `outputs`: the only outputs it compares,
+    of several; any if empty. `over_batch`: its value over a batch is not the mean of its values over parts. `options`
+    are the keywords that have a default, with it; `context` those that have none, or None: tensors that are handed to
+    the loss by name, of which `required` must be there.
     """
 
     name: str
@@ -50,7 +51,7 @@ class LossEntry:
     kind: Kind
     adapter: AdapterKind = "linear"
     maps: bool = False
-    tasks: tuple[str, ...] = ()
+    layout: Layout = ""
     outputs: tuple[str, ...] = ()
     over_batch: bool = False
     check: Callable[[Shape, Shape], None] | None = None
@@ -80,7 +81,7 @@ def register_loss(
     kind: Kind = "logits",
     adapter: AdapterKind = "linear",
     maps: bool = False,
-    tasks: Sequence[str] = (),
+    layout: Layout = "",
     outputs: Sequence[str] = (),
     over_batch: bool = False,
     check: Callable[[Shape, Shape], None] | None = None,
@@ -105,7 +106,7 @@ def register_loss(
             kind=kind,
             adapter=adapter,
             maps=maps,
-            tasks=tuple(tasks),
+            layout=layout,
             outputs=tuple(outputs),
             over_batch=over_batch,
             check=check,

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,41 +15,47 @@ from featherpress.compress.evaluation.detector.inference import EvaluationResult
 from featherpress.compress.evaluation.metrics.accuracy import ClassPredictions
 from featherpress.compress.evaluation.saved_scores import accuracy_scores
 from featherpress.compress.recipes import Recipe
+from featherpress.compress.recipes.kinds import register_task
 from featherpress.compress.runtime.progress import Progress
-from featherpress.compress.tasks.base import Split, TaskLoss
+from featherpress.compress.tasks.base import Split, Task, TaskLoss
+from featherpress.compress.tasks.classification.options import ShapesData
 from featherpress.errors import UsageError
-from featherpress.models.factories import load_factory
+from featherpress.records.evaluation import Metric
 
 # A teacher must beat chance by this factor.
 _BETTER_THAN_CHANCE = 1.5
 _VALIDATION_SEED = 1_000_003
 _BATCH = 64
+_CENTRED = ((0.5,) * 3, (0.5,) * 3)
 
 
-class ClassificationTask:
+@register_task("shapes")
+class ClassificationTask(Task):
     """Classifiers of drawn shapes: cross-entropy, scored by accuracy. Any module from images to logits works.
 
     Shapes: images (N, 3, S, S), RGB 0..1 with mean and deviation of 0.5 taken out -> logits (N, C).
     """
 
-    terms: tuple[str, ...] = ("class",)
-    metric = "accuracy"
+    Data = ShapesData
+    metric = Metric(key="accuracy", name="accuracy")
+    context = ("labels",)
+    data: ShapesData
     load = staticmethod(ClassPredictions.load)
     scores = staticmethod(accuracy_scores)
 
     def __init__(self, recipe: Recipe) -> None:
-        self.data, self.weights = recipe.data, recipe.losses
+        super().__init__(recipe)
         self.min_teacher_score = min(_BETTER_THAN_CHANCE / self.data.classes, 0.9)
 
-    def build(self, target: str, settings: Mapping[str, Any]) -> nn.Module:
+    def build(self, target: str, settings: Mapping[str, Any], *, normalize: Any = "", size: int = 0) -> nn.Module:
         """Build a classifier with fresh weights.
 
         Errors: `UsageError` for a model that does not return one logit per class.
         """
-        model = load_factory(target, settings)
+        model = super().build(target, settings, normalize=normalize, size=size)
         was_training = model.training
         with torch.no_grad():
-            outputs = model.eval()(torch.zeros(1, 3, self.data.image_size, self.data.image_size))
+            outputs = model.eval()(self.example())
         model.train(was_training)
         shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         if shape != (1, self.data.classes):
@@ -60,37 +65,33 @@ class ClassificationTask:
             )
         return model
 
+    def normalization(self, model: nn.Module) -> tuple[Any, Any]:
+        """Centre colours: drawn ones are no photographs."""
+        return _CENTRED
+
     def open(self, split: Split) -> Shapes:
         """Draw a split; validation and held-out images come from a seed of their own."""
         train = split == "train"
         length = self.data.train_images if train else self.data.validation_images
         seed = self.data.seed + (0 if train else _VALIDATION_SEED)
-        return Shapes(length=length, seed=seed, size=self.data.image_size, classes=self.data.classes)
+        return Shapes(length=length, seed=seed, size=self.data.sizes[0], classes=self.data.classes)
 
     def crops(self, dataset: Shapes, seed: int) -> ShapeCrops:
         """Mirror, shift and recolour training images."""
         return ShapeCrops(dataset, seed=seed, variants=self.data.variants, cache_bytes=self.data.cache_bytes)
 
-    def images(self, batch: LabelledBatch) -> Tensor:
-        """Return a batch's images as RGB from -1 to 1."""
-        return _centred(batch.images)
-
-    def name_outputs(self, raw: Tensor) -> Outputs:
-        """Name the logits."""
-        return {"logits": raw}
+    def view(self, dataset: Shapes, index: int, model: nn.Module) -> Tensor:
+        """Draw one image as a model takes it."""
+        return self.takes(model).normalize(dataset.image(index)[None])
 
     def assign_targets(self, batch: LabelledBatch, model: nn.Module) -> Tensor:
         """Return the labels."""
         return batch.labels
 
-    def normalizers(self, targets: Tensor) -> Tensor:
-        """Count images."""
-        return torch.tensor([len(targets)], device=targets.device)
-
     def compute_loss(self, outputs: Outputs, batch: LabelledBatch, targets: Tensor, normalizers: Tensor) -> TaskLoss:
         """Return the cross-entropy with the labels."""
         entropy = F.cross_entropy(outputs["logits"].float(), targets, reduction="sum") / normalizers[0]
-        return TaskLoss(terms={"class": self.weights.classification * entropy}, context={"labels": targets})
+        return TaskLoss(terms={"class": self.recipe.losses.classification * entropy}, context={"labels": targets})
 
     @torch.no_grad()
     def evaluate(
@@ -112,7 +113,7 @@ class ClassificationTask:
         with Progress(label, total=count) as progress:
             for start in range(0, count, _BATCH):
                 drawn = torch.stack([*map(dataset.image, range(start, min(start + _BATCH, count)))]).to(device)
-                said.append(model(_centred(drawn)).argmax(dim=1).cpu().numpy())
+                said.append(model(self.takes(model).normalize(drawn)).argmax(dim=1).cpu().numpy())
                 for _ in range(len(drawn)):
                     progress.advance()
         model.train(was_training)
@@ -129,11 +130,3 @@ class ClassificationTask:
             "seconds": round(time.monotonic() - began, 3),
         }
         return EvaluationResult(predictions=predictions, score=predictions.accuracy, record=record)
-
-    def show(self, folder: Path, dataset: Shapes, predictions: Mapping[str, ClassPredictions]) -> None:
-        """Save nothing: class labels need no picture."""
-
-
-def _centred(images: Tensor) -> Tensor:
-    """Scale uint8 from 0 to 255 to -1 to 1."""
-    return images.float() / 127.5 - 1

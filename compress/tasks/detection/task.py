@@ -1,10 +1,11 @@
 """The detection of faces."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from featherpress.compress.data import Batch, FaceDataset, TrainingCrops
@@ -14,38 +15,72 @@ from featherpress.compress.evaluation.detector.inference import EvaluationResult
 from featherpress.compress.evaluation.detector.settings import DetectionSettings
 from featherpress.compress.evaluation.saved_scores import detection_scores
 from featherpress.compress.recipes import Recipe
-from featherpress.compress.tasks.base import Split, TaskLoss
+from featherpress.compress.recipes.files import expand_path
+from featherpress.compress.recipes.kinds import register_task
+from featherpress.compress.recipes.required_files import Need
+from featherpress.compress.tasks.base import Split, Task, TaskLoss
 from featherpress.compress.tasks.detection.assignment import Targets, match_priors
 from featherpress.compress.tasks.detection.data import open_data, training_crops
 from featherpress.compress.tasks.detection.gallery import write_gallery
 from featherpress.compress.tasks.detection.loss import Nearer, detection_loss
+from featherpress.compress.tasks.detection.options import FaceData
+from featherpress.compress.tasks.detection.pseudo_labels import control_crops, mixed_crops
+from featherpress.errors import UsageError
 from featherpress.models import Detector, normalize
 from featherpress.models.detectors import require_detector
 from featherpress.models.factories import load_factory
+from featherpress.records.evaluation import Metric
 
 logger = logging.getLogger("featherpress")
 
 
-class DetectionTask:
-    """Detectors over priors: class, box and landmark terms, scored by AP."""
+@register_task("widerface", "coco", "synthetic")
+class DetectionTask(Task):
+    """Detectors of faces over priors: class, box and landmark terms, scored by AP."""
 
-    terms: tuple[str, ...] = ("class", "box", "landmark")
-    metric = "ap"
+    Data = FaceData
+    terms = ("class", "box", "landmark")
+    metric = Metric(key="ap", name="AP")
+    outputs = ("boxes", "logits", "landmarks")
+    context = ("positive", "negative", "mined", "count", "nearer", "boxes", "present", "image")
+    layout = "priors"
+    data: FaceData
     min_teacher_score = 0.05
     load = staticmethod(DetectionSet.load)
     scores = staticmethod(detection_scores)
 
     def __init__(self, recipe: Recipe) -> None:
-        self.data, self.weights = recipe.data, recipe.losses
-        self.settings = DetectionSettings(long_side=recipe.data.long_side)
+        super().__init__(recipe)
+        self.settings = DetectionSettings(long_side=self.data.long_side)
         self._priors: dict[Any, Tensor] = {}
 
-    def build(self, target: str, settings: Mapping[str, Any]) -> nn.Module:
-        """Build a detector with fresh weights.
+    @classmethod
+    def needs(cls, data: FaceData) -> Iterator[Need]:
+        """List the labels and the folders of images."""
+        roots = [("data.root", text, "train") for text in data.roots]
+        key = "data.validation_root" if data.validation_root else "data.root"
+        for name, text, split in (*roots, (key, data.validation_root or data.roots[0], "val")) if roots else ():
+            root = expand_path(text)
+            if data.kind == "widerface":
+                base = root if (root / "wider_face_split").is_dir() else root / "widerface"
+                yield Need(key=name, text=text, path=base / "wider_face_split" / f"wider_face_{split}_bbx_gt.txt")
+                yield Need(key=name, text=text, path=base / f"WIDER_{split}" / "images", is_folder=True)
+            else:
+                yield Need(key=name, text=text, path=root / split / "annotations.json")
 
-        Errors: `UsageError` for a model that is not a detector.
+    def build(self, target: str, settings: Mapping[str, Any], *, normalize: Any = "", size: int = 0) -> nn.Module:
+        """Build a detector with fresh weights; it takes images of any size, BGR less their mean.
+
+        Errors: `UsageError` for a model that is not a detector, and for another normalisation.
         """
+        if normalize or size:
+            raise UsageError("detectors of faces have their own normalisation and take any size")
         return require_detector(load_factory(target, settings), target)
+
+    def example(self) -> Tensor:
+        """Return a small image: detectors take any size."""
+        side = max(64, min(*self.data.sizes, 128))
+        return torch.zeros(1, 3, side, side)
 
     def open(self, split: Split) -> FaceDataset:
         """Open a split of labelled photographs."""
@@ -55,9 +90,25 @@ class DetectionTask:
         """Return training crops; crops that repeat are kept in memory."""
         return training_crops(self.data, dataset, seed=seed)
 
-    def images(self, batch: Batch) -> Tensor:
+    def unlabelled_crops(
+        self, dataset: FaceDataset, seed: int, *, teacher: nn.Module | None, out: Path
+    ) -> TrainingCrops:
+        """Return training crops with photographs on top, labelled by the teacher, or with further ones."""
+        if teacher is None:
+            return control_crops(self.data, dataset, seed=seed)
+        return mixed_crops(self.data, dataset, require_detector(teacher, "the teacher"), out=out, seed=seed)
+
+    def images(self, batch: Batch, model: nn.Module) -> Tensor:
         """Return a batch's images as BGR minus the mean."""
         return normalize(batch.images)
+
+    def view(self, dataset: FaceDataset, index: int, model: nn.Module) -> Tensor:
+        """Read one image as detectors take it."""
+        return normalize(dataset[index].image[None])
+
+    def teacher_inputs(self, student: nn.Module, teacher: nn.Module) -> Callable[[Tensor], Tensor]:
+        """All detectors of faces take the same images."""
+        return lambda images: images.contiguous(memory_format=torch.channels_last)
 
     def name_outputs(self, raw: tuple[Tensor, Tensor, Tensor]) -> Outputs:
         """Name raw boxes, class logits and landmarks."""
@@ -79,11 +130,11 @@ class DetectionTask:
     def compute_loss(self, outputs: Outputs, batch: Batch, targets: Targets, normalizers: Tensor) -> TaskLoss:
         """Return the loss against the matched faces."""
         raw = (outputs["boxes"], outputs["logits"], outputs["landmarks"])
-        loss = detection_loss(*raw, targets, normalizers, mining=self.weights.mining)
+        loss = detection_loss(*raw, targets, normalizers, mining=self.recipe.losses.mining)
         terms = {
-            "class": self.weights.classification * loss.classification,
-            "box": self.weights.box * loss.box,
-            "landmark": self.weights.landmark * loss.landmark,
+            "class": self.recipe.losses.classification * loss.classification,
+            "box": self.recipe.losses.box * loss.box,
+            "landmark": self.recipe.losses.landmark * loss.landmark,
         }
         context = {
             "positive": targets.positive,

@@ -181,7 +181,7 @@ def test_9_cached_answers_of_another_batch_are_refused(student: Net) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in list_losses() if not find_loss(name).tasks or name in {"kl", "dkd", "dist"}]
+    "name", [name for name in list_losses() if find_loss(name).layout != "priors" and name != "fgd"]
 )
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_10_half_precision(name: str, dtype: torch.dtype) -> None:

@@ -19,9 +19,9 @@ from featherpress.compress.experiments import arms, build
 from featherpress.compress.experiments import distill as experiments
 from featherpress.compress.experiments.build import build_student
 from featherpress.compress.experiments.experiment import Experiment
-from featherpress.compress.experiments.teacher_outputs import fingerprint
 from featherpress.compress.experiments.teachers import prepare_teachers
 from featherpress.compress.recipes import Recipe, load_recipe
+from featherpress.compress.runtime.fingerprints import fingerprint
 from featherpress.compress.runtime.run_folder import TrainingFolder
 from featherpress.compress.tasks.classification.task import ClassificationTask
 from featherpress.errors import TrainingError, UsageError
@@ -195,15 +195,14 @@ def test_what_is_scored_is_what_is_saved(
     assert "student: 2 broken images were skipped in training" in caplog.text
 
 
-def test_the_first_teacher_labels_photographs_for_the_student_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_teacher_labels_photographs_for_the_student_alone() -> None:
     """Every other arm gets as many labelled crops on top instead."""
-    monkeypatch.setattr(arms, "mixed_crops", lambda _recipe, _images, teacher, **_: teacher)
-    monkeypatch.setattr(arms, "control_crops", lambda _recipe, _images, **_: "labelled")
+    task = SimpleNamespace(unlabelled_crops=lambda _images, _seed, *, teacher, out: (teacher, out))
     teachers = [Detector(PriorSpec()) for _ in range(2)]
     loaded: Any = [SimpleNamespace(model=teacher) for teacher in teachers]
-    experiment: Any = SimpleNamespace(recipe=None, training=None, out=None)
+    experiment: Any = SimpleNamespace(recipe=None, training=None, out="here", task=task)
     given = {arm: arms._crops(experiment, arm, seed=0, loaded=loaded) for arm in ("student", "control", "shuffled")}
-    assert given == {"student": teachers[0], "control": "labelled", "shuffled": "labelled"}
+    assert given == {"student": (teachers[0], "here"), "control": (None, "here"), "shuffled": (None, "here")}
 
 
 def test_a_teacher_that_changes_ends_the_run(

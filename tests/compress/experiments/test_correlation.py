@@ -12,7 +12,7 @@ from featherpress.compress.data import SyntheticFaces
 from featherpress.compress.experiments.correlation import LinearCKA, correlate, record_correlation
 from featherpress.compress.recipes import DistillationRecipe, load_recipe
 from featherpress.errors import DataError
-from featherpress.models import Detector, PriorSpec, save_weights
+from featherpress.models import Detector, PriorSpec, normalize, save_weights
 from featherpress.records.run import Correlation, Level
 
 
@@ -123,7 +123,11 @@ def test_a_runs_correlation_by_its_files(tmp_path: Path, images: int, used: int)
         out=tmp_path,
         recipe=recipe,
         validation=Broken(),
-        task=SimpleNamespace(build=lambda _target, _settings: Tapped("ours")),
+        task=SimpleNamespace(
+            build=lambda _target, _settings: Tapped("ours"),
+            view=lambda images, index, _model: normalize(images[index].image[None]),
+            teacher_inputs=lambda _student, _teacher: lambda images: images,
+        ),
     )
     for folder in ("", "control"):
         (tmp_path / folder / "weights").mkdir(parents=True)

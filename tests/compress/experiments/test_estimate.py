@@ -48,7 +48,7 @@ def test_a_plan_is_what_a_run_does(tmp_path: Path, precision: str) -> None:
     live = bind(model, recipe)
     cached = CachedTeacher(live, tmp_path, images=len(crops), variants=2, precision=precision)
     batch = crops.batch(crops.sampler.epoch_keys(0)[:1])
-    cached.ask(task.images(batch), batch.keys)
+    cached.ask(task.images(batch, model), batch.keys)
     assert plan.cache_bytes == cached.bytes > 0
 
 
@@ -76,7 +76,7 @@ def test_a_plan_counts_every_size_of_crops(tmp_path: Path) -> None:
     assert {len(keys) for keys in order} == {4, 1}
     for keys in order:
         batch = crops.batch(keys)
-        images = task.images(batch)
+        images = task.images(batch, model)
         first, again = (cached.ask(images, batch.keys).tensors() for _ in range(2))
         direct = [each.half().float() for each in live.ask(images).tensors()]
         assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(first, again, direct, strict=True))

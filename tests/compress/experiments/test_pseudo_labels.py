@@ -13,12 +13,12 @@ from safetensors.torch import load_file
 from featherpress.compress.data.sources.unlabelled import Photographs
 from featherpress.compress.evaluation.detections import Detections
 from featherpress.compress.evaluation.detector.settings import DetectionSettings
-from featherpress.compress.experiments import pseudo_labels
 from featherpress.compress.experiments.distill import distill
-from featherpress.compress.experiments.pseudo_labels import control_crops, label_photographs, mixed_crops
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.recipes.data import UnlabelledRecipe
 from featherpress.compress.tasks import task_of
+from featherpress.compress.tasks.detection import pseudo_labels
+from featherpress.compress.tasks.detection.pseudo_labels import control_crops, label_photographs, mixed_crops
 from featherpress.models import Detector, create_detector
 
 RECIPE = """
@@ -127,10 +127,10 @@ def test_several_scales_and_folders_are_joined(
     root = f'data.unlabelled.root=["{album}", "{album}"]'
     recipe: Recipe = tiny(root, "data.unlabelled.per_batch=2", "data.unlabelled.long_side=[0, 1280]")
     training, teacher = task_of(recipe).open("train"), create_detector("featherface_v2")
-    crops = mixed_crops(recipe, training, teacher, out=tmp_path, seed=0)
+    crops = mixed_crops(recipe.data, training, teacher, out=tmp_path, seed=0)
     assert len(crops) - crops.sampler.labelled == 8
     assert asked == [0, 1280] * 6
-    mixed_crops(recipe, training, teacher, out=tmp_path, seed=0)
+    mixed_crops(recipe.data, training, teacher, out=tmp_path, seed=0)
     assert len(asked) == 12
     faces = crops.dataset[8 + 4].faces
     assert faces.boxes.tolist() == [[1, 2, 30, 30], [50, 50, 54, 55]]
@@ -196,7 +196,7 @@ def test_a_recipe_says_how_large_faces_are(tiny: Any, album: Path, tmp_path: Pat
         crops = task.crops(task.open("train"), seed=0)
         faces = torch.cat([crops.crop(index, 0).faces.sizes for index in range(8)])
         heights.append(float(faces[:, 1].mean()))
-        mixed = mixed_crops(recipe, task.open("train"), create_detector("featherface_v2"), out=tmp_path, seed=0)
+        mixed = mixed_crops(recipe.data, task.open("train"), create_detector("featherface_v2"), out=tmp_path, seed=0)
         assert mixed.ranges == crops.ranges
     assert heights[1] == pytest.approx(heights[0] / 4, rel=0.2)
 
@@ -205,8 +205,8 @@ def test_the_control_gets_as_many_labelled_crops_instead(album: Path, tmp_path: 
     """Its batches are as large as the student's, and all of them are of labelled images."""
     recipe = tiny(f'data.unlabelled={{root="{album}", per_batch=3}}')
     labelled = task_of(recipe).open("train")
-    taught = mixed_crops(recipe, labelled, create_detector("featherface_v2").eval(), out=tmp_path, seed=0)
-    control = control_crops(recipe, labelled, seed=0)
+    taught = mixed_crops(recipe.data, labelled, create_detector("featherface_v2").eval(), out=tmp_path, seed=0)
+    control = control_crops(recipe.data, labelled, seed=0)
     batches = [crops.sampler.epoch_batches(0, 4) for crops in (taught, control)]
     assert [len(keys) for keys in batches[0]] == [len(keys) for keys in batches[1]] == [7, 7]
     assert max(index for keys in batches[0] for index, *_ in keys) >= len(labelled)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from featherpress.compress.experiments.teacher_outputs import fingerprint
 from featherpress.compress.experiments.teachers import make_distiller
 from featherpress.compress.recipes import Recipe, load_recipe
+from featherpress.compress.runtime.fingerprints import fingerprint
 from featherpress.compress.tasks.detection.task import DetectionTask
 from featherpress.compress.training.trainer import Trainer
 from featherpress.errors import UsageError

@@ -36,7 +36,7 @@ def losses(*settings: str) -> tuple[dict[str, float], dict[str, float]]:
     recipe: Recipe = load_recipe("demo", settings=[*SMALL, *settings])
     task, model = DetectionTask(recipe), Fixed()
     batch = task.crops(SyntheticFaces(length=4, seed=0, size=(64, 64)), 0).batch([(0, 0), (1, 0)])
-    targets, outputs = task.assign_targets(batch, model), task.name_outputs(model(task.images(batch)))
+    targets, outputs = task.assign_targets(batch, model), task.name_outputs(model(task.images(batch, model)))
     targets = replace(targets, has_landmarks=targets.positive)
     terms = task.compute_loss(outputs, batch, targets, torch.tensor([4, 2])).terms
     bare = detection_loss(*outputs.values(), targets, torch.tensor([4, 2]), mining=recipe.losses.mining)

@@ -11,8 +11,8 @@ from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
-from featherpress.compress.experiments.teacher_outputs import fingerprint
 from featherpress.compress.recipes import Recipe, load_recipe
+from featherpress.compress.runtime.fingerprints import fingerprint
 from featherpress.compress.training.freezing import freeze
 from featherpress.compress.training.trainer import Trainer
 from featherpress.errors import RecipeError, TrainingError, UsageError

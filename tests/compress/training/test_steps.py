@@ -23,6 +23,7 @@ from featherpress.compress.training.checkpoints import latest_state
 from featherpress.compress.training.freezing import freeze, normalisations
 from featherpress.compress.training.trainer import Trainer
 from featherpress.errors import TrainingError
+from featherpress.records.evaluation import Metric
 
 
 @dataclass
@@ -65,7 +66,7 @@ class Crops:
 class Task:
     """The mean of squares as two terms, a quarter and three."""
 
-    terms, metric = ("small", "large"), "ap"
+    terms, metric = ("small", "large"), Metric(key="ap", name="AP")
 
     def assign_targets(self, batch: Batch, _model: nn.Module) -> Batch:
         return batch
@@ -73,11 +74,11 @@ class Task:
     def normalizers(self, targets: Batch) -> Tensor:
         return torch.tensor([len(targets)])
 
-    def images(self, batch: Batch) -> Tensor:
+    def images(self, batch: Batch, _model: nn.Module) -> Tensor:
         return batch.images
 
-    def name_outputs(self, raw: Tensor) -> dict[str, Tensor]:
-        return {"out": raw}
+    def forward(self, model: nn.Module, images: Tensor, _batch: Batch, _targets: Batch) -> dict[str, Tensor]:
+        return {"out": model(images)}
 
     def compute_loss(self, outputs: Mapping[str, Tensor], _batch: Batch, _targets: Batch, counts: Tensor) -> TaskLoss:
         mean = outputs["out"].square().sum() / counts[0]

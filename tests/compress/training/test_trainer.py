@@ -11,8 +11,9 @@ import torch
 from featherpress.compress.data import Batch
 from featherpress.compress.distillation.balance import gradient_ratio
 from featherpress.compress.distillation.teachers import BoundTeacher, TeacherOutputs
-from featherpress.compress.experiments.teacher_outputs import CachedTeacher, fingerprint
+from featherpress.compress.experiments.teacher_outputs import CachedTeacher
 from featherpress.compress.recipes import Recipe, load_recipe
+from featherpress.compress.runtime.fingerprints import fingerprint
 from featherpress.compress.tasks.detection.task import DetectionTask
 from featherpress.compress.training.trainer import Trainer
 from featherpress.errors import TrainingError

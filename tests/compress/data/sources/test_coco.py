@@ -9,7 +9,7 @@ from PIL import Image
 
 from featherpress.compress.data import CocoFaces, require_sound
 from featherpress.compress.data.sources.coco import read_coco
-from featherpress.compress.recipes.data import DataRecipe
+from featherpress.compress.tasks.detection.options import FaceData
 from featherpress.errors import DataError, UsageError
 
 POINTS = [11, 21, 2, 39, 21, 2, 25, 30, 1, 15, 50, 2, 35, 50, 2]
@@ -151,11 +151,11 @@ def test_a_recipe_reads_each_split_from_its_folder(tmp_path: Path) -> None:
 
     write(tmp_path / "train", content(images=[A, A | {"id": 2, "file_name": "b.jpg"}]))
     write(tmp_path / "val", content(categories=[CATEGORY | {"name": "head"}, {"id": 1, "name": "tail"}]))
-    recipe = DataRecipe(kind="coco", root=str(tmp_path), category="HEAD")
+    recipe = FaceData(kind="coco", root=str(tmp_path), category="HEAD")
     assert open_data(recipe, "val").name(0) == "a.jpg"
     with pytest.raises(DataError, match="expected one category 'HEAD'"):
         open_data(recipe, "train")
-    assert len(open_data(DataRecipe(kind="coco", root=str(tmp_path), train_images=1), "train")) == 1
+    assert len(open_data(FaceData(kind="coco", root=str(tmp_path), train_images=1), "train")) == 1
     for wrong in ({"kind": "coco"}, {"kind": "widerface", "root": "x", "category": "face"}):
         with pytest.raises(ValueError, match=r"data needs a `root`|only coco data"):
-            DataRecipe.model_validate(wrong)
+            FaceData.model_validate(wrong)

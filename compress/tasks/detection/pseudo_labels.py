@@ -13,27 +13,26 @@ from featherpress.compress.data.subsets import join
 from featherpress.compress.evaluation.detector.inference import detect_faces
 from featherpress.compress.evaluation.detector.settings import DetectionSettings
 from featherpress.compress.evaluation.detector.tiling import merge_detections
-from featherpress.compress.experiments.teacher_outputs import fingerprint
-from featherpress.compress.recipes import Recipe
 from featherpress.compress.recipes.data import UnlabelledRecipe
 from featherpress.compress.recipes.files import expand_path
+from featherpress.compress.runtime.fingerprints import fingerprint
 from featherpress.compress.runtime.progress import Progress
 from featherpress.compress.runtime.run_folder import is_leader
 from featherpress.compress.tasks.detection.data import training_crops
+from featherpress.compress.tasks.detection.options import FaceData
 from featherpress.errors import DataError
 from featherpress.files import write_json
 from featherpress.models import Detector
 
 
-def mixed_crops(recipe: Recipe, labelled: FaceDataset, teacher: Detector, *, out: Path, seed: int) -> TrainingCrops:
-    """Return crops of the labelled images, plus crops of the recipe's photographs, labelled by the teacher.
+def mixed_crops(data: FaceData, labelled: FaceDataset, teacher: Detector, *, out: Path, seed: int) -> TrainingCrops:
+    """Return crops of the labelled images, plus crops of the photographs, labelled by the teacher.
 
     The labels are saved in the run's `labels.json` (`labels-2.json` for a second folder), so that a resumed run uses
     the same ones. Another teacher, or other settings, label again.
 
     Errors: `DataError` when there are no photographs.
     """
-    data = recipe.data
     assert data.unlabelled is not None
     folders = []
     for number, root in enumerate(data.unlabelled.roots, start=1):
@@ -45,9 +44,8 @@ def mixed_crops(recipe: Recipe, labelled: FaceDataset, teacher: Detector, *, out
     return training_crops(data, labelled, seed=seed, photographs=join(*folders), extra=data.unlabelled.per_batch)
 
 
-def control_crops(recipe: Recipe, labelled: FaceDataset, *, seed: int) -> TrainingCrops:
+def control_crops(data: FaceData, labelled: FaceDataset, *, seed: int) -> TrainingCrops:
     """Cut as many crops a step as `mixed_crops`, of the labelled images alone."""
-    data = recipe.data
     assert data.unlabelled is not None
     return training_crops(data, labelled, seed=seed, extra=data.unlabelled.per_batch)
 
