@@ -1,6 +1,7 @@
 """How strongly distillation pulls, beside the task: the ratio of their gradients where the student is tapped."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,10 +52,10 @@ class Balance:
         low, high = _LIMITS
         self.factor = min(max(self.share / self._ratio, low), high)
 
-    def state(self) -> dict[str, float | None]:
+    def state(self) -> dict[str, Any]:
         """Return what it goes on from."""
         return {"factor": self.factor, "ratio": self._ratio}
 
-    def restore(self, state: dict[str, float | None]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a state."""
-        self.factor, self._ratio = float(state["factor"] or 1.0), state["ratio"]
+        self.factor, self._ratio = state["factor"], state["ratio"]

@@ -20,7 +20,7 @@ import pytest
 from .contexts import QUIET, ROOT
 from .mutants import Mutant, compile_mutant
 
-UNNOTICED = (pytest.ExitCode.OK, pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED)
+UNNOTICED = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
 class Chosen:

@@ -401,22 +401,23 @@ def test_pixel_masks_are_brought_to_a_levels_size(student: Net) -> None:
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(F.avg_pool2d(x, 2))
 
-    mask = torch.zeros(4, 6, 6)
-    mask[:, :, 4:] = 1
-    ours, x = Pooled(), draw()
+    x = draw(4, 3, 6, 12)
+    mask = torch.zeros(4, 6, 12)
+    mask[:, :, 8:] = 1
+    ours = Pooled()
     terms = {
         "map": Features("fitnets", student="two", teacher="two"),
         "end": Features("pkd", student="head", teacher="head"),
     }
-    kd = distil(ours, terms=terms)
+    kd = distil(ours, terms=terms, example=x)
     with kd.step(x) as step:
         ours(x)
     step.loss(mask=mask)
     small = F.avg_pool2d(x, 2)
     (adapted,) = kd.adapters["kd_0_map"]([ours.two(ours.one(small).relu())])
     teacher: Any = kd.teachers["teacher"].model
-    theirs = F.adaptive_avg_pool2d(teacher.two(teacher.one(x).relu()), 3)
-    torch.testing.assert_close(step.parts["map"], F.mse_loss(adapted[..., 2:], theirs[..., 2:]).detach())
+    theirs = F.adaptive_avg_pool2d(teacher.two(teacher.one(x).relu()), (3, 6))
+    torch.testing.assert_close(step.parts["map"], F.mse_loss(adapted[..., 4:], theirs[..., 4:]).detach())
     with kd.step(x) as other:
         ours(x)
     other.loss()

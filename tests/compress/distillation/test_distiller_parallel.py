@@ -9,6 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+
+from featherpress.compress.distillation import distiller
+
+from .conftest import Net, distil, take
 
 SCRIPT = Path(__file__).with_name("spread_distilling.py")
 Runs = tuple[dict[str, Any], list[dict[str, Any]]]
@@ -64,3 +69,26 @@ def test_forward_on_the_unwrapped_model_skips_the_gradients_sync(runs: Runs) -> 
     assert first["unwrapped"]["checks"]
     for key, value in first["unwrapped"]["adapters"].items():
         assert torch.equal(value, second["unwrapped"]["adapters"][key])
+
+
+def test_gradients_of_adapters_are_averaged_once_a_backward(student: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With another process whose gradients are zero they are half of one's own, in one collective a backward."""
+    sums: list[int] = []
+
+    def add(flat: Tensor) -> None:
+        sums.append(flat.numel())
+
+    monkeypatch.setattr(distiller.distributed, "all_reduce", add)
+    monkeypatch.setattr(distiller.distributed, "broadcast", lambda *_, **__: None)
+    for processes in (1, 2):
+        monkeypatch.setattr(distiller, "process_count", lambda own=processes: own)
+        kd = distil(student)
+        for _ in range(2):
+            take(kd, student).backward()
+        grads = [weight.grad for weight in kd.parameters()]
+        if processes == 1:
+            alone = grads
+    assert sums == [sum(weight.numel() for weight in kd.parameters())] * 2
+    # The first backward's half is halved again with the second's.
+    for ours, whole in zip(grads, alone, strict=True):
+        torch.testing.assert_close(ours, 0.375 * whole)

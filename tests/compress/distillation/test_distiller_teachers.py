@@ -249,14 +249,14 @@ class Pixels(nn.Module):
 def test_ignored_and_masked_pixels_do_not_count(loss: str, ignored: int) -> None:
     """Pixels whose label is `ignore_index`, and those that the mask leaves out, are as if they were not there."""
     student, x = Pixels(), draw(2, 3, 2, 2)
-    kd = distil(student, Pixels(), {"class": Logits(loss, ignore_index=ignored)}, example=x)
+    term = Logits(loss) if ignored == -100 else Logits(loss, ignore_index=ignored)
+    kd = distil(student, Pixels(), {"class": term}, example=x)
     labels = torch.tensor([0, ignored, 1, 2, ignored, 0, 1, 2]).view(2, 2, 2)
     mask = torch.tensor([1, 1, 1, 0, 1, 1, 0, 1]).view(2, 2, 2)
     keep = (labels != ignored) & mask.bool()
     with kd.step(x) as step:
         out = student(x)
     found = step.loss(out, labels=labels, mask=mask)
-    term = kd.terms["class"]
     theirs = kd.teachers["teacher"].ask(x).outputs["logits"]
     rows = (each.movedim(1, -1)[keep] for each in (out, theirs))
     known = {"labels": labels[keep]} if loss == "dkd" else {}

@@ -12,6 +12,7 @@ from featherpress.compress.distillation.losses.dist import dist
 from featherpress.compress.distillation.losses.features import (
     attention_transfer,
     cwd,
+    fgd,
     fitnets,
     foreground_weights,
     mgd,
@@ -19,7 +20,7 @@ from featherpress.compress.distillation.losses.features import (
     random_mask,
     weighted_fgd,
 )
-from featherpress.compress.distillation.losses.outputs import dkd, kl, margin_divergence, smooth_l1
+from featherpress.compress.distillation.losses.outputs import dkd, kl, margin, margin_divergence, smooth_l1
 from featherpress.compress.distillation.losses.registry import find_loss, list_losses
 from featherpress.compress.distillation.losses.rkd import rkd
 from featherpress.errors import UsageError
@@ -107,8 +108,9 @@ def test_half_precision_is_counted_in_single(name: str) -> None:
 def test_a_scaled_teacher(name: str, *, indifferent: bool) -> None:
     """Scaling the teacher changes nothing for the losses that look at patterns, and something for the rest."""
     loss, student, teacher = LOSSES[name][1], draw(name, 0), draw(name, 1)
-    same = loss(student, 3 * teacher).item() == pytest.approx(loss(student, teacher).item(), rel=1e-4)
-    assert same == indifferent
+    for scale in (3.0, 1e-4):
+        same = loss(student, scale * teacher).item() == pytest.approx(loss(student, teacher).item(), rel=1e-4)
+        assert same == indifferent
 
 
 def test_cwd_by_hand() -> None:
@@ -170,7 +172,7 @@ def test_foreground_weights_by_hand() -> None:
     torch.testing.assert_close(background[0], (expected == 0) / 12)
     # Beyond the border there is no cell; the nearest one stands for it.
     foreground, _ = foreground_weights(
-        torch.tensor([[[31.9, 40, 50, 60.0]]]), present[:, :1], image=(32, 32), size=(4, 4)
+        torch.tensor([[[40, 40, 50, 60.0]]]), present[:, :1], image=(32, 32), size=(4, 4)
     )
     assert foreground[0].nonzero().tolist() == [[3, 3]]
     foreground, background = foreground_weights(boxes, present & False, image=(32, 32), size=(4, 4))
@@ -204,6 +206,25 @@ def test_fgd_weighs_by_the_teachers_attention() -> None:
         assert value.item() == pytest.approx(expected)
 
 
+def test_fgd_looks_where_the_boxes_are() -> None:
+    """Inside a box and outside, the attention at T = 0.5, half the background, and the difference of attentions."""
+    student, teacher = draw("fgd", 0), draw("fgd", 1)
+    boxes, present = torch.tensor([[[0.0, 0, 8, 16]]]).repeat(2, 1, 1), torch.ones(2, 1, dtype=torch.bool)
+    foreground, background = foreground_weights(boxes, present, image=(16, 24), size=(2, 3))
+    assert foreground.sum() == background.sum() == 2
+    expected = weighted_fgd(
+        student,
+        teacher,
+        foreground=foreground,
+        background=background,
+        temperature=0.5,
+        background_weight=0.5,
+        attention_weight=1,
+    )
+    found = fgd(student, teacher, boxes=boxes, present=present, image=(16, 24))
+    assert found.item() == pytest.approx(expected.item())
+
+
 def test_fgd_matches_attention() -> None:
     """Without places that weigh, what is left is the attention: (1.5, 0.5) against (1, 1) differs by 0.5 on average."""
     teacher = torch.tensor([[[[math.log(3.0), 0.0]]]])
@@ -220,6 +241,31 @@ def test_hinton_by_hand() -> None:
     expected = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
     assert kl(student, teacher, temperature=1).item() == pytest.approx(expected)
     assert kl(student + 4, 2 * teacher, temperature=2).item() == pytest.approx(4 * expected)
+
+
+def test_margin_by_hand() -> None:
+    """Odds of 3:1 against even ones, weighed by 1/4; at T = 2 the divergence of half the margins counts four times."""
+    student, teacher = torch.zeros(1, 2, 2), torch.tensor([[[0.0, math.log(3.0)]]]).repeat(1, 2, 1)
+    where = torch.tensor([[True, False]])
+    assert margin_divergence(student, teacher, where, count=torch.tensor(2.0)).item() == pytest.approx(
+        0.25 * (0.75 * math.log(1.5) + 0.25 * math.log(0.5)) / 2
+    )
+    odds = 3**0.5 / (1 + 3**0.5)
+    expected = 0.25 * 4 * (odds * math.log(2 * odds) + (1 - odds) * math.log(2 * (1 - odds)))
+    found = margin_divergence(student, teacher, where, count=ONE, temperature=2)
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_margins_count_where_the_teacher_sees_a_face() -> None:
+    """Positive priors, mined ones, and the negative ones that the teacher scores above `teacher_score`."""
+    student, teacher = torch.zeros(1, 5, 2), torch.tensor([[[0, -9.0], [0, -9], [0, 0], [0, -9], [0, 0]]])
+    names = ("positive", "mined", "negative")
+    masks = {name: torch.tensor([[number == place for place in range(5)]]) for number, name in enumerate(names)}
+    masks["negative"] |= torch.tensor([[False, False, False, True, False]])
+    teacher[..., 1] += 0.1
+    found = margin(student, teacher, **masks, count=ONE, teacher_score=0.2)
+    where = torch.tensor([[True, True, True, False, False]])
+    assert found.item() == pytest.approx(margin_divergence(student, teacher, where, count=ONE).item())
 
 
 def test_dkd_by_hand() -> None:

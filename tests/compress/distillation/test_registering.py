@@ -64,6 +64,12 @@ def test_modules_and_functions_of_torch_are_losses(student: Net, loss: Any, kind
     torch.testing.assert_close(take(distil(student, terms={"it": kind(loss, **paths)}), student), expected)
 
 
+def test_functions_compare_any_features(student: Net) -> None:
+    """A loss that nobody registered may compare vectors, too."""
+    kd = distil(student, terms={"it": Features(lambda s, t: (s - t).abs().mean(), student="head", teacher="head")})
+    assert take(kd, student) > 0
+
+
 def test_eleventh_loss_is_a_name_like_the_others(student: Net) -> None:
     """A registered loss has its options with bounds, its adapter's kind, its context and its check of shapes."""
 
