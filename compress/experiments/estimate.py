@@ -58,6 +58,7 @@ def estimate(recipe: Recipe, *, without_teachers: bool = False) -> Estimate | No
     own = {number: each.schedule for number, each in enumerate(all_teachers) if not each.weights}
     crops = (training + photographs) * recipe.data.variants
     cached_crops = crops * len(recipe.data.sizes) if any(each.cache for each in all_teachers) else 0
+    sides = recipe.data.sizes
     return Estimate(
         training=training,
         holdout=len(task.open("holdout")) if recipe.data.holdout else 0,
@@ -66,11 +67,9 @@ def estimate(recipe: Recipe, *, without_teachers: bool = False) -> Estimate | No
         steps=_steps(training, recipe.schedule, recipe),
         teacher_steps={number: _steps(training, schedule, recipe) for number, schedule in own.items() if schedule},
         cached_crops=cached_crops,
-        cache_bytes=crops * sum(_bytes_per_crop(recipe, task, side) for side in recipe.data.sizes)
-        if cached_crops
-        else 0,
+        cache_bytes=crops * sum(_bytes_per_crop(recipe, task, side) for side in sides) if cached_crops else 0,
         memory_bytes=recipe.data.cache_bytes,
-        crop_bytes=crops * sum(3 * side**2 for side in recipe.data.sizes),
+        crop_bytes=crops * sum(3 * side**2 for side in sides),
     )
 
 

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Self, TypeAlias
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from featherpress.records.record import Part, Record
 
@@ -107,6 +107,38 @@ class DetectorEvaluation(Evaluation):
     recall: float | None = None
     curve: Curve
     by_height: tuple[Bucket, ...]
+
+
+class ClassScore(Part):
+    """The score of one class, and how many examples of it there are: images, objects or pixels."""
+
+    name: str
+    examples: int
+    score: float | None = None
+
+
+class TaskEvaluation(Evaluation):
+    """The score of a model on any task, by the metric that the task names, and by class where it has classes.
+
+    `further` are other scores by their names; a row of `confusion` is what one class was taken for, in the order of
+    `by_class`.
+    """
+
+    SCHEMA: ClassVar[str] = "featherpress.score/1"
+
+    metric: Metric
+    score: float | None = None
+    further: dict[str, float | None] = Field(default_factory=dict)
+    by_class: tuple[ClassScore, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] = ()
+    curve: Curve | None = None
+
+    @model_validator(mode="after")
+    def _square(self) -> Self:
+        lengths = {len(row) for row in self.confusion} | ({len(self.confusion)} if self.confusion else set())
+        if self.confusion and lengths != {len(self.by_class)}:
+            raise ValueError(f"expected a row and a column of `confusion` per class, {len(self.by_class)}")
+        return self
 
 
 AnyEvaluation: TypeAlias = DetectorEvaluation | ClassifierEvaluation
