@@ -88,7 +88,7 @@ def wider(tmp_path: Path) -> Path:
             path = tmp_path / "wider" / f"WIDER_{split}" / "images" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(sample.image.permute(1, 2, 0).numpy()).save(path)
-            boxes = [[round(v) for v in (x, y, x2 - x, y2 - y)] for x, y, x2, y2 in sample.faces.boxes.tolist()]
+            boxes = [[round(v) for v in (x, y, x2 - x, y2 - y)] for x, y, x2, y2 in sample.objects.boxes.tolist()]
             rows = [f"{' '.join(map(str, box))} 0 0 0 0 0 0" for box in boxes] or ["0 0 0 0 0 0 0 0 0 0"]
             lines += [name, str(len(boxes)), *rows]
         labels = tmp_path / "wider" / "wider_face_split" / f"wider_face_{split}_bbx_gt.txt"

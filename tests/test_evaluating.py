@@ -26,7 +26,7 @@ def coco(wider: Path, tmp_path: Path) -> Path:
     rows = [
         {"image_id": index, "category_id": 1, "bbox": [x, y, right - x, bottom - y]}
         for index in range(len(data))
-        for x, y, right, bottom in data.labelled[index].faces.boxes.tolist()
+        for x, y, right, bottom in data.labelled[index].objects.boxes.tolist()
     ]
     content = {
         "images": [{"id": index, "file_name": data.name(index)} for index in range(len(data))],
@@ -220,7 +220,7 @@ def test_an_empty_box_is_no_face_to_find(tmp_path: Path) -> None:
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
     faces: list[tuple[float, list[float]]] = [(0.9, [1, 2, 30, 40]), (0.9, [64, 2, 64, 40]), (0.3, [1, 2, 30, 40])]
     (tmp_path / "found.json").write_text(detections(tmp_path, {"a.png": faces}))
-    assert PredictedFaces(tmp_path, tmp_path / "found.json").labelled[0].faces.ignored.tolist() == [False, True, True]
+    assert PredictedFaces(tmp_path, tmp_path / "found.json").labelled[0].objects.ignored.tolist() == [False, True, True]
 
 
 def test_a_baseline_puts_an_interval_on_the_difference(

@@ -1,10 +1,10 @@
-"""Labelled face pictures, real and synthetic, and the training crops cut from them."""
+"""Labelled pictures, real and drawn, and the training crops cut from them."""
 
 from featherpress.compress.data.crops.base import Crops
 from featherpress.compress.data.crops.training import TrainingCrops
 from featherpress.compress.data.images import decode_image
 from featherpress.compress.data.loading import batches
-from featherpress.compress.data.samples import Batch, FaceDataset, Faces, Sample, collate
+from featherpress.compress.data.samples import Batch, Objects, Sample, SampleDataset, collate
 from featherpress.compress.data.sources.coco import CocoFaces
 from featherpress.compress.data.sources.labelled import LabelledFolder, require_sound
 from featherpress.compress.data.sources.widerface import WiderFaces
@@ -14,10 +14,10 @@ __all__ = [
     "Batch",
     "CocoFaces",
     "Crops",
-    "FaceDataset",
-    "Faces",
     "LabelledFolder",
+    "Objects",
     "Sample",
+    "SampleDataset",
     "SyntheticFaces",
     "TrainingCrops",
     "WiderFaces",

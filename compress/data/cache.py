@@ -48,5 +48,5 @@ def bytes_of(value: Sample | Tensor) -> int:
     """Return what the tensors of a sample take in memory."""
     if isinstance(value, Tensor):
         return value.nbytes
-    faces = (getattr(value.faces, field.name) for field in fields(value.faces))
-    return sum(each.nbytes for each in (value.image, *faces))
+    objects = (getattr(value.objects, field.name) for field in fields(value.objects))
+    return sum(each.nbytes for each in (value.image, *objects))

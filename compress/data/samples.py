@@ -1,4 +1,4 @@
-"""Labelled pictures: the faces of one image, the image with them, and batches of such samples."""
+"""Labelled pictures: the objects in one image, the image with them, and batches of such samples."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -27,32 +27,39 @@ class Tensors:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Faces(Tensors):
-    """The faces of one image, one row each; coordinates are pixels, 0 is the left or upper edge of the first pixel.
+class Objects(Tensors):
+    """The objects in one image, one row each; coordinates are pixels, 0 is the left or upper edge of the first pixel.
 
     Shapes: boxes (n, 4) float32 as x1, y1, x2, y2; landmarks (n, 10) float32 as x, y of left eye, right eye, nose, left
     and right corner of the mouth (left as seen in the image), zeros where has_landmarks (n,) bool is False;
-    ignored (n,) bool marks faces that are neither positive nor negative.
+    ignored (n,) bool marks objects that are neither positive nor negative; labels (n,) int64 are the numbers of their
+    categories, 0 for faces.
     """
 
     boxes: Tensor
     landmarks: Tensor
     has_landmarks: Tensor
     ignored: Tensor
+    labels: Tensor
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     @classmethod
-    def none(cls) -> "Faces":
-        """No face at all."""
+    def none(cls) -> "Objects":
+        """No object at all."""
         return cls.without_landmarks(torch.zeros(0, 4), torch.zeros(0, dtype=torch.bool))
 
     @classmethod
-    def without_landmarks(cls, boxes: Tensor, ignored: Tensor) -> "Faces":
-        """Faces of which only the boxes are known; shapes: (n, 4) as corners, (n,) bool."""
-        landmarks, none = boxes.new_zeros(len(boxes), 10), torch.zeros_like(ignored)
-        return cls(boxes=boxes, landmarks=landmarks, has_landmarks=none, ignored=ignored)
+    def without_landmarks(cls, boxes: Tensor, ignored: Tensor, labels: Tensor | None = None) -> "Objects":
+        """Objects without landmarks, of category 0 unless told; shapes: (n, 4) as corners, (n,) bool, (n,) int64."""
+        return cls(
+            boxes=boxes,
+            landmarks=boxes.new_zeros(len(boxes), 10),
+            has_landmarks=torch.zeros_like(ignored),
+            ignored=ignored,
+            labels=torch.zeros_like(ignored, dtype=torch.int64) if labels is None else labels,
+        )
 
     @property
     def sizes(self) -> Tensor:
@@ -64,19 +71,19 @@ class Faces(Tensors):
         """Centre of every box as x, y; shape (n, 2)."""
         return (self.boxes[:, 2:] + self.boxes[:, :2]) / 2
 
-    def select(self, rows: Tensor) -> "Faces":
+    def select(self, rows: Tensor) -> "Objects":
         """Keep the rows of a mask or the rows named by an index."""
         return self.map(lambda each: each[rows])
 
-    def ignoring(self, rows: Tensor) -> "Faces":
-        """Mark more rows as ignored; a face that is ignored stays so."""
+    def ignoring(self, rows: Tensor) -> "Objects":
+        """Mark more rows as ignored; an object that is ignored stays so."""
         return replace(self, ignored=self.ignored | rows)
 
-    def scaled(self, x: float, y: float) -> "Faces":
+    def scaled(self, x: float, y: float) -> "Objects":
         """Stretch the plane by one factor along each axis."""
         return self._moved(torch.tensor([x, y]), torch.zeros(2))
 
-    def flipped(self, width: float) -> "Faces":
+    def flipped(self, width: float) -> "Objects":
         """Mirror left and right in an image of this width, landmarks renamed so that left stays the image's left."""
         boxes = self.boxes.clone()
         boxes[:, [2, 0]] = width - self.boxes[:, [0, 2]]
@@ -84,11 +91,11 @@ class Faces(Tensors):
         points[..., 0] = width - points[..., 0]
         return replace(self, boxes=boxes, landmarks=self._labelled_only(points.view(-1, 10)))
 
-    def cropped(self, left: float, top: float, width: float, height: float) -> "Faces":
+    def cropped(self, left: float, top: float, width: float, height: float) -> "Objects":
         """Move to the coordinates of a window and cut boxes at its borders.
 
-        A face whose centre lies in the window stays; one whose centre left it stays, ignored, while at least a quarter
-        of its area remains, and is dropped below that. A face in the window of which less than
+        An object whose centre lies in the window stays; one whose centre left it stays, ignored, while at least a
+        quarter of its area remains, and is dropped below that. An object in the window of which less than
         that remains is ignored too. Landmarks outside the window are kept as they are: where they lie is still true.
         """
         moved, limits = self._moved(torch.ones(2), torch.tensor([-left, -top])), torch.tensor([width, height])
@@ -99,7 +106,7 @@ class Faces(Tensors):
         enough = visible >= _LEAST_VISIBLE
         return cut.ignoring(~(inside & enough)).select(inside | enough)
 
-    def _moved(self, factors: Tensor, offsets: Tensor) -> "Faces":
+    def _moved(self, factors: Tensor, offsets: Tensor) -> "Objects":
         boxes = self.boxes * factors.repeat(2) + offsets.repeat(2)
         landmarks = self.landmarks * factors.repeat(5) + offsets.repeat(5)
         return replace(self, boxes=boxes, landmarks=self._labelled_only(landmarks))
@@ -110,16 +117,16 @@ class Faces(Tensors):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One image with its faces; the image is uint8 RGB of shape (3, H, W)."""
+    """One image with its objects; the image is uint8 RGB of shape (3, H, W)."""
 
     image: Tensor
-    faces: Faces
+    objects: Objects
     name: str
 
     def flipped(self) -> "Sample":
-        """Mirror image and faces."""
+        """Mirror image and objects."""
         width = self.image.shape[-1]
-        return replace(self, image=F.horizontal_flip_image(self.image), faces=self.faces.flipped(width))
+        return replace(self, image=F.horizontal_flip_image(self.image), objects=self.objects.flipped(width))
 
 
 class NamedImages(Protocol):
@@ -131,7 +138,7 @@ class NamedImages(Protocol):
         """Name one image."""
 
 
-class FaceDataset(NamedImages, Protocol):
+class SampleDataset(NamedImages, Protocol):
     """Samples by number; reading a broken image raises DataError."""
 
     def __getitem__(self, index: int, /) -> Sample: ...
@@ -161,9 +168,9 @@ class ImageBatch(Tensors):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch(ImageBatch):
-    """Samples of one size, their faces padded to M rows; `present` tells faces from padding.
+    """Samples of one size, their objects padded to M rows; `present` tells objects from padding.
 
-    Shapes: boxes (N, M, 4); landmarks (N, M, 10); present, has_landmarks and ignored (N, M) bool.
+    Shapes: boxes (N, M, 4); landmarks (N, M, 10); present, has_landmarks and ignored (N, M) bool; labels (N, M) int64.
     """
 
     boxes: Tensor
@@ -171,24 +178,25 @@ class Batch(ImageBatch):
     present: Tensor
     has_landmarks: Tensor
     ignored: Tensor
+    labels: Tensor
 
 
 def separate(batch: Batch) -> list[Sample]:
     """Undo `collate`: copy every row into a sample of its own, without padding and without its name."""
     samples = []
     for row, rows in enumerate(batch.present):
-        faces = Faces(**{field.name: getattr(batch, field.name)[row][rows] for field in fields(Faces)})
-        samples.append(Sample(image=batch.images[row].clone(), faces=faces, name=""))
+        objects = Objects(**{field.name: getattr(batch, field.name)[row][rows] for field in fields(Objects)})
+        samples.append(Sample(image=batch.images[row].clone(), objects=objects, name=""))
     return samples
 
 
 def collate(samples: Sequence[Sample], keys: Sequence[Key]) -> Batch:
     """Stack samples of one image size."""
-    lengths = torch.tensor([len(sample.faces) for sample in samples])
+    lengths = torch.tensor([len(sample.objects) for sample in samples])
     present = torch.arange(max(int(lengths.max()), 1)) < lengths[:, None]
     padded = {}
-    for field in fields(Faces):
-        rows = torch.cat([getattr(sample.faces, field.name) for sample in samples])
+    for field in fields(Objects):
+        rows = torch.cat([getattr(sample.objects, field.name) for sample in samples])
         padded[field.name] = rows.new_zeros(*present.shape, *rows.shape[1:])
         padded[field.name][present] = rows
     images = torch.stack([sample.image for sample in samples])

@@ -31,7 +31,7 @@ from featherpress.verdicts import gate
 if TYPE_CHECKING:
     import onnx
 
-    from featherpress.compress.data import FaceDataset
+    from featherpress.compress.data import SampleDataset
     from featherpress.compress.evaluation.detector.inference import EvaluationResult
 
 INT8_MARGIN = 0.01
@@ -46,8 +46,8 @@ _PREPROCESSING = "BGR, 0..255, minus (104, 117, 123)"
 class Int8Request:
     """How to quantise: settings, images to calibrate on, and other images to score on."""
 
-    calibration: "FaceDataset"
-    validation: "FaceDataset"
+    calibration: "SampleDataset"
+    validation: "SampleDataset"
     about: Mapping[str, Any]
     how: Quantization = field(default_factory=Quantization)
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from featherpress.compress.data import FaceDataset
+from featherpress.compress.data import SampleDataset
 from featherpress.compress.deployment.conversion import INPUT
 from featherpress.compress.deployment.graphs import LEAST_SIDE
 from featherpress.compress.deployment.quiet import quiet
@@ -47,7 +47,7 @@ class Quantization:
     outputs: bool = False
 
 
-def calibration_images(dataset: FaceDataset, count: int) -> Iterator[Images]:
+def calibration_images(dataset: SampleDataset, count: int) -> Iterator[Images]:
     """Read the first images of a data set as a detector sees them, one at a time.
 
     Shapes: each (1, 3, H, W), H and W at least 64.

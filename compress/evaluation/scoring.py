@@ -98,7 +98,7 @@ def score_model(
 
     Errors: DataError where there is no valid face, and therefore no AP.
     """
-    if not dataset.has_faces:
+    if not dataset.has_objects:
         raise DataError(f"there is no valid face in {dataset.labels}, so there is no AP")
     result = evaluate_model(detector, dataset, settings=settings, batch=batch, data=data, about=about)
     record = result.record

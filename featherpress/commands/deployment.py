@@ -148,12 +148,12 @@ def bench(
 
 def _ask_for_int8(data: Path | None, *, limit: int, images: int, method: "Calibration") -> "Int8Request":
     """Open the images to calibrate on and to score on: a folder's splits train and val, or synthetic faces."""
-    from featherpress.compress.data import FaceDataset, SyntheticFaces
+    from featherpress.compress.data import SampleDataset, SyntheticFaces
     from featherpress.compress.deployment.exporting import Int8Request
     from featherpress.compress.deployment.quantization import Quantization
     from featherpress.compress.evaluation.scoring import open_labelled
 
-    sides: tuple[FaceDataset, FaceDataset]
+    sides: tuple[SampleDataset, SampleDataset]
     if data is None:
         sides = SyntheticFaces(length=images, seed=0), SyntheticFaces(length=limit or 200, seed=1_000_003)
     else:

@@ -8,16 +8,16 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from featherpress.compress.data.samples import FaceDataset, Faces, Sample
+from featherpress.compress.data.samples import Objects, Sample, SampleDataset
 from featherpress.compress.data.subsets import origin
 from featherpress.files import replacing
 
 logger = logging.getLogger("featherpress")
 
-_FACES = tuple(field.name for field in fields(Faces))
+_FIELDS = tuple(field.name for field in fields(Objects))
 
 
-def read_downscaled(dataset: FaceDataset, index: int, side: int) -> Sample:
+def read_downscaled(dataset: SampleDataset, index: int, side: int) -> Sample:
     """Read an image, at a reduced size where its data set can and its short side stays `side` pixels or more."""
     base, number = origin(dataset, index)
     reduced = getattr(base, "read_downscaled", None)
@@ -33,7 +33,7 @@ class DiskCache:
     refuses, that is said once, and images are decoded as if there were no cache.
     """
 
-    def __init__(self, dataset: FaceDataset, folder: Path, *, side: int) -> None:
+    def __init__(self, dataset: SampleDataset, folder: Path, *, side: int) -> None:
         self.dataset, self.folder, self.side = dataset, folder, side
         self._full = False
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,10 +59,10 @@ class DiskCache:
         return self.folder / f"{index:08d}-{hashlib.blake2b(made_from.encode(), digest_size=8).hexdigest()}.safetensors"
 
     def _keep(self, path: Path, sample: Sample) -> None:
-        faces = {name: getattr(sample.faces, name).contiguous() for name in _FACES}
+        objects = {name: getattr(sample.objects, name).contiguous() for name in _FIELDS}
         try:
             with replacing(path) as temporary:
-                save_file({"image": sample.image.contiguous(), **faces}, temporary)
+                save_file({"image": sample.image.contiguous(), **objects}, temporary)
         except (OSError, SafetensorError) as error:
             self._full = True
             logger.warning("could not cache images in %s any more (%s); decoding them every time", self.folder, error)
@@ -72,7 +72,7 @@ def _load(path: Path, name: str) -> Sample | None:
     """Map a file; None where it is not whole, as after a power cut."""
     try:
         with safe_open(path, framework="pt") as file:
-            faces = Faces(**{key: file.get_tensor(key) for key in _FACES})
-            return Sample(image=file.get_tensor("image"), faces=faces, name=name)
+            objects = Objects(**{key: file.get_tensor(key) for key in _FIELDS})
+            return Sample(image=file.get_tensor("image"), objects=objects, name=name)
     except (OSError, SafetensorError):
         return None

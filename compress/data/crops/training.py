@@ -10,7 +10,7 @@ from featherpress.compress.data.crops.base import Crops
 from featherpress.compress.data.crops.decoded import DiskCache, read_downscaled
 from featherpress.compress.data.crops.sampling import CROP_STREAM, Sampler, draw_from
 from featherpress.compress.data.crops.windows import cut_crop
-from featherpress.compress.data.samples import Batch, FaceDataset, Key, Sample, collate, separate
+from featherpress.compress.data.samples import Batch, Key, Sample, SampleDataset, collate, separate
 from featherpress.compress.data.subsets import join
 from featherpress.compress.recipes.data import CropsRecipe
 from featherpress.errors import DataError
@@ -26,13 +26,13 @@ class TrainingCrops(Crops[Batch]):
 
     def __init__(
         self,
-        dataset: FaceDataset,
+        dataset: SampleDataset,
         *,
         size: int | Sequence[int],
         seed: int,
         variants: int = 0,
         shares: Sequence[float] = (),
-        photographs: FaceDataset | None = None,
+        photographs: SampleDataset | None = None,
         extra: int = 0,
         ranges: CropsRecipe | None = None,
         cache_bytes: int = DEFAULT_CACHE_BYTES,

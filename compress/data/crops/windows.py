@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from featherpress.compress.data.crops.photometric import distort, draw_colours
-from featherpress.compress.data.samples import Faces, Sample
+from featherpress.compress.data.samples import Objects, Sample
 from featherpress.compress.recipes.data import CropsRecipe
 
 _PADDING_RGB = (123, 117, 104)
@@ -17,10 +17,10 @@ _PADDING_RGB = (123, 117, 104)
 _ASPECT = 1.2
 """The largest ratio of a window's sides."""
 _FREE = 0.1
-"""How often a window need not hold a face."""
+"""How often a window need not hold an object."""
 _FLIPPED = 0.5
 _SMALLEST = 4.0
-"""Faces whose short side ends below so many pixels become ignored."""
+"""Objects whose short side ends below so many pixels become ignored."""
 
 
 class Window(NamedTuple):
@@ -35,22 +35,22 @@ class Window(NamedTuple):
 def cut_crop(random: np.random.Generator, sample: Sample, ranges: CropsRecipe, *, size: int) -> Sample:
     """Draw a window, a flip and colours, and cut the crop; shapes: the image is (3, size, size)."""
     height, width = sample.image.shape[1:]
-    window = draw_window(random, sample.faces, width, height, ranges, size=size)
+    window = draw_window(random, sample.objects, width, height, ranges, size=size)
     mirrored = random.random() < _FLIPPED
     image = distort(cut_window(sample.image, window, size), *draw_colours(random))
-    faces = sample.faces.cropped(*window)
-    faces = faces.scaled(size / window.width, size / window.height)
-    faces = faces.ignoring(faces.sizes.amin(dim=1) < _SMALLEST)
-    crop = Sample(image=image, faces=faces, name=sample.name)
+    objects = sample.objects.cropped(*window)
+    objects = objects.scaled(size / window.width, size / window.height)
+    objects = objects.ignoring(objects.sizes.amin(dim=1) < _SMALLEST)
+    crop = Sample(image=image, objects=objects, name=sample.name)
     return crop.flipped() if mirrored else crop
 
 
 def draw_window(
-    random: np.random.Generator, faces: Faces, width: int, height: int, ranges: CropsRecipe, *, size: int
+    random: np.random.Generator, objects: Objects, width: int, height: int, ranges: CropsRecipe, *, size: int
 ) -> Window:
-    """Draw a window for a crop of `size` pixels that holds the centre of one of the faces, if there are any that count.
+    """Draw a window for a crop of `size` pixels that holds the centre of one of the objects, if any count.
 
-    It is no smaller than that face.
+    It is no smaller than that object.
     """
     chance = random.random()
     if chance < ranges.zoom_out_probability:
@@ -60,12 +60,12 @@ def draw_window(
     else:
         side = min(width, height) * random.uniform(*ranges.zoom_in)
     aimed, choice = random.random() >= _FREE, random.random()
-    candidates = (~faces.ignored).nonzero().flatten()
+    candidates = (~objects.ignored).nonzero().flatten()
     target: tuple[float, float] | tuple[None, None] = (None, None)
     if aimed and len(candidates):
-        face = int(candidates[int(choice * len(candidates))])
-        side = max(side, float(faces.sizes[face].max()))  # or a part of a face would be taught as a face
-        target = tuple(faces.centres[face].tolist())
+        chosen = int(candidates[int(choice * len(candidates))])
+        side = max(side, float(objects.sizes[chosen].max()))  # or a part of one would be taught as a whole
+        target = tuple(objects.centres[chosen].tolist())
     stretch = math.exp(random.uniform(-0.5, 0.5) * math.log(_ASPECT))
     wide, high = max(round(side * stretch), 1), max(round(side / stretch), 1)
     return Window(_place(random, wide, width, target[0]), _place(random, high, height, target[1]), wide, high)

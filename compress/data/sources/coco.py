@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from featherpress.compress.data.samples import Faces
+from featherpress.compress.data.samples import Objects
 from featherpress.compress.data.sources.labelled import LabelledFolder, LabelledImage, is_finite, is_inside_name
 from featherpress.errors import DataError
 
@@ -60,7 +60,7 @@ def read_coco(path: Path, *, category: str = "") -> list[LabelledImage]:
         if row["category_id"] == wanted:
             faces[row["image_id"]][number] = _face(row, where)
     return [
-        LabelledImage(name=name, faces=_faces(faces[key].values()), place=place, face_places=tuple(faces[key]))
+        LabelledImage(name=name, objects=_faces(faces[key].values()), place=place, object_places=tuple(faces[key]))
         for place, (key, name) in enumerate(names.items(), start=1)
     ]
 
@@ -127,14 +127,15 @@ def _face(row: Mapping[str, Any], where: str) -> list[float]:
     return [*row["bbox"], bool(row.get("iscrowd", 0)), bool(points), *(points or [0.0] * 10)]
 
 
-def _faces(rows: Iterable[Sequence[float]]) -> Faces:
+def _faces(rows: Iterable[Sequence[float]]) -> Objects:
     table = torch.tensor([*rows], dtype=torch.float32).view(-1, 16)
     corner, size = table[:, :2], table[:, 2:4]
-    return Faces(
+    return Objects(
         boxes=torch.cat([corner, corner + size], dim=1),
         landmarks=table[:, 6:],
         has_landmarks=table[:, 5] > 0,
         ignored=(table[:, 4] > 0) | (size <= 0).any(dim=1),
+        labels=torch.zeros(len(table), dtype=torch.int64),
     )
 
 

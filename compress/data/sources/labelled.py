@@ -2,34 +2,34 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from featherpress.compress.data.images import decode_reduced, image_size
-from featherpress.compress.data.samples import Faces, Sample
+from featherpress.compress.data.samples import Objects, Sample
 from featherpress.compress.runtime.progress import Progress
 from featherpress.errors import DataError, UsageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledImage:
-    """The labels of one image; `place` and `face_places` are the numbers that the label file knows them by.
+    """The labels of one image; `place` and `object_places` are the numbers that the label file knows them by.
 
-    Shapes: face_places (n,), one a face.
+    Shapes: object_places (n,), one an object.
     """
 
     name: str
-    faces: Faces
+    objects: Objects
     place: int
-    face_places: tuple[int, ...]
+    object_places: tuple[int, ...]
 
 
 class LabelledFolder:
     """Images of a folder as a data set; what does not fit its label is an error that names the label's place.
 
-    An image that is missing, that a link puts outside the folder, or that a face lies wholly outside of, cannot be
+    An image that is missing, that a link puts outside the folder, or that an object lies wholly outside of, cannot be
     read. Boxes that an image cuts stay as they are labelled, as do those outside where that is allowed. `places` are
-    the words for a label's place in its file: of an image, and of a face. `labelled` has the labels of all images.
+    the words for a label's place in its file: of an image, and of an object. `labelled` has the labels of all images.
     Errors: DataError on reading such an image, or one that is broken.
     """
 
@@ -52,9 +52,9 @@ class LabelledFolder:
         return len(self.labelled)
 
     @property
-    def has_faces(self) -> bool:
-        """Whether any image has a face that counts."""
-        return any(bool((~row.faces.ignored).any()) for row in self.labelled)
+    def has_objects(self) -> bool:
+        """Whether any image has an object that counts."""
+        return any(bool((~row.objects.ignored).any()) for row in self.labelled)
 
     def __getitem__(self, index: int, /) -> Sample:
         """Read one image; raises DataError where it is broken or does not fit its labels."""
@@ -63,20 +63,20 @@ class LabelledFolder:
     def read_downscaled(self, index: int, side: int) -> Sample:
         """Read one image, a JPEG 2, 4 or 8 times smaller where its short side stays `side` or more; 0: as it is.
 
-        Faces are scaled by exactly that factor. The pixels are libjpeg's, averaged while decoding, which is near what
+        Boxes are scaled by exactly that factor. The pixels are libjpeg's, averaged while decoding, which is near what
         scaling them down later would give, but not equal.
         """
         row = self.labelled[index]
         self._check_file(row)
         image, factor = decode_reduced(self.images / row.name, side)
         self._check_size(row, image.shape[-1] * factor, image.shape[-2] * factor)
-        faces = row.faces if factor == 1 else row.faces.scaled(1 / factor, 1 / factor)
-        return Sample(image=image, faces=faces, name=row.name)
+        objects = row.objects if factor == 1 else row.objects.scaled(1 / factor, 1 / factor)
+        return Sample(image=image, objects=objects, name=row.name)
 
     def cache_key(self, index: int, /) -> str:
         """Return a text that changes with an image's file and its labels."""
         row = self.labelled[index]
-        return cache_key_of(self.images / row.name, row.faces)
+        return cache_key_of(self.images / row.name, row.objects)
 
     def name(self, index: int, /) -> str:
         """Name one image as the label file does: folder and file."""
@@ -103,22 +103,22 @@ class LabelledFolder:
         raise DataError(f"{self.labels}, {self.places[0]} {row.place}: expected {problem}")
 
     def _check_size(self, row: LabelledImage, width: int, height: int) -> None:
-        boxes = row.faces.boxes
+        boxes = row.objects.boxes
         outside = (boxes[:, :2] >= boxes.new_tensor([width, height])).any(dim=1) | (boxes[:, 2:] <= 0).any(dim=1)
-        faces = (outside & ~row.faces.ignored).nonzero()[:, 0].tolist()
-        if not faces or self.outside_allowed:
+        rows = (outside & ~row.objects.ignored).nonzero()[:, 0].tolist()
+        if not rows or self.outside_allowed:
             return
-        box = ", ".join(f"{value:g}" for value in boxes[faces[0]].tolist())
+        box = ", ".join(f"{value:g}" for value in boxes[rows[0]].tolist())
         raise DataError(
-            f"{self.labels}, {self.places[1]} {row.face_places[faces[0]]}: expected a face in {row.name}, which is "
-            f"{width} x {height} pixels, got a box from corner to corner ({box}), wholly outside"
+            f"{self.labels}, {self.places[1]} {row.object_places[rows[0]]}: expected a box inside {row.name}, which is "
+            f"{width} x {height} pixels, got one from corner to corner ({box}), wholly outside"
         )
 
 
-def cache_key_of(path: Path, faces: Faces) -> str:
+def cache_key_of(path: Path, objects: Objects) -> str:
     """Return a text that changes with an image's file and its labels."""
     file = path.stat() if path.exists() else None
-    labels = (faces.boxes.tolist(), faces.landmarks.tolist(), faces.ignored.tolist())
+    labels = [getattr(objects, field.name).tolist() for field in fields(objects)]
     return f"{file and (file.st_size, file.st_mtime_ns)} {labels}"
 
 
@@ -140,16 +140,16 @@ def require_sound(dataset: LabelledFolder) -> None:
         raise DataError(problems[0] + more)
 
 
-def require_faces(dataset: LabelledFolder) -> None:
+def require_objects(dataset: LabelledFolder) -> None:
     """Refuse labels from which nothing can be learned.
 
-    Errors: DataError where no image has a face that counts.
+    Errors: DataError where no image has an object that counts.
     """
-    if not dataset.has_faces:
-        marked = sum(len(row.faces) for row in dataset.labelled)
+    if not dataset.has_objects:
+        marked = sum(len(row.objects) for row in dataset.labelled)
         what = f"{marked:,} that are all marked invalid or empty" if marked else "none"
         raise DataError(
-            f"{dataset.labels}: expected faces to learn from in at least one of {len(dataset):,} images, got {what}"
+            f"{dataset.labels}: expected boxes to learn from in at least one of {len(dataset):,} images, got {what}"
         )
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from featherpress.compress.data.samples import Faces
+from featherpress.compress.data.samples import Objects
 from featherpress.compress.data.sources.labelled import LabelledFolder, LabelledImage
 from featherpress.errors import DataError
 from featherpress.records.run import DetectedFaces, DetectedImage
@@ -41,6 +41,6 @@ def _read(row: DetectedImage, place: int, *, root: Path, path: Path, positive_th
         raise DataError(f"{path}, image {place}: expected an image in {root}, got {row.file}")
     boxes = torch.tensor([face.box for face in row.faces], dtype=torch.float32).view(-1, 4)
     uncertain = torch.tensor([face.score < positive_threshold for face in row.faces], dtype=torch.bool)
-    faces = Faces.without_landmarks(boxes, uncertain | (boxes[:, 2:] <= boxes[:, :2]).any(dim=1))
+    faces = Objects.without_landmarks(boxes, uncertain | (boxes[:, 2:] <= boxes[:, :2]).any(dim=1))
     name = file.relative_to(root.absolute()).as_posix()
-    return LabelledImage(name=name, faces=faces, place=place, face_places=tuple(range(1, len(row.faces) + 1)))
+    return LabelledImage(name=name, objects=faces, place=place, object_places=tuple(range(1, len(row.faces) + 1)))

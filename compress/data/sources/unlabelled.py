@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from featherpress.compress.data.images import decode_image, image_size
-from featherpress.compress.data.samples import Faces, Sample
+from featherpress.compress.data.samples import Objects, Sample
 from featherpress.compress.data.sources.labelled import cache_key_of
 from featherpress.errors import DataError
 
@@ -13,7 +13,7 @@ _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
 
 class Photographs:
-    """The images of a folder and its subfolders in the order of their names, as samples without faces.
+    """The images of a folder and its subfolders in the order of their names, as samples without objects.
 
     `square=False` leaves out images whose sides are equal: in collections made for classifiers, those were squashed.
 
@@ -33,7 +33,7 @@ class Photographs:
         return len(self.files)
 
     def __getitem__(self, index: int) -> Sample:
-        return Sample(image=decode_image(self.files[index]), faces=Faces.none(), name=self.name(index))
+        return Sample(image=decode_image(self.files[index]), objects=Objects.none(), name=self.name(index))
 
     def name(self, index: int) -> str:
         """Name a photograph by its path below the root."""
@@ -41,17 +41,17 @@ class Photographs:
 
 
 class LabelledPhotographs(Photographs):
-    """Photographs with predicted faces, one `Faces` per photograph."""
+    """Photographs with predicted objects, one `Objects` per photograph."""
 
-    def __init__(self, photographs: Photographs, faces: Sequence[Faces]) -> None:
-        self.root, self.files, self.faces = photographs.root, photographs.files, faces
+    def __init__(self, photographs: Photographs, objects: Sequence[Objects]) -> None:
+        self.root, self.files, self.objects = photographs.root, photographs.files, objects
 
     def __getitem__(self, index: int) -> Sample:
-        return replace(super().__getitem__(index), faces=self.faces[index])
+        return replace(super().__getitem__(index), objects=self.objects[index])
 
     def cache_key(self, index: int) -> str:
         """Return a text that changes with a photograph's file and its labels."""
-        return cache_key_of(self.files[index], self.faces[index])
+        return cache_key_of(self.files[index], self.objects[index])
 
 
 def _is_square(path: Path) -> bool:

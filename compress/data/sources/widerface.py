@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from featherpress.compress.data.samples import Faces
+from featherpress.compress.data.samples import Objects
 from featherpress.compress.data.sources.label_lines import BOX_FIELDS, LabelLines
 from featherpress.compress.data.sources.labelled import LabelledFolder, LabelledImage
 from featherpress.errors import DataError
@@ -64,7 +64,7 @@ def read_labels(path: Path) -> dict[str, LabelledImage]:
             places.append(lines.number)
         if not rows:
             lines.skip_zeros()
-        labelled[name] = LabelledImage(name=name, faces=_faces(rows), place=place, face_places=tuple(places))
+        labelled[name] = LabelledImage(name=name, objects=_faces(rows), place=place, object_places=tuple(places))
     return labelled
 
 
@@ -102,11 +102,11 @@ def _find_base(root: Path) -> Path:
     )
 
 
-def _faces(rows: list[list[float]]) -> Faces:
+def _faces(rows: list[list[float]]) -> Objects:
     table = torch.tensor(rows).view(-1, BOX_FIELDS)
     corner, size = table[:, :2], table[:, 2:4]
     ignored = (table[:, INVALID_FIELD] != 0) | (size <= 0).any(dim=1)
-    return Faces.without_landmarks(torch.cat([corner, corner + size], dim=1), ignored)
+    return Objects.without_landmarks(torch.cat([corner, corner + size], dim=1), ignored)
 
 
 def _join(
@@ -115,12 +115,12 @@ def _join(
     """Add landmarks to the faces whose box lies within a pixel of a labelled one."""
     joined = dict(labelled)
     for name, (boxes, points) in landmarks.items():
-        if name not in labelled or not len(labelled[name].faces) or not len(boxes):
+        if name not in labelled or not len(labelled[name].objects) or not len(boxes):
             continue
-        own = labelled[name].faces
+        own = labelled[name].objects
         xywh = torch.cat([own.boxes[:, :2], own.sizes], dim=1)
         distance, nearest = torch.cdist(xywh, boxes, p=math.inf).min(dim=1)
         matched = distance <= 1
         faces = replace(own, landmarks=points[nearest] * matched[:, None], has_landmarks=matched)
-        joined[name] = replace(labelled[name], faces=faces)
+        joined[name] = replace(labelled[name], objects=faces)
     return joined

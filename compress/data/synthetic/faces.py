@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from featherpress.compress.data.samples import Faces, Sample
+from featherpress.compress.data.samples import Objects, Sample
 from featherpress.compress.data.synthetic.drawing import Array, Frame
 from featherpress.compress.data.synthetic.heads import paint_ball, paint_cover, paint_head
 from featherpress.compress.data.synthetic.scenes import develop, paint_scene
@@ -62,7 +62,7 @@ class SyntheticFaces:
         places = enumerate(_draw_places(random, *self.size), start=1)
         painted = [_paint_place(random, scene, place, number) for number, place in places]
         faces = _label([face for face in painted if face], scene.owner)
-        return Sample(image=develop(random, scene.pixels), faces=faces, name=self.name(index))
+        return Sample(image=develop(random, scene.pixels), objects=faces, name=self.name(index))
 
     def name(self, index: int, /) -> str:
         """Name one picture by what makes it."""
@@ -110,7 +110,7 @@ def _paint_place(random: np.random.Generator, scene: Frame, place: _Place, numbe
     return face if place.face else None
 
 
-def _label(faces: list[_Face], owner: npt.NDArray[np.int16]) -> Faces:
+def _label(faces: list[_Face], owner: npt.NDArray[np.int16]) -> Objects:
     """Box the part of every face that lies in the picture, and ignore faces of which too little is seen."""
     rows = []
     for face in faces:
@@ -122,4 +122,10 @@ def _label(faces: list[_Face], owner: npt.NDArray[np.int16]) -> Faces:
             rows.append([*low, *high, *face.landmarks.ravel() * whole, whole, ignored])
     table = torch.tensor(np.array(rows, dtype=np.float32).reshape(-1, 16))
     labelled, hidden = table[:, 14:].T > 0
-    return Faces(boxes=table[:, :4], landmarks=table[:, 4:14], has_landmarks=labelled, ignored=hidden)
+    return Objects(
+        boxes=table[:, :4],
+        landmarks=table[:, 4:14],
+        has_landmarks=labelled,
+        ignored=hidden,
+        labels=torch.zeros(len(table), dtype=torch.int64),
+    )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from featherpress.compress.data import FaceDataset, Sample
+from featherpress.compress.data import Sample, SampleDataset
 from featherpress.compress.evaluation.detections import Detections, DetectionSet, Truth
 from featherpress.compress.evaluation.detector.postprocess import decode_outputs, select_detections
 from featherpress.compress.evaluation.detector.settings import DetectionSettings
@@ -108,7 +108,7 @@ class EvaluationResult:
 
 def evaluate_model(
     model: Detector,
-    dataset: FaceDataset,
+    dataset: SampleDataset,
     *,
     settings: DetectionSettings,
     label: str = "evaluating",
@@ -135,7 +135,7 @@ def evaluate_model(
             for group, images in grouped_by_size(samples, lambda each: each[1].image, batch=batch):
                 detections = detect_batch(model, images, settings=settings)
                 for (place, sample), each in zip(group, detections, strict=True):
-                    truth = Truth(boxes=sample.faces.boxes.numpy(), ignored=sample.faces.ignored.numpy())
+                    truth = Truth(boxes=sample.objects.boxes.numpy(), ignored=sample.objects.ignored.numpy())
                     rows[place] = (sample.name, each, truth)
                     progress.advance()
     finally:
@@ -167,7 +167,7 @@ def evaluate_model(
     return EvaluationResult(predictions=predictions, score=score.ap or 0.0, record=record)
 
 
-def _samples(dataset: FaceDataset, chosen: Sequence[int], *, skip_broken: bool) -> Iterator[tuple[int, Sample]]:
+def _samples(dataset: SampleDataset, chosen: Sequence[int], *, skip_broken: bool) -> Iterator[tuple[int, Sample]]:
     for place, index in enumerate(chosen):
         try:
             sample = dataset[index]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from featherpress.compress.data.samples import Faces
+from featherpress.compress.data.samples import Objects
 from featherpress.compress.data.sources.labelled import LabelledFolder, LabelledImage
 from featherpress.compress.evaluation.detections import DetectionSet, FloatArray
 from featherpress.compress.evaluation.widerface.files import (
@@ -80,5 +80,5 @@ def _name(image: WiderImage) -> str:
 def _labelled(number: int, image: WiderImage) -> LabelledImage:
     boxes = torch.from_numpy(image.boxes).float()
     corners = torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], dim=1)
-    faces = Faces.without_landmarks(corners, torch.from_numpy(~image.counted["hard"]))
-    return LabelledImage(name=_name(image), faces=faces, place=number, face_places=tuple(range(1, len(boxes) + 1)))
+    faces = Objects.without_landmarks(corners, torch.from_numpy(~image.counted["hard"]))
+    return LabelledImage(name=_name(image), objects=faces, place=number, object_places=tuple(range(1, len(boxes) + 1)))

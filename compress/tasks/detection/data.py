@@ -4,13 +4,13 @@ from typing import Literal
 
 from featherpress.compress.data import (
     CocoFaces,
-    FaceDataset,
     LabelledFolder,
+    SampleDataset,
     SyntheticFaces,
     TrainingCrops,
     WiderFaces,
 )
-from featherpress.compress.data.sources.labelled import require_faces
+from featherpress.compress.data.sources.labelled import require_objects
 from featherpress.compress.data.subsets import hold_out, hold_out_events, join
 from featherpress.compress.recipes.files import expand_path
 from featherpress.compress.tasks.detection.options import FaceData
@@ -18,7 +18,7 @@ from featherpress.compress.tasks.detection.options import FaceData
 _VALIDATION_SEED = 1_000_003
 
 
-def open_data(data: FaceData, split: Literal["train", "val", "holdout"]) -> FaceDataset:
+def open_data(data: FaceData, split: Literal["train", "val", "holdout"]) -> SampleDataset:
     """Open a split of a recipe's data; `holdout` is what is held out of `train`, or else `val`.
 
     Errors: `DataError` when there is nothing where the recipe says; `UsageError` when nothing is left to train on.
@@ -30,7 +30,7 @@ def open_data(data: FaceData, split: Literal["train", "val", "holdout"]) -> Face
     return training if split == "train" else holdout
 
 
-def _open_split(data: FaceData, split: Literal["train", "val"]) -> FaceDataset:
+def _open_split(data: FaceData, split: Literal["train", "val"]) -> SampleDataset:
     """Open a split as it lies there; folders to train on must hold a face.
 
     Synthetic validation faces come from a seed of their own.
@@ -46,12 +46,12 @@ def _open_split(data: FaceData, split: Literal["train", "val"]) -> FaceDataset:
         else:
             folders.append(CocoFaces(root / split, category=data.category, limit=images or None))
         if split == "train":
-            require_faces(folders[-1])
+            require_objects(folders[-1])
     return folders[0] if len(folders) == 1 else join(*folders)
 
 
 def training_crops(
-    data: FaceData, dataset: FaceDataset, *, seed: int, photographs: FaceDataset | None = None, extra: int = 0
+    data: FaceData, dataset: SampleDataset, *, seed: int, photographs: SampleDataset | None = None, extra: int = 0
 ) -> TrainingCrops:
     """Cut a recipe's training crops; on top of each batch `extra` of photographs, or of the data set without any."""
     return TrainingCrops(

@@ -8,7 +8,7 @@ import numpy as np
 from torchvision.transforms.v2 import functional as F
 from torchvision.transforms.v2.functional import to_pil_image
 
-from featherpress.compress.data import FaceDataset
+from featherpress.compress.data import SampleDataset
 from featherpress.compress.evaluation import Detections, DetectionSet, Truth, match, match_image
 from featherpress.compress.evaluation.metrics.average_precision import best_threshold
 from featherpress.records.run import Gallery, Picture, Prediction
@@ -19,7 +19,7 @@ _FACES = range(2, 13)
 
 
 def write_gallery(
-    folder: Path, dataset: FaceDataset, predictions: Mapping[str, DetectionSet], *, images: int = 6
+    folder: Path, dataset: SampleDataset, predictions: Mapping[str, DetectionSet], *, images: int = 6
 ) -> None:
     """Save `images` pictures, evenly spaced among those with 2 to 12 faces, and every model's detections on them.
 

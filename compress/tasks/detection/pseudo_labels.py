@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from featherpress.compress.data import FaceDataset, Faces, TrainingCrops
+from featherpress.compress.data import Objects, SampleDataset, TrainingCrops
 from featherpress.compress.data.sources.unlabelled import LabelledPhotographs, Photographs
 from featherpress.compress.data.subsets import join
 from featherpress.compress.evaluation.detector.inference import detect_faces
@@ -25,7 +25,7 @@ from featherpress.files import write_json
 from featherpress.models import Detector
 
 
-def mixed_crops(data: FaceData, labelled: FaceDataset, teacher: Detector, *, out: Path, seed: int) -> TrainingCrops:
+def mixed_crops(data: FaceData, labelled: SampleDataset, teacher: Detector, *, out: Path, seed: int) -> TrainingCrops:
     """Return crops of the labelled images, plus crops of the photographs, labelled by the teacher.
 
     The labels are saved in the run's `labels.json` (`labels-2.json` for a second folder), so that a resumed run uses
@@ -44,7 +44,7 @@ def mixed_crops(data: FaceData, labelled: FaceDataset, teacher: Detector, *, out
     return training_crops(data, labelled, seed=seed, photographs=join(*folders), extra=data.unlabelled.per_batch)
 
 
-def control_crops(data: FaceData, labelled: FaceDataset, *, seed: int) -> TrainingCrops:
+def control_crops(data: FaceData, labelled: SampleDataset, *, seed: int) -> TrainingCrops:
     """Cut as many crops a step as `mixed_crops`, of the labelled images alone."""
     assert data.unlabelled is not None
     return training_crops(data, labelled, seed=seed, extra=data.unlabelled.per_batch)
@@ -99,11 +99,12 @@ def _ask(
     }
 
 
-def _faces(label: Mapping[str, Any], *, positive_threshold: float) -> Faces:
+def _faces(label: Mapping[str, Any], *, positive_threshold: float) -> Objects:
     scores = torch.tensor(label["scores"], dtype=torch.float32)
-    return Faces(
+    return Objects(
         boxes=torch.tensor(label["boxes"], dtype=torch.float32).view(-1, 4),
         landmarks=torch.tensor(label["landmarks"], dtype=torch.float32).view(-1, 10),
         has_landmarks=torch.ones(len(scores), dtype=torch.bool),
         ignored=scores < positive_threshold,
+        labels=torch.zeros(len(scores), dtype=torch.int64),
     )

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from featherpress.compress.data import Batch, FaceDataset, TrainingCrops
+from featherpress.compress.data import Batch, SampleDataset, TrainingCrops
 from featherpress.compress.distillation.teachers import Outputs
 from featherpress.compress.evaluation import DetectionSet
 from featherpress.compress.evaluation.detector.inference import EvaluationResult, evaluate_model
@@ -82,16 +82,16 @@ class DetectionTask(Task):
         side = max(64, min(*self.data.sizes, 128))
         return torch.zeros(1, 3, side, side)
 
-    def open(self, split: Split) -> FaceDataset:
+    def open(self, split: Split) -> SampleDataset:
         """Open a split of labelled photographs."""
         return open_data(self.data, split)
 
-    def crops(self, dataset: FaceDataset, seed: int) -> TrainingCrops:
+    def crops(self, dataset: SampleDataset, seed: int) -> TrainingCrops:
         """Return training crops; crops that repeat are kept in memory."""
         return training_crops(self.data, dataset, seed=seed)
 
     def unlabelled_crops(
-        self, dataset: FaceDataset, seed: int, *, teacher: nn.Module | None, out: Path
+        self, dataset: SampleDataset, seed: int, *, teacher: nn.Module | None, out: Path
     ) -> TrainingCrops:
         """Return training crops with photographs on top, labelled by the teacher, or with further ones."""
         if teacher is None:
@@ -102,7 +102,7 @@ class DetectionTask(Task):
         """Return a batch's images as BGR minus the mean."""
         return normalize(batch.images)
 
-    def view(self, dataset: FaceDataset, index: int, model: nn.Module) -> Tensor:
+    def view(self, dataset: SampleDataset, index: int, model: nn.Module) -> Tensor:
         """Read one image as detectors take it."""
         return normalize(dataset[index].image[None])
 
@@ -151,7 +151,7 @@ class DetectionTask(Task):
     def evaluate(
         self,
         model: nn.Module,
-        dataset: FaceDataset,
+        dataset: SampleDataset,
         *,
         label: str,
         split: str = "val",
@@ -176,6 +176,6 @@ class DetectionTask(Task):
             logger.warning("there is no valid face in %d images, so there is no AP; it is recorded as 0", seen)
         return result
 
-    def show(self, folder: Path, dataset: FaceDataset, predictions: Mapping[str, DetectionSet]) -> None:
+    def show(self, folder: Path, dataset: SampleDataset, predictions: Mapping[str, DetectionSet]) -> None:
         """Save the report's gallery."""
         write_gallery(folder, dataset, predictions)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from featherpress.compress.data import Faces, Sample, TrainingCrops
+from featherpress.compress.data import Objects, Sample, TrainingCrops
 from featherpress.compress.data.crops import windows
 from featherpress.compress.data.crops.windows import draw_window
 from featherpress.compress.data.subsets import hold_out_events, join
@@ -29,7 +29,7 @@ class Events:
 
     def __getitem__(self, index: int) -> Sample:
         image = torch.zeros(3, 60, 80, dtype=torch.uint8)
-        return Sample(image=image, faces=Faces.none(), name=self.name(index))
+        return Sample(image=image, objects=Objects.none(), name=self.name(index))
 
 
 CROWDS, FACES = Events("crowd", 12, 2, 4), Events("face", 6)
@@ -108,13 +108,14 @@ def test_native_windows_show_pixels_as_they_are(size: int, monkeypatch: pytest.M
     """A window is as large as its crop, whatever the image's size; larger only where a face is."""
     ranges = CropsRecipe(native=(1, 1), native_probability=1, zoom_out_probability=0)
     monkeypatch.setattr(windows, "_ASPECT", 1.0)
-    window = draw_window(np.random.default_rng(0), Faces.none(), 800, 600, ranges, size=size)
+    window = draw_window(np.random.default_rng(0), Objects.none(), 800, 600, ranges, size=size)
     assert (window.width, window.height) == (size, size)
-    face = Faces(
+    face = Objects(
         boxes=torch.tensor([[100.0, 100.0, 350.0, 450.0]]),
         landmarks=torch.zeros(1, 10),
         has_landmarks=torch.tensor([False]),
         ignored=torch.tensor([False]),
+        labels=torch.zeros(1, dtype=torch.int64),
     )
     monkeypatch.setattr(windows, "_FREE", 0.0)
     assert draw_window(np.random.default_rng(0), face, 800, 600, ranges, size=size).width == 350

@@ -8,7 +8,7 @@ import psutil
 import pytest
 import torch
 
-from featherpress.compress.data import Batch, Faces, Sample, TrainingCrops, batches
+from featherpress.compress.data import Batch, Objects, Sample, TrainingCrops, batches
 from featherpress.compress.data.cache import bytes_of
 from featherpress.compress.data.samples import collate, separate
 from featherpress.compress.data.subsets import join
@@ -33,14 +33,15 @@ class Noise:
         count = int(random.integers(0, 4))
         corners = random.uniform(0, 0.7 * self.side, (count, 2)).astype(np.float32)
         boxes = np.concatenate([corners, corners + random.uniform(6, 30, (count, 2)).astype(np.float32)], axis=1)
-        faces = Faces(
+        faces = Objects(
             boxes=torch.from_numpy(boxes),
             landmarks=torch.from_numpy(np.tile(corners + 3, (1, 5))),
             has_landmarks=torch.ones(count, dtype=torch.bool),
             ignored=torch.from_numpy(random.random(count) < 0.3),
+            labels=torch.arange(count),
         )
         image = random.integers(0, 255, (3, self.side, self.side), dtype=np.uint8)
-        return Sample(image=torch.from_numpy(image), faces=faces, name=self.name(index))
+        return Sample(image=torch.from_numpy(image), objects=faces, name=self.name(index))
 
 
 def mixed(variants: int, cache_bytes: int = 1 << 30) -> TrainingCrops:
@@ -96,7 +97,9 @@ def test_batches_come_apart_as_they_were_put_together() -> None:
     samples = [Noise(4)[index] for index in range(4)]
     for before, after in zip(samples, separate(collate(samples, [(0, 0)] * 4)), strict=True):
         assert torch.equal(after.image, before.image)
-        assert all(torch.equal(getattr(after.faces, name), getattr(before.faces, name)) for name in Faces.__slots__)
+        assert all(
+            torch.equal(getattr(after.objects, name), getattr(before.objects, name)) for name in Objects.__slots__
+        )
 
 
 def test_crops_that_never_come_again_are_not_kept() -> None:

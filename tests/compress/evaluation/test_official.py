@@ -53,13 +53,15 @@ def found_all(data: OfficialImages) -> DetectionSet:
     """Detections that are the labelled boxes, and one false alarm surer than all in b."""
     detections, truths = [], []
     for index in range(len(data)):
-        boxes = data.labelled[index].faces.boxes.numpy()
+        boxes = data.labelled[index].objects.boxes.numpy()
         if data.name(index).endswith("b.jpg"):
             boxes = np.concatenate([np.array([[50, 50, 70, 70]], np.float32), boxes])
         scores = np.linspace(0.9, 0.1, len(boxes), dtype=np.float32)
         detections.append(Detections(boxes=boxes, scores=scores, landmarks=np.zeros((len(boxes), 10), np.float32)))
         truths.append(
-            Truth(boxes=data.labelled[index].faces.boxes.numpy(), ignored=data.labelled[index].faces.ignored.numpy())
+            Truth(
+                boxes=data.labelled[index].objects.boxes.numpy(), ignored=data.labelled[index].objects.ignored.numpy()
+            )
         )
     names = tuple(data.name(index) for index in range(len(data)))
     return DetectionSet(names=names, detections=tuple(detections), truths=tuple(truths))
@@ -72,7 +74,7 @@ def test_the_whole_set_is_found_and_scored(tmp_path: Path, truth: Path, parent: 
     data = OfficialImages(tmp_path / "data", truth)
     assert (len(data), data.missing) == (3, 0)
     assert [data.name(i) for i in range(3)] == list(ALL)
-    assert data.labelled[0].faces.boxes.tolist() == [[0, 0, 20, 20], [40, 0, 60, 20]]
+    assert data.labelled[0].objects.boxes.tolist() == [[0, 0, 20, 20], [40, 0, 60, 20]]
     assert data[0].image.shape == (3, 70, 80)
     found = found_all(data)
     scores = data.score(found)

@@ -98,13 +98,13 @@ def test_what_the_teacher_is_sure_of_is_a_face(album: Path, tmp_path: Path, monk
     teacher = create_detector("featherface_v2")
     labelled = label_photographs(teacher, photographs, recipe=recipe, record=record)
     assert asked == [(0.2, 640)] * 3
-    assert labelled[0].faces.ignored.tolist() == [False, True]
-    assert labelled[0].faces.boxes[0].tolist() == [1, 1, 30, 30]
-    assert len(labelled.faces[3]) == 0
+    assert labelled[0].objects.ignored.tolist() == [False, True]
+    assert labelled[0].objects.boxes[0].tolist() == [1, 1, 30, 30]
+    assert len(labelled.objects[3]) == 0
     assert json.loads(record.read_text())["schema"] == "featherpress.labels/1"
     again = label_photographs(teacher, photographs, recipe=recipe, record=record)
     assert len(asked) == 3
-    assert torch.equal(again.faces[0].landmarks, labelled.faces[0].landmarks)
+    assert torch.equal(again.objects[0].landmarks, labelled.objects[0].landmarks)
 
 
 def test_several_scales_and_folders_are_joined(
@@ -132,7 +132,7 @@ def test_several_scales_and_folders_are_joined(
     assert asked == [0, 1280] * 6
     mixed_crops(recipe.data, training, teacher, out=tmp_path, seed=0)
     assert len(asked) == 12
-    faces = crops.dataset[8 + 4].faces
+    faces = crops.dataset[8 + 4].objects
     assert faces.boxes.tolist() == [[1, 2, 30, 30], [50, 50, 54, 55]]
     assert faces.ignored.tolist() == [False, True]
     assert (tmp_path / "labels.json").read_text() == (tmp_path / "labels-2.json").read_text()
@@ -194,7 +194,7 @@ def test_a_recipe_says_how_large_faces_are(tiny: Any, album: Path, tmp_path: Pat
         recipe: Recipe = tiny(*settings)
         task = task_of(recipe)
         crops = task.crops(task.open("train"), seed=0)
-        faces = torch.cat([crops.crop(index, 0).faces.sizes for index in range(8)])
+        faces = torch.cat([crops.crop(index, 0).objects.sizes for index in range(8)])
         heights.append(float(faces[:, 1].mean()))
         mixed = mixed_crops(recipe.data, task.open("train"), create_detector("featherface_v2"), out=tmp_path, seed=0)
         assert mixed.ranges == crops.ranges

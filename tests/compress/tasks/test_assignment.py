@@ -31,6 +31,7 @@ def random_batch(seed: int, images: int, most: int) -> Batch:
         present=present,
         has_landmarks=present & (torch.rand(images, most, generator=random) < 0.5),
         ignored=present & (torch.rand(images, most, generator=random) < 0.3),
+        labels=torch.zeros(images, most, dtype=torch.int64),
         keys=torch.zeros(images, 2, dtype=torch.int64),
     )
 

@@ -31,6 +31,7 @@ def batch_of(boxes: list[list[list[float]]], *, ignored: list[list[bool]] | None
         present=present,
         has_landmarks=present,
         ignored=torch.tensor(flags),
+        labels=torch.zeros_like(present, dtype=torch.int64),
         keys=torch.zeros(len(boxes), 2, dtype=torch.int64),
     )
 

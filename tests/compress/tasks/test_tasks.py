@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from featherpress.compress.data import Faces, Sample, SyntheticFaces
+from featherpress.compress.data import Objects, Sample, SyntheticFaces
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.tasks import task_of
 from featherpress.compress.tasks.detection import task as detection
@@ -89,7 +89,7 @@ def test_no_face_anywhere_is_said(caplog: pytest.LogCaptureFixture) -> None:
             return 1
 
         def __getitem__(self, index: int) -> Sample:
-            return Sample(image=torch.zeros(3, 64, 64, dtype=torch.uint8), faces=Faces.none(), name="empty")
+            return Sample(image=torch.zeros(3, 64, 64, dtype=torch.uint8), objects=Objects.none(), name="empty")
 
     result = task_of(load_recipe("demo", settings=[*SMALL])).evaluate(Fixed(), Empty(), label="")
     assert result.record["ap"] is None

@@ -10,7 +10,7 @@ from PIL import Image
 from featherpress.compress.data import TrainingCrops, WiderFaces
 from featherpress.compress.data.crops.decoded import DiskCache
 from featherpress.compress.data.images import decode_image, decode_reduced
-from featherpress.compress.data.sources.labelled import require_faces
+from featherpress.compress.data.sources.labelled import require_objects
 from featherpress.compress.data.sources.unlabelled import LabelledPhotographs, Photographs
 from featherpress.compress.data.subsets import join, select
 from featherpress.errors import DataError
@@ -42,7 +42,7 @@ def test_large_photographs_are_decoded_smaller(faces: WiderFaces, side: int, fac
     """A JPEG is halved while its short side stays enough; its faces follow exactly, its pixels to a few levels."""
     whole, small = faces[0], faces.read_downscaled(0, side)
     assert small.image.shape == (3, SIDE // factor, 2 * SIDE // factor)
-    assert torch.equal(small.faces.boxes * factor, whole.faces.boxes)
+    assert torch.equal(small.objects.boxes * factor, whole.objects.boxes)
     mean = torch.nn.functional.avg_pool2d(whole.image.float(), factor)
     assert float((small.image.float() - mean).abs().max()) <= 4
 
@@ -94,16 +94,16 @@ def test_numbers_of_joined_sets_are_their_own(faces: WiderFaces, tmp_path: Path)
     for _ in range(2):
         assert (cache.read(0).name, cache.read(1).name) == ("2.jpg", "0.jpg")
         assert cache.read(0).image.shape == (3, 100, 200)
-        assert cache.read(0).faces.boxes.tolist() == [[25.5, 10, 55.5, 50]]
+        assert cache.read(0).objects.boxes.tolist() == [[25.5, 10, 55.5, 50]]
 
 
 def test_photographs_labelled_anew_are_not_found_with_old_labels(faces: WiderFaces, tmp_path: Path) -> None:
     """Decoded images are kept with their faces, so that other labels of the same photograph are another file."""
     found = []
     for number in (0, 2):
-        labelled = LabelledPhotographs(Photographs(faces.images, limit=1), [faces.labelled[number].faces])
+        labelled = LabelledPhotographs(Photographs(faces.images, limit=1), [faces.labelled[number].objects])
         joined = join(select(faces, [2]), labelled)
-        found.append(DiskCache(joined, tmp_path / "cache", side=0).read(1).faces.boxes[0, 0].item())
+        found.append(DiskCache(joined, tmp_path / "cache", side=0).read(1).objects.boxes[0, 0].item())
     assert found == [100, 102]
 
 
@@ -133,4 +133,4 @@ def test_labels_without_faces_are_refused(tmp_path: Path) -> None:
     for text, found in (("a.jpg\n0\n", "got none"), ("a.jpg\n1\n1 1 9 9 0 0 0 1 0 0\n", "got 1 that are all marked")):
         labels.write_text(text)
         with pytest.raises(DataError, match=f"at least one of 1 images, {found}"):
-            require_faces(WiderFaces(tmp_path, "train"))
+            require_objects(WiderFaces(tmp_path, "train"))

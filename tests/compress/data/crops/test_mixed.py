@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from featherpress.compress.data import Faces, SyntheticFaces, TrainingCrops
+from featherpress.compress.data import Objects, SyntheticFaces, TrainingCrops
 from featherpress.compress.data.sources.unlabelled import LabelledPhotographs, Photographs
 from featherpress.compress.data.subsets import hold_out, join, select
 from featherpress.errors import DataError, UsageError
@@ -64,16 +64,17 @@ def test_square_photographs_can_be_left_out(tmp_path: Path) -> None:
 def test_a_teachers_faces_ride_on_photographs(tmp_path: Path) -> None:
     """Faces found by someone else become the labels of a photograph, under one numbering with the labelled images."""
     photographs = Photographs(draw_photographs(tmp_path, [(90, 70)]))
-    face = Faces(
+    face = Objects(
         boxes=torch.tensor([[10.0, 10.0, 40.0, 50.0]]),
         landmarks=torch.zeros(1, 10),
         has_landmarks=torch.tensor([False]),
         ignored=torch.tensor([False]),
+        labels=torch.zeros(1, dtype=torch.int64),
     )
     joined = join(SyntheticFaces(length=2, seed=0), LabelledPhotographs(photographs, [face]))
     assert len(joined) == 3
     assert joined.name(2) == "00.png"
-    assert joined[2].faces.boxes.tolist() == [[10.0, 10.0, 40.0, 50.0]]
+    assert joined[2].objects.boxes.tolist() == [[10.0, 10.0, 40.0, 50.0]]
 
 
 @pytest.mark.parametrize("count", [1, 3, 6])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from featherpress.compress.data import (
     Batch,
-    Faces,
+    Objects,
     Sample,
     SyntheticFaces,
     TrainingCrops,
@@ -44,13 +44,14 @@ class Marked:
         image = torch.zeros(3, 120, 160, dtype=torch.uint8)
         x, y, side = 20 + 5 * index, 30 + 3 * index, 40
         image[:, y : y + side, x : x + side] = 255
-        faces = Faces(
+        faces = Objects(
             boxes=torch.tensor([[x, y, x + side, y + side]], dtype=torch.float32),
             landmarks=torch.tensor([[x, y, x + side, y, x + 20, y + 20, x, y + side, x + side, y + side]]).float(),
             has_landmarks=torch.tensor([True]),
             ignored=torch.tensor([False]),
+            labels=torch.zeros(1, dtype=torch.int64),
         )
-        return Sample(image=image, faces=faces, name=self.name(index))
+        return Sample(image=image, objects=faces, name=self.name(index))
 
 
 def same(a: Batch, b: Batch) -> bool:
@@ -67,7 +68,7 @@ def test_a_crop_depends_on_seed_index_and_variant_alone() -> None:
     crops.crop(0, 5)
     again = crops.crop(2, 5)
     assert torch.equal(first.image, again.image)
-    assert torch.equal(first.faces.boxes, again.faces.boxes)
+    assert torch.equal(first.objects.boxes, again.objects.boxes)
     assert not torch.equal(first.image, crops.crop(2, 6).image)
     assert not torch.equal(first.image, TrainingCrops(data, size=64, seed=2).crop(2, 5).image)
 
@@ -89,19 +90,19 @@ def test_boxes_and_landmarks_follow_the_pixels(index: int, variant: int) -> None
         patch.setattr(photometric, "_PROBABILITY", 0.0)
         crop = TrainingCrops(Marked(), size=64, seed=0).crop(index, variant)
     white = (crop.image > 200).all(dim=0)
-    if not len(crop.faces):
+    if not len(crop.objects):
         assert float(white.float().mean()) < 0.25
         return
-    x1, y1, x2, y2 = crop.faces.boxes[0].tolist()
+    x1, y1, x2, y2 = crop.objects.boxes[0].tolist()
     rows, columns = white.nonzero().T
     # The filter that shrinks a picture softens edges over a pixel or two.
     assert float(columns.min()) == pytest.approx(x1, abs=2)
     assert float(columns.max()) + 1 == pytest.approx(x2, abs=2)
     assert float(rows.min()) == pytest.approx(y1, abs=2)
     assert float(rows.max()) + 1 == pytest.approx(y2, abs=2)
-    left_eye, right_eye = crop.faces.landmarks[0, 0], crop.faces.landmarks[0, 2]
+    left_eye, right_eye = crop.objects.landmarks[0, 0], crop.objects.landmarks[0, 2]
     assert left_eye < right_eye
-    if not crop.faces.ignored[0] and x1 > 0.1 and x2 < 63.9:
+    if not crop.objects.ignored[0] and x1 > 0.1 and x2 < 63.9:
         assert (float(left_eye), float(right_eye)) == pytest.approx((x1, x2), abs=1e-3)
 
 
@@ -109,11 +110,12 @@ def test_boxes_and_landmarks_follow_the_pixels(index: int, variant: int) -> None
 @settings(deadline=None)
 def test_windows_hold_a_face_centre(seed: int, width: int, height: int) -> None:
     """A window that aims at a face holds its centre, and is no smaller than the face."""
-    faces = Faces(
+    faces = Objects(
         boxes=torch.tensor([[0.6 * width, 0.1 * height, 0.8 * width, 0.4 * height]]),
         landmarks=torch.zeros(1, 10),
         has_landmarks=torch.tensor([False]),
         ignored=torch.tensor([False]),
+        labels=torch.zeros(1, dtype=torch.int64),
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(windows, "_FREE", 0.0)
@@ -135,7 +137,7 @@ def test_what_lies_beyond_the_image_is_the_mean_colour() -> None:
 def test_small_faces_become_ignored() -> None:
     """A face that ends below 4 pixels is ignored; ignored faces never come back."""
     crops = TrainingCrops(Marked(), size=8, seed=0, ranges=CropsRecipe(zoom_out_probability=1.0))
-    faces = [crops.crop(index, variant).faces for index in range(8) for variant in range(4)]
+    faces = [crops.crop(index, variant).objects for index in range(8) for variant in range(4)]
     assert any(len(face) for face in faces)
     assert all(bool(face.ignored.all()) for face in faces)
 

@@ -41,7 +41,7 @@ def test_boxes_landmarks_and_crowds_are_read(tmp_path: Path, images: str) -> Non
         FACE | {"keypoints": POINTS[:9]},
     ]
     data = CocoFaces(write(tmp_path, content(annotations=rows), images=images))
-    faces = data[0].faces
+    faces = data[0].objects
     assert data.name(0) == "a.jpg"
     assert data[0].image.shape == (3, 80, 64)
     assert faces.boxes[0].tolist() == [10, 20, 40, 60]
@@ -56,7 +56,7 @@ def test_images_without_faces_stay_in_their_order(tmp_path: Path) -> None:
     images = [A | {"id": "x", "file_name": "b/b.png"}, A]
     data = CocoFaces(write(tmp_path, content(images=images)))
     assert [data.name(i) for i in range(len(data))] == ["b/b.png", "a.jpg"]
-    assert [len(data.labelled[i].faces) for i in range(2)] == [0, 1]
+    assert [len(data.labelled[i].objects) for i in range(2)] == [0, 1]
     assert len(CocoFaces(tmp_path, limit=1)) == 1
     with pytest.raises(UsageError, match="at least 1 image"):
         CocoFaces(tmp_path, limit=0)
@@ -69,7 +69,7 @@ def test_the_category_is_chosen(tmp_path: Path) -> None:
 
     def count(categories: list[dict[str, Any]], category: str = "") -> int:
         path = write(tmp_path, content(categories=categories, annotations=rows)) / "annotations.json"
-        return len(read_coco(path, category=category)[0].faces)
+        return len(read_coco(path, category=category)[0].objects)
 
     assert count([head]) == 1
     assert count([person, {"id": 3, "name": "FACE"}]) == 1

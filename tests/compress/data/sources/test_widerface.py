@@ -36,7 +36,7 @@ def test_reads_a_folder_or_its_parent(tmp_path: Path, parent: str) -> None:
     data = WiderFaces(tmp_path, "train")
     sample = data[0]
     assert sample.image.shape == (3, 80, 64)
-    assert sample.faces.boxes.tolist() == [[10, 20, 40, 60]]
+    assert sample.objects.boxes.tolist() == [[10, 20, 40, 60]]
     assert data.name(0) == sample.name == "0--Faces/a.jpg"
 
 
@@ -46,14 +46,14 @@ def test_images_without_faces_come_with_or_without_their_line_of_zeros(tmp_path:
     base = write(tmp_path, f"a.jpg\n0\n{zeros}\nb.jpg\n0\nc.jpg\n1\n{FACE}\n")
     data = WiderFaces(base, "train")
     assert [data.name(i) for i in range(len(data))] == ["a.jpg", "b.jpg", "c.jpg"]
-    assert [len(data.labelled[i].faces) for i in range(3)] == [0, 0, 1]
+    assert [len(data.labelled[i].objects) for i in range(3)] == [0, 0, 1]
 
 
 def test_a_blank_line_before_the_zeros_changes_nothing(tmp_path: Path) -> None:
     """Files whose lines end twice, as after a bad conversion, are read."""
     base = write(tmp_path, f"a.jpg\r\n\r\n0\r\n\r\n{' '.join(['0'] * 10)}\r\n\r\nb.jpg\r\n\r\n1\r\n\r\n{FACE}\r\n")
     data = WiderFaces(base, "train")
-    assert [(data.name(i), len(data.labelled[i].faces)) for i in range(2)] == [("a.jpg", 0), ("b.jpg", 1)]
+    assert [(data.name(i), len(data.labelled[i].objects)) for i in range(2)] == [("a.jpg", 0), ("b.jpg", 1)]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1"])
@@ -97,16 +97,16 @@ def test_a_linked_image_folder_is_followed(tmp_path: Path) -> None:
 def test_a_face_wholly_outside_its_image_is_named_with_its_line(tmp_path: Path, box: str) -> None:
     """Such a label belongs to another image or another size of it; an ignored face there does no harm."""
     base = write(tmp_path, f"0--Faces/a.jpg\n2\n{FACE}\n{box} 0 0 0 0 0 0\n")
-    with pytest.raises(DataError, match=r"line 4: expected a face in 0--Faces/a\.jpg, which is 64 x 80 pixels"):
+    with pytest.raises(DataError, match=r"line 4: expected a box inside 0--Faces/a\.jpg, which is 64 x 80 pixels"):
         WiderFaces(base, "train")[0]
     write(tmp_path / "b", f"0--Faces/a.jpg\n1\n{box} 0 0 0 1 0 0\n")
-    assert len(WiderFaces(tmp_path / "b", "train")[0].faces) == 1
+    assert len(WiderFaces(tmp_path / "b", "train")[0].objects) == 1
 
 
 def test_a_face_partly_outside_stays_as_it_is(tmp_path: Path) -> None:
     """WIDER FACE labels what a border cuts; the box is kept, since the protocol scores it so."""
     base = write(tmp_path, "0--Faces/a.jpg\n1\n-5 70 20 40 0 0 0 0 0 0\n")
-    assert WiderFaces(base, "train")[0].faces.boxes.tolist() == [[-5, 70, 15, 110]]
+    assert WiderFaces(base, "train")[0].objects.boxes.tolist() == [[-5, 70, 15, 110]]
 
 
 def test_all_images_are_looked_at_before_work_begins(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_invalid_and_empty_faces_are_ignored(tmp_path: Path) -> None:
     """WIDER's `invalid` flag and a width or height of 0 make a face neither positive nor negative."""
     rows = ["1 2 3 4 0 0 0 1 0 0", "1 2 0 4 0 0 0 0 0 0", "1 2 3 0 0 0 0 0 0 0", "1 2 3 4 1 1 1 0 2 1"]
     base = write(tmp_path, "\n".join(["a.jpg", "4", *rows]))
-    assert WiderFaces(base, "train").labelled[0].faces.ignored.tolist() == [True, True, True, False]
+    assert WiderFaces(base, "train").labelled[0].objects.ignored.tolist() == [True, True, True, False]
 
 
 def test_landmarks_are_joined_by_box(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_landmarks_are_joined_by_box(tmp_path: Path) -> None:
     other = "100 20 30 40 0 0 0 0 0 0"
     labels = f"a.jpg\n3\n{other}\n{FACE}\n300 1 5 5 0 0 0 1 0 0\n"
     landmarks = f"# a.jpg\n10 20 30 40 {POINTS}\n100 20 30 40 {UNLABELLED}\n# other.jpg\n1 1 2 2\n"
-    faces = WiderFaces(write(tmp_path, labels, landmarks=landmarks), "train").labelled[0].faces
+    faces = WiderFaces(write(tmp_path, labels, landmarks=landmarks), "train").labelled[0].objects
     assert faces.has_landmarks.tolist() == [False, True, False]
     assert faces.landmarks[1].tolist() == [11, 21, 39, 21, 25, 30, 15, 50, 35, 50]
     assert not faces.landmarks[[0, 2]].any()
@@ -219,7 +219,7 @@ def test_the_photographs_are_all_there(shared: Path) -> None:
     """The shared data set has the images, faces, landmarks and invalid flags that its description counts."""
     splits = [WiderFaces(shared / "data", split) for split in ("train", "val")]
     assert [len(split) for split in splits] == [1332, 240]
-    faces = [split.labelled[index].faces for split in splits for index in range(len(split))]
+    faces = [split.labelled[index].objects for split in splits for index in range(len(split))]
     ignored = torch.cat([face.ignored for face in faces])
     labelled = torch.cat([face.has_landmarks for face in faces])
     assert (int((~ignored).sum()), int(ignored.sum()), int(labelled.sum())) == (3919, 715, 3470)

@@ -23,8 +23,8 @@ def test_a_picture_depends_on_seed_and_index_alone() -> None:
     _ = other[0]
     again = other[3]
     assert torch.equal(first.image, again.image)
-    assert torch.equal(first.faces.boxes, again.faces.boxes)
-    assert torch.equal(first.faces.landmarks, again.faces.landmarks)
+    assert torch.equal(first.objects.boxes, again.objects.boxes)
+    assert torch.equal(first.objects.landmarks, again.objects.landmarks)
     assert not torch.equal(first.image, SyntheticFaces(length=4, seed=6, size=(96, 96))[3].image)
     assert not torch.equal(first.image, other[4].image)
 
@@ -33,7 +33,7 @@ def test_boxes_lie_in_the_picture_and_landmarks_in_the_boxes(samples: list[Sampl
     """Every box has an area inside its picture, and every labelled landmark lies inside its box."""
     for sample in samples:
         _, height, width = sample.image.shape
-        faces = sample.faces
+        faces = sample.objects
         assert (height, width) == (128, 160)
         assert bool((faces.boxes >= 0).all())
         assert bool((faces.boxes <= torch.tensor([width, height, width, height])).all())
@@ -46,7 +46,7 @@ def test_boxes_lie_in_the_picture_and_landmarks_in_the_boxes(samples: list[Sampl
 
 def test_the_left_eye_is_the_left_one(samples: list[Sample]) -> None:
     """Image-left comes first, for eyes and for corners of the mouth, and eyes lie above the mouth."""
-    points = torch.cat([s.faces.landmarks[s.faces.has_landmarks] for s in samples]).view(-1, 5, 2)
+    points = torch.cat([s.objects.landmarks[s.objects.has_landmarks] for s in samples]).view(-1, 5, 2)
     assert len(points) > 50
     assert bool((points[:, 0, 0] < points[:, 1, 0]).all())
     assert bool((points[:, 3, 0] < points[:, 4, 0]).all())
@@ -55,19 +55,19 @@ def test_the_left_eye_is_the_left_one(samples: list[Sample]) -> None:
 
 def test_faces_vary(samples: list[Sample]) -> None:
     """There are small and large faces, pictures without any, and some that are ignored."""
-    heights = torch.cat([sample.faces.sizes[:, 1] for sample in samples])
-    counts = [len(sample.faces) for sample in samples]
+    heights = torch.cat([sample.objects.sizes[:, 1] for sample in samples])
+    counts = [len(sample.objects) for sample in samples]
     assert float(heights.min()) < 12
     assert float(heights.max()) > 70
     assert min(counts) == 0
     assert max(counts) >= 5
-    ignored = torch.cat([sample.faces.ignored for sample in samples])
+    ignored = torch.cat([sample.objects.ignored for sample in samples])
     assert 0 < int(ignored.sum()) < len(ignored) / 3
 
 
 def test_slivers_are_ignored(samples: list[Sample]) -> None:
     """A face cut to 6 pixels or less is neither positive nor negative."""
-    faces = [sample.faces for sample in samples]
+    faces = [sample.objects for sample in samples]
     smallest = torch.cat([face.sizes.amin(dim=1) for face in faces])
     assert bool(torch.cat([face.ignored for face in faces])[smallest <= 6].all())
 
@@ -80,7 +80,7 @@ def test_labels_sit_on_the_faces_drawn() -> None:
         sample = data[index]
         edges = (sample.image.float().diff(dim=1).abs().sum(dim=0))[:, :-1]
         mask = torch.zeros_like(edges, dtype=torch.bool)
-        for x1, y1, x2, y2 in sample.faces.boxes[~sample.faces.ignored].round().int().tolist():
+        for x1, y1, x2, y2 in sample.objects.boxes[~sample.objects.ignored].round().int().tolist():
             mask[y1:y2, x1:x2] = True
         if mask.any():
             inside.append(float(edges[mask].mean()))
