@@ -1,7 +1,7 @@
 """A progress bar, shown only on a terminal."""
 
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -13,30 +13,31 @@ from featherpress.compress.runtime.run_folder import is_leader
 class Progress:
     """Count steps with loss, images a second and the time left; silent when standard error is not a terminal.
 
-    Only the first process of a run shows it.
+    A bar inside another one has a line below it, which goes when it ends. Only the first process of a run shows them.
     """
 
+    _display: ClassVar[RichProgress | None] = None  # a terminal has one
+
     def __init__(self, label: str, *, total: int, done: int = 0) -> None:
-        console = Console(stderr=True)
-        self._bar = RichProgress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not (console.is_terminal and is_leader()),
-        )
-        self._task = self._bar.add_task(label, total=total, completed=done, note="")
+        self._label, self._total, self._done = label, total, done
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        self._outer = Progress._display
+        self._bar = self._outer or _build_display()
+        self._task = self._bar.add_task(self._label, total=self._total, completed=self._done, note="")
+        if self._outer is None:
+            Progress._display = self._bar
+            self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if self._outer is None:
+            Progress._display = None
+            self._bar.stop()
+        else:
+            self._bar.remove_task(self._task)
 
     def advance(self, *, loss: float | None = None, images_per_second: float | None = None) -> None:
         """Count one more."""
@@ -46,3 +47,16 @@ class Progress:
         if images_per_second is not None:
             notes.append(f"{images_per_second:.0f} images/s")
         self._bar.update(self._task, advance=1, note="  ".join(notes))
+
+
+def _build_display() -> RichProgress:
+    console = Console(stderr=True)
+    return RichProgress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not (console.is_terminal and is_leader()),
+    )
