@@ -106,6 +106,36 @@ class Gallery(Record):
     images: tuple[Picture, ...]
 
 
+class Panel(Part):
+    """One of the pictures side by side: `image`, `truth`, or the role whose answer it shows; the file beside."""
+
+    name: str
+    file: str
+
+
+class PanelRow(Part):
+    """One image with its panels; `file` names the image in its data set."""
+
+    file: str
+    panels: Annotated[tuple[Panel, ...], Field(min_length=1)]
+
+
+class LegendEntry(Part):
+    """What a colour stands for; `colour` is `#rrggbb`."""
+
+    name: str
+    colour: Annotated[str, Field(pattern=r"^#[0-9a-f]{6}$")]
+
+
+class Pictures(Record):
+    """Images to look at side by side: each with its truth and what each role answered, drawn by the task."""
+
+    SCHEMA: ClassVar[str] = "featherpress.pictures/1"
+
+    images: tuple[PanelRow, ...]
+    legend: tuple[LegendEntry, ...] = ()
+
+
 class Level(Part):
     """Linear CKA of each role's features with the teacher's at one level of the pyramid; None where nothing varies."""
 
