@@ -7,6 +7,7 @@ __all__ = [
     "Distiller",
     "Features",
     "Logits",
+    "Metric",
     "Task",
     "TaskLoss",
     "compare_arms",
@@ -21,7 +22,7 @@ __getattr__ = import_later(
         "distillation.terms": ["Features", "Logits"],
         "distillation.losses.registry": ["register_loss"],
         "recipes.kinds": ["register_task"],
-        "tasks.base": ["Task", "TaskLoss"],
+        "tasks.base": ["Metric", "Task", "TaskLoss"],
         "experiments.compare_arms": ["Comparison", "compare_arms"],
     },
 )

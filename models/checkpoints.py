@@ -67,12 +67,15 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     """Load a checkpoint into a model, all of it or nothing.
 
     Takes `.safetensors`, and `.pth`, `.pt` or `.tar` pickles of tensors alone. A nesting under `state_dict`, a
-    `module.` prefix and what thop leaves behind are removed, and public names are mapped onto ours.
+    `module.` prefix and what thop leaves behind are removed, and public names are mapped onto ours unless the file's
+    names are the model's own.
 
     Errors: `CheckpointError` for a file that is missing, broken, unsafe, or does not fit the model; it names the
     first keys that differ, and the preset that would fit if one does.
     """
-    state = read_weights(path)
+    state = _read(Path(path))
+    if state.keys() != model.state_dict().keys():
+        state = _under_our_names(state)
     if isinstance(model, MobileNetV1Quarter):
         state = {key: value for key, value in state.items() if not key.startswith("fc.")}
     require_fit(model, state, path)
@@ -102,10 +105,16 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
     Errors: `CheckpointError` for a file that is missing, broken or holds more than tensors.
     """
-    path = Path(path)
+    return _under_our_names(_read(Path(path)))
+
+
+def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(f"there is no weights file at {path}")
-    state = _clean(_read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path), path)
+    return _clean(_read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path), path)
+
+
+def _under_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {_our_name(key): value for key, value in state.items()}
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,8 @@ class DetectionSet:
 
     Errors: DataError where the three do not hold one entry an image.
     """
+
+    metric: ClassVar[str] = "AP"
 
     names: tuple[str, ...]
     detections: tuple[Detections, ...]

@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from featherpress.compress.evaluation.bootstrap import weighted_average_precisio
 from featherpress.compress.evaluation.detections import Detections, DetectionSet, Truth
 from featherpress.compress.evaluation.metrics.accuracy import ClassPredictions
 from featherpress.compress.evaluation.metrics.average_precision import Matches, corners, match
+from featherpress.compress.evaluation.metrics.values import ExampleValues
 from featherpress.errors import DataError, FileError
 from featherpress.verdicts import Scores
 from featherpress.verdicts.intervals import Array
@@ -49,6 +50,24 @@ def accuracy_scores(answers: Sequence[ClassPredictions]) -> Scores:
     return Scores.of([each.labels == each.predicted for each in answers])
 
 
+def value_scores(sets: Sequence[ExampleValues]) -> Scores:
+    """Return the mean of values, one set a seed, for resampling.
+
+    Errors: DataError for values of different examples.
+    """
+    if any(each.names != sets[0].names for each in sets):
+        raise DataError("Expected values of the same examples; evaluate both models on one set.")
+    return Scores.of([each.values for each in sets])
+
+
+_FORMATS: Mapping[str, tuple[type[Any], Callable[[Any], Scores]]] = {
+    "predicted": (ClassPredictions, accuracy_scores),
+    "values": (ExampleValues, value_scores),
+    "truth_boxes": (DetectionSet, detection_scores),
+}
+"""Each format of a saved file by an array that it alone has: its class, and what scores several of it."""
+
+
 def read_saved(path: Path, *, order: Sequence[str] | None = None) -> Side:
     """Read a run folder with all its seeds, the folder of an evaluation, its record, or what was found itself.
 
@@ -63,20 +82,21 @@ def read_saved(path: Path, *, order: Sequence[str] | None = None) -> Side:
         match_examples(each.names, order or first.names, str(path))
         if each.names != tuple(order or first.names):
             raise DataError(f"{path} has the same images in another order; evaluate both models alike")
-    detected = isinstance(first, DetectionSet)
+    metric, score = next((first.metric, score) for kind, score in _FORMATS.values() if isinstance(first, kind))
     return Side(
         name=str(path),
-        metric="AP" if detected else "accuracy",
+        metric=metric,
         seeds=tuple(files),
         examples=first.names,
-        scores=detection_scores(sets) if detected else accuracy_scores(sets),
+        scores=score(sets),
         bounded=True,
         unit="images",
     )
 
 
 def _build(arrays: Arrays) -> Any:
-    return (ClassPredictions if "predicted" in arrays else DetectionSet).from_arrays(arrays)
+    kind: Any = next((kind for name, (kind, _) in _FORMATS.items() if name in arrays), DetectionSet)
+    return kind.from_arrays(arrays)
 
 
 def _saved_files(path: Path) -> dict[str, Path]:

@@ -1,5 +1,6 @@
 """What a task is: the interface to the trainer and to experiments, with defaults for a task of one's own."""
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,14 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from featherpress.compress.data import Crops
+from featherpress.compress.data.crops.base import WholeImages
+from featherpress.compress.data.crops.sampling import Sampler
 from featherpress.compress.distillation.teachers import Outputs
 from featherpress.compress.evaluation.detector.inference import EvaluationResult
+from featherpress.compress.evaluation.metrics.values import ExampleValues
+from featherpress.compress.evaluation.saved_scores import value_scores
 from featherpress.compress.recipes import DataRecipe, Recipe
 from featherpress.compress.recipes.required_files import Need
+from featherpress.compress.runtime.progress import Progress
 from featherpress.models.factories import load_factory
 from featherpress.models.inputs import ModelInput, input_of, normalization_of, remember_input
-from featherpress.records.evaluation import Metric
+from featherpress.records.evaluation import Metric, TaskEvaluation
 from featherpress.verdicts import Scores
+
+_EVALUATED_AT_ONCE = 64
 
 Split: TypeAlias = Literal["train", "holdout", "val"]
 
@@ -94,9 +102,14 @@ class Task(ABC):
     def open(self, split: Split) -> Any:
         """Open a split of the data: it has a length, and `name(index)`."""
 
-    @abstractmethod
+    def batch(self, dataset: Any, indices: Sequence[int]) -> Any:
+        """Return some images of a data set as they are, with their labels: an `ImageBatch`."""
+        raise NotImplementedError(f"{type(self).__name__} makes no batches")
+
     def crops(self, dataset: Any, seed: int) -> Crops[Any]:
-        """Cut training images."""
+        """Cut training images; here they are the images as they are."""
+        sampler = Sampler(len(dataset), sizes=self.data.sizes[:1], seed=seed, variants=self.data.variants)
+        return WholeImages(dataset, sampler, lambda indices: self.batch(dataset, indices))
 
     def unlabelled_crops(self, dataset: Any, seed: int, *, teacher: nn.Module | None, out: Path) -> Crops[Any]:
         """Cut training images, and on top of each batch images without labels, which the teacher labels.
@@ -146,7 +159,11 @@ class Task(ABC):
     def compute_loss(self, outputs: Outputs, batch: Any, targets: Any, normalizers: Tensor) -> TaskLoss:
         """Compare a model's outputs with its targets."""
 
-    @abstractmethod
+    def score_examples(self, outputs: Outputs, batch: Any, targets: Any) -> Tensor:
+        """Return the score of each image, (N,), whose mean is the metric."""
+        raise NotImplementedError(f"{type(self).__name__} scores no examples")
+
+    @torch.no_grad()
     def evaluate(
         self,
         model: nn.Module,
@@ -158,14 +175,38 @@ class Task(ABC):
         images: int = 0,
     ) -> EvaluationResult:
         """Score a model on a data set, or on its first images; the record starts with `about` and names the split."""
+        began, was_training = time.monotonic(), model.training
+        count, device = min(images or len(dataset), len(dataset)), next(model.parameters()).device
+        values: list[Tensor] = []
+        model.eval()
+        with Progress(label, total=count) as progress:
+            for start in range(0, count, _EVALUATED_AT_ONCE):
+                indices = range(start, min(start + _EVALUATED_AT_ONCE, count))
+                batch = self.batch(dataset, indices).to(device)
+                outputs = self.name_outputs(model(self.images(batch, model)))
+                values.append(self.score_examples(outputs, batch, self.assign_targets(batch, model)).double().cpu())
+                for _ in indices:
+                    progress.advance()
+        model.train(was_training)
+        names = tuple(str(dataset.name(index)) for index in range(count))
+        predictions = ExampleValues(metric=self.metric.name, names=names, values=torch.cat(values).numpy())
+        record = {
+            "schema": TaskEvaluation.SCHEMA,
+            **(about or {}),
+            "data": {"name": self.data.kind, "split": split, "images": count},
+            "metric": self.metric.to_dict(),
+            "score": predictions.mean,
+            "seconds": round(time.monotonic() - began, 3),
+        }
+        return EvaluationResult(predictions=predictions, score=predictions.mean, record=record)
 
-    @abstractmethod
     def load(self, path: Path, /) -> Any:
         """Read saved predictions."""
+        return ExampleValues.load(path)
 
-    @abstractmethod
     def scores(self, predictions: Sequence[Any], /) -> Scores:
         """Return the score of what models of several seeds predicted, for resampling."""
+        return value_scores(predictions)
 
     def show(self, folder: Path, dataset: Any, predictions: Mapping[str, Any]) -> None:  # noqa: B027
         """Save a gallery of a few images with each model's predictions, if the task has pictures to show."""

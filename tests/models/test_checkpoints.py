@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from featherpress.errors import CheckpointError
 from featherpress.models import create_model, load_weights, save_weights
@@ -141,3 +142,11 @@ def test_a_tar_archive_is_told_from_a_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"packed\.tar is a tar archive; unpack it") as caught:
         load_weights(create_model("featherface_v2"), tmp_path / "packed.tar")
     assert "\n" not in str(caught.value)
+
+
+def test_names_that_are_the_models_own_stay(tmp_path: Path) -> None:
+    """A model with a `body`, as public checkpoints call a backbone, loads what was saved of it."""
+    model, other = (nn.ModuleDict({"body": nn.Linear(2, 2), "fpn": nn.Linear(2, 2)}) for _ in range(2))
+    save_weights(model, tmp_path / "own.safetensors")
+    load_weights(other, tmp_path / "own.safetensors")
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in other.state_dict().items())

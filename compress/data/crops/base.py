@@ -2,10 +2,12 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
+import torch
 from torch.utils.data import get_worker_info
 
 from featherpress.compress.data.crops.sampling import Sampler
@@ -54,3 +56,15 @@ class Crops(ABC, Generic[BatchT]):
             self.broken.add(index)
             if get_worker_info() is None:  # a worker's process tells the one that started it
                 logger.warning("skipped image %s: %s", self.dataset.name(index), error)
+
+
+class WholeImages(Crops[BatchT]):
+    """Training images as they are: `cut` returns those of some numbers as a batch."""
+
+    def __init__(self, dataset: NamedImages, sampler: Sampler, cut: Callable[[Sequence[int]], BatchT]) -> None:
+        super().__init__(dataset, sampler)
+        self.cut = cut
+
+    def batch(self, keys: Sequence[Key]) -> BatchT:
+        """Return the images of some keys, their variants left aside."""
+        return replace(self.cut([index for index, _ in keys]), keys=torch.tensor(keys, dtype=torch.int64))

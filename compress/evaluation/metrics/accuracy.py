@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -18,6 +18,8 @@ class ClassPredictions:
     Shapes: labels and predicted (n,).
     Errors: DataError where the three do not hold one entry an image, or none at all.
     """
+
+    metric: ClassVar[str] = "accuracy"
 
     names: tuple[str, ...]
     labels: IntArray
