@@ -183,6 +183,20 @@ def test_light_imports_stay_light(code: str) -> None:
     assert run_alone(f"{code}; import sys; sys.exit('torch' in sys.modules)").returncode == 0
 
 
+def test_distilling_loads_torch_alone() -> None:
+    """A loop of one's own pays for torch, and for no recipe, image library or statistics before they are asked for."""
+    code = """
+import sys, torch
+before = set(sys.modules)
+from featherpress.compress import Distiller, Features, Logits, compare_arms, register_loss
+added = set(sys.modules) - before
+light = {"featherpress", "annotated_types", "numpy", "tqdm"}
+print({name.partition(".")[0] for name in added} - sys.stdlib_module_names - light)
+print([name for name in added if "recipes" in name])
+"""
+    assert run_alone(code).stdout.split("\n")[:2] == ["set()", "[]"]
+
+
 def test_finding_faces_loads_no_losses() -> None:
     """Losses may be other packages' code, which only recipes and distillation need."""
     code = "import sys, featherpress.compress.data, featherpress.compress.evaluation.detector.inference"

@@ -7,7 +7,6 @@ from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from featherpress.errors import DataError, UsageError
 
@@ -195,6 +194,8 @@ def over_seeds_and_examples(
     df = degrees_of_freedom(v_seeds, v_examples, seeds=seeds, examples=examples)
     error = float(np.sqrt(v_seeds + v_examples))
     half = half_width(v_seeds, v_examples, df, confidence)
+    from scipy import special  # noqa: PLC0415 (slow to import)
+
     p = float(2 * special.stdtr(df, -abs(mean) / error)) if error else float(mean == 0)
     return Interval(
         difference=mean,
@@ -226,4 +227,6 @@ def degrees_of_freedom(v_seeds: float, v_examples: float, *, seeds: int, example
 
 def half_width(v_seeds: float, v_examples: float, df: float, confidence: float) -> float:
     """Return half the width of a t interval whose two variances add up."""
+    from scipy import special  # noqa: PLC0415 (slow to import)
+
     return float(special.stdtrit(df, (1 + confidence) / 2) * np.sqrt(v_seeds + v_examples))
