@@ -1,22 +1,27 @@
 """What a process keeps in memory: decoded images and crops together, up to one limit."""
 
-from collections.abc import Hashable
-from dataclasses import fields
+from collections.abc import Hashable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from featherpress.compress.data.samples import Sample
 
-Kept = TypeVar("Kept", Sample, Tensor)
+class Tensored(Protocol):
+    """What is made up of tensors."""
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Return all of them by name."""
+
+
+Kept = TypeVar("Kept", bound=Tensored)
 
 DEFAULT_CACHE_BYTES = 4 << 30
 
 
 class Cache(dict[Hashable, Kept]):
-    """Samples or tensors by key, up to `limit` bytes; what is kept stays, what does not fit is made again.
+    """Samples by key, up to `limit` bytes; what is kept stays, what does not fit is made again.
 
     `reserved` bytes are held free for what is kept as `reserved`. A worker process keeps nothing: it shares what its
     parent kept before, and its parent keeps what it returns.
@@ -34,7 +39,7 @@ class Cache(dict[Hashable, Kept]):
         """Keep a value if it fits into what is left; return whether it is kept."""
         if key in self:
             return True
-        size = bytes_of(value)
+        size = sum(each.nbytes for each in value.tensors().values())
         if get_worker_info() is not None or self.bytes + size + (0 if reserved else self.reserved) > self.limit:
             return False
         if reserved:
@@ -42,11 +47,3 @@ class Cache(dict[Hashable, Kept]):
         self[key] = value
         self.bytes += size
         return True
-
-
-def bytes_of(value: Sample | Tensor) -> int:
-    """Return what the tensors of a sample take in memory."""
-    if isinstance(value, Tensor):
-        return value.nbytes
-    objects = (getattr(value.objects, field.name) for field in fields(value.objects))
-    return sum(each.nbytes for each in (value.image, *objects))

@@ -8,19 +8,19 @@ from torch.utils.data import DataLoader, Dataset
 
 from featherpress.compress.data.crops.base import BatchT, Crops
 from featherpress.compress.data.samples import Key
-from featherpress.errors import DataError
+from featherpress.errors import FeatherpressError
 
 
-class _Batches(Dataset[BatchT | DataError], Generic[BatchT]):
+class _Batches(Dataset[BatchT | FeatherpressError], Generic[BatchT]):
     """Batches by their keys; an error is handed over, for DataLoader would wrap a worker's in its traceback."""
 
     def __init__(self, crops: Crops[BatchT]) -> None:
         self.crops = crops
 
-    def __getitem__(self, keys: Sequence[Key]) -> BatchT | DataError:
+    def __getitem__(self, keys: Sequence[Key]) -> BatchT | FeatherpressError:
         try:
             return self.crops.batch(keys)
-        except DataError as error:
+        except FeatherpressError as error:
             return error
 
 
@@ -55,7 +55,7 @@ def batches(
     arriving = iter(loader)
     for keys, kept in chunks:
         batch = crops.batch(keys) if kept else next(arriving)
-        if isinstance(batch, DataError):
+        if isinstance(batch, FeatherpressError):
             raise batch
         if kept:
             batch = batch.pin_memory() if pin else batch

@@ -1,8 +1,8 @@
 """Labelled pictures: the objects in one image, the image with them, and batches of such samples."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Protocol, Self, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 import torch
 from torch import Tensor
@@ -123,6 +123,16 @@ class Sample:
     objects: Objects
     name: str
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all tensors by name."""
+        return {"image": self.image} | {each.name: getattr(self.objects, each.name) for each in fields(self.objects)}
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor], name: str) -> "Sample":
+        """Undo `tensors`."""
+        objects = Objects(**{key: value for key, value in tensors.items() if key != "image"})
+        return cls(image=tensors["image"], objects=objects, name=name)
+
     def flipped(self) -> "Sample":
         """Mirror image and objects."""
         width = self.image.shape[-1]
@@ -136,6 +146,12 @@ class NamedImages(Protocol):
 
     def name(self, index: int, /) -> str:
         """Name one image."""
+
+
+class ImageDataset(NamedImages, Protocol):
+    """Images by number, with whatever is known of them."""
+
+    def __getitem__(self, index: int, /) -> Any: ...
 
 
 class SampleDataset(NamedImages, Protocol):

@@ -5,20 +5,20 @@ from typing import Any
 
 import numpy as np
 
-from featherpress.compress.data.samples import Sample, SampleDataset
+from featherpress.compress.data.samples import ImageDataset
 from featherpress.errors import UsageError
 
 
 class SelectedSamples:
     """Images of other data sets, each named by its data set and its number there, in this order."""
 
-    def __init__(self, rows: Iterable[tuple[SampleDataset, int]]) -> None:
-        self.rows: list[tuple[SampleDataset, int]] = [origin(*row) for row in rows]
+    def __init__(self, rows: Iterable[tuple[ImageDataset, int]]) -> None:
+        self.rows: list[tuple[ImageDataset, int]] = [origin(*row) for row in rows]
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> Any:
         dataset, row = self.rows[index]
         return dataset[row]
 
@@ -33,22 +33,22 @@ def origin(dataset: Any, index: int) -> tuple[Any, int]:
     return dataset.rows[index] if isinstance(dataset, SelectedSamples) else (dataset, index)
 
 
-def join(*datasets: SampleDataset) -> SelectedSamples:
+def join(*datasets: ImageDataset) -> SelectedSamples:
     """Put data sets one after the other, under one numbering."""
     return SelectedSamples((dataset, index) for dataset in datasets for index in range(len(dataset)))
 
 
-def select(dataset: SampleDataset, indices: Iterable[int]) -> SelectedSamples:
+def select(dataset: ImageDataset, indices: Iterable[int]) -> SelectedSamples:
     """Return the images of a data set with these numbers, in this order."""
     return SelectedSamples((dataset, index) for index in indices)
 
 
-def group_by_root(dataset: SampleDataset) -> list[list[int]]:
+def group_by_root(dataset: ImageDataset) -> list[list[int]]:
     """Sort the images of a data set by the one that reads them."""
     return _group(range(len(dataset)), lambda index: id(origin(dataset, index)[0]))
 
 
-def group_by_event(dataset: SampleDataset, indices: Sequence[int]) -> list[list[int]]:
+def group_by_event(dataset: ImageDataset, indices: Sequence[int]) -> list[list[int]]:
     """Sort some images of a data set by their event, which is their folder: `0--Parade` of `0--Parade/1.jpg`."""
     return _group(indices, lambda index: dataset.name(index).rpartition("/")[0])
 
@@ -66,7 +66,7 @@ def split_evenly(total: int, shares: Sequence[float]) -> list[int]:
     return [int(part) for part in np.diff(ends, prepend=0)]
 
 
-def hold_out(dataset: SampleDataset, count: int) -> tuple[SelectedSamples, SelectedSamples]:
+def hold_out(dataset: ImageDataset, count: int) -> tuple[SelectedSamples, SelectedSamples]:
     """Split a data set into what is trained on and `count` images to choose by, spread evenly over it.
 
     Errors: `UsageError` when nothing would be left to train on.
@@ -77,7 +77,7 @@ def hold_out(dataset: SampleDataset, count: int) -> tuple[SelectedSamples, Selec
     return _split(dataset, [_middle(number, count, total) for number in range(count)])
 
 
-def hold_out_events(dataset: SampleDataset, count: int) -> tuple[SelectedSamples, SelectedSamples]:
+def hold_out_events(dataset: ImageDataset, count: int) -> tuple[SelectedSamples, SelectedSamples]:
     """Split a data set into what is trained on and at most `count` images to choose by, whole events of each root.
 
     Every root gives the same number, or up to one event fewer; one that has no events gives images spread evenly over
@@ -111,6 +111,6 @@ def _middle(number: int, parts: int, total: int) -> int:
     return (2 * number + 1) * total // (2 * parts)
 
 
-def _split(dataset: SampleDataset, held: Sequence[int]) -> tuple[SelectedSamples, SelectedSamples]:
+def _split(dataset: ImageDataset, held: Sequence[int]) -> tuple[SelectedSamples, SelectedSamples]:
     rest = sorted(set(range(len(dataset))) - set(held))
     return select(dataset, rest), select(dataset, sorted(held))

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from featherpress.compress.data.samples import Key, SampleDataset
+from featherpress.compress.data.samples import ImageDataset, Key
 from featherpress.compress.data.subsets import group_by_event, group_by_root, split_evenly
 from featherpress.errors import DataError, UsageError
 
@@ -85,13 +85,13 @@ class Sampler:
         self._shares: Sequence[float] = ()
         self._rotas: list[Rota] = []
 
-    def balance_by(self, shares: Sequence[float], dataset: SampleDataset) -> None:
+    def balance_by(self, shares: Sequence[float], dataset: ImageDataset) -> None:
         """Make epochs up of a data set's roots by these shares."""
         groups = enumerate(group_by_event(dataset, root) for root in group_by_root(dataset))
         self._rotas = [Rota(events, partial(draw_from, self.seed, _BALANCE_STREAM, root)) for root, events in groups]
         self._shares = shares
 
-    def add(self, extra: int, images: SampleDataset, *, more: bool = False) -> None:
+    def add(self, extra: int, images: ImageDataset, *, more: bool = False) -> None:
         """Put `extra` crops on top of every batch: of photographs or, with `more`, further ones of the labelled images.
 
         The latter are the control's, which sees as many as the student.

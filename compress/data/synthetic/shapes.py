@@ -1,17 +1,11 @@
 """Drawn shapes to classify: learnable in a minute, and not about faces."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featherpress.compress.data.cache import DEFAULT_CACHE_BYTES, Cache
-from featherpress.compress.data.crops.base import Crops
-from featherpress.compress.data.crops.sampling import CROP_STREAM, Sampler, draw_from
-from featherpress.compress.data.samples import ImageBatch, Key
+from featherpress.compress.data.examples import Example
 
 SHAPE_NAMES = ("disc", "square", "triangle", "cross", "ring", "bar")
 
@@ -19,14 +13,6 @@ Plane = NDArray[np.float64]
 
 _NOISE = 12.0
 _MIN_CONTRAST = 90.0
-_SHIFT = 0.08
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelledBatch(ImageBatch):
-    """Images with a label each; shapes: labels int64 (N,)."""
-
-    labels: Tensor
 
 
 class Shapes:
@@ -49,6 +35,11 @@ class Shapes:
         """Return the class of one image."""
         return index % self.classes
 
+    def __getitem__(self, index: int, /) -> Example:
+        """Draw one image, with its class."""
+        labels = torch.tensor(self.label(index))
+        return Example(image=self.image(index), target={"labels": labels}, name=self.name(index))
+
     def image(self, index: int, /) -> Tensor:
         """Draw one image, uint8 (3, S, S)."""
         random = np.random.default_rng([self.seed, index])
@@ -62,46 +53,6 @@ class Shapes:
         drawn = np.where(inside, front[:, None, None], back[:, None, None])
         noisy = drawn + random.normal(0, _NOISE, drawn.shape)
         return torch.from_numpy(np.clip(noisy, 0, 255).astype(np.uint8))
-
-
-class ShapeCrops(Crops[LabelledBatch]):
-    """Training images of shapes, mirrored, shifted and dimmed by chance; drawn once while they fit into memory."""
-
-    def __init__(
-        self, dataset: Shapes, *, seed: int, variants: int = 0, cache_bytes: int = DEFAULT_CACHE_BYTES
-    ) -> None:
-        super().__init__(dataset, Sampler(len(dataset), sizes=(dataset.size,), seed=seed, variants=variants))
-        self.shapes = dataset
-        self.cache: Cache[Tensor] = Cache(cache_bytes)
-
-    def preload(self, threads: int = 1) -> None:
-        """Draw images while they fit, so that forked workers share them."""
-        for index in range(len(self.shapes)):
-            self._image(index)
-
-    def batch(self, keys: Sequence[Key]) -> LabelledBatch:
-        """Cut the images of some keys, each a pure function of (seed, index, variant)."""
-        return LabelledBatch(
-            images=torch.stack([self._vary(*key) for key in keys]),
-            labels=torch.tensor([self.shapes.label(index) for index, _ in keys]),
-            keys=torch.tensor(keys, dtype=torch.int64),
-        )
-
-    def _vary(self, index: int, variant: int) -> Tensor:
-        random = draw_from(self.sampler.seed, CROP_STREAM, index, variant)
-        image = self._image(index)
-        if random.random() < 0.5:
-            image = image.flip(-1)
-        most = max(round(_SHIFT * self.shapes.size), 1)
-        image = image.roll([int(n) for n in random.integers(-most, most + 1, 2)], dims=(1, 2))
-        return (image.float() * float(random.uniform(0.7, 1.0))).to(torch.uint8)
-
-    def _image(self, index: int) -> Tensor:
-        image = self.cache.get(index)
-        if image is None:
-            image = self.shapes.image(index)
-            self.cache.keep(index, image)
-        return image
 
 
 def _inside(name: str, x: Plane, y: Plane) -> NDArray[np.bool_]:

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from featherpress.compress.data.synthetic.shapes import LabelledBatch, ShapeCrops, Shapes
+from featherpress.compress.data.crops.transformed import TransformedCrops
+from featherpress.compress.data.examples import LabelledBatch
+from featherpress.compress.data.synthetic.shapes import Shapes
+from featherpress.compress.data.transforms import Transforms
 from featherpress.compress.distillation.teachers import Outputs
 from featherpress.compress.evaluation.detector.inference import EvaluationResult
 from featherpress.compress.evaluation.metrics.accuracy import ClassPredictions
@@ -26,6 +29,11 @@ from featherpress.records.evaluation import Metric
 _BETTER_THAN_CHANCE = 1.5
 _VALIDATION_SEED = 1_000_003
 _BATCH = 64
+_AUGMENTATION = (
+    "RandomHorizontalFlip",
+    {"RandomAffine": {"degrees": 0, "translate": [0.08, 0.08]}},
+    {"ColorJitter": [0.7, 1]},
+)
 _CENTRED = ((0.5,) * 3, (0.5,) * 3)
 
 
@@ -76,9 +84,17 @@ class ClassificationTask(Task):
         seed = self.data.seed + (0 if train else _VALIDATION_SEED)
         return Shapes(length=length, seed=seed, size=self.data.sizes[0], classes=self.data.classes)
 
-    def crops(self, dataset: Shapes, seed: int) -> ShapeCrops:
-        """Mirror, shift and recolour training images."""
-        return ShapeCrops(dataset, seed=seed, variants=self.data.variants, cache_bytes=self.data.cache_bytes)
+    def crops(self, dataset: Shapes, seed: int) -> TransformedCrops[LabelledBatch]:
+        """Mirror, shift and dim training images."""
+        side = self.data.sizes[0]
+        return TransformedCrops(
+            dataset,
+            Transforms(_AUGMENTATION, kind="label", height=side, width=side, source=(side, side)),
+            LabelledBatch,
+            seed=seed,
+            variants=self.data.variants,
+            cache_bytes=self.data.cache_bytes,
+        )
 
     def view(self, dataset: Shapes, index: int, model: nn.Module) -> Tensor:
         """Draw one image as a model takes it."""

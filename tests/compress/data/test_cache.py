@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from featherpress.compress.data import Batch, Objects, Sample, TrainingCrops, batches
-from featherpress.compress.data.cache import bytes_of
 from featherpress.compress.data.samples import collate, separate
 from featherpress.compress.data.subsets import join
 from featherpress.compress.recipes.data import CropsRecipe
@@ -109,7 +108,9 @@ def test_crops_that_never_come_again_are_not_kept() -> None:
         list(epochs(crops))
         kept = [key for key in crops.cache if isinstance(key, tuple)]
         assert (len(kept) > 0) == (variants > 0)
-        assert crops.cache.bytes == sum(bytes_of(crops.cache.get(key)) for key in crops.cache)
+        assert crops.cache.bytes == sum(
+            each.nbytes for key in crops.cache for each in crops.cache[key].tensors().values()
+        )
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from featherpress.compress.data import TrainingCrops, WiderFaces
+from featherpress.compress.data import Sample, TrainingCrops, WiderFaces
 from featherpress.compress.data.crops.decoded import DiskCache
 from featherpress.compress.data.images import decode_image, decode_reduced
 from featherpress.compress.data.sources.labelled import require_objects
@@ -78,7 +78,7 @@ def test_disk_gives_what_decoding_gives(faces: WiderFaces, tmp_path: Path) -> No
 
 def test_what_changed_or_broke_is_decoded_again(faces: WiderFaces, tmp_path: Path) -> None:
     """A cached image is not used once its file has changed, nor when its own file is cut short."""
-    cache = DiskCache(faces, tmp_path / "cache", side=0)
+    cache = DiskCache(faces, tmp_path / "cache", side=0, build=Sample.of)
     before = cache.read(0).image.clone()
     (kept,) = (tmp_path / "cache").iterdir()
     kept.write_bytes(kept.read_bytes()[:5000])
@@ -90,7 +90,7 @@ def test_what_changed_or_broke_is_decoded_again(faces: WiderFaces, tmp_path: Pat
 def test_numbers_of_joined_sets_are_their_own(faces: WiderFaces, tmp_path: Path) -> None:
     """Sets made of others are reduced and cached by what reads the image."""
     joined = join(select(faces, [2]), faces)
-    cache = DiskCache(joined, tmp_path / "cache", side=100)
+    cache = DiskCache(joined, tmp_path / "cache", side=100, build=Sample.of)
     for _ in range(2):
         assert (cache.read(0).name, cache.read(1).name) == ("2.jpg", "0.jpg")
         assert cache.read(0).image.shape == (3, 100, 200)
@@ -103,7 +103,7 @@ def test_photographs_labelled_anew_are_not_found_with_old_labels(faces: WiderFac
     for number in (0, 2):
         labelled = LabelledPhotographs(Photographs(faces.images, limit=1), [faces.labelled[number].objects])
         joined = join(select(faces, [2]), labelled)
-        found.append(DiskCache(joined, tmp_path / "cache", side=0).read(1).objects.boxes[0, 0].item())
+        found.append(DiskCache(joined, tmp_path / "cache", side=0, build=Sample.of).read(1).objects.boxes[0, 0].item())
     assert found == [100, 102]
 
 
@@ -117,7 +117,7 @@ def test_full_disk_ends_caching_not_training(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("featherpress.compress.data.crops.decoded.save_file", refuse)
-    cache = DiskCache(faces, tmp_path / "cache", side=0)
+    cache = DiskCache(faces, tmp_path / "cache", side=0, build=Sample.of)
     for _ in range(2):
         assert torch.equal(cache.read(0).image, faces[0].image)
     assert len([record for record in caplog.records if "No space left" in record.message]) == 1
