@@ -39,18 +39,30 @@ def refuse_compiled(wrapped: nn.Module) -> None:
 
     Errors: `UsageError`.
     """
-    compiled = _compiled_call(wrapped)
-    if compiled is None:
-        return
-    from torch._dynamo.eval_frame import _debug_get_cache_entry_list  # noqa: PLC0415 (slow to import)
-
-    functions = (type(unwrap(wrapped)).forward, getattr(compiled, "_torchdynamo_orig_callable", None))
-    codes = [getattr(function, "__code__", None) for function in functions]
-    if any(code is not None and _debug_get_cache_entry_list(code) for code in codes):
+    if _ran_compiled(wrapped):
         raise UsageError(
             "the student, or another model of its class, has run compiled already, and compiled code does not see new "
             "hooks; make the Distiller before the first compiled call, or call torch.compiler.reset() first"
         )
+
+
+def compiled_teacher(name: str, model: nn.Module, terms: Mapping[str, Term]) -> nn.Module | None:
+    """Return what `torch.compile` gave, to run in steps; None where there is none, or where it would not see hooks."""
+    tapped = any(isinstance(term, Features) and term.is_about(name) for term in terms.values())
+    is_compiled = isinstance(getattr(model, "_orig_mod", None), nn.Module)
+    return model if is_compiled and not (tapped and _ran_compiled(model)) else None
+
+
+def _ran_compiled(model: nn.Module) -> bool:
+    """Whether a model is compiled, and code of its class was compiled already."""
+    compiled = _compiled_call(model)
+    if compiled is None:
+        return False
+    from torch._dynamo.eval_frame import _debug_get_cache_entry_list  # noqa: PLC0415 (slow to import)
+
+    functions = (type(unwrap(model)).forward, getattr(compiled, "_torchdynamo_orig_callable", None))
+    codes = [getattr(function, "__code__", None) for function in functions]
+    return any(code is not None and _debug_get_cache_entry_list(code) for code in codes)
 
 
 def _compiled_call(model: nn.Module) -> Callable[..., Any] | None:
@@ -145,6 +157,15 @@ def refuse_shared(student: nn.Module, teachers: Mapping[str, BoundTeacher]) -> N
         theirs = itertools.chain(teacher.model.modules(), teacher.model.parameters())
         if any(id(each) in ours for each in theirs):
             raise UsageError(f"the student and {name} share modules or weights; copy the teacher (copy.deepcopy)")
+
+
+def over_batch(terms: Mapping[str, Term]) -> list[str]:
+    """Say which terms are another loss when a batch comes in parts."""
+    return [
+        f"{name}: {term.entry.name} compares over a whole batch, so that accumulated parts of one give another loss"
+        for name, term in terms.items()
+        if term.entry.over_batch
+    ]
 
 
 def has_times(term: Term) -> bool:

@@ -70,7 +70,7 @@ def compare_outputs(
     s, t = ours[term.output], theirs[term.output].to(ours[term.output].device)
     if s.shape != t.shape:
         raise UsageError(f"{name}: the student's {tuple(s.shape)} do not compare with the teacher's {tuple(t.shape)}")
-    mask = _kept(term, s, context)
+    mask = kept_positions(term, s, context)
     if mask is None:
         return term.entry.function(s.float(), t.float(), **keywords)
     _require_mask(name, term)
@@ -78,11 +78,11 @@ def compare_outputs(
 
 
 def _require_mask(name: str, term: Term) -> None:
-    if "mask" not in term.entry.context:
+    if not term.entry.takes("mask"):
         raise UsageError(f"{name}: {term.entry.name} takes no mask; leave out what is not to count beforehand")
 
 
-def _kept(term: Logits, logits: Tensor, context: Mapping[str, Any]) -> Tensor | None:
+def kept_positions(term: Logits, logits: Tensor, context: Mapping[str, Any]) -> Tensor | None:
     """Return which positions (N, ...) count; None where all of them do."""
     positions = logits.shape[:1] + logits.shape[2:]
     mask, labels = context.get("mask"), context.get("labels")

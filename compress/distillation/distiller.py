@@ -1,6 +1,7 @@
 """Distillation in any training loop: a teacher for a student, without touching either."""
 
 import itertools
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, Self
 
@@ -12,9 +13,11 @@ from featherpress.compress.distillation.attaching import (
     build_term_adapters,
     check_outputs,
     check_settings,
+    compiled_teacher,
     has_times,
     kept_terms,
     naming,
+    over_batch,
     refuse_compiled,
     refuse_shared,
     reshard,
@@ -28,7 +31,10 @@ from featherpress.compress.distillation.teachers import BoundTeacher, Outputs, T
 from featherpress.compress.distillation.terms import Features, Logits, Term
 from featherpress.compress.distillation.verification import Watch
 from featherpress.compress.runtime.distributed import process_count
+from featherpress.compress.runtime.run_folder import is_leader
 from featherpress.errors import UsageError
+
+logger = logging.getLogger("featherpress")
 
 Output = Callable[[Any], Any] | tuple[Callable[[Any], Any], Callable[[Any], Any]] | None
 
@@ -51,7 +57,8 @@ class Distiller:
 
     Losses that are means over examples (kl, dkd, fitnets, cwd, attention) are the same whether a batch comes whole or
     in accumulated parts with as many positions that count in each; those that compare over the batch (pkd, rkd, dist)
-    are not, and `verify` says so.
+    are not, which is logged here and said by `verify`. A teacher from `torch.compile` runs compiled in steps, unless
+    it ran before and is tapped: its code then sees no hooks.
 
     Errors: `UsageError` for what cannot be compared, with both shapes; and where it could not work later.
     """
@@ -89,6 +96,7 @@ class Distiller:
                 unwrap(model),
                 inputs=teacher_inputs.get(name) if isinstance(teacher_inputs, Mapping) else teacher_inputs,
                 name_outputs=naming(theirs, self.terms),
+                compiled=compiled_teacher(name, model, self.terms),
             )
             for name, model in models.items()
         }
@@ -106,6 +114,8 @@ class Distiller:
             self.close()
             raise
         self.watch = Watch(self.student, self.teachers, self.adapters, self.taps, moves=teacher_moves)
+        for sentence in over_batch(self.terms) if is_leader() else ():
+            logger.warning("%s", sentence)
         self._queued = False
         for weight in self.adapters.parameters():
             weight.register_hook(lambda _gradient, weight=weight: self.watch.precede(weight))  # type: ignore[no-untyped-call, unused-ignore]
@@ -167,16 +177,11 @@ class Distiller:
         """Check, after a backward, that the student and the adapters learn and that nothing has moved a teacher.
 
         Returns what was checked, a sentence each. It cannot see a loss that is scaled wrongly, a teacher that is the
-        wrong one, or a student whose gradients are not synchronised.
+        wrong one or was changed through `.data`, or a student whose gradients are not synchronised.
 
         Errors: `TrainingError` with one sentence on the first fault.
         """
-        checks = self.watch.verify(optimizer)
-        return checks + [
-            f"{name}: {term.entry.name} compares over a whole batch, so that accumulated parts of one give another loss"
-            for name, term in self.terms.items()
-            if term.entry.over_batch
-        ]
+        return [*self.watch.verify(optimizer), *over_batch(self.terms)]
 
     def close(self) -> None:
         """Remove all hooks."""

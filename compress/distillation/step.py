@@ -12,7 +12,7 @@ from torch import Tensor
 
 from featherpress.compress.distillation.attaching import adapter_name
 from featherpress.compress.distillation.balance import gradient_ratio
-from featherpress.compress.distillation.comparing import adapt_levels, compare_features, compare_outputs
+from featherpress.compress.distillation.comparing import adapt_levels, compare_features, compare_outputs, kept_positions
 from featherpress.compress.distillation.placebos import shuffled, smoothed
 from featherpress.compress.distillation.teachers import Outputs, TeacherOutputs, plain
 from featherpress.compress.distillation.terms import Features, Logits
@@ -113,8 +113,6 @@ class Step:
         kd, sums = self.kd, dict[str, Tensor]()
         for teacher, share in self.turns.items():
             answers = self.answers[teacher]
-            if kd.placebo == "smoothing":
-                answers = smoothed(answers, context)
             for name, factor in self.active.items():
                 term = kd.terms[name]
                 if term.is_about(teacher):
@@ -163,13 +161,17 @@ class Step:
     ) -> Tensor:
         """Compute a term for a teacher, by the teacher's number and the term's name; not yet weighted."""
         (number, name), term = which, self.kd.terms[which[1]]
-        keywords = term.options | {key: context[key] for key in term.entry.context - {"mask"} if key in context}
+        given = {key: each for key, each in context.items() if key != "mask" and term.entry.takes(key)}
+        keywords = term.options | given
         if "outputs" in term.entry.context:
             keywords["outputs"] = (ours, answers.outputs)
         missing = sorted(term.entry.required - set(keywords))
         if missing:
             raise UsageError(f"{name}: {term.entry.name} needs {missing[0]}: step.loss(outputs, {missing[0]}=...)")
         if isinstance(term, Logits):
+            if self.kd.placebo == "smoothing":
+                kept = kept_positions(term, answers.outputs["logits"], context)
+                answers = smoothed(answers, context, kept=kept)
             return compare_outputs(name, term, ours, answers.outputs, keywords=keywords, context=context)
         assert isinstance(term, Features)
         student = self._adapted(number, name, term)

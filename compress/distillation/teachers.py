@@ -40,7 +40,8 @@ class TeacherOutputs:
 class BoundTeacher:
     """A model in eval mode without gradient, with taps, that takes what `inputs` makes of the student's inputs.
 
-    `name_outputs` names what it returns. It follows the inputs' device and keeps its own precision.
+    `name_outputs` names what it returns; `compiled` is the model as it runs in steps. It follows the inputs' device
+    and keeps its own precision.
     """
 
     def __init__(
@@ -49,8 +50,10 @@ class BoundTeacher:
         *,
         inputs: Callable[[Any], Any] | None = None,
         name_outputs: Callable[[Any], Outputs],
+        compiled: nn.Module | None = None,
     ) -> None:
         self.model = model.eval().requires_grad_(False)
+        self.compiled = compiled
         self.inputs, self.name_outputs = inputs, name_outputs
         self.gate = Gate()
         self.taps: dict[str, Tap] = {}
@@ -76,7 +79,8 @@ class BoundTeacher:
             with torch.no_grad():
                 if weight is not None:
                     inputs = self._follow(inputs, weight)
-                outputs = self.name_outputs(call(self.model, inputs))
+                run = self.model if self.compiled is None or watch else self.compiled
+                outputs = self.name_outputs(call(run, inputs))
         finally:
             self.gate.open = self.gate.watching = False
         if watch:

@@ -65,7 +65,9 @@ class Term:
 
 
 class Logits(Term):
-    """A loss between outputs: a registered name, or a function `(student, teacher, **context) -> scalar`.
+    """A loss between outputs: a registered name, or a function or module `(student, teacher, **context) -> scalar`.
+
+    Of the context, what `step.loss` was given, it gets what its signature names, all of it by `**context`.
 
     `output` names which of several outputs are meant, where the Distiller's `output` returns a mapping; `logits` unless
     given. Positions whose label is `ignore_index` do not count, nor those that a `mask` leaves out.

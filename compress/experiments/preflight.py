@@ -4,8 +4,7 @@ import csv
 import logging
 import math
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +20,7 @@ from featherpress.compress.recipes import Recipe
 from featherpress.compress.runtime.devices import default_device
 from featherpress.compress.runtime.distributed import gather_processes
 from featherpress.compress.runtime.fingerprints import fingerprint
+from featherpress.compress.runtime.logs import log_from
 from featherpress.compress.runtime.run_folder import TrainingFolder, is_leader
 from featherpress.compress.tasks import task_of
 from featherpress.compress.tasks.base import Task
@@ -72,7 +72,7 @@ def preflight(recipe: Recipe) -> list[Finding]:
         for number in range(len(small.all_teachers))
     ]
     findings = [_sensible(task, teacher) for teacher in loaded]
-    with TemporaryDirectory(prefix="featherpress-") as folder, _quiet():
+    with TemporaryDirectory(prefix="featherpress-") as folder, log_from(logging.WARNING):
         try:
             findings += _fly(small, task, loaded, Path(folder))
         except (TrainingError, UsageError, RuntimeError) as error:
@@ -304,14 +304,3 @@ def _unchanged(teacher: LoadedTeacher) -> Finding:
 
 def _finding(check: str, passed: bool, good: str, bad: str) -> Finding:
     return Finding(check=check, passed=passed, sentence=good if passed else bad.replace("['", "").replace("']", ""))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the log lines of the short trainings out of the log."""
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

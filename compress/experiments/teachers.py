@@ -21,6 +21,7 @@ from featherpress.compress.experiments.teacher_outputs import CachedTeacher
 from featherpress.compress.recipes import Recipe, TeacherRecipe
 from featherpress.compress.runtime.devices import default_device
 from featherpress.compress.runtime.fingerprints import fingerprint
+from featherpress.compress.runtime.logs import log_from
 from featherpress.compress.runtime.run_folder import TrainingFolder
 from featherpress.compress.tasks.base import Task
 from featherpress.errors import TrainingError
@@ -105,19 +106,22 @@ def make_distiller(
         name: build_term(term, taps={teacher: paths[name] for teacher, paths in taps.items() if name in paths})
         for name, term in recipe.distillation.losses.items()
     }
-    kd = Distiller(
-        student,
-        teachers,
-        terms,
-        example=task.example().to(default_device()),
-        output=lambda raw: raw if isinstance(raw, Mapping) else task.name_outputs(raw),
-        teacher_inputs={name: task.teacher_inputs(student, teacher) for name, teacher in teachers.items()},
-        teacher_weights={name: own.weight for name, own in zip(teachers, recipe.all_teachers, strict=True)},
-        order="sequential" if recipe.distillation.teaching == "sequential" else "mean",
-        balance=recipe.distillation.balance or None,
-        placebo=placebo,
-        seed=seed,
-    )
+    # That pkd compares over a batch is of interest where batches come in parts.
+    level = logging.WARNING if recipe.schedule.accumulate > 1 else logging.ERROR
+    with log_from(level):
+        kd = Distiller(
+            student,
+            teachers,
+            terms,
+            example=task.example().to(default_device()),
+            output=lambda raw: raw if isinstance(raw, Mapping) else task.name_outputs(raw),
+            teacher_inputs={name: task.teacher_inputs(student, teacher) for name, teacher in teachers.items()},
+            teacher_weights={name: own.weight for name, own in zip(teachers, recipe.all_teachers, strict=True)},
+            order="sequential" if recipe.distillation.teaching == "sequential" else "mean",
+            balance=recipe.distillation.balance or None,
+            placebo=placebo,
+            seed=seed,
+        )
     caches = {}
     for (name, bound), own in zip(kd.teachers.items(), recipe.all_teachers, strict=True):
         bound.model.to(memory_format=torch.channels_last)

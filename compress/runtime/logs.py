@@ -40,6 +40,17 @@ def log_to_stderr() -> None:
 
 
 @contextmanager
+def log_from(level: int) -> Iterator[None]:
+    """Leave what is below a level out of the log while the context lasts."""
+    before = _LOGGER.level
+    _LOGGER.setLevel(level)
+    try:
+        yield
+    finally:
+        _LOGGER.setLevel(before)
+
+
+@contextmanager
 def log_into(file: Path) -> Iterator[None]:
     """Append the log to a file, with times, while the context lasts; only the first process does."""
     if not is_leader():

@@ -11,7 +11,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Literal, TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from featherpress.compress.distillation.adapters import AdapterKind
 from featherpress.errors import FeatherpressError, UsageError
@@ -43,7 +43,7 @@ class LossEntry:
     reads lie, `classes` as (N, C, ...) or `priors` as (N, P, 2), any if empty. `outputs`: the only outputs it compares,
     of several; any if empty. `over_batch`: its value over a batch is not the mean of its values over parts. `options`
     are the keywords that have a default, with it; `context` those that have none, or None: tensors that are handed to
-    the loss by name, of which `required` must be there.
+    the loss by name, of which `required` must be there. A function with `**keywords` is handed `all_context`.
     """
 
     name: str
@@ -58,6 +58,11 @@ class LossEntry:
     options: Mapping[str, inspect.Parameter]
     context: frozenset[str]
     required: frozenset[str]
+    all_context: bool = False
+
+    def takes(self, name: str) -> bool:
+        """Whether a tensor of the context is handed to it."""
+        return name in self.context or (self.all_context and name not in self.options)
 
     def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options, those not given at their defaults.
@@ -89,9 +94,9 @@ def register_loss(
     """Register a function `(student, teacher, **keywords) -> scalar` under a name, for terms and recipes.
 
     Keywords with a default are options of the term; those without one, or with None, are context: what `step.loss` was
-    given under that name. `mask` is context too: (N, ...) bool over positions. A function that takes none is not used
-    with one. Both tensors come in float32, the teacher's without gradient. `check` is called with both shapes when a
-    Distiller is built, and raises for those that do not fit.
+    given under that name; `**keywords` takes all of it. `mask` is context too: (N, ...) bool over positions. A function
+    that takes none is not used with one. Both tensors come in float32, the teacher's without gradient. `check` is
+    called with both shapes when a Distiller is built, and raises for those that do not fit.
 
     Errors: `UsageError` for a name that is taken by another function.
     """
@@ -118,7 +123,8 @@ def register_loss(
 
 def describe_loss(function: Loss, *, name: str, kind: Kind, **about: Any) -> LossEntry:
     """Return the entry of a function that need not be registered: its options and context are its keywords."""
-    keywords = list(inspect.signature(function).parameters.values())[2:]
+    called = function.forward if isinstance(function, nn.Module) else function
+    keywords = list(inspect.signature(called).parameters.values())[2:]
     named = [each for each in keywords if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
     options = {each.name: each for each in named if each.default not in (each.empty, None)}
     return LossEntry(
@@ -128,6 +134,7 @@ def describe_loss(function: Loss, *, name: str, kind: Kind, **about: Any) -> Los
         options=options,
         context=frozenset(each.name for each in named if each.name not in options),
         required=frozenset(each.name for each in named if each.default is each.empty),
+        all_context=any(each.kind is each.VAR_KEYWORD for each in keywords),
         **about,
     )
 

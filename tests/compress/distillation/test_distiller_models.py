@@ -70,6 +70,33 @@ def test_ran_compiled_elsewhere_is_an_error_at_the_step(student: Net) -> None:
     torch._dynamo.reset()
 
 
+@pytest.mark.parametrize("terms", [MAP, {"class": Logits("kl")}])
+@pytest.mark.parametrize("ran", [False, True])
+def test_compiled_teacher_runs_compiled(student: Net, terms: Any, ran: bool) -> None:
+    """In steps, with the answers of the plain one; one that is tapped and ran before runs plain."""
+    torch._dynamo.reset()
+    graphs: list[int] = []
+
+    def backend(graph: Any, _inputs: Any) -> Any:
+        return lambda *inputs: graphs.append(1) or graph.forward(*inputs)
+
+    teacher = make_net(6, seed=2)
+    compiled: Any = torch.compile(copy.deepcopy(teacher), backend=backend)
+    if ran:
+        compiled.eval().requires_grad_(False)
+        with torch.no_grad():
+            compiled(draw())
+    expected = take(distil(student, teacher, terms), student)
+    kd = distil(student, compiled, terms)
+    graphs.clear()
+    loss = take(kd, student)
+    loss.backward()
+    torch.testing.assert_close(loss, expected)
+    assert bool(graphs) is not (ran and terms is MAP)
+    kd.verify()
+    torch._dynamo.reset()
+
+
 def test_data_parallel_is_refused(student: Net) -> None:
     """Its copies have no hooks."""
     with pytest.raises(UsageError, match="DataParallel"):
@@ -116,10 +143,12 @@ def test_accumulation_is_exact_for_losses_by_example(student: Net, parts: int) -
 
 
 @pytest.mark.parametrize("term", [MAP["map"], Features("rkd", student="two", teacher="two"), Logits("dist")])
-def test_losses_over_the_batch_say_so(student: Net, term: Any) -> None:
-    """Their gradient is another one when accumulated, which `verify` says."""
+def test_losses_over_the_batch_say_so(student: Net, term: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Their gradient is another one when accumulated, which is said at construction, and by `verify`."""
     kd, x = distil(student, terms={"it": term}), draw(8, 3, 6, 6)
-    assert kd.verify()[-1].startswith(f"it: {term.entry.name} compares over a whole batch")
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith(f"it: {term.entry.name} compares over a whole batch")
+    assert kd.verify()[-1] == said
     one, four = gradient(kd, student, x, 1), gradient(kd, student, x, 4)
     assert (one - four).norm() > 0.05 * one.norm()
     assert not any("whole batch" in each for each in distil(student, terms={"it": Logits("kl")}).verify())

@@ -233,6 +233,23 @@ def test_smoothing_knows_the_labels_alone(student: Net) -> None:
         distil(student, terms={"map": Features("pkd", student="two", teacher="two")}, placebo="smoothing")
 
 
+@pytest.mark.parametrize("ignored", [-100, 255, 3])
+def test_smoothing_is_as_sure_as_the_teacher_where_it_counts(ignored: int) -> None:
+    """Pixels that are ignored or left out say nothing of how sure the teacher is; a label need not be a class there."""
+    student, x = Pixels(), draw(2, 3, 2, 2)
+    term = Logits(lambda _s, t, mask=None: t.exp().amax(dim=1)[mask].mean(), ignore_index=ignored)
+    kd = distil(student, Pixels(), {"class": term}, example=x, placebo="smoothing")
+    labels = torch.tensor([0, ignored, 1, 2, ignored, 0, 1, 2]).view(2, 2, 2)
+    mask = torch.tensor([1, 1, 1, 0, 1, 1, 0, 1]).view(2, 2, 2)
+    keep = (labels != ignored) & mask.bool()
+    with kd.step(x) as step:
+        out = student(x)
+    chances = kd.teachers["teacher"].ask(x).outputs["logits"].softmax(1).movedim(1, -1)[keep]
+    right = chances[torch.arange(len(chances)), labels[keep]].mean().item()
+    expected = max(right, (1 - right) / 3)
+    assert step.loss(out, labels=labels, mask=mask).item() == pytest.approx(expected, rel=1e-4)
+
+
 class Pixels(nn.Module):
     """Give every pixel four classes."""
 

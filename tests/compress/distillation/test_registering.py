@@ -54,6 +54,43 @@ def test_function_that_is_not_registered(student: Net) -> None:
         take(kd, student, x)
 
 
+class Named(nn.Module):
+    """Name the labels in `forward`, whose place `__call__` takes."""
+
+    def forward(self, ours: Tensor, theirs: Tensor, labels: Tensor) -> Tensor:
+        return (ours - theirs).square().mean() * labels.sum()
+
+
+def test_module_gets_what_its_forward_names(student: Net) -> None:
+    """A loss that is a module is handed context as a function is, and what it needs is asked for."""
+    kd = distil(student, terms={"it": Logits(Named())})
+    with kd.step(draw()) as step:
+        out = student(draw())
+    theirs = kd.teachers["teacher"].ask(draw()).outputs["logits"]
+    torch.testing.assert_close(step.loss(out, labels=LABELS), (out - theirs).square().mean() * LABELS.sum())
+    with pytest.raises(UsageError, match=r"it: Named needs labels: step.loss\(outputs, labels=...\)"):
+        take(kd, student)
+
+
+@pytest.mark.parametrize("kind", [Logits, Features])
+def test_keywords_take_all_of_the_context(student: Net, kind: Any) -> None:
+    """A function with `**context` is handed everything that is not an option of its own, and a mask like any other."""
+    given: dict[str, Any] = {}
+
+    def mine(ours: Tensor, theirs: Tensor, *, power: int = 2, **context: Any) -> Tensor:
+        given.update(context, power=power)
+        return (ours - theirs).abs().pow(power).mean()
+
+    paths = {} if kind is Logits else {"student": "two", "teacher": "two"}
+    kd, mask = distil(student, terms={"it": kind(mine, power=3, **paths)}), torch.ones(4, 6, 6)
+    with kd.step(draw()) as step:
+        out = student(draw())
+    step.loss(out, labels=LABELS, boxes=None, power=7, mask=mask)
+    shape = given.pop("mask").shape if kind is Features else (4, 1, 6, 6)  # logits have no places
+    assert given == {"labels": LABELS, "boxes": None, "power": 3}
+    assert shape == (4, 1, 6, 6)
+
+
 @pytest.mark.parametrize("loss", [nn.MSELoss(), torch.nn.functional.mse_loss, lambda s, t: (s - t).square().mean()])
 @pytest.mark.parametrize("kind", [Logits, Features])
 def test_modules_and_functions_of_torch_are_losses(student: Net, loss: Any, kind: Any) -> None:
