@@ -15,6 +15,7 @@ from torch import nn
 
 from featherpress.compress.distillation.placebos import PLACEBOS
 from featherpress.compress.runtime.fingerprints import fingerprint
+from featherpress.compress.runtime.progress import Milestones
 from featherpress.errors import DataError, UsageError
 from featherpress.files import write_json
 from featherpress.verdicts import Claim, Scores, Verdict, adjusted_verdicts
@@ -82,8 +83,8 @@ def compare_arms(
     With `out`, values per example are kept in `arms.json`, so that a call that was interrupted goes on where it
     stopped; records are not. In the end the record is `comparison.json`, with the same content as `to_dict`.
 
-    Errors: `UsageError` for a `build` that differs between arms, for fewer than one seed, and unknown placebos;
-    `DataError` for scores that are not finite, or not of the same examples.
+    Errors: `UsageError` for a `build` that differs between arms, or from that of results that are kept, for fewer than
+    one seed, and unknown placebos; `DataError` for scores that are not finite, or not of the same examples.
     """
     if not seeds or len(set(seeds)) != len(seeds):
         raise UsageError(f"expected seeds, each once, got {list(seeds)}")
@@ -92,6 +93,30 @@ def compare_arms(
         raise UsageError(f"no placebo is named {unknown[0]!r}; there are {', '.join(PLACEBOS)}")
     arms = ["student", "control", *dict.fromkeys(placebos)]
     found = _Results(Path(out) if out is not None else None, metric)
+    try:
+        _train_arms(build, train, score, found=found, arms=arms, seeds=seeds)
+    except KeyboardInterrupt:
+        logger.warning("%s", found.kept())
+        raise
+    compared = _compare(found, arms, tuple(seeds), metric, confidence)
+    if out is not None:
+        write_json(Path(out) / "comparison.json", {"schema": "featherpress.loop_comparison/1", **compared.to_dict()})
+    logger.info("%s", compared.sentence)
+    return compared
+
+
+def _train_arms(
+    build: Callable[[int], nn.Module],
+    train: Callable[[nn.Module, str, int], object],
+    score: Callable[[nn.Module], Any],
+    *,
+    found: "_Results",
+    arms: Sequence[str],
+    seeds: Sequence[int],
+) -> None:
+    """Train and score every arm of every seed that has no scores yet."""
+    done = sum(found.has(arm, seed) for seed in seeds for arm in arms)
+    progress = Milestones(total=len(seeds) * len(arms), done=done)
     for seed in seeds:
         start = ""
         for arm in arms:
@@ -106,19 +131,18 @@ def compare_arms(
                     f"build({seed}) gave {arm} other weights than {arms[0]}, so that they would not differ in the "
                     "teacher alone; draw all of a student's weights from the seed"
                 )
+            found.begin(seed, own)
             if found.has(arm, seed):
                 continue
+            progress.show(f"{arm}, seed {seed}")
             _seed_everything(seed)
             train(student, arm, seed)
             student.eval()
             with torch.no_grad():
                 found.add(arm, seed, score(student))
-            logger.info("%s, seed %d: %s %.3f", arm, seed, metric, found.score(arm, seed))
-    compared = _compare(found, arms, tuple(seeds), metric, confidence)
-    if out is not None:
-        write_json(Path(out) / "comparison.json", {"schema": "featherpress.loop_comparison/1", **compared.to_dict()})
-    logger.info("%s", compared.sentence)
-    return compared
+            scored = f"{arm}, seed {seed}: {found.metric} {found.score(arm, seed):.3f}"
+            logger.info("%s", scored)
+            progress.advance(scored)
 
 
 class _Results:
@@ -127,6 +151,7 @@ class _Results:
     def __init__(self, folder: Path | None, metric: str) -> None:
         self.file = None if folder is None else folder / "arms.json"
         self._values: dict[tuple[str, int], Any] = {}
+        self._starts: dict[int, str] = {}
         self._statistic: Callable[[list[Any]], float] | None = None
         self.metric = metric
         if self.file is not None and self.file.exists():
@@ -135,7 +160,23 @@ class _Results:
                 raise UsageError(f"{self.file} holds another comparison; name another folder")
             for row in content["done"]:
                 self._values[row["arm"], row["seed"]] = row["values"]
+                self._starts[row["seed"]] = row["start"]
             logger.info("%s: %d trainings are done already", self.file, len(self._values))
+
+    def begin(self, seed: int, weights: str) -> None:
+        """Note the hash of the weights that a seed's students start from.
+
+        Errors: `UsageError` where those of the results that are kept started from others.
+        """
+        if self._starts.setdefault(seed, weights) != weights:
+            raise UsageError(f"{self.file} holds results of another build({seed}); name another folder")
+
+    def kept(self) -> str:
+        """Say what an interruption leaves."""
+        if self.file is None or self._statistic is not None:
+            why = "without `out`" if self.file is None else "records, unlike one value per example,"
+            return f"stopped; {why} nothing is kept"
+        return f"stopped; {len(self._values)} trainings are kept in {self.file}, and the same call goes on"
 
     def has(self, arm: str, seed: int) -> bool:
         return (arm, seed) in self._values
@@ -150,7 +191,10 @@ class _Results:
             values = array.tolist()
         self._values[arm, seed] = values
         if self.file is not None and self._statistic is None:
-            done = [{"arm": arm, "seed": seed, "values": values} for (arm, seed), values in self._values.items()]
+            done = [
+                {"arm": arm, "seed": seed, "start": self._starts[seed], "values": values}
+                for (arm, seed), values in self._values.items()
+            ]
             write_json(self.file, {"schema": _SCHEMA, "metric": self.metric, "done": done})
 
     def scores(self, arm: str, seeds: Sequence[int]) -> Scores:
@@ -187,7 +231,9 @@ def _compare(
 
     main = against("control", "student", "distillation")
     beside = {arm: against("control", arm, arm) for arm in arms[2:]}
-    adjusted = adjusted_verdicts({arm: (each.verdict, each.interval.p) for arm, each in beside.items()})
+    adjusted = adjusted_verdicts(
+        {arm: (each.verdict, each.interval.p) for arm, each in beside.items()}, confidence=confidence
+    )
     best = max(beside, key=lambda arm: float(np.mean(beside[arm].candidate)), default=None)
     interval = main.interval
     return Comparison(

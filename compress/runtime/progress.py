@@ -1,4 +1,4 @@
-"""A progress bar, shown only on a terminal."""
+"""Progress bars, shown only on a terminal."""
 
 from types import TracebackType
 from typing import ClassVar, Self
@@ -49,7 +49,25 @@ class Progress:
         self._bar.update(self._task, advance=1, note="  ".join(notes))
 
 
-def _build_display() -> RichProgress:
+class Milestones:
+    """A bar that is printed once a step and not redrawn, for long steps in which others draw bars of their own."""
+
+    def __init__(self, *, total: int, done: int = 0) -> None:
+        self._bar = _build_display(speed_estimate_period=float("inf"))
+        self._task = self._bar.add_task("", total=total, completed=done, note="")
+
+    def show(self, label: str) -> None:
+        """Print the bar under the name of the step that begins."""
+        self._bar.update(self._task, description=label)
+        if not self._bar.disable:
+            self._bar.console.print(self._bar)
+
+    def advance(self, note: str) -> None:
+        """Count one more; the note stands in the bar from the next one on."""
+        self._bar.update(self._task, advance=1, note=note)
+
+
+def _build_display(**settings: float) -> RichProgress:
     console = Console(stderr=True)
     return RichProgress(
         TextColumn("{task.description}"),
@@ -59,4 +77,5 @@ def _build_display() -> RichProgress:
         TimeRemainingColumn(),
         console=console,
         disable=not (console.is_terminal and is_leader()),
+        **settings,
     )

@@ -2,6 +2,8 @@
 
 import json
 import random
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +111,7 @@ def test_a_metric_that_is_no_mean_is_computed_again_on_resampled_records() -> No
     assert found.v_examples == pytest.approx(0, abs=1e-9)
 
 
-def test_an_interrupted_comparison_goes_on(tmp_path: Path) -> None:
+def test_an_interrupted_comparison_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """What was trained is not trained again, and the end is the same as without a break."""
     trained: list[tuple[str, int]] = []
 
@@ -121,6 +123,9 @@ def test_an_interrupted_comparison_goes_on(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         compare_arms(build, breaks, score, out=tmp_path)
+    assert (
+        caplog.messages[-1] == f"stopped; 3 trainings are kept in {tmp_path / 'arms.json'}, and the same call goes on"
+    )
     assert len(json.loads((tmp_path / "arms.json").read_text())["done"]) == 3
     rest: list[tuple[str, int]] = []
     found = compare_arms(
@@ -131,6 +136,61 @@ def test_an_interrupted_comparison_goes_on(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "comparison.json").read_text())["sentence"] == found.sentence
     with pytest.raises(UsageError, match="holds another comparison"):
         compare_arms(build, train, score, out=tmp_path, metric="other")
+    with pytest.raises(UsageError, match=r"arms.json holds results of another build\(0\); name another folder"):
+        compare_arms(lambda seed: nn.Linear(2, 1), train, score, out=tmp_path)
+
+
+def test_an_interruption_that_keeps_nothing_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Without a folder nothing is kept, and of records nothing is either."""
+
+    def breaks(student: nn.Module, arm: str, seed: int) -> None:
+        if arm == "control":
+            raise KeyboardInterrupt
+        train(student, arm, seed)
+
+    for out, scored, words in (
+        (None, score, "stopped; without `out` nothing is kept"),
+        (tmp_path, lambda student: (list(score(student)), len), "stopped; records, .* nothing is kept"),
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            compare_arms(build, breaks, scored, out=out)
+        assert re.match(words, caplog.messages[-1])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bar_at_every_training(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line before each, with what is done and the score before; what a loop prints or draws stands between."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.delenv("RANK", raising=False)
+
+    def prints(student: nn.Module, arm: str, seed: int) -> None:
+        print(f"\r{arm} trains", end="", file=sys.stderr)
+        train(student, arm, seed)
+        print(file=sys.stderr)
+
+    compare_arms(build, prints, score, seeds=(3, 4), metric="worth")
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err).splitlines()
+    bars = [re.sub(r"\s*[\u2501\u2578\u257a ]+", " ", line).strip() for line in lines if "\u2501" in line]
+    assert [re.sub(r" [-\d:]+$", "", bar) for bar in bars] == [
+        "student, seed 3 0/4",
+        f"control, seed 3 1/4 student, seed 3: worth {EXAMPLES.mean() + 0.53:.3f}",
+        f"student, seed 4 2/4 control, seed 3: worth {EXAMPLES.mean() + 0.03:.3f}",
+        f"control, seed 4 3/4 student, seed 4: worth {EXAMPLES.mean() + 0.54:.3f}",
+    ]
+    assert [line for line in lines if "trains" in line] == ["student trains", "control trains"] * 2
+
+
+def test_placebos_are_adjusted_at_the_confidence_asked_for() -> None:
+    """What holds at 80% need not hold at 95%, for an adjusted verdict as for the main one."""
+    noise = np.random.default_rng(1).normal(size=200)
+
+    def noisy(student: nn.Module) -> Any:
+        bias = student.bias.item()  # type: ignore[operator, union-attr]
+        return EXAMPLES + bias + (0.8 * noise if 0.05 < bias < 0.2 else 0)
+
+    found = [compare_arms(build, train, noisy, placebos=["compute"], confidence=level) for level in (0.5, 0.99)]
+    assert [each.placebos["compute"]["verdict"] for each in found] == ["better", "not shown"]
 
 
 @pytest.mark.parametrize(
