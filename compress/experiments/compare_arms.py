@@ -15,7 +15,6 @@ from torch import nn
 
 from featherpress.compress.distillation.placebos import PLACEBOS
 from featherpress.compress.runtime.fingerprints import fingerprint
-from featherpress.compress.runtime.progress import Milestones
 from featherpress.errors import DataError, UsageError
 from featherpress.files import write_json
 from featherpress.verdicts import Claim, Scores, Verdict, adjusted_verdicts
@@ -115,6 +114,8 @@ def _train_arms(
     seeds: Sequence[int],
 ) -> None:
     """Train and score every arm of every seed that has no scores yet."""
+    from featherpress.compress.runtime.progress import Milestones  # noqa: PLC0415 (brings rich)
+
     done = sum(found.has(arm, seed) for seed in seeds for arm in arms)
     progress = Milestones(total=len(seeds) * len(arms), done=done)
     for seed in seeds:

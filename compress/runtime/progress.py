@@ -53,7 +53,7 @@ class Milestones:
     """A bar that is printed once a step and not redrawn, for long steps in which others draw bars of their own."""
 
     def __init__(self, *, total: int, done: int = 0) -> None:
-        self._bar = _build_display(speed_estimate_period=float("inf"))
+        self._bar = _build_display(speed_over=float("inf"))
         self._task = self._bar.add_task("", total=total, completed=done, note="")
 
     def show(self, label: str) -> None:
@@ -67,7 +67,8 @@ class Milestones:
         self._bar.update(self._task, advance=1, note=note)
 
 
-def _build_display(**settings: float) -> RichProgress:
+def _build_display(*, speed_over: float = 30.0) -> RichProgress:
+    """Build the columns; the speed is measured over the last so many seconds."""
     console = Console(stderr=True)
     return RichProgress(
         TextColumn("{task.description}"),
@@ -77,5 +78,5 @@ def _build_display(**settings: float) -> RichProgress:
         TimeRemainingColumn(),
         console=console,
         disable=not (console.is_terminal and is_leader()),
-        **settings,
+        speed_estimate_period=speed_over,
     )
