@@ -30,8 +30,7 @@ from featherpress.compress.distillation.taps import Gate, Tap, evaluating, level
 from featherpress.compress.distillation.teachers import BoundTeacher, Outputs, TeacherOutputs, call
 from featherpress.compress.distillation.terms import Features, Logits, Term
 from featherpress.compress.distillation.verification import Watch
-from featherpress.compress.runtime.distributed import process_count
-from featherpress.compress.runtime.run_folder import is_leader
+from featherpress.compress.runtime.distributed import process_count, process_index
 from featherpress.errors import UsageError
 
 logger = logging.getLogger("featherpress")
@@ -114,7 +113,7 @@ class Distiller:
             self.close()
             raise
         self.watch = Watch(self.student, self.teachers, self.adapters, self.taps, moves=teacher_moves)
-        for sentence in over_batch(self.terms) if is_leader() else ():
+        for sentence in () if process_index() else over_batch(self.terms):
             logger.warning("%s", sentence)
         self._queued = False
         for weight in self.adapters.parameters():
