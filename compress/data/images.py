@@ -40,12 +40,12 @@ def decode_reduced(path: Path | str, side: int) -> tuple[Tensor, int]:
     Errors: as `decode_image`.
     """
     factor = 1
-    with _opened(Path(path)) as image:
+    with open_image(Path(path)) as image:
         if side and image.format == "JPEG":
             width, height = image.size
             factor = next((each for each in (8, 4, 2) if min(image.size) // each >= side), 1)
             image.draft(None, (width // factor, height // factor))
-        _load_strictly(image)
+        load_strictly(image)
         pixels = _to_rgb(ImageOps.exif_transpose(image))
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), factor
 
@@ -55,7 +55,7 @@ def image_size(path: Path | str) -> tuple[int, int]:
 
     Errors: DataError where the file is missing or not an image.
     """
-    with _opened(Path(path)) as image:
+    with open_image(Path(path)) as image:
         # Some versions of Pillow turn a TIFF's size already as they open it, and some do not.
         width, height = (
             (image.tag_v2[_WIDTH], image.tag_v2[_LENGTH]) if isinstance(image, TiffImageFile) else image.size
@@ -64,9 +64,24 @@ def image_size(path: Path | str) -> tuple[int, int]:
         return (height, width) if image.getexif().get(_ORIENTATION, 1) in range(5, 9) else (width, height)
 
 
+def image_orientation(path: Path | str) -> int:
+    """Return how an image is to be turned upright, by EXIF's numbers from 1, as it is, to 8.
+
+    Errors: DataError where the file is missing or not an image.
+    """
+    with open_image(Path(path)) as image:
+        return int(image.getexif().get(_ORIENTATION, 1))
+
+
+def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
+    """Turn an image by one of EXIF's numbers."""
+    image.getexif()[_ORIENTATION] = orientation
+    return ImageOps.exif_transpose(image)
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """Open an image file; what goes wrong inside is one sentence, and what Pillow only warns of is not printed."""
+def open_image(path: Path) -> Iterator[Image.Image]:
+    """Open an image file; a broken one is a DataError, and what Pillow only warns of is not printed."""
     if not path.is_file():
         raise DataError(f"expected an image at {path}, found {'a folder' if path.is_dir() else 'nothing'} there")
     try:
@@ -79,7 +94,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise DataError(f"expected a whole image in {path}, got {_reason(error)}: replace or remove it") from error
 
 
-def _load_strictly(image: Image.Image) -> None:
+def load_strictly(image: Image.Image) -> None:
+    """Decode an open image file; one that is cut short is an error, whatever the process has told Pillow."""
     # A library elsewhere in the process may have told Pillow to fill what is missing with grey.
     lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
     try:

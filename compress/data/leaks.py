@@ -43,7 +43,11 @@ def find_leaks(training: Any, validation: Any) -> Leaks:
 def image_files(dataset: Any) -> list[Path]:
     """List the image files of a data set; none for pictures that are drawn."""
     origins = (origin(dataset, index) for index in range(len(dataset)))
-    return [base.images / base.name(row) for base, row in origins if isinstance(base, LabelledFolder)]
+    return [
+        base.file(row) if hasattr(base, "file") else base.images / base.name(row)
+        for base, row in origins
+        if hasattr(base, "file") or isinstance(base, LabelledFolder)
+    ]
 
 
 def _same_files(training: Sequence[Path], validation: Sequence[Path]) -> tuple[tuple[str, str], ...]:

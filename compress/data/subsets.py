@@ -27,10 +27,25 @@ class SelectedSamples:
         dataset, row = self.rows[index]
         return dataset.name(row)
 
+    def check(self, index: int) -> None:
+        """Look at an image and its labels as its own data set does, if it can."""
+        dataset, row = self.rows[index]
+        getattr(dataset, "check", lambda _row: None)(row)
+
 
 def origin(dataset: Any, index: int) -> tuple[Any, int]:
     """Return the data set that reads an image, and its number there."""
     return dataset.rows[index] if isinstance(dataset, SelectedSamples) else (dataset, index)
+
+
+def passed_over(*datasets: Any) -> dict[str, int]:
+    """Return how much data sets found and do not use, by what it is, as each counts it in `passed_over`."""
+    bases = {id(base): base for each in datasets for base in (each, *(row[0] for row in getattr(each, "rows", ())))}
+    counts: dict[str, int] = {}
+    for base in bases.values():
+        for what, count in getattr(base, "passed_over", {}).items():
+            counts[what] = counts.get(what, 0) + count
+    return {what: count for what, count in counts.items() if count}
 
 
 def join(*datasets: ImageDataset) -> SelectedSamples:

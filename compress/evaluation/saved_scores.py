@@ -14,6 +14,7 @@ from featherpress.compress.evaluation.bootstrap import weighted_average_precisio
 from featherpress.compress.evaluation.detections import Detections, DetectionSet, Truth
 from featherpress.compress.evaluation.metrics.accuracy import ClassPredictions
 from featherpress.compress.evaluation.metrics.average_precision import Matches, corners, match
+from featherpress.compress.evaluation.metrics.overlap import MaskOverlaps, weighted_miou
 from featherpress.compress.evaluation.metrics.values import ExampleValues
 from featherpress.errors import DataError, FileError
 from featherpress.verdicts import Scores
@@ -60,8 +61,22 @@ def value_scores(sets: Sequence[ExampleValues]) -> Scores:
     return Scores.of([each.values for each in sets])
 
 
+def miou_scores(sets: Sequence[MaskOverlaps]) -> Scores:
+    """Return the mIoU of segmenters, one a seed, for resampling; images are what is drawn again.
+
+    Errors: DataError for masks of different images, labels or classes.
+    """
+    for each in sets:
+        same = (each.names, each.classes) == (sets[0].names, sets[0].classes)
+        if not same or not np.array_equal(each.labelled, sets[0].labelled):
+            raise DataError("Expected masks of the same images and classes; evaluate both models on one set.")
+    pixels = sets[0].labelled.sum(axis=1) if sets else np.zeros(1, np.int64)
+    return Scores(metrics=tuple(partial(weighted_miou, each) for each in sets), objects=pixels)
+
+
 _FORMATS: Mapping[str, tuple[type[Any], Callable[[Any], Scores]]] = {
     "predicted": (ClassPredictions, accuracy_scores),
+    "intersections": (MaskOverlaps, miou_scores),
     "values": (ExampleValues, value_scores),
     "truth_boxes": (DetectionSet, detection_scores),
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 from featherpress.compress.data.crops.sampling import batch_lengths
 from featherpress.compress.data.leaks import find_leaks
+from featherpress.compress.data.subsets import passed_over
 from featherpress.compress.experiments.arms import Arm, fit_arm, list_arms
 from featherpress.compress.experiments.build import build_student, build_teacher
 from featherpress.compress.experiments.conclusion import record_comparison, seed_folder
@@ -41,9 +42,11 @@ def check(recipe: Recipe, *, without_teachers: bool = False, allow_leak: bool = 
     """
     task = task_of(recipe)
     training = task.open("train")
-    images = len(training)
+    images, validation = len(training), task.open("val")
+    for dataset in (training, validation):
+        task.check(dataset)
     if leaks:
-        _check_leaks(training, task.open("val"), allow=allow_leak)
+        _check_leaks(training, validation, allow=allow_leak)
     taught_by = () if without_teachers else recipe.all_teachers
     teachers = [build_teacher(recipe, number, task=task) for number in range(len(taught_by))]
     for schedule in (recipe.schedule, *(own.schedule for own in taught_by if own.schedule and not own.weights)):
@@ -54,6 +57,14 @@ def check(recipe: Recipe, *, without_teachers: bool = False, allow_leak: bool = 
     if teachers:
         named = {teacher_name(number): teacher for number, teacher in enumerate(teachers)}
         make_distiller(recipe, named, student, task=task, seed=recipe.seeds[0]).kd.close()
+
+
+def describe_passed_over(recipe: Recipe) -> list[str]:
+    """Return one line that counts what lies among a recipe's data and is not used; none where all of it is."""
+    task = task_of(recipe)
+    found = passed_over(task.open("train"), task.open("val"))
+    counted = ", ".join(f"{count:,} {what}" for what, count in found.items())
+    return [f"passed over: {counted}"] if found else []
 
 
 def _check_leaks(training: Any, validation: Any, *, allow: bool) -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ def make_distiller(
             teachers,
             terms,
             example=task.example().to(default_device()),
-            output=lambda raw: raw if isinstance(raw, Mapping) else task.name_outputs(raw),
+            output=partial(_name_outputs, task),
             teacher_inputs={name: task.teacher_inputs(student, teacher) for name, teacher in teachers.items()},
             teacher_weights={name: own.weight for name, own in zip(teachers, recipe.all_teachers, strict=True)},
             order="sequential" if recipe.distillation.teaching == "sequential" else "mean",
@@ -135,6 +136,11 @@ def make_distiller(
                 precision=str(own.cache),
             )
     return RecipeDistiller(recipe.distillation, kd, caches=caches, scale=scale)
+
+
+def _name_outputs(task: Task, raw: Any) -> Mapping[str, torch.Tensor]:
+    """Name a model's outputs, unless the trainer did before it asked for the loss; a model's own names are others."""
+    return raw if isinstance(raw, Mapping) and set(raw) <= set(task.outputs) else task.name_outputs(raw)
 
 
 def note_adapters(out: Path, distiller: RecipeDistiller) -> None:

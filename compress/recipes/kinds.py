@@ -21,6 +21,7 @@ _OWN = {
     "coco": "detection.task",
     "synthetic": "detection.task",
     "shapes": "classification.task",
+    "masks": "segmentation.task",
 }
 _DOTTED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _REGISTER: dict[str, Any] = {}

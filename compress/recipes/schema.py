@@ -136,6 +136,7 @@ class LossRecipe(Strict):
     """Weights of the supervised terms, and the mining of hard negatives.
 
     `mining` is `batch`, the hardest of all processes' images at once, or `image`, the hardest of each image.
+    `auxiliary` is for the second output that some segmenters have in training.
     """
 
     mining: Literal["batch", "image"] = "batch"
@@ -143,6 +144,7 @@ class LossRecipe(Strict):
     classification: Weight = 1.0
     box: Weight = 2.0
     landmark: Weight = 1.0
+    auxiliary: Weight = 0.5
 
 
 class DistillationRecipe(Strict):

@@ -102,6 +102,12 @@ class Task(ABC):
     def open(self, split: Split) -> Any:
         """Open a split of the data: it has a length, and `name(index)`."""
 
+    def check(self, dataset: Any) -> None:  # noqa: B027
+        """Look at all of a data set before any work is spent on it.
+
+        Errors: `DataError` that names the first file that cannot be used.
+        """
+
     def batch(self, dataset: Any, indices: Sequence[int]) -> Any:
         """Return some images of a data set as they are, with their labels: an `ImageBatch`."""
         raise NotImplementedError(f"{type(self).__name__} makes no batches")

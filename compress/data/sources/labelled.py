@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Protocol
 
 from featherpress.compress.data.images import decode_reduced, image_size
 from featherpress.compress.data.samples import Objects, Sample
@@ -122,7 +123,16 @@ def cache_key_of(path: Path, objects: Objects) -> str:
     return f"{file and (file.st_size, file.st_mtime_ns)} {labels}"
 
 
-def require_sound(dataset: LabelledFolder) -> None:
+class Checked(Protocol):
+    """Images that can be looked at before they are used."""
+
+    def __len__(self) -> int: ...
+
+    def check(self, index: int, /) -> None:
+        """Raise DataError where an image or its labels cannot be used."""
+
+
+def require_sound(dataset: Checked) -> None:
     """Look at every image's file and labels before any work is spent on them.
 
     Errors: DataError that names the first of what cannot be used, and how many there are.

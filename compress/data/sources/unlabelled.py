@@ -9,7 +9,8 @@ from featherpress.compress.data.samples import Objects, Sample
 from featherpress.compress.data.sources.labelled import cache_key_of
 from featherpress.errors import DataError
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+"""What the names of image files end in, in small letters."""
 
 
 class Photographs:
@@ -23,11 +24,11 @@ class Photographs:
     def __init__(self, root: Path, *, limit: int | None = None, square: bool = True) -> None:
         if not root.is_dir():
             raise DataError(f"expected a folder of photographs at {root}, found nothing there")
-        files = sorted(path for path in root.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+        files = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
         self.root = root
         self.files = [path for path in files if square or not _is_square(path)][:limit]
         if not self.files:
-            raise DataError(f"expected photographs ({', '.join(sorted(_SUFFIXES))}) in {root}, found none")
+            raise DataError(f"expected photographs ({', '.join(sorted(IMAGE_SUFFIXES))}) in {root}, found none")
 
     def __len__(self) -> int:
         return len(self.files)

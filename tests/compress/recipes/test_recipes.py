@@ -28,6 +28,7 @@ from featherpress.compress.recipes.files import expand_path
 from featherpress.compress.recipes.terms import FeatureTerm, OutputTerm, Term
 from featherpress.compress.tasks.classification.options import ShapesData
 from featherpress.compress.tasks.detection.options import FaceData
+from featherpress.compress.tasks.segmentation.options import MasksData
 from featherpress.errors import RecipeError
 
 MINIMAL = """
@@ -214,6 +215,7 @@ SECTIONS = {
     "## `[data]`\n": DataRecipe,
     "## `[data]`, faces": FaceData,
     "## `[data]`, drawn shapes": ShapesData,
+    "## `[data]`, images with masks": MasksData,
     "## `[data.crops]`": CropsRecipe,
     "## `[data.unlabelled]`": UnlabelledRecipe,
     "## `[schedule]`": ScheduleRecipe,

@@ -1,0 +1,1 @@
+"""The segmentation of images: a class for every pixel."""

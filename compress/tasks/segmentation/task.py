@@ -1,0 +1,218 @@
+"""Semantic segmentation: a class for every pixel, scored by mIoU."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from featherpress.compress.data.crops.transformed import TransformedCrops
+from featherpress.compress.data.examples import ExampleBatch, ExampleDataset
+from featherpress.compress.data.sources.labelled import require_sound
+from featherpress.compress.data.sources.masks import IGNORED, MaskFolder
+from featherpress.compress.data.subsets import hold_out, join
+from featherpress.compress.data.transforms import Transforms, default_steps
+from featherpress.compress.distillation.teachers import Outputs
+from featherpress.compress.evaluation.detector.inference import EvaluationResult
+from featherpress.compress.evaluation.metrics.overlap import MaskOverlaps
+from featherpress.compress.evaluation.saved_scores import miou_scores
+from featherpress.compress.recipes import Recipe
+from featherpress.compress.recipes.files import expand_path
+from featherpress.compress.recipes.kinds import register_task
+from featherpress.compress.recipes.required_files import Need
+from featherpress.compress.tasks.base import Split, Task, TaskLoss
+from featherpress.compress.tasks.segmentation.inference import measure, name_logits, resize_logits
+from featherpress.compress.tasks.segmentation.labelling import label_images
+from featherpress.compress.tasks.segmentation.options import MasksData
+from featherpress.compress.tasks.segmentation.pictures import write_pictures
+from featherpress.errors import UsageError
+from featherpress.records.evaluation import Metric, TaskEvaluation
+
+_NO_LABEL = -100
+"""The label of a pixel that does not count, as torch's cross-entropy has it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskBatch(ExampleBatch):
+    """Images with a mask each; shapes: masks uint8 (N, S, S), 255 where a pixel does not count."""
+
+    masks: Tensor
+
+
+@register_task("masks")
+class SegmentationTask(Task):
+    """Models that give a class for every pixel: cross-entropy over the labelled pixels, scored by mIoU.
+
+    A model gives logits (N, C, H, W), or torchvision's dictionary with `out` and, in training, `aux`; logits of another
+    size than the images are interpolated.
+    """
+
+    Data = MasksData
+    terms = ("class", "auxiliary")
+    metric = Metric(key="miou", name="mIoU")
+    outputs = ("logits", "auxiliary")
+    context = ("labels", "mask")
+    data: MasksData
+    load = staticmethod(MaskOverlaps.load)
+    scores = staticmethod(miou_scores)
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        # One class everywhere gets the share of that class, and 0 for all others.
+        self.min_teacher_score = 1 / len(self.data.names)
+
+    @classmethod
+    def needs(cls, data: MasksData) -> Iterator[Need]:
+        """List the folders of images; what lies in them is looked at when they are opened."""
+        key = "data.validation_root" if data.validation_root else "data.root"
+        roots = [*(("data.root", text) for text in data.roots), (key, data.validation_root or data.roots[0])]
+        for name, text in dict.fromkeys(roots):
+            yield Need(key=name, text=text, path=expand_path(text), is_folder=True)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Name the classes in the order of their numbers."""
+        return self.data.names
+
+    def build(self, target: str, settings: Mapping[str, Any], *, normalize: Any = "", size: int = 0) -> nn.Module:
+        """Build a model with fresh weights.
+
+        Errors: `UsageError` for one that does not give a logit per class and place.
+        """
+        model = super().build(target, settings, normalize=normalize, size=size)
+        was_training = model.training
+        with torch.no_grad():
+            logits = name_logits(model.eval()(self.example())).get("logits")
+        model.train(was_training)
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else "no logits"
+        if not isinstance(shape, tuple) or len(shape) != 4 or shape[1] != len(self.classes):
+            raise UsageError(
+                f"{target} gives {shape} for one image, expected logits (1, {len(self.classes)}, H, W), or a dictionary with "
+                "them as `out`; its factory's arguments go into `settings`"
+            )
+        return model
+
+    def open(self, split: Split) -> ExampleDataset:
+        """Open a split; held-out images are spread evenly over the training images."""
+        if split == "val" or not self.data.holdout:
+            return self._open("train" if split == "train" else "val")
+        training, holdout = hold_out(self._open("train"), self.data.holdout)
+        return training if split == "train" else holdout
+
+    def check(self, dataset: Any) -> None:
+        """Look at the head of every image, and at every mask."""
+        require_sound(dataset)
+
+    def _open(self, split: str) -> Any:
+        train = split == "train"
+        roots = self.data.roots if train else [self.data.validation_root or self.data.roots[0]]
+        limit = (self.data.train_images if train else self.data.validation_images) or None
+        folders = [
+            MaskFolder(
+                expand_path(root),
+                split,
+                layout=self.data.layout,
+                classes=len(self.classes),
+                ignore=self.data.ignore,
+                limit=limit,
+            )
+            for root in roots
+        ]
+        return folders[0] if len(folders) == 1 else join(*folders)
+
+    def crops(self, dataset: ExampleDataset, seed: int) -> TransformedCrops[MaskBatch]:
+        """Transform training images and their masks alike."""
+        return self._crops(dataset, seed)
+
+    def unlabelled_crops(
+        self, dataset: ExampleDataset, seed: int, *, teacher: nn.Module | None, out: Path
+    ) -> TransformedCrops[MaskBatch]:
+        """Put images on top whose masks are the teacher's, or further crops of the labelled ones."""
+        assert self.data.unlabelled is not None
+        extra, images = self.data.unlabelled.per_batch, None
+        if teacher is not None:
+            images = label_images(teacher, self.data.unlabelled, takes=self.takes(teacher), out=out)
+        return self._crops(dataset, seed, unlabelled=images, extra=extra)
+
+    def _crops(self, dataset: ExampleDataset, seed: int, **more: Any) -> TransformedCrops[MaskBatch]:
+        side = self.data.size
+        steps = self.data.train or default_steps("mask", side, side)
+        return TransformedCrops(
+            dataset,
+            Transforms(steps, kind="mask", height=side, width=side, ignore=IGNORED),
+            MaskBatch,
+            seed=seed,
+            variants=self.data.variants,
+            cache_bytes=self.data.cache_bytes,
+            **more,
+        )
+
+    def name_outputs(self, raw: Any) -> Outputs:
+        """Name logits, at the size of training images, and the auxiliary ones of a model that has them."""
+        size = (self.data.size, self.data.size)
+        return {name: resize_logits(logits, size) for name, logits in name_logits(raw).items()}
+
+    def assign_targets(self, batch: MaskBatch, model: nn.Module) -> Tensor:
+        """Return labels int64 (N, S, S), -100 where a pixel does not count."""
+        labels = batch.masks.long()
+        return labels.masked_fill(labels == IGNORED, _NO_LABEL)
+
+    def normalizers(self, targets: Tensor) -> Tensor:
+        """Count the labelled pixels."""
+        return (targets != _NO_LABEL).sum().float()[None]
+
+    def compute_loss(self, outputs: Outputs, batch: MaskBatch, targets: Tensor, normalizers: Tensor) -> TaskLoss:
+        """Return the cross-entropy of every labelled pixel, and that of the auxiliary logits."""
+        weights = {"logits": self.recipe.losses.classification, "auxiliary": self.recipe.losses.auxiliary}
+        terms = {}
+        for name, logits in outputs.items():
+            entropy = F.cross_entropy(logits.float(), targets, ignore_index=_NO_LABEL, reduction="sum")
+            terms["class" if name == "logits" else name] = weights[name] * entropy / normalizers[0]
+        return TaskLoss(terms=terms, context={"labels": targets, "mask": targets != _NO_LABEL})
+
+    def evaluate(
+        self,
+        model: nn.Module,
+        dataset: ExampleDataset,
+        *,
+        label: str,
+        split: str = "val",
+        about: Mapping[str, Any] | None = None,
+        images: int = 0,
+    ) -> EvaluationResult:
+        """Score a model by mIoU, one image after the other, each at its own size; broken images are skipped."""
+        began, chosen = time.monotonic(), min(images or len(dataset), len(dataset))
+        found = measure(
+            model,
+            dataset,
+            range(chosen),
+            takes=self.takes(model),
+            classes=self.classes,
+            long_side=self.data.long_side,
+            label=label,
+        )
+        record = {
+            "schema": TaskEvaluation.SCHEMA,
+            **(about or {}),
+            "data": {
+                "name": self.data.kind,
+                "split": split,
+                "images": len(found.names),
+                "skipped": chosen - len(found.names),
+            },
+            "metric": self.metric.to_dict(),
+            "score": found.miou,
+            "further": {"pixel accuracy": found.pixel_accuracy},
+            "by_class": found.list_classes(),
+            "confusion": found.confusion.tolist(),
+            "seconds": round(time.monotonic() - began, 3),
+        }
+        return EvaluationResult(predictions=found, score=found.miou or 0.0, record=record)
+
+    def show(self, folder: Path, dataset: ExampleDataset, predictions: Mapping[str, MaskOverlaps]) -> None:
+        """Save a few images with their truth and every model's mask."""
+        write_pictures(folder, dataset, predictions, classes=self.classes)
