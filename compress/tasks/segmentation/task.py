@@ -91,17 +91,17 @@ class SegmentationTask(Task):
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else "no logits"
         if not isinstance(shape, tuple) or len(shape) != 4 or shape[1] != len(self.classes):
             raise UsageError(
-                f"{target} gives {shape} for one image, expected logits (1, {len(self.classes)}, H, W), or a dictionary with "
-                "them as `out`; its factory's arguments go into `settings`"
+                f"{target} gives {shape} for one image, expected logits (1, {len(self.classes)}, H, W), or a "
+                "dictionary that has them as `out`; its factory's arguments go into `settings`"
             )
         return model
 
-    def open(self, split: Split) -> ExampleDataset:
+    def open(self, split: Split) -> Any:
         """Open a split; held-out images are spread evenly over the training images."""
         if split == "val" or not self.data.holdout:
             return self._open("train" if split == "train" else "val")
-        training, holdout = hold_out(self._open("train"), self.data.holdout)
-        return training if split == "train" else holdout
+        parts: tuple[Any, Any] = hold_out(self._open("train"), self.data.holdout)
+        return parts[split == "holdout"]
 
     def check(self, dataset: Any) -> None:
         """Look at the head of every image, and at every mask."""
