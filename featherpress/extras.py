@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from featherpress.errors import UsageError
 
 PACKAGES = {
-    "train": ("accelerate", "tensorboard", "torchmetrics", "faster_coco_eval"),
+    "train": ("accelerate", "tensorboard", "torchmetrics", "faster_coco_eval", "yaml"),
     "report": ("jinja2", "matplotlib", "pandas"),
     "crosscheck": ("fvcore", "thop"),
     "export": ("onnx", "onnxscript", "onnxruntime"),

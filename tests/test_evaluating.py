@@ -88,7 +88,7 @@ def test_the_printed_table_fits_eighty_columns(run_command: Run, wider: Path, we
     ("options", "says"),
     [
         (("--ground-truth", "nowhere"), "No wider_face_val.mat in nowhere"),
-        (("--category", "head"), "only boxes in COCO's format"),
+        (("--category", "head"), "faces of WIDER FACE have no --category"),
         (("--present-only",), "goes with --ground-truth"),
         (("--long-side", 5), "32 to 16384"),
         (("--out", "."), "not an empty folder"),

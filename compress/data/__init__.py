@@ -5,8 +5,8 @@ from featherpress.compress.data.crops.training import TrainingCrops
 from featherpress.compress.data.images import decode_image
 from featherpress.compress.data.loading import batches
 from featherpress.compress.data.samples import Batch, Objects, Sample, SampleDataset, collate
-from featherpress.compress.data.sources.coco import CocoFaces
 from featherpress.compress.data.sources.labelled import LabelledFolder, require_sound
+from featherpress.compress.data.sources.objects import CocoFaces, open_objects
 from featherpress.compress.data.sources.widerface import WiderFaces
 from featherpress.compress.data.synthetic.faces import SyntheticFaces
 
@@ -24,5 +24,6 @@ __all__ = [
     "batches",
     "collate",
     "decode_image",
+    "open_objects",
     "require_sound",
 ]

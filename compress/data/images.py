@@ -117,9 +117,15 @@ def _to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Reduce 16-bit integers by their high byte, and floats from [0, 1] where none is larger."""
+    """Reduce 16-bit integers by their high byte, and floats from [0, 1] where none is larger.
+
+    Integers that span less than a quarter of 16 bits, as cameras of 12 or 14 bits write them, are stretched.
+    """
     values = np.asarray(image).astype(np.float32)
-    if image.mode != "F":
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    if image.mode != "F" and 256 <= high - low < 1 << 14:
+        values = (values - low) * (255 / (high - low))
+    elif image.mode != "F":
         values = values // 257
     elif values.size and values.max() <= 1:
         values = values * 255

@@ -9,6 +9,7 @@ import numpy as np
 
 from featherpress.compress.data import CocoFaces, LabelledFolder, WiderFaces, require_sound
 from featherpress.compress.data.sources.predicted import POSITIVE_THRESHOLD, PredictedFaces
+from featherpress.compress.data.sources.widerface import is_widerface
 from featherpress.compress.evaluation.comparison import compare
 from featherpress.compress.evaluation.detections import DetectionSet, FloatArray, Truth
 from featherpress.compress.evaluation.detector.inference import EvaluationResult, evaluate_model
@@ -44,26 +45,26 @@ def open_labelled(
     """Open a folder of labelled images by its kind, and check that every image can be used.
 
     With `ground_truth`, WIDER FACE's own validation images. With `labels`, another model's detections, of which those
-    that score `positive_threshold` or more are faces. Else COCO's format if the folder, or that of the split, holds an
-    `annotations.json`; else a split in WIDER FACE's layout.
+    that score `positive_threshold` or more are faces. Else a split in WIDER FACE's layout, or the split, or all, of a
+    folder in one of the layouts that `open_objects` knows.
     Errors: `DataError` as for each of these, and as `require_sound`.
     """
     dataset: LabelledFolder
     if labels and (ground_truth or category):
         raise UsageError("--labels goes neither with --ground-truth nor with --category")
-    coco = next((folder for folder in (root, root / split) if (folder / "annotations.json").is_file()), None)
-    if category and (coco is None or ground_truth):
-        raise UsageError("only boxes in COCO's format have a --category")
+    wider = not (ground_truth or labels) and is_widerface(root)
+    if category and (wider or ground_truth):
+        raise UsageError("faces of WIDER FACE have no --category")
     if present_only and not ground_truth:
         raise UsageError("--present-only goes with --ground-truth")
     if ground_truth:
         dataset = OfficialImages(root, ground_truth, present_only=present_only, limit=limit or None)
     elif labels:
         dataset = PredictedFaces(root, labels, positive_threshold=positive_threshold, limit=limit or None)
-    elif coco:
-        dataset = CocoFaces(coco, category=category, limit=limit or None)
-    else:
+    elif wider:
         dataset = WiderFaces(root, split, limit=limit or None)
+    else:
+        dataset = CocoFaces(root, split, anywhere=True, category=category, limit=limit or None)
     require_sound(dataset)
     return dataset
 
@@ -102,6 +103,8 @@ def score_model(
         raise DataError(f"there is no valid face in {dataset.labels}, so there is no AP")
     result = evaluate_model(detector, dataset, settings=settings, batch=batch, data=data, about=about)
     record = result.record
+    if dataset.left_out:
+        record["data"]["left_out"] = dataset.left_out
     if coco:
         record["coco"] = score_coco(result.predictions)
     if isinstance(dataset, PredictedFaces):

@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from featherpress.compress.data.sources.labelled import is_inside_name
+from featherpress.compress.data.sources.image_files import is_inside_name
 from featherpress.errors import DataError
 
 BOX_FIELDS = 10
@@ -36,7 +36,7 @@ class LabelLines:
 
     def name(self, line: str) -> str:
         """Check that a line is the path of an image inside the image folder."""
-        if len(line.split()) == BOX_FIELDS and _numbers(line):
+        if len(line.split()) == BOX_FIELDS and numbers_of(line):
             raise self.error("an image, got one more face than the number above says")
         if not is_inside_name(line):
             raise self.error(f"the path of an image inside the image folder, got {line!r}")
@@ -46,30 +46,30 @@ class LabelLines:
         """Take the number of faces of an image."""
         line = self.next()
         if line is None or not line.isascii() or not line.isdigit() or len(line) > 9:
-            raise self.error(f"the number of faces in {name}, got {_shown(line)}")
+            raise self.error(f"the number of faces in {name}, got {shown(line)}")
         return int(line)
 
     def parse(self, line: str | None, name: str, lengths: set[int]) -> list[float]:
         """Check that a line is a face: so many finite numbers, and a size that is not negative."""
         if line is None:
-            raise self.error(f"one more face in {name}, got {_shown(line)}")
-        numbers = _numbers(line)
+            raise self.error(f"one more face in {name}, got {shown(line)}")
+        numbers = numbers_of(line)
         if len(numbers) not in lengths:
             wanted = " or ".join(str(length) for length in sorted(lengths))
-            raise self.error(f"{wanted} numbers for a face in {name}, got {_shown(line)}")
+            raise self.error(f"{wanted} numbers for a face in {name}, got {shown(line)}")
         if min(numbers[2:4]) < 0:
-            raise self.error(f"a width and height of at least 0 for a face in {name}, got {_shown(line)}")
+            raise self.error(f"a width and height of at least 0 for a face in {name}, got {shown(line)}")
         return numbers
 
     def skip_zeros(self) -> None:
         """Pass the line of zeros that WIDER FACE writes for an image without faces."""
         before = self.number
-        numbers = _numbers(self.next() or "")
+        numbers = numbers_of(self.next() or "")
         if len(numbers) != BOX_FIELDS or any(numbers):
             self.number = before
 
 
-def _numbers(line: str) -> list[float]:
+def numbers_of(line: str) -> list[float]:
     """Read finite numbers, or nothing where one is not."""
     try:
         numbers = [float(word) for word in line.split()]
@@ -78,5 +78,6 @@ def _numbers(line: str) -> list[float]:
     return numbers if all(math.isfinite(number) for number in numbers) else []
 
 
-def _shown(line: str | None) -> str:
+def shown(line: str | None) -> str:
+    """Quote a line, cut to what a sentence can hold."""
     return "the end of the file" if line is None else repr(line if len(line) <= 60 else line[:57] + "...")

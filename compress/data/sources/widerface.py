@@ -92,6 +92,11 @@ def read_landmarks(path: Path) -> dict[str, tuple[Tensor, Tensor]]:
     return {name: (table[:, :4], table[:, 4:]) for name, table in tables.items()}
 
 
+def is_widerface(root: Path) -> bool:
+    """Return whether a folder, or a folder `widerface` in it, is in WIDER FACE's layout."""
+    return any((base / "wider_face_split").is_dir() for base in (root, root / "widerface"))
+
+
 def _find_base(root: Path) -> Path:
     for base in (root, root / "widerface"):
         if (base / "wider_face_split").is_dir():

@@ -19,6 +19,8 @@ WiderPredictions: TypeAlias = Mapping[str, Mapping[str, FloatArray]]
 
 SUBSETS = ("easy", "medium", "hard")
 
+_SHARES = 1.01
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class WiderImage:
@@ -71,6 +73,13 @@ def read_predictions(source: Path) -> dict[str, dict[str, NDArray[np.float64]]]:
         images[name] = rows
     if not predictions:
         raise DataError(f"No predictions in {source}: expected <event>/<image>.txt for every image.")
+    rows = np.concatenate([each for images in predictions.values() for each in images.values()])
+    rows = rows[(rows[:, 2:4] > 0).all(axis=1)]
+    if len(rows) and (rows[:, :2] + rows[:, 2:4]).max() <= _SHARES:
+        raise DataError(
+            f"{source}: expected boxes in pixels, got {len(rows):,} that all lie within 0 to 1: multiply them by the "
+            "width and the height of their images"
+        )
     return predictions
 
 

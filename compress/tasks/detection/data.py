@@ -44,7 +44,7 @@ def _open_split(data: FaceData, split: Literal["train", "val"]) -> SampleDataset
         if data.kind == "widerface":
             folders.append(WiderFaces(root, split, limit=images or None))
         else:
-            folders.append(CocoFaces(root / split, category=data.category, limit=images or None))
+            folders.append(CocoFaces(root, split, category=data.category, limit=images or None))
         if split == "train":
             require_objects(folders[-1])
     return folders[0] if len(folders) == 1 else join(*folders)

@@ -10,8 +10,8 @@ from featherpress.compress.recipes.data import CropsRecipe, DataRecipe, LongSide
 class FaceData(DataRecipe):
     """Images with faces.
 
-    `kind` is `widerface`, read from `root`; `coco`, read from the `annotations.json` in `root/train` and in `root/val`,
-    where `category` holds the faces; or `synthetic`, faces drawn from `seed`, `image_size` pixels a side. Of several
+    `kind` is `widerface`, read from `root`; `coco`, read from `root` in COCO's, YOLO's or Pascal VOC's layout, where
+    `category` holds the faces; or `synthetic`, faces drawn from `seed`, `image_size` pixels a side. Of several
     roots an epoch holds as many crops of each, or by `shares`, and in each all events, which are the folders of its
     images, come equally often; `balance` does so by the events of one.
 

@@ -66,7 +66,7 @@ class DetectionTask(Task):
                 yield Need(key=name, text=text, path=base / "wider_face_split" / f"wider_face_{split}_bbx_gt.txt")
                 yield Need(key=name, text=text, path=base / f"WIDER_{split}" / "images", is_folder=True)
             else:
-                yield Need(key=name, text=text, path=root / split / "annotations.json")
+                yield Need(key=name, text=text, path=root, is_folder=True)
 
     def build(self, target: str, settings: Mapping[str, Any], *, normalize: Any = "", size: int = 0) -> nn.Module:
         """Build a detector with fresh weights; it takes images of any size, BGR less their mean.

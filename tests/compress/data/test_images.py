@@ -129,3 +129,12 @@ def test_what_pillow_only_warns_of_is_not_printed(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
     with pytest.raises(DataError, match="decompression bomb"):
         decode_image(path)
+
+
+def test_a_narrow_range_of_16_bits_is_stretched(tmp_path: Path) -> None:
+    """What a camera of 12 or 14 bits writes spans all levels; an almost even picture stays what it is."""
+    infrared = np.linspace(7000, 9040, 64).astype(np.uint16)[None].repeat(8, axis=0)
+    for values, levels in ((infrared, 255), (infrared // 100, 0)):
+        Image.fromarray(values).save(tmp_path / "a.png")
+        image = decode_image(tmp_path / "a.png")
+        assert int(image.max()) - int(image.min()) == levels

@@ -93,17 +93,17 @@ def test_every_root_is_needed(tmp_path: Path) -> None:
         settings=[
             "data.kind=coco",
             f'data.root=["{roots[0]}", "{roots[1]}"]',
-            f"data.validation_root={roots[1]}",
-            f'data.unlabelled={{root=["{roots[0]}", "{roots[1]}"]}}',
+            f"data.validation_root={tmp_path}/three",
+            f'data.unlabelled={{root=["{tmp_path}/a", "{tmp_path}/b"]}}',
         ],
     )
     needs = {str(need.path.relative_to(tmp_path)): need.key for need in list_needs(recipe)}
     assert needs == {
-        "one/train/annotations.json": "data.root",
-        "two/train/annotations.json": "data.root",
-        "two/val/annotations.json": "data.validation_root",
-        "one": "data.unlabelled.root",
-        "two": "data.unlabelled.root",
+        "one": "data.root",
+        "two": "data.root",
+        "three": "data.validation_root",
+        "a": "data.unlabelled.root",
+        "b": "data.unlabelled.root",
     }
 
 
