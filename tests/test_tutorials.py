@@ -4,19 +4,25 @@ import fnmatch
 import os
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from .conftest import Ending
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TUTORIALS = sorted((REPOSITORY / "docs" / "tutorials").glob("*.md"))
 
 _FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 _EXIT = re.compile(r"#\s*exit (\d)\s*$")
+_FRAMEWORK = re.compile(r"^from (accelerate|lightning|transformers)\b|^import (lightning)$", re.MULTILINE)
+PROGRAMS = {"python": [sys.executable], "torchrun": [sys.executable, "-m", "torch.distributed.run"]}
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,21 @@ def same(shown: str, printed: str) -> bool:
     return fnmatch.fnmatchcase(found, pattern)
 
 
+def run_program(program: str, arguments: list[str]) -> Ending:
+    """Run Python, in one process or in several, without a GPU; what it logs does not count as long as it ends well."""
+    command, hidden = [*PROGRAMS[program], *arguments], {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    ended = subprocess.run(command, check=False, env=hidden, capture_output=True, text=True)
+    return Ending(ended.returncode, ended.stdout, ended.stderr if ended.returncode else "")
+
+
+def skip_without_frameworks(page: Path) -> None:
+    """Skip a page whose framework is not installed."""
+    for names in _FRAMEWORK.findall(page.read_text()):
+        name = next(filter(None, names))
+        if find_spec(name) is None:
+            pytest.skip(f"needs {name}: pip install 'featherpress[test]'")
+
+
 def lies_below(module: object, folder: Path) -> bool:
     """Whether a module was imported from a folder."""
     return str(getattr(module, "__file__", None) or "").startswith(str(folder))
@@ -53,6 +74,7 @@ def test_tutorials_run_as_they_stand(
     page: Path, run_command: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every command of a tutorial ends and prints as shown, and its Python runs."""
+    skip_without_frameworks(page)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -68,11 +90,11 @@ def test_tutorials_run_as_they_stand(
             for command in commands(block["body"]):
                 line, _, file = command.line.partition(" > ")
                 program, *arguments = shlex.split(line)
-                assert program == "featherpress"
-                ending = run_command(*arguments)
+                ending = run_program(program, arguments) if program in PROGRAMS else run_command(*arguments)
                 if file:
                     (tmp_path / file).write_text(ending.out)
                     ending = ending._replace(out="")
+                assert program in {*PROGRAMS, "featherpress"}
                 assert ending.code == command.code, f"{command.line}: {ending.err}"
                 # What is logged comes before or after what is printed, as a command goes; here they are two streams.
                 orders = (ending.out + ending.err, ending.err + ending.out)
@@ -83,3 +105,51 @@ def test_tutorials_run_as_they_stand(
     for name in [name for name, module in sys.modules.items() if lies_below(module, tmp_path)]:
         del sys.modules[name]
     assert ran
+
+
+def test_first_example_is_short_and_shows_a_gain(capsys: pytest.CaptureFixture[str]) -> None:
+    """The README and the page on distillation begin with the same 25 lines, not counting empty ones."""
+    first = next(_FENCE.finditer((REPOSITORY / "docs" / "distillation.md").read_text()))["body"]
+    assert f"```python\n{first}```" in (REPOSITORY / "README.md").read_text()
+    assert len([line for line in first.splitlines() if line]) <= 25
+    exec(compile(first, "distillation.md", "exec"), {})  # noqa: S102 -- our own documentation
+    assert capsys.readouterr().out.startswith("Distillation raised score by 0.1")
+
+
+ACCUMULATE = """
+import torch
+from distilling import DistillingTrainer
+from texts import TERMS, bert, draw
+from transformers import TrainingArguments, set_seed
+
+texts, labels = draw(64, seed=1)
+rows = [{"labels": label, **{name: each[row] for name, each in texts.items()}} for row, label in enumerate(labels)]
+
+def train(**settings):
+    set_seed(0)
+    settings |= dict(optim="sgd", max_steps=2, learning_rate=1.0, max_grad_norm=0, save_strategy="no")
+    models, terms = [bert(16, 1).eval(), bert(32, 2)], {"class": TERMS["class"]}
+    for module in models[0].modules():
+        module.p = 0.0  # no dropout
+    arguments = TrainingArguments("runs", **settings)
+    trainer = DistillingTrainer(model=models[0], teacher=models[1], terms=terms, args=arguments, train_dataset=rows)
+    trainer.train()
+    return torch.cat([weight.detach().flatten() for weight in trainer.model.parameters()])
+
+whole = train(per_device_train_batch_size=32)
+parts = train(per_device_train_batch_size=8, gradient_accumulation_steps=4)
+print((whole - parts).abs().max() < 1e-5)
+"""
+
+
+def test_trainer_divides_by_accumulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four parts of a batch end where the whole does, with the Trainer that the page shows."""
+    page = next(page for page in TUTORIALS if page.stem == "transformers")
+    skip_without_frameworks(page)
+    monkeypatch.chdir(tmp_path)
+    for block in _FENCE.finditer(page.read_text()):
+        if title := block["info"].partition(" title=")[2]:
+            (tmp_path / title).write_text(block["body"])
+    ending = run_program("python", ["-c", ACCUMULATE])
+    assert ending.code == 0, ending.err
+    assert ending.out.endswith("tensor(True)\n")

@@ -3,6 +3,8 @@
 python tests/compress/distillation/spread_distilling.py OUT
 RANK=0 WORLD_SIZE=2 python tests/compress/distillation/spread_distilling.py OUT
 RANK=1 WORLD_SIZE=2 python tests/compress/distillation/spread_distilling.py OUT
+
+With DEVICE=cuda each process has a GPU of its own.
 """
 
 import os
@@ -22,6 +24,7 @@ from featherpress.compress.distillation.terms import Features, Logits
 
 STEPS, BATCH = 3, 16
 WORLD, RANK = (int(os.environ.get(name, default)) for name, default in (("WORLD_SIZE", "1"), ("RANK", "0")))
+DEVICE = torch.device(os.environ.get("DEVICE", "cpu"))
 TERMS = {
     "class": Logits("kl"),
     "pattern": Features("pkd", student="two", teacher="two"),
@@ -41,8 +44,8 @@ class Net(nn.Module):
 
 def batches(step: int, parts: int) -> list[tuple[Tensor, Tensor]]:
     """Return this process's share of each micro-batch."""
-    x = torch.randn(BATCH, 3, 6, 6, generator=torch.Generator().manual_seed(step))
-    y = torch.arange(BATCH) % 5
+    x = torch.randn(BATCH, 3, 6, 6, generator=torch.Generator().manual_seed(step)).to(DEVICE)
+    y = torch.arange(BATCH, device=DEVICE) % 5
     return [(a.chunk(WORLD)[RANK], b.chunk(WORLD)[RANK]) for a, b in zip(x.chunk(parts), y.chunk(parts), strict=True)]
 
 
@@ -53,7 +56,7 @@ def whole(tensor: Tensor) -> Tensor:
 def train(way: str, parts: int, *, balance: float | None = None) -> dict[str, Any]:
     """Return the weights after three steps with a teacher; each process would draw other adapters."""
     torch.manual_seed(0)
-    student, teacher = Net(4), Net(6)
+    student, teacher = Net(4).to(DEVICE), Net(6)
     model: Any = student
     if way == "sharded" and WORLD > 1:
         fully_shard(student.two)
@@ -86,8 +89,12 @@ def train(way: str, parts: int, *, balance: float | None = None) -> dict[str, An
 
 def main(out: Path) -> None:
     torch.set_num_threads(1)
+    torch.backends.cudnn.allow_tf32 = False
+    if DEVICE.type == "cuda":
+        torch.cuda.set_device(RANK)
     if WORLD > 1:
-        distributed.init_process_group("gloo", init_method=f"file://{out}/meeting", rank=RANK, world_size=WORLD)
+        backend = "nccl" if DEVICE.type == "cuda" else "gloo"
+        distributed.init_process_group(backend, init_method=f"file://{out}/meeting", rank=RANK, world_size=WORLD)
     found = {
         "parallel": train("parallel", 1),
         "accumulated": train("parallel", 4),

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -19,20 +20,37 @@ SCRIPT = Path(__file__).with_name("spread_distilling.py")
 Runs = tuple[dict[str, Any], list[dict[str, Any]]]
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+def distil_in_one_and_two(factory: pytest.TempPathFactory, device: str) -> Runs:
     """Distil with one process and with two, on the same batches: 16 images at once, or 8 in each."""
-    one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
-    runpy.run_path(str(SCRIPT))["main"](one)
-    command, world = [sys.executable, str(SCRIPT), str(two)], {**os.environ, "WORLD_SIZE": "2"}
-    started = [
-        subprocess.Popen(command, env={**world, "RANK": rank}, stderr=subprocess.PIPE, text=True) for rank in "01"
-    ]
+    one, two = factory.mktemp("one"), factory.mktemp("two")
+    with mock.patch.dict(os.environ, DEVICE=device):
+        runpy.run_path(str(SCRIPT))["main"](one)
+        command, world = [sys.executable, str(SCRIPT), str(two)], {**os.environ, "WORLD_SIZE": "2"}
+        started = [
+            subprocess.Popen(command, env={**world, "RANK": rank}, stderr=subprocess.PIPE, text=True) for rank in "01"
+        ]
     for process in started:
         _, error = process.communicate(timeout=300)
         assert process.returncode == 0, error
-    alone, *spread = (torch.load(path, weights_only=True) for path in (one / "0.pt", two / "0.pt", two / "1.pt"))
+    paths = (one / "0.pt", two / "0.pt", two / "1.pt")
+    alone, *spread = (torch.load(path, weights_only=True, map_location="cpu") for path in paths)
     return alone, spread
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """Distil on the CPU."""
+    return distil_in_one_and_two(tmp_path_factory, "cpu")
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_two_gpus_equal_the_doubled_batch(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """With NCCL, too, weights of student and adapters are those of one process, in every way of distilling."""
+    alone, spread = distil_in_one_and_two(tmp_path_factory, "cuda")
+    for way in ("parallel", "accumulated", "balanced", "sharded"):
+        for part in ("student", "adapters"):
+            for found in spread:
+                torch.testing.assert_close(found[way][part], alone[way][part], atol=1e-4, rtol=0, msg=way)
 
 
 @pytest.mark.parametrize("way", ["parallel", "accumulated", "balanced", "sharded"])
