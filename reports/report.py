@@ -10,7 +10,17 @@ from featherpress.errors import FileError, UsageError
 from featherpress.reports.blocks import Block, Heading
 from featherpress.reports.figures.style import save
 from featherpress.reports.runs import Run
-from featherpress.reports.sections import accuracy, checks, costs, deployment, learning, provenance, summary, verdict
+from featherpress.reports.sections import (
+    accuracy,
+    checks,
+    classes,
+    costs,
+    deployment,
+    learning,
+    provenance,
+    summary,
+    verdict,
+)
 from featherpress.reports.sections.context import Draw, RunContext
 from featherpress.reports.sources import Sources, load_sources
 from featherpress.reports.writers.latex import to_latex
@@ -22,11 +32,13 @@ COUNTED = (*COSTS, provenance.reproduction)
 SECTIONS = (
     *COSTS,
     accuracy.accuracy,
+    classes.by_class,
     verdict.distillation,
     learning.training,
     learning.correlation,
     accuracy.curves,
     accuracy.gallery,
+    classes.pictures,
     provenance.environment,
     provenance.reproduction,
     provenance.stamps,

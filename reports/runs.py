@@ -11,38 +11,47 @@ import pandas as pd
 from featherpress.errors import FileError
 from featherpress.records.audit import Audit, Budget
 from featherpress.records.comparison import Comparison
-from featherpress.records.evaluation import AnyEvaluation, ClassifierEvaluation, DetectorEvaluation
-from featherpress.records.record import read_kind, read_text
-from featherpress.records.run import Correlation, Environment, Gallery
-from featherpress.reports.metrics import ACCURACY, AP, METRICS, Metric, read_metrics
+from featherpress.records.evaluation import (
+    AnyEvaluation,
+    DetectorEvaluation,
+    Metric,
+    TaskEvaluation,
+    find_evaluation,
+    known_metric,
+)
+from featherpress.records.record import read_text
+from featherpress.records.run import Correlation, Environment, Gallery, Pictures
+from featherpress.reports.metrics import read_metrics
 
 Found = TypeVar("Found")
 
-EVALUATIONS: tuple[type[AnyEvaluation], ...] = (DetectorEvaluation, ClassifierEvaluation)
 # Where the evaluation and the logged steps of a training lie in its folder, and the other records in a run's.
 EVALUATION, STEPS = "eval/validation.json", "metrics.csv"
 BUDGET, ENVIRONMENT = "budget.json", "environment.json"
-COMPARISON, CORRELATION, GALLERY = "eval/comparison.json", "eval/correlation.json", "eval/gallery/gallery.json"
+COMPARISON, CORRELATION = "eval/comparison.json", "eval/correlation.json"
+GALLERY, PICTURES = "eval/gallery/gallery.json", "eval/gallery/pictures.json"
+UNSCORED = Metric(key="score", name="score")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """All records of a run directory; None, or empty, where one is missing.
 
-    `metric` is what all its models are scored by. `roles` are those whose accuracy is told apart; a training without a
-    teacher has one, called `model`. `evaluated` and `logged` hold the evaluations and the logged steps of each role
-    that has some, one a seed, the first seed first. What is `counted_only` was never a run: audits that are set side
-    by side.
+    `metric` is what all its models are scored by, `UNSCORED` where none was. `roles` are those that are told apart; a
+    training without a teacher has one, called `model`. `evaluated` and `logged` hold the evaluations and the logged
+    steps of each role that has some, one a seed, the first seed first. What is `counted_only` was never a run: audits
+    that are set side by side.
     """
 
     path: Path
-    metric: Metric = AP
+    metric: Metric = UNSCORED
     roles: tuple[str, ...] = ("model",)
     recipe: str | None = None
     environment: Environment | None = None
     budget: Budget | None = None
     comparison: Comparison | None = None
     gallery: Gallery | None = None
+    pictures: Pictures | None = None
     correlation: Correlation | None = None
     evaluated: Mapping[str, Sequence[AnyEvaluation]] = field(default_factory=dict)
     logged: Mapping[str, Sequence[pd.DataFrame]] = field(default_factory=dict)
@@ -82,9 +91,21 @@ class Run:
 
     @property
     def detectors(self) -> dict[str, list[DetectorEvaluation]]:
-        """The evaluations of detectors by role; none in a classifier's run."""
+        """The evaluations of face detectors by role; none in a run of another task."""
         kept = {role: [e for e in found if isinstance(e, DetectorEvaluation)] for role, found in self.evaluated.items()}
         return {role: found for role, found in kept.items() if found}
+
+    @property
+    def of_tasks(self) -> dict[str, list[TaskEvaluation]]:
+        """The evaluations of models on any task but faces, by role."""
+        kept = {role: [e for e in found if isinstance(e, TaskEvaluation)] for role, found in self.evaluated.items()}
+        return {role: found for role, found in kept.items() if found}
+
+    @property
+    def finds_faces(self) -> bool:
+        """Whether its models are detectors of faces, by what was recorded of them."""
+        data = self.comparison.data if self.comparison and self.comparison.data else {}
+        return bool(self.detectors or self.gallery or "faces" in data)
 
 
 def place(role: str, record: str) -> str:
@@ -113,19 +134,21 @@ def load_run(path: Path) -> Run:
     taught = (path / place("teacher", EVALUATION)).exists() or comparison or (budget and budget.teacher)
     roles = ("teacher", "control", "student") if taught else ("model",)
     seeds = _seeds(path)
-    evaluated: dict[str, list[AnyEvaluation]] = _read_all(seeds, roles, EVALUATION, _find_evaluation)
+    evaluated: dict[str, list[AnyEvaluation]] = _read_all(seeds, roles, EVALUATION, find_evaluation)
+    logged = _read_all(seeds, roles, STEPS, read_metrics)
     run = Run(
         path=path,
-        metric=_common_metric(path, [each for found in evaluated.values() for each in found], comparison),
+        metric=_common_metric(path, evaluated, comparison, logged),
         roles=roles,
         recipe=read_text(recipe) if recipe.exists() else None,
         environment=Environment.find(path / ENVIRONMENT),
         budget=budget,
         comparison=comparison,
         gallery=Gallery.find(path / GALLERY),
+        pictures=Pictures.find(path / PICTURES),
         correlation=Correlation.find(path / CORRELATION),
         evaluated=evaluated,
-        logged=_read_all(seeds, roles, STEPS, read_metrics),
+        logged=logged,
     )
     # A recipe and an environment alone say what was meant, not what came of it.
     if not (run.budget or comparison or run.evaluated or run.logged):
@@ -134,10 +157,6 @@ def load_run(path: Path) -> Run:
             "got none; name a directory that `featherpress train` or `featherpress distill` wrote."
         )
     return run
-
-
-def _find_evaluation(file: Path) -> AnyEvaluation | None:
-    return read_kind(file, EVALUATIONS).load(file) if file.exists() else None
 
 
 def _seeds(path: Path) -> list[Path]:
@@ -159,12 +178,19 @@ def _read_all(
     return found
 
 
-def _common_metric(path: Path, evaluated: Sequence[AnyEvaluation], comparison: Comparison | None) -> Metric:
-    """Return what everything was scored by, AP where nothing was."""
-    found = {AP if isinstance(each, DetectorEvaluation) else ACCURACY for each in evaluated}
+def _common_metric(
+    path: Path,
+    evaluated: Mapping[str, Sequence[AnyEvaluation]],
+    comparison: Comparison | None,
+    logged: Mapping[str, Sequence[pd.DataFrame]],
+) -> Metric:
+    """Return what everything was scored by; the column of the logged steps counts where nothing else says it."""
+    found = {each.metric for seeds in evaluated.values() for each in seeds}
     if comparison is not None:
-        found.add(METRICS[comparison.metric])
+        found.add(comparison.scored_by)
+    if not found:
+        found = {known_metric(steps.attrs["metric"]) for seeds in logged.values() for steps in seeds}
     if len(found) > 1:
         names = " and ".join(sorted(metric.name for metric in found))
         raise FileError(f"{path}: expected models scored by one metric, got {names}: evaluate them alike.")
-    return next(iter(found), AP)
+    return next(iter(found), UNSCORED)

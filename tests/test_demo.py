@@ -66,7 +66,7 @@ def test_the_verdict_in_everyday_words(verdict: str, low: float, high: float, wo
         {
             "verdict": verdict,
             "data": {"images": 60},
-            "teacher": {"ap": 0.5},
+            "teacher": {"score": 0.5},
             "distilled": {"mean": 0.45},
             "control": {"mean": 0.4},
             "difference": {"mean": (low + high) / 2, "low": low, "high": high, "confidence": 0.95},

@@ -53,7 +53,7 @@ def compare(
     )
 
 
-def make_arm(metric: str, scores: tuple[float, ...]) -> Arm:
-    """Return one side as a record holds it: a score a seed under its metric's name, their mean and deviation."""
+def make_arm(scores: tuple[float, ...]) -> Arm:
+    """Return one side as a record holds it: a score a seed, their mean and deviation."""
     std = float(np.std(scores, ddof=1)) if len(scores) > 1 else None
-    return Arm.model_validate({metric: scores, "mean": float(np.mean(scores)), "std": std})
+    return Arm(scores=scores, mean=float(np.mean(scores)), std=std)

@@ -156,10 +156,10 @@ def _rows(experiment: Experiment, predictions: Mapping[str, list[Any]]) -> list[
         if name != "none"
     }
     adjusted = adjusted_verdicts({name: (each.verdict, each.interval.p) for name, each in found.items()})
-    first = make_arm(task.metric.key, next(iter(found.values())).baseline)
+    first = make_arm(next(iter(found.values())).baseline)
     rows = [Row(losses="none", score=first.mean, std=first.std, verdict="the control")]
     for name, each in found.items():
-        arm, (verdict, p) = make_arm(task.metric.key, each.candidate), adjusted[name]
+        arm, (verdict, p) = make_arm(each.candidate), adjusted[name]
         rows.append(
             Row(
                 losses=name,

@@ -32,12 +32,15 @@ def record_comparison(
     predictions: Mapping[Arm, Sequence[Any]],
 ) -> Comparison:
     """Compare the arms that were trained, and write `eval/comparison.json`; `taught` are the teachers' predictions."""
-    metric = experiment.task.metric.key
+    metric = experiment.task.metric
     scores = {arm: experiment.task.scores(sets) for arm, sets in predictions.items()}
     steps = {arm: _steps(experiment, arm) for arm in predictions}
     main = compare_arms(experiment, scores, steps)
     records = [json.loads((experiment.out / "eval" / f"{teacher.name}.json").read_text()) for teacher in loaded]
-    teachers = tuple(TeacherScore.model_validate({"model": each["model"], metric: each[metric]}) for each in records)
+    teachers = tuple(
+        TeacherScore(model=each["model"], score=each["score"] if "score" in each else each[metric.key])
+        for each in records
+    )
     leaks = find_leaks(experiment.training, experiment.validation)
     fields = {
         "metric": metric,
@@ -45,8 +48,8 @@ def record_comparison(
         "seeds": experiment.recipe.seeds,
         "teacher": teachers[0],
         "teachers": teachers if len(teachers) > 1 else None,
-        "control": make_arm(metric, main.baseline),
-        "distilled": make_arm(metric, main.candidate),
+        "control": make_arm(main.baseline),
+        "distilled": make_arm(main.candidate),
         "difference": main.difference,
         "verdict": main.verdict,
         "sentence": main.sentence,
@@ -112,7 +115,7 @@ def _others(
     return tuple(
         OtherArm(
             name=arm,
-            scores=make_arm(metric.key, each.candidate),
+            scores=make_arm(each.candidate),
             steps=steps[arm],
             difference=each.difference,
             verdict=adjusted[arm][0],

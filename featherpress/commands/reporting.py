@@ -113,7 +113,7 @@ def explain(comparison: Mapping[str, Any]) -> str:
         "undecided": "and with another start it could differ more: whether the teacher helped, one start cannot tell.",
     }[comparison["verdict"]]
     return (
-        f"V1 reached an AP of {comparison['teacher']['ap']:.3f}; V2 {comparison['distilled']['mean']:.3f} with V1's "
+        f"V1 reached an AP of {comparison['teacher']['score']:.3f}; V2 {comparison['distilled']['mean']:.3f} with V1's "
         f"help and {comparison['control']['mean']:.3f} without, a difference of {difference['mean']:+.3f}. With other "
         f"pictures it could as well have been anything from {low} to {high} ({difference['confidence']:.0%} interval), "
         f"{verdict} It rests on {images} drawn pictures, one start and minutes of training: it shows how the question "

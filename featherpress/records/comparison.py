@@ -3,8 +3,9 @@
 import math
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import model_validator
+from pydantic import AliasChoices, Field, model_validator
 
+from featherpress.records.evaluation import Metric, known_metric
 from featherpress.records.record import Part, Record
 
 Verdict = Literal["better", "worse", "not shown", "undecided"]
@@ -15,25 +16,18 @@ TOLERANCE = 5e-4
 
 
 class Arm(Part):
-    """One side of the comparison: a score a seed under its metric's name, their mean, and their deviation."""
+    """One side of the comparison: a score a seed, their mean, and their deviation; once named by their metric."""
 
-    ap: tuple[float, ...] | None = None
-    accuracy: tuple[float, ...] | None = None
+    scores: tuple[float, ...] = Field(validation_alias=AliasChoices("scores", "ap", "accuracy"))
     mean: float
     std: float | None = None
 
-    @property
-    def scores(self) -> tuple[float, ...]:
-        """The scores, whatever the metric."""
-        return self.ap or self.accuracy or ()
-
 
 class TeacherScore(Part):
-    """What a teacher scores, under its metric's name."""
+    """What a teacher scores; once named by the metric."""
 
     model: str
-    ap: float | None = None
-    accuracy: float | None = None
+    score: float | None = Field(default=None, validation_alias=AliasChoices("score", "ap", "accuracy"))
 
 
 class Difference(Part):
@@ -99,12 +93,12 @@ class Leak(Part):
 class Comparison(Record):
     """Whether distillation helped, as the run that trained both arms recorded it.
 
-    `others` are placebos and the arm from the public backbone.
+    `metric` may be its key alone; `others` are placebos and the arm from the public backbone.
     """
 
     SCHEMA: ClassVar[str] = "featherpress.comparison/1"
 
-    metric: Literal["ap", "accuracy"]
+    metric: Metric | str
     data: dict[str, Any] | None = None
     seeds: tuple[int, ...]
     teacher: TeacherScore | None = None
@@ -120,13 +114,18 @@ class Comparison(Record):
     beside_teacher: str = ""
     leak: Leak | None = None
 
+    @property
+    def scored_by(self) -> Metric:
+        """The metric of both arms."""
+        return self.metric if isinstance(self.metric, Metric) else known_metric(self.metric)
+
     @model_validator(mode="after")
     def _agree(self) -> Self:
         """Refuse arms without a score a seed, a mean that is not theirs, and a verdict that its interval denies."""
         for name, arm in (("control", self.control), ("distilled", self.distilled)):
-            scores = getattr(arm, self.metric) or ()
+            scores = arm.scores
             if not scores or len(scores) != len(self.seeds):
-                raise ValueError(f"expected {len(self.seeds)} numbers at `{name}.{self.metric}`, got {len(scores)}")
+                raise ValueError(f"expected {len(self.seeds)} numbers at `{name}.scores`, got {len(scores)}")
             mean = math.fsum(scores) / len(scores)
             if abs(mean - arm.mean) > TOLERANCE:
                 raise ValueError(f"expected `{name}.mean` to be {mean:.6f}, got {arm.mean:.6f}")

@@ -1,10 +1,11 @@
-"""How good one set of weights is: the AP of a detector, the accuracy of a classifier."""
+"""How good one set of weights is, by whatever metric."""
 
+from pathlib import Path
 from typing import ClassVar, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
-from featherpress.records.record import Part, Record
+from featherpress.records.record import Part, Record, read_kind
 
 
 class Metric(Part):
@@ -13,6 +14,15 @@ class Metric(Part):
     key: str
     name: str
     unit: str = ""
+
+
+AP = Metric(key="ap", name="AP")
+ACCURACY = Metric(key="accuracy", name="accuracy")
+
+
+def known_metric(key: str) -> Metric:
+    """Return the metric of a key; one that is not ours is called by its key."""
+    return {metric.key: metric for metric in (AP, ACCURACY)}.get(key, Metric(key=key, name=key))
 
 
 class Data(Part):
@@ -95,6 +105,16 @@ class ClassifierEvaluation(Evaluation):
     data: ClassData
     accuracy: float
 
+    @property
+    def metric(self) -> Metric:
+        """What it is scored by."""
+        return ACCURACY
+
+    @property
+    def score(self) -> float:
+        """The accuracy."""
+        return self.accuracy
+
 
 class DetectorEvaluation(Evaluation):
     """The AP of a detector of faces, with what lies behind it."""
@@ -107,6 +127,16 @@ class DetectorEvaluation(Evaluation):
     recall: float | None = None
     curve: Curve
     by_height: tuple[Bucket, ...]
+
+    @property
+    def metric(self) -> Metric:
+        """What it is scored by."""
+        return AP
+
+    @property
+    def score(self) -> float | None:
+        """The AP over all faces."""
+        return self.ap
 
 
 class ClassScore(Part):
@@ -141,4 +171,14 @@ class TaskEvaluation(Evaluation):
         return self
 
 
-AnyEvaluation: TypeAlias = DetectorEvaluation | ClassifierEvaluation
+AnyEvaluation: TypeAlias = DetectorEvaluation | ClassifierEvaluation | TaskEvaluation
+
+EVALUATIONS: tuple[type[AnyEvaluation], ...] = (DetectorEvaluation, ClassifierEvaluation, TaskEvaluation)
+
+
+def find_evaluation(file: Path) -> AnyEvaluation | None:
+    """Read an evaluation of any kind, None where there is no such file.
+
+    Errors: `FileError` as `Record.load`.
+    """
+    return read_kind(file, EVALUATIONS).load(file) if file.exists() else None

@@ -107,10 +107,14 @@ class Gallery(Record):
 
 
 class Panel(Part):
-    """One of the pictures side by side: `image`, `truth`, or the role whose answer it shows; the file beside."""
+    """One of the pictures side by side: `image`, `truth`, or the role whose answer it shows; the file beside.
+
+    `text` stands below it.
+    """
 
     name: str
     file: str
+    text: str = ""
 
 
 class PanelRow(Part):

@@ -1,4 +1,4 @@
-"""Precision against recall, and AP by face height."""
+"""Precision against recall, scores by class or by face height, and what was taken for what."""
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
@@ -8,19 +8,39 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from featherpress.records.evaluation import DetectorEvaluation
-from featherpress.reports.figures.style import COLUMN, INK, LEGEND, OTHERS, ROLES, canvas, role_keys, row_bars, tidy
+from featherpress.records.evaluation import AP, DetectorEvaluation, Metric
+from featherpress.reports.figures.style import (
+    COLUMN,
+    INK,
+    LEGEND,
+    OTHERS,
+    PAGE,
+    ROLES,
+    SMALL,
+    canvas,
+    role_keys,
+    row_bars,
+    tidy,
+)
 from featherpress.reports.formats import fraction, integer
 from featherpress.reports.metrics import mean_score, scores
 
 Numbers = Sequence[float] | NDArray[Any]
 Line = tuple[Numbers, Numbers]
+# Classes of a confusion matrix that fit into one column, and the letters of a class that stand beside it.
+IN_COLUMN, LETTERS = 7, 18
 
 
-def precision_recall(curves: Mapping[str, Sequence[Line]], scores: Mapping[str, float | None], *, iou: float) -> Figure:
-    """Draw precision against recall, a line a role or a set of faces: the mean over seeds in bold, each seed thin.
+def precision_recall(
+    curves: Mapping[str, Sequence[Line]],
+    scores: Mapping[str, float | None],
+    *,
+    metric: Metric = AP,
+    iou: float | None = None,
+) -> Figure:
+    """Draw precision against recall, a line a role or a set of examples: the mean over seeds in bold, each seed thin.
 
-    `scores` are the APs in the legend.
+    `scores` in the legend are by `metric`; `iou` is from where on a box counts as found, where boxes are matched.
 
     Shapes: a curve is recall (k,), rising, and precision (k,).
     """
@@ -41,10 +61,10 @@ def precision_recall(curves: Mapping[str, Sequence[Line]], scores: Mapping[str, 
             color=stroke.color,
             linestyle=stroke.dashes,
             linewidth=1.6,
-            label=f"{name}: AP {fraction(scores.get(name))}",
+            label=f"{name}: {metric.name} {fraction(scores.get(name))}",
         )
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
-    tidy(axes, x=f"recall at IoU {iou:g}", y="precision")
+    tidy(axes, x="recall" if iou is None else f"recall at IoU {iou:g}", y="precision")
     axes.legend(loc="lower left", handlelength=2.6, **LEGEND)
     return figure
 
@@ -52,30 +72,70 @@ def precision_recall(curves: Mapping[str, Sequence[Line]], scores: Mapping[str, 
 def ap_by_height(evaluations: Mapping[str, Sequence[DetectorEvaluation]]) -> Figure:
     """Draw AP over all faces and by face height: a bar the mean over seeds, a dot each seed."""
     first = next(iter(evaluations.values()))[0]
-    names: list[tuple[str | None, str]] = [(None, f"all heights\n{integer(first.data.faces)} faces")]
-    names += [(bucket.name, f"{bucket.name} px\n{integer(bucket.faces)} faces") for bucket in first.by_height]
-    figure = canvas(COLUMN, 0.65 + len(names) * (0.13 + 0.12 * len(evaluations)))
+    groups: dict[str | None, str] = {None: f"all heights\n{integer(first.data.faces)} faces"}
+    groups |= {bucket.name: f"{bucket.name} px\n{integer(bucket.faces)} faces" for bucket in first.by_height}
+    found = {role: [scores(seeds, name) for name in groups] for role, seeds in evaluations.items()}
+    return scores_by_group([*groups.values()], found, x=f"AP at IoU {first.protocol.iou:g}", y="face height")
+
+
+def scores_by_group(
+    groups: Sequence[str], scores: Mapping[str, Sequence[Sequence[float]]], *, x: str, y: str
+) -> Figure:
+    """Draw horizontal bars, the first group apart from the others: a bar the mean over seeds, a dot each seed.
+
+    Shapes: every role has scores of as many groups as there are, each of any number of seeds.
+    """
+    figure = canvas(COLUMN, 0.65 + len(groups) * (0.13 + 0.12 * len(scores)))
     axes = figure.add_subplot()
-    groups = {role: [scores(seeds, name) for name, _ in names] for role, seeds in evaluations.items()}
-    bars = {role: [_bar(values) for values in found] for role, found in groups.items()}
-    row_bars(axes, [text for _, text in names], bars)
-    thick = 0.8 / len(groups)
-    for place, found in enumerate(groups.values()):
+    row_bars(axes, groups, {role: [_bar(values) for values in found] for role, found in scores.items()})
+    thick = 0.8 / len(scores)
+    for place, found in enumerate(scores.values()):
         for row, values in enumerate(found):
             if len(values) > 1:
-                y = row - 0.4 + thick * (place + 0.5)
-                axes.plot(values, [y] * len(values), "o", ms=2, color="white", mec=INK, mew=0.5)
+                at = row - 0.4 + thick * (place + 0.5)
+                axes.plot(values, [at] * len(values), "o", ms=2, color="white", mec=INK, mew=0.5)
     axes.axhline(0.5, color="#BBBBBB", linewidth=0.6)
-    axes.set_xlim(0, min(1.18, axes.get_xlim()[1] * 1.16))
-    axes.set_xticks([tick for tick in (0, 0.2, 0.4, 0.6, 0.8, 1.0) if tick <= axes.get_xlim()[1]])
-    tidy(axes, x=f"AP at IoU {first.protocol.iou:g}", y="face height", grid="x")
-    if len(evaluations) > 1:
-        role_keys(figure, {role: role for role in evaluations}, columns=len(evaluations))
+    low, high = axes.get_xlim()
+    highest = max((value for found in scores.values() for values in found for value in values), default=0)
+    if low >= 0 and highest <= 1:
+        axes.set_xlim(0, min(1.18, high * 1.16))
+        axes.set_xticks([tick for tick in (0, 0.2, 0.4, 0.6, 0.8, 1.0) if tick <= axes.get_xlim()[1]])
+    else:
+        axes.margins(x=0.16)
+    tidy(axes, x=x, y=y, grid="x")
+    if len(scores) > 1:
+        role_keys(figure, {role: role for role in scores}, columns=len(scores))
+    return figure
+
+
+def confusion_matrix(classes: Sequence[str], counts: Numbers) -> Figure:
+    """Draw what was taken for what, in % of the examples of each true class.
+
+    Shapes: counts (C, C), a row a true class, a column what it was taken for.
+    """
+    table = np.asarray(counts, dtype=np.float64)
+    whole = table.sum(axis=1, keepdims=True)
+    share = np.divide(100 * table, whole, out=np.zeros_like(table), where=whole > 0)
+    width = COLUMN if len(classes) <= IN_COLUMN else PAGE
+    figure = canvas(width, 0.75 * width)
+    axes = figure.add_subplot()
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=100, aspect="auto")
+    for row, column in zip(*np.nonzero(table), strict=True):
+        value = share[row, column]
+        text = "<1" if value < 0.5 else f"{value:.0f}"
+        color = "white" if value > 55 else INK
+        axes.text(column, row, text, ha="center", va="center", fontsize=SMALL, color=color)
+    short = [name if len(name) <= LETTERS else f"{name[: LETTERS - 1]}\N{HORIZONTAL ELLIPSIS}" for name in classes]
+    places = range(len(classes))
+    axes.set_xticks(places, short, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(places, [f"{name} ({integer(int(n))})" for name, n in zip(short, whole[:, 0], strict=True)])
+    tidy(axes, x="taken for", y="true class (examples)")
+    axes.tick_params(length=0)
     return figure
 
 
 def _bar(values: Sequence[float]) -> tuple[float, str]:
-    """Return no bar, and a dash, where there is no AP."""
+    """Return no bar, and a dash, where there is no score."""
     mean = mean_score(values)
     # The text stands clear of the dots of seeds that lie beyond the mean.
     return mean or 0.0, f"{'   ' if len(values) > 1 else ''}{fraction(mean)}"

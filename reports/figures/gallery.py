@@ -87,12 +87,12 @@ def draw_gallery(gallery: Gallery, *, iou: float) -> Figure:
     figure.set_layout_engine("none")
     top = height - HEAD
     for picture, tall in zip(pictures, heights, strict=True):
-        pixels = _pixels(gallery.file.parent / picture.file, width=round(cell * DPI), height=round(tall * DPI))
+        shown = pixels(gallery.file.parent / picture.file, width=round(cell * DPI), height=round(tall * DPI))
         for column, role in enumerate(roles):
             place = (column * (cell + GAP) / PAGE, (top - tall) / height, cell / PAGE, tall / height)
             axes = figure.add_axes(place, title=role if picture is pictures[0] else "")
             marks = mark(picture.truth, picture.predictions.get(role, ()), iou=iou)
-            _draw_cell(axes, picture, pixels, marks, scale=72 * cell / picture.width)
+            _draw_cell(axes, picture, shown, marks, scale=72 * cell / picture.width)
         top -= tall + COUNTS
     keys = [_box((0, 0, 1, 1), pen, width=pen.width, label=kind) for kind, pen in PENS.items()]
     figure.legend(handles=keys, loc="lower center", ncols=4, handlelength=3.2, **LEGEND)
@@ -105,18 +105,22 @@ def _columns(gallery: Gallery) -> tuple[list[str], float]:
     return roles, (PAGE - GAP * (len(roles) - 1)) / len(roles)
 
 
-def _pixels(file: Path, *, width: int, height: int) -> NDArray[np.uint8]:
-    """Return a picture at the size it is printed at."""
+def pixels(file: Path, *, width: int = 0, height: int = 0) -> NDArray[np.uint8]:
+    """Return a picture, at the size it is printed at where that is given.
+
+    Errors: `FileError` when it cannot be read.
+    """
     try:
         with Image.open(file) as image:
-            return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS))
+            color = image.convert("RGB")
+            return np.asarray(color.resize((width, height), Image.Resampling.LANCZOS) if width else color)
     except OSError as error:
         raise FileError(f"{file}: expected a picture of the gallery, got {type(error).__name__}.") from error
 
 
-def _draw_cell(axes: Axes, picture: Picture, pixels: NDArray[np.uint8], marks: Marks, *, scale: float) -> None:
+def _draw_cell(axes: Axes, picture: Picture, shown: NDArray[np.uint8], marks: Marks, *, scale: float) -> None:
     """Draw one picture with its marks; `scale` is points a pixel of the picture."""
-    axes.imshow(pixels, extent=(0, picture.width, picture.height, 0), aspect="auto")
+    axes.imshow(shown, extent=(0, picture.width, picture.height, 0), aspect="auto")
     for kind, boxes in marks.items():
         for box in boxes:
             # Thinner on small faces, which a full line would cover.

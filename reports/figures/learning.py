@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from featherpress.records.evaluation import Metric
 from featherpress.records.run import Correlation
 from featherpress.reports.figures.style import (
     COLUMN,
@@ -22,7 +23,7 @@ from featherpress.reports.figures.style import (
     role_keys,
     tidy,
 )
-from featherpress.reports.metrics import AP, Metric, series
+from featherpress.reports.metrics import series, with_unit
 
 # Where the gradient of distillation should stand, as a part of the task's.
 HEALTHY = (0.3, 0.5)
@@ -31,7 +32,7 @@ HEALTHY = (0.3, 0.5)
 Line: TypeAlias = tuple[str, Stroke, Sequence[pd.DataFrame], str]
 
 
-def training_curves(trainings: Mapping[str, Sequence[pd.DataFrame]], *, metric: Metric = AP) -> Figure:
+def training_curves(trainings: Mapping[str, Sequence[pd.DataFrame]], *, metric: Metric) -> Figure:
     """Draw task loss and validation score of each role, and below them the terms of distillation where there are any.
 
     Thin lines are single seeds as logged; bold ones are their mean, losses smoothed over 1/25 of the steps. Where no
@@ -47,7 +48,7 @@ def training_curves(trainings: Mapping[str, Sequence[pd.DataFrame]], *, metric: 
     _panel(loss, [(*line, "task") for line in lines], title="Task loss", y="weighted loss")
     if scored:
         score = figure.add_subplot(grid[0, 1])
-        titles = {"title": f"Validation {metric.name}", "x": "epoch", "y": metric.name}
+        titles = {"title": f"Validation {metric.name}", "x": "epoch", "y": with_unit(metric)}
         _panel(score, [(*line, "score") for line in lines], **titles)
     if terms:
         drawn = [(name.removeprefix("kd_"), look, students, name) for name, look in zip(terms, cycle(OTHERS))]
@@ -88,7 +89,9 @@ def _panel(axes: Axes, lines: Iterable[Line], *, title: str, y: str, x: str = "s
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     keys = len(axes.get_legend_handles_labels()[1])
-    axes.set_ylim(0, axes.get_ylim()[1] * (1.35 if keys > 1 else 1.04))
+    low, high = axes.get_ylim()
+    low = low if axes.dataLim.y0 < 0 else 0.0
+    axes.set_ylim(low, low + (high - low) * (1.35 if keys > 1 else 1.04))
     if keys > 1:
         close = {"borderaxespad": 0.1, "labelspacing": 0.3, "columnspacing": 0.6, "handletextpad": 0.4}
         axes.legend(loc="upper right", ncols=1 + (keys > 2), handlelength=1.6, **LEGEND | close)

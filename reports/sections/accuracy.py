@@ -1,39 +1,34 @@
-"""What the models find: AP by face height, curves and pictures; of classifiers, how often they are right."""
+"""How good the models are: as wholes, and of face detectors by face height, with curves and pictures."""
 
 from functools import partial
 
-from featherpress.records.evaluation import AnyEvaluation, ClassifierEvaluation, DetectorEvaluation
+from featherpress.records.evaluation import AnyEvaluation, ClassifierEvaluation, DetectorEvaluation, TaskEvaluation
 from featherpress.reports.blocks import Block, Paragraph, Remark, Table, bold
 from featherpress.reports.figures.accuracy import ap_by_height, precision_recall
 from featherpress.reports.figures.gallery import draw_gallery, pictures_shown
 from featherpress.reports.figures.style import PAGE
 from featherpress.reports.formats import fraction, integer
-from featherpress.reports.metrics import AP, mean_score, score, scores
+from featherpress.reports.metrics import further_scores, mean_score, score, scores, title, with_unit
 from featherpress.reports.runs import EVALUATION, GALLERY, place, several
 from featherpress.reports.sections.context import RunContext
 
 SEVERAL = " Where there are several seeds: mean \N{PLUS-MINUS SIGN} standard deviation of the sample."
-ONLY_DETECTORS = (
-    "A classifier has no faces to be found: there is no AP by face height, no curve of precision over recall, no "
-    "picture with detections and no correlation level by level."
-)
 
 
 def accuracy(context: RunContext) -> list[Block]:
-    """Give AP over all faces and by face height, or the accuracy of classifiers."""
+    """Give what the models score: of face detectors by face height, of others with all that was measured."""
     run = context.run
     missing = [f"`{place(role, EVALUATION)}`" for role in run.roles if role not in run.evaluated]
     parts: list[Block] = [context.heading("Accuracy")]
     if run.evaluated:
-        parts += _by_height(context) if run.metric == AP else _by_role(context)
+        parts += _by_height(context) if run.detectors else _by_role(context)
     if missing:
         parts.append(Remark(text=f"Missing, so without numbers here: {', '.join(missing)}."))
-    parts += _doubts([each for seeds in run.evaluated.values() for each in seeds])
-    return parts if run.metric == AP else [*parts, Remark(text=ONLY_DETECTORS)]
+    return parts + _doubts([each for seeds in run.evaluated.values() for each in seeds])
 
 
 def curves(context: RunContext) -> list[Block]:
-    """Draw precision against recall, then AP by face height."""
+    """Draw precision against recall of face detectors, then AP by face height."""
     evaluated = context.run.detectors
     if not evaluated:
         return []
@@ -102,24 +97,44 @@ def _by_height(context: RunContext) -> list[Block]:
 
 
 def _by_role(context: RunContext) -> list[Block]:
-    evaluated = context.run.evaluated
+    run = context.run
+    evaluated, name = run.evaluated, with_unit(run.metric)
+    further = [*dict.fromkeys(name for found in run.of_tasks.values() for each in found for name in each.further)]
     table = Table(
         name="accuracy",
-        title="Accuracy (0 to 1) on validation images",
-        header=["", "model", "parameters", "accuracy"],
+        title=f"{title(run.metric)} on validation images" + (", and other scores" if further else ""),
+        header=["", "model", "parameters", name, *further],
         rows=[
-            [role, f"`{found[0].model}`", integer(found[0].params), score(scores(found))]
+            [
+                role,
+                f"`{found[0].model}`",
+                integer(found[0].params),
+                *map(score, (scores(found), *(further_scores(found, each) for each in further))),
+            ]
             for role, found in evaluated.items()
         ],
-        align="llrr",
+        align="llr" + "r" * (1 + len(further)),
         records=context.files(evaluated, EVALUATION),
     )
-    data = next(e.data for found in evaluated.values() for e in found if isinstance(e, ClassifierEvaluation))
-    text = (
-        f"Accuracy is the share of {integer(data.images)} images of which the right one of {integer(data.classes)} "
-        f"classes is named; guessing gives {fraction(1 / data.classes)} where all are as frequent."
-    )
+    text = _measured(next(iter(evaluated.values()))[0])
     return [table, Paragraph(text=text + SEVERAL if several(evaluated.values()) else text)]
+
+
+def _measured(evaluation: AnyEvaluation) -> str:
+    """Return on what a score was measured, and of accuracy what guessing gives."""
+    data = evaluation.data
+    if isinstance(evaluation, ClassifierEvaluation):
+        classes = evaluation.data.classes
+        return (
+            f"Accuracy is the share of {integer(data.images)} images of which the right one of {integer(classes)} "
+            f"classes is named; guessing gives {fraction(1 / classes)} where all are as frequent."
+        )
+    classes = len(evaluation.by_class) if isinstance(evaluation, TaskEvaluation) else 0
+    return (
+        f"Measured on {integer(data.images)} images ({data.name}, {data.split})"
+        + (f" of {integer(classes)} classes" if classes else "")
+        + f"; more {evaluation.metric.name} is better."
+    )
 
 
 def _doubts(found: list[AnyEvaluation]) -> list[Block]:
@@ -139,7 +154,7 @@ def _doubts(found: list[AnyEvaluation]) -> list[Block]:
 def gallery(context: RunContext) -> list[Block]:
     """Show real detections, model beside model."""
     run = context.run
-    if run.metric != AP:
+    if not run.finds_faces:
         return []
     parts: list[Block] = [context.heading("Detections")]
     if run.gallery is None or not run.gallery.images:

@@ -18,7 +18,7 @@ from featherpress.reports.formats import (
     relative_change,
     size,
 )
-from featherpress.reports.metrics import mean_score, score, scores
+from featherpress.reports.metrics import mean_score, score, scores, with_unit
 from featherpress.reports.runs import BUDGET, EVALUATION, Run
 from featherpress.reports.sections.context import RunContext
 
@@ -206,9 +206,13 @@ def _score_rows(run: Run) -> list[list[str]]:
         first, second = (scores(run.evaluated.get(role, ()), name) for role in ("teacher", "student"))
         before, after = mean_score(first), mean_score(second)
         gap = DASH if before is None or after is None else change(after - before)
-        text = run.metric.whole if name is None else f"AP, faces {name} px"
+        text = _whole(run) if name is None else f"AP, faces {name} px"
         rows.append([text, score(first), score(second), gap])
     return rows
+
+
+def _whole(run: Run) -> str:
+    return "AP, all faces" if run.detectors else with_unit(run.metric)
 
 
 def _missing(context: RunContext) -> list[str]:

@@ -6,7 +6,6 @@ from functools import partial
 from featherpress.reports.blocks import Block, Remark, Table
 from featherpress.reports.figures.learning import level_correlation, training_curves, was_scored
 from featherpress.reports.formats import fraction, integer
-from featherpress.reports.metrics import AP
 from featherpress.reports.runs import CORRELATION, STEPS, Run, place, several
 from featherpress.reports.sections.context import RunContext
 
@@ -46,7 +45,7 @@ def correlation(context: RunContext) -> list[Block]:
     """Show how far each arm's features follow the teacher's, level by level."""
     run = context.run
     found = run.correlation
-    if not run.distilled or (found is None and run.metric != AP):
+    if not run.distilled or (found is None and not run.finds_faces):
         return []
     parts: list[Block] = [context.heading("How far the student's features follow the teacher's")]
     if found is None or not found.roles:

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from featherpress.records.audit import Audit
-from featherpress.records.evaluation import FaceData
+from featherpress.records.evaluation import AnyEvaluation, ClassifierEvaluation, DetectorEvaluation, TaskEvaluation
 from featherpress.reports.blocks import Block, Heading, Paragraph, Table, origin
 from featherpress.reports.formats import DASH, change, integer, less, relative_change, spread
-from featherpress.reports.metrics import score, scores
+from featherpress.reports.metrics import score, scores, with_unit
+from featherpress.reports.metrics import title as metric_title
 from featherpress.reports.runs import COMPARISON, EVALUATION, Run
 from featherpress.reports.sections.context import RunContext
 from featherpress.reports.sections.costs import counted_in
@@ -73,9 +74,22 @@ def _scores(run: Run) -> str:
         return ""
     words = {"control": "control (the same model, trained without the teacher)"}
     said = ", ".join(f"{words.get(role, role)} {score(scores(found))}" for role, found in run.evaluated.items())
-    data = next(iter(run.evaluated.values()))[0].data
-    held = f"{integer(data.faces)} faces" if isinstance(data, FaceData) else f"{integer(data.classes)} classes"
-    return f"{run.metric.title}: {said}, on {held} in {integer(data.images)} images ({data.name}, {data.split})."
+    first = next(iter(run.evaluated.values()))[0]
+    name = metric_title(run.metric) + (f" ({run.metric.unit})" if run.metric.unit else "")
+    return (
+        f"{name}: {said}, on {_held(first)}{integer(first.data.images)} images ({first.data.name}, {first.data.split})."
+    )
+
+
+def _held(evaluation: AnyEvaluation) -> str:
+    """Return what the images of an evaluation hold, where that is known."""
+    match evaluation:
+        case DetectorEvaluation():
+            return f"{integer(evaluation.data.faces)} faces in "
+        case ClassifierEvaluation():
+            return f"{integer(evaluation.data.classes)} classes in "
+        case TaskEvaluation():
+            return f"{integer(len(evaluation.by_class))} classes in " if evaluation.by_class else ""
 
 
 def side_by_side(runs: Sequence[Run]) -> list[Block]:
@@ -92,7 +106,7 @@ def side_by_side(runs: Sequence[Run]) -> list[Block]:
     if trained:
         header = ["run", "student", "parameters", "MACs", "metric", "control score", "student score"]
         header += ["difference", "interval", "verdict"]
-        title = "All runs; a score is from 0 to 1, a difference is that of student and control"
+        title = "All runs; a difference is that of student and control"
         rows = [_run_row(run) for run in trained]
         parts.append(Table(name="runs", title=title, header=header, rows=rows, align="llrrlrrrll"))
     if len(counted) > 1:
@@ -103,7 +117,7 @@ def side_by_side(runs: Sequence[Run]) -> list[Block]:
 def _run_row(run: Run) -> list[str]:
     total = run.budget.student.total if run.budget else None
     costs = [integer(total.params), integer(total.macs)] if total else [DASH, DASH]
-    row = [f"`{run.name}`", f"`{run.student_model}`", *costs, run.metric.whole]
+    row = [f"`{run.name}`", f"`{run.student_model}`", *costs, with_unit(run.metric)]
     if run.comparison is None:
         return [*row, DASH, score(scores(run.evaluated.get(run.roles[-1], ()))), DASH, DASH, DASH]
     control, distilled, found = run.comparison.control, run.comparison.distilled, run.comparison.difference

@@ -5,7 +5,7 @@ import statistics
 from featherpress.records.comparison import Comparison
 from featherpress.reports.blocks import Block, Paragraph, Remark, Table, bold
 from featherpress.reports.formats import change, fraction, integer, spread
-from featherpress.reports.metrics import METRICS
+from featherpress.reports.metrics import title, with_unit
 from featherpress.reports.runs import COMPARISON
 from featherpress.reports.sections.context import RunContext
 
@@ -65,11 +65,11 @@ def _others_table(comparison: Comparison) -> Table:
         ]
         for each in comparison.others
     ]
-    metric = METRICS[comparison.metric]
+    metric = comparison.scored_by
     return Table(
         name="others",
-        title=f"{metric.title} of the arms that were trained beside student and control",
-        header=["arm", "steps", metric.whole, "difference to the control", "interval", "verdict"],
+        title=f"{title(metric)} of the arms that were trained beside student and control",
+        header=["arm", "steps", with_unit(metric), "difference to the control", "interval", "verdict"],
         rows=rows,
         align="lrrrll",
         records=[COMPARISON],
@@ -77,7 +77,7 @@ def _others_table(comparison: Comparison) -> Table:
 
 
 def _seed_table(comparison: Comparison) -> Table:
-    control, distilled, metric = comparison.control, comparison.distilled, METRICS[comparison.metric]
+    control, distilled, metric = comparison.control, comparison.distilled, comparison.scored_by
     rows = [
         [name, *map(fraction, (*arm.scores, arm.mean, arm.std))]
         for name, arm in (("control", control), ("distilled", distilled))
@@ -87,8 +87,8 @@ def _seed_table(comparison: Comparison) -> Table:
     difference = ["difference", *map(change, (*gaps, distilled.mean - control.mean)), fraction(deviation)]
     return Table(
         name="seeds",
-        title=f"{metric.title} of control and distilled student, seed by seed",
-        header=[metric.whole, *(f"seed {seed}" for seed in comparison.seeds), "mean", "std over seeds"],
+        title=f"{title(metric)} of control and distilled student, seed by seed",
+        header=[with_unit(metric), *(f"seed {seed}" for seed in comparison.seeds), "mean", "std over seeds"],
         rows=[*rows, bold(difference)],
         align="l" + "r" * (len(gaps) + 2),
         records=[COMPARISON],
@@ -98,7 +98,7 @@ def _seed_table(comparison: Comparison) -> Table:
 
 def interval_sentence(comparison: Comparison) -> str:
     """Return the interval of the difference and what it allows to say, decided on the exact limits."""
-    found, name = comparison.difference, METRICS[comparison.metric].name
+    found, name = comparison.difference, comparison.scored_by.name
     meaning = {
         "better": "lies above 0: the student is **better** with distillation",
         "worse": "lies below 0: the student is **worse** with distillation",
@@ -109,7 +109,7 @@ def interval_sentence(comparison: Comparison) -> str:
     if "seeds" not in found.covers:
         covered = f"{integer(found.examples)} images"
     return (
-        f"Difference in {name}, distilled less control: {change(found.mean)}. "
+        f"Difference in {with_unit(comparison.scored_by)}, distilled less control: {change(found.mean)}. "
         f"Its {100 * found.confidence:g} % interval, [{change(found.low)}, {change(found.high)}], {meaning}. "
         f"It covers the choice of {covered}. Method: {found.method}, {integer(found.resamples)} resamples."
     )

@@ -101,6 +101,18 @@ def classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def task_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Write a distillation of two seeds on any task under `runs/NAME`."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(name: str, **fields: Any) -> Path:
+        write_task(Path("runs") / name, **fields)
+        return Path("runs") / name
+
+    return write
+
+
+@pytest.fixture
 def edit() -> Callable[[Path, Callable[[dict[str, Any]], object]], None]:
     """Change one JSON record in place."""
     return edit_json
@@ -230,7 +242,7 @@ def write_classifier(run: Path) -> None:
         steps = "\n".join(f"{10 * step},{step // 4},{2 - step / 10},," for step in range(1, 13))
         (folder / "metrics.csv").write_text(f"step,epoch,task,kd_ratio,val_accuracy\n{steps}\n", encoding="utf-8")
     arms = {
-        arm: {"accuracy": [accuracy[role]], "mean": accuracy[role], "std": None}
+        arm: {"scores": [accuracy[role]], "mean": accuracy[role], "std": None}
         for arm, role in (("control", "control"), ("distilled", "student"))
     }
     difference = {"mean": 0.0875, "low": 0.0167, "high": 0.1583}
@@ -244,6 +256,97 @@ def write_classifier(run: Path) -> None:
     write_json(run / "budget.json", budget() | audits)
     write_json(run / "environment.json", environment())
     (run / "recipe.toml").write_text('[data]\nkind = "shapes"\n', encoding="utf-8")
+
+
+def write_task(
+    run: Path,
+    *,
+    metric: Mapping[str, str],
+    classes: tuple[str, ...] = (),
+    further: Mapping[str, float] | None = None,
+    confused: bool = False,
+    curve: bool = False,
+    pictures: bool = False,
+    scale: float = 1.0,
+) -> None:
+    """Write what a distillation on any task leaves behind: one record a role and seed, by the metric that it names."""
+    scored = {"teacher": 0.9, "control": 0.7, "student": 0.75}
+    data = {"name": "own", "split": "val", "images": 240}
+    folders = {"teacher": [run], "control": [run / "control", run / "seed-1/control"], "student": [run, run / "seed-1"]}
+    for role, seeds in folders.items():
+        for seed, folder in enumerate(seeds):
+            value = scale * (scored[role] + 0.02 * seed)
+            record: dict[str, Any] = {
+                "schema": "featherpress.score/1",
+                "model": f"mine:{'big' if role == 'teacher' else 'small'}",
+                "params": 3_072 if role == "teacher" else 768,
+                "file_bytes": 4_000,
+                "data": data,
+                "metric": dict(metric),
+                "score": value,
+                "further": dict(further or {}),
+                "by_class": [
+                    {"name": name, "examples": 100 * (place + 1), "score": value - scale * 0.01 * place}
+                    for place, name in enumerate(classes)
+                ],
+            }
+            if confused:
+                record["confusion"] = confusion(len(classes), scored[role])
+            if curve:
+                record["curve"] = {"recall": [0.0, 0.5, 1.0], "precision": [1.0, 0.9, scored[role] - 0.3]}
+            write_json(folder / f"eval/{'teacher' if role == 'teacher' else 'validation'}.json", record)
+            if role != "teacher":
+                steps = "\n".join(f"{10 * n},{n // 4},{2 - n / 10},,{n * value / 12}" for n in range(1, 13))
+                head = f"step,epoch,task,kd_ratio,val_{metric['key']}\n"
+                (folder / "metrics.csv").write_text(f"{head}{steps}\n", encoding="utf-8")
+    write_json(run / "eval/comparison.json", task_comparison(metric, data, scale))
+    write_json(run / "environment.json", environment())
+    (run / "recipe.toml").write_text('[data]\nkind = "own"\n', encoding="utf-8")
+    if pictures:
+        write_pictures(run / "eval/gallery", classes)
+
+
+def confusion(classes: int, right: float) -> list[list[int]]:
+    """Return a matrix of which `right` lies on the diagonal, and the rest a class further on."""
+    counts = np.diag([round(100 * (place + 1) * right) for place in range(classes)])
+    for place in range(classes):
+        counts[place, (place + 1) % classes] += 100 * (place + 1) - counts[place, place]
+    table: list[list[int]] = counts.tolist()
+    return table
+
+
+def task_comparison(metric: Mapping[str, str], data: dict[str, Any], scale: float) -> dict[str, Any]:
+    """Return the comparison of the two arms of `write_task`."""
+    arms = {
+        name: {"scores": [scale * low, scale * (low + 0.02)], "mean": scale * (low + 0.01), "std": scale * 0.0141}
+        for name, low in (("control", 0.7), ("distilled", 0.75))
+    }
+    found = comparison((0, 1))
+    difference = found["difference"] | {"mean": scale * 0.05, "low": scale * 0.01, "high": scale * 0.09}
+    own = {"metric": dict(metric), "data": data, "teacher": {"model": "mine:big", "score": scale * 0.9}}
+    return found | arms | own | {"difference": difference, "sentence": f"{metric['name']} rose."}
+
+
+def write_pictures(folder: Path, classes: tuple[str, ...]) -> None:
+    """Save two images with masks of bands, one a class, and say which colour is which class."""
+    folder.mkdir(parents=True)
+    colors = ["#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7"]
+    images = []
+    for number in range(2):
+        panels = []
+        for shift, name in enumerate(("image", "truth", "teacher", "control", "student")):
+            picture = Image.new("RGB", (96, 72), "#888888")
+            draw = ImageDraw.Draw(picture)
+            for place in range(len(classes)):
+                left = 80 * place // len(classes) + 3 * shift
+                if name != "image":
+                    draw.rectangle([left, 0, 96, 72], fill=colors[place % len(colors)])
+            file = f"{number:03d}_{name}.png"
+            picture.save(folder / file)
+            panels.append({"name": name, "file": file})
+        images.append({"file": f"val/{number}.png", "panels": panels})
+    legend = [{"name": name, "colour": colors[place % len(colors)]} for place, name in enumerate(classes)]
+    write_json(folder / "pictures.json", {"schema": "featherpress.pictures/1", "images": images, "legend": legend})
 
 
 def evaluation(model: str, role: str, params: int, ap: tuple[float, tuple[float, ...]]) -> dict[str, Any]:
@@ -279,7 +382,7 @@ def comparison(seeds: tuple[int, ...], *, low: float = 0.006, high: float = 0.04
     control = [round(CONTROL_AP[0] - 0.004 * i, 6) for i in range(len(seeds))]
     distilled = [round(STUDENT_AP[0] + 0.004 * i, 6) for i in range(len(seeds))]
     arms = [
-        {"ap": ap, "mean": float(np.mean(ap)), "std": float(np.std(ap, ddof=1)) if len(ap) > 1 else None}
+        {"scores": ap, "mean": float(np.mean(ap)), "std": float(np.std(ap, ddof=1)) if len(ap) > 1 else None}
         for ap in (control, distilled)
     ]
     mean = arms[1]["mean"] - arms[0]["mean"]

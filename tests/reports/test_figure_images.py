@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from featherpress.records.evaluation import AP
 from featherpress.reports.figures.accuracy import ap_by_height, precision_recall
 from featherpress.reports.figures.costs import costs_by_component, waterfall
 from featherpress.reports.figures.gallery import draw_gallery
@@ -31,7 +32,7 @@ Drawing = Callable[[Run], Figure]
 DRAWINGS: dict[str, Drawing] = {
     "costs": lambda run: costs_by_component(run.audits),
     "waterfall": lambda run: waterfall(*run.audits),
-    "training": lambda run: training_curves({r: run.logged[r] for r in ("control", "student")}),
+    "training": lambda run: training_curves({r: run.logged[r] for r in ("control", "student")}, metric=AP),
     "correlation": lambda run: level_correlation(run.correlation),  # type: ignore[arg-type]
     "precision_recall": lambda run: precision_recall(
         {r: [(e.curve.recall, e.curve.precision) for e in run.detectors[r]] for r in run.roles},

@@ -8,13 +8,14 @@ import pytest
 from matplotlib.patches import Rectangle
 
 from featherpress.errors import FileError
+from featherpress.records.evaluation import ACCURACY, AP
 from featherpress.records.run import Prediction, Truth
 from featherpress.reports.figures.accuracy import ap_by_height, precision_recall
 from featherpress.reports.figures.costs import costs_by_component, waterfall
 from featherpress.reports.figures.gallery import PENS, draw_gallery, mark, pictures_shown
 from featherpress.reports.figures.learning import level_correlation, training_curves
 from featherpress.reports.figures.style import ROLES, save
-from featherpress.reports.metrics import ACCURACY, mean_score, scores
+from featherpress.reports.metrics import mean_score, scores
 from featherpress.reports.runs import Run, load_run
 
 
@@ -56,7 +57,7 @@ def test_roles_differ_by_more_than_colour() -> None:
 
 def test_curves_are_the_mean_of_the_seeds(run: Run) -> None:
     """The bold line of validation AP is the mean of the thin ones, at every epoch."""
-    axes = training_curves({"student": run.logged["student"]}).axes[1]
+    axes = training_curves({"student": run.logged["student"]}, metric=AP).axes[1]
     one, other, bold = (np.asarray(line.get_ydata()) for line in axes.lines)
     assert len(bold) == 12
     np.testing.assert_allclose(bold, (one + other) / 2)
@@ -65,7 +66,7 @@ def test_curves_are_the_mean_of_the_seeds(run: Run) -> None:
 def test_a_run_without_evaluations_shows_no_empty_axes(run: Run) -> None:
     """Where nothing was evaluated between epochs there is no panel for it, and the losses get its room."""
     seeds = [each.assign(score=np.nan) for each in run.logged["student"]]
-    axes = training_curves({"student": seeds}).axes
+    axes = training_curves({"student": seeds}, metric=AP).axes
     assert [each.get_title(loc="left") for each in axes] == ["Task loss", "Distillation terms", "Gradient norms"]
     assert axes[0].get_subplotspec().colspan == range(2)
 
@@ -78,14 +79,16 @@ def test_scores_are_named_by_their_metric(run: Run) -> None:
 
 def test_control_alone_has_no_panel_of_distillation(run: Run) -> None:
     """Without distillation terms there are two panels, with them four."""
-    assert len(training_curves({"control": run.logged["control"]}).axes) == 2
-    assert len(training_curves({"student": run.logged["student"]}).axes) == 4
+    assert len(training_curves({"control": run.logged["control"]}, metric=AP).axes) == 2
+    assert len(training_curves({"student": run.logged["student"]}, metric=AP).axes) == 4
 
 
 def test_losses_are_smoothed_over_a_25th_of_the_steps() -> None:
     """The running mean is centred, and makes nothing up at the ends."""
     steps = pd.DataFrame({"step": range(75), "epoch": 1.0, "task": [3.0 * step for step in range(75)], "score": np.nan})
-    _thin, bold = (np.asarray(line.get_ydata()) for line in training_curves({"student": [steps]}).axes[0].lines)
+    _thin, bold = (
+        np.asarray(line.get_ydata()) for line in training_curves({"student": [steps]}, metric=AP).axes[0].lines
+    )
     np.testing.assert_allclose(bold, [1.5, *(3.0 * step for step in range(1, 74)), 220.5])
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from featherpress.errors import FileError
 from featherpress.records.comparison import Difference
+from featherpress.records.evaluation import AP
 from featherpress.reports.metrics import read_metrics, scores, series
 from featherpress.reports.runs import load_run
 
@@ -65,9 +66,8 @@ def test_broken_record_is_named(run_dir: Path, name: str, content: str) -> None:
         ("eval/teacher.json", lambda r: r["data"].update(faces=True), "data.faces: expected a whole number, got True"),
         ("eval/teacher.json", lambda r: r["curve"]["recall"].pop(), "curve: expected as many precisions"),
         ("eval/validation.json", lambda r: r["by_height"].append(3), "by_height[5]: expected a table, got 3"),
-        ("eval/comparison.json", lambda r: r["control"]["ap"].pop(), "control.ap"),
+        ("eval/comparison.json", lambda r: r["control"]["scores"].pop(), "control.scores"),
         ("eval/comparison.json", lambda r: r["control"].update(mean=0.6), "control.mean"),
-        ("eval/comparison.json", lambda r: r.update(metric="accuracy"), "control.accuracy"),
         (
             "eval/gallery/gallery.json",
             lambda r: r["images"][0]["truth"][0]["box"].pop(),
@@ -116,11 +116,19 @@ def test_metrics_without_a_step_are_no_metrics(tmp_path: Path) -> None:
     assert read_metrics(file) is None
 
 
-def test_a_metric_that_is_not_known_is_refused(run_dir: Path, edit: Edit) -> None:
-    """A comparison by something else is an error that says which metrics there are."""
-    edit(run_dir / "eval/comparison.json", lambda record: record.update(metric="loss"))
-    with pytest.raises(FileError, match="metric: expected 'ap' or 'accuracy', got 'loss'"):
-        load_run(run_dir)
+def test_records_of_before_are_read(run_dir: Path, edit: Edit) -> None:
+    """Scores that a comparison has under its metric's name, and a metric that is its key alone, count as well."""
+
+    def old(record: dict[str, Any]) -> None:
+        for arm in (record["control"], record["distilled"]):
+            arm["ap"] = arm.pop("scores")
+        assert record["metric"] == "ap"
+
+    new = load_run(run_dir).comparison
+    edit(run_dir / "eval/comparison.json", old)
+    assert load_run(run_dir).comparison == new
+    assert new is not None
+    assert new.scored_by == AP
 
 
 def test_models_of_one_run_are_scored_alike(run_dir: Path, classifier: Path) -> None:

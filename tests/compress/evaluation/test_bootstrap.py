@@ -114,7 +114,7 @@ def test_models_scored_on_different_images_are_not_compared() -> None:
 
 def test_an_arm_by_hand() -> None:
     """Seeds 0.2 and 0.6 have a mean of 0.4 and a sample deviation of sqrt(0.08); one seed has none."""
-    arm = make_arm("ap", (0.2, 0.6))
-    assert arm.to_dict()["ap"] == [0.2, 0.6]
+    arm = make_arm((0.2, 0.6))
+    assert arm.to_dict()["scores"] == [0.2, 0.6]
     assert (arm.mean, arm.std) == pytest.approx((0.4, 0.08**0.5))
-    assert make_arm("accuracy", (0.5,)).std is None
+    assert make_arm((0.5,)).std is None

@@ -84,8 +84,8 @@ def test_teacher_without_weights_is_trained_first(tmp_path: Path, monkeypatch: p
     distill(recipe, tmp_path / "run")
     assert (tmp_path / "run" / "teacher" / "weights" / "last.safetensors").exists()
     record = json.loads((tmp_path / "run" / "eval" / "comparison.json").read_text())
-    assert record["metric"] == "ap"
-    assert len(record["control"]["ap"]) == len(record["distilled"]["ap"]) == 1
+    assert record["metric"] == {"key": "ap", "name": "AP"}
+    assert len(record["control"]["scores"]) == len(record["distilled"]["scores"]) == 1
 
 
 def test_an_ablation_chooses_on_held_out_training_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,9 +124,9 @@ def test_shipped_classifier_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     distill(load_recipe("classifier", settings=small), tmp_path / "run")
     assert float(metrics(tmp_path / "run")[0]["kd_feature"]) > 0
     record = json.loads((tmp_path / "run" / "eval" / "comparison.json").read_text())
-    assert (record["metric"], record["data"]["images"]) == ("accuracy", 12)
+    assert (record["metric"]["key"], record["data"]["images"]) == ("accuracy", 12)
     assert "accuracy" in record["sentence"]
-    assert 0 <= record["teacher"]["accuracy"] <= 1
+    assert 0 <= record["teacher"]["score"] <= 1
 
 
 def teacher_table(width: int, *, weight: int) -> str:
