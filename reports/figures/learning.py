@@ -48,7 +48,11 @@ def training_curves(trainings: Mapping[str, Sequence[pd.DataFrame]], *, metric: 
     _panel(loss, [(*line, "task") for line in lines], title="Task loss", y="weighted loss")
     if scored:
         score = figure.add_subplot(grid[0, 1])
-        titles = {"title": f"Validation {metric.name}", "x": "epoch", "y": with_unit(metric)}
+        titles = {
+            "title": f"Validation {metric.name}" if len(metric.name) < 10 else "Validation",
+            "x": "epoch",
+            "y": with_unit(metric),
+        }
         _panel(score, [(*line, "score") for line in lines], **titles)
     if terms:
         drawn = [(name.removeprefix("kd_"), look, students, name) for name, look in zip(terms, cycle(OTHERS))]
