@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_type_hints
 
 from torch import Tensor, nn
 
@@ -126,7 +126,7 @@ def describe_loss(function: Loss, *, name: str, kind: Kind, **about: Any) -> Los
     called = function.forward if isinstance(function, nn.Module) else function
     keywords = list(inspect.signature(called).parameters.values())[2:]
     named = [each for each in keywords if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
-    options = {each.name: each for each in named if each.default not in (each.empty, None)}
+    options = {each.name: _typed(each, called) for each in named if each.default not in (each.empty, None)}
     return LossEntry(
         name=name,
         function=function,
@@ -137,6 +137,18 @@ def describe_loss(function: Loss, *, name: str, kind: Kind, **about: Any) -> Los
         all_context=any(each.kind is each.VAR_KEYWORD for each in keywords),
         **about,
     )
+
+
+def _typed(option: inspect.Parameter, function: Loss) -> inspect.Parameter:
+    """Return an option with its type; one that has none, or whose name is not known at run time, has its default's."""
+    hint = option.annotation
+    if isinstance(hint, str):
+        holder = type("holder", (), {"__annotations__": {"it": hint}})
+        try:
+            hint = get_type_hints(holder, getattr(function, "__globals__", {}), include_extras=True)["it"]
+        except NameError:
+            hint = option.empty
+    return option.replace(annotation=type(option.default) if hint is option.empty else hint)
 
 
 def list_losses() -> list[str]:
