@@ -28,6 +28,10 @@ class ModelInput:
         floats = images.float() / 255 if images.dtype == torch.uint8 else images
         return (floats - _column(self.mean, floats)) / _column(self.std, floats)
 
+    def prepare(self, images: Tensor) -> Tensor:
+        """Turn images into what the model takes, at its size; shapes: (N, 3, H, W) -> (N, 3, S, S)."""
+        return self.from_normalized(self.normalize(images), self)
+
     def from_normalized(self, images: Tensor, other: "ModelInput") -> Tensor:
         """Turn what another model takes into what this one does, at its size; shapes: (N, 3, H, W) -> (N, 3, S, S)."""
         if (self.mean, self.std) != (other.mean, other.std):

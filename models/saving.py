@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from featherpress.files import replacing
 from featherpress.models.checkpoints import load_weights, read_weights, require_fit
 from featherpress.models.creation import Origin, create_model, origin_of
 from featherpress.models.detectors import Detector, create_detector, require_detector
+from featherpress.models.inputs import ModelInput, input_of
 
 
 def save_model(model: nn.Module, path: str | Path, *, metadata: Mapping[str, str] | None = None) -> None:
@@ -69,12 +71,16 @@ def load_detector(path: str | Path, *, name: str = "") -> Detector:
 def save_weights(model: nn.Module, path: str | Path, *, metadata: Mapping[str, str] | None = None) -> None:
     """Write a model's state as safetensors under plain keys, completely or not at all.
 
-    What `create_model` built is named in the metadata, which `metadata` adds to.
+    What `create_model` built is named in the metadata, which `metadata` adds to; so is what images a model takes, where
+    that is known.
     """
     path = Path(path)
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     origin = origin_of(model)
     named = {"model": origin.name, "settings": json.dumps(dict(origin.settings))} if origin else {}
+    takes = input_of(model)
+    if takes is not None:
+        named["input"] = json.dumps(asdict(takes))
     with replacing(path) as temporary:
         save_file(state, temporary, metadata={**(metadata or {}), **named})
 
@@ -94,6 +100,27 @@ def read_origin(path: str | Path) -> Origin | None:
     if not isinstance(settings, dict):
         raise CheckpointError(f"{path} holds a {type(settings).__name__} as its model's settings, expected an object")
     return Origin(name=metadata["model"], settings={key: _to_tuples(value) for key, value in settings.items()})
+
+
+def read_input(path: str | Path) -> ModelInput | None:
+    """Return what images the model of a file takes, and its classes; None if the file does not say.
+
+    Errors: `CheckpointError` for a file that is missing or broken.
+    """
+    said = read_metadata(path).get("input")
+    if said is None:
+        return None
+    try:
+        content = json.loads(said)
+        mean, std = (tuple(map(float, content[key])) for key in ("mean", "std"))
+        classes = tuple(map(str, content["classes"]))
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise ValueError("mean and std are three numbers each, std above 0")
+        return ModelInput(
+            mean=(mean[0], mean[1], mean[2]), std=(std[0], std[1], std[2]), size=int(content["size"]), classes=classes
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} says in broken words what images its model takes: {error}") from error
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:

@@ -89,7 +89,12 @@ def hold_out(dataset: ImageDataset, count: int) -> tuple[SelectedSamples, Select
     total = len(dataset)
     if not 0 < count < total:
         raise UsageError(f"expected to hold out 1 to {total - 1} of {total} images, got {count}")
-    return _split(dataset, [_middle(number, count, total) for number in range(count)])
+    return _split(dataset, spread(total, count))
+
+
+def spread(total: int, count: int) -> list[int]:
+    """Return `count` of the numbers below `total`, or all of them, evenly spread."""
+    return [_middle(number, count, total) for number in range(count)] if count < total else list(range(total))
 
 
 def hold_out_events(dataset: ImageDataset, count: int) -> tuple[SelectedSamples, SelectedSamples]:

@@ -20,7 +20,9 @@ _OWN = {
     "widerface": "detection.task",
     "coco": "detection.task",
     "synthetic": "detection.task",
-    "shapes": "classification.task",
+    "shapes": "classification.shapes",
+    "digits": "classification.digits",
+    "folder": "classification.folder",
     "masks": "segmentation.task",
 }
 _DOTTED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")

@@ -19,7 +19,7 @@ from featherpress.compress.data.images import (
     open_image,
     turn_upright,
 )
-from featherpress.compress.data.sources.unlabelled import IMAGE_SUFFIXES
+from featherpress.compress.data.sources.image_files import IMAGE_SUFFIXES
 from featherpress.errors import DataError
 
 MaskLayout: TypeAlias = Literal["folders", "voc", "cityscapes"]

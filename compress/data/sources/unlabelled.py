@@ -6,11 +6,9 @@ from pathlib import Path
 
 from featherpress.compress.data.images import decode_image, image_size
 from featherpress.compress.data.samples import Objects, Sample
+from featherpress.compress.data.sources.image_files import IMAGE_SUFFIXES
 from featherpress.compress.data.sources.labelled import cache_key_of
 from featherpress.errors import DataError
-
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-"""What the names of image files end in, in small letters."""
 
 
 class Photographs:

@@ -1,6 +1,6 @@
 """How often a classifier is right."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -15,7 +15,8 @@ from featherpress.errors import DataError
 class ClassPredictions:
     """The predicted class of each image, with its label.
 
-    Shapes: labels and predicted (n,).
+    Shapes: labels and predicted (n,); rank (n,) is the place of the label among a model's classes, 0 for the first, and
+    empty where it is not known.
     Errors: DataError where the three do not hold one entry an image, or none at all.
     """
 
@@ -24,6 +25,7 @@ class ClassPredictions:
     names: tuple[str, ...]
     labels: IntArray
     predicted: IntArray
+    rank: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __post_init__(self) -> None:
         lengths = (len(self.names), len(self.labels), len(self.predicted))
@@ -35,9 +37,20 @@ class ClassPredictions:
         """The share of images that are classified correctly."""
         return float(np.mean(self.labels == self.predicted))
 
+    def top(self, count: int) -> float | None:
+        """The share of images whose label is among the first `count` classes; None where that is not known."""
+        return float(np.mean(self.rank < count)) if len(self.rank) else None
+
+    def confusion(self, classes: int) -> IntArray:
+        """Count what was taken for what; shapes: (C, C), a row is a label."""
+        counted = np.bincount(self.labels * classes + self.predicted, minlength=classes**2)
+        return counted.reshape(classes, classes)
+
     def save(self, path: Path) -> None:
         """Write one compressed npz, complete or not at all."""
-        save_arrays(path, {"names": np.array(self.names), "labels": self.labels, "predicted": self.predicted})
+        save_arrays(
+            path, {"names": np.array(self.names), "labels": self.labels, "predicted": self.predicted, "rank": self.rank}
+        )
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -50,4 +63,9 @@ class ClassPredictions:
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> Self:
         """Take the arrays of a saved file."""
-        return cls(names=tuple(map(str, arrays["names"])), labels=arrays["labels"], predicted=arrays["predicted"])
+        return cls(
+            names=tuple(map(str, arrays["names"])),
+            labels=arrays["labels"],
+            predicted=arrays["predicted"],
+            rank=arrays.get("rank", np.zeros(0, np.int64)),
+        )

@@ -23,7 +23,7 @@ from featherpress.compress.experiments.teachers import prepare_teachers
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.runtime.fingerprints import fingerprint
 from featherpress.compress.runtime.run_folder import TrainingFolder
-from featherpress.compress.tasks.classification.task import ClassificationTask
+from featherpress.compress.tasks.classification.shapes import ShapesTask
 from featherpress.errors import TrainingError, UsageError
 from featherpress.models import Detector, PriorSpec, save_weights
 
@@ -123,16 +123,16 @@ def test_the_best_weights_are_chosen_on_what_is_held_out(
         tiny("schedule.epochs=2", "schedule.evaluate_every=1", "schedule.evaluate_images=5"), tmp_path, {}
     )
     experiment.holdout = Shapes(length=7, seed=9, size=64, classes=3)
-    evaluate, asked = ClassificationTask.evaluate, []
+    evaluate, asked = ShapesTask.evaluate, []
 
-    def fall(self: ClassificationTask, model: nn.Module, dataset: Any, **keywords: Any) -> EvaluationResult:
+    def fall(self: ShapesTask, model: nn.Module, dataset: Any, **keywords: Any) -> EvaluationResult:
         if keywords.get("about"):
             return evaluate(self, model, dataset, **keywords)
         asked.append(len(dataset))
         assert keywords["images"] == 5
         return EvaluationResult(predictions=None, score=(1 if len(dataset) == 7 else -1) / len(asked), record={})
 
-    monkeypatch.setattr(ClassificationTask, "evaluate", fall)
+    monkeypatch.setattr(ShapesTask, "evaluate", fall)
     experiment.fit(
         experiment.task.build("tiny_models:net", {"classes": 3}),
         TrainingFolder(tmp_path),
@@ -239,6 +239,6 @@ def test_a_teacher_that_is_not_trained_needs_no_batch(tiny: Callable[..., Recipe
     many = "teacher.schedule.batch_size=1000"
     with pytest.raises(UsageError, match="do not fill one batch of 1000"):
         experiments.check(tiny(many))
-    model = ClassificationTask(tiny()).build("tiny_models:net", {"width": 12})
+    model = ShapesTask(tiny()).build("tiny_models:net", {"width": 12})
     save_weights(model, tmp_path / "teacher.safetensors")
     experiments.check(tiny(many, "teacher.weights=teacher.safetensors"))

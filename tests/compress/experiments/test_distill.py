@@ -116,7 +116,7 @@ def test_an_ablation_chooses_on_held_out_training_images(tmp_path: Path, monkeyp
 
 def test_shipped_classifier_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The recipe that is not about faces takes its steps, and compares accuracies."""
-    monkeypatch.setattr("featherpress.compress.tasks.classification.task._BETTER_THAN_CHANCE", 0.0)
+    monkeypatch.setattr("featherpress.compress.tasks.classification.base._BETTER_THAN_CHANCE", 0.0)
     small = [
         *("data.train_images=32", "data.validation_images=12", "schedule.epochs=1", "schedule.batch_size=16"),
         *("teacher.schedule.epochs=1", "teacher.schedule.batch_size=16", "schedule.log_every=1", "distillation.stop=0"),
@@ -294,7 +294,7 @@ def test_teacher_that_guesses_cannot_teach(
     tiny: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A classifier hardly better than chance is not learned from."""
-    monkeypatch.setattr("featherpress.compress.tasks.classification.task._BETTER_THAN_CHANCE", 2.7)
+    monkeypatch.setattr("featherpress.compress.tasks.classification.base._BETTER_THAN_CHANCE", 2.7)
     with pytest.raises(
         TrainingError, match=r"the teacher's accuracy on the validation images is 0\.\d+, too low to teach"
     ):

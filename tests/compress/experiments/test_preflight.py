@@ -18,7 +18,7 @@ from featherpress.compress.distillation.teachers import BoundTeacher, TeacherOut
 from featherpress.compress.experiments import preflight as preflight_module
 from featherpress.compress.experiments.preflight import Finding, preflight, require_sound
 from featherpress.compress.recipes import Recipe, load_recipe
-from featherpress.compress.tasks.classification.task import ClassificationTask
+from featherpress.compress.tasks.classification.shapes import ShapesTask
 from featherpress.compress.training import trainer
 from featherpress.compress.training.trainer import Trainer
 from featherpress.errors import CheckpointError, TrainingError, UsageError
@@ -211,7 +211,7 @@ def with_weights(recipe: Recipe, path: Path) -> Recipe:
 
 def test_teacher_that_knows_nothing(recipe: Recipe, tmp_path: Path) -> None:
     """A teacher whose weights say the same of every image is found out before it teaches."""
-    model = ClassificationTask(recipe).build("tiny_models:net", {"width": 12})
+    model = ShapesTask(recipe).build("tiny_models:net", {"width": 12})
     with torch.no_grad():
         model[4].weight.zero_()  # type: ignore[index, operator, union-attr]
         model[4].bias.copy_(torch.tensor([1.0, 0, 0]))  # type: ignore[index, operator, union-attr]
@@ -224,7 +224,7 @@ def test_teacher_that_knows_nothing(recipe: Recipe, tmp_path: Path) -> None:
 
 def test_teacher_of_which_a_part_is_missing(recipe: Recipe, tmp_path: Path) -> None:
     """Weights are loaded strictly: a file without one of them is refused with its name, never filled up."""
-    model = ClassificationTask(recipe).build("tiny_models:net", {"width": 12})
+    model = ShapesTask(recipe).build("tiny_models:net", {"width": 12})
     part = nn.Sequential(*list(model.children())[:4])  # type: ignore[arg-type]
     save_weights(part, tmp_path / "part.safetensors")
     with pytest.raises(CheckpointError, match=r"4\.(weight|bias)"):

@@ -1,0 +1,168 @@
+"""Image classification, wherever images come from."""
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from featherpress.compress.data.crops.transformed import TransformedCrops
+from featherpress.compress.data.examples import ExampleDataset, LabelledBatch
+from featherpress.compress.data.subsets import spread
+from featherpress.compress.distillation.teachers import Outputs
+from featherpress.compress.evaluation.detector.inference import EvaluationResult
+from featherpress.compress.evaluation.metrics.accuracy import ClassPredictions
+from featherpress.compress.evaluation.saved_scores import accuracy_scores
+from featherpress.compress.recipes import Recipe
+from featherpress.compress.tasks.base import Task, TaskLoss
+from featherpress.compress.tasks.classification.options import ClassificationData
+from featherpress.compress.tasks.classification.scoring import ACCURACY, predict_classes, score_record
+from featherpress.errors import UsageError
+
+logger = logging.getLogger("featherpress")
+
+_BETTER_THAN_CHANCE = 1.5
+"""A teacher must beat chance by this factor, or, of few classes, by a part of it."""
+
+
+class ClassificationTask(Task):
+    """Classifiers: cross-entropy, scored by accuracy. Any module from images to logits works.
+
+    Shapes: images (N, 3, S, S), RGB 0..1, normalised as the model wants -> logits (N, C).
+    """
+
+    Data: ClassVar[type[ClassificationData]] = ClassificationData
+    metric = ACCURACY
+    context = ("labels",)
+    data: ClassificationData
+    load = staticmethod(ClassPredictions.load)
+    scores = staticmethod(accuracy_scores)
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        self.prepare = self.data.preparation()
+        self._weights: Tensor | None = None
+
+    @property
+    def min_teacher_score(self) -> float:  # type: ignore[override]
+        """The accuracy below which a teacher cannot teach."""
+        chance = 1 / len(self.classes)
+        return min(_BETTER_THAN_CHANCE * chance, chance + _BETTER_THAN_CHANCE / 15)
+
+    def build(self, target: str, settings: Mapping[str, Any], *, normalize: Any = "", size: int = 0) -> nn.Module:
+        """Build a classifier with fresh weights.
+
+        Errors: `UsageError` for a model that does not return one logit per class.
+        """
+        model = super().build(target, settings, normalize=normalize, size=size)
+        was_training, side = model.training, size or self.data.sizes[0]
+        with torch.no_grad():
+            outputs = model.eval()(torch.zeros(1, 3, side, side))
+        model.train(was_training)
+        shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        if shape != (1, len(self.classes)):
+            raise UsageError(
+                f"{target} gives {shape} for one image, expected logits (1, {len(self.classes)}), one for each of "
+                f"{len(self.classes)} classes; its factory's arguments go into `settings`, as {{ num_classes = "
+                f"{len(self.classes)} }}"
+            )
+        return model
+
+    def class_weights(self) -> Tensor | None:
+        """Return the weight of each class in the cross-entropy, (C,); None where all weigh the same."""
+        given = self.data.class_weights
+        if not isinstance(given, tuple):
+            return None
+        if len(given) != len(self.classes):
+            raise UsageError(f"`class_weights` has {len(given)} numbers for {len(self.classes)} classes")
+        return torch.tensor(given)
+
+    def batch(self, dataset: ExampleDataset, indices: Any) -> LabelledBatch:
+        """Return some images as they are scored."""
+        examples = [self.prepare(dataset[index], seed=0) for index in indices]
+        return LabelledBatch.collate(examples, [(index, 0) for index in indices])
+
+    def crops(self, dataset: ExampleDataset, seed: int) -> TransformedCrops[LabelledBatch]:
+        """Return augmented training images."""
+        return self._crops(dataset, seed)
+
+    def _crops(
+        self, dataset: ExampleDataset, seed: int, unlabelled: ExampleDataset | None = None, extra: int = 0
+    ) -> TransformedCrops[LabelledBatch]:
+        return TransformedCrops(
+            dataset,
+            self.data.augmentation(),
+            LabelledBatch,
+            seed=seed,
+            variants=self.data.variants,
+            unlabelled=unlabelled,
+            extra=extra,
+            cache_bytes=self.data.cache_bytes,
+        )
+
+    def images(self, batch: LabelledBatch, model: nn.Module) -> Tensor:
+        """Return a batch's images as a model takes them, at its size."""
+        return self.takes(model).prepare(batch.images)
+
+    def view(self, dataset: ExampleDataset, index: int, model: nn.Module) -> Tensor:
+        """Read one image as a model takes it when it is scored."""
+        return self.images(self.batch(dataset, [index]), model)
+
+    def assign_targets(self, batch: LabelledBatch, model: nn.Module) -> Tensor:
+        """Return the labels; -1 - class is a class that a teacher said."""
+        return batch.labels
+
+    def normalizers(self, targets: Tensor) -> Tensor:
+        """Sum the weights of labelled images."""
+        known = targets[targets >= 0]
+        weights = self._weights_on(targets.device)
+        total = known.new_tensor(len(known), dtype=torch.float32) if weights is None else weights[known].sum()
+        return total[None]
+
+    def compute_loss(self, outputs: Outputs, batch: LabelledBatch, targets: Tensor, normalizers: Tensor) -> TaskLoss:
+        """Return the cross-entropy with the labels; where there are none, a teacher's class stands in the context."""
+        weights, logits = self._weights_on(targets.device), outputs["logits"].float()
+        entropy = F.cross_entropy(logits, targets.clamp(min=-1), weights, reduction="sum", ignore_index=-1)
+        labels = torch.where(targets < 0, -1 - targets, targets)
+        term = self.recipe.losses.classification * entropy / normalizers[0]
+        return TaskLoss(terms={"class": term}, context={"labels": labels})
+
+    def evaluate(
+        self,
+        model: nn.Module,
+        dataset: ExampleDataset,
+        *,
+        label: str,
+        split: str = "val",
+        about: Mapping[str, Any] | None = None,
+        images: int = 0,
+    ) -> EvaluationResult:
+        """Score a model by accuracy; broken images are skipped and counted, and fewer `images` are spread evenly."""
+        began = time.monotonic()
+        indices = spread(len(dataset), images or len(dataset))
+        found, skipped = predict_classes(
+            model,
+            dataset,
+            indices,
+            prepare=self.prepare,
+            takes=self.takes(model),
+            label=label,
+        )
+        if skipped:
+            logger.warning("%s: %d broken images of %d were skipped", label, skipped, len(indices))
+        data = {"name": self.data.kind, "split": split, "skipped": skipped, **self.described()}
+        record = score_record(found, self.classes, data=data, about=about or {})
+        record["seconds"] = round(time.monotonic() - began, 3)
+        return EvaluationResult(predictions=found, score=found.accuracy, record=record)
+
+    def described(self) -> dict[str, Any]:
+        """Return what else a record says of the data."""
+        return {}
+
+    def _weights_on(self, device: torch.device) -> Tensor | None:
+        if self.data.class_weights and self._weights is None:
+            self._weights = self.class_weights()
+        return None if self._weights is None else self._weights.to(device)

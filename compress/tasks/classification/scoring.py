@@ -1,0 +1,99 @@
+"""Classifiers scored: what they predict for each image, and the record of it."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from featherpress.compress.data.examples import Example
+from featherpress.compress.data.transforms import Transforms
+from featherpress.compress.evaluation.metrics.accuracy import ClassPredictions
+from featherpress.compress.runtime.progress import Progress
+from featherpress.errors import DataError
+from featherpress.models.inputs import ModelInput
+from featherpress.records.evaluation import Metric, TaskEvaluation
+
+ACCURACY = Metric(key="accuracy", name="accuracy")
+
+_AT_ONCE = 64
+_READERS = 4
+_MOST_CONFUSED = 200
+"""Of more classes no confusion matrix is written: it would be longer than all the rest."""
+
+
+@torch.no_grad()
+def predict_classes(
+    model: nn.Module,
+    dataset: Any,
+    indices: Sequence[int],
+    *,
+    prepare: Transforms,
+    takes: ModelInput,
+    label: str = "evaluating",
+) -> tuple[ClassPredictions, int]:
+    """Return what a model predicts for images of a data set, in eval mode, and how many could not be read.
+
+    Errors: DataError where none can be read.
+    """
+    was_training, device = model.training, next(model.parameters()).device
+    names, labels, orders = [], [], []
+    model.eval()
+    with Progress(label, total=len(indices)) as progress, ThreadPoolExecutor(_READERS) as pool:
+        for start in range(0, len(indices), _AT_ONCE):
+            part = indices[start : start + _AT_ONCE]
+            examples = [each for each in pool.map(lambda index: _read(dataset, index), part) if each is not None]
+            if examples:
+                images = torch.stack([prepare(each, seed=0).image for each in examples]).to(device)
+                logits = model(takes.prepare(images)).float()
+                orders.append(logits.argsort(dim=1, descending=True, stable=True).cpu().numpy())
+            names += [each.name for each in examples]
+            labels += [int(each.target["labels"]) for each in examples]
+            for _ in part:
+                progress.advance()
+    model.train(was_training)
+    if not names:
+        raise DataError(f"expected at least one image that can be read, but all {len(indices)} are broken")
+    order, truth = np.concatenate(orders), np.array(labels)
+    rank = (order == truth[:, None]).argmax(axis=1)
+    predicted = ClassPredictions(names=tuple(names), labels=truth, predicted=order[:, 0], rank=rank)
+    return predicted, len(indices) - len(names)
+
+
+def score_record(
+    found: ClassPredictions, classes: Sequence[str], *, data: Mapping[str, Any], about: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the record of what was predicted: accuracy, top-5, by class, and what was taken for what."""
+    confusion = found.confusion(len(classes))
+    counts = confusion.sum(axis=1)
+    by_class = [
+        {"name": name, "examples": int(count), "score": float(confusion[row, row] / count) if count else None}
+        for row, (name, count) in enumerate(zip(classes, counts, strict=True))
+    ]
+    record = {
+        "schema": TaskEvaluation.SCHEMA,
+        **about,
+        "data": {**data, "images": len(found.names), "classes": len(classes)},
+        "metric": ACCURACY.to_dict(),
+        "score": found.accuracy,
+        "further": {"top-5 accuracy": found.top(5)} if len(classes) > 5 else {},
+        "by_class": by_class,
+    }
+    return record | ({"confusion": confusion.tolist()} if len(classes) <= _MOST_CONFUSED else {})
+
+
+def balanced_weights(labels: Sequence[int], classes: int) -> Tensor:
+    """Return a weight for each class, (C,): how many images there are over how many an average class has."""
+    counts = Counter(labels)
+    return torch.tensor([len(labels) / (classes * max(counts[label], 1)) for label in range(classes)])
+
+
+def _read(dataset: Any, index: int) -> Example | None:
+    try:
+        example: Example = dataset[index]
+    except DataError:
+        return None
+    return example
