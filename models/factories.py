@@ -19,7 +19,8 @@ _ANYTHING = (Exception, SystemExit)
 def load_factory(name: str, settings: Mapping[str, Any] | None = None) -> nn.Module:
     """Build the model of a name: `featherface_v2`, or `package.module:factory`, called with `settings` alone.
 
-    The working directory is searched for the module too.
+    The working directory is searched for the module too. `weights` and `weights_backbone` may be `"none"` for None,
+    which TOML cannot write: torchvision's models for detection and segmentation fetch some unless told so.
 
     Errors: `UsageError` for a name, module or factory that is not there, or that does not return a module.
     """
@@ -28,13 +29,17 @@ def load_factory(name: str, settings: Mapping[str, Any] | None = None) -> nn.Mod
     factory = import_factory(name)
     try:
         with redirect_stdout(sys.stderr):  # our own output may be JSON
-            model = factory(**(settings or {}))
+            model = factory(**{key: _read_setting(key, value) for key, value in (settings or {}).items()})
     except _ANYTHING as error:
         given = f"with {', '.join(settings)}" if settings else "without arguments"
         raise UsageError(f"calling {name!r} {given} failed: {_reason(error)}") from error
     if not isinstance(model, nn.Module):
         raise UsageError(f"{name!r} returned a {type(model).__name__}, expected a torch.nn.Module")
     return model
+
+
+def _read_setting(key: str, value: Any) -> Any:
+    return None if key in {"weights", "weights_backbone"} and value == "none" else value
 
 
 def import_factory(name: str) -> Callable[..., Any]:
