@@ -38,12 +38,12 @@ def origin(dataset: Any, index: int) -> tuple[Any, int]:
     return dataset.rows[index] if isinstance(dataset, SelectedSamples) else (dataset, index)
 
 
-def passed_over(*datasets: Any) -> dict[str, int]:
-    """Return how much data sets found and do not use, by what it is, as each counts it in `passed_over`."""
+def left_out(*datasets: Any) -> dict[str, int]:
+    """Return how much data sets found and do not use, by what it is, as each counts it in `left_out`."""
     bases = {id(base): base for each in datasets for base in (each, *(row[0] for row in getattr(each, "rows", ())))}
     counts: dict[str, int] = {}
     for base in bases.values():
-        for what, count in getattr(base, "passed_over", {}).items():
+        for what, count in getattr(base, "left_out", {}).items():
             counts[what] = counts.get(what, 0) + count
     return {what: count for what, count in counts.items() if count}
 

@@ -124,8 +124,9 @@ def _saved_files(path: Path) -> dict[str, Path]:
         if found is None:
             raise DataError(f"{path}: the record alone has no value per image; keep {beside[0].name} beside it")
         return {"0": found}
-    if (path / "detections.npz").is_file():
-        return {"0": path / "detections.npz"}
+    for name in ("detections.npz", "evaluation.npz"):
+        if (path / name).is_file():
+            return {"0": path / name}
     return _seeds_of_run(path)
 
 

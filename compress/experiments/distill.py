@@ -8,7 +8,7 @@ from typing import Any
 
 from featherpress.compress.data.crops.sampling import batch_lengths
 from featherpress.compress.data.leaks import find_leaks
-from featherpress.compress.data.subsets import passed_over
+from featherpress.compress.data.subsets import left_out
 from featherpress.compress.experiments.arms import Arm, fit_arm, list_arms
 from featherpress.compress.experiments.build import build_student, build_teacher
 from featherpress.compress.experiments.conclusion import record_comparison, seed_folder
@@ -59,12 +59,12 @@ def check(recipe: Recipe, *, without_teachers: bool = False, allow_leak: bool = 
         make_distiller(recipe, named, student, task=task, seed=recipe.seeds[0]).kd.close()
 
 
-def describe_passed_over(recipe: Recipe) -> list[str]:
+def describe_left_out(recipe: Recipe) -> list[str]:
     """Return one line that counts what lies among a recipe's data and is not used; none where all of it is."""
     task = task_of(recipe)
-    found = passed_over(task.open("train"), task.open("val"))
+    found = left_out(task.open("train"), task.open("val"))
     counted = ", ".join(f"{count:,} {what}" for what, count in found.items())
-    return [f"passed over: {counted}"] if found else []
+    return [f"left out: {counted}"] if found else []
 
 
 def _check_leaks(training: Any, validation: Any, *, allow: bool) -> None:

@@ -263,7 +263,7 @@ def _same_weights(off: _Flight, plain: _Flight, twin: _Flight) -> Finding:
         same, alike = off.rows[0]["task"] == plain.rows[0]["task"], False
     else:
         same = off.hash == plain.hash
-        second = [float(flight.rows[1]["task"]) for flight in (off, plain)]  # after that roundings grow
+        second = [float(flight.rows[:2][-1]["task"]) for flight in (off, plain)]  # after that roundings grow
         alike = (
             off.hash == twin.hash
             and all(row["loss"] == row["task"] for row in off.rows)

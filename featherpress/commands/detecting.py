@@ -9,9 +9,18 @@ import typer
 from featherpress.commands.model_names import open_detector, weights_or_shipped
 from featherpress.commands.places import require_empty, require_place
 from featherpress.commands.printing import print_json, show
+from featherpress.commands.scoring import evaluate_by_recipe
 from featherpress.errors import UsageError
 from featherpress.extras import require_extra
-from featherpress.options import BatchOption, FlipOption, JsonOption, LongSideOption, NmsOption, WeightsOption
+from featherpress.options import (
+    BatchOption,
+    FlipOption,
+    JsonOption,
+    LongSideOption,
+    NmsOption,
+    SetOption,
+    WeightsOption,
+)
 
 if TYPE_CHECKING:
     from featherpress.compress.evaluation.detections import FloatArray
@@ -64,9 +73,15 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="A new folder for record, detections, text files, figure.")
     ] = None,
+    recipe: Annotated[
+        str, typer.Option(metavar="RECIPE", help="Score --weights of its student on its data, whatever the task.")
+    ] = "",
+    settings: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Score a model by AP, overall and by face height, and by COCO's; or by WIDER FACE's protocol.
+
+    With --recipe, by its task's metric on its data, in total and by class: MODEL is `student` then, or `teacher`.
 
     AP is the whole area under precision over recall at IoU 0.5. COCO's AP50 differs: it takes 101 points of the curve
     and the surest 100 detections of an image, and forgives false alarms inside faces to ignore.
@@ -78,9 +93,20 @@ def evaluate(
     featherpress evaluate --data wider/ --ground-truth mat/ --out results/
     featherpress evaluate --predictions out/ --ground-truth mat/
     featherpress evaluate --weights v2.safetensors --data wider/ --baseline old/
+    featherpress evaluate --recipe runs/x/recipe.toml --weights last.safetensors --set data.root=masks/
     ```
     """
     require_empty(out)
+    if recipe or settings:
+        asked = {"--data": data, "--predictions": predictions, "--ground-truth": ground_truth, "--labels": labels}
+        for option in (option for option, value in asked.items() if value):
+            raise UsageError(
+                f"{option} does not go with --recipe, whose data are scored; --set data.root=... changes it"
+            )
+        evaluate_by_recipe(
+            recipe, settings, weights, role=model, split=split, limit=limit, baseline=baseline, out=out, as_json=as_json
+        )
+        return
     if out is not None:
         require_extra("report", "the figure in --out")
     if predictions is not None or (ground_truth is not None and not (model or weights or data)):

@@ -59,7 +59,7 @@ def train(
     loaded = find_recipe(recipe, settings, cache=cache, resume=resume, overwrite=overwrite, out=out)
     if dry_run:
         return print_dry_run(loaded, ("student",), without_teachers=True)
-    from featherpress.compress.experiments.distill import check, describe_passed_over, train
+    from featherpress.compress.experiments.distill import check, describe_left_out, train
     from featherpress.compress.recipes.required_files import require_needs
 
     require_needs(loaded, without_teachers=True)
@@ -69,7 +69,7 @@ def train(
     with open_logged_run(loaded, out, resume=resume, overwrite=overwrite) as folder:
         train(loaded, folder, audits=audits)
     last = f"trained: {folder}; `featherpress report {folder}` writes it up"
-    print_closing(*describe_passed_over(loaded), last)
+    print_closing(*describe_left_out(loaded), last)
     return None
 
 
@@ -114,7 +114,7 @@ def distill(
     if dry_run:
         return print_dry_run(loaded, _list_models(loaded, arms, ablate=ablate is not None))
     from featherpress.compress.experiments.ablation import ablate_losses, variants
-    from featherpress.compress.experiments.distill import check, describe_passed_over, distill
+    from featherpress.compress.experiments.distill import check, describe_left_out, distill
     from featherpress.compress.experiments.preflight import require_sound
     from featherpress.compress.recipes.required_files import require_needs
     from featherpress.compress.runtime.run_folder import check_folder
@@ -137,7 +137,7 @@ def distill(
         else:
             distill(loaded, folder, audits=audits, arms=arms)
     last = f"distilled: {folder}; `featherpress report {folder}` writes it up"
-    print_closing(*([table] if table else []), *describe_passed_over(loaded), last)
+    print_closing(*([table] if table else []), *describe_left_out(loaded), last)
     return None
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import ImageOps
+from torch import Tensor
 
 from featherpress.compress.data.examples import Example
 from featherpress.compress.data.images import (
@@ -49,7 +50,7 @@ class MaskFolder:
 
     `folders` is `SPLIT/images` and `SPLIT/masks`, of equal names but for the suffix; `voc` the lists of
     `ImageSets/Segmentation`; `cityscapes` is `leftImg8bit` and `gtFine`, whose `labelIds` are read as the 19 classes.
-    Masks are palette or grey PNG files whose values are 0 to `classes` - 1, or `ignore`. `passed_over` counts what was
+    Masks are palette or grey PNG files whose values are 0 to `classes` - 1, or `ignore`. `left_out` counts what was
     found and is not used, by what it is.
 
     Errors: `DataError` where nothing is found; on reading for a file that is missing or broken, for a mask of another
@@ -68,7 +69,7 @@ class MaskFolder:
     ) -> None:
         self.root, self.classes, self.ignore = root, classes, ignore
         self.from_ids = layout == "cityscapes"
-        pairs, self.passed_over = _FIND[layout](root, split)
+        pairs, self.left_out = _FIND[layout](root, split)
         self.pairs = pairs[:limit]
 
     def __len__(self) -> int:
@@ -94,10 +95,14 @@ class MaskFolder:
         mask = self._read_mask(pair, (image.shape[-1], image.shape[-2]))
         return Example(image=image, target={"masks": torch.from_numpy(mask)}, name=pair.name)
 
+    def mask(self, index: int, /) -> Tensor:
+        """Read one mask alone, uint8 (H, W), upright as its image is."""
+        pair = self.pairs[index]
+        return torch.from_numpy(self._read_mask(pair, image_size(pair.image)))
+
     def check(self, index: int, /) -> None:
         """Look at the head of an image and at all of its mask; raises DataError where they cannot be used."""
-        pair = self.pairs[index]
-        self._read_mask(pair, image_size(pair.image))
+        self.mask(index)
 
     def _read_mask(self, pair: MaskPair, size: tuple[int, int]) -> NDArray[np.uint8]:
         values = read_mask(pair.mask, of=pair.image, size=size)

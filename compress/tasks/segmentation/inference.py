@@ -43,17 +43,18 @@ def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, image: Tensor, *, takes: ModelInput, long_side: int = 0) -> Tensor:
+def predict(model: nn.Module, image: Tensor, *, takes: ModelInput, long_side: int = 0, zoom: float = 1.0) -> Tensor:
     """Return the logits for one image at its own size; the model should be in eval mode.
 
-    `long_side` is the scale at which the model looks, the longer side in pixels, 0 for the image as it is.
+    `long_side` is the scale at test, the longer side in pixels, 0 for the image as it is; a model that takes larger
+    images than others sees them larger by `zoom`.
 
     Shapes: uint8 RGB (3, H, W) -> (C, H, W).
     """
     height, width = image.shape[-2:]
     inputs = image[None].to(next(model.parameters()).device).float() / 255
-    if long_side:
-        scale = long_side / max(height, width)
+    scale = zoom * (long_side / max(height, width) if long_side else 1.0)
+    if scale != 1:
         size = (max(round(height * scale), 1), max(round(width * scale), 1))
         inputs = F.interpolate(inputs, size=size, mode="bilinear", align_corners=False, antialias=True).clamp(0, 1)
     return resize_logits(name_logits(model(takes.normalize(inputs)))["logits"].float(), (height, width))[0]
@@ -67,6 +68,7 @@ def measure(
     takes: ModelInput,
     classes: Sequence[str],
     long_side: int = 0,
+    zoom: float = 1.0,
     label: str = "evaluating",
 ) -> MaskOverlaps:
     """Compare a model's masks with those of some images, one at a time, in eval mode; its own mode is restored.
@@ -87,7 +89,8 @@ def measure(
                 except DataError as error:
                     logger.warning("left out of the evaluation: %s", error)
                     continue
-                mask = predict(model, example.image, takes=takes, long_side=long_side).argmax(dim=0).cpu()
+                logits = predict(model, example.image, takes=takes, long_side=long_side, zoom=zoom)
+                mask = logits.argmax(dim=0).cpu()
                 table = _confusion(mask, example.target["masks"], len(classes))
                 confusion += table
                 rows["names"].append(example.name)

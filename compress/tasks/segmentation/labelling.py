@@ -50,7 +50,9 @@ class TeacherMasks:
         return Example(image=image, target={"masks": torch.from_numpy(mask).to(torch.uint8)}, name=self.name(index))
 
 
-def label_images(teacher: nn.Module, recipe: UnlabelledRecipe, *, takes: ModelInput, out: Path) -> Any:
+def label_images(
+    teacher: nn.Module, recipe: UnlabelledRecipe, *, takes: ModelInput, out: Path, zoom: float = 1.0
+) -> Any:
     """Draw the masks of a recipe's images without labels, and return the images with them.
 
     A pixel of which the teacher is less sure than `positive_threshold` is ignored. Masks lie in the run's `labels`
@@ -64,14 +66,14 @@ def label_images(teacher: nn.Module, recipe: UnlabelledRecipe, *, takes: ModelIn
     folders = []
     for number, root in enumerate(recipe.roots, start=1):
         photographs = Photographs(expand_path(root), limit=recipe.images or None, square=recipe.square)
-        made_by = f"{fingerprint(teacher)[:16]}-{sure:g}-{long_side}"
+        made_by = f"{fingerprint(teacher)[:16]}-{sure:g}-{long_side}-{zoom:g}"
         folder = TeacherMasks(photographs=photographs, masks=out / "labels" / str(number) / made_by)
-        _draw_missing(teacher, folder, takes=takes, sure=sure, long_side=long_side)
+        _draw_missing(teacher, folder, sure, takes=takes, long_side=long_side, zoom=zoom)
         folders.append(folder)
     return folders[0] if len(folders) == 1 else join(*folders)
 
 
-def _draw_missing(teacher: nn.Module, folder: TeacherMasks, *, takes: ModelInput, sure: float, long_side: int) -> None:
+def _draw_missing(teacher: nn.Module, folder: TeacherMasks, sure: float, **looking: Any) -> None:
     """Draw the masks that are not there yet; what cannot be read has none, and is skipped in training."""
     missing = [index for index in range(len(folder)) if not folder.mask_file(index).exists()] if is_leader() else []
     with Progress("drawing the teacher's masks", total=len(missing)) as progress:
@@ -81,7 +83,7 @@ def _draw_missing(teacher: nn.Module, folder: TeacherMasks, *, takes: ModelInput
                 image = decode_image(folder.photographs.files[index])
             except DataError:
                 continue
-            mask = _sure_classes(predict(teacher, image, takes=takes, long_side=long_side), sure)
+            mask = _sure_classes(predict(teacher, image, **looking), sure)
             with replacing(folder.mask_file(index)) as temporary:
                 Image.fromarray(mask.cpu().numpy()).save(temporary, format="PNG")
 

@@ -14,8 +14,7 @@ from featherpress.compress.data.crops.transformed import TransformedCrops
 from featherpress.compress.data.examples import ExampleBatch, ExampleDataset
 from featherpress.compress.data.sources.labelled import require_sound
 from featherpress.compress.data.sources.masks import IGNORED, MaskFolder
-from featherpress.compress.data.subsets import hold_out, join
-from featherpress.compress.data.transforms import Transforms, default_steps
+from featherpress.compress.data.subsets import hold_out, join, origin
 from featherpress.compress.distillation.teachers import Outputs
 from featherpress.compress.evaluation.detector.inference import EvaluationResult
 from featherpress.compress.evaluation.metrics.overlap import MaskOverlaps
@@ -30,10 +29,15 @@ from featherpress.compress.tasks.segmentation.labelling import label_images
 from featherpress.compress.tasks.segmentation.options import MasksData
 from featherpress.compress.tasks.segmentation.pictures import write_pictures
 from featherpress.errors import UsageError
+from featherpress.models.inputs import ModelInput
 from featherpress.records.evaluation import Metric, TaskEvaluation
 
 _NO_LABEL = -100
 """The label of a pixel that does not count, as torch's cross-entropy has it."""
+_LEAST = 1.0
+"""A teacher that says one class everywhere gets the share of that class, 1 at most, and 0 for all others."""
+_UNKNOWN = torch.empty(0)
+"""Stands for weights of classes that are not counted yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +66,8 @@ class SegmentationTask(Task):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        # One class everywhere gets the share of that class, and 0 for all others.
-        self.min_teacher_score = 1 / len(self.data.names)
+        self.min_teacher_score = _LEAST / len(self.data.names)
+        self._weights: Tensor | None = _UNKNOWN
 
     @classmethod
     def needs(cls, data: MasksData) -> Iterator[Need]:
@@ -135,21 +139,28 @@ class SegmentationTask(Task):
         assert self.data.unlabelled is not None
         extra, images = self.data.unlabelled.per_batch, None
         if teacher is not None:
-            images = label_images(teacher, self.data.unlabelled, takes=self.takes(teacher), out=out)
+            takes = self.takes(teacher)
+            images = label_images(teacher, self.data.unlabelled, takes=takes, out=out, zoom=self._zoom(takes))
         return self._crops(dataset, seed, unlabelled=images, extra=extra)
 
+    def _zoom(self, takes: ModelInput) -> float:
+        """Return how much larger than in training crops a model sees an image."""
+        return takes.size / self.data.size if takes.size else 1.0
+
     def _crops(self, dataset: ExampleDataset, seed: int, **more: Any) -> TransformedCrops[MaskBatch]:
-        side = self.data.size
-        steps = self.data.train or default_steps("mask", side, side)
         return TransformedCrops(
             dataset,
-            Transforms(steps, kind="mask", height=side, width=side, ignore=IGNORED),
+            self.data.augmentation(),
             MaskBatch,
             seed=seed,
             variants=self.data.variants,
             cache_bytes=self.data.cache_bytes,
             **more,
         )
+
+    def images(self, batch: MaskBatch, model: nn.Module) -> Tensor:
+        """Return a batch's images as a model takes them, at its size."""
+        return self.takes(model).prepare(batch.images)
 
     def name_outputs(self, raw: Any) -> Outputs:
         """Name logits, at the size of training images, and the auxiliary ones of a model that has them."""
@@ -162,17 +173,39 @@ class SegmentationTask(Task):
         return labels.masked_fill(labels == IGNORED, _NO_LABEL)
 
     def normalizers(self, targets: Tensor) -> Tensor:
-        """Count the labelled pixels."""
-        return (targets != _NO_LABEL).sum().float()[None]
+        """Sum the weights of the labelled pixels, which is their number where all classes weigh the same."""
+        counted, weights = targets != _NO_LABEL, self._weights_on(targets.device)
+        return (counted.sum().float() if weights is None else weights[targets[counted]].sum())[None]
 
     def compute_loss(self, outputs: Outputs, batch: MaskBatch, targets: Tensor, normalizers: Tensor) -> TaskLoss:
         """Return the cross-entropy of every labelled pixel, and that of the auxiliary logits."""
-        weights = {"logits": self.recipe.losses.classification, "auxiliary": self.recipe.losses.auxiliary}
-        terms = {}
+        factors = {"logits": self.recipe.losses.classification, "auxiliary": self.recipe.losses.auxiliary}
+        weights, terms = self._weights_on(targets.device), {}
         for name, logits in outputs.items():
-            entropy = F.cross_entropy(logits.float(), targets, ignore_index=_NO_LABEL, reduction="sum")
-            terms["class" if name == "logits" else name] = weights[name] * entropy / normalizers[0]
+            entropy = F.cross_entropy(logits.float(), targets, weights, ignore_index=_NO_LABEL, reduction="sum")
+            terms["class" if name == "logits" else name] = factors[name] * entropy / normalizers[0]
         return TaskLoss(terms=terms, context={"labels": targets, "mask": targets != _NO_LABEL})
+
+    def class_weights(self) -> Tensor | None:
+        """Return the weight of each class in the cross-entropy, (C,); None where all weigh the same.
+
+        Balanced, it is how many training pixels an average class has over how many it has itself.
+        """
+        given = self.data.class_weights
+        if given != "balanced":
+            return torch.tensor(given) if given else None
+        training, counts = self.open("train"), torch.zeros(256)
+        for base, row in (origin(training, index) for index in range(len(training))):
+            counts += torch.bincount(base.mask(row).flatten(), minlength=256)
+        counts = counts[: len(self.classes)]
+        return counts.sum() / (len(self.classes) * counts.clamp(min=1))
+
+    def _weights_on(self, device: torch.device) -> Tensor | None:
+        if self._weights is _UNKNOWN:
+            self._weights = self.class_weights()
+        if self._weights is not None:
+            self._weights = self._weights.to(device)
+        return self._weights
 
     def evaluate(
         self,
@@ -186,13 +219,15 @@ class SegmentationTask(Task):
     ) -> EvaluationResult:
         """Score a model by mIoU, one image after the other, each at its own size; broken images are skipped."""
         began, chosen = time.monotonic(), min(images or len(dataset), len(dataset))
+        takes = self.takes(model)
         found = measure(
             model,
             dataset,
             range(chosen),
-            takes=self.takes(model),
+            takes=takes,
             classes=self.classes,
             long_side=self.data.long_side,
+            zoom=self._zoom(takes),
             label=label,
         )
         record = {

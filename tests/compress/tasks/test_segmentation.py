@@ -1,5 +1,6 @@
 """Segmentation: outputs by name, the loss, what is ignored, scores at an image's own size, pictures, drawn labels."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 
 from featherpress.compress.data.examples import Example
 from featherpress.compress.distillation.teachers import TeacherOutputs
-from featherpress.compress.experiments.distill import check, describe_passed_over
+from featherpress.compress.experiments.distill import check, describe_left_out
 from featherpress.compress.experiments.teachers import make_distiller
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.tasks import task_of
@@ -25,6 +26,11 @@ from featherpress.models.inputs import ModelInput, remember_input
 from featherpress.records.evaluation import TaskEvaluation
 from featherpress.records.run import Pictures
 
+RECORDS = {
+    "teacher": "eval/teacher.json",
+    "control": "control/eval/validation.json",
+    "student": "eval/validation.json",
+}
 COLOURS = np.array([[220, 30, 30], [30, 220, 30], [30, 30, 220]], np.uint8)
 RECIPE = """
 name = "colours"
@@ -137,6 +143,35 @@ def test_the_loss_is_over_labelled_pixels(recipe: Callable[..., Recipe]) -> None
     nothing = torch.full_like(targets, -100)
     empty = task.compute_loss(outputs, batch, nothing, task.normalizers(nothing).clamp(min=1))
     assert float(empty.terms["class"]) == 0
+
+
+def test_classes_weigh_what_the_recipe_says(recipe: Callable[..., Recipe]) -> None:
+    """A number a class, or balanced by the pixels of the training masks; normalised by the weights that were met."""
+    for setting, given in (("[1, 2.5, 4]", [1, 2.5, 4]), ("balanced", None)):
+        task = task_of(recipe(f"data.class_weights={setting}"))
+        assert isinstance(task, SegmentationTask)
+        masks = torch.cat([task.open("train")[index].target["masks"].flatten() for index in range(6)])
+        counts = torch.bincount(masks, minlength=256)[:3]
+        expected = torch.tensor(given) if given else counts.sum() / 3 / counts
+        batch = task.crops(task.open("train"), 0).batch([(0, 0), (1, 0)])
+        targets, logits = task.assign_targets(batch, nn.Identity()), torch.randn(2, 3, 64, 64)
+        loss = task.compute_loss({"logits": logits}, batch, targets, task.normalizers(targets)).terms["class"]
+        assert float(loss) == pytest.approx(float(F.cross_entropy(logits, targets, expected)))
+
+
+def test_a_teacher_of_larger_images(recipe: Callable[..., Recipe]) -> None:
+    """With `teacher.size` it sees images larger, in training, when it teaches and when it is scored."""
+    used = recipe("teacher.size=128")
+    task, own = task_of(used), used.all_teachers[0]
+    student = task.build(used.student.model, used.student.settings)
+    teacher = task.build(own.model, own.settings, size=own.size)
+    batch = task.crops(task.open("train"), 0).batch([(0, 0)])
+    assert task.images(batch, teacher).shape[-2:] == (128, 128)
+    assert task.teacher_inputs(student, teacher)(task.images(batch, student)).shape[-2:] == (128, 128)
+    seen: list[Any] = []
+    teacher.register_forward_pre_hook(lambda _model, given: seen.append(tuple(given[0].shape[-2:])))
+    task.evaluate(teacher, task.open("val"), label="", images=1)
+    assert seen == [(144, 180)]
 
 
 @pytest.mark.parametrize(
@@ -341,7 +376,7 @@ def test_a_run_is_checked_before_its_first_step(recipe: Callable[..., Recipe], t
     (tmp_path / "data" / "val" / "images" / "lonely.png").unlink()
     used = recipe()
     check(used)
-    assert describe_passed_over(used) == ["passed over: 1 masks in data/val/masks without an image"]
+    assert describe_left_out(used) == ["left out: 1 masks in data/val/masks without an image"]
     mask = tmp_path / "data" / "val" / "masks" / "1.png"
     Image.fromarray(np.full((72, 90), 3, np.uint8)).save(mask)
     with pytest.raises(DataError, match=r"data/val/masks/1\.png: expected classes from 0 to 2, or 9"):
@@ -357,6 +392,9 @@ def test_a_run_is_checked_before_its_first_step(recipe: Callable[..., Recipe], t
         ("data.ignore=2", "`ignore` is 2, which is the number of the class 'blue'"),
         ("data.layout=coco", "'folders', 'voc' or 'cityscapes'"),
         ("data.size=[64, 96]", "data.size"),
+        ("data.class_weights=[1, 2]", "`class_weights` has 2 numbers for 3 classes"),
+        ("data.train=['RandomCorp']", "torchvision has no transform 'RandomCorp'"),
+        ("data.train=['RandomHorizontalFlip']", "`train`: the transforms make .* expected 64 x 64"),
         ("distillation.losses.pixels.loss=margin", "compares a detector's priors"),
     ],
 )
@@ -421,3 +459,56 @@ def test_several_roots_are_joined_and_some_held_out(recipe: Callable[..., Recipe
     assert (len(names["train"]), len(names["holdout"]), len(names["val"])) == (6, 2, 3)
     assert set(names["train"]) & {"other-0.png", "other-1.png"}
     assert isinstance(task, SegmentationTask)
+
+
+def test_from_masks_to_a_verdict(
+    recipe: Callable[..., Recipe], run_command: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Teacher, control and student are trained, scored and compared by mIoU; what was saved can be gated and scored again."""
+    assert recipe().name == "colours"
+    monkeypatch.setattr("featherpress.compress.tasks.segmentation.task._LEAST", 0.0)
+    draw(tmp_path / "data" / "train", "lonely", 99)
+    (tmp_path / "data" / "train" / "images" / "lonely.png").unlink()
+    ending = run_command(
+        "distill", "recipe.toml", "--out", "run", "--set", "teacher.cache=true", "--set", "data.variants=1"
+    )
+    assert ending.code == 0, ending.err
+    assert "left out: 1 masks in data/train/masks without an image" in ending.out
+    records = {role: TaskEvaluation.load(tmp_path / "run" / file) for role, file in RECORDS.items()}
+    assert {each.metric.name for each in records.values()} == {"mIoU"}
+    comparison = json.loads((tmp_path / "run" / "eval" / "comparison.json").read_text())
+    assert comparison["verdict"] == "undecided"
+    assert "mIoU" in comparison["sentence"]
+    assert comparison["distilled"]["scores"] == [records["student"].score]
+    assert len(Pictures.load(tmp_path / "run" / "eval" / "gallery" / "pictures.json").images) == 3
+    gated = run_command("gate", "run", "--baseline", "run/control", "--margin", "0.5")
+    assert "mIoU" in gated.out
+    arguments = ("--recipe", "run/recipe.toml", "--weights", "run/weights/last.safetensors")
+    again = run_command("evaluate", *arguments, "--out", "again", "--json")
+    assert json.loads(again.out)["score"] == records["student"].score
+    table = run_command("evaluate", *arguments, "--baseline", "again").out
+    assert [line.split()[0] for line in table.splitlines()[:5]] == ["class", "red", "green", "blue", "all"]
+    assert "baseline again: mIoU" in table
+    assert run_command("report", "run", "--out", "report").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--recipe", "recipe.toml"), "needs --recipe and --weights"),
+        (("--weights", "x", "--set", "a=1"), "needs --recipe and --weights"),
+        (("--recipe", "recipe.toml", "--weights", "x", "--data", "data"), "--data does not go with --recipe"),
+        (("unet", "--recipe", "recipe.toml", "--weights", "x"), "MODEL is student or teacher, got 'unet'"),
+        (("--recipe", "recipe.toml", "--weights", "x", "--split", "test"), "--split is val or train or holdout"),
+        (("--recipe", "recipe.toml", "--weights", "x.safetensors"), "x.safetensors"),
+    ],
+)
+def test_what_evaluate_needs(
+    recipe: Callable[..., Recipe], run_command: Callable[..., Any], words: tuple[str, ...], sentence: str
+) -> None:
+    """Each mistake is one sentence, and ends with 2."""
+    assert recipe().name == "colours"
+    ending = run_command("evaluate", *words)
+    assert ending.code == 2
+    assert sentence in ending.err
+    assert ending.err.count("\n") == 1

@@ -12,7 +12,7 @@ from PIL import Image
 from featherpress.compress.data.leaks import find_leaks
 from featherpress.compress.data.sources.labelled import require_sound
 from featherpress.compress.data.sources.masks import IGNORED, MaskFolder
-from featherpress.compress.data.subsets import join, passed_over
+from featherpress.compress.data.subsets import join, left_out
 from featherpress.errors import DataError
 
 ROTATED, TURNED_TWICE = 6, 3  # EXIF's numbers
@@ -154,7 +154,7 @@ def test_a_value_of_many_bits_is_out_of_range_too(tmp_path: Path) -> None:
         MaskFolder(tmp_path, "train", classes=3).check(0)
 
 
-def test_what_is_passed_over_is_counted(tmp_path: Path) -> None:
+def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     """Masks without an image and files that are no images are counted by where they lie; hidden files are nobody's."""
     pair(tmp_path)
     save_mask(tmp_path / "train" / "masks" / "lonely.png", halves())
@@ -162,7 +162,7 @@ def test_what_is_passed_over_is_counted(tmp_path: Path) -> None:
         (tmp_path / "train" / "images" / name).write_text("")
     folder = MaskFolder(tmp_path, "train", classes=3)
     assert len(folder) == 1
-    assert passed_over(join(folder, folder), folder) == {
+    assert left_out(join(folder, folder), folder) == {
         f"files in {tmp_path}/train/images that are no images": 2,
         f"masks in {tmp_path}/train/masks without an image": 1,
     }
