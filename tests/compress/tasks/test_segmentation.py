@@ -464,7 +464,7 @@ def test_several_roots_are_joined_and_some_held_out(recipe: Callable[..., Recipe
 def test_from_masks_to_a_verdict(
     recipe: Callable[..., Recipe], run_command: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Teacher, control and student are trained, scored and compared by mIoU; what was saved can be gated and scored again."""
+    """All arms are trained, scored and compared by mIoU; what was saved is gated and scored again."""
     assert recipe().name == "colours"
     monkeypatch.setattr("featherpress.compress.tasks.segmentation.task._LEAST", 0.0)
     draw(tmp_path / "data" / "train", "lonely", 99)
