@@ -133,7 +133,7 @@ class Task(ABC):
 
         Errors: `DataError` for an image that cannot be read.
         """
-        return self.takes(model).normalize(dataset[index].image[None])
+        return self.images(self.batch(dataset, [index]), model)
 
     def teacher_inputs(self, student: nn.Module, teacher: nn.Module) -> Callable[[Tensor], Tensor]:
         """Return what turns a student's images into a teacher's."""

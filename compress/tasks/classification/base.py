@@ -107,10 +107,6 @@ class ClassificationTask(Task):
         """Return a batch's images as a model takes them, at its size."""
         return self.takes(model).prepare(batch.images)
 
-    def view(self, dataset: ExampleDataset, index: int, model: nn.Module) -> Tensor:
-        """Read one image as a model takes it when it is scored."""
-        return self.images(self.batch(dataset, [index]), model)
-
     def assign_targets(self, batch: LabelledBatch, model: nn.Module) -> Tensor:
         """Return the labels; -1 - class is a class that a teacher said."""
         return batch.labels

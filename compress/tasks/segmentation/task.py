@@ -167,6 +167,10 @@ class SegmentationTask(Task):
         size = (self.data.size, self.data.size)
         return {name: resize_logits(logits, size) for name, logits in name_logits(raw).items()}
 
+    def view(self, dataset: ExampleDataset, index: int, model: nn.Module) -> Tensor:
+        """Read one image at its own size as a model takes it."""
+        return self.takes(model).normalize(dataset[index].image[None])
+
     def assign_targets(self, batch: MaskBatch, model: nn.Module) -> Tensor:
         """Return labels int64 (N, S, S), -100 where a pixel does not count."""
         labels = batch.masks.long()
