@@ -9,6 +9,7 @@ from pathlib import Path
 from featherpress.errors import FileError, UsageError
 from featherpress.reports.blocks import Block, Heading
 from featherpress.reports.figures.style import save
+from featherpress.reports.given import ReadScores
 from featherpress.reports.runs import Run
 from featherpress.reports.sections import (
     accuracy,
@@ -19,10 +20,11 @@ from featherpress.reports.sections import (
     learning,
     provenance,
     summary,
+    tradeoff,
     verdict,
 )
 from featherpress.reports.sections.context import Draw, RunContext
-from featherpress.reports.sources import Sources, load_sources
+from featherpress.reports.sources import Sources, load_sources, read_csv_scores
 from featherpress.reports.writers.latex import to_latex
 from featherpress.reports.writers.markdown import to_markdown
 from featherpress.reports.writers.page import to_page
@@ -56,22 +58,26 @@ def write_report(
     page: bool = False,
     latex: bool = False,
     vectors: Collection[str] = (),
+    read_scores: ReadScores = read_csv_scores,
 ) -> Path:
     """Write `report.md` and `figures/*.png` into `out`, by default the first run's `report/`; return the Markdown.
 
     `paths` are run directories, and records of audits, models, benchmarks and exports beside them; benchmarks and
-    exports that lie in a run's directory are found there. With `page` there is `report.html` too, one file with all
-    inside; with `latex` `tables.tex`; `vectors`, "pdf" or "svg", lie beside every PNG. All is drawn beside `out` first
-    and then renamed, the Markdown last: an interrupted report leaves the old one.
+    exports that lie in a run's directory are found there. A CSV file, or a JSON list, is of numbers measured elsewhere,
+    a row a model; `read_scores` reads the files of scores per example that it names.
+
+    With `page` there is `report.html` too, one file with all inside; with `latex` `tables.tex`; `vectors`, "pdf" or
+    "svg", lie beside every PNG. All is drawn beside `out` first and then renamed, the Markdown last: an interrupted
+    report leaves the old one.
 
     Errors: `UsageError` without a run or an audit, without `out` where no run says where to, and for audits to be
     compared that were counted at different inputs; `FileError` when a record is broken or the folder cannot be written.
     """
-    sources = load_sources(paths)
+    sources = load_sources(paths, read_scores)
     for run in sources.runs:
         _require_one_size(run)
     if out is None:
-        if sources.runs[0].counted_only:
+        if not sources.runs or sources.runs[0].counted_only:
             raise UsageError("expected --out DIR, got none: no run directory was named that the report could go into.")
         out = sources.runs[0].path / "report"
     blocks, figures = _compose(sources)
@@ -93,23 +99,31 @@ def _require_one_size(run: Run) -> None:
 def _compose(sources: Sources) -> tuple[list[Block], dict[str, Draw]]:
     """Return the report's blocks and the figures they show, by name."""
     runs = sources.runs
-    whole = RunContext(run=runs[0], sources=sources, figures={})
-    if len(runs) == 1:
-        blocks = [Heading(text=summary.title(runs[0]), level=1), *_write(whole)]
+    whole = RunContext(run=runs[0] if runs else Run(path=Path(), counted_only=True), sources=sources, figures={})
+    lead = sources.given and whole.run.counted_only
+    given = tradeoff.as_given(whole) if lead else []
+    blocks: list[Block]
+    if len(runs) < 2:
+        title = summary.compared(tradeoff.names(whole)) if lead else summary.title(whole.run)
+        blocks = [Heading(text=title, level=1), *given, *_write(whole)]
     else:
         blocks = summary.side_by_side(runs)
+        if lead:
+            blocks = [Heading(text=summary.compared(tradeoff.names(whole)), level=1), *given, *blocks[1:]]
         for number, run in enumerate(runs, start=1):
             prefix = f"{number}-{slug(run.name)}-"
             context = replace(whole, run=run, prefix=prefix, level=3)
-            lead = "" if run.counted_only else f"Run {number}, `{run.name}`: "
-            blocks += [Heading(text=f"{lead}{summary.title(run)}", level=2), *_write(context)]
-    for section in SHARED:
+            named = "" if run.counted_only else f"Run {number}, `{run.name}`: "
+            blocks += [Heading(text=f"{named}{summary.title(run)}", level=2), *_write(context)]
+    for section in SHARED if lead else (tradeoff.as_given, *SHARED):
         blocks += section(whole)
     return blocks, whole.figures
 
 
 def _write(context: RunContext) -> list[Block]:
-    """Return all that is said of one run."""
+    """Return all that is said of one run; of numbers alone, how to make their report again."""
+    if context.run.counted_only and not context.run.audits:
+        return provenance.reproduction(context)
     sections = COUNTED if context.run.counted_only else SECTIONS
     return [*summary.summary(context), *(block for section in sections for block in section(context))]
 

@@ -9,7 +9,9 @@ from featherpress.errors import FileError, UsageError
 from featherpress.records.audit import Audit, Budget, Model
 from featherpress.records.deployment import Bench, Export
 from featherpress.records.record import Record, read_bytes, read_kind
+from featherpress.reports.given import Given, ReadScores, is_given, read_given
 from featherpress.reports.runs import Run, load_run
+from featherpress.verdicts.tables import Side, read_tables
 
 Key = TypeVar("Key")
 
@@ -23,7 +25,8 @@ class Sources:
     """All that was given: runs, the settings of models by name, benchmarks and exports.
 
     Audits of models that no run holds make a run of their own, which has nothing but its budget. `named` are the
-    records that were named; `unread` says what was left out.
+    records that were named; `given` are numbers measured elsewhere, whose scores per example `read_scores` reads;
+    `unread` says what was left out.
     """
 
     runs: Sequence[Run]
@@ -32,30 +35,47 @@ class Sources:
     exports: Sequence[Export]
     named: Sequence[Record]
     unread: Sequence[str]
+    given: Sequence[Given]
+    read_scores: ReadScores
 
     def needed(self, run: Run) -> list[Path]:
         """Return what has to be named for a report of this run: its folder or its audits, and the records beside it."""
         audits = {audit.file for each in self.runs if each.counted_only for _, audit in each.audits}
         own = [audit.file for _, audit in run.audits] if run.counted_only else [run.path]
-        return [*own, *(record.file for record in self.named if record.file not in audits)]
+        others = (record.file for record in self.named if record.file not in audits)
+        return [*own, *others, *(each.file for each in self.given)]
 
 
-def load_sources(paths: Sequence[Path]) -> Sources:
-    """Read everything that `paths` name, once each: run directories with the benchmarks and exports in them, and JSON.
+def read_csv_scores(files: Sequence[Path], order: Sequence[str] | None) -> Side:
+    """Read scores per example from CSV files, one a seed.
 
-    What is found in a run's folder and broken is left out; what is named has to be whole.
+    Errors: `DataError` for files that cannot be read or compared; `FileError` for one that is not there.
+    """
+    missing = next((file for file in files if not file.is_file()), None)
+    if missing is not None:
+        raise FileError(f"{missing}: expected a file of scores per example, got nothing there.")
+    return read_tables(files, order=order)
+
+
+def load_sources(paths: Sequence[Path], read_scores: ReadScores = read_csv_scores) -> Sources:
+    """Read everything that `paths` name, once each: run directories with the benchmarks and exports in them, and files.
+
+    A file is a record as JSON, or numbers measured elsewhere. What is found in a run's folder and broken is left out;
+    what is named has to be whole.
 
     Errors: `UsageError` when there is nothing to report on; `FileError` for what cannot be read.
     """
     folders = [*_distinct((path for path in paths if not path.is_file()), Path.resolve).values()]
     files = _distinct((path for path in paths if path.is_file()), read_bytes)
-    named = [read_kind(path, KINDS).load(path) for path in files.values()]
+    given = [read_given(path) for path in files.values() if is_given(path)]
+    held = {each.file for each in given}
+    named = [read_kind(path, KINDS).load(path) for path in files.values() if path not in held]
     runs = [load_run(path) for path in folders]
     runs += _audited([each for each in named if isinstance(each, Audit)], runs)
-    if not runs:
+    if not runs and not given:
         raise UsageError(
             "expected at least one run directory or audit, got none; name a folder that `featherpress distill` wrote, "
-            "or the output of `featherpress audit NAME --json`."
+            "the output of `featherpress audit NAME --json`, or a CSV of numbers with a column `model`."
         )
     found, unread = _find_deployed(folders, set(files))
     settings = {audit.model: audit.settings for run in runs for _, audit in run.audits if audit.settings}
@@ -67,6 +87,8 @@ def load_sources(paths: Sequence[Path]) -> Sources:
         exports=[each for each in (*named, *found) if isinstance(each, Export)],
         named=named,
         unread=unread,
+        given=given,
+        read_scores=read_scores,
     )
 
 

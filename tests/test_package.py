@@ -41,7 +41,7 @@ MAY_IMPORT = {
         "compress.recipes", "compress.runtime", "compress.tasks", "compress.training",
     },
     "compress/deployment": {"models", "verdicts", "compress.data", "compress.evaluation", "compress.runtime"},
-    "reports": {"reports"},
+    "reports": {"reports", "verdicts"},
     "cli.py": {"compress.*", "commands"},
     "featherpress/files.py": set(),
     "featherpress/records": set(),

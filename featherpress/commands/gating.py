@@ -86,8 +86,8 @@ def run_gate(
     """
     from featherpress.verdicts import gate as decide
 
-    reference = _read(baseline, metric=metric, ground_truth=ground_truth)
-    tested = _read(candidate, metric=metric, ground_truth=ground_truth, order=reference.examples)
+    reference = read_side(baseline, metric=metric, ground_truth=ground_truth)
+    tested = read_side(candidate, metric=metric, ground_truth=ground_truth, order=reference.examples)
     _require_one_metric(tested, reference, metric)
     if len(reference.seeds) > 1 and set(tested.seeds) != set(reference.seeds):
         raise UsageError(
@@ -105,9 +105,13 @@ def run_gate(
     )
 
 
-def _read(
-    paths: Sequence[Path], *, metric: str, ground_truth: Path | None, order: Sequence[str] | None = None
+def read_side(
+    paths: Sequence[Path], *, metric: str = "", ground_truth: Path | None = None, order: Sequence[str] | None = None
 ) -> "Side":
+    """Read one side: CSV files of examples and scores, a run, an evaluation, or COCO results.
+
+    Errors: UsageError, FileError and DataError for what cannot be read, and for other examples than those of `order`.
+    """
     missing = next((path for path in paths if not path.exists()), None)
     if missing is not None:
         raise FileError(f"there is no file or folder {missing}")

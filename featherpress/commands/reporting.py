@@ -27,7 +27,10 @@ DEMO = (
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders, and JSON of audits, models, benchmarks, exports.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Run folders, JSON of audits, models, benchmarks, exports; CSV of one's own numbers."),
+    ],
     out: Annotated[Path | None, typer.Option(help="Where to; the first run's `report/` unless given.")] = None,
     html: Annotated[bool, typer.Option("--html", help="Write `report.html` too: one file with all inside.")] = False,
     style: Annotated[
@@ -39,19 +42,30 @@ def report(
 ) -> None:
     """Write Markdown and PNG figures from the records of one run or several, and of audits and benchmarks.
 
-    Runs may be of detectors and of classifiers. Benchmarks and exports saved in a run's folder are found there.
+    Runs may be of any task. Benchmarks and exports saved in a run's folder are found there. A CSV file (or a JSON list)
+    with a row a model, a column `model`, and if wanted `seed` and `scores` (a file of scores per example, as for
+    `gate`), is set beside the audits and benchmarks of these models.
 
     Examples:
     ```
     featherpress report runs/v1_to_v2 --html
     featherpress report v1.json v2.json --out counted
+    featherpress report mine.csv a.json b.json bench.json --out compared
     ```
     """
     require_extra("report", "a report")
+    from featherpress.commands.gating import read_side
     from featherpress.reports import write_report
 
     latex = style == "latex"
-    written = write_report(runs, out, page=html, latex=latex, vectors=[each.value for each in figures or ()])
+    written = write_report(
+        runs,
+        out,
+        page=html,
+        latex=latex,
+        vectors=[each.value for each in figures or ()],
+        read_scores=lambda files, order: read_side(files, order=order),
+    )
     typer.echo(f"report: {written}")
     if html:
         typer.echo(f"page: {written.with_name('report.html')}")

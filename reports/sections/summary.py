@@ -24,12 +24,19 @@ def title(run: Run) -> str:
     return f"Training `{run.student_model}`"
 
 
+def compared(models: Sequence[str]) -> str:
+    """Return the title of a report on numbers measured elsewhere."""
+    if len(models) > 2:
+        return f"Comparing {len(models)} models"
+    return f"{'Comparing' if len(models) > 1 else 'About'} {' with '.join(f'`{model}`' for model in models)}"
+
+
 def summary(context: RunContext) -> list[Block]:
     """Give the answer first: the verdict as the comparison wrote it, then what the models cost and how they score."""
     run = context.run
     if run.counted_only:
         text = f"**{_costs(run)}** {origin(counted_in(run))}"
-        return [Paragraph(text=text), Paragraph(text=COUNTED_ONLY)]
+        return [Paragraph(text=text), *([] if context.sources.given else [Paragraph(text=COUNTED_ONLY)])]
     records = [*counted_in(run), *context.files(run.evaluated, EVALUATION), *([COMPARISON] if run.comparison else [])]
     texts = (_costs(run), _scores(run), origin(records))
     return [Paragraph(text=f"**{_verdict(run)}**"), Paragraph(text=" ".join(text for text in texts if text))]

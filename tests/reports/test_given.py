@@ -1,0 +1,163 @@
+"""Numbers measured elsewhere: read as they were given, set beside costs by name, and refused in a sentence."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from featherpress.errors import DataError, FileError, UsageError
+from featherpress.reports import write_report
+from featherpress.reports.figures.tradeoff import score_against_cost
+from featherpress.reports.formats import MINUS
+from featherpress.reports.given import read_given
+
+pytestmark = pytest.mark.usefixtures("undrawn")
+
+NUMBERS = "model,top1,loss\nfeatherface_v2,74.20,-1.5\nfeatherface_v1,76.1,\n"
+
+
+@pytest.fixture
+def audits(one_seed: Path) -> list[Path]:
+    """The audits of both models, in files of their own, in the current directory."""
+    budget = json.loads((one_seed / "budget.json").read_text(encoding="utf-8"))
+    for role in ("teacher", "student"):
+        Path(f"{role}.json").write_text(json.dumps(budget[role]), encoding="utf-8")
+    return [Path("teacher.json"), Path("student.json")]
+
+
+@pytest.fixture
+def reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Write a file of numbers, and return the report on it and on others."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(text: str, *others: Path, name: str = "mine.csv") -> str:
+        Path(name).write_text(text, encoding="utf-8")
+        return write_report([Path(name), *others], Path("out")).read_text(encoding="utf-8")
+
+    return write
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """Return the cells of the first table by model, the header under "model"."""
+    table = re.search(r"(^\|.*\n)+", text, re.MULTILINE)
+    assert table is not None
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[0].splitlines()]
+    return {cells[0].strip("`"): cells[1:] for cells in lines}
+
+
+def test_numbers_stand_beside_what_was_counted_and_timed(
+    reported: Callable[..., str], audits: list[Path], bench: Path
+) -> None:
+    """A row has the numbers with their digits, marked as given, then parameters, MACs and latencies by the name."""
+    text = reported(NUMBERS, *audits, bench)
+    found = rows(text)
+    assert text.startswith("# Comparing `featherface_v2` with `featherface_v1`\n\n## As given in `mine.csv`")
+    assert found["model"][:5] == ["top1, as given", "loss, as given", "parameters", "MACs", found["model"][4]]
+    assert found["model"][4] == "latency, eager, 320 px, batch 1"
+    assert found["featherface_v2"][:5] == ["74.20", f"{MINUS}1.5", "256,812", "429,603,776", "12.5 ms"]
+    assert found["featherface_v1"][:5] == ["76.1", "—", "485,599", "927,736,256", "30.0 ms"]
+    assert "From `mine.csv`, `teacher.json`, `student.json` and `bench.json`." in text
+    assert "nothing is said of accuracy" not in text
+    assert (Path("out/figures/given-0.png")).exists()
+
+
+def test_numbers_alone_make_a_report(reported: Callable[..., str]) -> None:
+    """Without audits nothing is drawn, and a note says for which models they are missing."""
+    text = reported(NUMBERS)
+    assert rows(text)["model"] == ["top1, as given", "loss, as given"]
+    assert "Not counted: `featherface_v2`, `featherface_v1`." in text
+    assert "Not timed: `featherface_v2`, `featherface_v1`." in text
+    assert "featherpress report mine.csv --out report" in text
+    assert not [*Path("out/figures").iterdir()]
+
+
+def test_numbers_beside_a_run_come_after_it(reported: Callable[..., str], one_seed: Path) -> None:
+    """A run's report keeps its title; its audits count."""
+    text = reported(NUMBERS, one_seed.resolve())
+    assert text.startswith("# Distilling")
+    assert re.search(rf"^\| `featherface_v2` +\| +74.20 \| +{MINUS}1.5 \| +256,812 \|", text, re.MULTILINE)
+
+
+def test_seeds_have_mean_and_spread(reported: Callable[..., str]) -> None:
+    """Several rows of a model are seeds; one that lacks a number is said to."""
+    found = rows(reported("model,seed,top1,loss\na,0,76.0,1\na,1,77.0,\nb,0,70,2\n"))
+    assert found["a"] == ["2", "76.50 ± 0.71", "1 (1 of 2 seeds)"]
+    assert found["b"] == ["1", "70", "2"]
+
+
+def test_scores_per_example_give_an_interval(reported: Callable[..., str]) -> None:
+    """The paired difference to the first model that has scores, with its interval, in the order of its examples."""
+    Path("x").mkdir()
+    for name, shift in (("a", 0.0), ("b", 0.25)):
+        lines = [f"e{i},{(i % 4) / 4 + shift}" for i in range(40)]
+        Path(f"x/{name}.csv").write_text("\n".join(["example,score", *lines[:: -1 if shift else 1]]), encoding="utf-8")
+    text = reported("model,top1,scores\nz,3,\na,1,a.csv\nb,2,b.csv\n", name="x/mine.csv")
+    found = rows(text)
+    assert found["model"][1:] == ["score less that of `a`", "its 95% interval"]
+    assert [found[name][1:] for name in "zab"] == [["—", "—"], ["—", "—"], ["+0.250", "[+0.250, +0.250]"]]
+    assert "over 40 examples" in text
+    assert "not about how they were trained" in text
+    Path("x/b.csv").write_text("example,score\nother,1\n", encoding="utf-8")
+    with pytest.raises(DataError, match="do not match"):
+        reported("model,top1,scores\na,1,a.csv\nb,2,b.csv\n", name="x/mine.csv")
+    with pytest.raises(FileError, match=r"c\.csv: expected a file of scores"):
+        reported("model,top1,scores\na,1,a.csv\nb,2,c.csv\n", name="x/mine.csv")
+
+
+def test_json_is_read_as_csv_is(reported: Callable[..., str], tmp_path: Path) -> None:
+    """A list of tables gives the same as the rows, in its own digits."""
+    text = '[{"model": "featherface_v2", "top1": 74.20, "loss": -1.5}, {"model": "featherface_v1", "top1": 76.1}]'
+    assert rows(reported(text, name="mine.json")) == rows(reported(NUMBERS))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("name,top1\na,1\n", "expected a column `model`, got name, top1"),
+        ("", "expected a row a model, got none"),
+        ("model,top1\n", "expected a row a model, got none"),
+        ("model,seed\na,1\n", "expected a column of numbers beside model, seed, got none"),
+        ("model,top1\na,1\nb,2\na,3\n", "line 4: 'a' is in line 2 too, and no `seed` tells them apart"),
+        ("model,seed,top1\na,1,1\na,1,3\n", "line 3: 'a' is in line 2 too"),
+        ("model,top1\na,1\nb,76.1%\n", "line 3, column 'top1': expected a number or nothing, got '76.1%'"),
+        ("model,top1\na,nan\n", "line 2, column 'top1': expected a number or nothing, got 'nan'"),
+        ("model,top1\na,1_0\n", "line 2, column 'top1'"),
+        ("model,top1\na,1e999\n", "line 2, column 'top1'"),
+        ("model,top1\na,1,2\n", "line 2: expected 2 cells, got 3"),
+        ("model,top1\n,1\n", "line 2: expected a model, got an empty cell"),
+        ("model,top1,top1\na,1,2\n", "expected columns with names of their own"),
+        ("model,seed,top1,scores\na,0,1,x.csv\na,1,1,\n", "'a' has `scores` of some of its seeds alone"),
+        ('[{"model": "a", "top1": "high"}]', "entry 1, 'top1': expected a number or nothing, got 'high'"),
+        ('[{"model": "a", "top1": true}]', "entry 1, 'top1': expected a number or nothing, got True"),
+        ('[{"model": "a", "top1": NaN}]', "entry 1, 'top1'"),
+        ("[1]", "entry 1: expected a table of one model's numbers"),
+        ("[", "expected JSON, got a file that breaks off"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_in_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+    """No models, no numbers, text in numbers and rows that nothing tells apart each end in one line with the place."""
+    file = tmp_path / f"mine.{'json' if text.startswith('[') else 'csv'}"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(FileError) as raised:
+        read_given(file)
+    assert str(file) in str(raised.value)
+    assert sentence in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_report_of_numbers_needs_a_place(tmp_path: Path) -> None:
+    """Without a run there is no folder for the report but the one that is named."""
+    (tmp_path / "mine.csv").write_text(NUMBERS, encoding="utf-8")
+    with pytest.raises(UsageError, match="expected --out DIR"):
+        write_report([tmp_path / "mine.csv"])
+
+
+def test_a_point_a_model_and_a_panel_a_cost() -> None:
+    """Every model that has the cost is a point at its mean."""
+    costs = {"parameters": {"a": 1e6, "b": 2e6}, "MACs": {"a": 5e8}}
+    first, second = score_against_cost(costs, {"a": [0.5, 0.7], "b": [0.4]}, metric="top1").axes
+    points = [(bar.lines[0].get_xdata()[0], bar.lines[0].get_ydata()[0]) for bar in first.containers]  # type: ignore[attr-defined]
+    assert points == [(1e6, pytest.approx(0.6)), (2e6, 0.4)]
+    assert len(second.containers) == 1
