@@ -112,7 +112,7 @@ def call(model: Callable[..., Any], inputs: Any) -> Any:
     return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
 
 
-def tap_key(path: Path, select: Select = None) -> str:
+def tap_key(path: Path, select: Select) -> str:
     """Return the name of a tap."""
     name = path if isinstance(path, str) else ", ".join(path)
     return name if select is None else f"{name}[{getattr(select, '__name__', select)}]"

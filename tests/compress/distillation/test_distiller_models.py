@@ -59,6 +59,19 @@ def test_ran_compiled_is_refused(way: str) -> None:
     torch._dynamo.reset()
 
 
+def test_ran_compiled_inside_a_wrapper_is_refused(student: Net) -> None:
+    """A compiled student inside DDP is found there."""
+    torch._dynamo.reset()
+    student.compile(backend="eager")
+    student(draw())
+    wrapped: Any = nn.parallel.DistributedDataParallel.__new__(nn.parallel.DistributedDataParallel)
+    nn.Module.__init__(wrapped)
+    wrapped.module = student
+    with pytest.raises(UsageError, match="run compiled already"):
+        distil(wrapped, terms=MAP)
+    torch._dynamo.reset()
+
+
 def test_ran_compiled_elsewhere_is_an_error_at_the_step(student: Net) -> None:
     """Where the Distiller has not seen what runs compiled, its first step says that no hook fired."""
     torch._dynamo.reset()

@@ -280,6 +280,19 @@ def test_ignored_and_masked_pixels_do_not_count(loss: str, ignored: int) -> None
     torch.testing.assert_close(found, term.entry.function(*rows, **known))
 
 
+def test_masked_examples_do_not_count(student: Net) -> None:
+    """Of a classifier's outputs a mask (N,) leaves examples out; one over places is not about them."""
+    kd, x = distil(student, terms={"class": Logits("kl")}), draw()
+    mask = torch.tensor([1, 0, 1, 0])
+    losses = []
+    for inputs, given in ((x, mask), (x[::2], None), (x, torch.ones(4, 9)), (x, None)):
+        with kd.step(inputs) as step:
+            out = student(inputs)
+        losses.append(step.loss(out, mask=given).item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert losses[2] == losses[3] != pytest.approx(losses[0])
+
+
 def test_masks_that_do_not_fit_or_are_not_taken() -> None:
     """A mask of another shape, and one for a loss that takes none, are refused."""
     student, x = Pixels(), draw(2, 3, 2, 2)

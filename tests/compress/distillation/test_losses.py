@@ -65,6 +65,21 @@ def test_every_registered_loss_is_tested_here() -> None:
         find_loss("zzz")
 
 
+def test_options_are_those_of_the_papers() -> None:
+    """Weights and temperatures at which the losses stand in their sources, or else in `docs/recipes.md`."""
+    options = {name: {key: each.default for key, each in find_loss(name).options.items()} for name in list_losses()}
+    assert {name: found for name, found in options.items() if found} == {
+        "cwd": {"temperature": 4.0},
+        "dist": {"temperature": 4.0, "inter": 1.0, "intra": 1.0},
+        "dkd": {"temperature": 4.0, "target": 1.0, "rest": 8.0},
+        "fgd": {"temperature": 0.5, "background": 0.5, "attention": 1.0},
+        "kl": {"temperature": 4.0},
+        "margin": {"temperature": 1.0, "teacher_score": 0.05},
+        "mgd": {"masked": 0.65},
+        "rkd": {"distance": 1.0, "angle": 2.0},
+    }
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_student_like_its_teacher_has_nothing_to_learn(name: str) -> None:
     """Each loss is zero and flat when student equals teacher, and positive when not."""
@@ -180,6 +195,9 @@ def test_foreground_weights_by_hand() -> None:
     # An image of 32 rows and 64 columns, a map of 2 and 8: cells of 16 by 8 pixels.
     foreground, _ = foreground_weights(torch.tensor([[[48.0, 0, 64, 16]]]), present[:, :1], image=(32, 64), size=(2, 8))
     assert foreground[0].nonzero().tolist() == [[0, 6], [0, 7]]
+    below = torch.tensor([[[48.0, 16, 64, 32]]])
+    foreground, _ = foreground_weights(below, present[:, :1], image=(32, 64), size=(2, 8))
+    assert foreground[0].nonzero().tolist() == [[1, 6], [1, 7]]
 
 
 def test_fgd_by_hand() -> None:

@@ -67,6 +67,21 @@ def test_tap_is_taken_once() -> None:
             tap.take()
 
 
+def test_tap_copies_what_is_changed_in_place_and_nothing_else() -> None:
+    """However often it is looked for; and a tap that is closed keeps nothing."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    tap = Tap(model, "0")
+    for _ in range(2):
+        tap.gate.watching = True
+        with tap.open():
+            model(torch.zeros(1, 2))
+        tap.keep_from_change()
+    assert not tap._kept
+    assert not tap.missing
+    tap.close()
+    assert tap.missing == ["0"]
+
+
 def test_module_that_runs_twice_gives_two_levels() -> None:
     """Each run of a module is a level; what was not taken is forgotten, and nothing is kept outside."""
 
@@ -175,6 +190,9 @@ def test_sizes_are_brought_together() -> None:
     corner = torch.zeros(1, 1, 6, 6)
     corner[..., 0, 0] = 9
     assert match_sizes(corner, small).flatten().tolist() == [1, 0, 0, 0]
+    wide = torch.zeros(1, 1, 2, 6)
+    wide[..., 0, 0] = 3
+    assert match_sizes(wide, small).flatten().tolist() == [1, 0, 0, 0]
     assert match_sizes(big, big) is big
     assert describe((1, 3, 2, 2), (1, 5, 4, 4)) == "3 to 5 channels, the teacher's 4x4 averaged to 2x2"
     assert describe((1, 3, 4, 4), (1, 5, 2, 2)) == "3 to 5 channels, the teacher's 2x2 interpolated to 4x4"
