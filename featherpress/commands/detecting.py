@@ -76,7 +76,7 @@ def evaluate(
     recipe: Annotated[
         str, typer.Option(metavar="RECIPE", help="Score --weights of its student on its data, whatever the task.")
     ] = "",
-    settings: SetOption = None,
+    changes: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Score a model by AP, overall and by face height, and by COCO's; or by WIDER FACE's protocol.
@@ -97,14 +97,14 @@ def evaluate(
     ```
     """
     require_empty(out)
-    if recipe or settings:
-        asked = {"--data": data, "--predictions": predictions, "--ground-truth": ground_truth, "--labels": labels}
-        for option in (option for option, value in asked.items() if value):
+    if recipe or changes:
+        of_faces = {"--data": data, "--predictions": predictions, "--ground-truth": ground_truth, "--labels": labels}
+        for option in (option for option, value in of_faces.items() if value):
             raise UsageError(
                 f"{option} does not go with --recipe, whose data are scored; --set data.root=... changes it"
             )
         evaluate_by_recipe(
-            recipe, settings, weights, role=model, split=split, limit=limit, baseline=baseline, out=out, as_json=as_json
+            recipe, changes, weights, role=model, split=split, limit=limit, baseline=baseline, out=out, as_json=as_json
         )
         return
     if out is not None:

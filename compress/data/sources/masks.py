@@ -65,12 +65,10 @@ class MaskFolder:
         layout: MaskLayout = "folders",
         classes: int,
         ignore: int = IGNORED,
-        limit: int | None = None,
     ) -> None:
         self.root, self.classes, self.ignore = root, classes, ignore
         self.from_ids = layout == "cityscapes"
-        pairs, self.left_out = _FIND[layout](root, split)
-        self.pairs = pairs[:limit]
+        self.pairs, self.left_out = _FIND[layout](root, split)
 
     def __len__(self) -> int:
         return len(self.pairs)

@@ -14,7 +14,7 @@ from featherpress.compress.data.crops.transformed import TransformedCrops
 from featherpress.compress.data.examples import ExampleBatch, ExampleDataset
 from featherpress.compress.data.sources.labelled import require_sound
 from featherpress.compress.data.sources.masks import IGNORED, MaskFolder
-from featherpress.compress.data.subsets import hold_out, join, origin
+from featherpress.compress.data.subsets import hold_out, join, origin, select, spread
 from featherpress.compress.distillation.teachers import Outputs
 from featherpress.compress.evaluation.detector.inference import EvaluationResult
 from featherpress.compress.evaluation.metrics.overlap import MaskOverlaps
@@ -114,7 +114,7 @@ class SegmentationTask(Task):
     def _open(self, split: str) -> Any:
         train = split == "train"
         roots = self.data.roots if train else [self.data.validation_root or self.data.roots[0]]
-        limit = (self.data.train_images if train else self.data.validation_images) or None
+        limit = self.data.train_images if train else self.data.validation_images
         folders = [
             MaskFolder(
                 expand_path(root),
@@ -122,11 +122,11 @@ class SegmentationTask(Task):
                 layout=self.data.layout,
                 classes=len(self.classes),
                 ignore=self.data.ignore,
-                limit=limit,
             )
             for root in roots
         ]
-        return folders[0] if len(folders) == 1 else join(*folders)
+        found: Any = folders[0] if len(folders) == 1 else join(*folders)
+        return select(found, spread(len(found), limit)) if limit else found
 
     def crops(self, dataset: ExampleDataset, seed: int) -> TransformedCrops[MaskBatch]:
         """Transform training images and their masks alike."""
