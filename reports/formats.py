@@ -26,8 +26,8 @@ def bounds(low: int | None, high: int | None) -> str:
 
 
 def fraction(value: float | None) -> str:
-    """Return a score from 0 to 1 with three decimals, or a dash when there is none."""
-    return DASH if value is None or math.isnan(value) else f"{value:.3f}"
+    """Return a score with three decimals, or a dash when there is none."""
+    return DASH if value is None or math.isnan(value) else f"{value:.3f}".replace("-", MINUS)
 
 
 def spread(mean: float | None, std: float | None) -> str:

@@ -45,6 +45,7 @@ SECTIONS = (
     provenance.reproduction,
     provenance.stamps,
 )
+COMPARED = (verdict.distillation, provenance.reproduction)
 # Once in a report, however many runs it is of.
 SHARED = (deployment.benchmarks, deployment.exports, deployment.unread)
 
@@ -62,9 +63,9 @@ def write_report(
 ) -> Path:
     """Write `report.md` and `figures/*.png` into `out`, by default the first run's `report/`; return the Markdown.
 
-    `paths` are run directories, and records of audits, models, benchmarks and exports beside them; benchmarks and
-    exports that lie in a run's directory are found there. A CSV file, or a JSON list, is of numbers measured elsewhere,
-    a row a model; `read_scores` reads the files of scores per example that it names.
+    `paths` are run directories, what `compare_arms` wrote, and records of audits, models, benchmarks and exports beside
+    them; benchmarks and exports in a run's directory are found there. A CSV file, or a JSON list, is of numbers measured
+    elsewhere, a row a model; `read_scores` reads the files of scores per example that it names.
 
     With `page` there is `report.html` too, one file with all inside; with `latex` `tables.tex`; `vectors`, "pdf" or
     "svg", lie beside every PNG. All is drawn beside `out` first and then renamed, the Markdown last: an interrupted
@@ -122,9 +123,10 @@ def _compose(sources: Sources) -> tuple[list[Block], dict[str, Draw]]:
 
 def _write(context: RunContext) -> list[Block]:
     """Return all that is said of one run; of numbers alone, how to make their report again."""
-    if context.run.counted_only and not context.run.audits:
+    run = context.run
+    if run.counted_only and not run.audits:
         return provenance.reproduction(context)
-    sections = COUNTED if context.run.counted_only else SECTIONS
+    sections = COUNTED if run.counted_only else COMPARED if run.in_a_loop else SECTIONS
     return [*summary.summary(context), *(block for section in sections for block in section(context))]
 
 

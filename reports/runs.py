@@ -29,6 +29,8 @@ Found = TypeVar("Found")
 EVALUATION, STEPS = "eval/validation.json", "metrics.csv"
 BUDGET, ENVIRONMENT = "budget.json", "environment.json"
 COMPARISON, CORRELATION = "eval/comparison.json", "eval/correlation.json"
+# Where `compare_arms` leaves its record.
+IN_A_LOOP = "comparison.json"
 GALLERY, PICTURES = "eval/gallery/gallery.json", "eval/gallery/pictures.json"
 UNSCORED = Metric(key="score", name="score")
 
@@ -40,7 +42,7 @@ class Run:
     `metric` is what all its models are scored by, `UNSCORED` where none was. `roles` are those that are told apart; a
     training without a teacher has one, called `model`. `evaluated` and `logged` hold the evaluations and the logged
     steps of each role that has some, one a seed, the first seed first. What is `counted_only` was never a run: audits
-    that are set side by side.
+    that are set side by side; what was compared `in_a_loop` of the user's own has its comparison alone.
     """
 
     path: Path
@@ -56,11 +58,17 @@ class Run:
     evaluated: Mapping[str, Sequence[AnyEvaluation]] = field(default_factory=dict)
     logged: Mapping[str, Sequence[pd.DataFrame]] = field(default_factory=dict)
     counted_only: bool = False
+    in_a_loop: bool = False
 
     @property
     def name(self) -> str:
         """The directory's own name."""
         return self.path.resolve().name
+
+    @property
+    def compared_in(self) -> str:
+        """Where its comparison lies."""
+        return IN_A_LOOP if self.in_a_loop else COMPARISON
 
     @property
     def distilled(self) -> bool:
@@ -130,7 +138,8 @@ def load_run(path: Path) -> Run:
         raise FileError(f"{path}: expected a run directory, got {'a file' if path.exists() else 'nothing there'}.")
     recipe = path / "recipe.toml"
     budget = Budget.find(path / BUDGET)
-    comparison = Comparison.find(path / COMPARISON)
+    in_a_loop = (path / IN_A_LOOP).exists() and not (path / COMPARISON).exists()
+    comparison = Comparison.find(path / (IN_A_LOOP if in_a_loop else COMPARISON))
     taught = (path / place("teacher", EVALUATION)).exists() or comparison or (budget and budget.teacher)
     roles = ("teacher", "control", "student") if taught else ("model",)
     seeds = _seeds(path)
@@ -149,12 +158,13 @@ def load_run(path: Path) -> Run:
         correlation=Correlation.find(path / CORRELATION),
         evaluated=evaluated,
         logged=logged,
+        in_a_loop=in_a_loop,
     )
     # A recipe and an environment alone say what was meant, not what came of it.
     if not (run.budget or comparison or run.evaluated or run.logged):
         raise FileError(
             f"{path}: expected a run directory with records such as metrics.csv, budget.json or eval/validation.json, "
-            "got none; name a directory that `featherpress train` or `featherpress distill` wrote."
+            "got none; name a directory that `featherpress train`, `featherpress distill` or `compare_arms` wrote."
         )
     return run
 

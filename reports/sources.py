@@ -10,7 +10,7 @@ from featherpress.records.audit import Audit, Budget, Model
 from featherpress.records.deployment import Bench, Export
 from featherpress.records.record import Record, read_bytes, read_kind
 from featherpress.reports.given import Given, ReadScores, is_given, read_given
-from featherpress.reports.runs import Run, load_run
+from featherpress.reports.runs import COMPARISON, IN_A_LOOP, Run, load_run
 from featherpress.verdicts.tables import Side, read_tables
 
 Key = TypeVar("Key")
@@ -61,10 +61,11 @@ def load_sources(paths: Sequence[Path], read_scores: ReadScores = read_csv_score
     """Read everything that `paths` name, once each: run directories with the benchmarks and exports in them, and files.
 
     A file is a record as JSON, or numbers measured elsewhere. What is found in a run's folder and broken is left out;
-    what is named has to be whole.
+    what is named has to be whole. A comparison stands for its run.
 
     Errors: `UsageError` when there is nothing to report on; `FileError` for what cannot be read.
     """
+    paths = [_run_of(path) for path in paths]
     folders = [*_distinct((path for path in paths if not path.is_file()), Path.resolve).values()]
     files = _distinct((path for path in paths if path.is_file()), read_bytes)
     given = [read_given(path) for path in files.values() if is_given(path)]
@@ -90,6 +91,12 @@ def load_sources(paths: Sequence[Path], read_scores: ReadScores = read_csv_score
         given=given,
         read_scores=read_scores,
     )
+
+
+def _run_of(path: Path) -> Path:
+    if path.name != IN_A_LOOP or not path.is_file():
+        return path
+    return path.parent.parent if path.resolve().match(COMPARISON) else path.parent
 
 
 def _word(value: object) -> str:

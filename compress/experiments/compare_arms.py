@@ -17,10 +17,10 @@ from featherpress.compress.distillation.placebos import PLACEBOS
 from featherpress.compress.runtime.fingerprints import fingerprint
 from featherpress.errors import DataError, UsageError
 from featherpress.files import write_json
-from featherpress.verdicts import Claim, Scores, Verdict, adjusted_verdicts
+from featherpress.verdicts import Claim, Scores, Verdict
 
 if TYPE_CHECKING:
-    from featherpress.compress.evaluation.comparison import Compared
+    from featherpress.records.comparison import Comparison as ComparisonRecord
 
 logger = logging.getLogger("featherpress")
 
@@ -80,7 +80,7 @@ def compare_arms(
     Before each call of `build` and `train` the random states of torch, numpy and Python are set to the seed.
 
     With `out`, values per example are kept in `arms.json`, so that a call that was interrupted goes on where it
-    stopped; records are not. In the end the record is `comparison.json`, with the same content as `to_dict`.
+    stopped; records are not. In the end there is `comparison.json`, which `featherpress report` writes up.
 
     Errors: `UsageError` for a `build` that differs between arms, or from that of results that are kept, for fewer than
     one seed, and unknown placebos; `DataError` for scores that are not finite, or not of the same examples.
@@ -97,11 +97,11 @@ def compare_arms(
     except KeyboardInterrupt:
         logger.warning("%s", found.kept())
         raise
-    compared = _compare(found, arms, tuple(seeds), metric, confidence)
+    record = _record(found, arms, tuple(seeds), metric, confidence)
     if out is not None:
-        write_json(Path(out) / "comparison.json", {"schema": "featherpress.loop_comparison/1", **compared.to_dict()})
-    logger.info("%s", compared.sentence)
-    return compared
+        record.save(Path(out) / "comparison.json")
+    logger.info("%s", record.sentence)
+    return _of_record(record)
 
 
 def _train_arms(
@@ -219,53 +219,62 @@ def _resampled(records: Sequence[Any], statistic: Callable[[list[Any]], float]) 
     )
 
 
-def _compare(
+def _record(
     found: _Results, arms: Sequence[str], seeds: tuple[int, ...], metric: str, confidence: float
-) -> Comparison:
-    from featherpress.compress.evaluation.comparison import compare  # noqa: PLC0415 (brings pydantic)
+) -> "ComparisonRecord":
+    from featherpress.compress.evaluation import comparison as sides  # noqa: PLC0415 (brings pydantic)
+    from featherpress.records.comparison import Comparison as ComparisonRecord  # noqa: PLC0415
+    from featherpress.records.evaluation import Metric  # noqa: PLC0415
 
     scores = {arm: found.scores(arm, seeds) for arm in arms}
+    claim = Claim(metric=metric, unit="examples")
+    main = sides.compare(baseline=scores["control"], candidate=scores["student"], claim=claim, confidence=confidence)
+    fields = {
+        "metric": Metric(key=metric, name=metric),
+        "unit": claim.unit,
+        "seeds": seeds,
+        "control": sides.make_arm(main.baseline),
+        "distilled": sides.make_arm(main.candidate),
+        "difference": main.difference,
+        "verdict": main.verdict,
+        "sentence": main.sentence,
+        "others": sides.compare_others(scores, claim, confidence=confidence),
+        "knowledge": sides.compare_knowledge(scores, PLACEBOS, claim, confidence=confidence),
+    }
+    return ComparisonRecord.model_validate(fields)
 
-    def against(baseline: str, candidate: str, method: str) -> "Compared":
-        claim = Claim(metric=metric, unit="examples", method=method)
-        return compare(baseline=scores[baseline], candidate=scores[candidate], claim=claim, confidence=confidence)
 
-    main = against("control", "student", "distillation")
-    beside = {arm: against("control", arm, arm) for arm in arms[2:]}
-    adjusted = adjusted_verdicts(
-        {arm: (each.verdict, each.interval.p) for arm, each in beside.items()}, confidence=confidence
-    )
-    best = max(beside, key=lambda arm: float(np.mean(beside[arm].candidate)), default=None)
-    interval = main.interval
+def _of_record(record: "ComparisonRecord") -> Comparison:
+    found = record.difference
     return Comparison(
-        verdict=main.verdict,
-        sentence=main.sentence,
-        difference=interval.difference,
-        low=interval.low,
-        high=interval.high,
-        confidence=interval.confidence,
-        metric=metric,
-        covers=interval.covers,
-        seeds=seeds,
-        examples=interval.examples,
-        v_seeds=interval.v_seeds,
-        v_examples=interval.v_examples,
-        df=interval.df,
-        method=interval.method,
-        student=main.candidate,
-        control=main.baseline,
+        verdict=record.verdict,
+        sentence=record.sentence,
+        difference=found.mean,
+        low=found.low,
+        high=found.high,
+        confidence=found.confidence,
+        metric=record.scored_by.name,
+        covers=found.covers,
+        seeds=record.seeds,
+        examples=found.examples,
+        v_seeds=found.v_seeds,
+        v_examples=found.v_examples or 0.0,
+        df=found.df,
+        method=found.method,
+        student=record.distilled.scores,
+        control=record.control.scores,
         placebos={
-            arm: {
-                "scores": list(each.candidate),
-                "difference": each.interval.difference,
-                "low": each.interval.low,
-                "high": each.interval.high,
-                "verdict": adjusted[arm][0],
-                "p": adjusted[arm][1],
+            arm.name: {
+                "scores": list(arm.scores.scores),
+                "difference": arm.difference.mean,
+                "low": arm.difference.low,
+                "high": arm.difference.high,
+                "verdict": arm.verdict,
+                "p": arm.p,
             }
-            for arm, each in beside.items()
+            for arm in record.others
         },
-        knowledge=against(best, "student", f"the teacher's knowledge, beyond {best},").sentence if best else "",
+        knowledge=record.knowledge.sentence if record.knowledge else "",
     )
 
 

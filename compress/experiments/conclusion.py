@@ -9,13 +9,13 @@ from typing import Any
 
 from featherpress.compress.data.leaks import find_leaks
 from featherpress.compress.distillation.placebos import PLACEBOS
-from featherpress.compress.evaluation.comparison import Compared, compare, make_arm
+from featherpress.compress.evaluation.comparison import Compared, compare, compare_knowledge, compare_others, make_arm
 from featherpress.compress.experiments.arms import Arm, arm_folder, count_steps
 from featherpress.compress.experiments.experiment import Experiment
 from featherpress.compress.experiments.teachers import LoadedTeacher
 from featherpress.compress.recipes import Recipe
-from featherpress.records.comparison import Comparison, Knowledge, Leak, OtherArm, Steps, TeacherScore
-from featherpress.verdicts import Claim, Scores, adjusted_verdicts, gate
+from featherpress.records.comparison import Comparison, Leak, Steps, TeacherScore
+from featherpress.verdicts import Claim, Scores, gate
 
 logger = logging.getLogger("featherpress")
 
@@ -33,9 +33,10 @@ def record_comparison(
 ) -> Comparison:
     """Compare the arms that were trained, and write `eval/comparison.json`; `taught` are the teachers' predictions."""
     metric = experiment.task.metric
-    scores = {arm: experiment.task.scores(sets) for arm, sets in predictions.items()}
-    steps = {arm: _steps(experiment, arm) for arm in predictions}
+    scores: dict[str, Scores] = {arm: experiment.task.scores(sets) for arm, sets in predictions.items()}
+    steps: dict[str, tuple[int, ...]] = {arm: _steps(experiment, arm) for arm in predictions}
     main = compare_arms(experiment, scores, steps)
+    claim, least = method_claim(experiment.recipe, metric.name), experiment.task.min_teacher_score
     records = [json.loads((experiment.out / "eval" / f"{teacher.name}.json").read_text()) for teacher in loaded]
     teachers = tuple(
         TeacherScore(model=each["model"], score=each["score"] if "score" in each else each[metric.key])
@@ -54,8 +55,8 @@ def record_comparison(
         "verdict": main.verdict,
         "sentence": main.sentence,
         "steps": Steps(control=steps["control"], distilled=steps["student"]),
-        "others": _others(experiment, scores, steps) or None,
-        "knowledge": _knowledge(experiment, scores),
+        "others": compare_others(scores, claim, steps=steps, min_score=least) or None,
+        "knowledge": compare_knowledge(scores, PLACEBOS, claim, min_score=least),
         "beside_teacher": _beside_teacher(experiment, taught[0], scores["student"]),
         "leak": Leak(same=len(leaks.same), near=len(leaks.near)) if leaks.same or leaks.near else None,
     }
@@ -67,7 +68,7 @@ def record_comparison(
 
 
 def compare_arms(
-    experiment: Experiment, scores: Mapping[Arm, Scores], steps: Mapping[Arm, tuple[int, ...]]
+    experiment: Experiment, scores: Mapping[str, Scores], steps: Mapping[str, tuple[int, ...]]
 ) -> Compared:
     """Compare student and control; where they trained for different numbers of steps there is no verdict.
 
@@ -94,50 +95,6 @@ def method_claim(recipe: Recipe, metric: str, *, method: str = "distillation") -
     """Return the claim that a run makes of its method."""
     shared = recipe.student.backbone == "teacher" and not recipe.student.run
     return Claim(metric=metric, method=method, beyond=BEYOND_BACKBONE if shared else "")
-
-
-def _others(
-    experiment: Experiment, scores: Mapping[Arm, Scores], steps: Mapping[Arm, tuple[int, ...]]
-) -> tuple[OtherArm, ...]:
-    """Compare every further arm with the control, verdicts adjusted for how many there are."""
-    metric = experiment.task.metric
-    found = {
-        arm: compare(
-            baseline=scores["control"],
-            candidate=scores[arm],
-            claim=method_claim(experiment.recipe, metric.name, method=arm),
-            min_score=experiment.task.min_teacher_score,
-        )
-        for arm in scores
-        if arm not in {"student", "control"}
-    }
-    adjusted = adjusted_verdicts({arm: (each.verdict, each.interval.p) for arm, each in found.items()})
-    return tuple(
-        OtherArm(
-            name=arm,
-            scores=make_arm(each.candidate),
-            steps=steps[arm],
-            difference=each.difference,
-            verdict=adjusted[arm][0],
-            p=adjusted[arm][1],
-        )
-        for arm, each in found.items()
-    )
-
-
-def _knowledge(experiment: Experiment, scores: Mapping[Arm, Scores]) -> Knowledge | None:
-    """Compare the student with the best of its placebos."""
-    placebos = [arm for arm in PLACEBOS if arm in scores]
-    if not placebos:
-        return None
-    best = max(placebos, key=lambda arm: float(scores[arm].observed().mean()))
-    found = compare(
-        baseline=scores[best],
-        candidate=scores["student"],
-        claim=Claim(metric=experiment.task.metric.name, method=f"the teacher's knowledge, beyond {best},"),
-        min_score=experiment.task.min_teacher_score,
-    )
-    return Knowledge(placebo=best, difference=found.difference, verdict=found.verdict, sentence=found.sentence)
 
 
 def _beside_teacher(experiment: Experiment, taught: Any, student: Scores) -> str:

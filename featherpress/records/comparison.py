@@ -64,11 +64,14 @@ class Steps(Part):
 
 
 class OtherArm(Part):
-    """A further arm beside the control: its scores, its difference to the control, and its verdict after Holm."""
+    """A further arm beside the control: its scores, its difference to the control, and its verdict after Holm.
+
+    How many steps it trained is not known of a loop that is not ours.
+    """
 
     name: str
     scores: Arm
-    steps: tuple[int, ...]
+    steps: tuple[int, ...] = ()
     difference: Difference
     verdict: Verdict
     p: float
@@ -91,14 +94,16 @@ class Leak(Part):
 
 
 class Comparison(Record):
-    """Whether distillation helped, as the run that trained both arms recorded it.
+    """Whether distillation helped, as the run that trained both arms recorded it, or `compare_arms` in anyone's loop.
 
-    `metric` may be its key alone; `others` are placebos and the arm from the public backbone.
+    `metric` may be its key alone; `unit` is what the scores are over; `others` are placebos and the arm from the public
+    backbone.
     """
 
     SCHEMA: ClassVar[str] = "featherpress.comparison/1"
 
     metric: Metric | str
+    unit: str = "images"
     data: dict[str, Any] | None = None
     seeds: tuple[int, ...]
     teacher: TeacherScore | None = None

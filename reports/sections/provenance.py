@@ -85,7 +85,7 @@ def reproduction(context: RunContext) -> list[Block]:
     report = ["featherpress", "report", *(str(path) for path in context.sources.needed(run))]
     lines.append(shlex.join([*report, *(["--out", "report"] if run.counted_only else [])]))
     parts: list[Block] = [context.heading("Reproduce it"), Code(text="\n".join(lines), language="sh")]
-    if run.counted_only:
+    if run.counted_only or run.in_a_loop:
         return parts
     if len(lines) == 1:
         parts.append(Remark(text="The command that trained this run was not recorded."))

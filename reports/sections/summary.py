@@ -8,7 +8,7 @@ from featherpress.reports.blocks import Block, Heading, Paragraph, Table, origin
 from featherpress.reports.formats import DASH, change, integer, less, relative_change, spread
 from featherpress.reports.metrics import score, scores, with_unit
 from featherpress.reports.metrics import title as metric_title
-from featherpress.reports.runs import COMPARISON, EVALUATION, Run
+from featherpress.reports.runs import EVALUATION, Run
 from featherpress.reports.sections.context import RunContext
 from featherpress.reports.sections.costs import counted_in
 
@@ -19,6 +19,8 @@ def title(run: Run) -> str:
     """Return what a run is, in a line."""
     if run.counted_only:
         return f"Counting {' against '.join(f'`{audit.model}`' for _, audit in run.audits)}"
+    if run.in_a_loop:
+        return f"Distilling in a loop: `{run.name}`"
     if run.distilled:
         return f"Distilling `{run.teacher_model}` into `{run.student_model}`"
     return f"Training `{run.student_model}`"
@@ -37,7 +39,11 @@ def summary(context: RunContext) -> list[Block]:
     if run.counted_only:
         text = f"**{_costs(run)}** {origin(counted_in(run))}"
         return [Paragraph(text=text), *([] if context.sources.given else [Paragraph(text=COUNTED_ONLY)])]
-    records = [*counted_in(run), *context.files(run.evaluated, EVALUATION), *([COMPARISON] if run.comparison else [])]
+    records = [
+        *counted_in(run),
+        *context.files(run.evaluated, EVALUATION),
+        *([run.compared_in] if run.comparison else []),
+    ]
     texts = (_costs(run), _scores(run), origin(records))
     return [Paragraph(text=f"**{_verdict(run)}**"), Paragraph(text=" ".join(text for text in texts if text))]
 
@@ -77,12 +83,20 @@ def _beside(before: int, after: int) -> str:
 
 def _scores(run: Run) -> str:
     """Return how good each role is, and on what; empty where nothing was evaluated."""
+    name = metric_title(run.metric) + (f" ({run.metric.unit})" if run.metric.unit else "")
+    if run.comparison is not None and run.in_a_loop:
+        arms, count = (run.comparison.control, run.comparison.distilled), len(run.comparison.seeds)
+        control, student = (spread(arm.mean, arm.std) for arm in arms)
+        return (
+            f"{name}: control (the same model, trained without the teacher) {control}, student "
+            f"{student}, {count} {'seed' if count == 1 else 'seeds'}, on "
+            f"{integer(run.comparison.difference.examples)} {run.comparison.unit}."
+        )
     if not run.evaluated:
         return ""
     words = {"control": "control (the same model, trained without the teacher)"}
     said = ", ".join(f"{words.get(role, role)} {score(scores(found))}" for role, found in run.evaluated.items())
     first = next(iter(run.evaluated.values()))[0]
-    name = metric_title(run.metric) + (f" ({run.metric.unit})" if run.metric.unit else "")
     return (
         f"{name}: {said}, on {_held(first)}{integer(first.data.images)} images ({first.data.name}, {first.data.split})."
     )
@@ -124,7 +138,7 @@ def side_by_side(runs: Sequence[Run]) -> list[Block]:
 def _run_row(run: Run) -> list[str]:
     total = run.budget.student.total if run.budget else None
     costs = [integer(total.params), integer(total.macs)] if total else [DASH, DASH]
-    row = [f"`{run.name}`", f"`{run.student_model}`", *costs, with_unit(run.metric)]
+    row = [f"`{run.name}`", DASH if run.in_a_loop else f"`{run.student_model}`", *costs, with_unit(run.metric)]
     if run.comparison is None:
         return [*row, DASH, score(scores(run.evaluated.get(run.roles[-1], ()))), DASH, DASH, DASH]
     control, distilled, found = run.comparison.control, run.comparison.distilled, run.comparison.difference

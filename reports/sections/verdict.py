@@ -1,9 +1,12 @@
 """Whether distillation helped, with everything the answer rests on."""
 
 import statistics
+from collections.abc import Sequence
+from functools import partial
 
 from featherpress.records.comparison import Comparison
-from featherpress.reports.blocks import Block, Paragraph, Remark, Table, bold
+from featherpress.reports.blocks import Block, Paragraph, Picture, Remark, Table, bold
+from featherpress.reports.figures.differences import draw_differences
 from featherpress.reports.formats import change, fraction, integer, spread
 from featherpress.reports.metrics import title, with_unit
 from featherpress.reports.runs import COMPARISON
@@ -19,10 +22,11 @@ def distillation(context: RunContext) -> list[Block]:
     if run.comparison is None:
         text = f"`{COMPARISON}` is missing: without a control trained alike, nothing is claimed."
         return [*parts, Remark(text=text)]
-    comparison = run.comparison
-    parts += [_seed_table(comparison), Paragraph(text=interval_sentence(comparison))]
+    comparison, records = run.comparison, [run.compared_in]
+    parts += [_seed_table(comparison, records), Paragraph(text=interval_sentence(comparison))]
     if comparison.others:
-        parts += [_others_table(comparison), Paragraph(text=_OTHERS)]
+        parts += [_others_table(comparison, records), Paragraph(text=_explain(comparison))]
+    parts.append(_figure(context, comparison))
     if comparison.knowledge is not None:
         parts.append(Paragraph(text=comparison.knowledge.sentence))
     if comparison.beside_teacher:
@@ -30,11 +34,32 @@ def distillation(context: RunContext) -> list[Block]:
     return [*parts, *(Remark(text=text, kind="warning") for text in _warnings(comparison))]
 
 
-_OTHERS = (
-    "Verdicts are against the control, adjusted for the number of rows by Holm. `shuffled` has a teacher whose outputs "
-    "belong to other images, `smoothing` labels as sure as the teacher, `compute` more steps without one, `public` "
-    "another backbone to start from."
-)
+_ARMS = {
+    "shuffled": "a teacher whose outputs belong to other {unit}",
+    "smoothing": "labels as sure as the teacher",
+    "compute": "no teacher and more steps",
+    "public": "another backbone to start from",
+}
+
+
+def _explain(comparison: Comparison) -> str:
+    """Say how the further arms were judged, and what each has in the teacher's place."""
+    arms = [f"`{each.name}` has {_ARMS[each.name]}" for each in comparison.others if each.name in _ARMS]
+    said = f" {', '.join(arms)}.".format(unit=comparison.unit) if arms else ""
+    return f"Verdicts are against the control, adjusted for the number of rows by Holm.{said}"
+
+
+def _figure(context: RunContext, comparison: Comparison) -> Picture:
+    """Draw what every arm scores above the control."""
+    name, level = comparison.scored_by.name, f"{100 * comparison.difference.confidence:g} %"
+    seeds = "; dots: each seed" if len(comparison.seeds) > 1 else ""
+    return context.figure(
+        "differences",
+        partial(draw_differences, comparison),
+        alt="Differences to the control, with intervals",
+        caption=f"How far each arm's {name} lies above the control's, its {level} interval{seeds}. More is better.",
+        records=[context.run.compared_in],
+    )
 
 
 def _warnings(comparison: Comparison) -> list[str]:
@@ -42,7 +67,7 @@ def _warnings(comparison: Comparison) -> list[str]:
     found = []
     if "seeds" not in comparison.difference.covers:
         found.append(
-            "The interval covers the choice of images, not how much another seed would change. "
+            f"The interval covers the choice of {comparison.unit}, not how much another seed would change. "
             "Train three seeds or more before relying on it."
         )
     steps = comparison.steps
@@ -53,11 +78,11 @@ def _warnings(comparison: Comparison) -> list[str]:
     return found
 
 
-def _others_table(comparison: Comparison) -> Table:
+def _others_table(comparison: Comparison, records: Sequence[str]) -> Table:
     rows = [
         [
             f"`{each.name}`",
-            integer(each.steps[0]),
+            *map(integer, each.steps[:1]),
             spread(each.scores.mean, each.scores.std),
             change(each.difference.mean),
             f"[{change(each.difference.low)}, {change(each.difference.high)}]",
@@ -65,18 +90,18 @@ def _others_table(comparison: Comparison) -> Table:
         ]
         for each in comparison.others
     ]
-    metric = comparison.scored_by
+    metric, steps = comparison.scored_by, ["steps"] if all(each.steps for each in comparison.others) else []
     return Table(
         name="others",
         title=f"{title(metric)} of the arms that were trained beside student and control",
-        header=["arm", "steps", with_unit(metric), "difference to the control", "interval", "verdict"],
+        header=["arm", *steps, with_unit(metric), "difference to the control", "interval", "verdict"],
         rows=rows,
-        align="lrrrll",
-        records=[COMPARISON],
+        align=f"l{'r' * len(steps)}rrll",
+        records=records,
     )
 
 
-def _seed_table(comparison: Comparison) -> Table:
+def _seed_table(comparison: Comparison, records: Sequence[str]) -> Table:
     control, distilled, metric = comparison.control, comparison.distilled, comparison.scored_by
     rows = [
         [name, *map(fraction, (*arm.scores, arm.mean, arm.std))]
@@ -91,7 +116,7 @@ def _seed_table(comparison: Comparison) -> Table:
         header=[with_unit(metric), *(f"seed {seed}" for seed in comparison.seeds), "mean", "std over seeds"],
         rows=[*rows, bold(difference)],
         align="l" + "r" * (len(gaps) + 2),
-        records=[COMPARISON],
+        records=records,
         pinned="last",
     )
 
@@ -105,9 +130,9 @@ def interval_sentence(comparison: Comparison) -> str:
         "not shown": f"holds 0: that distillation changes the {name} is **not shown**",
         "undecided": "decides nothing: there is **no verdict**",
     }[comparison.verdict]
-    covered = f"{integer(found.seeds)} seeds and of {integer(found.examples)} images"
-    if "seeds" not in found.covers:
-        covered = f"{integer(found.examples)} images"
+    covered = f"{integer(found.examples)} {comparison.unit}"
+    if "seeds" in found.covers:
+        covered = f"{integer(found.seeds)} seeds and of {covered}"
     return (
         f"Difference in {with_unit(comparison.scored_by)}, distilled less control: {change(found.mean)}. "
         f"Its {100 * found.confidence:g} % interval, [{change(found.low)}, {change(found.high)}], {meaning}. "

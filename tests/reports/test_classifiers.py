@@ -37,7 +37,9 @@ def test_nothing_is_asked_of_a_classifier_that_only_detectors_have(classifier: P
     text = file.read_text(encoding="utf-8")
     assert not re.search(r"^## (Detections|Beside|Precision|How far)", text, re.MULTILINE)
     assert not re.search("gallery|faces?\\b", text)
-    assert {path.stem for path in (file.parent / "figures").iterdir()} == {"costs", "waterfall", "training"}
+    assert {path.stem for path in (file.parent / "figures").iterdir()} == {
+        *("costs", "waterfall", "differences", "training")
+    }
 
 
 def test_a_teacher_trained_here_has_its_curve(classifier: Path) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from featherpress.records.evaluation import AP
 from featherpress.reports.figures.accuracy import ap_by_height, precision_recall
 from featherpress.reports.figures.costs import costs_by_component, waterfall
+from featherpress.reports.figures.differences import draw_differences
 from featherpress.reports.figures.gallery import draw_gallery
 from featherpress.reports.figures.learning import level_correlation, training_curves
 from featherpress.reports.figures.style import save
@@ -33,6 +34,7 @@ DRAWINGS: dict[str, Drawing] = {
     "costs": lambda run: costs_by_component(run.audits),
     "waterfall": lambda run: waterfall(*run.audits),
     "training": lambda run: training_curves({r: run.logged[r] for r in ("control", "student")}, metric=AP),
+    "differences": lambda run: draw_differences(run.comparison),  # type: ignore[arg-type]
     "correlation": lambda run: level_correlation(run.correlation),  # type: ignore[arg-type]
     "precision_recall": lambda run: precision_recall(
         {r: [(e.curve.recall, e.curve.precision) for e in run.detectors[r]] for r in run.roles},

@@ -68,7 +68,7 @@ def test_page_is_whole_and_alone(page: Path) -> None:
     parser = Balance()
     parser.feed(text)
     assert parser.open == []
-    assert len(parser.loaded) == 7
+    assert len(parser.loaded) == 8
     assert all(source.startswith("data:image/png;base64,iVBOR") for source in parser.loaded)
     assert not re.search(r"@import|url\(|https?:", re.sub(r"data:[^\"]*", "", text))
 
@@ -186,5 +186,5 @@ def test_what_has_no_number_is_last(browser: Any, clicks: int) -> None:
 def test_pictures_are_shown_and_nothing_is_missing(browser: Any) -> None:
     """Every picture is decoded, and the browser asked for nothing and complained of nothing."""
     images = "[...document.images].map((i) => i.complete && i.naturalWidth > 0 && i.alt.length > 0)"
-    assert browser.evaluate(images) == [True] * 7
+    assert browser.evaluate(images) == [True] * 8
     assert browser.problems == []

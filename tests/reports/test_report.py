@@ -20,6 +20,7 @@ Edit = Callable[[Path, Callable[[dict[str, Any]], object]], None]
 FIGURES = {
     "costs",
     "waterfall",
+    "differences",
     "training",
     "correlation",
     "precision_recall",
