@@ -64,7 +64,7 @@ def write_report(
     """Write `report.md` and `figures/*.png` into `out`, by default the first run's `report/`; return the Markdown.
 
     `paths` are run directories, what `compare_arms` wrote, and records of audits, models, benchmarks and exports beside
-    them; benchmarks and exports in a run's directory are found there. A CSV file, or a JSON list, is of numbers measured
+    them; benchmarks and exports in a run's directory are found there. A CSV file, or a JSON list, has numbers measured
     elsewhere, a row a model; `read_scores` reads the files of scores per example that it names.
 
     With `page` there is `report.html` too, one file with all inside; with `latex` `tables.tex`; `vectors`, "pdf" or
