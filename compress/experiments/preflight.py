@@ -1,14 +1,16 @@
 """The preflight: a few steps before a run that catch the mistakes which silently ruin distillations."""
 
 import csv
+import json
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
@@ -25,7 +27,7 @@ from featherpress.compress.runtime.run_folder import TrainingFolder, is_leader
 from featherpress.compress.tasks import task_of
 from featherpress.compress.tasks.base import Task
 from featherpress.compress.training.trainer import Trainer
-from featherpress.errors import TrainingError, UsageError
+from featherpress.errors import FeatherpressError, TrainingError, UsageError
 
 logger = logging.getLogger("featherpress")
 
@@ -33,6 +35,7 @@ _STEPS = 3
 _BATCH = 4
 _SIDE = 128
 _IMAGES = 16
+_LOST = 0.1  # of a recorded score: less is another way to make images, not another machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +74,7 @@ def preflight(recipe: Recipe) -> list[Finding]:
         freeze_teacher(small, number, build_teacher(small, number, task=task))
         for number in range(len(small.all_teachers))
     ]
-    findings = [_sensible(task, teacher) for teacher in loaded]
+    findings = [finding for teacher in loaded for finding in _evaluate(task, teacher)]
     with TemporaryDirectory(prefix="featherpress-") as folder, log_from(logging.WARNING):
         try:
             findings += _fly(small, task, loaded, Path(folder))
@@ -121,14 +124,41 @@ def _shrink(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update=changes)
 
 
-def _sensible(task: Task, teacher: LoadedTeacher) -> Finding:
+def _evaluate(task: Task, teacher: LoadedTeacher) -> Iterator[Finding]:
+    """Score a teacher that is loaded on a few images: against chance, and against its own record on the same."""
     check = f"{teacher.name} evaluates"
     if not teacher.recipe.weights:
-        return Finding(check=check, passed=True, sentence=f"the {teacher.name} is trained first and scored after that")
-    score = task.evaluate(teacher.model, task.open("val"), label=check, images=_IMAGES).score
+        yield Finding(check=check, passed=True, sentence=f"the {teacher.name} is trained first and scored after that")
+        return
+    found = task.evaluate(teacher.model, task.open("val"), label=check, images=_IMAGES)
     metric, least = task.metric.name, task.min_teacher_score
-    sentence = f"the {teacher.name}'s {metric} on {_IMAGES} validation images or fewer is {score:.3f}"
-    return _finding(check, score >= least, sentence, f"{sentence}, below {least:.2f}: check its weights and data")
+    sentence = f"the {teacher.name}'s {metric} on {_IMAGES} validation images or fewer is {found.score:.3f}"
+    yield _finding(check, found.score >= least, sentence, f"{sentence}, below {least:.2f}: check its weights and data")
+    recorded = _recorded_score(task, teacher, found.predictions.names)
+    if recorded is not None:
+        yield _finding(
+            f"{teacher.name} scores as recorded",
+            found.score >= recorded - _LOST * abs(recorded),
+            f"{sentence}, its record has {recorded:.3f} on the same",
+            f"{sentence}, but its record has {recorded:.3f} on the same: do its images come in the size and the "
+            "normalisation that it was trained with?",
+        )
+
+
+def _recorded_score(task: Task, teacher: LoadedTeacher, names: Sequence[str]) -> float | None:
+    """Return what the run that trained a teacher says of it on some images; None where it says nothing of all these."""
+    record = teacher.weights.parent.parent / "eval" / "validation.json"
+    try:
+        if json.loads(record.read_text(encoding="utf-8")).get("weights") != teacher.weights.name:
+            return None
+        predictions = task.load(record.with_suffix(".npz"))
+    except (OSError, ValueError, FeatherpressError):
+        return None
+    among = np.isin(predictions.names, names)
+    if among.sum() != len(names):
+        return None
+    score = float(task.scores([predictions]).metrics[0](among[None].astype(float))[0])
+    return score if math.isfinite(score) else None
 
 
 def _fly(recipe: Recipe, task: Task, loaded: Sequence[LoadedTeacher], folder: Path) -> list[Finding]:

@@ -1,6 +1,7 @@
 """The trainer: one loop for plain training and for distillation, for one process and for many."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -233,8 +234,12 @@ class Trainer:
             values = (*terms.values(), *kd_terms.values(), task, loss)
             rows.append(torch.stack([value.detach().float() for value in values]))
         numbers = self._finite_means((*terms, *kd_terms, "task", "loss"), torch.stack(rows), parts)
-        if self.schedule.clip:
-            self.accelerator.clip_grad_norm_(self.model.parameters(), self.schedule.clip)
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.schedule.clip or math.inf)
+        if not self.accelerator.scaler and not norm.isfinite():  # a scaler of float16 skips such steps
+            raise TrainingError(
+                f"the gradient is not finite at step {self.position.step + 1}, although every loss is: a loss has a "
+                "root or a quotient where it is 0; the last good state is kept"
+            )
         self.optimizer.step()
         self.optimizer.zero_grad()
         # Where float16 overflowed, no step was taken, and no rate is used up.

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from featherpress.compress.tasks.classification.shapes import ShapesTask
 from featherpress.compress.training import trainer
 from featherpress.compress.training.trainer import Trainer
 from featherpress.errors import CheckpointError, TrainingError, UsageError
+from featherpress.files import write_json
 from featherpress.models import save_weights
 
 RECIPE = """
@@ -127,6 +129,10 @@ def teach_infinity(patch: pytest.MonkeyPatch) -> None:
     sabotage(patch, "kl", lambda student, _teacher, **_: student.sum() / 0)
 
 
+def teach_with_a_bad_root(patch: pytest.MonkeyPatch) -> None:
+    sabotage(patch, "kl", lambda student, _teacher, **_: (student - student.detach()).square().sum().sqrt())
+
+
 def leak(patch: pytest.MonkeyPatch) -> None:
     step = Trainer._forward
 
@@ -182,6 +188,7 @@ SABOTAGES: list[tuple[Callable[[pytest.MonkeyPatch], None], str]] = [
     (never_fire, "a step failed: no tap caught anything in this step ('1' and others)"),
     (teach_nothing, "kd_feature is at most 0 in 3 steps: it has no effect"),
     (teach_infinity, "the kd_logits term became"),
+    (teach_with_a_bad_root, "a step failed: the gradient is not finite at step 1, although every loss is"),
     (leak, "distillation changes the supervised loss: class is"),
     (scale_the_task_down, "distillation changes the supervised loss: class is"),
     (save_the_wrapper, "the saved weights are not only the student's: 0.0.bias is in one of the two"),
@@ -220,6 +227,34 @@ def test_teacher_that_knows_nothing(recipe: Recipe, tmp_path: Path) -> None:
         re.search(r"accuracy on 16 validation images or fewer is 0\.3\d+, below 0\.\d+: check its weights", each)
         for each in failures(with_weights(recipe, tmp_path / "dull.safetensors"))
     )
+
+
+def test_teacher_on_other_images_than_it_was_trained_on(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A teacher that scores less than its record on the same images is found out; without a record nothing is said."""
+    task, run = ShapesTask(recipe), tmp_path / "run"
+    model = task.build("tiny_models:net", {"width": 12})
+    save_weights(model, run / "weights" / "last.safetensors")
+    mine = with_weights(recipe, run / "weights" / "last.safetensors")
+    monkeypatch.setattr(preflight_module, "_fly", lambda *_: [])
+
+    def record(predicted: Callable[[Any], Any], weights: str = "last.safetensors") -> list[Finding]:
+        said = task.evaluate(model, task.open("val"), label="").predictions
+        replace(said, predicted=predicted(said.labels)).save(run / "eval" / "validation.npz")
+        write_json(run / "eval" / "validation.json", {"weights": weights})
+        return [finding for finding in preflight(mine) if finding.check == "teacher scores as recorded"]
+
+    # Of the 30 images that the run was scored on, a preflight looks at the first 16.
+    right = record(lambda labels: np.where(np.arange(30) < 16, labels, (labels + 1) % 3))
+    wrong = record(lambda labels: (labels + 1) % 3)
+    few = ShapesTask(load_recipe("tiny.toml", settings=["data.validation_images=16"]))
+    score = re.escape(f"{few.evaluate(model, few.open('val'), label='').score:.3f}")
+    assert [each.passed for each in (*right, *wrong)] == [False, True]
+    assert re.search(rf"fewer is {score}, but its record has 1.000 on the same: do its images come", right[0].sentence)
+    assert record(lambda labels: labels, weights="best.safetensors") == []
+    shutil.rmtree(run / "eval")
+    assert not any(finding.check == "teacher scores as recorded" for finding in preflight(mine))
 
 
 def test_teacher_of_which_a_part_is_missing(recipe: Recipe, tmp_path: Path) -> None:
