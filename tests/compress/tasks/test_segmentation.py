@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -490,6 +491,9 @@ def test_from_masks_to_a_verdict(
     assert [line.split()[0] for line in table.splitlines()[:5]] == ["class", "red", "green", "blue", "all"]
     assert "baseline again: mIoU" in table
     assert run_command("report", "run", "--out", "report").code == 0
+    written = {file: file.stat().st_mtime_ns for file in (tmp_path / "run").rglob("*.safetensors")}
+    assert run_command("distill", "recipe.toml", "--out", "run", "--resume").code == 0
+    assert {file: file.stat().st_mtime_ns for file in written} == written
 
 
 @pytest.mark.parametrize(
@@ -512,3 +516,17 @@ def test_what_evaluate_needs(
     assert ending.code == 2
     assert sentence in ending.err
     assert ending.err.count("\n") == 1
+
+
+def test_street_scenes(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shipped recipe is short, and all of its images and masks can be used."""
+    monkeypatch.setenv("FEATHERPRESS_SHARED", str(shared))
+    if not (shared / "data" / "tasks" / "camvid_masks").is_dir():
+        pytest.skip("needs data/tasks/camvid_masks in FEATHERPRESS_SHARED")
+    text = (files("featherpress.compress.recipes") / "street_scenes.toml").read_text(encoding="utf-8")
+    assert sum(bool(line) and not line.startswith("#") for line in text.splitlines()) <= 15
+    used = load_recipe("street_scenes")
+    check(used, leaks=False)
+    task = task_of(used)
+    assert [len(task.open(split)) for split in ("train", "val")] == [367, 101]  # type: ignore[arg-type]
+    assert describe_left_out(used) == []
