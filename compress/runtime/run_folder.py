@@ -62,11 +62,12 @@ def is_leader() -> bool:
 
 
 _FILES = re.compile(
-    r"(recipe\.toml|labels\.json|environment\.json|budget\.json|compute\.json|log\.txt|metrics\.csv|events\.out\..*"
-    r"|\.lock|\..*\.partial)"
+    r"(recipe\.toml|labels(-\d+)?\.json|environment\.json|budget\.json|compute\.json|log\.txt|metrics\.csv"
+    r"|events\.out\..*|\.lock|\..*\.partial)"
 )
 _FOLDERS = re.compile(
-    r"(weights|state|eval|report|cache|decoded|control|public|shuffled|smoothing|compute|teacher(-\d+)?|ablation|seed-\d+)"
+    r"(weights|state|eval|report|labels|cache|decoded|control|public|shuffled|smoothing|compute|teacher(-\d+)?|ablation"
+    r"|seed-\d+)"
 )
 
 

@@ -15,9 +15,10 @@ from featherpress.compress.data.sources.unlabelled import Photographs
 from featherpress.compress.data.subsets import join
 from featherpress.compress.recipes.data import UnlabelledRecipe
 from featherpress.compress.recipes.files import expand_path
+from featherpress.compress.runtime.devices import default_device
+from featherpress.compress.runtime.distributed import gather_processes, process_count, process_index
 from featherpress.compress.runtime.fingerprints import fingerprint
 from featherpress.compress.runtime.progress import Progress
-from featherpress.compress.runtime.run_folder import is_leader
 from featherpress.compress.tasks.segmentation.inference import predict
 from featherpress.errors import DataError, UsageError
 from featherpress.files import replacing
@@ -74,8 +75,9 @@ def label_images(
 
 
 def _draw_missing(teacher: nn.Module, folder: TeacherMasks, sure: float, **looking: Any) -> None:
-    """Draw the masks that are not there yet; what cannot be read has none, and is skipped in training."""
-    missing = [index for index in range(len(folder)) if not folder.mask_file(index).exists()] if is_leader() else []
+    """Draw the masks that are not there yet, each process its share; what cannot be read is skipped in training."""
+    own = range(process_index(), len(folder), process_count())
+    missing = [index for index in own if not folder.mask_file(index).exists()]
     with Progress("drawing the teacher's masks", total=len(missing)) as progress:
         for index in missing:
             progress.advance()
@@ -86,6 +88,7 @@ def _draw_missing(teacher: nn.Module, folder: TeacherMasks, sure: float, **looki
             mask = _sure_classes(predict(teacher, image, **looking), sure)
             with replacing(folder.mask_file(index)) as temporary:
                 Image.fromarray(mask.cpu().numpy()).save(temporary, format="PNG")
+    gather_processes(torch.zeros(1, device=default_device()))  # nobody reads before all have drawn
 
 
 def _sure_classes(logits: Tensor, sure: float) -> Tensor:

@@ -20,8 +20,10 @@ def test_filled_folder_is_refused(tmp_path: Path) -> None:
         pass
     with open_run(out, resume=True):
         assert (out / "recipe.toml").exists()
+    (out / "labels" / "1").mkdir(parents=True)
+    (out / "labels-2.json").write_text("{}")
     with open_run(out, overwrite=True):
-        assert not (out / "recipe.toml").exists()
+        assert [path.name for path in out.iterdir()] == [".lock"]
 
 
 def test_overwrite_spares_what_is_no_run(tmp_path: Path) -> None:

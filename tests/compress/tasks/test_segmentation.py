@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from featherpress.compress.data.examples import Example
 from featherpress.compress.distillation.teachers import TeacherOutputs
 from featherpress.compress.experiments.distill import check, describe_left_out
+from featherpress.compress.experiments.preflight import preflight
 from featherpress.compress.experiments.teachers import make_distiller
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.tasks import task_of
@@ -530,3 +531,32 @@ def test_street_scenes(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = task_of(used)
     assert [len(task.open(split)) for split in ("train", "val")] == [367, 101]  # type: ignore[arg-type]
     assert describe_left_out(used) == []
+
+
+DICTIONARIES = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, width, 3, stride=2, padding=1), nn.ReLU())
+        self.head, self.auxiliary = nn.Conv2d(width, 3, 1), nn.Conv2d(width, 3, 1)
+
+    def forward(self, images):
+        features = self.body(images)
+        return {"out": self.head(features), **({"aux": self.auxiliary(features)} if self.training else {})}
+
+def net(width=4):
+    return Net(width)
+"""
+
+
+def test_models_that_give_dictionaries_are_distilled(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    """Student and teacher may give what torchvision's models give, with an auxiliary output in training alone."""
+    (tmp_path / "dictionaries.py").write_text(DICTIONARIES)
+    model = '{ model = "dictionaries:net", settings = {} }'
+    teacher = '{ model = "dictionaries:net", settings = { width = 8 }, schedule = { epochs = 1, batch_size = 2 } }'
+    terms = '{ pixels = { loss = "kl" }, features = { loss = "cwd", student = "body", teacher = "body" } }'
+    used = recipe(f"student={model}", f"teacher={teacher}", f"distillation.losses={terms}")
+    check(used)
+    assert all(finding.passed for finding in preflight(used))
