@@ -113,7 +113,6 @@ class SegmentationTask(Task):
 
     def _open(self, split: str) -> Any:
         train = split == "train"
-        roots = self.data.roots if train else [self.data.validation_root or self.data.roots[0]]
         limit = self.data.train_images if train else self.data.validation_images
         folders = [
             MaskFolder(
@@ -123,10 +122,14 @@ class SegmentationTask(Task):
                 classes=len(self.classes),
                 ignore=self.data.ignore,
             )
-            for root in roots
+            for root in self._roots(split)
         ]
         found: Any = folders[0] if len(folders) == 1 else join(*folders)
         return select(found, spread(len(found), limit)) if limit else found
+
+    def _roots(self, split: str) -> list[str]:
+        """Return the roots of a split, as the recipe has them."""
+        return [self.data.validation_root or self.data.roots[0]] if split == "val" else [*self.data.roots]
 
     def crops(self, dataset: ExampleDataset, seed: int) -> TransformedCrops[MaskBatch]:
         """Transform training images and their masks alike."""
@@ -240,6 +243,7 @@ class SegmentationTask(Task):
             "data": {
                 "name": self.data.kind,
                 "split": split,
+                "roots": self._roots(split if self.data.holdout or split == "train" else "val"),
                 "images": len(found.names),
                 "skipped": chosen - len(found.names),
             },

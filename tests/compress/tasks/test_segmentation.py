@@ -235,6 +235,7 @@ def test_a_model_is_scored_at_an_images_own_size(recipe: Callable[..., Recipe]) 
     assert result.score > 0.9
     assert result.predictions.labelled.sum() == 3 * 62 * 90
     record = TaskEvaluation.model_validate(result.record)
+    assert result.record["data"]["roots"] == ["data"]
     assert (record.metric.name, record.data.images, record.score) == ("mIoU", 3, result.score)
     assert [each.name for each in record.by_class] == ["red", "green", "blue"]
     assert sum(each.examples for each in record.by_class) == 3 * 62 * 90 == sum(map(sum, record.confusion))
