@@ -251,6 +251,11 @@ def test_fgd_matches_attention() -> None:
         torch.zeros(1, 1, 1, 2), teacher, foreground=none, background=none, temperature=1, attention_weight=2
     )
     assert value.item() == pytest.approx(2 * 0.5)
+    # Two channels of one place: (1.5, 0.5) over channels, and nothing over places.
+    channels = teacher.view(1, 2, 1, 1)
+    none = torch.zeros(1, 1, 1)
+    value = weighted_fgd(torch.zeros(1, 2, 1, 1), channels, foreground=none, background=none, temperature=1)
+    assert value.item() == pytest.approx(0.5)
 
 
 def test_hinton_by_hand() -> None:

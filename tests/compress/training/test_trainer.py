@@ -254,3 +254,4 @@ def test_the_ratio_of_gradients_by_hand() -> None:
     one, other = torch.zeros(2, requires_grad=True), torch.zeros(1, requires_grad=True)
     ratio = gradient_ratio(3 * one.sum() + 4 * other.sum(), one.sum(), [one, other])
     assert ratio == pytest.approx((34 / 2) ** 0.5)
+    assert gradient_ratio(other.sum(), one.sum(), [one]) == 0
