@@ -40,7 +40,8 @@ def origin(dataset: Any, index: int) -> tuple[Any, int]:
 
 def left_out(*datasets: Any) -> dict[str, int]:
     """Return how much data sets found and do not use, by what it is, as each counts it in `left_out`."""
-    bases = {id(base): base for each in datasets for base in (each, *(row[0] for row in getattr(each, "rows", ())))}
+    origins = (origin(each, index)[0] for each in datasets for index in range(len(each)))
+    bases = {id(base): base for base in (*datasets, *origins)}
     counts: dict[str, int] = {}
     for base in bases.values():
         for what, count in getattr(base, "left_out", {}).items():

@@ -27,7 +27,7 @@ class ClassFolder:
     """The images of one split, class by class in the order of `classes`, and by name within a class.
 
     `images` is the folder that holds a folder for each class; a class's images may lie in folders below its own. What
-    is no image, and what is hidden, is passed over and named in a warning. `limit` takes so many images, evenly spread.
+    is no image, and what is hidden, is passed over, counted in `left_out`, and named in a warning. `limit` takes so many images, evenly spread.
     Errors: `DataError` for an image without a class, a class without images, and a class that is not among `classes`.
     """
 
@@ -44,6 +44,7 @@ class ClassFolder:
                 raise DataError(f"expected images of the class {name!r} in {images / name}, found none")
             rows += [(file, label) for file in files]
         self.rows: list[tuple[Path, int]] = [rows[row] for row in spread(len(rows), limit or len(rows))]
+        self.left_out = {"files that are no images": len(passed)}
         if passed:
             _warn_once(f"passed over {len(passed)} files in {images} that are no images: {_some(images, passed)}")
 
