@@ -1,7 +1,7 @@
 """What a model of images takes and says: normalisation, size, and the names of its classes."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 class ModelInput:
     """The images that a model takes, and the classes that it tells apart.
 
+    `target` and `settings` are what it was built of, where a recipe did.
     Units: `mean` and `std` of RGB from 0 to 1; `size` the side in pixels, 0 for any.
     """
 
@@ -22,6 +23,8 @@ class ModelInput:
     std: tuple[float, float, float] = IMAGENET[1]
     size: int = 0
     classes: tuple[str, ...] = ()
+    target: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def normalize(self, images: Tensor) -> Tensor:
         """Turn images of uint8, or floats from 0 to 1, into what the model takes; shapes: (N, 3, H, W) -> the same."""

@@ -117,7 +117,12 @@ def read_input(path: str | Path) -> ModelInput | None:
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
             raise ValueError("mean and std are three numbers each, std above 0")
         return ModelInput(
-            mean=(mean[0], mean[1], mean[2]), std=(std[0], std[1], std[2]), size=int(content["size"]), classes=classes
+            mean=(mean[0], mean[1], mean[2]),
+            std=(std[0], std[1], std[2]),
+            size=int(content["size"]),
+            classes=classes,
+            target=str(content.get("target", "")),
+            settings=dict(content.get("settings", {})),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} says in broken words what images its model takes: {error}") from error

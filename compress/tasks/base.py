@@ -79,7 +79,8 @@ class Task(ABC):
         model = load_factory(target, settings)
         mean, std = (normalize.mean, normalize.std) if normalize else self.normalization(model)
         side = size or self.data.sizes[0]
-        remember_input(model, ModelInput(mean=mean, std=std, size=side, classes=self.classes))
+        noted = ModelInput(mean=mean, std=std, size=side, classes=self.classes, target=target, settings=dict(settings))
+        remember_input(model, noted)
         return model
 
     def normalization(self, model: nn.Module) -> tuple[Any, Any]:

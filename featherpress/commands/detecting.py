@@ -27,10 +27,19 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A model of the zoo; not needed where the weights' file says it.")] = "",
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A model of the zoo, not needed where the weights say it; or a classifier, package.module:factory."
+        ),
+    ] = "",
     weights: WeightsOption = None,
     data: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Images with labels in WIDER FACE's layout or COCO's format.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Images with labels in WIDER FACE's layout or COCO's format; or a folder for each class.",
+        ),
     ] = None,
     split: Annotated[str, typer.Option(metavar="NAME", help="Which split of the data: val or train.")] = "val",
     category: Annotated[
@@ -79,7 +88,7 @@ def evaluate(
     changes: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score a model by AP, overall and by face height, and by COCO's; or by WIDER FACE's protocol.
+    """Score a model by AP, overall and by face height, and by COCO's; or by WIDER FACE's protocol; or by accuracy.
 
     With --recipe, by its task's metric on its data, in total and by class: MODEL is `student` then, or `teacher`.
 
@@ -93,6 +102,7 @@ def evaluate(
     featherpress evaluate --data wider/ --ground-truth mat/ --out results/
     featherpress evaluate --predictions out/ --ground-truth mat/
     featherpress evaluate --weights v2.safetensors --data wider/ --baseline old/
+    featherpress evaluate torchvision.models:resnet18 --weights last.safetensors --data ants_bees/
     featherpress evaluate --recipe runs/x/recipe.toml --weights last.safetensors --set data.root=masks/
     ```
     """
@@ -109,6 +119,15 @@ def evaluate(
         return
     if out is not None:
         require_extra("report", "the figure in --out")
+    if ":" in model:
+        if weights is None or data is None:
+            raise UsageError(f"{model} is a classifier of one's own: evaluate needs its --weights, and --data")
+        given = {"--flip": flip, "--long-side": long_side, "--category": category, "--labels": labels}
+        given |= {"--ground-truth": ground_truth, "--predictions": predictions, "--baseline": baseline}
+        for option in (option for option, value in given.items() if value):
+            raise UsageError(f"{option} is for detectors of faces; {model} is scored by accuracy")
+        _evaluate_classes(model, weights, data, split=split, limit=limit, out=out, as_json=as_json)
+        return
     if predictions is not None or (ground_truth is not None and not (model or weights or data)):
         if model or weights or data:
             raise UsageError("evaluate scores either a model on --data or --predictions, not both")
@@ -135,6 +154,8 @@ def evaluate(
 
     settings = DetectionSettings(long_side=long_side, flip=flip, score_threshold=threshold, nms_iou=nms)
     trained = weights_or_shipped(weights, model)
+    if not model and (said := _classifier_of(trained)):
+        raise UsageError(f"{trained} says that it is of the classifier {said}; name it too")
     detector = open_detector(trained, model)
     dataset = scoring.open_labelled(
         data,
@@ -234,6 +255,34 @@ def detect(
         )
         print_json(record.to_dict())
     raise typer.Exit(2 if len(rows) < len(photographs) else 0)
+
+
+def _classifier_of(weights: Path) -> str:
+    """Return which model of one's own a file says that it is of; its word alone imports nothing."""
+    from featherpress.models.saving import read_input
+
+    said = read_input(weights)
+    return said.target if said is not None and ":" in said.target else ""
+
+
+def _evaluate_classes(
+    model: str, weights: Path, data: Path, *, split: str, limit: int, out: Path | None, as_json: bool
+) -> None:
+    from featherpress.compress.tasks.classification.evaluating import evaluate_folder, render_classes
+    from featherpress.files import write_json
+
+    scored = evaluate_folder(model, weights, data, split=split, limit=limit, settings={})
+    if out is not None:
+        from featherpress.compress.evaluation.scoring import DETECTIONS
+        from featherpress.reports.figures.accuracy import confusion_matrix
+        from featherpress.reports.figures.style import save
+
+        write_json(out / "evaluation.json", scored.record)
+        scored.predictions.save(out / DETECTIONS)
+        if "confusion" in scored.record:
+            names = [each["name"] for each in scored.record["by_class"]]
+            save(confusion_matrix(names, scored.record["confusion"]), out / "confusion.png")
+    show(scored.record, as_json, lambda: render_classes(scored.record))
 
 
 def _evaluate_predictions(

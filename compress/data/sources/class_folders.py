@@ -27,7 +27,8 @@ class ClassFolder:
     """The images of one split, class by class in the order of `classes`, and by name within a class.
 
     `images` is the folder that holds a folder for each class; a class's images may lie in folders below its own. What
-    is no image, and what is hidden, is passed over, counted in `left_out`, and named in a warning. `limit` takes so many images, evenly spread.
+    is no image, and what is hidden, is passed over, counted in `left_out`, and named in a warning. `limit` takes so
+    many images, evenly spread.
     Errors: `DataError` for an image without a class, a class without images, and a class that is not among `classes`.
     """
 

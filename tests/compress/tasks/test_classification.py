@@ -185,6 +185,55 @@ def test_a_teacher_sees_its_own_size(folders: Callable[..., Recipe]) -> None:
     assert set(seen) == {80}
 
 
+def test_evaluate_on_a_folder(folders: Callable[..., Recipe], tmp_path: Path, run_command: Callable[..., Any]) -> None:
+    """The weights that a run writes score by command as they did in the run; mistakes are one sentence."""
+    plain = ("data.validation=[{Resize=73}, {CenterCrop=64}]", "control=false", "seeds=[0]", "schedule.epochs=4")
+    distill(folders(*plain), tmp_path / "run")
+    weights = tmp_path / "run" / "weights" / "last.safetensors"
+    told = ["evaluate", "tiny_models:net", "--weights", str(weights), "--data", "data", "--out", "scored"]
+    done = run_command(*told)
+    assert done.code == 0, done.err
+    written = TaskEvaluation.load(tmp_path / "scored" / "evaluation.json")
+    there = TaskEvaluation.load(tmp_path / "run" / "eval" / "validation.json")
+    assert (written.score, written.confusion) == (there.score, there.confusion)
+    assert f"accuracy {there.score:.4f} on 6 images of 2 classes" in done.out
+    assert (tmp_path / "scored" / "confusion.png").stat().st_size > 1000
+    assert run_command(*told[:-2], "--json").code == 0
+    alone = run_command("evaluate", "--weights", str(weights), "--data", "data")
+    assert (alone.code, "is of the classifier tiny_models:net; name it too" in alone.err) == (2, True)
+    (tmp_path / "data" / "val" / "red").rename(tmp_path / "data" / "val" / "rad")
+    other = run_command(*told[:-2])
+    assert (other.code, "no class is called 'rad'; did you mean 'red'?" in other.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher"),
+    [
+        (
+            'model = "torchvision.models:mobilenet_v3_small"\nsettings = { num_classes = 2 }',
+            'model = "torchvision.models:resnet50"\nsettings = { num_classes = 2 }',
+        ),
+        (
+            'model = "timm:create_model"\nsettings = { model_name = "test_resnet", num_classes = 2 }',
+            'model = "timm:create_model"\nsettings = { model_name = "test_vit2", num_classes = 2, img_size = 80 }',
+        ),
+    ],
+    ids=["torchvision", "timm"],
+)
+def test_other_packages_models_on_both_sides(
+    folders: Callable[..., Recipe], tmp_path: Path, student: str, teacher: str
+) -> None:
+    """A few steps between torchvision's models, and between timm's: the teacher of another size and normalisation."""
+    pytest.importorskip("timm")
+    text = RECIPE.replace('model = "tiny_models:net"\nsettings = { classes = 2 }', student)
+    text = text.replace('model = "tiny_models:net"\nsettings = { classes = 2, width = 12 }', teacher)
+    (tmp_path / "pair.toml").write_text(text)
+    recipe = load_recipe(tmp_path / "pair.toml", settings=["control=false"])
+    assert "tiny" not in recipe.student.model + str(recipe.teacher)
+    distill(recipe, tmp_path / "run")
+    assert TaskEvaluation.load(tmp_path / "run" / "eval" / "validation.json").data.images == 6
+
+
 def test_top_five_and_confusion() -> None:
     """Top-5 counts a label among the first five logits; rows of the confusion matrix are labels."""
     from featherpress.compress.data.examples import Example
