@@ -1,19 +1,32 @@
-"""Painting synthetic faces, and cutting training crops, against decoding JPEG files of the same size.
+"""Training images against their peers: painted and cut ones against decoding JPEG files, folders against torchvision.
 
-One thread, processor time, the three timed in turns in the same run; the ratio is to decoding.
+One thread, processor time, the three timed in turns in the same run; the ratio is to decoding. Then images of 500 x 375
+in folders of classes, cropped to 224 and mirrored by the same transforms, through two workers: batches of 32 of
+torchvision's ImageFolder and DataLoader, and of ours, in turns in the same run; the best of several epochs each. Ours
+are told to keep nothing, then to keep decoded images as they do by default.
 """
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
 from torchvision.io import write_jpeg
+from torchvision.transforms import v2
 
-from featherpress.compress.data import SyntheticFaces, TrainingCrops, decode_image
+from featherpress.compress.data import SyntheticFaces, TrainingCrops, batches, decode_image
+from featherpress.compress.data.crops.transformed import TransformedCrops
+from featherpress.compress.data.examples import LabelledBatch
+from featherpress.compress.data.sources.class_folders import ClassFolder
+from featherpress.compress.data.transforms import Transforms
 
 ROUNDS, IMAGES = 5, 40
+EPOCHS = 3
+SIDE, WORKERS, BATCH, IN_FOLDERS = 224, 2, 32, 256
 
 
 def best_rate(work: Callable[[int], object]) -> float:
@@ -25,6 +38,63 @@ def best_rate(work: Callable[[int], object]) -> float:
             work(index)
         rates.append(IMAGES / (time.process_time() - start))
     return max(rates)
+
+
+def draw_folders(folder: Path) -> None:
+    """Write JPEG files of two classes."""
+    faces = SyntheticFaces(length=16, seed=0, size=(375, 500))
+    for index in range(IN_FOLDERS):
+        file = folder / "train" / f"class-{index % 2}" / f"{index}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_jpeg(faces[index % 16].image.contiguous(), str(file), quality=90)
+
+
+def theirs(folder: Path) -> Iterator[Any]:
+    """One epoch of torchvision's."""
+    steps = [v2.PILToTensor(), v2.RandomResizedCrop(SIDE), v2.RandomHorizontalFlip()]
+    dataset = ImageFolder(str(folder / "train"), transform=v2.Compose(steps))
+    return iter(DataLoader(dataset, batch_size=BATCH, shuffle=True, num_workers=WORKERS))
+
+
+def ours(crops: TransformedCrops[LabelledBatch], epoch: int) -> Iterator[LabelledBatch]:
+    """One epoch of ours."""
+    return batches(crops, crops.sampler.epoch_batches(epoch, BATCH), workers=WORKERS)
+
+
+def make_crops(folder: Path, kind: str) -> TransformedCrops[LabelledBatch]:
+    """Our crops of a folder, with decoded images kept or not."""
+    steps = ({"RandomResizedCrop": SIDE}, "RandomHorizontalFlip")
+    transforms = Transforms(steps, kind="label", height=SIDE, width=SIDE)
+    crops = TransformedCrops(ClassFolder(folder / "train"), transforms, LabelledBatch, seed=0)
+    crops.cache_images(kind, folder)  # type: ignore[arg-type]
+    return crops
+
+
+def seconds(epoch: Iterator[Any]) -> float:
+    """How long an epoch takes, workers' start included."""
+    start = time.perf_counter()
+    for _ in epoch:
+        pass
+    return time.perf_counter() - start
+
+
+def folders() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        draw_folders(folder)
+        nothing, kept = make_crops(folder, "none"), make_crops(folder, "ram")
+        taken: dict[str, list[float]] = {}
+        for number in range(EPOCHS):
+            for what, epoch in (
+                ("ImageFolder + DataLoader", theirs(folder)),
+                ("ours, nothing kept", ours(nothing, number)),
+                ("ours, images kept", ours(kept, number)),
+            ):
+                taken.setdefault(what, []).append(seconds(epoch))
+    reference = min(taken["ImageFolder + DataLoader"])
+    print(f"{'what':<26} {'images/s':>9} {'ratio':>7}")
+    for what, each in taken.items():
+        print(f"{what:<26} {IN_FOLDERS / min(each):>9.1f} {reference / min(each):>7.2f}")
 
 
 def main() -> None:
@@ -45,6 +115,7 @@ def main() -> None:
         }
         for what, rate in rates.items():
             print(f"{side:>8} {what:<16} {rate:>9.1f} {rate / decoding:>7.2f}")
+    folders()
 
 
 if __name__ == "__main__":

@@ -31,10 +31,11 @@ def decode_image(path: Path | str) -> Tensor:
     return decode_reduced(path, 0)[0]
 
 
-def decode_reduced(path: Path | str, side: int) -> tuple[Tensor, int]:
+def decode_reduced(path: Path | str, side: int, *, channels_last: bool = False) -> tuple[Tensor, int]:
     """Read an image file as `decode_image` does, a JPEG 2, 4 or 8 times smaller if its short side stays `side` or more.
 
-    Much is saved: at an eighth most of the transform is not even computed. Sides are rounded up.
+    Much is saved: at an eighth most of the transform is not even computed. Sides are rounded up. With `channels_last`
+    the three values of a pixel lie side by side, as files have them, which are resized faster, to the same values.
 
     Shapes: -> (3, H / factor, W / factor), and the factor, 1 for other files and for a `side` of 0.
     Errors: as `decode_image`.
@@ -47,6 +48,8 @@ def decode_reduced(path: Path | str, side: int) -> tuple[Tensor, int]:
             image.draft(None, (width // factor, height // factor))
         load_strictly(image)
         pixels = _to_rgb(ImageOps.exif_transpose(image))
+    if channels_last:
+        return torch.from_numpy(pixels.copy()).permute(2, 0, 1), factor
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), factor
 
 
@@ -113,7 +116,7 @@ def _to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -120,12 +120,11 @@ def evaluate(
     if out is not None:
         require_extra("report", "the figure in --out")
     if ":" in model:
-        if weights is None or data is None:
-            raise UsageError(f"{model} is a classifier of one's own: evaluate needs its --weights, and --data")
-        given = {"--flip": flip, "--long-side": long_side, "--category": category, "--labels": labels}
-        given |= {"--ground-truth": ground_truth, "--predictions": predictions, "--baseline": baseline}
-        for option in (option for option, value in given.items() if value):
-            raise UsageError(f"{option} is for detectors of faces; {model} is scored by accuracy")
+        _refuse_for_classifier(model, {"--flip": flip, "--long-side": long_side, "--category": category})
+        _refuse_for_classifier(
+            model, {"--labels": labels, "--ground-truth": ground_truth, "--predictions": predictions}
+        )
+        _refuse_for_classifier(model, {"--baseline": baseline})
         _evaluate_classes(model, weights, data, split=split, limit=limit, out=out, as_json=as_json)
         return
     if predictions is not None or (ground_truth is not None and not (model or weights or data)):
@@ -152,10 +151,9 @@ def evaluate(
     from featherpress.compress.evaluation.detector.listing import render_evaluation
     from featherpress.compress.evaluation.detector.settings import DetectionSettings
 
-    settings = DetectionSettings(long_side=long_side, flip=flip, score_threshold=threshold, nms_iou=nms)
+    protocol = DetectionSettings(long_side=long_side, flip=flip, score_threshold=threshold, nms_iou=nms)
     trained = weights_or_shipped(weights, model)
-    if not model and (said := _classifier_of(trained)):
-        raise UsageError(f"{trained} says that it is of the classifier {said}; name it too")
+    _require_no_classifier(trained, model)
     detector = open_detector(trained, model)
     dataset = scoring.open_labelled(
         data,
@@ -170,7 +168,7 @@ def evaluate(
     about = scoring.describe_weights(trained, detector, name=model)
     where = {"name": data.name} if labels else {"name": data.name, "split": split}
     scored, curves = scoring.score_model(
-        detector, dataset, settings=settings, about=about, data=where, batch=batch, coco=not no_coco
+        detector, dataset, settings=protocol, about=about, data=where, batch=batch, coco=not no_coco
     )
     if baseline is not None:
         scored.record["baseline"] = scoring.compare_with(scored, baseline)
@@ -257,17 +255,25 @@ def detect(
     raise typer.Exit(2 if len(rows) < len(photographs) else 0)
 
 
-def _classifier_of(weights: Path) -> str:
-    """Return which model of one's own a file says that it is of; its word alone imports nothing."""
+def _require_no_classifier(weights: Path, model: str) -> None:
+    """Refuse weights that say they are of a model of one's own: a file's word alone imports nothing."""
     from featherpress.models.saving import read_input
 
     said = read_input(weights)
-    return said.target if said is not None and ":" in said.target else ""
+    if not model and said is not None and ":" in said.target:
+        raise UsageError(f"{weights} says that it is of the classifier {said.target}; name it too")
+
+
+def _refuse_for_classifier(model: str, given: Mapping[str, object]) -> None:
+    for option in (option for option, value in given.items() if value):
+        raise UsageError(f"{option} is for detectors of faces; {model} is scored by accuracy")
 
 
 def _evaluate_classes(
-    model: str, weights: Path, data: Path, *, split: str, limit: int, out: Path | None, as_json: bool
+    model: str, weights: Path | None, data: Path | None, *, split: str, limit: int, out: Path | None, as_json: bool
 ) -> None:
+    if weights is None or data is None:
+        raise UsageError(f"{model} is a classifier of one's own: evaluate needs its --weights, and --data")
     from featherpress.compress.tasks.classification.evaluating import evaluate_folder, render_classes
     from featherpress.files import write_json
 

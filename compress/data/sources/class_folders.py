@@ -59,7 +59,7 @@ class ClassFolder:
     def read_downscaled(self, index: int, side: int) -> Example:
         """Read one image, a JPEG 2, 4 or 8 times smaller where its short side stays `side` or more; 0: as it is."""
         file, label = self.rows[index]
-        image, _ = decode_reduced(file, side)
+        image, _ = decode_reduced(file, side, channels_last=True)
         return Example(image=image, target={"labels": torch.tensor(label)}, name=self.name(index))
 
     def cache_key(self, index: int, /) -> str:
