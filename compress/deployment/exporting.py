@@ -1,22 +1,23 @@
 """Export of a model: traced, written, checked against torch, quantised, and recorded."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+from torch import nn
 from torch.export import ExportedProgram
 
 from featherpress import __version__
 from featherpress.compress.deployment.conversion import NEWEST_OPSET, capture, convert
 from featherpress.compress.deployment.graphs import LEAST_SIDE, GraphOptions, Subject, find_subject, flat_outputs
 from featherpress.compress.deployment.parity import check_parity
-from featherpress.compress.deployment.quantization import Quantization, calibration_images, quantize
+from featherpress.compress.deployment.quantization import Images, Quantization, calibration_images, quantize
 from featherpress.compress.deployment.quiet import quiet
-from featherpress.compress.deployment.sessions import Session, SessionDetector
+from featherpress.compress.deployment.sessions import Session, SessionDetector, SessionModel
 from featherpress.compress.evaluation.detector.settings import DetectionSettings
 from featherpress.compress.evaluation.saved_scores import detection_scores
 from featherpress.compress.runtime.environment import software
@@ -25,8 +26,10 @@ from featherpress.extras import require_extra
 from featherpress.files import hash_file, replacing
 from featherpress.models import Detector
 from featherpress.models.creation import origin_of
+from featherpress.models.inputs import ModelInput, input_of
 from featherpress.records.deployment import Export
-from featherpress.verdicts import gate
+from featherpress.records.evaluation import AP, Metric
+from featherpress.verdicts import Scores, gate
 
 if TYPE_CHECKING:
     import onnx
@@ -35,36 +38,84 @@ if TYPE_CHECKING:
     from featherpress.compress.evaluation.detector.inference import EvaluationResult
 
 INT8_MARGIN = 0.01
-"""By how much AP may fall for eight bits to be as good as the float file."""
+"""By how much a score may fall for eight bits to be as good as the float file."""
 
 _SUFFIXES = {"record": ".export.json", "onnx": ".onnx", "int8": ".int8.onnx", "program": ".pt2"}
 
 _PREPROCESSING = "BGR, 0..255, minus (104, 117, 123)"
 
 
+class Int8Data(Protocol):
+    """What quantising needs of a task: images to calibrate on, and a score on others."""
+
+    @property
+    def metric(self) -> Metric:
+        """What a file is scored by."""
+
+    @property
+    def how(self) -> Quantization:
+        """How it is quantised."""
+
+    @property
+    def count(self) -> int:
+        """How many images there are to calibrate on."""
+
+    def images(self) -> Iterator[Images]:
+        """Read them as the model takes them, one at a time."""
+
+    def score(self, model: nn.Module, label: str) -> "EvaluationResult":
+        """Score an exported model."""
+
+    def scores(self, predictions: Sequence[Any]) -> Scores:
+        """Return what models predicted as scores for resampling."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Int8Request:
-    """How to quantise: settings, images to calibrate on, and other images to score on."""
+    """How to quantise a face detector: settings, images to calibrate on, and other images to score on."""
 
     calibration: "SampleDataset"
     validation: "SampleDataset"
     about: Mapping[str, Any]
     how: Quantization = field(default_factory=Quantization)
+    metric: Metric = AP
+    scores: Callable[[Sequence[Any]], Scores] = detection_scores
+
+    @property
+    def count(self) -> int:
+        """How many images there are to calibrate on."""
+        return len(self.calibration)
+
+    def images(self) -> Iterator[Images]:
+        """Read the images to calibrate on."""
+        return calibration_images(self.calibration, self.count)
+
+    def score(self, model: nn.Module, label: str) -> "EvaluationResult":
+        """Score an exported detector by AP."""
+        from featherpress.compress.evaluation.detector.inference import evaluate_model  # noqa: PLC0415
+
+        assert isinstance(model, Detector)
+        return evaluate_model(model, self.validation, settings=DetectionSettings(), label=label, data=self.about)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportRequest:
-    """The requested files, named after `out`, which ends in `.onnx`; with `program`, a torch program beside it."""
+    """The requested files, named after `out`, which ends in `.onnx`; with `program`, a torch program beside it.
+
+    A `model` that was built already, from `settings` and with its weights, is exported as `target`.
+    """
 
     target: str
     weights: Path | None
+    model: nn.Module | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
     out: Path | None = None
     options: GraphOptions = field(default_factory=GraphOptions)
     side: int | None = None
     opset: int = NEWEST_OPSET
     program: bool = False
     onnx: bool = True
-    int8: Int8Request | None = None
+    int8: Int8Data | None = None
     overwrite: bool = False
 
 
@@ -78,11 +129,16 @@ def export(request: ExportRequest) -> dict[str, Any]:
         require_extra("export", "writing ONNX")
     elif request.int8 or not request.program:
         raise UsageError("without ONNX there is nothing to quantise; ask for --program alone, or leave --no-onnx out")
-    subject = find_subject(request.target, request.weights, options=request.options, side=request.side)
+    subject = find_subject(
+        request.target, request.weights, options=request.options, side=request.side, model=request.model
+    )
     if request.side is not None and subject.detector:
         raise UsageError(f"a detector is exported for every size from {LEAST_SIDE} pixels on; leave --input out")
-    if request.int8 and subject.detector is None:
-        raise UsageError(f"--int8 calibrates and scores on photographs, for which {subject.name} must be a detector")
+    if isinstance(request.int8, Int8Request) and subject.detector is None:
+        raise UsageError(
+            f"--int8 scores what it writes: give --recipe, whose task says how to score {subject.name}; without one it "
+            "must be a detector of faces"
+        )
     places = _places(request, subject.name)
     with ExitStack() as stack:
         temporary = {kind: stack.enter_context(replacing(path)) for kind, path in places.items()}
@@ -153,46 +209,54 @@ def _write_program(program: ExportedProgram, subject: Subject, about: Mapping[st
 
 
 def _write_int8(
-    request: Int8Request, subject: Subject, about: Mapping[str, str], places: Mapping[str, Path]
+    request: Int8Data, subject: Subject, about: Mapping[str, str], places: Mapping[str, Path]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Quantise the ONNX file and score both; return the entries of file and scores."""
     import onnx  # noqa: PLC0415  (optional)
 
     source, target = places["onnx"], places["int8"]
-    count = 0 if request.how.calibration == "none" else len(request.calibration)
-    kept = quantize(source, target, calibration_images(request.calibration, count), count=count, how=request.how)
+    count = 0 if request.how.calibration == "none" else request.count
+    kept = quantize(source, target, request.images(), count=count, how=request.how)
     proto = onnx.load(target)
     calibration = {"calibration": request.how.calibration, "calibration_images": count}
     _describe(proto, {**about, "precision": "int8", **{key: _text(value) for key, value in calibration.items()}})
     target.write_bytes(proto.SerializeToString())
-    assert subject.detector is not None
-    results = {kind: _score(places[kind], subject.detector, request, kind) for kind in ("onnx", "int8")}
+    labels = {"onnx": "scoring float32", "int8": "scoring int8"}
+    results = {kind: request.score(_session_model(places[kind], subject), label) for kind, label in labels.items()}
     entry = {"kind": "int8", "precision": "int8", "bytes": target.stat().st_size, "kept_in_float": len(kept)}
     entry |= calibration
     before, after = (results[kind].record for kind in ("onnx", "int8"))
+    scores = [_scored(each, request.metric) for each in (before, after)]
+    known = None not in (scores[0]["score"], scores[1]["score"])
     return entry, {
         "data": before["data"],
-        "protocol": before["protocol"],
-        "float32": {"ap": before["ap"], "by_height": before["by_height"]},
-        "int8": {"ap": after["ap"], "by_height": after["by_height"]},
-        "difference": None if None in (before["ap"], after["ap"]) else after["ap"] - before["ap"],
-        "gate": None if None in (before["ap"], after["ap"]) else _gate(results, places),
+        "protocol": before.get("protocol"),
+        "metric": request.metric.to_dict(),
+        "float32": scores[0],
+        "int8": scores[1],
+        "difference": scores[1]["score"] - scores[0]["score"] if known else None,
+        "gate": _gate(results, request) if known else None,
     }
 
 
-def _gate(results: "Mapping[str, EvaluationResult]", places: Mapping[str, Path]) -> str:
+def _scored(record: Mapping[str, Any], metric: Metric) -> dict[str, Any]:
+    """Return the score in a record of an evaluation, and what it says of parts of the examples."""
+    score = record["score"] if "score" in record else record[metric.key]
+    return {"score": score, **{key: record[key] for key in ("by_height", "by_class") if key in record}}
+
+
+def _gate(results: "Mapping[str, EvaluationResult]", request: Int8Data) -> str:
     """Say whether eight bits are as good as the float file, by `gate`'s words."""
-    ours, theirs = (detection_scores([results[kind].predictions]) for kind in ("int8", "onnx"))
-    names = (places["int8"].name, places["onnx"].name)
-    return gate(ours, theirs, margin=INT8_MARGIN, metric="AP", names=names, unit="images").sentence
+    ours, theirs = (request.scores([results[kind].predictions]) for kind in ("int8", "onnx"))
+    names = ("the int8 file", "the float32 file")
+    return gate(ours, theirs, margin=INT8_MARGIN, metric=request.metric.name, names=names, unit="images").sentence
 
 
-def _score(path: Path, detector: Detector, request: Int8Request, kind: str) -> "EvaluationResult":
-    from featherpress.compress.evaluation.detector.inference import evaluate_model  # noqa: PLC0415
-
-    exported = SessionDetector(Session(path, threads=torch.get_num_threads()), detector)
-    label = f"scoring {'float32' if kind == 'onnx' else kind}"
-    return evaluate_model(exported, request.validation, settings=DetectionSettings(), label=label, data=request.about)
+def _session_model(path: Path, subject: Subject) -> nn.Module:
+    session = Session(path, threads=torch.get_num_threads())
+    if subject.detector is not None:
+        return SessionDetector(session, subject.detector)
+    return SessionModel(session, subject.original, subject.example)
 
 
 def _describe(proto: "onnx.ModelProto", about: Mapping[str, str]) -> None:
@@ -207,21 +271,30 @@ def _record(request: ExportRequest, subject: Subject) -> dict[str, Any]:
     weights, source = request.weights, None
     if weights is not None:
         source = {"file": weights.name, "bytes": weights.stat().st_size, "sha256": hash_file(weights)}
-    origin = origin_of(subject.detector or subject.original)
+    model = subject.detector or subject.original
+    origin, takes = origin_of(model), input_of(model)
     return {
         "featherpress": __version__,
         "model": subject.name,
-        "settings": dict(origin.settings) if origin else {},
+        "settings": dict(origin.settings if origin else request.settings),
         "params": sum(weight.numel() for weight in subject.original.parameters()),
         "weights": source,
         "input": {"name": "images", "shape": list(subject.example), "dynamic": list(subject.dynamic.values())},
-        "preprocessing": _PREPROCESSING if subject.detector else None,
+        "preprocessing": _PREPROCESSING if subject.detector else _preprocessing(takes) if takes else None,
+        **({"takes": asdict(takes)} if takes and not subject.detector else {}),
         "outputs": list(subject.outputs),
         "decoded": request.options.decode,
         "deformable": request.options.deformable,
         "folded": True,
         "environment": software("onnx", "onnxscript", "onnxruntime"),
     }
+
+
+def _preprocessing(takes: ModelInput) -> str:
+    """Return in words what images a model takes."""
+    mean, std = (", ".join(f"{each:g}" for each in values) for values in (takes.mean, takes.std))
+    size = f", {takes.size} pixels a side" if takes.size else ""
+    return f"RGB, 0..1, minus ({mean}), over ({std}){size}"
 
 
 def _text(value: object) -> str:

@@ -13,9 +13,10 @@ from featherpress.errors import ExportError, UsageError
 from featherpress.models import Detector, fuse, load_model, load_weights
 from featherpress.models.creation import origin_of
 from featherpress.models.factories import load_factory
+from featherpress.models.inputs import input_of, remember_input
 from featherpress.models.layers.deformable import DeformableConv
 from featherpress.models.priors import decode_boxes, decode_landmarks
-from featherpress.models.saving import read_origin
+from featherpress.models.saving import read_input, read_origin
 
 Deformable = Literal["samples", "operator"]
 
@@ -95,21 +96,31 @@ class Subject:
 
 
 def find_subject(
-    target: str, weights: Path | None, *, options: GraphOptions, side: int | None = None, random: bool = False
+    target: str,
+    weights: Path | None,
+    *,
+    options: GraphOptions,
+    side: int | None = None,
+    random: bool = False,
+    model: nn.Module | None = None,
 ) -> Subject:
     """Build a model of the zoo with its weights, or anyone's by `package.module:factory`, and prepare it for tracing.
 
-    `target` may be empty where the weights file says which model it is of; `side` is the input's where the model is no
-    detector; `random` allows a model of the zoo without weights, whose speed is the same.
+    `target` may be empty where the weights file says which model it is of; a `model` that was built already, with its
+    weights, is only prepared. `side` is the input's where the model is no detector, else the one that model or weights
+    say, else 640; `random` allows a model of the zoo without weights, whose speed is the same.
 
     Errors: `UsageError` for names, files and options that do not go together; `CheckpointError` as `load_weights`.
     """
-    model = _load(target, weights, random=random).eval().requires_grad_(False)
+    model = (model or _load(target, weights, random=random)).eval().requires_grad_(False)
     if isinstance(model, Detector):
         return _detector_subject(target, model, options)
     if options.priors or options.decode:
         raise UsageError(f"{target} is not a featherpress detector, so there are no priors to add or to decode with")
-    return _plain_subject(target, model, side or 640, options)
+    takes = input_of(model) or (read_input(weights) if weights else None)
+    if takes is not None:
+        remember_input(model, takes)
+    return _plain_subject(target, model, side or (takes.size if takes else 0) or 640, options)
 
 
 def _load(target: str, weights: Path | None, *, random: bool) -> nn.Module:

@@ -44,12 +44,14 @@ def _scores(evaluation: Mapping[str, Any] | None) -> list[str]:
     if evaluation is None:
         return []
     data = evaluation["data"]
-    before, after = evaluation["float32"]["ap"], evaluation["int8"]["ap"]
-    where = f"{data['faces']:,} faces in {data['images']:,} images of {data['name']}"
+    before, after = evaluation["float32"]["score"], evaluation["int8"]["score"]
+    name, where = evaluation["metric"]["name"], f"{data['images']:,} images of {data['name']}"
+    if "faces" in data:
+        name, where = "AP at IoU 0.5", f"{data['faces']:,} faces in {where}"
     if before is None or after is None:
-        return [f"there is no valid face among {where}, so there is no AP"]
+        return [f"nothing is labelled in {where}, so there is no {name}"]
     gate = [evaluation["gate"]] if evaluation.get("gate") else []
-    return [f"AP at IoU 0.5: {before:.4f} float32, {after:.4f} int8 ({after - before:+.4f}), {where}", *gate]
+    return [f"{name}: {before:.4f} float32, {after:.4f} int8 ({after - before:+.4f}), {where}", *gate]
 
 
 def render_bench(record: Mapping[str, Any]) -> RenderableType:

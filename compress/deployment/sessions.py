@@ -7,12 +7,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from featherpress.compress.deployment.conversion import INPUT
 from featherpress.compress.deployment.quiet import quiet
 from featherpress.errors import ExportError
 from featherpress.extras import require_extra
 from featherpress.models import Detector
+from featherpress.models.inputs import input_of, remember_input
 from featherpress.models.priors import encode_boxes, encode_landmarks
 
 
@@ -37,6 +39,7 @@ class Session:
             raise _refused(path, error) from error
         self._path = path
         self.outputs: tuple[str, ...] = tuple(each.name for each in self._session.get_outputs())
+        self.free_batch = not isinstance(self._session.get_inputs()[0].shape[0], int)
 
     def run(self, images: npt.NDArray[np.float32]) -> list[npt.NDArray[Any]]:
         """Compute every output; shapes: images (N, 3, H, W)."""
@@ -72,3 +75,28 @@ class SessionDetector(Detector):
         priors = self.priors(*images.shape[-2:])
         logits = torch.stack([1 - logits, logits], dim=-1).log()
         return encode_boxes(boxes, priors), logits, encode_landmarks(landmarks, priors)
+
+
+class SessionModel(nn.Module):
+    """An exported model that takes and returns what the one does that it was exported from.
+
+    Shapes: images (N, 3, H, W), of the example's size where the file fixes it.
+    """
+
+    def __init__(self, session: Session, original: nn.Module, example: tuple[int, ...]) -> None:
+        super().__init__()
+        self._session = session
+        # Tells which device and type the outputs have.
+        self.anchor = nn.Parameter(torch.empty(0), requires_grad=False)
+        with torch.no_grad():
+            _, self._form = tree_flatten(original(torch.zeros(example)))
+        takes = input_of(original)
+        if takes is not None:
+            remember_input(self, takes)
+
+    def forward(self, images: Tensor) -> Any:
+        """Run the file; one that takes one image at a time gets them one by one."""
+        parts = [images] if self._session.free_batch else images.split(1)
+        found = [self._session.run(part.contiguous().numpy()) for part in parts]
+        joined = [torch.from_numpy(np.concatenate(each)) for each in zip(*found, strict=True)]
+        return tree_unflatten(joined, self._form)

@@ -1,20 +1,24 @@
 """`export` and `bench`: how a model leaves, and how fast it then is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from featherpress.commands.model_names import count_model, weights_or_shipped
 from featherpress.commands.places import require_place
 from featherpress.commands.printing import show
-from featherpress.options import BackendName, JsonOption, WeightsOption
+from featherpress.commands.recipe_exports import build_by_recipe, open_int8
+from featherpress.errors import UsageError
+from featherpress.options import BackendName, JsonOption, SetOption, WeightsOption
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from featherpress.compress.deployment.exporting import Int8Request
     from featherpress.compress.deployment.latency import Costs
-    from featherpress.compress.deployment.quantization import Calibration
+    from featherpress.compress.deployment.quantization import Quantization
 
 
 def export(
@@ -48,7 +52,9 @@ def export(
     int8: Annotated[bool, typer.Option("--int8", help="Quantise too, and score before and after.")] = False,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Labelled images for --int8; synthetic faces unless given."),
+        typer.Option(
+            metavar="FOLDER", help="Labelled images for --int8; the recipe's, or synthetic faces, unless given."
+        ),
     ] = None,
     calibration: Annotated[
         Literal["percentile", "minmax", "entropy", "none"],
@@ -62,10 +68,17 @@ def export(
     limit: Annotated[
         int, typer.Option(metavar="N", min=0, help="Score --int8 on the first N images only; 0: all.")
     ] = 0,
+    recipe: Annotated[
+        str, typer.Option(metavar="RECIPE", help="Export --weights of its student, whatever the task.")
+    ] = "",
+    settings: SetOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write a model as ONNX, checked against torch to 1e-4; in eight bits; or as a torch program.
+
+    With --recipe MODEL is `student` or `teacher`, and --int8 calibrates on its training images and scores by its task's
+    metric. The file says what images the model takes, and its classes.
 
     Exit code: 1 if the model cannot be exported, or its export computes something else; then nothing is written.
 
@@ -75,21 +88,37 @@ def export(
     featherpress export --weights last.safetensors --out v2.onnx
     featherpress export --weights last.safetensors --int8 --data wider/
     featherpress export torchvision.models:resnet18 --input 224 --program
+    featherpress export --recipe runs/x/recipe.toml --weights last.safetensors --int8
     ```
     """
-    from featherpress.compress.deployment import exporting, graphs, listing
+    from featherpress.compress.deployment import exporting, graphs, listing, quantization
 
     options = graphs.GraphOptions(priors=priors, decode=decode, deformable=deformable)
+    how = quantization.Quantization(calibration=calibration)
+    built: nn.Module | None = None
+    own: Mapping[str, Any] = {}
+    eight: exporting.Int8Data | None = None
+    if recipe:
+        placed = [*(settings or ()), *([f"data.root={data.as_posix()}"] if data else [])]
+        task, model, own, built = build_by_recipe(recipe, placed, weights, role=model)
+        eight = open_int8(task, built, limit=limit, images=images, how=how) if int8 else None
+    else:
+        if settings:
+            raise UsageError("--set changes a recipe; name it with --recipe")
+        weights = weights if ":" in model else weights_or_shipped(weights, model)
+        eight = _ask_for_int8(data, limit=limit, images=images, how=how) if int8 else None
     request = exporting.ExportRequest(
         target=model,
-        weights=weights if ":" in model else weights_or_shipped(weights, model),
+        weights=weights,
+        model=built,
+        settings=own,
         out=out,
         options=options,
         side=side,
         opset=opset,
         program=program,
         onnx=not no_onnx,
-        int8=_ask_for_int8(data, limit=limit, images=images, method=calibration) if int8 else None,
+        int8=eight,
         overwrite=overwrite,
     )
     record = exporting.export(request)
@@ -146,11 +175,10 @@ def bench(
     show(record, as_json, lambda: listing.render_bench(record))
 
 
-def _ask_for_int8(data: Path | None, *, limit: int, images: int, method: "Calibration") -> "Int8Request":
+def _ask_for_int8(data: Path | None, *, limit: int, images: int, how: "Quantization") -> "Int8Request":
     """Open the images to calibrate on and to score on: a folder's splits train and val, or synthetic faces."""
     from featherpress.compress.data import SampleDataset, SyntheticFaces
     from featherpress.compress.deployment.exporting import Int8Request
-    from featherpress.compress.deployment.quantization import Quantization
     from featherpress.compress.evaluation.scoring import open_labelled
 
     sides: tuple[SampleDataset, SampleDataset]
@@ -162,7 +190,7 @@ def _ask_for_int8(data: Path | None, *, limit: int, images: int, method: "Calibr
         calibration=sides[0],
         validation=sides[1],
         about={"name": data.name if data else "synthetic faces", "split": "val"},
-        how=Quantization(calibration=method),
+        how=how,
     )
 
 

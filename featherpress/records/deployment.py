@@ -2,6 +2,9 @@
 
 from typing import Any, ClassVar
 
+from pydantic import AliasChoices, Field
+
+from featherpress.records.evaluation import AP, Metric
 from featherpress.records.record import Part, Record
 
 
@@ -100,10 +103,11 @@ class Exported(Part):
 
 
 class Scored(Part):
-    """The AP of an exported model."""
+    """What an exported model scores, once called `ap`; of face detectors by height, of others by class."""
 
-    ap: float | None = None
+    score: float | None = Field(default=None, validation_alias=AliasChoices("score", "ap"))
     by_height: tuple[dict[str, Any], ...] = ()
+    by_class: tuple[dict[str, Any], ...] = ()
 
 
 class ExportEvaluation(Part):
@@ -111,6 +115,7 @@ class ExportEvaluation(Part):
 
     data: dict[str, Any] | None = None
     protocol: dict[str, Any] | None = None
+    metric: Metric = AP
     float32: Scored
     int8: Scored
     difference: float | None = None
@@ -118,7 +123,10 @@ class ExportEvaluation(Part):
 
 
 class Export(Record):
-    """The files of one export, and the AP of float32 and int8 where both were scored."""
+    """The files of one export, and what float32 and int8 score where both were scored.
+
+    `takes` are the normalisation, size and class names of a model that is no face detector, where they are known.
+    """
 
     SCHEMA: ClassVar[str] = "featherpress.export/1"
 
@@ -129,6 +137,7 @@ class Export(Record):
     weights: dict[str, Any] | None = None
     input: dict[str, Any] | None = None
     preprocessing: str | None = None
+    takes: dict[str, Any] | None = None
     outputs: tuple[str, ...] = ()
     decoded: bool = False
     deformable: str = ""

@@ -12,6 +12,7 @@ from featherpress.reports.formats import (
     scientific,
     size,
 )
+from featherpress.reports.metrics import title as metric_title
 from featherpress.reports.sections.context import RunContext
 
 
@@ -58,7 +59,7 @@ def _bench(bench: Bench) -> list[Block]:
 
 
 def exports(context: RunContext) -> list[Block]:
-    """Give what was exported: sizes, how near torch, and what int8 costs in AP."""
+    """Give what was exported: sizes, how near torch, and what int8 costs in their metric."""
     found = context.sources.exports
     if not found:
         return []
@@ -84,8 +85,8 @@ def exports(context: RunContext) -> list[Block]:
     ]
     for export in found:
         scored = export.evaluation
-        if scored is not None and scored.float32.ap is not None and scored.int8.ap is not None:
-            before, after = scored.float32.ap, scored.int8.ap
+        if scored is not None and scored.float32.score is not None and scored.int8.score is not None:
+            before, after = scored.float32.score, scored.int8.score
             scores = f"{fraction(before)} in float32, {fraction(after)} in int8, {change(after - before)}"
-            parts.append(Paragraph(text=f"AP of `{export.model}`: {scores}."))
+            parts.append(Paragraph(text=f"{metric_title(scored.metric)} of `{export.model}`: {scores}."))
     return parts

@@ -110,7 +110,7 @@ def test_record_lists_every_file(exported: Exported) -> None:
     }
     assert len(list(exported.folder.iterdir())) == 4
     scores = record["evaluation"]
-    assert scores["difference"] == scores["int8"]["ap"] - scores["float32"]["ap"]
+    assert scores["difference"] == scores["int8"]["score"] - scores["float32"]["score"]
 
 
 def test_eight_bits_by_channel(exported: Exported) -> None:
