@@ -96,7 +96,7 @@ class SessionModel(nn.Module):
 
     def forward(self, images: Tensor) -> Any:
         """Run the file; one that takes one image at a time gets them one by one."""
-        parts = [images] if self._session.free_batch else images.split(1)
+        parts = [images] if self._session.free_batch else [images[place : place + 1] for place in range(len(images))]
         found = [self._session.run(part.contiguous().numpy()) for part in parts]
         joined = [torch.from_numpy(np.concatenate(each)) for each in zip(*found, strict=True)]
         return tree_unflatten(joined, self._form)
