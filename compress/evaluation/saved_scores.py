@@ -14,6 +14,7 @@ from featherpress.compress.evaluation.bootstrap import weighted_average_precisio
 from featherpress.compress.evaluation.detections import Detections, DetectionSet, Truth
 from featherpress.compress.evaluation.metrics.accuracy import ClassPredictions
 from featherpress.compress.evaluation.metrics.average_precision import Matches, corners, match
+from featherpress.compress.evaluation.metrics.mean_precision import ObjectSet, match_categories, weighted_map
 from featherpress.compress.evaluation.metrics.overlap import MaskOverlaps, weighted_miou
 from featherpress.compress.evaluation.metrics.values import ExampleValues
 from featherpress.errors import DataError, FileError
@@ -74,10 +75,27 @@ def miou_scores(sets: Sequence[MaskOverlaps]) -> Scores:
     return Scores(metrics=tuple(partial(weighted_miou, each) for each in sets), objects=pixels)
 
 
+def map_scores(sets: Sequence[ObjectSet]) -> Scores:
+    """Return COCO's mAP of detectors of several categories, one a seed, for resampling.
+
+    Errors: DataError for sets of different images, objects or categories.
+    """
+    for each in sets:
+        same = (each.names, each.categories) == (sets[0].names, sets[0].categories)
+        if not same or not np.array_equal(each.truth_boxes, sets[0].truth_boxes):
+            raise DataError("Expected detections in the same images; evaluate both models on one set.")
+    owners = np.repeat(np.arange(len(sets[0].names)), sets[0].labelled) if sets else np.zeros(0, np.int64)
+    objects = (
+        np.bincount(owners[~sets[0].truth_ignored], minlength=len(sets[0].names)) if sets else np.zeros(1, np.int64)
+    )
+    return Scores(metrics=tuple(partial(weighted_map, match_categories(each)) for each in sets), objects=objects)
+
+
 _FORMATS: Mapping[str, tuple[type[Any], Callable[[Any], Scores]]] = {
     "predicted": (ClassPredictions, accuracy_scores),
     "intersections": (MaskOverlaps, miou_scores),
     "values": (ExampleValues, value_scores),
+    "truth_classes": (ObjectSet, map_scores),
     "truth_boxes": (DetectionSet, detection_scores),
 }
 """Each format of a saved file by an array that it alone has: its class, and what scores several of it."""

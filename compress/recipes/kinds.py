@@ -18,7 +18,7 @@ ENTRY_POINTS = "featherpress.tasks"
 
 _OWN = {
     "widerface": "detection.task",
-    "coco": "detection.task",
+    "coco": "objects.task",
     "synthetic": "detection.task",
     "shapes": "classification.shapes",
     "digits": "classification.digits",
@@ -50,6 +50,15 @@ def list_kinds() -> list[str]:
     """Return the kinds of data that have a task, sorted."""
     _load_others()
     return sorted({*_OWN, *_REGISTER})
+
+
+def find_suited_task(data: Any, model: str) -> Any:
+    """Return the task for a recipe's data that suits its student.
+
+    Errors: as `find_task`.
+    """
+    task = find_task(data.kind)
+    return task.suited(data, model) if hasattr(task, "suited") else task
 
 
 def find_task(kind: str) -> Any:

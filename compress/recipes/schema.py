@@ -9,7 +9,7 @@ from featherpress.compress.distillation.losses.bounds import Fraction
 from featherpress.compress.distillation.losses.registry import find_loss
 from featherpress.compress.distillation.placebos import Placebo
 from featherpress.compress.recipes.data import AnyData, Count, Positive, Seed
-from featherpress.compress.recipes.kinds import find_task
+from featherpress.compress.recipes.kinds import find_suited_task
 from featherpress.compress.recipes.tables import Strict
 from featherpress.compress.recipes.terms import (
     FeatureTerm,
@@ -227,7 +227,7 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _losses_fit_the_task(self) -> Self:
-        task = find_task(self.data.kind)
+        task = find_suited_task(self.data, self.student.model)
         for name, term in self.distillation.losses.items() if self.all_teachers else ():
             reason = _unfit(term, task)
             if reason:

@@ -1,6 +1,6 @@
 """The options of data with faces: where pictures come from, and how they are cut."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -62,3 +62,16 @@ class FaceData(DataRecipe):
         if drawn and not (self.train_images and self.validation_images):
             raise ValueError(f"{self.kind} data needs `train_images` and `validation_images`")
         return self
+
+
+class CocoData(FaceData):
+    """Images with objects of any categories, in COCO's, YOLO's or Pascal VOC's layout.
+
+    For torchvision's detectors they are the objects of all categories, or of `categories`, in that order, and crops are
+    made by `train`, transforms of torchvision.transforms.v2 with their arguments; unless given, those of its reference
+    for detectors. For our own detectors they are faces, of the one `category`, cut as `FaceData` says.
+    """
+
+    kind: Literal["coco"]
+    categories: tuple[str, ...] = ()
+    train: tuple[str | dict[str, Any], ...] = ()

@@ -34,7 +34,7 @@ from featherpress.records.evaluation import Metric
 logger = logging.getLogger("featherpress")
 
 
-@register_task("widerface", "coco", "synthetic")
+@register_task("widerface", "synthetic")
 class DetectionTask(Task):
     """Detectors of faces over priors: class, box and landmark terms, scored by AP."""
 

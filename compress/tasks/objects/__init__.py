@@ -1,0 +1,1 @@
+"""The detection of objects of any categories, by torchvision's detectors."""

@@ -1,0 +1,257 @@
+"""Detection of any categories: torchvision's detectors, their losses, COCO's mAP, and a recipe from end to end."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from featherpress.compress.evaluation.metrics.mean_precision import (
+    ObjectSet,
+    match_categories,
+    summarize,
+    weighted_map,
+)
+from featherpress.compress.evaluation.saved_scores import map_scores
+from featherpress.compress.experiments.distill import distill
+from featherpress.compress.recipes import Recipe
+from featherpress.compress.tasks import task_of
+from featherpress.compress.tasks.detection.task import DetectionTask
+from featherpress.compress.tasks.objects.detectors import build_detector, is_torchvisions
+from featherpress.compress.tasks.objects.task import ObjectsTask
+from featherpress.errors import DataError, UsageError
+from featherpress.models.ssdlite import ssdlite
+
+SMALL = {"width": 0.25, "size": 64}
+TORCHVISION = "torchvision.models.detection:"
+
+
+def write(root: Path, *, images: int = 6, categories: tuple[str, ...] = ("disc", "box")) -> Path:
+    """Write both splits of drawn discs and boxes in COCO's format."""
+    random = np.random.default_rng(0)
+    for split in ("train", "val"):
+        (root / split).mkdir(parents=True)
+        rows: dict[str, list[Any]] = {"images": [], "annotations": []}
+        for number in range(images):
+            picture = Image.new("RGB", (96, 80), "grey")
+            for kind in range(len(categories)):
+                x, y, side = random.integers(0, 50), random.integers(0, 40), random.integers(16, 30)
+                corners = [int(x), int(y), int(x + side), int(y + side)]
+                draw = ImageDraw.Draw(picture)
+                (draw.ellipse if kind else draw.rectangle)(corners, fill="white" if kind else "black")
+                box = [*corners[:2], int(side), int(side)]
+                rows["annotations"].append({"image_id": number, "category_id": kind, "bbox": box})
+            picture.save(root / split / f"{number}.png")
+            rows["images"].append({"id": number, "file_name": f"{number}.png", "width": 96, "height": 80})
+        rows["categories"] = [{"id": kind, "name": name} for kind, name in enumerate(categories)]
+        (root / split / "annotations.json").write_text(json.dumps(rows))
+    return root
+
+
+def recipe_of(root: Path, **changed: Any) -> Recipe:
+    model = {"model": "featherpress.models.ssdlite:ssdlite", "settings": SMALL}
+    schedule = {"epochs": 1, "batch_size": 3}
+    content = {
+        "name": "objects",
+        "student": model,
+        "teacher": model | {"schedule": schedule},
+        "data": {"kind": "coco", "root": str(root), "size": 64},
+        "schedule": schedule,
+        "distillation": {"default_losses": False, "losses": {"class": {"loss": "kl"}}},
+    }
+    return Recipe.model_validate(content | changed)
+
+
+def found_in(images: int, categories: int, *, seed: int = 0) -> ObjectSet:
+    """Draw objects, some of them crowds, and detections near most of them and elsewhere."""
+    random = np.random.default_rng(seed)
+    rows: dict[str, list[Any]] = {name: [] for name in ("boxes", "scores", "classes", "truth", "kinds", "ignored")}
+    counts = []
+    for _ in range(images):
+        n = int(random.integers(0, 9))
+        corner, side = random.uniform(0, 300, (n, 2)), random.uniform(40, 120, (n, 2))
+        truth, kinds = np.concatenate([corner, corner + side], axis=1), random.integers(0, categories, n)
+        other = random.uniform(0, 300, (4, 2))
+        near = truth[random.random(n) < 0.8]
+        boxes = np.concatenate([near + random.normal(0, 6, near.shape), np.concatenate([other, other + 50], axis=1)])
+        rows["boxes"].append(boxes)
+        rows["scores"].append(random.random(len(boxes)))
+        rows["classes"].append(random.integers(0, categories, len(boxes)))
+        rows["truth"].append(truth)
+        rows["kinds"].append(kinds)
+        rows["ignored"].append(random.random(n) < 0.15)
+        counts.append((len(boxes), n))
+    joined = {name: np.concatenate(parts) for name, parts in rows.items()}
+    return ObjectSet(
+        names=tuple(map(str, range(images))),
+        categories=tuple("abcdef"[:categories]),
+        found=np.array([count for count, _ in counts]),
+        boxes=joined["boxes"],
+        scores=joined["scores"],
+        classes=joined["classes"],
+        labelled=np.array([count for _, count in counts]),
+        truth_boxes=joined["truth"],
+        truth_classes=joined["kinds"],
+        truth_ignored=joined["ignored"],
+    )
+
+
+def test_map_is_cocos() -> None:
+    """mAP, AP50, AP75 and every category agree with COCO's own evaluation, crowds included."""
+    from torchmetrics.detection import MeanAveragePrecision
+
+    found = found_in(40, 3)
+    metric = MeanAveragePrecision(backend="faster_coco_eval", class_metrics=True)
+    detections, truths = [], []
+    ends = np.cumsum(found.found), np.cumsum(found.labelled)
+    for image in range(40):
+        rows = slice(ends[0][image] - found.found[image], ends[0][image])
+        boxes, scores = torch.tensor(found.boxes[rows]), torch.tensor(found.scores[rows])
+        detections.append({"boxes": boxes, "scores": scores, "labels": torch.tensor(found.classes[rows])})
+        rows = slice(ends[1][image] - found.labelled[image], ends[1][image])
+        boxes, crowds = torch.tensor(found.truth_boxes[rows]), torch.tensor(found.truth_ignored[rows])
+        truths.append({"boxes": boxes, "labels": torch.tensor(found.truth_classes[rows]), "iscrowd": crowds.long()})
+    metric.update(detections, truths)
+    coco, ours = metric.compute(), summarize(found)
+    for key, name in (("map", "mAP"), ("map_50", "AP50"), ("map_75", "AP75")):
+        assert ours[name] == pytest.approx(float(coco[key]), abs=1e-6)
+    assert [each["score"] for each in ours["by_class"]] == pytest.approx(coco["map_per_class"].tolist(), abs=1e-6)
+
+
+def test_map_of_resampled_images_is_that_of_the_images() -> None:
+    """An image that counts twice is two; one that counts zero is none; a set without an object scores 0."""
+    found = found_in(12, 2)
+    scores = map_scores([found])
+    assert scores.metrics[0](np.ones((1, 12)))[0] == pytest.approx(summarize(found)["mAP"])
+    assert weighted_map(match_categories(found), np.full((1, 12), 2.0))[0] == pytest.approx(summarize(found)["mAP"])
+    assert weighted_map(match_categories(found), np.zeros((1, 12)))[0] == 0
+    assert (
+        scores.objects.tolist()
+        == np.bincount(np.repeat(np.arange(12), found.labelled)[~found.truth_ignored], minlength=12).tolist()
+    )
+    with pytest.raises(DataError, match="same images"):
+        map_scores([found, found_in(12, 2, seed=1)])
+
+
+def test_detections_are_saved_and_read(tmp_path: Path) -> None:
+    """What was saved is what is read; rows that do not add up are refused."""
+    found = found_in(5, 2)
+    found.save(tmp_path / "a.npz")
+    again = ObjectSet.load(tmp_path / "a.npz")
+    assert (again.names, again.categories) == (found.names, found.categories)
+    assert summarize(again) == summarize(found)
+    with pytest.raises(DataError, match="as many rows"):
+        ObjectSet.from_arrays(
+            {name: getattr(found, name) for name in ObjectSet.__slots__} | {"scores": found.scores[1:]}
+        )
+
+
+@pytest.mark.parametrize(
+    ("target", "terms", "logits"),
+    [
+        ("featherpress.models.ssdlite:ssdlite", {"class", "box"}, True),
+        (TORCHVISION + "ssdlite320_mobilenet_v3_large", {"class", "box"}, True),
+        (TORCHVISION + "retinanet_resnet50_fpn", {"class", "box"}, True),
+        (TORCHVISION + "fcos_resnet50_fpn", {"class", "box", "centre"}, True),
+        (
+            TORCHVISION + "fasterrcnn_mobilenet_v3_large_320_fpn",
+            {"class", "box", "proposal_class", "proposal_box"},
+            False,
+        ),
+    ],
+)
+def test_detectors_give_heads_and_losses(target: str, terms: set[str], logits: bool) -> None:
+    """Of a batch; of a list what torchvision gives. Weights keep their names, and a copy does the same."""
+    model = build_detector(target, {}, classes=2, side=64)
+    names = set(model.state_dict())
+    model = copy.deepcopy(model)
+    assert set(model.state_dict()) == names
+    images = torch.rand(2, 3, 64, 64)
+    targets = [
+        {"boxes": torch.tensor([[5.0, 5, 40, 40]]), "labels": torch.tensor([2])},
+        {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)},
+    ]
+    outputs = model.train()(images, targets)
+    losses = {name: value for name, value in outputs.items() if name.endswith("_loss")}
+    assert {name.removesuffix("_loss") for name in losses} == terms
+    assert all(value.ndim == 0 for value in losses.values())
+    torch.stack([*losses.values()]).sum().backward()
+    raw = model.eval()(images)
+    assert ({"logits", "boxes"} <= set(raw)) == logits
+    if logits:
+        assert raw["logits"].shape[:2] == (2, 3)
+        assert raw["boxes"].shape == (2, raw["logits"].shape[2], 4)
+    assert set(model([images[0]])[0]) == {"boxes", "labels", "scores"}
+
+
+def test_other_models_are_refused() -> None:
+    """Models that are no detectors, that have other categories, and settings of our own factory that make no sense."""
+    with pytest.raises(UsageError, match="gives a ResNet, expected one of torchvision's detectors"):
+        build_detector("torchvision.models:resnet18", {}, classes=2, side=64)
+    with pytest.raises(UsageError, match="has 5 classes, expected 3"):
+        build_detector("featherpress.models.ssdlite:ssdlite", SMALL | {"num_classes": 5}, classes=2, side=64)
+    for wrong in ({"backbone": "resnet"}, {"width": 0.0}, {"size": 8}):
+        with pytest.raises(UsageError, match="expected mobilenet_v3_large or mobilenet_v3_small"):
+            ssdlite(3, **wrong)
+
+
+def test_the_student_says_which_task(tmp_path: Path) -> None:
+    """Faces for our own detectors; objects for torchvision's, and wherever `categories` are named."""
+    assert isinstance(task_of(recipe_of(tmp_path)), ObjectsTask)
+    faces = {"student": {"model": "featherface_v2"}, "teacher": None, "distillation": {}}
+    assert isinstance(task_of(recipe_of(tmp_path, **faces)), DetectionTask)
+    assert is_torchvisions(TORCHVISION + "ssd300_vgg16")
+    assert not is_torchvisions("torchvision.models:resnet18")
+    assert not is_torchvisions("nowhere:model")
+    with pytest.raises(UsageError, match="give `categories`"):
+        task_of(recipe_of(tmp_path, data={"kind": "coco", "root": "x", "size": 64, "category": "disc"}))
+
+
+def test_a_recipe_runs_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Teacher, student and control are trained and scored by category, with pictures; ignored boxes teach nothing."""
+    recipe = recipe_of(write(tmp_path / "data"))
+    assert task_of(recipe).classes == ("disc", "box")
+    monkeypatch.setattr(ObjectsTask, "min_teacher_score", 0.0)
+    distill(recipe, tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "eval" / "validation.json").read_text())
+    assert record["schema"] == "featherpress.score/1"
+    assert [each["name"] for each in record["by_class"]] == ["disc", "box"]
+    assert [each["examples"] for each in record["by_class"]] == [6, 6]
+    assert set(record["further"]) == {"AP50", "AP75"}
+
+
+def test_batches_hold_what_the_examples_do(tmp_path: Path) -> None:
+    """Crops keep boxes in step; a batch comes apart as it was; ignored boxes are no targets."""
+    root = write(tmp_path)
+    content = json.loads((root / "train" / "annotations.json").read_text())
+    content["annotations"][0]["iscrowd"] = 1
+    (root / "train" / "annotations.json").write_text(json.dumps(content))
+    data = {"kind": "coco", "root": str(root), "size": 64, "train": [{"Resize": [64, 64]}]}
+    task = task_of(recipe_of(root, data=data))
+    batch = task.crops(task.open("train"), 0).batch([(0, 0), (1, 0)])
+    assert batch.ignored[0].tolist() == [True, False]
+    assert [each["labels"].tolist() for each in batch.targets()] == [[2], [1, 2]]
+    for row, each in enumerate(batch.separate()):
+        assert torch.equal(each.target["boxes"], batch.boxes[row][batch.present[row]])
+    scale = Tensor([64 / 96, 64 / 80, 64 / 96, 64 / 80])
+    box = content["annotations"][2]["bbox"]
+    corners = Tensor([box[0], box[1], box[0] + box[2], box[1] + box[3]])
+    torch.testing.assert_close(batch.boxes[1, 0], corners * scale)
+
+
+def test_splits_with_other_categories_are_refused(tmp_path: Path) -> None:
+    """A category that only the validation labels have, and one that they lack, are named with the file."""
+    root = write(tmp_path)
+    path = root / "val" / "annotations.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"categories": [*content["categories"], {"id": 7, "name": "bar"}]}))
+    with pytest.raises(DataError, match=r"val/annotations.json: expected the categories .* got 'bar' too"):
+        task_of(recipe_of(root)).open("val")
+    path.write_text(json.dumps(content | {"annotations": [], "categories": content["categories"][:1]}))
+    with pytest.raises(DataError, match=r"val/annotations.json: expected one category 'box'"):
+        task_of(recipe_of(root)).open("val")
