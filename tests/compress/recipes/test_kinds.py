@@ -53,7 +53,7 @@ def test_our_own_are_registered() -> None:
     for kind in ("coco", "shapes", "synthetic", "widerface"):
         assert issubclass(find_task(kind), Task)
         assert kind in list_kinds()
-    assert find_task("coco") is DetectionTask
+    assert find_task("synthetic") is DetectionTask
 
 
 def test_an_installed_package_brings_a_kind(outside: Path) -> None:

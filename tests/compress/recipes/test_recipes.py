@@ -27,7 +27,7 @@ from featherpress.compress.recipes.data import CropsRecipe, UnlabelledRecipe
 from featherpress.compress.recipes.files import expand_path
 from featherpress.compress.recipes.terms import FeatureTerm, OutputTerm, Term
 from featherpress.compress.tasks.classification.options import DigitsData, FolderData, ShapesData
-from featherpress.compress.tasks.detection.options import FaceData
+from featherpress.compress.tasks.detection.options import CocoData, FaceData
 from featherpress.compress.tasks.segmentation.options import MasksData
 from featherpress.errors import RecipeError
 
@@ -189,7 +189,7 @@ def test_terms_and_losses_are_the_same_list() -> None:
 
 def test_broken_files(tmp_path: Path) -> None:
     """A missing file, broken TOML and other encodings are one sentence each."""
-    with pytest.raises(RecipeError, match="shipped are ants_bees, classifier, demo, digits"):
+    with pytest.raises(RecipeError, match="shipped are ants_bees, blood_cells, classifier, demo, digits"):
         load_recipe("nonsense")
     (tmp_path / "broken.toml").write_text("name = 1 2\n")
     with pytest.raises(RecipeError, match=r"not valid TOML.*line 1"):
@@ -214,6 +214,7 @@ SECTIONS = {
     "## `[teacher]`": TeacherRecipe,
     "## `[data]`\n": DataRecipe,
     "## `[data]`, faces": FaceData,
+    "## `[data]`, objects": CocoData,
     "## `[data]`, folders of classes": FolderData,
     "## `[data]`, digits": DigitsData,
     "## `[data]`, drawn shapes": ShapesData,
