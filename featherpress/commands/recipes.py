@@ -1,5 +1,6 @@
 """Recipes and their runs: found, audited, given a folder, and described before they start."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from featherpress.commands.model_names import audit_model, count_model, settings_of, shape_seen
-from featherpress.errors import UsageError
+from featherpress.errors import CountError, UsageError
 
 if TYPE_CHECKING:
     from featherpress.budgets import Audit
     from featherpress.compress.recipes import Recipe, StudentRecipe, TeacherRecipe
     from featherpress.compress.recipes.required_files import Need
+
+logger = logging.getLogger("featherpress")
 
 
 def find_recipe(
@@ -57,7 +60,20 @@ def open_logged_run(recipe: "Recipe", out: Path | None, *, resume: bool, overwri
 
 
 def audit_recipe(recipe: "Recipe", *, allow_over_budget: bool) -> dict[str, Any]:
-    """Audit a recipe's models; a student over its budget does not start."""
+    """Audit a recipe's models; a student over its budget does not start.
+
+    Nothing comes of models of which one cannot be counted, and the log says why; a budget needs the count.
+    """
+    try:
+        return _audit_all(recipe, allow_over_budget=allow_over_budget)
+    except CountError as error:
+        if recipe.budget:
+            raise
+        logger.warning("what the models cost is not known: %s", error)
+        return {}
+
+
+def _audit_all(recipe: "Recipe", *, allow_over_budget: bool) -> dict[str, Any]:
     audits, shape = {}, shape_seen(recipe)
     for number, teacher in enumerate(recipe.all_teachers, start=1):
         role = "teacher" if number == 1 else f"teacher-{number}"

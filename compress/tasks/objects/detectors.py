@@ -57,7 +57,7 @@ def build_detector(target: str, settings: Mapping[str, Any], *, classes: int, si
     takes = inspect.signature(import_factory(target)).parameters
     filled = {"num_classes": classes + 1, "weights_backbone": None}
     filled = {key: value for key, value in filled.items() if key in takes and key not in settings}
-    if settings.get("weights"):
+    if settings.get("weights", "none") != "none":
         filled = {}
     model = load_factory(target, {**filled, **settings})
     if not isinstance(model, KNOWN):

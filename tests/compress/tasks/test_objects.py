@@ -2,6 +2,7 @@
 
 import copy
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from featherpress.commands.recipes import audit_recipe
 from featherpress.compress.evaluation.metrics.mean_precision import (
     ObjectSet,
     match_categories,
@@ -24,7 +26,7 @@ from featherpress.compress.tasks import task_of
 from featherpress.compress.tasks.detection.task import DetectionTask
 from featherpress.compress.tasks.objects.detectors import build_detector, is_torchvisions
 from featherpress.compress.tasks.objects.task import ObjectsTask
-from featherpress.errors import DataError, UsageError
+from featherpress.errors import CountError, DataError, UsageError
 from featherpress.models.ssdlite import ssdlite
 
 SMALL = {"width": 0.25, "size": 64}
@@ -255,3 +257,17 @@ def test_splits_with_other_categories_are_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps(content | {"annotations": [], "categories": content["categories"][:1]}))
     with pytest.raises(DataError, match=r"val/annotations.json: expected one category 'box'"):
         task_of(recipe_of(root)).open("val")
+
+
+def test_a_model_that_cannot_be_counted_trains_all_the_same(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What it costs is not known, and the log says why; with a budget it does not start."""
+    model = {
+        "model": TORCHVISION + "fasterrcnn_mobilenet_v3_large_320_fpn",
+        "settings": {"num_classes": 3, "weights_backbone": "none"},
+    }
+    recipe = recipe_of(tmp_path, student=model, teacher=None, distillation={})
+    with caplog.at_level(logging.WARNING, logger="featherpress"):
+        assert audit_recipe(recipe, allow_over_budget=False) == {}
+    assert "what the models cost is not known: aten::" in caplog.text
+    with pytest.raises(CountError):
+        audit_recipe(recipe.model_copy(update={"budget": "featherface_v2"}), allow_over_budget=False)
