@@ -94,10 +94,11 @@ def _class_table(context: RunContext, found: Found) -> list[Block]:
         align="l" + "r" * (len(header) - 1),
         records=context.files(found, EVALUATION),
     )
-    notes.append("Differences by class have no interval: the verdict below is on all classes together.")
+    if paired:
+        notes.append("Differences by class have no interval: a verdict is on all classes together.")
     if several(found.values()):
         notes.append("Mean \N{PLUS-MINUS SIGN} standard deviation over seeds.")
-    return [table, Paragraph(text=" ".join(notes))]
+    return [table, *([Paragraph(text=" ".join(notes))] if notes else [])]
 
 
 def _gap(before: float | None, after: float | None) -> str:
