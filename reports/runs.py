@@ -113,7 +113,7 @@ class Run:
     def finds_faces(self) -> bool:
         """Whether its models are detectors of faces, by what was recorded of them."""
         data = self.comparison.data if self.comparison and self.comparison.data else {}
-        return bool(self.detectors or "faces" in data or (self.gallery and not self.gallery.labels))
+        return bool(self.detectors or self.gallery or "faces" in data)
 
 
 def place(role: str, record: str) -> str:

@@ -25,11 +25,10 @@ class Environment(Record):
 
 
 class Truth(Part):
-    """A labelled face, or an object of the class `label`, in pixels of the saved picture."""
+    """A labelled face in pixels of the saved picture."""
 
     box: Box
     ignored: bool
-    label: str = ""
 
 
 class DetectedFace(Part):
@@ -66,10 +65,9 @@ class DetectedFaces(Record):
 
 
 class Prediction(DetectedFace):
-    """A detection in the saved picture, of the class `label`, and whether the protocol counts it as a hit."""
+    """A detection in the saved picture, and whether the protocol counts it as a hit."""
 
     hit: bool
-    label: str = ""
 
 
 class Picture(Part):
@@ -106,16 +104,6 @@ class Gallery(Record):
 
     thresholds: dict[str, float]
     images: tuple[Picture, ...]
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The classes of what is in the pictures or was found there, by name; none where all are faces."""
-        marks = (each for picture in self.images for found in _marks(picture) for each in found)
-        return tuple(sorted({each.label for each in marks} - {""}))
-
-
-def _marks(picture: Picture) -> list[tuple[Truth | Prediction, ...]]:
-    return [picture.truth, *picture.predictions.values()]
 
 
 class Panel(Part):

@@ -1,14 +1,14 @@
 """Real detections side by side: hits, misses and false alarms by colour and by line style."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, Stroke
 from numpy.typing import NDArray
 from PIL import Image
@@ -18,16 +18,11 @@ from featherpress.records.run import Box, Gallery, Picture, Prediction, Truth
 from featherpress.reports.figures.style import DPI, INK, LEGEND, PAGE, ROLES, SMALL, TEXT, canvas
 
 # Inches: between columns, and for the head, each line of counts and the legend.
-GAP, HEAD, COUNTS, FOOT, LINE = 0.04, 0.19, 0.21, 0.27, 0.14
+GAP, HEAD, COUNTS, FOOT = 0.04, 0.19, 0.21, 0.27
 HIGHEST = 9.0  # inches of rows that fit on a page
-
-# Of classes, by turns; of more classes than colours each box is named too.
-COLORS = ("#56B4E9", "#F0E442", "#CC79A7", "#009E73", "#E69F00", "#FFFFFF", "#D55E00")
-KEYS = 6  # entries of the legend in a line
 
 # The boxes of one picture and one model, by what they turned out to be, in the order they are drawn in.
 Marks: TypeAlias = dict[str, list[Box]]
-Found = TypeVar("Found", Truth, Prediction)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,28 +37,28 @@ class Pen:
 # Colours of Okabe and Ito; each kind differs in its line too, so that the figure survives a grey printer.
 PENS: Mapping[str, Pen] = {
     "hit": Pen(color="#56B4E9", dashes="-", width=1.2),
-    "missed": Pen(color="#F0E442", dashes=(0, (2.4, 1.4)), width=1.2),
+    "missed face": Pen(color="#F0E442", dashes=(0, (2.4, 1.4)), width=1.2),
     "false alarm": Pen(color="#D55E00", dashes=(0, (1.0, 0.6)), width=1.5),
     "ignored by the protocol": Pen(color="#FFFFFF", dashes=(0, (4.0, 1.5, 1.0, 1.5)), width=0.7),
 }
 
 
 def mark(truth: Sequence[Truth], predictions: Sequence[Prediction], *, iou: float) -> Marks:
-    """Return the boxes of each kind, as `PENS` names them: hits, false alarms, and what no hit explains.
+    """Return the boxes of each kind, as `PENS` names them: hits, false alarms, and the faces no hit explains.
 
-    Hits are what the record says they are; each takes the free object it overlaps most, best score first.
-    A detection on an ignored object is neither.
+    Hits are what the record says they are; each takes the free face it overlaps most, best score first.
+    A detection on an ignored face is neither.
     """
     shown = sorted(predictions, key=lambda each: -each.score)
     free = [t.box for t in truth if not t.ignored]
     ignored = [t.box for t in truth if t.ignored]
     hits = [each.box for each in shown if each.hit]
     for hit in hits:
-        best = max(free, key=lambda each: overlap(each, hit), default=None)
+        best = max(free, key=lambda face: overlap(face, hit), default=None)
         if best is not None and overlap(best, hit) >= iou:
             free.remove(best)
     alarms = [each.box for each in shown if not each.hit and not any(overlap(i, each.box) >= iou for i in ignored)]
-    return {"ignored by the protocol": ignored, "hit": hits, "missed": free, "false alarm": alarms}
+    return {"ignored by the protocol": ignored, "hit": hits, "missed face": free, "false alarm": alarms}
 
 
 def overlap(a: Box, b: Box) -> float:
@@ -87,9 +82,7 @@ def draw_gallery(gallery: Gallery, *, iou: float) -> Figure:
     pictures, (roles, cell) = pictures_shown(gallery), _columns(gallery)
     # Placed by hand, rows as high as their pictures: none is stretched or framed in white.
     heights = [cell * picture.height / picture.width for picture in pictures]
-    labels = gallery.labels or ("",)
-    keys = _keys(gallery.labels)
-    height = HEAD + sum(heights) + COUNTS * len(pictures) + FOOT + LINE * ((len(keys) - 1) // KEYS)
+    height = HEAD + sum(heights) + COUNTS * len(pictures) + FOOT
     figure = canvas(PAGE, height)
     figure.set_layout_engine("none")
     top = height - HEAD
@@ -98,31 +91,12 @@ def draw_gallery(gallery: Gallery, *, iou: float) -> Figure:
         for column, role in enumerate(roles):
             place = (column * (cell + GAP) / PAGE, (top - tall) / height, cell / PAGE, tall / height)
             axes = figure.add_axes(place, title=role if picture is pictures[0] else "")
-            found = picture.predictions.get(role, ())
-            marks = {label: mark(_of(label, picture.truth), _of(label, found), iou=iou) for label in labels}
+            marks = mark(picture.truth, picture.predictions.get(role, ()), iou=iou)
             _draw_cell(axes, picture, shown, marks, scale=72 * cell / picture.width)
         top -= tall + COUNTS
-    figure.legend(handles=keys, loc="lower center", ncols=min(len(keys), KEYS), handlelength=3.2, **LEGEND)
+    keys = [_box((0, 0, 1, 1), pen, width=pen.width, label=kind) for kind, pen in PENS.items()]
+    figure.legend(handles=keys, loc="lower center", ncols=4, handlelength=3.2, **LEGEND)
     return figure
-
-
-def _keys(labels: Sequence[str]) -> list[Patch]:
-    """Return the entries of the legend: kinds of boxes, and the colours of classes where there are any."""
-    kinds = [_box((0, 0, 1, 1), pen, width=pen.width, label=kind) for kind, pen in PENS.items()]
-    if not labels:
-        return [*kinds]
-    for each in kinds:
-        each.set_edgecolor(INK)
-        each.set_path_effects([Normal()])
-    return [*kinds, *(Patch(facecolor=_color(labels, each), edgecolor=INK, lw=0.4, label=each) for each in labels)]
-
-
-def _color(labels: Sequence[str], label: str) -> str:
-    return COLORS[labels.index(label) % len(COLORS)]
-
-
-def _of(label: str, found: Sequence[Found]) -> list[Found]:
-    return [each for each in found if each.label == label]
 
 
 def _columns(gallery: Gallery) -> tuple[list[str], float]:
@@ -144,29 +118,19 @@ def pixels(file: Path, *, width: int = 0, height: int = 0) -> NDArray[np.uint8]:
         raise FileError(f"{file}: expected a picture of the gallery, got {type(error).__name__}.") from error
 
 
-def _draw_cell(
-    axes: Axes, picture: Picture, shown: NDArray[np.uint8], marks: Mapping[str, Marks], *, scale: float
-) -> None:
-    """Draw one picture with its marks by class; `scale` is points a pixel of the picture."""
+def _draw_cell(axes: Axes, picture: Picture, shown: NDArray[np.uint8], marks: Marks, *, scale: float) -> None:
+    """Draw one picture with its marks; `scale` is points a pixel of the picture."""
     axes.imshow(shown, extent=(0, picture.width, picture.height, 0), aspect="auto")
-    labels = [label for label in marks if label]
-    for label, kinds in marks.items():
-        for kind, boxes in kinds.items():
-            pen = replace(PENS[kind], color=_color(labels, label)) if label else PENS[kind]
-            for box in boxes:
-                # Thinner on small objects, which a full line would cover.
-                thin = min(pen.width, max(0.75, 0.09 * scale * (box[3] - box[1])))
-                axes.add_patch(_box(box, pen, width=thin, label=""))
-                if len(labels) > len(COLORS):
-                    axes.text(
-                        *box[:2], label, fontsize=4, color=INK, bbox={"facecolor": pen.color, "lw": 0, "pad": 0.5}
-                    )
+    for kind, boxes in marks.items():
+        for box in boxes:
+            # Thinner on small faces, which a full line would cover.
+            thin = min(PENS[kind].width, max(0.75, 0.09 * scale * (box[3] - box[1])))
+            axes.add_patch(_box(box, PENS[kind], width=thin, label=""))
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
     axes.title.set(fontsize=TEXT, color=INK, fontweight="bold")
-    counted = (sum(len(each[kind]) for each in marks.values()) for kind in ("hit", "missed", "false alarm"))
-    hits, misses, alarms = counted
+    hits, misses, alarms = (len(marks[kind]) for kind in ("hit", "missed face", "false alarm"))
     alarmed = f"{alarms} false {'alarm' if alarms == 1 else 'alarms'}"
     counts = f"{hits} {'hit' if hits == 1 else 'hits'}, {misses} missed, {alarmed}"
     axes.set_xlabel(counts, fontsize=SMALL, color=INK, labelpad=2)

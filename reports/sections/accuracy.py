@@ -154,7 +154,7 @@ def _doubts(found: list[AnyEvaluation]) -> list[Block]:
 def gallery(context: RunContext) -> list[Block]:
     """Show real detections, model beside model."""
     run = context.run
-    if run.gallery is None and not run.finds_faces:
+    if not run.finds_faces:
         return []
     parts: list[Block] = [context.heading("Detections")]
     if run.gallery is None or not run.gallery.images:

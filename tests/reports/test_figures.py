@@ -142,7 +142,7 @@ def test_marks_tell_hits_misses_and_false_alarms_apart() -> None:
     marks = mark(truth, found, iou=0.5)
     assert marks == {
         "hit": [(1, 0, 11, 10)],
-        "missed": [(20, 0, 30, 10)],
+        "missed face": [(20, 0, 30, 10)],
         "false alarm": [(0, 1, 10, 11)],
         "ignored by the protocol": [(40, 0, 50, 10)],
     }

@@ -2,20 +2,17 @@
 
 import json
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
 
 from featherpress.errors import FileError
 from featherpress.reports import write_report
 from featherpress.reports.figures.accuracy import confusion_matrix, scores_by_group
-from featherpress.reports.figures.gallery import COLORS, draw_gallery
 from featherpress.reports.figures.pictures import draw_pictures, rows_shown
 from featherpress.reports.runs import load_run
 
@@ -159,32 +156,6 @@ def test_pictures_stand_side_by_side(task_run: TaskRun, edit: Edit) -> None:
     many._file = saved.file
     assert 1 < len(rows_shown(many)) < 18
     assert draw_pictures(many).get_figheight() < 10
-
-
-def test_boxes_of_classes_have_their_colours(task_run: TaskRun, one_seed: Path, edit: Edit) -> None:
-    """A gallery of classes matches within each class, gives each a colour, and says nothing of faces."""
-
-    def label(record: dict[str, Any]) -> None:
-        for picture in record["images"]:
-            for each in picture["truth"]:
-                each["label"] = "platelet"
-            for each in (*picture["teacher"], *picture["control"], *picture["student"]):
-                each["label"] = "platelet" if each["score"] > 0.9 else "red cell"
-
-    run = task_run("own", metric=MIOU, classes=CLASSES)
-    shutil.copytree(one_seed / "eval/gallery", run / "eval/gallery")
-    edit(run / "eval/gallery/gallery.json", label)
-    saved = load_run(run).gallery
-    assert saved is not None
-    assert saved.labels == ("platelet", "red cell")
-    figure = draw_gallery(saved, iou=0.5)
-    assert figure.axes[0].get_xlabel() == "4 hits, 3 missed, 0 false alarms"
-    assert {patch.get_edgecolor() for patch in figure.axes[0].patches} >= {to_rgba(each) for each in COLORS[:2]}
-    keys = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert keys[-2:] == ["platelet", "red cell"]
-    text = write_report([run]).read_text(encoding="utf-8")
-    assert "## Detections" in text
-    assert not re.search(r"\bfaces?\b|\bAP\b", text)
 
 
 def test_a_picture_that_is_missing_is_named(task_run: TaskRun) -> None:
