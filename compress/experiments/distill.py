@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from featherpress.compress.data.crops.sampling import batch_lengths
+from featherpress.compress.data.crops.sampling import batch_lengths, batches_per_epoch
 from featherpress.compress.data.leaks import find_leaks
 from featherpress.compress.data.subsets import left_out
 from featherpress.compress.experiments.arms import Arm, fit_arm, list_arms
@@ -55,6 +55,7 @@ def check(recipe: Recipe, *, without_teachers: bool = False, allow_leak: bool = 
             raise UsageError(f"{images} images do not fill one batch of {wanted}")
     student = build_student(recipe, recipe.seeds[0], task=task, teachers=teachers)
     if teachers:
+        _warn_of_short_schedule(recipe, images)
         named = {teacher_name(number): teacher for number, teacher in enumerate(teachers)}
         make_distiller(recipe, named, student, task=task, seed=recipe.seeds[0]).kd.close()
 
@@ -65,6 +66,15 @@ def describe_left_out(recipe: Recipe) -> list[str]:
     found = left_out(task.open("train"), task.open("val"))
     counted = ", ".join(f"{count:,} {what}" for what, count in found.items())
     return [f"left out: {counted}"] if found else []
+
+
+def _warn_of_short_schedule(recipe: Recipe, images: int) -> None:
+    """Warn where training ends before the terms have grown to their weights."""
+    schedule = recipe.schedule
+    steps = schedule.epochs * (batches_per_epoch(images, schedule.batch_size, recipe.data.sizes) // schedule.accumulate)
+    slow = recipe.distillation.ramp_steps or 0
+    if slow >= steps:
+        logger.warning("terms grow over %d steps, but training ends after %d: set `ramp_steps` lower", slow, steps)
 
 
 def _check_leaks(training: Any, validation: Any, *, allow: bool) -> None:

@@ -14,6 +14,8 @@ from featherpress.compress.recipes import DistillationRecipe
 from featherpress.compress.recipes.terms import FeatureTerm, output_of
 from featherpress.compress.recipes.terms import Term as RecipeTerm
 
+_LONGEST_RAMP = 1000
+
 
 class RecipeDistiller:
     """A Distiller with a recipe's schedule, and teachers whose outputs may be cached.
@@ -54,7 +56,7 @@ class RecipeDistiller:
 
     def ramp(self, step: int, total: int) -> float:
         """Return the factor that a term without times of its own has at a step."""
-        return ramp(step, total=total, ramp_steps=self.recipe.ramp_steps, stop=self.recipe.stop)
+        return ramp(step, total=total, ramp_steps=ramp_steps(self.recipe, total), stop=self.recipe.stop)
 
 
 def build_term(term: RecipeTerm, *, taps: Mapping[str, str]) -> Term:
@@ -81,12 +83,17 @@ def ramp(step: int, *, total: int, ramp_steps: int, start: float = 0.0, stop: fl
     return min(1.0, (step - first + 1) / max(ramp_steps, 1))
 
 
+def ramp_steps(recipe: DistillationRecipe, total: int) -> int:
+    """Return over how many of all steps terms grow: a part of them unless the recipe says, so that they always do."""
+    return min(total // 10, _LONGEST_RAMP) if recipe.ramp_steps is None else recipe.ramp_steps
+
+
 def term_factor(term: RecipeTerm, recipe: DistillationRecipe, *, step: int, total: int) -> float:
     """Return the factor of one term, which may have times of its own."""
     return ramp(
         step,
         total=total,
         start=term.start,
-        ramp_steps=recipe.ramp_steps if term.ramp_steps is None else term.ramp_steps,
+        ramp_steps=ramp_steps(recipe, total) if term.ramp_steps is None else term.ramp_steps,
         stop=recipe.stop if term.stop is None else term.stop,
     )

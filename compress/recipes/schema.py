@@ -151,15 +151,16 @@ class DistillationRecipe(Strict):
     """What the student learns from the teacher, and when.
 
     `losses` are the terms by name. Unless `default_losses` is false, four are there already: `feature`, `class`, `box`
-    and `landmark`; a table of such a name changes only the keys that it gives. Terms grow from 0 over `ramp_steps`, and
-    stop for the last fraction `stop` of the steps. Several teachers are `averaged`, their losses by their weights, or
-    teach `sequential`, each for the share of the steps that its weight is of all. `balance` above 0 scales all terms
-    together so that their gradient at the taps, once they have grown, is that share of the task's.
+    and `landmark`; a table of such a name changes only the keys that it gives. Terms grow from 0 over `ramp_steps`, a
+    tenth of the steps and 1000 at most unless given, and stop for the last fraction `stop` of the steps. Several
+    teachers are `averaged`, their losses by their weights, or teach `sequential`, each for the share of the steps that
+    its weight is of all. `balance` above 0 scales all terms together so that their gradient at the taps, once they have
+    grown, is that share of the task's.
     """
 
     teaching: Literal["averaged", "sequential"] = "averaged"
 
-    ramp_steps: Steps = 1000
+    ramp_steps: Steps | None = None
     stop: Fraction = 0.1
     balance: Weight = 0.0
     default_losses: bool = True

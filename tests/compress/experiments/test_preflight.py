@@ -17,6 +17,7 @@ from featherpress.compress.distillation.losses import registry
 from featherpress.compress.distillation.step import Step
 from featherpress.compress.distillation.teachers import BoundTeacher, TeacherOutputs, call
 from featherpress.compress.experiments import preflight as preflight_module
+from featherpress.compress.experiments.distill import check
 from featherpress.compress.experiments.preflight import Finding, preflight, require_sound
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.tasks.classification.shapes import ShapesTask
@@ -327,3 +328,14 @@ def test_a_loss_that_stays_at_weight_0_is_a_leak(recipe: Recipe, monkeypatch: py
 
     monkeypatch.setattr(preflight_module, "_run", more)
     assert [finding.check for finding in preflight(recipe) if not finding.passed] == ["off is plain"]
+
+
+def test_a_training_that_ends_before_its_terms_have_grown_is_told(
+    tiny: Callable[..., Recipe], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Distillation that hardly counts would pass for one that does not help."""
+    check(tiny("distillation.ramp_steps=100000"), leaks=False)
+    assert "terms grow over 100000 steps, but training ends after" in caplog.text
+    caplog.clear()
+    check(tiny("distillation.ramp_steps=1"), leaks=False)
+    assert "terms grow" not in caplog.text

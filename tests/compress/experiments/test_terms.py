@@ -18,7 +18,7 @@ from featherpress.compress.distillation.losses.features import (
     weighted_fgd,
 )
 from featherpress.compress.distillation.losses.outputs import dkd, kl, margin_divergence
-from featherpress.compress.experiments.recipe_distiller import RecipeDistiller, build_term
+from featherpress.compress.experiments.recipe_distiller import RecipeDistiller, build_term, ramp_steps
 from featherpress.compress.recipes import DistillationRecipe
 from featherpress.compress.tasks.detection.assignment import Targets
 from featherpress.compress.tasks.detection.loss import Nearer
@@ -287,3 +287,10 @@ def test_masks_are_drawn_anew_at_every_step() -> None:
     sides = [({}, [MAPS[side]]) for side in (0, 1)]
     first, again, other = (of_one(term, *sides, {}, step=step) for step in (3, 3, 4))
     assert first == again != other
+
+
+def test_terms_always_grow_to_their_weight() -> None:
+    """Unless a recipe says over how many steps, it is a tenth of them, and 1000 at most."""
+    recipe = DistillationRecipe.model_validate({"default_losses": False})
+    assert [ramp_steps(recipe, total) for total in (5, 300, 50_000)] == [0, 30, 1000]
+    assert ramp_steps(recipe.model_copy(update={"ramp_steps": 7}), 300) == 7
