@@ -38,6 +38,12 @@ class Sources:
     given: Sequence[Given]
     read_scores: ReadScores
 
+    def settings_of(self, audit: Audit) -> Mapping[str, str]:
+        """Return what a counted model was built from: as its audit says, or else what is known of its name."""
+        if audit.settings:
+            return {key: _word(value) for key, value in audit.settings.items()}
+        return self.settings.get(audit.model, {})
+
     def needed(self, run: Run) -> list[Path]:
         """Return what has to be named for a report of this run: its folder or its audits, and the records beside it."""
         audits = {audit.file for each in self.runs if each.counted_only for _, audit in each.audits}

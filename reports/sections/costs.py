@@ -92,13 +92,12 @@ def costs(context: RunContext) -> list[Block]:
 
 def architecture(context: RunContext) -> list[Block]:
     """Set what the models are built from side by side."""
-    models = [audit.model for _, audit in context.run.audits]
-    known = context.sources.settings
-    if not any(model in known for model in models):
+    known = [context.sources.settings_of(audit) for _, audit in context.run.audits]
+    keys = dict.fromkeys(key for settings in known for key in settings)
+    if not keys:
         return []
-    keys = dict.fromkeys(key for model in models for key in known.get(model, {}))
-    rows = [[f"`{key}`", *(f"`{known[m][key]}`" if key in known.get(m, {}) else DASH for m in models)] for key in keys]
-    header = ["setting", *(f"`{model}`" for model in models)]
+    rows = [[f"`{key}`", *(f"`{each[key]}`" if key in each else DASH for each in known)] for key in keys]
+    header = ["setting", *(f"`{audit.model}`" for _, audit in context.run.audits)]
     title, align = "What the models are built from", "l" * len(header)
     records = [*counted_in(context.run), *(str(each.file) for each in context.sources.named if isinstance(each, Model))]
     table = Table(name="architecture", title=title, header=header, rows=rows, align=align, records=records)
@@ -179,7 +178,7 @@ def _size_rows(context: RunContext, first: Audit, second: Audit) -> list[list[st
     """Return the sizes that the source document's table has, where a record says them."""
     rows = []
     for key, text in SIZES.items():
-        values = [context.sources.settings.get(audit.model, {}).get(key, "") for audit in (first, second)]
+        values = [context.sources.settings_of(audit).get(key, "") for audit in (first, second)]
         if any(values):
             rows.append(_row(text, integer, *(int(value) if value.isdecimal() else None for value in values)))
     return rows

@@ -34,6 +34,7 @@ def test_the_document_works_as_written(
                 assert ending.code == 0, ending.err
     report = Path("runs/dots/report/report.md").read_text()
     assert "Dots found on validation images" in report
+    assert re.search(r"`width` +\| `16` +\| `4`", report), "two models of one name have settings of their own"
     assert not re.search(r"\bfaces?\b|\bAP\b", report)
     assert run_command("distill", "dots.toml", "--out", "runs/dots", "--resume").code == 0
     side = read_saved(Path("runs/dots"))
