@@ -177,7 +177,7 @@ def test_two_teachers(
         ),
         (["distillation.default_losses=true"], "default_losses = false"),
         (["data.variants=0", "teacher.cache=true"], "never repeat cannot be cached"),
-        (["data.holdout=2"], "nor `unlabelled` photographs nor a `holdout`"),
+        (["data.holdout=2"], "nor `unlabelled` images nor a `holdout`"),
         (["data.crops.zoom_out_probability=1"], "unknown key 'crops' in data"),
     ],
 )
