@@ -181,7 +181,7 @@ class Task(ABC):
         about: Mapping[str, Any] | None = None,
         images: int = 0,
     ) -> EvaluationResult:
-        """Score a model on a data set, or on so many images of it; the record has `about` first, and names the split."""
+        """Score a model on a data set or on some images of it; the record begins with `about`, and names the split."""
         began, was_training = time.monotonic(), model.training
         count, device = min(images or len(dataset), len(dataset)), next(model.parameters()).device
         values: list[Tensor] = []
