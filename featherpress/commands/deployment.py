@@ -88,7 +88,7 @@ def export(
     featherpress export --weights last.safetensors --out v2.onnx
     featherpress export --weights last.safetensors --int8 --data wider/
     featherpress export torchvision.models:resnet18 --input 224 --program
-    featherpress export --recipe runs/x/recipe.toml --weights last.safetensors --int8
+    featherpress export --recipe digits --weights last.safetensors --int8
     ```
     """
     from featherpress.compress.deployment import exporting, graphs, listing, quantization
