@@ -102,8 +102,8 @@ def evaluate(
     featherpress evaluate --data wider/ --ground-truth mat/ --out results/
     featherpress evaluate --predictions out/ --ground-truth mat/
     featherpress evaluate --weights v2.safetensors --data wider/ --baseline old/
-    featherpress evaluate torchvision.models:resnet18 --weights last.safetensors --data ants_bees/
-    featherpress evaluate --recipe runs/x/recipe.toml --weights last.safetensors --set data.root=masks/
+    featherpress evaluate my.models:net --weights w.safetensors --data insects/
+    featherpress evaluate --recipe street_scenes --weights last.safetensors
     ```
     """
     require_empty(out)
