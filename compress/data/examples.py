@@ -1,6 +1,7 @@
 """One image with what is known of it, for any task, and batches of such."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol, Self
 
@@ -8,6 +9,10 @@ import torch
 from torch import Tensor
 
 from featherpress.compress.data.samples import ImageBatch, Key, NamedImages
+from featherpress.compress.runtime.progress import Progress
+from featherpress.errors import DataError
+
+logger = logging.getLogger("featherpress")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,3 +78,23 @@ class LabelledBatch(ExampleBatch):
     """Images with a label each; shapes: labels int64 (N,)."""
 
     labels: Tensor
+
+
+def readable(dataset: ExampleDataset, chosen: Sequence[int], *, label: str) -> Iterator[tuple[int, Example]]:
+    """Read images one by one, with their numbers and a bar; those that are broken are left out with a warning.
+
+    Errors: `DataError` where no image can be read.
+    """
+    read = 0
+    with Progress(label, total=len(chosen)) as progress:
+        for index in chosen:
+            progress.advance()
+            try:
+                example = dataset[index]
+            except DataError as error:
+                logger.warning("left out of the evaluation: %s", error)
+                continue
+            read += 1
+            yield index, example
+    if not read:
+        raise DataError(f"expected an image that can be read, but all {len(chosen)} are broken")

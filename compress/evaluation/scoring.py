@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from featherpress.compress.data import CocoFaces, LabelledFolder, WiderFaces, require_sound
 from featherpress.compress.data.sources.predicted import POSITIVE_THRESHOLD, PredictedFaces
@@ -69,15 +70,15 @@ def open_labelled(
     return dataset
 
 
-def describe_weights(path: Path, detector: Detector, *, name: str = "") -> dict[str, Any]:
+def describe_weights(path: Path, model: nn.Module, *, name: str = "", role: str = "model") -> dict[str, Any]:
     """Return the entries of a record that describe the weights: model, file, sha256, size and parameters."""
-    origin = origin_of(detector)
+    origin = origin_of(model)
     return {
-        "model": name or (origin.name if origin else type(detector).__name__),
-        "role": "model",
+        "model": name or (origin.name if origin else type(model).__name__),
+        "role": role,
         "weights": path.name,
         "weights_sha256": hash_file(path),
-        "params": sum(weight.numel() for weight in detector.parameters()),
+        "params": sum(weight.numel() for weight in model.parameters()),
         "macs": None,
         "file_bytes": path.stat().st_size,
     }

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from featherpress.compress.data.crops.sampling import batch_lengths, batches_per_epoch
+from featherpress.compress.data.crops.sampling import batch_lengths
 from featherpress.compress.data.leaks import find_leaks
 from featherpress.compress.data.subsets import left_out
 from featherpress.compress.experiments.arms import Arm, fit_arm, list_arms
 from featherpress.compress.experiments.build import build_student, build_teacher
 from featherpress.compress.experiments.conclusion import record_comparison, seed_folder
 from featherpress.compress.experiments.correlation import record_correlation
+from featherpress.compress.experiments.estimate import planned_steps
 from featherpress.compress.experiments.experiment import Experiment
 from featherpress.compress.experiments.teachers import (
     LoadedTeacher,
@@ -70,8 +71,7 @@ def describe_left_out(recipe: Recipe) -> list[str]:
 
 def _warn_of_short_schedule(recipe: Recipe, images: int) -> None:
     """Warn where training ends before the terms have grown to their weights."""
-    schedule = recipe.schedule
-    steps = schedule.epochs * (batches_per_epoch(images, schedule.batch_size, recipe.data.sizes) // schedule.accumulate)
+    steps = planned_steps(images, recipe.schedule, recipe)
     slow = recipe.distillation.ramp_steps or 0
     if slow >= steps:
         logger.warning("terms grow over %d steps, but training ends after %d: set `ramp_steps` lower", slow, steps)

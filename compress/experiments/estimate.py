@@ -64,8 +64,10 @@ def estimate(recipe: Recipe, *, without_teachers: bool = False) -> Estimate | No
         holdout=len(task.open("holdout")) if recipe.data.holdout else 0,
         validation=len(task.open("val")),
         photographs=photographs,
-        steps=_steps(training, recipe.schedule, recipe),
-        teacher_steps={number: _steps(training, schedule, recipe) for number, schedule in own.items() if schedule},
+        steps=planned_steps(training, recipe.schedule, recipe),
+        teacher_steps={
+            number: planned_steps(training, schedule, recipe) for number, schedule in own.items() if schedule
+        },
         cached_crops=cached_crops,
         cache_bytes=crops * sum(_bytes_per_crop(recipe, task, side) for side in sides) if cached_crops else 0,
         memory_bytes=recipe.data.cache_bytes,
@@ -81,7 +83,8 @@ def _count_photographs(recipe: Recipe) -> int:
     return sum(len(Photographs(expand_path(root), limit=limit, square=square)) for root in photographs.roots)
 
 
-def _steps(images: int, schedule: ScheduleRecipe, recipe: Recipe) -> int:
+def planned_steps(images: int, schedule: ScheduleRecipe, recipe: Recipe) -> int:
+    """Return how many steps a schedule comes to on so many images, an early stop aside."""
     return schedule.epochs * (batches_per_epoch(images, schedule.batch_size, recipe.data.sizes) // schedule.accumulate)
 
 

@@ -8,13 +8,14 @@ from torch import nn
 from featherpress.compress.evaluation.comparison import compare
 from featherpress.compress.evaluation.detector.inference import EvaluationResult
 from featherpress.compress.evaluation.saved_scores import read_saved
+from featherpress.compress.evaluation.scoring import describe_weights
 from featherpress.compress.experiments.build import input_settings
 from featherpress.compress.recipes import Recipe
 from featherpress.compress.runtime.devices import default_device
 from featherpress.compress.tasks import task_of
 from featherpress.compress.tasks.base import Split
 from featherpress.errors import DataError, UsageError
-from featherpress.files import hash_file, write_json
+from featherpress.files import write_json
 from featherpress.models import load_weights
 from featherpress.verdicts import Claim
 
@@ -37,15 +38,7 @@ def evaluate_weights(
     task.check(dataset)
     model: nn.Module = task.build(own.model, own.settings, **input_settings(own))
     load_weights(model, weights)
-    about = {
-        "model": own.model,
-        "role": role,
-        "weights": weights.name,
-        "weights_sha256": hash_file(weights),
-        "params": sum(weight.numel() for weight in model.parameters()),
-        "macs": None,
-        "file_bytes": weights.stat().st_size,
-    }
+    about = describe_weights(weights, model, name=own.model, role=role)
     model.to(default_device())
     return task.evaluate(model, dataset, label="evaluating", split=split, about=about, images=images)
 

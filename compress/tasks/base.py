@@ -3,7 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from featherpress.compress.data import Crops
 from featherpress.compress.data.crops.base import WholeImages
 from featherpress.compress.data.crops.sampling import Sampler
+from featherpress.compress.distillation.taps import evaluating
 from featherpress.compress.distillation.teachers import Outputs
 from featherpress.compress.evaluation.detector.inference import EvaluationResult
 from featherpress.compress.evaluation.metrics.values import ExampleValues
@@ -36,6 +37,19 @@ class TaskLoss:
 
     terms: Mapping[str, Tensor]
     context: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What a model was found to do: its predictions, its score, and what the record says of them.
+
+    `data` is said of the images, `fields` beside the score; a score is None where there is nothing to find.
+    """
+
+    predictions: Any
+    score: float | None
+    data: Mapping[str, Any]
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Task(ABC):
@@ -170,7 +184,22 @@ class Task(ABC):
         """Return the score of each image, (N,), whose mean is the metric."""
         raise NotImplementedError(f"{type(self).__name__} scores no examples")
 
-    @torch.no_grad()
+    def measure(self, model: nn.Module, dataset: Any, *, label: str, split: str, images: int) -> Measured:
+        """Look at what a model says of all images of a data set, or of so many of them; here the first ones."""
+        count, device = min(images or len(dataset), len(dataset)), next(model.parameters()).device
+        values: list[Tensor] = []
+        with evaluating(model), Progress(label, total=count) as progress:
+            for start in range(0, count, _EVALUATED_AT_ONCE):
+                indices = range(start, min(start + _EVALUATED_AT_ONCE, count))
+                batch = self.batch(dataset, indices).to(device)
+                outputs = self.name_outputs(model(self.images(batch, model)))
+                values.append(self.score_examples(outputs, batch, self.assign_targets(batch, model)).double().cpu())
+                for _ in indices:
+                    progress.advance()
+        names = tuple(str(dataset.name(index)) for index in range(count))
+        predictions = ExampleValues(metric=self.metric.name, names=names, values=torch.cat(values).numpy())
+        return Measured(predictions=predictions, score=predictions.mean, data={"images": count})
+
     def evaluate(
         self,
         model: nn.Module,
@@ -182,30 +211,18 @@ class Task(ABC):
         images: int = 0,
     ) -> EvaluationResult:
         """Score a model on a data set or on some images of it; the record begins with `about`, and names the split."""
-        began, was_training = time.monotonic(), model.training
-        count, device = min(images or len(dataset), len(dataset)), next(model.parameters()).device
-        values: list[Tensor] = []
-        model.eval()
-        with Progress(label, total=count) as progress:
-            for start in range(0, count, _EVALUATED_AT_ONCE):
-                indices = range(start, min(start + _EVALUATED_AT_ONCE, count))
-                batch = self.batch(dataset, indices).to(device)
-                outputs = self.name_outputs(model(self.images(batch, model)))
-                values.append(self.score_examples(outputs, batch, self.assign_targets(batch, model)).double().cpu())
-                for _ in indices:
-                    progress.advance()
-        model.train(was_training)
-        names = tuple(str(dataset.name(index)) for index in range(count))
-        predictions = ExampleValues(metric=self.metric.name, names=names, values=torch.cat(values).numpy())
+        began = time.monotonic()
+        found = self.measure(model, dataset, label=label, split=split, images=images)
         record = {
             "schema": TaskEvaluation.SCHEMA,
             **(about or {}),
-            "data": {"name": self.data.kind, "split": split, "images": count},
+            "data": {"name": self.data.kind, "split": split, **found.data},
             "metric": self.metric.to_dict(),
-            "score": predictions.mean,
+            "score": found.score,
+            **found.fields,
             "seconds": round(time.monotonic() - began, 3),
         }
-        return EvaluationResult(predictions=predictions, score=predictions.mean, record=record)
+        return EvaluationResult(predictions=found.predictions, score=found.score or 0.0, record=record)
 
     def load(self, path: Path, /) -> Any:
         """Read saved predictions."""

@@ -1,7 +1,6 @@
 """Image classification, wherever images come from."""
 
 import logging
-import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -12,14 +11,14 @@ from torch.nn import functional as F
 from featherpress.compress.data.crops.transformed import TransformedCrops
 from featherpress.compress.data.examples import ExampleDataset, LabelledBatch
 from featherpress.compress.data.subsets import spread
+from featherpress.compress.distillation.taps import evaluating
 from featherpress.compress.distillation.teachers import Outputs
-from featherpress.compress.evaluation.detector.inference import EvaluationResult
 from featherpress.compress.evaluation.metrics.accuracy import ClassPredictions
 from featherpress.compress.evaluation.saved_scores import accuracy_scores
 from featherpress.compress.recipes import Recipe
-from featherpress.compress.tasks.base import Task, TaskLoss
+from featherpress.compress.tasks.base import Measured, Task, TaskLoss
 from featherpress.compress.tasks.classification.options import ClassificationData
-from featherpress.compress.tasks.classification.scoring import ACCURACY, predict_classes, score_record
+from featherpress.compress.tasks.classification.scoring import ACCURACY, predict_classes, score_fields
 from featherpress.errors import UsageError
 
 logger = logging.getLogger("featherpress")
@@ -58,10 +57,9 @@ class ClassificationTask(Task):
         Errors: `UsageError` for a model that does not return one logit per class.
         """
         model = super().build(target, settings, normalize=normalize, size=size)
-        was_training, side = model.training, size or self.data.sizes[0]
-        with torch.no_grad():
-            outputs = model.eval()(torch.zeros(1, 3, side, side))
-        model.train(was_training)
+        side = size or self.data.sizes[0]
+        with evaluating(model):
+            outputs = model(torch.zeros(1, 3, side, side))
         shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         if shape != (1, len(self.classes)):
             raise UsageError(
@@ -126,33 +124,17 @@ class ClassificationTask(Task):
         term = self.recipe.losses.classification * entropy / normalizers[0]
         return TaskLoss(terms={"class": term}, context={"labels": labels})
 
-    def evaluate(
-        self,
-        model: nn.Module,
-        dataset: ExampleDataset,
-        *,
-        label: str,
-        split: str = "val",
-        about: Mapping[str, Any] | None = None,
-        images: int = 0,
-    ) -> EvaluationResult:
+    def measure(self, model: nn.Module, dataset: ExampleDataset, *, label: str, split: str, images: int) -> Measured:
         """Score a model by accuracy; broken images are skipped and counted, and fewer `images` are spread evenly."""
-        began = time.monotonic()
         indices = spread(len(dataset), images or len(dataset))
         found, skipped = predict_classes(
-            model,
-            dataset,
-            indices,
-            prepare=self.prepare,
-            takes=self.takes(model),
-            label=label,
+            model, dataset, indices, prepare=self.prepare, takes=self.takes(model), label=label
         )
         if skipped:
             logger.warning("%s: %d broken images of %d were skipped", label, skipped, len(indices))
-        data = {"name": self.data.kind, "split": split, "skipped": skipped, **self.described()}
-        record = score_record(found, self.classes, data=data, about=about or {})
-        record["seconds"] = round(time.monotonic() - began, 3)
-        return EvaluationResult(predictions=found, score=found.accuracy, record=record)
+        sizes = {"images": len(found.names), "classes": len(self.classes)}
+        data = {"skipped": skipped, **self.described(), **sizes}
+        return Measured(predictions=found, score=found.accuracy, data=data, fields=score_fields(found, self.classes))
 
     def described(self) -> dict[str, Any]:
         """Return what else a record says of the data."""

@@ -10,14 +10,15 @@ from torch import Tensor, nn
 from featherpress.compress.data.sources.class_folders import SPLITS, ClassFolder, split_folder
 from featherpress.compress.data.transforms import Transforms
 from featherpress.compress.evaluation.detector.inference import EvaluationResult
+from featherpress.compress.evaluation.scoring import describe_weights
 from featherpress.compress.tasks.classification.options import middle
-from featherpress.compress.tasks.classification.scoring import predict_classes, score_record
+from featherpress.compress.tasks.classification.scoring import ACCURACY, predict_classes, score_fields
 from featherpress.errors import DataError, UsageError
-from featherpress.files import hash_file
 from featherpress.models import load_weights
 from featherpress.models.factories import load_factory
 from featherpress.models.inputs import ModelInput, normalization_of
 from featherpress.models.saving import read_input
+from featherpress.records.evaluation import TaskEvaluation
 
 _SIZE = 224
 
@@ -43,17 +44,15 @@ def evaluate_folder(
     _require_logits(net, model, dataset, takes.size)
     prepare = Transforms(middle(takes.size), kind="label", height=takes.size, width=takes.size)
     found, skipped = predict_classes(net, dataset, range(len(dataset)), prepare=prepare, takes=takes)
-    about = {
-        "model": model,
-        "role": "model",
-        "weights": weights.name,
-        "weights_sha256": hash_file(weights),
-        "params": sum(weight.numel() for weight in net.parameters()),
-        "macs": None,
-        "file_bytes": weights.stat().st_size,
+    sizes = {"images": len(found.names), "classes": len(dataset.classes)}
+    record = {
+        "schema": TaskEvaluation.SCHEMA,
+        **describe_weights(weights, net, name=model),
+        "data": {"name": data.name, "split": split, "skipped": skipped, **sizes},
+        "metric": ACCURACY.to_dict(),
+        "score": found.accuracy,
+        **score_fields(found, dataset.classes),
     }
-    where = {"name": data.name, "split": split, "skipped": skipped}
-    record = score_record(found, dataset.classes, data=where, about=about)
     return EvaluationResult(predictions=found, score=found.accuracy, record=record)
 
 

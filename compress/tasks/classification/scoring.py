@@ -1,7 +1,7 @@
 """Classifiers scored: what they predict for each image, and the record of it."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from featherpress.compress.data.examples import Example
 from featherpress.compress.data.transforms import Transforms
+from featherpress.compress.distillation.taps import evaluating
 from featherpress.compress.evaluation.metrics.accuracy import ClassPredictions
 from featherpress.compress.runtime.progress import Progress
 from featherpress.errors import DataError
 from featherpress.models.inputs import ModelInput
-from featherpress.records.evaluation import Metric, TaskEvaluation
+from featherpress.records.evaluation import Metric
 
 ACCURACY = Metric(key="accuracy", name="accuracy")
 
@@ -25,7 +26,6 @@ _MOST_CONFUSED = 200
 """Of more classes no confusion matrix is written: it would be longer than all the rest."""
 
 
-@torch.no_grad()
 def predict_classes(
     model: nn.Module,
     dataset: Any,
@@ -39,10 +39,10 @@ def predict_classes(
 
     Errors: DataError where none can be read.
     """
-    was_training, device = model.training, next(model.parameters()).device
+    device = next(model.parameters()).device
     names, labels, orders = [], [], []
-    model.eval()
-    with Progress(label, total=len(indices)) as progress, ThreadPoolExecutor(_READERS) as pool:
+    bar = Progress(label, total=len(indices))
+    with evaluating(model), bar as progress, ThreadPoolExecutor(_READERS) as pool:
         for start in range(0, len(indices), _AT_ONCE):
             part = indices[start : start + _AT_ONCE]
             examples = [each for each in pool.map(lambda index: _read(dataset, index), part) if each is not None]
@@ -54,7 +54,6 @@ def predict_classes(
             labels += [int(each.target["labels"]) for each in examples]
             for _ in part:
                 progress.advance()
-    model.train(was_training)
     if not names:
         raise DataError(f"expected at least one image that can be read, but all {len(indices)} are broken")
     order, truth = np.concatenate(orders), np.array(labels)
@@ -63,26 +62,16 @@ def predict_classes(
     return predicted, len(indices) - len(names)
 
 
-def score_record(
-    found: ClassPredictions, classes: Sequence[str], *, data: Mapping[str, Any], about: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the record of what was predicted: accuracy, top-5, by class, and what was taken for what."""
+def score_fields(found: ClassPredictions, classes: Sequence[str]) -> dict[str, Any]:
+    """Return what a record says beside the accuracy: top-5, each class, and what was taken for what."""
     confusion = found.confusion(len(classes))
     counts = confusion.sum(axis=1)
     by_class = [
         {"name": name, "examples": int(count), "score": float(confusion[row, row] / count) if count else None}
         for row, (name, count) in enumerate(zip(classes, counts, strict=True))
     ]
-    record = {
-        "schema": TaskEvaluation.SCHEMA,
-        **about,
-        "data": {**data, "images": len(found.names), "classes": len(classes)},
-        "metric": ACCURACY.to_dict(),
-        "score": found.accuracy,
-        "further": {"top-5 accuracy": found.top(5)} if len(classes) > 5 else {},
-        "by_class": by_class,
-    }
-    return record | ({"confusion": confusion.tolist()} if len(classes) <= _MOST_CONFUSED else {})
+    fields = {"further": {"top-5 accuracy": found.top(5)} if len(classes) > 5 else {}, "by_class": by_class}
+    return fields | ({"confusion": confusion.tolist()} if len(classes) <= _MOST_CONFUSED else {})
 
 
 def balanced_weights(labels: Sequence[int], classes: int) -> Tensor:

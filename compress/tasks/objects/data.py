@@ -13,7 +13,7 @@ from featherpress.compress.data.examples import Example, ExampleBatch
 from featherpress.compress.data.samples import Key
 from featherpress.compress.data.sources.labelled import require_objects, require_sound
 from featherpress.compress.data.sources.object_examples import ObjectExamples
-from featherpress.compress.data.sources.objects import LabelledObjects, open_objects
+from featherpress.compress.data.sources.objects import LabelledObjects, find_labels
 from featherpress.compress.data.subsets import hold_out, join
 from featherpress.compress.recipes.files import expand_path
 from featherpress.compress.tasks.detection.options import CocoData
@@ -70,7 +70,7 @@ class ObjectBatch(ExampleBatch):
 
 def find_categories(data: CocoData) -> tuple[str, ...]:
     """Return a recipe's categories, or those of the training labels of its first root."""
-    return data.categories or open_objects(expand_path(data.roots[0]), "train").categories
+    return data.categories or find_labels(expand_path(data.roots[0]), "train").categories
 
 
 def open_data(data: CocoData, split: str, categories: Sequence[str]) -> Any:
@@ -95,14 +95,14 @@ def _open(data: CocoData, split: str, categories: Sequence[str]) -> Any:
     limit = (data.train_images if train else data.validation_images) or None
     folders = []
     for root in data.roots if train else [data.validation_root or data.roots[0]]:
-        folder = open_objects(expand_path(root), split, limit=limit)
-        extra = [name for name in folder.categories if name not in categories]
+        labels = find_labels(expand_path(root), split)
+        extra = [name for name in labels.categories if name not in categories]
         if extra and not data.categories:
             raise DataError(
-                f"{folder.labels}: expected the categories of the training labels, got {extra[0]!r} too; give "
+                f"{labels.file}: expected the categories of the training labels, got {extra[0]!r} too; give "
                 "`data.categories` those that are meant"
             )
-        folder = open_objects(expand_path(root), split, categories=categories, limit=limit)
+        folder = LabelledObjects(labels.choose(categories), limit=limit)
         _say(folder)
         if train:
             require_objects(folder)

@@ -1,6 +1,5 @@
 """From images to the objects that a detector finds in them."""
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,12 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from featherpress.compress.data.examples import Example, ExampleDataset
+from featherpress.compress.data.examples import Example, ExampleDataset, readable
+from featherpress.compress.distillation.taps import evaluating
 from featherpress.compress.evaluation.metrics.mean_precision import ObjectSet
-from featherpress.compress.runtime.progress import Progress
-from featherpress.errors import DataError
-
-logger = logging.getLogger("featherpress")
 
 
 @torch.inference_mode()
@@ -29,7 +25,7 @@ def find_objects(model: nn.Module, image: Tensor) -> dict[str, Any]:
     return rows | {"labels": rows["labels"] - 1}
 
 
-def measure(
+def measure_objects(
     model: nn.Module, dataset: ExampleDataset, chosen: Sequence[int], *, categories: Sequence[str], label: str
 ) -> ObjectSet:
     """Look for objects in some images, one at a time, in eval mode; its own mode is restored.
@@ -37,23 +33,10 @@ def measure(
     Errors: `DataError` where no image can be read; those that cannot are left out with a warning.
     """
     rows: list[tuple[Example, dict[str, Any]]] = []
-    was_training = model.training
-    model.eval()
-    try:
-        with Progress(label, total=len(chosen)) as progress:
-            for index in chosen:
-                progress.advance()
-                try:
-                    example = dataset[index]
-                except DataError as error:
-                    logger.warning("left out of the evaluation: %s", error)
-                    continue
-                found = find_objects(model, example.image)
-                rows.append((Example(image=example.image[:, :0], target=example.target, name=example.name), found))
-    finally:
-        model.train(was_training)
-    if not rows:
-        raise DataError(f"expected an image that can be read, but all {len(chosen)} are broken")
+    with evaluating(model):
+        for _, example in readable(dataset, chosen, label=label):
+            found = find_objects(model, example.image)
+            rows.append((Example(image=example.image[:, :0], target=example.target, name=example.name), found))
     truth = {
         name: torch.cat([each.target[name] for each, _ in rows]).numpy() for name in ("boxes", "labels", "ignored")
     }

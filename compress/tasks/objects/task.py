@@ -1,6 +1,5 @@
 """The detection of objects of any categories."""
 
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,23 +11,22 @@ from featherpress.compress.data.crops.transformed import TransformedCrops
 from featherpress.compress.data.examples import ExampleDataset
 from featherpress.compress.data.transforms import Transforms, default_steps
 from featherpress.compress.distillation.teachers import Outputs
-from featherpress.compress.evaluation.detector.inference import EvaluationResult
 from featherpress.compress.evaluation.metrics.mean_precision import ObjectSet, summarize
 from featherpress.compress.evaluation.saved_scores import map_scores
 from featherpress.compress.recipes import Recipe
 from featherpress.compress.recipes.files import expand_path
 from featherpress.compress.recipes.kinds import register_task
 from featherpress.compress.recipes.required_files import Need
-from featherpress.compress.tasks.base import Split, Task, TaskLoss
+from featherpress.compress.tasks.base import Measured, Split, Task, TaskLoss
 from featherpress.compress.tasks.detection.options import CocoData
 from featherpress.compress.tasks.detection.task import DetectionTask
 from featherpress.compress.tasks.objects.data import ObjectBatch, check_data, find_categories, open_data
 from featherpress.compress.tasks.objects.detectors import LOSS, build_detector, is_torchvisions
-from featherpress.compress.tasks.objects.inference import measure
+from featherpress.compress.tasks.objects.inference import measure_objects
 from featherpress.compress.tasks.objects.pictures import write_pictures
 from featherpress.errors import UsageError
 from featherpress.models.inputs import ModelInput, remember_input
-from featherpress.records.evaluation import Metric, TaskEvaluation
+from featherpress.records.evaluation import Metric
 
 _TERMS = ("class", "box", "centre", "proposal_class", "proposal_box")
 _WEIGHTS = {"class": "classification", "box": "box"}
@@ -137,39 +135,23 @@ class ObjectsTask(Task):
             terms[name] = (getattr(self.recipe.losses, key) if key in said else 1.0) * outputs[name + LOSS]
         return TaskLoss(terms=terms, context={})
 
-    def evaluate(
-        self,
-        model: nn.Module,
-        dataset: ExampleDataset,
-        *,
-        label: str,
-        split: str = "val",
-        about: Mapping[str, Any] | None = None,
-        images: int = 0,
-    ) -> EvaluationResult:
+    def measure(self, model: nn.Module, dataset: ExampleDataset, *, label: str, split: str, images: int) -> Measured:
         """Score a model by COCO's mAP, one image after the other at its own size; broken images are skipped."""
-        began, chosen = time.monotonic(), min(images or len(dataset), len(dataset))
-        found = measure(model, dataset, range(chosen), categories=self.classes, label=label)
+        chosen = min(images or len(dataset), len(dataset))
+        found = measure_objects(model, dataset, range(chosen), categories=self.classes, label=label)
         scores = summarize(found)
-        record = {
-            "schema": TaskEvaluation.SCHEMA,
-            **(about or {}),
-            "data": {
-                "name": self.data.kind,
-                "split": split,
-                "images": len(found.names),
-                "skipped": chosen - len(found.names),
-                "objects": int((~found.truth_ignored).sum()),
-                "ignored": int(found.truth_ignored.sum()),
-            },
-            "metric": self.metric.to_dict(),
-            "score": scores["mAP"],
+        data = {
+            "images": len(found.names),
+            "skipped": chosen - len(found.names),
+            "objects": int((~found.truth_ignored).sum()),
+            "ignored": int(found.truth_ignored.sum()),
+        }
+        fields = {
             "further": {name: scores[name] for name in ("AP50", "AP75")},
             "by_class": scores["by_class"],
             "curve": scores["curve"],
-            "seconds": round(time.monotonic() - began, 3),
         }
-        return EvaluationResult(predictions=found, score=scores["mAP"] or 0.0, record=record)
+        return Measured(predictions=found, score=scores["mAP"], data=data, fields=fields)
 
     def show(self, folder: Path, dataset: ExampleDataset, predictions: Mapping[str, ObjectSet]) -> None:
         """Save a few images with their objects and what every model found."""

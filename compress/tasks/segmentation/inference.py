@@ -1,6 +1,5 @@
 """From images to the masks of a model, and from masks to what they have in common with the labels."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,14 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from featherpress.compress.data.examples import ExampleDataset
+from featherpress.compress.data.examples import ExampleDataset, readable
 from featherpress.compress.data.sources.masks import IGNORED
+from featherpress.compress.distillation.taps import evaluating
 from featherpress.compress.evaluation.metrics.overlap import MaskOverlaps
-from featherpress.compress.runtime.progress import Progress
-from featherpress.errors import DataError, UsageError
+from featherpress.errors import UsageError
 from featherpress.models.inputs import ModelInput
-
-logger = logging.getLogger("featherpress")
 
 _SHOWN = 6
 """Of so many images, spread over the data set, the predicted masks are kept, to look at."""
@@ -60,7 +57,7 @@ def predict(model: nn.Module, image: Tensor, *, takes: ModelInput, long_side: in
     return resize_logits(name_logits(model(takes.normalize(inputs)))["logits"].float(), (height, width))[0]
 
 
-def measure(
+def measure_masks(
     model: nn.Module,
     dataset: ExampleDataset,
     chosen: Sequence[int],
@@ -78,31 +75,19 @@ def measure(
     rows: dict[str, list[Any]] = {"names": [], "intersections": [], "unions": [], "labelled": []}
     confusion = torch.zeros(len(classes), len(classes), dtype=torch.int64)
     wanted = {chosen[int(place)] for place in np.linspace(0, len(chosen) - 1, min(_SHOWN, len(chosen))).round()}
-    shown, was_training = {}, model.training
-    model.eval()
-    try:
-        with Progress(label, total=len(chosen)) as progress:
-            for index in chosen:
-                progress.advance()
-                try:
-                    example = dataset[index]
-                except DataError as error:
-                    logger.warning("left out of the evaluation: %s", error)
-                    continue
-                logits = predict(model, example.image, takes=takes, long_side=long_side, zoom=zoom)
-                mask = logits.argmax(dim=0).cpu()
-                table = _confusion(mask, example.target["masks"], len(classes))
-                confusion += table
-                rows["names"].append(example.name)
-                rows["intersections"].append(table.diagonal())
-                rows["unions"].append(table.sum(dim=0) + table.sum(dim=1) - table.diagonal())
-                rows["labelled"].append(table.sum(dim=1))
-                if index in wanted:
-                    shown[example.name] = mask.to(torch.uint8).numpy()
-    finally:
-        model.train(was_training)
-    if not rows["names"]:
-        raise DataError(f"expected an image that can be read, but all {len(chosen)} are broken")
+    shown = {}
+    with evaluating(model):
+        for index, example in readable(dataset, chosen, label=label):
+            logits = predict(model, example.image, takes=takes, long_side=long_side, zoom=zoom)
+            mask = logits.argmax(dim=0).cpu()
+            table = _confusion(mask, example.target["masks"], len(classes))
+            confusion += table
+            rows["names"].append(example.name)
+            rows["intersections"].append(table.diagonal())
+            rows["unions"].append(table.sum(dim=0) + table.sum(dim=1) - table.diagonal())
+            rows["labelled"].append(table.sum(dim=1))
+            if index in wanted:
+                shown[example.name] = mask.to(torch.uint8).numpy()
     names = tuple(rows.pop("names"))
     tables: dict[str, Any] = {name: torch.stack(each).numpy() for name, each in rows.items()}
     return MaskOverlaps(names=names, classes=tuple(classes), confusion=confusion.numpy(), shown=shown, **tables)

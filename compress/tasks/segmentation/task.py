@@ -1,6 +1,5 @@
 """Semantic segmentation: a class for every pixel, scored by mIoU."""
 
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,22 +14,22 @@ from featherpress.compress.data.examples import ExampleBatch, ExampleDataset
 from featherpress.compress.data.sources.labelled import require_sound
 from featherpress.compress.data.sources.masks import IGNORED, MaskFolder
 from featherpress.compress.data.subsets import hold_out, join, origin, select, spread
+from featherpress.compress.distillation.taps import evaluating
 from featherpress.compress.distillation.teachers import Outputs
-from featherpress.compress.evaluation.detector.inference import EvaluationResult
 from featherpress.compress.evaluation.metrics.overlap import MaskOverlaps
 from featherpress.compress.evaluation.saved_scores import miou_scores
 from featherpress.compress.recipes import Recipe
 from featherpress.compress.recipes.files import expand_path
 from featherpress.compress.recipes.kinds import register_task
 from featherpress.compress.recipes.required_files import Need
-from featherpress.compress.tasks.base import Split, Task, TaskLoss
-from featherpress.compress.tasks.segmentation.inference import measure, name_logits, resize_logits
+from featherpress.compress.tasks.base import Measured, Split, Task, TaskLoss
+from featherpress.compress.tasks.segmentation.inference import measure_masks, name_logits, resize_logits
 from featherpress.compress.tasks.segmentation.labelling import label_images
 from featherpress.compress.tasks.segmentation.options import MasksData
 from featherpress.compress.tasks.segmentation.pictures import write_pictures
 from featherpress.errors import UsageError
 from featherpress.models.inputs import ModelInput
-from featherpress.records.evaluation import Metric, TaskEvaluation
+from featherpress.records.evaluation import Metric
 
 _NO_LABEL = -100
 """The label of a pixel that does not count, as torch's cross-entropy has it."""
@@ -88,10 +87,8 @@ class SegmentationTask(Task):
         Errors: `UsageError` for one that does not give a logit per class and place.
         """
         model = super().build(target, settings, normalize=normalize, size=size)
-        was_training = model.training
-        with torch.no_grad():
-            logits = name_logits(model.eval()(self.example())).get("logits")
-        model.train(was_training)
+        with evaluating(model):
+            logits = name_logits(model(self.example())).get("logits")
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else "no logits"
         if not isinstance(shape, tuple) or len(shape) != 4 or shape[1] != len(self.classes):
             raise UsageError(
@@ -214,20 +211,10 @@ class SegmentationTask(Task):
             self._weights = self._weights.to(device)
         return self._weights
 
-    def evaluate(
-        self,
-        model: nn.Module,
-        dataset: ExampleDataset,
-        *,
-        label: str,
-        split: str = "val",
-        about: Mapping[str, Any] | None = None,
-        images: int = 0,
-    ) -> EvaluationResult:
+    def measure(self, model: nn.Module, dataset: ExampleDataset, *, label: str, split: str, images: int) -> Measured:
         """Score a model by mIoU, one image after the other, each at its own size; broken images are skipped."""
-        began, chosen = time.monotonic(), min(images or len(dataset), len(dataset))
-        takes = self.takes(model)
-        found = measure(
+        chosen, takes = min(images or len(dataset), len(dataset)), self.takes(model)
+        found = measure_masks(
             model,
             dataset,
             range(chosen),
@@ -237,24 +224,17 @@ class SegmentationTask(Task):
             zoom=self._zoom(takes),
             label=label,
         )
-        record = {
-            "schema": TaskEvaluation.SCHEMA,
-            **(about or {}),
-            "data": {
-                "name": self.data.kind,
-                "split": split,
-                "roots": self._roots(split if self.data.holdout or split == "train" else "val"),
-                "images": len(found.names),
-                "skipped": chosen - len(found.names),
-            },
-            "metric": self.metric.to_dict(),
-            "score": found.miou,
+        data = {
+            "roots": self._roots(split if self.data.holdout or split == "train" else "val"),
+            "images": len(found.names),
+            "skipped": chosen - len(found.names),
+        }
+        fields = {
             "further": {"pixel accuracy": found.pixel_accuracy},
             "by_class": found.list_classes(),
             "confusion": found.confusion.tolist(),
-            "seconds": round(time.monotonic() - began, 3),
         }
-        return EvaluationResult(predictions=found, score=found.miou or 0.0, record=record)
+        return Measured(predictions=found, score=found.miou, data=data, fields=fields)
 
     def show(self, folder: Path, dataset: ExampleDataset, predictions: Mapping[str, MaskOverlaps]) -> None:
         """Save a few images with their truth and every model's mask."""

@@ -238,7 +238,7 @@ def test_top_five_and_confusion() -> None:
     """Top-5 counts a label among the first five logits; rows of the confusion matrix are labels."""
     from featherpress.compress.data.examples import Example
     from featherpress.compress.data.transforms import Transforms
-    from featherpress.compress.tasks.classification.scoring import predict_classes, score_record
+    from featherpress.compress.tasks.classification.scoring import predict_classes, score_fields
     from featherpress.models.inputs import ModelInput
 
     class Six:
@@ -259,8 +259,8 @@ def test_top_five_and_confusion() -> None:
 
     prepare = Transforms((), kind="label", height=8, width=8, source=(8, 8))
     found, skipped = predict_classes(Says(), Six(), range(3), prepare=prepare, takes=ModelInput())
-    record = score_record(found, "abcdef", data={"name": "six", "split": "val"}, about={})
-    assert (record["score"], record["further"], skipped) == (1 / 3, {"top-5 accuracy": 2 / 3}, 0)
+    record = score_fields(found, "abcdef")
+    assert (found.accuracy, record["further"], skipped) == (1 / 3, {"top-5 accuracy": 2 / 3}, 0)
     assert [row[0] for row in record["confusion"]] == [1, 1, 0, 0, 0, 1]
     assert [each["score"] for each in record["by_class"]] == [1.0, 0.0, None, None, None, 0.0]
 

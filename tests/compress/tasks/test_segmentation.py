@@ -20,7 +20,7 @@ from featherpress.compress.experiments.preflight import preflight
 from featherpress.compress.experiments.teachers import make_distiller
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.tasks import task_of
-from featherpress.compress.tasks.segmentation.inference import measure
+from featherpress.compress.tasks.segmentation.inference import measure_masks
 from featherpress.compress.tasks.segmentation.labelling import label_images
 from featherpress.compress.tasks.segmentation.task import SegmentationTask
 from featherpress.errors import DataError, RecipeError, UsageError
@@ -291,7 +291,7 @@ def test_memory_does_not_grow_with_the_images() -> None:
             assert sum(each() is not None for each in alive) <= 2
             return Example(image=image, target={"masks": torch.zeros(16, 16, dtype=torch.uint8)}, name=str(index))
 
-    found = measure(ByColour(), Counting(), range(20), takes=ModelInput(), classes=("a", "b", "c"))
+    found = measure_masks(ByColour(), Counting(), range(20), takes=ModelInput(), classes=("a", "b", "c"))
     assert len(found.names) == 20
     assert sorted(found.shown, key=int) == ["0", "4", "8", "11", "15", "19"]
 
