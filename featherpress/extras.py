@@ -1,8 +1,9 @@
-"""The extras of the package: what each brings, and one sentence where it is not installed."""
+"""Extras of the package, and what other packages bring: one sentence where one is not there or does not load."""
 
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 
-from featherpress.errors import UsageError
+from featherpress.errors import FeatherpressError, UsageError
 
 PACKAGES = {
     "train": ("accelerate", "tensorboard", "torchmetrics", "faster_coco_eval", "yaml"),
@@ -26,3 +27,17 @@ def require_extra(extra: str, purpose: str) -> None:
     missing = missing_packages(extra)
     if missing:
         raise UsageError(f"{purpose} needs {', '.join(missing)}; install with: pip install 'featherpress[{extra}]'")
+
+
+def load_entry_points(group: str, what: str) -> None:
+    """Import the modules that installed packages name under a group of entry points; `what` they bring.
+
+    Errors: `UsageError` that names the module that cannot be loaded.
+    """
+    for point in entry_points(group=group):
+        try:
+            point.load()
+        except FeatherpressError:
+            raise
+        except Exception as error:
+            raise UsageError(f"the {what} of {point.value!r} cannot be loaded: {error}") from error

@@ -1,7 +1,7 @@
 """Data sets made of others: several joined, some images of one, and the groups that images come in."""
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -96,6 +96,23 @@ def hold_out(dataset: ImageDataset, count: int) -> tuple[SelectedSamples, Select
 def spread(total: int, count: int) -> list[int]:
     """Return `count` of the numbers below `total`, or all of them, evenly spread."""
     return [_middle(number, count, total) for number in range(count)] if count < total else list(range(total))
+
+
+def open_part(
+    split: str,
+    count: int,
+    opened: Callable[[Literal["train", "val"]], Any],
+    *,
+    hold: Callable[[Any, int], tuple[Any, Any]] = hold_out,
+) -> Any:
+    """Open a split; `holdout` is what is held out of `train`, `count` images, or without them `val`.
+
+    `opened` opens `train` or `val` as they lie there.
+    """
+    if split == "val" or not count:
+        return opened("train" if split == "train" else "val")
+    training, held_out = hold(opened("train"), count)
+    return training if split == "train" else held_out
 
 
 def hold_out_events(dataset: ImageDataset, count: int) -> tuple[SelectedSamples, SelectedSamples]:

@@ -5,7 +5,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,3 +42,23 @@ def load_arrays(path: Path, build: Callable[[Arrays], Content], *, what: str) ->
         raise DataError(f"No saved {what} at {path}: give a file that an evaluation wrote.") from error
     except _BROKEN as error:
         raise DataError(f"{path} is not a complete file of saved {what} ({error}): evaluate again.") from error
+
+
+class Saved:
+    """What is kept in one npz: a class whose `from_arrays` takes the arrays that its `save` wrote; `WHAT` names it."""
+
+    __slots__ = ()
+    WHAT: ClassVar[str]
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> Self:
+        """Take the arrays of a saved file."""
+        raise NotImplementedError
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote.
+
+        Errors: DataError for a missing, truncated or foreign file.
+        """
+        return load_arrays(path, cls.from_arrays, what=cls.WHAT)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from featherpress.compress.evaluation.archives import Arrays, load_arrays, save_arrays
+from featherpress.compress.evaluation.archives import Arrays, Saved, save_arrays
 from featherpress.errors import DataError
 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
@@ -64,12 +64,13 @@ class Truth:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class DetectionSet:
+class DetectionSet(Saved):
     """Detections and truth of a set of images, kept together so that a score can be computed again.
 
     Errors: DataError where the three do not hold one entry an image.
     """
 
+    WHAT: ClassVar[str] = "detections"
     metric: ClassVar[str] = "AP"
 
     names: tuple[str, ...]
@@ -95,14 +96,6 @@ class DetectionSet:
             "truth_ignored": np.concatenate([np.empty(0, np.bool_), *(each.ignored for each in self.truths)]),
         }
         save_arrays(path, arrays)
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what `save` wrote.
-
-        Errors: DataError for a missing, truncated or foreign file.
-        """
-        return load_arrays(path, cls.from_arrays, what="detections")
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> Self:

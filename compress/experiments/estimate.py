@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 import torch
 
 from featherpress.compress.data.crops.sampling import batches_per_epoch
-from featherpress.compress.data.sources.unlabelled import Photographs
+from featherpress.compress.data.sources.unlabelled import open_photographs
 from featherpress.compress.distillation.taps import tap_shapes
 from featherpress.compress.experiments.build import input_settings, taps_of
 from featherpress.compress.recipes import Recipe, ScheduleRecipe
-from featherpress.compress.recipes.files import expand_path
 from featherpress.compress.recipes.required_files import list_needs
 from featherpress.compress.tasks import task_of
 from featherpress.compress.tasks.base import Task
@@ -76,11 +75,7 @@ def estimate(recipe: Recipe, *, without_teachers: bool = False) -> Estimate | No
 
 
 def _count_photographs(recipe: Recipe) -> int:
-    photographs = recipe.data.unlabelled
-    if photographs is None:
-        return 0
-    limit, square = photographs.images or None, photographs.square
-    return sum(len(Photographs(expand_path(root), limit=limit, square=square)) for root in photographs.roots)
+    return sum(map(len, open_photographs(recipe.data.unlabelled))) if recipe.data.unlabelled else 0
 
 
 def planned_steps(images: int, schedule: ScheduleRecipe, recipe: Recipe) -> int:

@@ -131,6 +131,17 @@ class DataRecipe(Strict):
         return _several(self.root) if self.root else ()
 
     @property
+    def places(self) -> tuple[tuple[str, str, str], ...]:
+        """The key, the root and the split of every folder that is read, that to validate on last."""
+        if not self.roots:
+            return ()
+        key = "data.validation_root" if self.validation_root else "data.root"
+        return (
+            *(("data.root", text, "train") for text in self.roots),
+            (key, self.validation_root or self.roots[0], "val"),
+        )
+
+    @property
     def sizes(self) -> tuple[int, ...]:
         """The sides of crops, one or several."""
         return _several(self.size)

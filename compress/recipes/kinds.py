@@ -4,10 +4,10 @@ import re
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
-from featherpress.errors import FeatherpressError, UsageError
+from featherpress.errors import UsageError
+from featherpress.extras import load_entry_points
 from featherpress.models.factories import import_factory
 from featherpress.validation import suggest
 
@@ -89,10 +89,4 @@ def _import_task(name: str) -> Any:
 
 @cache
 def _load_others() -> None:
-    for point in entry_points(group=ENTRY_POINTS):
-        try:
-            point.load()
-        except FeatherpressError:
-            raise
-        except Exception as error:
-            raise UsageError(f"the tasks of {point.value!r} cannot be loaded: {error}") from error
+    load_entry_points(ENTRY_POINTS, "tasks")

@@ -8,6 +8,8 @@ from featherpress.compress.data.images import decode_image, image_size
 from featherpress.compress.data.samples import Objects, Sample
 from featherpress.compress.data.sources.image_files import IMAGE_SUFFIXES
 from featherpress.compress.data.sources.labelled import cache_key_of
+from featherpress.compress.recipes.data import UnlabelledRecipe
+from featherpress.compress.recipes.files import expand_path
 from featherpress.errors import DataError
 
 
@@ -51,6 +53,20 @@ class LabelledPhotographs(Photographs):
     def cache_key(self, index: int) -> str:
         """Return a text that changes with a photograph's file and its labels."""
         return cache_key_of(self.files[index], self.objects[index])
+
+
+def open_photographs(recipe: UnlabelledRecipe) -> list[Photographs]:
+    """Open the folders of a recipe's images without labels.
+
+    Errors: `DataError` for a folder without images.
+    """
+    limit, square = recipe.images or None, recipe.square
+    return [Photographs(expand_path(root), limit=limit, square=square) for root in recipe.roots]
+
+
+def labels_file(out: Path, number: int) -> Path:
+    """Return where a run keeps a teacher's labels of a folder, by its number from 1."""
+    return out / ("labels.json" if number == 1 else f"labels-{number}.json")
 
 
 def _is_square(path: Path) -> bool:

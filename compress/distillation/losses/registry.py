@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any, Literal, TypeVar, get_type_hints
 
 from torch import Tensor, nn
 
 from featherpress.compress.distillation.adapters import AdapterKind
-from featherpress.errors import FeatherpressError, UsageError
+from featherpress.errors import UsageError
+from featherpress.extras import load_entry_points
 
 Loss = Callable[..., Tensor]
 Shape = Sequence[int]
@@ -174,13 +174,7 @@ def find_loss(name: str) -> LossEntry:
 def _load() -> None:
     for module in _OWN:
         import_module(f"featherpress.compress.distillation.losses.{module}")
-    for point in entry_points(group=ENTRY_POINTS):
-        try:
-            point.load()
-        except FeatherpressError:
-            raise
-        except Exception as error:
-            raise UsageError(f"the losses of {point.value!r} cannot be loaded: {error}") from error
+    load_entry_points(ENTRY_POINTS, "losses")
 
 
 def _home(function: Loss) -> str:

@@ -6,13 +6,13 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from featherpress.compress.evaluation.archives import Arrays, load_arrays, save_arrays
+from featherpress.compress.evaluation.archives import Arrays, Saved, save_arrays
 from featherpress.compress.evaluation.detections import IntArray
 from featherpress.errors import DataError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ClassPredictions:
+class ClassPredictions(Saved):
     """The predicted class of each image, with its label.
 
     Shapes: labels and predicted (n,); rank (n,) is the place of the label among a model's classes, 0 for the first, and
@@ -20,6 +20,7 @@ class ClassPredictions:
     Errors: DataError where the three do not hold one entry an image, or none at all.
     """
 
+    WHAT: ClassVar[str] = "answers"
     metric: ClassVar[str] = "accuracy"
 
     names: tuple[str, ...]
@@ -51,14 +52,6 @@ class ClassPredictions:
         save_arrays(
             path, {"names": np.array(self.names), "labels": self.labels, "predicted": self.predicted, "rank": self.rank}
         )
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what `save` wrote.
-
-        Errors: DataError for a missing, truncated or foreign file.
-        """
-        return load_arrays(path, cls.from_arrays, what="answers")
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> Self:

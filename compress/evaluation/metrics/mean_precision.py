@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from featherpress.compress.evaluation.archives import Arrays, load_arrays, save_arrays
+from featherpress.compress.evaluation.archives import Arrays, Saved, save_arrays
 from featherpress.compress.evaluation.detections import BoolArray, FloatArray, IntArray
 from featherpress.compress.evaluation.metrics.average_precision import pairwise_iou
 from featherpress.errors import DataError
@@ -23,7 +23,7 @@ MOST_DETECTIONS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ObjectSet:
+class ObjectSet(Saved):
     """What was found in a set of images, and what is there; rows of one image lie together, in the images' order.
 
     Shapes: found (images,), boxes (k, 4) as corners in pixels, scores (k,), classes (k,); labelled (images,), truth
@@ -31,6 +31,7 @@ class ObjectSet:
     Errors: DataError where these do not go together.
     """
 
+    WHAT: ClassVar[str] = "detections"
     metric: ClassVar[str] = "mAP"
 
     names: tuple[str, ...]
@@ -55,14 +56,6 @@ class ObjectSet:
         """Write one compressed npz of plain arrays, complete or not at all."""
         arrays = {name: getattr(self, name) for name in self.__slots__ if name not in {"names", "categories"}}
         save_arrays(path, {"names": np.array(self.names), "categories": np.array(self.categories), **arrays})
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what `save` wrote.
-
-        Errors: DataError for a missing, truncated or foreign file.
-        """
-        return load_arrays(path, cls.from_arrays, what="detections")
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> Self:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from featherpress.compress.evaluation.archives import Arrays, load_arrays, save_arrays
+from featherpress.compress.evaluation.archives import Arrays, Saved, save_arrays
 from featherpress.compress.evaluation.detections import IntArray
 from featherpress.errors import DataError
 from featherpress.verdicts.intervals import Array
@@ -18,7 +18,7 @@ _SHOWN = "shown:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class MaskOverlaps:
+class MaskOverlaps(Saved):
     """How many labelled pixels of each image are of each class, by their label, by the model, and by both.
 
     `confusion` sums all images, rows by label and columns by the model. `shown` are the predicted masks of a few images
@@ -29,6 +29,7 @@ class MaskOverlaps:
     Errors: DataError where these do not go together.
     """
 
+    WHAT: ClassVar[str] = "masks"
     metric: ClassVar[str] = "mIoU"
 
     names: tuple[str, ...]
@@ -76,14 +77,6 @@ class MaskOverlaps:
         tables = {name: getattr(self, name) for name in ("intersections", "unions", "labelled", "confusion")}
         names = {"names": np.array(self.names), "classes": np.array(self.classes)}
         save_arrays(path, {**names, **tables, **{_SHOWN + name: mask for name, mask in self.shown.items()}})
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what `save` wrote.
-
-        Errors: DataError for a missing, truncated or foreign file.
-        """
-        return load_arrays(path, cls.from_arrays, what="masks")
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> Self:

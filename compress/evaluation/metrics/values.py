@@ -2,22 +2,24 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featherpress.compress.evaluation.archives import Arrays, load_arrays, save_arrays
+from featherpress.compress.evaluation.archives import Arrays, Saved, save_arrays
 from featherpress.errors import DataError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ExampleValues:
+class ExampleValues(Saved):
     """The value of each example by the metric of a name.
 
     Shapes: values (n,).
     Errors: DataError where there is not one finite value per example, or none at all.
     """
+
+    WHAT: ClassVar[str] = "values"
 
     metric: str
     names: tuple[str, ...]
@@ -37,14 +39,6 @@ class ExampleValues:
         save_arrays(
             path, {"metric": np.array(self.metric), "names": np.array(self.names), "values": np.array(self.values)}
         )
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what `save` wrote.
-
-        Errors: DataError for a missing, truncated or foreign file.
-        """
-        return load_arrays(path, cls.from_arrays, what="values")
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> Self:

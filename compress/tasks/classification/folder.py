@@ -17,8 +17,8 @@ from featherpress.compress.data.sources.class_folders import (
     require_same_classes,
     split_folder,
 )
-from featherpress.compress.data.sources.unlabelled import Photographs
-from featherpress.compress.data.subsets import hold_out, join, select, spread
+from featherpress.compress.data.sources.unlabelled import labels_file, open_photographs
+from featherpress.compress.data.subsets import join, open_part, select, spread
 from featherpress.compress.recipes.files import expand_path
 from featherpress.compress.recipes.kinds import register_task
 from featherpress.compress.recipes.required_files import Need
@@ -39,7 +39,7 @@ class FolderTask(ClassificationTask):
     @classmethod
     def needs(cls, data: FolderData) -> Iterator[Need]:
         """List the folders of both splits."""
-        for key, text, split in _places(data):
+        for key, text, split in data.places:
             root = expand_path(text)
             names = [name for name in SPLITS[split] if (root / name).is_dir()]
             yield Need(key=key, text=text, path=root / (names or SPLITS[split])[0], is_folder=True)
@@ -54,16 +54,17 @@ class FolderTask(ClassificationTask):
 
         Errors: `DataError` where roots or splits differ in their classes, as `ClassFolder`.
         """
-        places = [(split_folder(expand_path(text), which), which) for _, text, which in _places(self.data)]
+        places = [(split_folder(expand_path(text), which), which) for _, text, which in self.data.places]
         for folder, _ in places[1:]:
             require_same_classes(places[0][0], folder)
-        if split == "val" or (split == "holdout" and not self.data.holdout):
-            return self._open(places[-1:], self.data.validation_images)
-        training = self._open(places[:-1], self.data.train_images)
-        if not self.data.holdout:
-            return training
-        rest, held_out = hold_out(training, self.data.holdout)
-        return rest if split == "train" else held_out
+
+        def opened(part: str) -> ExampleDataset:
+            if part == "val":
+                return self._open(places[-1:], self.data.validation_images)
+            return self._open(places[:-1], self.data.train_images)
+
+        found: ExampleDataset = open_part(split, self.data.holdout, opened)
+        return found
 
     def _open(self, places: list[tuple[Path, str]], limit: int) -> ExampleDataset:
         folders = [ClassFolder(folder, classes=self.classes) for folder, _ in places]
@@ -82,9 +83,8 @@ class FolderTask(ClassificationTask):
         if teacher is None:
             return self._crops(dataset, seed, extra=asked.per_batch)
         folders = []
-        for number, root in enumerate(asked.roots, start=1):
-            photographs = Photographs(expand_path(root), limit=asked.images or None, square=asked.square)
-            record = out / ("labels.json" if number == 1 else f"labels-{number}.json")
+        for number, photographs in enumerate(open_photographs(asked), start=1):
+            record = labels_file(out, number)
             labels = label_images(
                 teacher, photographs, self.classes, takes=self.takes(teacher), prepare=self.prepare, record=record
             )
@@ -101,10 +101,3 @@ class FolderTask(ClassificationTask):
     def described(self) -> dict[str, Any]:
         """Return the roots, as the recipe has them."""
         return {"roots": list(self.data.roots)}
-
-
-def _places(data: FolderData) -> Iterator[tuple[str, str, str]]:
-    """List the key, the root and the split of every folder of classes, that to validate on last."""
-    yield from (("data.root", text, "train") for text in data.roots)
-    key = "data.validation_root" if data.validation_root else "data.root"
-    yield key, data.validation_root or data.roots[0], "val"

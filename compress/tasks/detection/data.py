@@ -11,7 +11,7 @@ from featherpress.compress.data import (
     WiderFaces,
 )
 from featherpress.compress.data.sources.labelled import require_objects
-from featherpress.compress.data.subsets import hold_out, hold_out_events, join
+from featherpress.compress.data.subsets import hold_out, hold_out_events, join, open_part
 from featherpress.compress.recipes.files import expand_path
 from featherpress.compress.tasks.detection.options import FaceData
 
@@ -23,11 +23,9 @@ def open_data(data: FaceData, split: Literal["train", "val", "holdout"]) -> Samp
 
     Errors: `DataError` when there is nothing where the recipe says; `UsageError` when nothing is left to train on.
     """
-    if split == "val" or not data.holdout:
-        return _open_split(data, "train" if split == "train" else "val")
     hold = hold_out_events if data.holdout_by == "event" else hold_out
-    training, holdout = hold(_open_split(data, "train"), data.holdout)
-    return training if split == "train" else holdout
+    opened: SampleDataset = open_part(split, data.holdout, lambda part: _open_split(data, part), hold=hold)
+    return opened
 
 
 def _open_split(data: FaceData, split: Literal["train", "val"]) -> SampleDataset:

@@ -8,13 +8,17 @@ from typing import Any
 import torch
 
 from featherpress.compress.data import Objects, SampleDataset, TrainingCrops
-from featherpress.compress.data.sources.unlabelled import LabelledPhotographs, Photographs
+from featherpress.compress.data.sources.unlabelled import (
+    LabelledPhotographs,
+    Photographs,
+    labels_file,
+    open_photographs,
+)
 from featherpress.compress.data.subsets import join
 from featherpress.compress.evaluation.detector.inference import detect_faces
 from featherpress.compress.evaluation.detector.settings import DetectionSettings
 from featherpress.compress.evaluation.detector.tiling import merge_detections
 from featherpress.compress.recipes.data import UnlabelledRecipe
-from featherpress.compress.recipes.files import expand_path
 from featherpress.compress.runtime.fingerprints import fingerprint
 from featherpress.compress.runtime.progress import Progress
 from featherpress.compress.runtime.run_folder import is_leader
@@ -34,13 +38,10 @@ def mixed_crops(data: FaceData, labelled: SampleDataset, teacher: Detector, *, o
     Errors: `DataError` when there are no photographs.
     """
     assert data.unlabelled is not None
-    folders = []
-    for number, root in enumerate(data.unlabelled.roots, start=1):
-        photographs = Photographs(
-            expand_path(root), limit=data.unlabelled.images or None, square=data.unlabelled.square
-        )
-        record = out / ("labels.json" if number == 1 else f"labels-{number}.json")
-        folders.append(label_photographs(teacher, photographs, recipe=data.unlabelled, record=record))
+    folders = [
+        label_photographs(teacher, photographs, recipe=data.unlabelled, record=labels_file(out, number))
+        for number, photographs in enumerate(open_photographs(data.unlabelled), start=1)
+    ]
     return training_crops(data, labelled, seed=seed, photographs=join(*folders), extra=data.unlabelled.per_batch)
 
 

@@ -57,9 +57,7 @@ class DetectionTask(Task):
     @classmethod
     def needs(cls, data: FaceData) -> Iterator[Need]:
         """List the labels and the folders of images."""
-        roots = [("data.root", text, "train") for text in data.roots]
-        key = "data.validation_root" if data.validation_root else "data.root"
-        for name, text, split in (*roots, (key, data.validation_root or data.roots[0], "val")) if roots else ():
+        for name, text, split in data.places:
             root = expand_path(text)
             if data.kind == "widerface":
                 base = root if (root / "wider_face_split").is_dir() else root / "widerface"

@@ -14,7 +14,7 @@ from featherpress.compress.data.samples import Key
 from featherpress.compress.data.sources.labelled import require_objects, require_sound
 from featherpress.compress.data.sources.object_examples import ObjectExamples
 from featherpress.compress.data.sources.objects import LabelledObjects, find_labels
-from featherpress.compress.data.subsets import hold_out, join
+from featherpress.compress.data.subsets import join, open_part
 from featherpress.compress.recipes.files import expand_path
 from featherpress.compress.tasks.detection.options import CocoData
 from featherpress.errors import DataError
@@ -78,10 +78,7 @@ def open_data(data: CocoData, split: str, categories: Sequence[str]) -> Any:
 
     Errors: `DataError` when there is nothing where the recipe says, or a split has other categories.
     """
-    if split == "val" or not data.holdout:
-        return _open(data, "train" if split == "train" else "val", categories)
-    parts: tuple[Any, Any] = hold_out(_open(data, "train", categories), data.holdout)
-    return parts[split == "holdout"]
+    return open_part(split, data.holdout, lambda part: _open(data, part, categories))
 
 
 def check_data(dataset: Any) -> None:

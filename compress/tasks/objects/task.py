@@ -65,10 +65,8 @@ class ObjectsTask(Task):
     @classmethod
     def needs(cls, data: CocoData) -> Iterator[Need]:
         """List the folders; what lies in them is looked at when they are opened."""
-        key = "data.validation_root" if data.validation_root else "data.root"
-        roots = [*(("data.root", text) for text in data.roots), (key, data.validation_root or data.roots[0])]
-        for name, text in dict.fromkeys(roots):
-            yield Need(key=name, text=text, path=expand_path(text), is_folder=True)
+        for key, text in dict.fromkeys((key, text) for key, text, _ in data.places):
+            yield Need(key=key, text=text, path=expand_path(text), is_folder=True)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from featherpress.compress.data.examples import Example
 from featherpress.compress.data.images import decode_image
 from featherpress.compress.data.sources.masks import IGNORED, read_mask
-from featherpress.compress.data.sources.unlabelled import Photographs
+from featherpress.compress.data.sources.unlabelled import Photographs, open_photographs
 from featherpress.compress.data.subsets import join
 from featherpress.compress.recipes.data import UnlabelledRecipe
-from featherpress.compress.recipes.files import expand_path
 from featherpress.compress.runtime.devices import default_device
 from featherpress.compress.runtime.distributed import gather_processes, process_count, process_index
 from featherpress.compress.runtime.fingerprints import fingerprint
@@ -65,8 +64,7 @@ def label_images(
         raise UsageError("masks are drawn at one scale: give `data.unlabelled.long_side` one number")
     sure, long_side = recipe.positive_threshold, recipe.long_sides[0]
     folders = []
-    for number, root in enumerate(recipe.roots, start=1):
-        photographs = Photographs(expand_path(root), limit=recipe.images or None, square=recipe.square)
+    for number, photographs in enumerate(open_photographs(recipe), start=1):
         made_by = f"{fingerprint(teacher)[:16]}-{sure:g}-{long_side}-{zoom:g}"
         folder = TeacherMasks(photographs=photographs, masks=out / "labels" / str(number) / made_by)
         _draw_missing(teacher, folder, sure, takes=takes, long_side=long_side, zoom=zoom)

@@ -13,7 +13,7 @@ from featherpress.compress.data.crops.transformed import TransformedCrops
 from featherpress.compress.data.examples import ExampleBatch, ExampleDataset
 from featherpress.compress.data.sources.labelled import require_sound
 from featherpress.compress.data.sources.masks import IGNORED, MaskFolder
-from featherpress.compress.data.subsets import hold_out, join, origin, select, spread
+from featherpress.compress.data.subsets import join, open_part, origin, select, spread
 from featherpress.compress.distillation.taps import evaluating
 from featherpress.compress.distillation.teachers import Outputs
 from featherpress.compress.evaluation.metrics.overlap import MaskOverlaps
@@ -71,10 +71,8 @@ class SegmentationTask(Task):
     @classmethod
     def needs(cls, data: MasksData) -> Iterator[Need]:
         """List the folders of images; what lies in them is looked at when they are opened."""
-        key = "data.validation_root" if data.validation_root else "data.root"
-        roots = [*(("data.root", text) for text in data.roots), (key, data.validation_root or data.roots[0])]
-        for name, text in dict.fromkeys(roots):
-            yield Need(key=name, text=text, path=expand_path(text), is_folder=True)
+        for key, text in dict.fromkeys((key, text) for key, text, _ in data.places):
+            yield Need(key=key, text=text, path=expand_path(text), is_folder=True)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -99,10 +97,7 @@ class SegmentationTask(Task):
 
     def open(self, split: Split) -> Any:
         """Open a split; held-out images are spread evenly over the training images."""
-        if split == "val" or not self.data.holdout:
-            return self._open("train" if split == "train" else "val")
-        parts: tuple[Any, Any] = hold_out(self._open("train"), self.data.holdout)
-        return parts[split == "holdout"]
+        return open_part(split, self.data.holdout, self._open)
 
     def check(self, dataset: Any) -> None:
         """Look at the head of every image, and at every mask."""
