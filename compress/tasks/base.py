@@ -4,6 +4,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -175,6 +176,18 @@ class Task(ABC):
     def normalizers(self, targets: Any) -> Tensor:
         """Return what the terms are divided by, (K,); the trainer averages it over a step's batches and processes."""
         return torch.tensor([len(targets)], device=getattr(targets, "device", None))
+
+    def class_weights(self) -> Tensor | None:
+        """Return the weight of each class in the supervised loss, (C,); None where all weigh the same."""
+        return None
+
+    @cached_property
+    def _weights(self) -> Tensor | None:
+        return self.class_weights()
+
+    def weights_on(self, device: torch.device) -> Tensor | None:
+        """Return the classes' weights, computed once, on a device."""
+        return None if self._weights is None else self._weights.to(device)
 
     @abstractmethod
     def compute_loss(self, outputs: Outputs, batch: Any, targets: Any, normalizers: Tensor) -> TaskLoss:

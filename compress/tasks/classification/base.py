@@ -43,7 +43,6 @@ class ClassificationTask(Task):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
         self.prepare = self.data.preparation()
-        self._weights: Tensor | None = None
 
     @property
     def min_teacher_score(self) -> float:  # type: ignore[override]
@@ -112,13 +111,13 @@ class ClassificationTask(Task):
     def normalizers(self, targets: Tensor) -> Tensor:
         """Sum the weights of labelled images."""
         known = targets[targets >= 0]
-        weights = self._weights_on(targets.device)
+        weights = self.weights_on(targets.device)
         total = known.new_tensor(len(known), dtype=torch.float32) if weights is None else weights[known].sum()
         return total[None]
 
     def compute_loss(self, outputs: Outputs, batch: LabelledBatch, targets: Tensor, normalizers: Tensor) -> TaskLoss:
         """Return the cross-entropy with the labels; where there are none, a teacher's class stands in the context."""
-        weights, logits = self._weights_on(targets.device), outputs["logits"].float()
+        weights, logits = self.weights_on(targets.device), outputs["logits"].float()
         entropy = F.cross_entropy(logits, targets.clamp(min=-1), weights, reduction="sum", ignore_index=-1)
         labels = torch.where(targets < 0, -1 - targets, targets)
         term = self.recipe.losses.classification * entropy / normalizers[0]
@@ -139,8 +138,3 @@ class ClassificationTask(Task):
     def described(self) -> dict[str, Any]:
         """Return what else a record says of the data."""
         return {}
-
-    def _weights_on(self, device: torch.device) -> Tensor | None:
-        if self.data.class_weights and self._weights is None:
-            self._weights = self.class_weights()
-        return None if self._weights is None else self._weights.to(device)

@@ -35,8 +35,6 @@ _NO_LABEL = -100
 """The label of a pixel that does not count, as torch's cross-entropy has it."""
 _LEAST = 1.0
 """A teacher that says one class everywhere gets the share of that class, 1 at most, and 0 for all others."""
-_UNKNOWN = torch.empty(0)
-"""Stands for weights of classes that are not counted yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +64,6 @@ class SegmentationTask(Task):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
         self.min_teacher_score = _LEAST / len(self.data.names)
-        self._weights: Tensor | None = _UNKNOWN
 
     @classmethod
     def needs(cls, data: MasksData) -> Iterator[Need]:
@@ -173,13 +170,13 @@ class SegmentationTask(Task):
 
     def normalizers(self, targets: Tensor) -> Tensor:
         """Sum the weights of the labelled pixels, which is their number where all classes weigh the same."""
-        counted, weights = targets != _NO_LABEL, self._weights_on(targets.device)
+        counted, weights = targets != _NO_LABEL, self.weights_on(targets.device)
         return (counted.sum().float() if weights is None else weights[targets[counted]].sum())[None]
 
     def compute_loss(self, outputs: Outputs, batch: MaskBatch, targets: Tensor, normalizers: Tensor) -> TaskLoss:
         """Return the cross-entropy of every labelled pixel, and that of the auxiliary logits."""
         factors = {"logits": self.recipe.losses.classification, "auxiliary": self.recipe.losses.auxiliary}
-        weights, terms = self._weights_on(targets.device), {}
+        weights, terms = self.weights_on(targets.device), {}
         for name, logits in outputs.items():
             entropy = F.cross_entropy(logits.float(), targets, weights, ignore_index=_NO_LABEL, reduction="sum")
             terms["class" if name == "logits" else name] = factors[name] * entropy / normalizers[0]
@@ -198,13 +195,6 @@ class SegmentationTask(Task):
             counts += torch.bincount(base.mask(row).flatten(), minlength=256)
         counts = counts[: len(self.classes)]
         return counts.sum() / (len(self.classes) * counts.clamp(min=1))
-
-    def _weights_on(self, device: torch.device) -> Tensor | None:
-        if self._weights is _UNKNOWN:
-            self._weights = self.class_weights()
-        if self._weights is not None:
-            self._weights = self._weights.to(device)
-        return self._weights
 
     def measure(self, model: nn.Module, dataset: ExampleDataset, *, label: str, split: str, images: int) -> Measured:
         """Score a model by mIoU, one image after the other, each at its own size; broken images are skipped."""
