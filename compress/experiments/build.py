@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -13,6 +13,8 @@ from featherpress.compress.recipes.terms import FeatureTerm
 from featherpress.compress.tasks.base import Task
 from featherpress.errors import UsageError
 from featherpress.models import load_weights, shipped_weights
+
+Role = Literal["student", "teacher"]
 
 
 def build_student(
@@ -72,6 +74,21 @@ def build_teacher(recipe: Recipe, number: int, *, task: Task) -> nn.Module:
     if own.weights:
         load_weights(model, find_weights(own))
     return model
+
+
+def build_trained(
+    recipe: Recipe, weights: Path, *, task: Task, role: Role = "student"
+) -> tuple[StudentRecipe | TeacherRecipe, nn.Module]:
+    """Build a recipe's student, or its first teacher, with a file's weights; return what the recipe says of it too.
+
+    Errors: `UsageError` for a recipe without such a model; `CheckpointError` for weights that are not the model's.
+    """
+    if role == "teacher" and not recipe.all_teachers:
+        raise UsageError(f"the recipe {recipe.name} has no teacher to load {weights} into")
+    own = recipe.student if role == "student" else recipe.all_teachers[0]
+    model = task.build(own.model, own.settings, **input_settings(own))
+    load_weights(model, weights)
+    return own, model
 
 
 def input_settings(model: StudentRecipe | TeacherRecipe) -> dict[str, Any]:

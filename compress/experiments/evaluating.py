@@ -1,25 +1,20 @@
 """Trained weights scored on a recipe's data, whatever the task."""
 
 from pathlib import Path
-from typing import Any, Literal
-
-from torch import nn
+from typing import Any
 
 from featherpress.compress.evaluation.comparison import compare
 from featherpress.compress.evaluation.detector.inference import EvaluationResult
 from featherpress.compress.evaluation.saved_scores import read_saved
 from featherpress.compress.evaluation.scoring import describe_weights
-from featherpress.compress.experiments.build import input_settings
+from featherpress.compress.experiments.build import Role, build_trained
 from featherpress.compress.recipes import Recipe
 from featherpress.compress.runtime.devices import default_device
 from featherpress.compress.tasks import task_of
 from featherpress.compress.tasks.base import Split
-from featherpress.errors import DataError, UsageError
+from featherpress.errors import DataError
 from featherpress.files import write_json
-from featherpress.models import load_weights
 from featherpress.verdicts import Claim
-
-Role = Literal["student", "teacher"]
 
 
 def evaluate_weights(
@@ -30,14 +25,10 @@ def evaluate_weights(
     Errors: `UsageError` for a recipe without such a model; `CheckpointError` for weights that are not the model's;
     `DataError` for data that cannot be used.
     """
-    if role == "teacher" and not recipe.all_teachers:
-        raise UsageError(f"the recipe {recipe.name} has no teacher to evaluate")
-    own = recipe.student if role == "student" else recipe.all_teachers[0]
     task = task_of(recipe)
+    own, model = build_trained(recipe, weights, task=task, role=role)
     dataset = task.open(split)
     task.check(dataset)
-    model: nn.Module = task.build(own.model, own.settings, **input_settings(own))
-    load_weights(model, weights)
     about = describe_weights(weights, model, name=own.model, role=role)
     model.to(default_device())
     return task.evaluate(model, dataset, label="evaluating", split=split, about=about, images=images)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featherpress.commands.scoring import require_role
 from featherpress.errors import UsageError
 from featherpress.extras import require_extra
 
@@ -62,20 +63,14 @@ def build_by_recipe(
     require_extra("train", "the export of a recipe's model")
     if weights is None:
         raise UsageError("export --recipe needs --weights: the file of a model that the recipe builds")
-    if role not in {"", "student", "teacher"}:
-        raise UsageError(f"with --recipe MODEL is student or teacher, got {role!r}")
-    from featherpress.compress.experiments.build import input_settings
+    chosen = require_role(role)
+    from featherpress.compress.experiments.build import build_trained
     from featherpress.compress.recipes import load_recipe
     from featherpress.compress.tasks import task_of
-    from featherpress.models import load_weights
 
     recipe = load_recipe(name, settings=settings or ())
-    if role == "teacher" and not recipe.all_teachers:
-        raise UsageError(f"the recipe {recipe.name} has no teacher to export")
-    own = recipe.all_teachers[0] if role == "teacher" else recipe.student
     task = task_of(recipe)
-    model = task.build(own.model, own.settings, **input_settings(own))
-    load_weights(model, weights)
+    own, model = build_trained(recipe, weights, task=task, role=chosen)
     return task, own.model, own.settings, model
 
 

@@ -31,19 +31,29 @@ def evaluate_by_recipe(
     require_extra("train", "the evaluation of a recipe's model")
     if not name or weights is None:
         raise UsageError("evaluate needs --recipe and --weights: the file of a model that the recipe builds")
-    for what, value, known in (("MODEL", role or "student", _ROLES), ("--split", split, _SPLITS)):
-        if value not in known:
-            raise UsageError(f"with --recipe {what} is {' or '.join(known)}, got {value!r}")
+    chosen = require_role(role)
+    if split not in _SPLITS:
+        raise UsageError(f"with --recipe --split is {' or '.join(_SPLITS)}, got {split!r}")
     from featherpress.compress.evaluation.detector.listing import render_evaluation
     from featherpress.compress.evaluation.score_listing import render_score
     from featherpress.compress.experiments.evaluating import compare_evaluations, evaluate_weights, save_evaluation
     from featherpress.compress.recipes import load_recipe
 
     recipe = load_recipe(name, settings=settings or ())
-    scored = evaluate_weights(recipe, weights, role=_ROLES[role or "student"], split=_SPLITS[split], images=limit)
+    scored = evaluate_weights(recipe, weights, role=chosen, split=_SPLITS[split], images=limit)
     if baseline is not None:
         scored.record["baseline"] = compare_evaluations(scored, recipe, baseline)
     if out is not None:
         save_evaluation(scored, out)
     record = scored.record
     show(record, as_json, lambda: render_score(record) if "score" in record else render_evaluation(record))
+
+
+def require_role(model: str) -> Literal["student", "teacher"]:
+    """Return which of a recipe's models MODEL names, the student unless it says.
+
+    Errors: `UsageError` for another word.
+    """
+    if (model or "student") not in _ROLES:
+        raise UsageError(f"with --recipe MODEL is {' or '.join(_ROLES)}, got {model!r}")
+    return _ROLES[model or "student"]
