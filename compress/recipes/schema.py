@@ -3,24 +3,23 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from featherpress.compress.distillation.losses.bounds import Fraction
-from featherpress.compress.distillation.losses.registry import find_loss
 from featherpress.compress.distillation.placebos import Placebo
 from featherpress.compress.recipes.data import AnyData, Count, Positive, Seed
 from featherpress.compress.recipes.kinds import find_suited_task
 from featherpress.compress.recipes.tables import Strict
 from featherpress.compress.recipes.terms import (
+    TERMS_TO_ADD,
     FeatureTerm,
-    OutputTerm,
     Steps,
     Term,
     TermName,
     Weight,
     compares_logits,
     lay_over_defaults,
-    output_of,
+    why_unfit,
 )
 from featherpress.models.inputs import IMAGENET
 
@@ -150,8 +149,9 @@ class LossRecipe(Strict):
 class DistillationRecipe(Strict):
     """What the student learns from the teacher, and when.
 
-    `losses` are the terms by name. Unless `default_losses` is false, four are there already: `feature`, `class`, `box`
-    and `landmark`; a table of such a name changes only the keys that it gives. Terms grow from 0 over `ramp_steps`, a
+    `losses` are the terms by name. With `default_losses`, which a recipe for detectors of faces has unless it says
+    otherwise, four are there already: `feature`, `class`, `box` and `landmark`; a table of such a name changes only the
+    keys that it gives. Terms grow from 0 over `ramp_steps`, a
     tenth of the steps and 1000 at most unless given, and stop for the last fraction `stop` of the steps. Several
     teachers are `averaged`, their losses by their weights, or teach `sequential`, each for the share of the steps that
     its weight is of all. `balance` above 0 scales all terms together so that their gradient at the taps, once they have
@@ -163,7 +163,7 @@ class DistillationRecipe(Strict):
     ramp_steps: Steps | None = None
     stop: Fraction = 0.1
     balance: Weight = 0.0
-    default_losses: bool = True
+    default_losses: bool | None = None
     losses: dict[TermName, Term] = Field(default_factory=dict)
 
     @model_validator(mode="before")
@@ -172,7 +172,7 @@ class DistillationRecipe(Strict):
         if not isinstance(content, Mapping):
             return content
         losses = content.get("losses", {})
-        if content.get("default_losses", True) is not True or not isinstance(losses, Mapping):
+        if content.get("default_losses") is not True or not isinstance(losses, Mapping):
             return content
         return {**content, "losses": lay_over_defaults(losses)}
 
@@ -195,7 +195,17 @@ class Recipe(Strict):
     data: AnyData
     schedule: ScheduleRecipe
     losses: LossRecipe = LossRecipe()
-    distillation: DistillationRecipe = Field(default_factory=DistillationRecipe)
+    distillation: DistillationRecipe = Field(default_factory=DistillationRecipe, validate_default=True)
+
+    @field_validator("distillation", mode="before")
+    @classmethod
+    def _default_losses_fit_the_task(cls, content: Any, info: ValidationInfo) -> Any:
+        if isinstance(content, DistillationRecipe):
+            content = content.model_dump(exclude_unset=True)
+        if not isinstance(content, Mapping) or not {"data", "student"} <= info.data.keys():
+            return content
+        task = find_suited_task(info.data["data"], info.data["student"].model)
+        return {"default_losses": task.layout == "priors", **content}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -229,8 +239,12 @@ class Recipe(Strict):
     @model_validator(mode="after")
     def _losses_fit_the_task(self) -> Self:
         task = find_suited_task(self.data, self.student.model)
+        if self.all_teachers and not self.distillation.losses:
+            raise ValueError(
+                f"a teacher teaches by `distillation.losses`, and there is none: {TERMS_TO_ADD[task.layout]}"
+            )
         for name, term in self.distillation.losses.items() if self.all_teachers else ():
-            reason = _unfit(term, task)
+            reason = why_unfit(term, task)
             if reason:
                 raise ValueError(f"`distillation.losses.{name}`: {reason}")
             if isinstance(term, FeatureTerm) and not isinstance(term.teacher, str):
@@ -243,26 +257,3 @@ class Recipe(Strict):
     def all_teachers(self) -> tuple[TeacherRecipe, ...]:
         """All teachers, whether one or several."""
         return (self.teacher,) if self.teacher else self.teachers
-
-
-def _unfit(term: Term, task: Any) -> str:
-    """Return why a loss does not fit a task, and which one does; nothing where it fits."""
-    loss = find_loss(term.loss)
-    if loss.name == "dkd" and task.layout == "priors":
-        return (
-            "dkd is refused for two classes, face and background: with only one class beside the label its non-target "
-            "term is always 0; use margin"
-        )
-    if loss.layout and loss.layout != task.layout:
-        if task.layout == "priors":
-            return f"{loss.name} compares a classifier's logits; for a detector use margin"
-        return (
-            f"{loss.name} compares a detector's priors or boxes; for a classifier set default_losses = false, and "
-            "use kl"
-        )
-    unknown = sorted(loss.required - {"outputs", *task.context})
-    if unknown:
-        return f"{loss.name} asks for {unknown[0]!r}, which {task.__name__} does not give it"
-    if isinstance(term, OutputTerm) and output_of(term) not in task.outputs:
-        return f"{loss.name} compares {output_of(term)}; {task.__name__} has {', '.join(task.outputs)}"
-    return ""

@@ -113,3 +113,34 @@ def output_of(term: OutputTerm) -> str:
     """Return which output a term compares: what it says, or else the first that its loss is for."""
     outputs = find_loss(term.loss).outputs or ("logits",)
     return str(getattr(term, "output", outputs[0]))
+
+
+_BETWEEN_FEATURES = 'or between features, as losses.body = { loss = "pkd", student = "PATH", teacher = "PATH" }'
+#: What a recipe may add that has a teacher and no term, by the layout of its task's logits.
+TERMS_TO_ADD = {
+    "classes": f'add one between logits, as losses.class = {{ loss = "kl" }}, {_BETWEEN_FEATURES}',
+    "priors": f'leave default_losses out, or add one, as losses.class = {{ loss = "margin" }}, {_BETWEEN_FEATURES}',
+}
+
+
+def why_unfit(term: Term, task: Any) -> str:
+    """Return why a loss does not fit a task, and which one does; nothing where it fits."""
+    loss = find_loss(term.loss)
+    if loss.name == "dkd" and task.layout == "priors":
+        return (
+            "dkd is refused for two classes, face and background: with only one class beside the label its non-target "
+            "term is always 0; use margin"
+        )
+    if loss.layout and loss.layout != task.layout:
+        if task.layout == "priors":
+            return f"{loss.name} compares a classifier's logits; for a detector use margin"
+        return (
+            f"{loss.name} compares the priors or boxes of a detector of faces, which {task.__name__} has not; use kl, "
+            "and leave default_losses out"
+        )
+    unknown = sorted(loss.required - {"outputs", *task.context})
+    if unknown:
+        return f"{loss.name} asks for {unknown[0]!r}, which {task.__name__} does not give it"
+    if isinstance(term, OutputTerm) and output_of(term) not in task.outputs:
+        return f"{loss.name} compares {output_of(term)}; {task.__name__} has {', '.join(task.outputs)}"
+    return ""

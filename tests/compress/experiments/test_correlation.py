@@ -116,8 +116,8 @@ def test_a_runs_correlation_by_its_files(tmp_path: Path, images: int, used: int)
             return faces[index]
 
     term = {"loss": "pkd", "student": "ours", "teacher": "theirs"}
-    recipe = load_recipe("v1_to_v2", settings=["distillation.default_losses=false"]).model_copy(
-        update={"distillation": DistillationRecipe.model_validate({"default_losses": False, "losses": {"f": term}})}
+    recipe = load_recipe("v1_to_v2").model_copy(
+        update={"distillation": DistillationRecipe.model_validate({"losses": {"f": term}})}
     )
     experiment: Any = SimpleNamespace(
         out=tmp_path,

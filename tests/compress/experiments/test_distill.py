@@ -175,7 +175,11 @@ def test_two_teachers(
             ['distillation.losses.x={loss="fgd", student="1", teacher="1"}'],
             "fgd asks for 'boxes', which",
         ),
-        (["distillation.default_losses=true"], "default_losses = false"),
+        (
+            ["distillation.default_losses=true"],
+            "detector of faces, which ShapesTask has not; use kl, and leave default_losses out",
+        ),
+        (["distillation.losses={}"], "teaches by `distillation.losses`, and there is none: add one .*losses.class ="),
         (["data.variants=0", "teacher.cache=true"], "never repeat cannot be cached"),
         (["data.holdout=2"], "nor `unlabelled` images nor a `holdout`"),
         (["data.crops.zoom_out_probability=1"], "unknown key 'crops' in data"),

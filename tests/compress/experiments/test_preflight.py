@@ -47,7 +47,6 @@ validation_images = 30
 epochs = 1
 batch_size = 4
 [distillation]
-default_losses = false
 [distillation.losses.logits]
 loss = "kl"
 [distillation.losses.feature]

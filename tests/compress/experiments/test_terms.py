@@ -26,7 +26,7 @@ from featherpress.models.priors import encode_boxes
 
 FEATURE = {"loss": "fitnets", "student": "tap", "teacher": "tap", "levels": [1, 3], "adapter": "none", "weight": 3}
 LOGITS = {"loss": "kl", "temperature": 1, "weight": 2}
-ALONE = {"default_losses": False, "ramp_steps": 0, "stop": 0}
+ALONE = {"ramp_steps": 0, "stop": 0}
 TERMS = {"feature": FEATURE, "logits": LOGITS}
 INPUTS, KEYS = torch.zeros(1, 1), torch.zeros(1, 2)
 
@@ -291,6 +291,6 @@ def test_masks_are_drawn_anew_at_every_step() -> None:
 
 def test_terms_always_grow_to_their_weight() -> None:
     """Unless a recipe says over how many steps, it is a tenth of them, and 1000 at most."""
-    recipe = DistillationRecipe.model_validate({"default_losses": False})
+    recipe = DistillationRecipe.model_validate({})
     assert [ramp_steps(recipe, total) for total in (5, 300, 50_000)] == [0, 30, 1000]
     assert ramp_steps(recipe.model_copy(update={"ramp_steps": 7}), 300) == 7

@@ -65,7 +65,6 @@ epochs = 1
 batch_size = 4
 log_every = 1
 [distillation]
-default_losses = false
 ramp_steps = 0
 [distillation.losses]
 mine = { loss = "outside", power = 1, scale = 2.0, shift = 0 }

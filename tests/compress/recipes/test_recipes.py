@@ -170,8 +170,19 @@ def test_default_terms_are_laid_under(tmp_path: Path) -> None:
     assert isinstance(changed["class"], OutputTerm)
     assert (changed["class"].temperature, changed["class"].weight) == (2.0, 1.0)
     assert changed["box"] == losses["box"]
-    without_teachers = load_recipe(tmp_path / "r.toml", settings=["distillation.default_losses=false"])
-    assert without_teachers.distillation.losses == {}
+    without = load_recipe(tmp_path / "r.toml", settings=["distillation.default_losses=false"])
+    assert without.distillation.losses == {}
+    with pytest.raises(RecipeError, match=r"there is none: leave default_losses out, or add one, .*margin"):
+        load_recipe("demo", settings=["distillation.default_losses=false"])
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_default_terms_are_for_detectors_of_faces(name: str) -> None:
+    """They are there where a recipe's student is one, and nowhere else, unless it says so itself."""
+    recipe, faces = load_recipe(name), name == "demo" or "_to_v2" in name
+    assert recipe.distillation.default_losses is faces
+    assert recipe == load_recipe(name, settings=[f"distillation.default_losses={str(faces).lower()}"])
+    assert faces == ({"feature", "class", "box", "landmark"} <= recipe.distillation.losses.keys())
 
 
 def test_the_schema_for_editors_knows_every_key() -> None:

@@ -51,7 +51,6 @@ batch_size = 4
 log_every = 1
 
 [distillation]
-default_losses = false
 ramp_steps = 1
 stop = 0
 

@@ -64,7 +64,7 @@ def recipe_of(root: Path, **changed: Any) -> Recipe:
         "teacher": model | {"schedule": schedule},
         "data": {"kind": "coco", "root": str(root), "size": 64},
         "schedule": schedule,
-        "distillation": {"default_losses": False, "losses": {"class": {"loss": "kl"}}},
+        "distillation": {"losses": {"class": {"loss": "kl"}}},
     }
     return Recipe.model_validate(content | changed)
 

@@ -53,7 +53,6 @@ size = 64
 epochs = 1
 batch_size = 2
 [distillation]
-default_losses = false
 ramp_steps = 1
 [distillation.losses]
 pixels = { loss = "kl" }
@@ -398,7 +397,7 @@ def test_a_run_is_checked_before_its_first_step(recipe: Callable[..., Recipe], t
         ("data.class_weights=[1, 2]", "`class_weights` has 2 numbers for 3 classes"),
         ("data.train=['RandomCorp']", "torchvision has no transform 'RandomCorp'"),
         ("data.train=['RandomHorizontalFlip']", "`train`: the transforms make .* expected 64 x 64"),
-        ("distillation.losses.pixels.loss=margin", "compares a detector's priors"),
+        ("distillation.losses.pixels.loss=margin", "compares the priors or boxes of a detector of faces"),
     ],
 )
 def test_mistakes_in_a_recipe(recipe: Callable[..., Recipe], setting: str, words: str) -> None:
