@@ -1,7 +1,7 @@
 """One term between a student and one of its teachers."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +14,15 @@ from featherpress.compress.distillation.terms import Features, Logits, Term
 from featherpress.errors import UsageError
 
 
+class Pair(NamedTuple):
+    """What a term's loss is called with, at one level: its share of the term, both sides, and the loss's keywords."""
+
+    share: float
+    student: Tensor
+    teacher: Tensor
+    keywords: Mapping[str, Any]
+
+
 def adapt_levels(term: Features, adapt: Any, levels: Sequence[Tensor], *, seed: int) -> list[Tensor]:
     """Bring a student's levels to the teacher's width, or generate them from the places that a drawn mask leaves."""
     floats, hidden = [level.float() for level in levels], []
@@ -24,7 +33,7 @@ def adapt_levels(term: Features, adapt: Any, levels: Sequence[Tensor], *, seed: 
     return adapted
 
 
-def compare_features(
+def pair_features(
     name: str,
     term: Features,
     student: Sequence[Tensor],
@@ -32,13 +41,13 @@ def compare_features(
     *,
     keywords: Mapping[str, Any],
     mask: Tensor | None,
-) -> Tensor:
-    """Return a term between adapted levels and the teacher's, the mean over levels by their weights.
+) -> list[Pair]:
+    """Pair adapted levels with the teacher's, by the levels' weights.
 
     Errors: `UsageError` for other numbers of examples, and for a mask that does not fit.
     """
     weights = term.levels or (1.0,) * len(student)
-    values = []
+    pairs = []
     for weight, s, t in zip(weights, student, teacher, strict=True):
         if len(s) != len(t):
             raise UsageError(f"{name}: the student has {len(s)} examples, the teacher {len(t)}")
@@ -46,11 +55,11 @@ def compare_features(
         ours, theirs = as_maps(s), as_maps(t.to(s.device))
         if mask is not None and s.dim() > 2:  # a vector has no positions
             options["mask"] = _mask_of(name, term, mask, ours)
-        values.append(weight * term.entry.function(ours, match_sizes(theirs.float(), ours), **options))
-    return torch.stack(values).sum() / sum(weights)
+        pairs.append(Pair(weight, ours, match_sizes(theirs.float(), ours), options))
+    return pairs
 
 
-def compare_outputs(
+def pair_outputs(
     name: str,
     term: Logits,
     ours: Outputs,
@@ -58,8 +67,8 @@ def compare_outputs(
     *,
     keywords: Mapping[str, Any],
     context: Mapping[str, Any],
-) -> Tensor:
-    """Return a term between outputs, over the positions that count.
+) -> Pair:
+    """Pair outputs, with the positions that count.
 
     Errors: `UsageError` for outputs that are not there or differ in shape, and for a mask that the loss does not take.
     """
@@ -71,10 +80,10 @@ def compare_outputs(
     if s.shape != t.shape:
         raise UsageError(f"{name}: the student's {tuple(s.shape)} do not compare with the teacher's {tuple(t.shape)}")
     mask = kept_positions(term, s, context)
-    if mask is None:
-        return term.entry.function(s.float(), t.float(), **keywords)
-    _require_mask(name, term)
-    return term.entry.function(s.float(), t.float(), **{**keywords, "mask": mask})
+    if mask is not None:
+        _require_mask(name, term)
+        keywords = {**keywords, "mask": mask}
+    return Pair(1.0, s.float(), t.float(), keywords)
 
 
 def _require_mask(name: str, term: Term) -> None:

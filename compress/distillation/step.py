@@ -3,7 +3,7 @@
 import itertools
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from featherpress.compress.distillation.attaching import adapter_name
 from featherpress.compress.distillation.balance import gradient_ratio
-from featherpress.compress.distillation.comparing import adapt_levels, compare_features, compare_outputs, kept_positions
+from featherpress.compress.distillation.comparing import Pair, adapt_levels, kept_positions, pair_features, pair_outputs
 from featherpress.compress.distillation.placebos import shuffled, smoothed
 from featherpress.compress.distillation.teachers import Outputs, TeacherOutputs, plain
 from featherpress.compress.distillation.terms import Features, Logits
@@ -86,7 +86,12 @@ class Step:
         self._tensors = [*itertools.chain(*self.levels.values())] or list(ours.values())
         device = next(iter(self._tensors), torch.zeros(())).device
         with torch.autocast(device.type, enabled=False):
-            sums = self._terms(ours, context)
+            sums = dict[str, Tensor]()
+            for name, weight, pairs in self._pairs(ours, context):
+                compute = kd.terms[name].entry.function
+                values = [share * compute(student, teacher, **keywords) for share, student, teacher, keywords in pairs]
+                value = weight * (torch.stack(values).sum() / sum(pair.share for pair in pairs))
+                sums[name] = sums[name] + value if name in sums else value
         kd.steps += 1
         self.parts = {name: value.detach() for name, value in sums.items()}
         total = sum(sums.values(), torch.zeros((), device=device))
@@ -108,18 +113,14 @@ class Step:
         assert self._sum is not None
         return gradient_ratio(self._sum, task, self._tensors)
 
-    def _terms(self, ours: Outputs, context: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Return the weighted terms by name, summed over the teachers whose turn it is."""
-        kd, sums = self.kd, dict[str, Tensor]()
+    def _pairs(self, ours: Outputs, context: Mapping[str, Any]) -> Iterator[tuple[str, float, list[Pair]]]:
+        """Yield every term with its weight and what it compares, for each teacher whose turn it is."""
         for teacher, share in self.turns.items():
-            answers = self.answers[teacher]
             for name, factor in self.active.items():
-                term = kd.terms[name]
+                term = self.kd.terms[name]
                 if term.is_about(teacher):
-                    value = self._compare((kd.numbers[teacher], name), ours, answers, context)
-                    value = factor * term.weight * (1.0 if term.of else share) * value
-                    sums[name] = sums[name] + value if name in sums else value
-        return sums
+                    pairs = self._pair((self.kd.numbers[teacher], name), ours, self.answers[teacher], context)
+                    yield name, factor * term.weight * (1.0 if term.of else share), pairs
 
     def _answers(self, inputs: Any, given: Any) -> dict[str, TeacherOutputs]:
         """Return what the teachers say whose turn it is: what was given, or else what they answer now."""
@@ -156,10 +157,10 @@ class Step:
             )
         return levels
 
-    def _compare(
+    def _pair(
         self, which: tuple[int, str], ours: Outputs, answers: TeacherOutputs, context: Mapping[str, Any]
-    ) -> Tensor:
-        """Compute a term for a teacher, by the teacher's number and the term's name; not yet weighted."""
+    ) -> list[Pair]:
+        """Return what a term compares for a teacher, by the teacher's number and the term's name."""
         (number, name), term = which, self.kd.terms[which[1]]
         given = {key: each for key, each in context.items() if key != "mask" and term.entry.takes(key)}
         keywords = term.options | given
@@ -172,13 +173,13 @@ class Step:
             if self.kd.placebo == "smoothing":
                 kept = kept_positions(term, answers.outputs["logits"], context)
                 answers = smoothed(answers, context, kept=kept)
-            return compare_outputs(name, term, ours, answers.outputs, keywords=keywords, context=context)
+            return [pair_outputs(name, term, ours, answers.outputs, keywords=keywords, context=context)]
         assert isinstance(term, Features)
         student = self._adapted(number, name, term)
         key = self.kd.tap_keys[number, name]
         if key not in answers.features:
             raise UsageError(f"{name}: `teacher_outputs` has no features {key!r}; give TeacherOutputs, or none")
-        return compare_features(name, term, student, answers.features[key], keywords=keywords, mask=context.get("mask"))
+        return pair_features(name, term, student, answers.features[key], keywords=keywords, mask=context.get("mask"))
 
     def _adapted(self, number: int, name: str, term: Features) -> list[Tensor]:
         """Return the student's levels as they are compared with a teacher's of a number."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from featherpress.compress.evaluation.comparison import compare, make_arm
-from featherpress.compress.experiments.arms import fit_arm, keep_terms
+from featherpress.compress.experiments.arms import arm_trainer, keep_terms
 from featherpress.compress.experiments.conclusion import method_claim, seed_folder
 from featherpress.compress.experiments.distill import distill
 from featherpress.compress.experiments.experiment import HOLDOUT, Experiment
@@ -83,7 +83,8 @@ def ablate_losses(recipe: Recipe, out: Path, *, audits: Mapping[str, Mapping[str
             own.recipe = variant
             logger.info("ablation: %s", name)
             folder = seed_folder(recipe, folders[name], seed)
-            fit_arm(own, "student", folder, seed=seed, crops=crops, loaded=loaded, cache=cache)
+            trainer = arm_trainer(own, "student", folder, seed=seed, crops=crops, loaded=loaded, cache=cache)
+            own.conclude(trainer, trainer.run(), name=recipe.student.model)
         if is_leader():
             shutil.rmtree(cache, ignore_errors=True)
     require_unchanged(loaded)

@@ -18,6 +18,7 @@ from featherpress.compress.experiments.recipe_distiller import RecipeDistiller
 from featherpress.compress.experiments.teachers import LoadedTeacher, make_distiller, note_adapters
 from featherpress.compress.recipes import Recipe, ScheduleRecipe
 from featherpress.compress.runtime.run_folder import TrainingFolder, is_leader
+from featherpress.compress.training.trainer import Trainer
 from featherpress.files import write_json
 
 logger = logging.getLogger("featherpress")
@@ -38,7 +39,7 @@ def arm_folder(folder: Path, arm: Arm) -> Path:
     return folder if arm == "student" else folder / arm
 
 
-def fit_arm(
+def arm_trainer(
     experiment: Experiment,
     arm: Arm,
     folder: Path,
@@ -47,10 +48,10 @@ def fit_arm(
     crops: Crops[Any],
     loaded: Sequence[LoadedTeacher],
     cache: Path | None = None,
-) -> Any:
-    """Train the student, or an arm that differs from it in one thing; the control has no teacher.
+) -> Trainer:
+    """Return what trains the student, or an arm that differs from it in one thing; the control has no teacher.
 
-    Cached outputs of teachers are removed in the end, unless `cache` says where students that see the same crops share
+    Outputs of teachers are cached in the arm's folder, or in `cache`, where students that see the same crops share
     them. With a control no arm stops early: both must train for as many steps.
     """
     recipe = experiment.recipe
@@ -58,22 +59,29 @@ def fit_arm(
     if recipe.data.unlabelled is not None:
         crops = _crops(experiment, arm, seed=seed, loaded=loaded)
     target = arm_folder(folder, arm)
-    distiller = _distiller(experiment, arm, student, loaded, crops=crops, cache=cache or target / "cache", seed=seed)
+    cache = cache or _cache_of(target)
+    distiller = _distiller(experiment, arm, student, loaded, crops=crops, cache=cache, seed=seed)
     if arm == "student" and distiller is not None and is_leader() and folder == experiment.out:
         note_adapters(experiment.out, distiller)
-    predictions = experiment.fit(
+    return experiment.trainer(
         student,
         TrainingFolder(target),
-        name=recipe.student.model,
         role=arm,
         schedule=_lengthen(experiment) if arm == "compute" else recipe.schedule,
         crops=crops,
         distiller=distiller,
         may_stop=not recipe.control,
     )
-    if cache is None and is_leader():
-        shutil.rmtree(target / "cache", ignore_errors=True)
-    return predictions
+
+
+def forget_outputs(folder: Path) -> None:
+    """Remove an arm's cached outputs of teachers."""
+    if is_leader():
+        shutil.rmtree(_cache_of(folder), ignore_errors=True)
+
+
+def _cache_of(folder: Path) -> Path:
+    return folder / "cache"
 
 
 def _build(experiment: Experiment, arm: Arm, *, seed: int, loaded: Sequence[LoadedTeacher]) -> nn.Module:

@@ -9,7 +9,7 @@ from typing import Any
 from featherpress.compress.data.crops.sampling import batch_lengths
 from featherpress.compress.data.leaks import find_leaks
 from featherpress.compress.data.subsets import left_out
-from featherpress.compress.experiments.arms import Arm, fit_arm, list_arms
+from featherpress.compress.experiments.arms import Arm, arm_trainer, forget_outputs, list_arms
 from featherpress.compress.experiments.build import build_student, build_teacher
 from featherpress.compress.experiments.conclusion import record_comparison, seed_folder
 from featherpress.compress.experiments.correlation import record_correlation
@@ -99,15 +99,14 @@ def train(recipe: Recipe, out: Path, *, audits: Mapping[str, Mapping[str, Any]] 
     experiment = Experiment(recipe, out, audits or {})
     _write_heading(experiment)
     seed = recipe.seeds[0]
-    model = build_student(recipe, seed, task=experiment.task, teachers=())
-    experiment.fit(
-        model,
+    trainer = experiment.trainer(
+        build_student(recipe, seed, task=experiment.task, teachers=()),
         TrainingFolder(out),
-        name=recipe.student.model,
         role="student",
         schedule=recipe.schedule,
         crops=experiment.crops(seed),
     )
+    experiment.conclude(trainer, trainer.run(), name=recipe.student.model)
     if is_leader():
         experiment.forget_images()
         write_environment(out, time.monotonic() - began)
@@ -141,7 +140,9 @@ def distill(
         folder = seed_folder(recipe, out, seed)
         crops = experiment.crops(seed)
         for arm in wanted:
-            predictions[arm].append(fit_arm(experiment, arm, folder, seed=seed, crops=crops, loaded=loaded))
+            trainer = arm_trainer(experiment, arm, folder, seed=seed, crops=crops, loaded=loaded)
+            predictions[arm].append(experiment.conclude(trainer, trainer.run(), name=recipe.student.model))
+            forget_outputs(trainer.folder.path)
     require_unchanged(loaded)
     if is_leader():
         _conclude(experiment, loaded, taught, predictions)

@@ -18,7 +18,6 @@ from featherpress.compress.tasks import task_of
 from featherpress.compress.tasks.base import Task
 from featherpress.compress.training.trainer import Trainer
 from featherpress.files import write_json
-from featherpress.models import load_weights
 
 logger = logging.getLogger("featherpress")
 
@@ -54,29 +53,20 @@ class Experiment:
         """Return the crops of the training images under a seed."""
         return self.task.crops(self.training, seed)
 
-    def fit(
+    def trainer(
         self,
         model: nn.Module,
         folder: TrainingFolder,
         *,
-        name: str,
         role: str,
         schedule: ScheduleRecipe,
         crops: Crops[Any],
         distiller: RecipeDistiller | None = None,
         may_stop: bool = True,
-    ) -> Any:
-        """Train a model and score it on the validation images; a model that is trained already is read.
-
-        It stops early by the schedule's patience only where it `may_stop`.
-        Of several processes all train, and the first scores; the others return None.
-        """
-        if folder.evaluation.exists() and folder.matches.exists():
-            logger.info("%s: trained already", role)
-            load_weights(model, folder.last_weights)
-            return self.task.load(folder.matches)
+    ) -> Trainer:
+        """Return what trains a model; it stops early by the schedule's patience only where it `may_stop`."""
         crops.cache_images(self.recipe.data.cache, self.out / "decoded")
-        trainer = Trainer(
+        return Trainer(
             model,
             crops,
             folder,
@@ -88,14 +78,21 @@ class Experiment:
             evaluate=lambda averaged: self._evaluate_subset(averaged, schedule),
             metadata={"role": role, "featherpress": __version__},
         )
-        trained = trainer.run()
-        model.load_state_dict(trained.state_dict())
-        if is_leader() and not folder.best_weights.exists():
-            shutil.copyfile(folder.last_weights, folder.best_weights)
-        if crops.broken:
-            logger.warning("%s: %d broken images were skipped in training", role, len(crops.broken))
+
+    def conclude(self, trainer: Trainer, trained: nn.Module, *, name: str) -> Any:
+        """Score what a trainer returned on the validation images, and return the predictions.
+
+        Of several processes all train, and the first scores; the others return None.
+        """
+        folder, role, broken = trainer.folder, trainer.label, trainer.crops.broken
+        if broken:
+            logger.warning("%s: %d broken images were skipped in training", role, len(broken))
         if not is_leader():
             return None
+        if folder.scored:
+            return self.task.load(folder.matches)
+        if not folder.best_weights.exists():
+            shutil.copyfile(folder.last_weights, folder.best_weights)
         return self.score(trained, folder, name=name, role=role, weights=folder.last_weights)[0]
 
     def score(

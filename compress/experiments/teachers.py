@@ -173,14 +173,14 @@ def _prepare(experiment: Experiment, number: int) -> LoadedTeacher:
     assert own.schedule is not None
     folder = TrainingFolder(experiment.out / name)
     # Accelerate leaves a model that it trained casting to the schedule's precision for good.
-    learner = copy.deepcopy(model)
-    experiment.fit(
-        learner,
+    trainer = experiment.trainer(
+        copy.deepcopy(model),
         folder,
-        name=own.model,
         role=f"{name} in training",
         schedule=own.schedule,
         crops=experiment.crops(recipe.seeds[0]),
     )
-    model.load_state_dict(learner.state_dict())
+    trained = trainer.run()
+    experiment.conclude(trainer, trained, name=own.model)
+    model.load_state_dict(trained.state_dict())
     return freeze_teacher(recipe, number, model, trained=folder.last_weights)

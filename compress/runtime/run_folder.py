@@ -102,6 +102,11 @@ class TrainingFolder:
         self.evaluation, self.matches = (path / "eval" / f"validation.{suffix}" for suffix in ("json", "npz"))
 
     @property
+    def scored(self) -> bool:
+        """Whether the model was trained to the end and scored."""
+        return self.evaluation.exists() and self.matches.exists()
+
+    @property
     def states(self) -> list[Path]:
         """States to resume from, newest first."""
         return sorted((self.path / "state").glob("step-*.pt"), reverse=True)

@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
@@ -29,7 +29,7 @@ from featherpress.compress.training.ema import MovingAverage
 from featherpress.compress.training.freezing import freeze, normalisations
 from featherpress.compress.training.interrupts import defer_sigint
 from featherpress.errors import TrainingError
-from featherpress.models import save_weights
+from featherpress.models import load_weights, save_weights
 
 logger = logging.getLogger("featherpress")
 
@@ -109,11 +109,49 @@ class Trainer:
         return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
 
     def run(self) -> nn.Module:
-        """Train to the end and return the averaged model.
+        """Train to the end and return the averaged model; one that is scored already is read.
 
         Errors: `TrainingError` when a loss is not finite, when the disk is full, or on Ctrl-C; the last good state is
         kept and `--resume` goes on from it.
         """
+        if self.folder.scored:
+            logger.info("%s: trained already", self.label)
+            if self.distiller:
+                self.distiller.kd.close()
+            load_weights(self.average.model, self.folder.last_weights)
+            return self.average.model
+        with self._open() as (writer, progress):
+            saved = started = time.monotonic()
+            first = self.position.step
+            while self._goes_on(writer):
+                began = time.monotonic()
+                epoch, start = divmod(self.position.step, self.per_epoch)
+                for parts in self._steps(epoch, start):
+                    logged = (self.position.step + 1) % self.schedule.log_every == 0
+                    with defer_sigint():
+                        terms = self._step(parts, measure=logged)
+                        self.position.step += 1
+                    now = time.monotonic()
+                    speed, began = sum(map(len, parts)) * self.accelerator.num_processes / (now - began), now
+                    progress.advance(loss=terms["loss"], images_per_second=speed)
+                    self._losses.append(terms["task"])
+                    if logged or self.position.step == self.total:
+                        self._log(writer, terms, epoch, speed)
+                    if time.monotonic() - saved >= self.schedule.save_every:
+                        self._save()
+                        saved = time.monotonic()
+            self._save()
+            self._write_weights(self.folder.last_weights)
+            if self.position.step > first and self.evaluate is not None:
+                minutes, seconds = divmod(round(time.monotonic() - started), 60)
+                logger.info("%s: %d steps in %d min %02d s", self.label, self.position.step - first, minutes, seconds)
+        # BatchNorm's statistics are each process's own: all return what the first one saved.
+        broadcast(list(self.average.model.state_dict().values()))
+        return self.average.model
+
+    @contextmanager
+    def _open(self) -> Iterator[tuple[SummaryWriter | None, Progress]]:
+        """Go on from the last state, and open what a run writes to; Ctrl-C keeps what is done."""
         self._restore()
         # Accelerate keeps one number for all of a process, that of the trainer built last.
         self.accelerator.gradient_accumulation_steps = self.schedule.accumulate
@@ -129,15 +167,12 @@ class Trainer:
             progress = stack.enter_context(Progress(self.label, total=self.total, done=self.position.step))
             self._set_modes()
             try:
-                self._train(writer, progress)
+                yield writer, progress
             except KeyboardInterrupt:
                 self._save()
                 raise TrainingError(
                     f"stopped at step {self.position.step} of {self.total}; the same command with --resume goes on"
                 ) from None
-        # BatchNorm's statistics are each process's own: all return what the first one saved.
-        broadcast(list(self.average.model.state_dict().values()))
-        return self.average.model
 
     def _columns(self) -> tuple[str, ...]:
         """Name the columns of `metrics.csv`."""
@@ -159,37 +194,14 @@ class Trainer:
         for module in self._frozen:
             module.eval()
 
-    def _train(self, writer: SummaryWriter | None, progress: Progress) -> None:
-        saved = began = started = time.monotonic()
-        first = self.position.step
-        while True:
-            epoch, start = divmod(self.position.step, self.per_epoch)
-            if start == 0 and epoch > self.position.epochs:
-                self._end_epoch(writer, epoch - 1)
-                self.position.epochs = epoch
-                self._losses.clear()
-                began = time.monotonic()
-            if self.position.step == self.total or self._is_stale():
-                break
-            for parts in self._steps(epoch, start):
-                logged = (self.position.step + 1) % self.schedule.log_every == 0
-                with defer_sigint():
-                    terms = self._step(parts, measure=logged)
-                    self.position.step += 1
-                now = time.monotonic()
-                speed, began = sum(map(len, parts)) * self.accelerator.num_processes / (now - began), now
-                progress.advance(loss=terms["loss"], images_per_second=speed)
-                self._losses.append(terms["task"])
-                if logged or self.position.step == self.total:
-                    self._log(writer, terms, epoch, speed)
-                if time.monotonic() - saved >= self.schedule.save_every:
-                    self._save()
-                    saved = time.monotonic()
-        self._save()
-        self._write_weights(self.folder.last_weights)
-        if self.position.step > first and self.evaluate is not None:
-            minutes, seconds = divmod(round(time.monotonic() - started), 60)
-            logger.info("%s: %d steps in %d min %02d s", self.label, self.position.step - first, minutes, seconds)
+    def _goes_on(self, writer: SummaryWriter | None) -> bool:
+        """End the epoch that is done, if one is, and return whether another one is trained."""
+        epoch, start = divmod(self.position.step, self.per_epoch)
+        if start == 0 and epoch > self.position.epochs:
+            self._end_epoch(writer, epoch - 1)
+            self.position.epochs = epoch
+            self._losses.clear()
+        return self.position.step < self.total and not self._is_stale()
 
     def _is_stale(self) -> bool:
         """Return whether evaluations have stopped getting better, and log it."""

@@ -32,20 +32,20 @@ def test_the_control_differs_in_the_teacher_alone(
     tiny: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both arms of a seed start from the same weights, see the same crops in the same order, by the same schedule."""
-    fit, seen = Experiment.fit, []
+    make, seen = Experiment.trainer, []
 
     def note(self: Experiment, model: nn.Module, folder: TrainingFolder, **keywords: Any) -> Any:
         crops = keywords["crops"]
         keys = tuple(crops.sampler.epoch_keys(0))
         pixels = crops.batch(keys).images.sum().item()
         seen.append((keywords["role"], fingerprint(model), keys, pixels, keywords["schedule"], keywords["distiller"]))
-        return fit(self, model, folder, **keywords)
+        return make(self, model, folder, **keywords)
 
     recipe = tiny("seeds=[3, 5]")
     experiment = Experiment(recipe, tmp_path / "run", {})
     loaded = prepare_teachers(experiment)
     monkeypatch.setattr(experiments, "prepare_teachers", lambda _experiment: loaded)
-    monkeypatch.setattr(Experiment, "fit", note)
+    monkeypatch.setattr(Experiment, "trainer", note)
     experiments.distill(recipe, tmp_path / "run")
     assert [role for role, *_ in seen] == ["student", "control"] * 2
     for student, control in (seen[:2], seen[2:]):
@@ -133,14 +133,14 @@ def test_the_best_weights_are_chosen_on_what_is_held_out(
         return EvaluationResult(predictions=None, score=(1 if len(dataset) == 7 else -1) / len(asked), record={})
 
     monkeypatch.setattr(ShapesTask, "evaluate", fall)
-    experiment.fit(
+    trainer = experiment.trainer(
         experiment.task.build("tiny_models:net", {"classes": 3}),
         TrainingFolder(tmp_path),
-        name="tiny",
         role="student",
         schedule=experiment.recipe.schedule,
         crops=experiment.crops(0),
     )
+    experiment.conclude(trainer, trainer.run(), name="tiny")
     assert asked == [7, 7]
     steps = [
         int(load_file(tmp_path / "weights" / f"{name}.safetensors")["0.1.num_batches_tracked"])

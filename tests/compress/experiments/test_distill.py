@@ -2,7 +2,10 @@
 
 import csv
 import json
+import sys
+import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,8 +13,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
+from featherpress.cli import app
 from featherpress.compress.data import SyntheticFaces, TrainingCrops
+from featherpress.compress.distillation.losses import registry
 from featherpress.compress.distillation.teachers import BoundTeacher, TeacherOutputs
 from featherpress.compress.experiments import ablation
 from featherpress.compress.experiments.ablation import ablate_losses, ablation_lines, ablation_markdown, variants
@@ -350,8 +356,27 @@ def test_ablation(tiny: Callable[..., Recipe], tmp_path: Path, monkeypatch: pyte
     def train_again(*_arguments: object, **_keywords: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("featherpress.compress.experiments.experiment.Trainer", train_again)
+    monkeypatch.setattr("featherpress.compress.training.trainer.Trainer._step", train_again)
     assert ablate_losses(recipe, tmp_path / "run") == shown
+
+
+def test_few_calls_lie_between_the_command_and_a_loss(
+    tiny: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who follows `featherpress distill` to the loss that it computes passes five functions, the command the first."""
+    stacks, compute = [], registry._REGISTER["kl"].function
+
+    def note(*tensors: torch.Tensor, **options: Any) -> torch.Tensor:
+        frames = [frame for frame, _line in traceback.walk_stack(sys._getframe(1))]
+        ours = [frame.f_code for frame in frames if frame.f_globals["__name__"].startswith("featherpress.")]
+        stacks.append([code.co_name for code in reversed(ours) if not code.co_name.startswith("<")])
+        return compute(*tensors, **options)
+
+    tiny()
+    monkeypatch.setitem(registry._REGISTER, "kl", replace(registry._REGISTER["kl"], function=note))
+    command = ["distill", str(tmp_path / "tiny.toml"), "--out", str(tmp_path / "run"), "--no-preflight"]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert stacks[0] == ["distill", "distill", "run", "_step", "loss"]
 
 
 def test_an_ablation_asks_a_cached_teacher_once(
