@@ -109,11 +109,11 @@ class Gallery(Record):
 class Panel(Part):
     """One of the pictures side by side: `image`, `truth`, or the role whose answer it shows; the file beside.
 
-    `text` stands below it.
+    `text` stands below it, or in its place where there is no file.
     """
 
     name: str
-    file: str
+    file: str = ""
     text: str = ""
 
 
@@ -132,12 +132,16 @@ class LegendEntry(Part):
 
 
 class Pictures(Record):
-    """Images to look at side by side: each with its truth and what each role answered, drawn by the task."""
+    """Images to look at side by side: each with its truth and what each role answered, drawn by the task.
+
+    `caption` says which images they are, as whole sentences. The first panel of each has a file.
+    """
 
     SCHEMA: ClassVar[str] = "featherpress.pictures/1"
 
     images: tuple[PanelRow, ...]
     legend: tuple[LegendEntry, ...] = ()
+    caption: str = ""
 
 
 class Level(Part):

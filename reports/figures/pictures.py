@@ -1,15 +1,19 @@
 """Pictures that a task drew, side by side: an image, its truth, and what each model answered."""
 
+import textwrap
+
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from featherpress.records.run import PanelRow, Pictures
+from featherpress.records.run import Panel, PanelRow, Pictures
 from featherpress.reports.figures.gallery import GAP, HEAD, HIGHEST, pixels
-from featherpress.reports.figures.style import DPI, INK, LEGEND, PAGE, SMALL, TEXT, canvas
+from featherpress.reports.figures.style import DPI, INK, LEGEND, PAGE, TEXT, canvas
 
 ROW_GAP, LINE = 0.05, 0.14  # inches: below a row, and for a line of text or of the legend
 KEYS = 6  # entries of the legend in a line
-WIDEST = 1.7  # inches a panel, so that few of them do not fill a page
+WIDEST, TEXTS = 1.7, 1.1  # inches a panel at most, so that few of them do not fill a page; and where some are texts
+ALONE, LETTERS = 9.0, 14  # points of a text without a picture, and its letters in an inch
 
 
 def rows_shown(pictures: Pictures) -> tuple[PanelRow, ...]:
@@ -17,11 +21,17 @@ def rows_shown(pictures: Pictures) -> tuple[PanelRow, ...]:
     room = HIGHEST
     shown: list[PanelRow] = []
     for row, height in zip(pictures.images, _heights(pictures), strict=True):
-        room -= height + _below(row)
+        room -= height + _below(row, _cell(pictures))
         if room < 0 and shown:
             break
         shown.append(row)
     return tuple(shown)
+
+
+def page_width(pictures: Pictures) -> float:
+    """Return how wide all panels are together in inches, with a legend as wide as the page."""
+    columns = len(_names(pictures))
+    return PAGE if pictures.legend else _cell(pictures) * columns + GAP * (columns - 1)
 
 
 def draw_pictures(pictures: Pictures) -> Figure:
@@ -32,25 +42,41 @@ def draw_pictures(pictures: Pictures) -> Figure:
     rows, names, cell = rows_shown(pictures), _names(pictures), _cell(pictures)
     heights = _heights(pictures)[: len(rows)]
     lines = -(-len(pictures.legend) // KEYS)
-    height = HEAD + sum(heights) + sum(map(_below, rows)) + LINE * lines + 0.08
-    figure = canvas(PAGE, height)
+    below = [_below(row, cell) for row in rows]
+    width, height = page_width(pictures), HEAD + sum(heights) + sum(below) + LINE * lines + 0.08
+    figure = canvas(width, height)
     figure.set_layout_engine("none")
     top = height - HEAD
-    for row, tall in zip(rows, heights, strict=True):
+    for row, tall, under in zip(rows, heights, below, strict=True):
         for panel in row.panels:
             left = names.index(panel.name) * (cell + GAP)
-            place = (left / PAGE, (top - tall) / height, cell / PAGE, tall / height)
+            place = (left / width, (top - tall) / height, cell / width, tall / height)
             axes = figure.add_axes(place, title=panel.name if row is rows[0] else "")
-            axes.imshow(pixels(pictures.file.parent / panel.file, width=round(cell * DPI), height=round(tall * DPI)))
-            axes.set_axis_off()
             axes.title.set(fontsize=TEXT, color=INK, fontweight="bold")
-            if panel.text:
-                axes.text(0.5, -0.02, panel.text, transform=axes.transAxes, ha="center", va="top", fontsize=SMALL)
-        top -= tall + _below(row)
+            _fill(axes, pictures, panel, cell, tall)
+        top -= tall + under
     if pictures.legend:
         keys = [Patch(facecolor=e.colour, edgecolor=INK, linewidth=0.3, label=e.name) for e in pictures.legend]
         figure.legend(handles=keys, loc="lower left", ncols=KEYS, handlelength=1.0, handleheight=1.0, **LEGEND)
     return figure
+
+
+def _fill(axes: Axes, pictures: Pictures, panel: Panel, width: float, height: float) -> None:
+    """Show a picture with its text below it, or the text in its place; sizes in inches."""
+    axes.set_axis_off()
+    if panel.file:
+        axes.imshow(pixels(pictures.file.parent / panel.file, width=round(width * DPI), height=round(height * DPI)))
+    place, side = (-0.02, "top") if panel.file else (0.5, "center")
+    if panel.text:
+        axes.text(
+            *(0.5, place, _wrap(panel, width)),
+            transform=axes.transAxes,
+            ha="center",
+            va=side,
+            fontsize=TEXT if panel.file else ALONE,
+            color=INK,
+            parse_math=False,
+        )
 
 
 def _names(pictures: Pictures) -> list[str]:
@@ -60,7 +86,8 @@ def _names(pictures: Pictures) -> list[str]:
 def _cell(pictures: Pictures) -> float:
     """Return how wide a panel is in inches."""
     columns = len(_names(pictures))
-    return min(WIDEST, (PAGE - GAP * (columns - 1)) / columns)
+    widest = WIDEST if all(panel.file for row in pictures.images for panel in row.panels) else TEXTS
+    return min(widest, (PAGE - GAP * (columns - 1)) / columns)
 
 
 def _heights(pictures: Pictures) -> list[float]:
@@ -69,5 +96,12 @@ def _heights(pictures: Pictures) -> list[float]:
     return [_cell(pictures) * each.shape[0] / each.shape[1] for each in found]
 
 
-def _below(row: PanelRow) -> float:
-    return ROW_GAP + LINE * max(panel.text.count("\n") + bool(panel.text) for panel in row.panels)
+def _wrap(panel: Panel, width: float) -> str:
+    """Break a panel's lines where they are wider than it, in inches; what is left after two is cut."""
+    lines = panel.text.split("\n")
+    return "\n".join(textwrap.fill(line, int(LETTERS * width), max_lines=2, placeholder=" …") for line in lines)
+
+
+def _below(row: PanelRow, width: float) -> float:
+    texts = [_wrap(panel, width) for panel in row.panels if panel.file]
+    return ROW_GAP + LINE * max(text.count("\n") + bool(text) for text in texts)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from featherpress.records.evaluation import TaskEvaluation
 from featherpress.reports.blocks import Block, Paragraph, Remark, Table
 from featherpress.reports.figures.accuracy import confusion_matrix, precision_recall, scores_by_group
-from featherpress.reports.figures.pictures import draw_pictures, rows_shown
+from featherpress.reports.figures.pictures import draw_pictures, page_width, rows_shown
 from featherpress.reports.figures.style import PAGE
 from featherpress.reports.formats import DASH, change, integer
 from featherpress.reports.metrics import mean_score, score, scores, title, with_unit
@@ -53,9 +53,12 @@ def pictures(context: RunContext) -> list[Block]:
         return []
     shown, held = len(rows_shown(saved)), len(saved.images)
     caption = (f"All {held}" if shown == held else f"The first {shown} of {held}") + " images that the run saved."
+    caption = " ".join(filter(None, (saved.caption, caption)))
+    if several(context.run.of_tasks.values()):
+        caption += " The models are those of the first seed."
     draw = partial(draw_pictures, saved)
     alt = "Images side by side with what each model answered"
-    figure = context.figure("pictures", draw, alt=alt, caption=caption, records=[PICTURES], width=PAGE)
+    figure = context.figure("pictures", draw, alt=alt, caption=caption, records=[PICTURES], width=page_width(saved))
     return [context.heading("Pictures"), figure]
 
 

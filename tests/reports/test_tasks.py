@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from featherpress.errors import FileError
 from featherpress.reports import write_report
 from featherpress.reports.figures.accuracy import confusion_matrix, scores_by_group
-from featherpress.reports.figures.pictures import draw_pictures, rows_shown
+from featherpress.reports.figures.pictures import draw_pictures, page_width, rows_shown
 from featherpress.reports.runs import load_run
 
 Edit = Callable[[Path, Callable[[dict[str, Any]], object]], None]
@@ -165,3 +165,36 @@ def test_a_picture_that_is_missing_is_named(task_run: TaskRun) -> None:
     with pytest.raises(FileError, match=r"001_truth\.png: expected a picture"):
         write_report([run])
     assert json.loads((run / "eval/gallery/pictures.json").read_text(encoding="utf-8"))["images"]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_caption_says_which_pictures_they_are(task_run: TaskRun, edit: Edit) -> None:
+    """What a task says of its pictures begins their caption, and of several seeds it is said which one is shown."""
+    run = task_run("own", metric=TOP1, classes=CLASSES, pictures=True)
+    edit(run / "eval/gallery/pictures.json", lambda r: r.update(caption="The wrong ones."))
+    text = write_report([run]).read_text(encoding="utf-8")
+    assert "The wrong ones. All 2 images that the run saved. The models are those of the first seed." in text
+
+
+def test_a_text_stands_where_there_is_no_picture(task_run: TaskRun, edit: Edit) -> None:
+    """It is wrapped, and cut after two lines; its columns are narrow, and nothing in a name is read as mathematics."""
+    run = task_run("own", metric=TOP1, classes=CLASSES, pictures=True)
+    name = "a class of $x_1$ with a name that would reach over the whole page"
+
+    def without_files(record: dict[str, Any]) -> None:
+        record["legend"] = []
+        for panel in record["images"][0]["panels"][2:]:
+            del panel["file"]
+            panel["text"] = f"{name}\n97.0%"
+
+    edit(run / "eval/gallery/pictures.json", without_files)
+    saved = load_run(run).pictures
+    assert saved is not None
+    figure = draw_pictures(saved)
+    said = figure.axes[2].texts[0]
+    lines = said.get_text().split("\n")
+    assert (len(lines), lines[-1]) == (3, "97.0%")
+    assert lines[1].endswith("…")
+    assert not said.get_parse_math()
+    assert not figure.axes[2].images
+    assert figure.get_figwidth() == page_width(saved) < 6

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featherpress.compress.evaluation.archives import Arrays, Saved, save_arrays
 from featherpress.compress.evaluation.detections import IntArray
@@ -16,7 +17,7 @@ class ClassPredictions(Saved):
     """The predicted class of each image, with its label.
 
     Shapes: labels and predicted (n,); rank (n,) is the place of the label among a model's classes, 0 for the first, and
-    empty where it is not known.
+    probability (n,) what the model gives its answer; both are empty where they are not known.
     Errors: DataError where the three do not hold one entry an image, or none at all.
     """
 
@@ -27,6 +28,7 @@ class ClassPredictions(Saved):
     labels: IntArray
     predicted: IntArray
     rank: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
+    probability: NDArray[np.floating[Any]] = field(default_factory=lambda: np.zeros(0, np.float32))
 
     def __post_init__(self) -> None:
         lengths = (len(self.names), len(self.labels), len(self.predicted))
@@ -49,9 +51,8 @@ class ClassPredictions(Saved):
 
     def save(self, path: Path) -> None:
         """Write one compressed npz, complete or not at all."""
-        save_arrays(
-            path, {"names": np.array(self.names), "labels": self.labels, "predicted": self.predicted, "rank": self.rank}
-        )
+        arrays = {name: getattr(self, name) for name in ("labels", "predicted", "rank", "probability")}
+        save_arrays(path, {"names": np.array(self.names), **arrays})
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> Self:
@@ -60,5 +61,5 @@ class ClassPredictions(Saved):
             names=tuple(map(str, arrays["names"])),
             labels=arrays["labels"],
             predicted=arrays["predicted"],
-            rank=arrays.get("rank", np.zeros(0, np.int64)),
+            **{name: arrays[name] for name in ("rank", "probability") if name in arrays},
         )

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -18,6 +19,7 @@ from featherpress.compress.evaluation.saved_scores import accuracy_scores
 from featherpress.compress.recipes import Recipe
 from featherpress.compress.tasks.base import Measured, Task, TaskLoss
 from featherpress.compress.tasks.classification.options import ClassificationData
+from featherpress.compress.tasks.classification.pictures import write_wrong
 from featherpress.compress.tasks.classification.scoring import ACCURACY, predict_classes, score_fields
 from featherpress.errors import UsageError
 
@@ -134,6 +136,10 @@ class ClassificationTask(Task):
         sizes = {"images": len(found.names), "classes": len(self.classes)}
         data = {"skipped": skipped, **self.described(), **sizes}
         return Measured(predictions=found, score=found.accuracy, data=data, fields=score_fields(found, self.classes))
+
+    def show(self, folder: Path, dataset: ExampleDataset, predictions: Mapping[str, ClassPredictions]) -> None:
+        """Save the images of the surest wrong answers, with what every model says."""
+        write_wrong(folder, dataset, predictions, classes=self.classes)
 
     def described(self) -> dict[str, Any]:
         """Return what else a record says of the data."""

@@ -40,7 +40,7 @@ def predict_classes(
     Errors: DataError where none can be read.
     """
     device = next(model.parameters()).device
-    names, labels, orders = [], [], []
+    names, labels, found = [], [], []
     bar = Progress(label, total=len(indices))
     with evaluating(model), bar as progress, ThreadPoolExecutor(_READERS) as pool:
         for start in range(0, len(indices), _AT_ONCE):
@@ -48,17 +48,22 @@ def predict_classes(
             examples = [each for each in pool.map(lambda index: _read(dataset, index), part) if each is not None]
             if examples:
                 images = torch.stack([prepare(each, seed=0).image for each in examples]).to(device)
-                logits = model(takes.prepare(images)).float()
-                orders.append(logits.argsort(dim=1, descending=True, stable=True).cpu().numpy())
+                found.append(model(takes.prepare(images)).float().detach().cpu())
             names += [each.name for each in examples]
             labels += [int(each.target["labels"]) for each in examples]
             for _ in part:
                 progress.advance()
     if not names:
         raise DataError(f"expected at least one image that can be read, but all {len(indices)} are broken")
-    order, truth = np.concatenate(orders), np.array(labels)
-    rank = (order == truth[:, None]).argmax(axis=1)
-    predicted = ClassPredictions(names=tuple(names), labels=truth, predicted=order[:, 0], rank=rank)
+    logits, truth = torch.cat(found), np.array(labels)
+    order = logits.argsort(dim=1, descending=True, stable=True).numpy()
+    predicted = ClassPredictions(
+        names=tuple(names),
+        labels=truth,
+        predicted=order[:, 0],
+        rank=(order == truth[:, None]).argmax(axis=1),
+        probability=logits.softmax(dim=1).amax(dim=1).numpy(),
+    )
     return predicted, len(indices) - len(names)
 
 

@@ -58,12 +58,16 @@ def class_colours(classes: int) -> Colours:
     return colours
 
 
+def reduced(picture: Image.Image, resample: Image.Resampling = Image.Resampling.BOX) -> Image.Image:
+    """Return a picture whose longer side has at most 480 pixels."""
+    scale = min(1.0, _LONG_SIDE / max(picture.size))
+    return picture.resize((max(round(picture.width * scale), 1), max(round(picture.height * scale), 1)), resample)
+
+
 def _save(folder: Path, number: int, panel: str, picture: Image.Image) -> Panel:
     """Save one panel, photographs as JPEG and masks as PNG, reduced where they are large."""
     photograph = panel == "image"
-    scale = min(1.0, _LONG_SIDE / max(picture.size))
-    size = (max(round(picture.width * scale), 1), max(round(picture.height * scale), 1))
-    small = picture.resize(size, Image.Resampling.BOX if photograph else Image.Resampling.NEAREST)
+    small = reduced(picture, Image.Resampling.BOX if photograph else Image.Resampling.NEAREST)
     file = f"{number:03d}_{panel}.{'jpg' if photograph else 'png'}"
     small.save(folder / file)
     return Panel(name=panel, file=file)

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from featherpress.compress.evaluation.metrics.accuracy import ClassPredictions
 from featherpress.compress.experiments.distill import distill
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.tasks import task_of
@@ -20,6 +21,7 @@ from featherpress.compress.training.trainer import Trainer
 from featherpress.errors import DataError, RecipeError, TrainingError, UsageError
 from featherpress.models.saving import read_metadata
 from featherpress.records.evaluation import TaskEvaluation
+from featherpress.records.run import Pictures
 
 TINY = Path(__file__).parents[1] / "experiments" / "tiny_models.py"
 
@@ -330,3 +332,39 @@ def test_digits_are_read() -> None:
     assert training[0].image.shape == (3, 8, 8)
     assert int(torch.stack([training[row].image for row in range(20)]).max()) == 255
     assert own.batch(validation, [0]).images.shape[-1] == own.data.size
+
+
+def test_the_surest_wrong_answers_are_pictures(folders: Callable[..., Recipe], tmp_path: Path) -> None:
+    """Where a pupil is wrong, the surest first: the image and its class, and each model's answer and probability."""
+    ours = task(folders())
+    validation = ours.open("val")
+    names = tuple(validation.name(index) for index in range(6))
+    labels = np.array([0, 0, 0, 0, 1, 1])
+
+    def says(wrong: dict[int, float]) -> ClassPredictions:
+        answers = [1 - label if place in wrong else label for place, label in enumerate(labels)]
+        sure = np.array([wrong.get(place, 0.99) for place in range(6)])
+        return ClassPredictions(names=names, labels=labels, predicted=np.array(answers), probability=sure)
+
+    found = {"teacher": says({1: 0.97, 3: 0.6}), "student": says({3: 0.7, 4: 0.8}), "control": says({3: 0.9, 5: 0.6})}
+    found["student"].save(tmp_path / "saved.npz")
+    ours.show(tmp_path / "gallery", validation, found | {"student": ours.load(tmp_path / "saved.npz")})
+    pictures = Pictures.load(tmp_path / "gallery" / "pictures.json")
+    assert [row.file for row in pictures.images] == [names[3], names[4], names[5]]
+    shown = {panel.name: panel.text for panel in pictures.images[0].panels}
+    assert shown == {"truth": "blue", "teacher": "✗ red\n60.0%", "student": "✗ red\n70.0%", "control": "✗ red\n90.0%"}
+    assert pictures.images[1].panels[3].text == "✓ red\n99.0%"
+    with Image.open(tmp_path / "gallery" / pictures.images[0].panels[0].file) as saved:
+        assert saved.size == (90, 73)  # the fourth of the blue ones
+    ours.show(tmp_path / "none", validation, {"teacher": says({0: 0.9}), "student": says({})})
+    assert not (tmp_path / "none").exists()
+
+
+def test_probabilities_are_those_of_the_answers(folders: Callable[..., Recipe]) -> None:
+    """What is kept beside an answer is the softmax of its logit."""
+    ours = task(folders())
+    model, validation = ours.build("tiny_models:net", {"classes": 2}), ours.open("val")
+    found = ours.evaluate(model, validation, label="").predictions
+    logits = model.eval()(ours.images(ours.batch(validation, range(6)), model)).softmax(1)
+    assert np.allclose(found.probability, logits.amax(1).detach().numpy(), atol=1e-6)
+    assert (found.predicted == logits.argmax(1).numpy()).all()
