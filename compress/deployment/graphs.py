@@ -1,5 +1,6 @@
 """The content of an exported graph: the model for inference, and for a detector its priors and decoding."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,12 +36,14 @@ class GraphOptions:
 
     `priors` adds an output with the priors of the image's size. `decode` turns raw outputs into corner boxes and
     landmarks in pixels and the face's probability. `deformable` says what a deformable convolution becomes: `samples`,
-    GridSample and one matrix product, or `operator`, ONNX's own DeformConv.
+    GridSample and one matrix product, or `operator`, ONNX's own DeformConv. With `fuse`, which is no detector's alone,
+    BatchNorms are folded into the convolutions before them.
     """
 
     priors: bool = False
     decode: bool = False
     deformable: Deformable = "samples"
+    fuse: bool = True
 
 
 class DetectorGraph(nn.Module):
@@ -173,7 +176,7 @@ def _plain_subject(target: str, model: nn.Module, side: int, options: GraphOptio
 
 
 def _folded(model: Model, options: GraphOptions) -> Model:
-    folded = fuse(model).requires_grad_(False)
+    folded = (fuse(model) if options.fuse else copy.deepcopy(model)).requires_grad_(False)
     for module in folded.modules():
         if isinstance(module, DeformableConv):
             module.sampled = options.deformable == "samples"

@@ -41,6 +41,7 @@ def export(
         Literal["samples", "operator"],
         typer.Option(metavar="FORM", help="Deformable convolutions as GridSample (`samples`) or as one `operator`."),
     ] = "samples",
+    no_fuse: Annotated[bool, typer.Option("--no-fuse", help="Leave BatchNorms as they are.")] = False,
     # GridSample is what torch computes since 20.
     opset: Annotated[int, typer.Option(metavar="N", min=20, max=25, help="Version of ONNX's operator set.")] = 25,
     side: Annotated[
@@ -93,7 +94,7 @@ def export(
     """
     from featherpress.compress.deployment import exporting, graphs, listing, quantization
 
-    options = graphs.GraphOptions(priors=priors, decode=decode, deformable=deformable)
+    options = graphs.GraphOptions(priors=priors, decode=decode, deformable=deformable, fuse=not no_fuse)
     how = quantization.Quantization(calibration=calibration)
     built: nn.Module | None = None
     own: Mapping[str, Any] = {}

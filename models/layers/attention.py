@@ -1,7 +1,5 @@
 """CBAM, and the lighter form that shares its spatial half between levels."""
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -67,8 +65,6 @@ class SpatialGate(nn.Module):
     Cost: 98 * H * W MACs.
     Source: Woo et al. 2018, CBAM, eq. 3.
     """
-
-    foldable: ClassVar = (("conv", "norm"),)
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """The weighted bidirectional feature pyramid over three levels, full and light."""
 
-from typing import ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,8 +32,6 @@ class FusionNode(nn.Module):
     Source: Tan, Pang, Le 2020, EfficientDet, section 3.3 (fast normalised fusion).
     """
 
-    foldable: ClassVar = (("pointwise", "norm"),)
-
     def __init__(self, channels: int, *, weights: int, groups: int, bias: bool) -> None:
         super().__init__()
         self.weights = nn.Parameter(torch.ones(weights))
@@ -45,8 +43,8 @@ class FusionNode(nn.Module):
         """Fuse the inputs; a weight beyond their number still takes part in the normalisation."""
         weights = F.relu(self.weights)
         weights = weights / (weights.sum() + _FUSION_EPS)
-        fused = sum(x * weight for x, weight in zip(inputs, weights, strict=False))
-        y: Tensor = self.norm(self.pointwise(self.depthwise(F.silu(fused))))
+        parts: list[Any] = [x * weights[number] for number, x in enumerate(inputs)]
+        y: Tensor = self.norm(self.pointwise(self.depthwise(F.silu(sum(parts)))))
         return y
 
 

@@ -45,6 +45,40 @@ def test_fused_is_equal_and_smaller(name: str) -> None:
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
+class Residual(nn.Module):
+    """Names its norms as it likes, and runs one convolution with its norm twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.after = nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2)
+        self.calls = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        y = self.after(self.first(x)).relu()
+        z: torch.Tensor = self.after(input=self.first(y)) + x
+        return z
+
+
+def test_a_forward_of_ones_own_is_folded() -> None:
+    """What a trace shows to be a pair is one, sequence or not; tracing changes neither the model nor what is drawn."""
+    torch.manual_seed(0)
+    model, x = Residual().eval(), torch.randn(2, 2, 4, 4)
+    shake(model)
+    state = torch.get_rng_state()
+    fused = fuse(model)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert isinstance(fused.after, nn.Identity)
+    assert (model.calls, fused.calls) == (0, 0)
+    torch.testing.assert_close(fused(x), model(x))
+
+
+def test_a_model_that_keeps_its_norms_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is left out without a word."""
+    fuse(Asks())
+    assert "BatchNorms stay, as the forward of Asks cannot be traced" in caplog.text
+
+
 def test_fused_models_do_not_pass_for_the_original(tmp_path: object) -> None:
     """A fused model has other weights than its name says, so that it is not saved as that model."""
     with pytest.raises(UsageError, match="not built by create_model"):
@@ -95,10 +129,71 @@ def one_relu_twice() -> nn.Module:
     return nn.Sequential(relu, nn.Conv2d(2, 2, 1), relu, nn.BatchNorm2d(2))
 
 
+class Taps(nn.Module):
+    """Steps through its sequence and keeps what the convolution returns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2), nn.ReLU())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        taps = [x := layer(x) for layer in self.features]
+        return torch.stack(taps)
+
+
+class Reader(nn.Module):
+    """Uses its convolution's weight a second time, by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(2, 2, 1, bias=False), nn.BatchNorm2d(2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.norm(self.conv(x))
+        return y + nn.functional.conv2d(x, self.conv.weight)
+
+
+class Asks(nn.Module):
+    """Returns what lies between for large inputs only, so that a trace that holds for every input does not exist."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        z: torch.Tensor = self.norm(y)
+        return z if x.shape[-1] > 4 else y + z
+
+
+class OneOfTwo(nn.Module):
+    """A convolution before a norm, and a second time before none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.conv(self.norm(self.conv(x)))
+        return y
+
+
+def listening() -> nn.Module:
+    seen: list[torch.Tensor] = []
+    body = nn.Sequential(nn.Conv2d(2, 2, 1))
+    body.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    return nn.Sequential(body, nn.BatchNorm2d(2))
+
+
 @pytest.mark.parametrize(
     "make",
     [
         Between,
+        Taps,
+        Reader,
+        Asks,
+        OneOfTwo,
+        listening,
         lambda: Backwards(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2)),
         tied,
         repeated,
@@ -108,6 +203,11 @@ def one_relu_twice() -> nn.Module:
     ],
     ids=[
         "used between",
+        "returned between",
+        "weight read",
+        "untraceable",
+        "norm after one of two calls",
+        "hook on what returns it",
         "another order",
         "tied weights",
         "used twice",

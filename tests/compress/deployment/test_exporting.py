@@ -12,7 +12,7 @@ import pytest
 import torch
 from onnx.numpy_helper import to_array
 from rich.console import RenderableType
-from torch import Tensor
+from torch import Tensor, nn
 
 from featherpress import extras
 from featherpress.compress.deployment import parity
@@ -225,6 +225,17 @@ def test_deformable_convolution_in_both_forms(exported: Exported, nets: Path) ->
         subject, lambda images: [torch.from_numpy(each) for each in session.run(images.numpy())], what="the file"
     )
     assert found.largest < 1e-4
+
+
+def test_norms_are_folded_unless_told() -> None:
+    """A graph has no BatchNorm of its own; with `--no-fuse` the model is traced as it is, on a copy."""
+    model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2)).eval()
+    folded, kept = (
+        find_subject("", None, options=GraphOptions(fuse=each), side=8, model=model).module for each in (True, False)
+    )
+    assert isinstance(folded[1], nn.Identity)
+    assert isinstance(kept[1], nn.BatchNorm2d)
+    assert kept is not model
 
 
 def request(target: str, folder: Path, **settings: Any) -> ExportRequest:
