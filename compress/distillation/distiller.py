@@ -55,9 +55,9 @@ class Distiller:
     drawn from `seed`.
 
     Losses that are means over examples (kl, dkd, fitnets, cwd, attention) are the same whether a batch comes whole or
-    in accumulated parts with as many positions that count in each; those that compare over the batch (pkd, rkd, dist)
-    are not, which is logged here and said by `verify`. A teacher from `torch.compile` runs compiled in steps, unless
-    it ran before and is tapped: its code then sees no hooks.
+    in accumulated parts with as many positions that count in each; those that compare over the batch (pkd, rkd, dist,
+    binary) are not, which is logged here and said by `verify`. A teacher from `torch.compile` runs compiled in steps,
+    unless it ran before and is tapped: its code then sees no hooks.
 
     Errors: `UsageError` for what cannot be compared, with both shapes; and where it could not work later.
     """

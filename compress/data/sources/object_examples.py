@@ -19,11 +19,11 @@ class ObjectExamples:
 
     def __getitem__(self, index: int, /) -> Example:
         """Read one image; raises DataError where it is broken or does not fit its labels."""
-        return _example(self.folder[index])
+        return example_of(self.folder[index])
 
     def read_downscaled(self, index: int, side: int) -> Example:
         """Read one image as `LabelledFolder` does, a JPEG smaller where its short side stays `side` or more."""
-        return _example(self.folder.read_downscaled(index, side))
+        return example_of(self.folder.read_downscaled(index, side))
 
     def name(self, index: int, /) -> str:
         """Name one image."""
@@ -38,7 +38,8 @@ class ObjectExamples:
         self.folder.check(index)
 
 
-def _example(sample: Sample) -> Example:
+def example_of(sample: Sample) -> Example:
+    """Return an image with its boxes, labels and which are ignored, as an example."""
     objects = sample.objects
     target = {"boxes": objects.boxes, "labels": objects.labels, "ignored": objects.ignored}
     return Example(image=sample.image, target=target, name=sample.name)

@@ -18,6 +18,9 @@ from featherpress.models.factories import import_factory, load_factory
 KNOWN = (RetinaNet, FCOS, SSD, GeneralizedRCNN)
 """The families of torchvision's detectors."""
 
+SIGMOIDS = (RetinaNet, FCOS)
+"""Those whose heads give every class a probability of its own, and the background none."""
+
 TERMS = {
     "classification": "class",
     "loss_classifier": "class",

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from featherpress.compress.data.crops.transformed import TransformedCrops
 from featherpress.compress.data.examples import ExampleDataset
@@ -21,8 +22,9 @@ from featherpress.compress.tasks.base import Measured, Split, Task, TaskLoss
 from featherpress.compress.tasks.detection.options import CocoData
 from featherpress.compress.tasks.detection.task import DetectionTask
 from featherpress.compress.tasks.objects.data import ObjectBatch, check_data, find_categories, open_data
-from featherpress.compress.tasks.objects.detectors import LOSS, build_detector, is_torchvisions
+from featherpress.compress.tasks.objects.detectors import LOSS, SIGMOIDS, build_detector, is_torchvisions
 from featherpress.compress.tasks.objects.inference import measure_objects
+from featherpress.compress.tasks.objects.labelling import label_images
 from featherpress.compress.tasks.objects.pictures import write_pictures
 from featherpress.errors import UsageError
 from featherpress.models.inputs import ModelInput, remember_input
@@ -50,10 +52,17 @@ class ObjectsTask(Task):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        if len(self.data.sizes) > 1 or self.data.unlabelled or self.data.category or self.data.root_shares:
+        if len(self.data.sizes) > 1 or self.data.category or self.data.root_shares:
             raise UsageError(
                 "detectors of any categories take one `data.size`, and neither `category` (give `categories`), "
-                "`shares`, `balance` nor `unlabelled`"
+                "`shares` nor `balance`"
+            )
+        said = self.data.unlabelled.model_fields_set if self.data.unlabelled else set()
+        strange = sorted(said & {"ignore_threshold", "long_side"})
+        if strange:
+            raise UsageError(
+                f"`data.unlabelled.{strange[0]}` is for faces: torchvision's detectors look at one size, and what they "
+                "score below `positive_threshold` is background"
             )
         self._classes = self.data.categories
 
@@ -83,8 +92,16 @@ class ObjectsTask(Task):
             raise UsageError("torchvision's detectors normalise images themselves: give `image_mean` in `settings`")
         side = size or self.data.sizes[0]
         model = build_detector(target, settings, classes=len(self.classes), side=side)
+        self._refuse_others_losses(target, isinstance(model, SIGMOIDS))
         remember_input(model, ModelInput(mean=(0, 0, 0), std=(1, 1, 1), size=side, classes=self.classes))
         return model
+
+    def _refuse_others_losses(self, target: str, sigmoids: bool) -> None:
+        """Refuse a softmax over logits of sigmoids, which does not see how likely a class is, and the reverse."""
+        for name, term in self.recipe.distillation.losses.items() if self.recipe.all_teachers else ():
+            if term.loss in (("kl", "dist") if sigmoids else ("binary",)):
+                has, wanted = ("a sigmoid for each class", "binary") if sigmoids else ("a softmax over classes", "kl")
+                raise UsageError(f"`distillation.losses.{name}`: the head of {target} has {has}; use {wanted}")
 
     def open(self, split: Split) -> Any:
         """Open a split of labelled images."""
@@ -96,6 +113,18 @@ class ObjectsTask(Task):
 
     def crops(self, dataset: ExampleDataset, seed: int) -> TransformedCrops[ObjectBatch]:
         """Transform training images and their boxes alike."""
+        return self._crops(dataset, seed)
+
+    def unlabelled_crops(
+        self, dataset: ExampleDataset, seed: int, *, teacher: nn.Module | None, out: Path
+    ) -> TransformedCrops[ObjectBatch]:
+        """Put images on top whose objects are those that the teacher finds, or further crops of the labelled ones."""
+        asked = self.data.unlabelled
+        assert asked is not None
+        images = None if teacher is None else label_images(teacher, asked, self.classes, out=out)
+        return self._crops(dataset, seed, unlabelled=images, extra=asked.per_batch)
+
+    def _crops(self, dataset: ExampleDataset, seed: int, **more: Any) -> TransformedCrops[ObjectBatch]:
         side = self.data.sizes[0]
         return TransformedCrops(
             dataset,
@@ -104,7 +133,13 @@ class ObjectsTask(Task):
             seed=seed,
             variants=self.data.variants,
             cache_bytes=self.data.cache_bytes,
+            **more,
         )
+
+    def view(self, dataset: ExampleDataset, index: int, model: nn.Module) -> Tensor:
+        """Read one image at the size at which a model looks at it, RGB from 0 to 1, (1, 3, S, S)."""
+        side = self.takes(model).size
+        return F.interpolate(dataset[index].image[None].float() / 255, (side, side), mode="bilinear", antialias=True)
 
     def forward(self, model: Any, images: Tensor, batch: ObjectBatch, targets: Any) -> Outputs:
         """Run a detector in training: the heads' outputs, and its own losses."""

@@ -20,7 +20,7 @@ from featherpress.compress.distillation.losses.features import (
     random_mask,
     weighted_fgd,
 )
-from featherpress.compress.distillation.losses.outputs import dkd, kl, margin, margin_divergence, smooth_l1
+from featherpress.compress.distillation.losses.outputs import binary, dkd, kl, margin, margin_divergence, smooth_l1
 from featherpress.compress.distillation.losses.registry import find_loss, list_losses
 from featherpress.compress.distillation.losses.rkd import rkd
 from featherpress.errors import UsageError
@@ -45,6 +45,7 @@ LOSSES: dict[str, tuple[tuple[int, ...], Loss]] = {
     "fgd": ((2, 4, 2, 3), lambda s, t: weighted_fgd(s, t, foreground=WEIGHTS, background=1 - WEIGHTS)),
     "margin": ((2, 9, 2), lambda s, t: margin_divergence(s, t, everywhere(s), count=ONE)),
     "regression": ((2, 9, 4), lambda s, t: smooth_l1(s, t, everywhere(s), count=ONE)),
+    "binary": ((2, 3, 9), binary),
     "kl": ((2, 5), kl),
     "dkd": ((2, 5), lambda s, t: dkd(s, t, labels=LABELS)),
     "dist": ((3, 5), dist),
@@ -61,7 +62,7 @@ def test_every_registered_loss_is_tested_here() -> None:
     assert sorted(LOSSES) == list_losses()
     with pytest.raises(UsageError, match="named 'pdk'; did you mean pkd"):
         find_loss("pdk")
-    with pytest.raises(UsageError, match="there are attention, cwd"):
+    with pytest.raises(UsageError, match="there are attention, binary, cwd"):
         find_loss("zzz")
 
 
@@ -69,6 +70,7 @@ def test_options_are_those_of_the_papers() -> None:
     """Weights and temperatures at which the losses stand in their sources, or else in `docs/recipes.md`."""
     options = {name: {key: each.default for key, each in find_loss(name).options.items()} for name in list_losses()}
     assert {name: found for name, found in options.items() if found} == {
+        "binary": {"temperature": 1.0, "teacher_score": 0.05},
         "cwd": {"temperature": 4.0},
         "dist": {"temperature": 4.0, "inter": 1.0, "intra": 1.0},
         "dkd": {"temperature": 4.0, "target": 1.0, "rest": 8.0},
@@ -126,6 +128,23 @@ def test_a_scaled_teacher(name: str, *, indifferent: bool) -> None:
     for scale in (3.0, 1e-4):
         same = loss(student, scale * teacher).item() == pytest.approx(loss(student, teacher).item(), rel=1e-4)
         assert same == indifferent
+
+
+def test_binary_by_hand() -> None:
+    """Each class apart, against 3/4 at even odds a quarter of KL = ln 2 - H(1/4); over the places of the teacher."""
+    student, teacher = torch.zeros(1, 2, 3), torch.zeros(1, 2, 3)
+    student[..., 1:] = teacher[..., 1:] = -9.0
+    teacher[0, :, 0] = torch.tensor([math.log(3.0), -math.log(3.0)])
+    divergence = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    assert binary(student, teacher).item() == pytest.approx(2 * divergence / 4)
+    both = binary(student.repeat(1, 1, 2), teacher.repeat(1, 1, 2))  # twice the places, twice those of the teacher
+    assert both.item() == pytest.approx(2 * divergence / 4)
+    assert binary(student, teacher, teacher_score=0.0).item() == pytest.approx(2 * divergence / 4 / 3)
+    raised = binary(student + 1, teacher)  # to a softmax the same, here it is not
+    assert raised.item() > binary(student, teacher).item()
+    assert binary(student, 2 * teacher, temperature=2).item() > 4 * divergence / 4
+    nowhere = torch.zeros(1, 3, dtype=torch.bool)
+    assert binary(student, teacher, mask=nowhere).item() == 0
 
 
 def test_cwd_by_hand() -> None:

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from featherpress.compress.distillation.losses.dist import dist
 from featherpress.compress.distillation.losses.features import attention_transfer, cwd, fitnets, mgd, pkd
-from featherpress.compress.distillation.losses.outputs import dkd, kl
+from featherpress.compress.distillation.losses.outputs import binary, dkd, kl
 from featherpress.compress.distillation.losses.registry import find_loss, list_losses
 from featherpress.compress.distillation.losses.rkd import rkd
 
 Loss = Callable[..., Tensor]
 FEATURES: dict[str, Loss] = {"pkd": pkd, "cwd": cwd, "fitnets": fitnets, "attention": attention_transfer, "mgd": mgd}
-LOGITS: dict[str, Loss] = {"kl": kl, "dkd": dkd, "dist": dist}
+LOGITS: dict[str, Loss] = {"binary": binary, "kl": kl, "dkd": dkd, "dist": dist}
 KEEP = torch.tensor([True, False, True, True, False])
 
 

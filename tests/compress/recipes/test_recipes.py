@@ -122,7 +122,7 @@ def test_settings_are_laid_over(tmp_path: Path) -> None:
             "distillation.losses.feature.temperature=2",
             "'temperature' in distillation.losses.feature; expected one of loss, weight",
         ),
-        ("distillation.losses.x={weight=1}", "distillation.losses.x: a term needs a `loss`, one of attention, cwd"),
+        ("distillation.losses.x={weight=1}", "distillation.losses.x: a term needs a `loss`, one of attention, binary"),
         ('distillation.losses.x={loss="pdk"}', "distillation.losses.x: no loss is named 'pdk'; did you mean 'pkd'"),
         ('distillation.losses.x={loss="pkd"}', "key 'student' is missing in distillation.losses.x"),
         ('distillation.losses.box.output="x"', "distillation.losses.box.output: .*'boxes' or 'landmarks'"),

@@ -1,8 +1,10 @@
 """Detection of any categories: torchvision's detectors, their losses, COCO's mAP, and a recipe from end to end."""
 
 import copy
+import csv
 import json
 import logging
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
-from torch import Tensor
+from torch import Tensor, nn
 
 from featherpress.commands.recipes import audit_recipe
 from featherpress.compress.evaluation.metrics.mean_precision import (
@@ -27,6 +29,7 @@ from featherpress.compress.tasks.detection.task import DetectionTask
 from featherpress.compress.tasks.objects.detectors import build_detector, is_torchvisions
 from featherpress.compress.tasks.objects.task import ObjectsTask
 from featherpress.errors import CountError, DataError, UsageError
+from featherpress.models.fcos import fcos
 from featherpress.models.ssdlite import ssdlite
 
 SMALL = {"width": 0.25, "size": 64}
@@ -157,6 +160,7 @@ def test_detections_are_saved_and_read(tmp_path: Path) -> None:
     ("target", "terms", "logits"),
     [
         ("featherpress.models.ssdlite:ssdlite", {"class", "box"}, True),
+        ("featherpress.models.fcos:fcos", {"class", "box", "centre"}, True),
         (TORCHVISION + "ssdlite320_mobilenet_v3_large", {"class", "box"}, True),
         (TORCHVISION + "retinanet_resnet50_fpn", {"class", "box"}, True),
         (TORCHVISION + "fcos_resnet50_fpn", {"class", "box", "centre"}, True),
@@ -197,6 +201,8 @@ def test_other_models_are_refused() -> None:
         build_detector("torchvision.models:resnet18", {}, classes=2, side=64)
     with pytest.raises(UsageError, match="has 5 classes, expected 3"):
         build_detector("featherpress.models.ssdlite:ssdlite", SMALL | {"num_classes": 5}, classes=2, side=64)
+    with pytest.raises(UsageError, match="channels a multiple of 32"):
+        fcos(3, channels=48)
     for wrong in ({"backbone": "resnet"}, {"width": 0.0}, {"size": 8}):
         with pytest.raises(UsageError, match="expected mobilenet_v3_large or mobilenet_v3_small"):
             ssdlite(3, **wrong)
@@ -227,6 +233,24 @@ def test_a_recipe_runs_from_end_to_end(tmp_path: Path, monkeypatch: pytest.Monke
     assert set(record["further"]) == {"AP50", "AP75"}
 
 
+def test_the_references_recipe_for_heads_of_sigmoids_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logits by `binary`, the pyramid by `pkd`, and images that the teacher labels, as `docs/recipes.md` has it."""
+    page = (Path(__file__).parents[3] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    content = tomllib.loads(page.partition("`[data]`, objects")[2].partition("```toml")[2].partition("```")[0])
+    root, small = write(tmp_path / "data"), {"num_classes": 3, "width": 4, "channels": 32, "size": 64}
+    content["teacher"] |= {"settings": small | {"blocks": 2}, "weights": "", "schedule": {"epochs": 1, "batch_size": 3}}
+    content["student"]["settings"] = small
+    content["schedule"] = {"epochs": 1, "batch_size": 3, "log_every": 1}
+    photographs = {"root": str(root / "val"), "per_batch": 1, "positive_threshold": 0.0}
+    content["data"] |= {"root": str(root), "size": 64, "unlabelled": photographs}
+    monkeypatch.setattr(ObjectsTask, "min_teacher_score", 0.0)
+    monkeypatch.setattr("featherpress.models.fcos.LEAST_SCORE", 0.0)
+    distill(Recipe.model_validate(content), tmp_path / "run")
+    rows = [*csv.DictReader((tmp_path / "run" / "metrics.csv").read_text(encoding="utf-8").splitlines())]
+    assert all(float(rows[0][f"kd_{term}"]) > 0 for term in ("class", "neck"))
+    assert {*json.loads((tmp_path / "run" / "labels.json").read_text())["labels"]} == {f"{n}.png" for n in range(6)}
+
+
 def test_batches_hold_what_the_examples_do(tmp_path: Path) -> None:
     """Crops keep boxes in step; a batch comes apart as it was; ignored boxes are no targets."""
     root = write(tmp_path)
@@ -244,6 +268,72 @@ def test_batches_hold_what_the_examples_do(tmp_path: Path) -> None:
     box = content["annotations"][2]["bbox"]
     corners = Tensor([box[0], box[1], box[0] + box[2], box[1] + box[3]])
     torch.testing.assert_close(batch.boxes[1, 0], corners * scale)
+
+
+class Finder(nn.Module):
+    """A teacher that finds a disc and a box in every image, at their places, and something of which it is not sure."""
+
+    def __init__(self, scores: tuple[float, ...] = (0.9, 0.3, 0.6)) -> None:
+        super().__init__()
+        self.scores = nn.Parameter(torch.tensor(scores))
+
+    def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
+        boxes = torch.tensor([[8.0, 4, 40, 30], [1, 1, 9, 9], [30, 20, 62, 60]])
+        return [{"boxes": boxes, "labels": torch.tensor([2, 1, 1]), "scores": self.scores} for _ in images]
+
+
+def test_a_teacher_labels_images(tmp_path: Path) -> None:
+    """Boxes and categories of what it is sure of, in the crops of the student alone; they are kept, and asked once."""
+    root = write(tmp_path / "data")
+    album = {"root": str(root / "val"), "per_batch": 2}
+    data = {"kind": "coco", "root": str(root), "size": 64, "train": [{"Resize": [64, 64]}], "unlabelled": album}
+    task, teacher = task_of(recipe_of(root, data=data)), Finder()
+    (root / "val" / "6.png").write_bytes(b"no image")
+    crops = task.unlabelled_crops(task.open("train"), 0, teacher=teacher, out=tmp_path)
+    [keys, *_] = crops.sampler.epoch_batches(0, 3)
+    assert [index >= 6 for index, _ in keys] == [False] * 3 + [True] * 2
+    scale = Tensor([64 / 96, 64 / 80, 64 / 96, 64 / 80])
+    for target in crops.batch(keys[3:]).targets():
+        torch.testing.assert_close(target["boxes"], Tensor([[8, 4, 40, 30], [30, 20, 62, 60]]) * scale)
+        assert target["labels"].tolist() == [2, 1]
+    kept = json.loads((tmp_path / "labels.json").read_text())
+    assert kept["labels"]["0.png"]["labels"] == ["box", "disc"]
+    assert kept["labels"]["6.png"]["boxes"] == []
+    kept["labels"]["0.png"]["labels"] = ["disc", "disc"]
+    (tmp_path / "labels.json").write_text(json.dumps(kept))
+    again = task.unlabelled_crops(task.open("train"), 0, teacher=teacher, out=tmp_path)
+    assert again.batch([(6, 0)]).targets()[0]["labels"].tolist() == [1, 1]
+    other = task.unlabelled_crops(task.open("train"), 0, teacher=Finder((0.9, 0.8, 0.5)), out=tmp_path)
+    assert other.batch([(6, 0)]).targets()[0]["labels"].tolist() == [2, 1]
+    control = task.unlabelled_crops(task.open("train"), 0, teacher=None, out=tmp_path)
+    assert all(index < 6 for keys in control.sampler.epoch_batches(0, 3) for index, _ in keys)
+    assert len(control.sampler.epoch_batches(0, 3)[0]) == 5
+    with pytest.raises(DataError, match=r"finds nothing of a score of 0\.6 or more in the 7 images"):
+        task.unlabelled_crops(task.open("train"), 0, teacher=Finder((0.1, 0.1, 0.1)), out=tmp_path)
+
+
+@pytest.mark.parametrize("key", ["ignore_threshold", "long_side"])
+def test_what_faces_alone_have_is_refused(tmp_path: Path, key: str) -> None:
+    """A key of unlabelled images that would change nothing is an error."""
+    data = {"kind": "coco", "root": "x", "size": 64, "unlabelled": {"root": "y", key: 0}}
+    with pytest.raises(UsageError, match=f"`data.unlabelled.{key}` is for faces"):
+        task_of(recipe_of(tmp_path, data=data))
+
+
+def test_logits_are_compared_as_the_heads_mean_them(tmp_path: Path) -> None:
+    """A head of sigmoids by `binary`, one of a softmax by `kl`; the other way round is one sentence."""
+    root = write(tmp_path)
+    small = {"model": "featherpress.models.fcos:fcos", "settings": {"width": 4, "channels": 32}}
+    softmax = {"model": "featherpress.models.ssdlite:ssdlite", "settings": SMALL}
+    for model, wrong, right in ((small, "kl", "binary"), (small, "dist", "binary"), (softmax, "binary", "kl")):
+        for loss in (wrong, right):
+            terms = {"default_losses": False, "losses": {"class": {"loss": loss}}}
+            task = task_of(recipe_of(root, student=model, teacher=model | {"weights": "x"}, distillation=terms))
+            if loss == wrong:
+                with pytest.raises(UsageError, match=rf"`distillation.losses.class`: the head .* use {right}"):
+                    task.build(model["model"], model["settings"])
+            else:
+                assert isinstance(task.build(model["model"], model["settings"]), nn.Module)
 
 
 def test_splits_with_other_categories_are_refused(tmp_path: Path) -> None:
