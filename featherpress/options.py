@@ -38,6 +38,27 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe's key, as `schedule.epochs=3`; repeatable."),
 ]
+InputOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        metavar="SHAPE",
+        help="What the model is fed: a square image's side, as 640; a shape, as 1x77:int64; with a name, as "
+        "ids=1x77:int64; repeatable.",
+    ),
+]
+ArgumentOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="An argument of the factory, as num_classes=10; repeatable."),
+]
+FormulaOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--formula",
+        metavar="OP=EXPR",
+        help="MACs of an operator, as ns::op=2*result.numel(), or a module of formulas; repeatable.",
+    ),
+]
 OutOption = Annotated[
     Path | None, typer.Option("--out", metavar="FOLDER", help="The run's folder; `runs/NAME` unless given.")
 ]

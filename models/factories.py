@@ -43,19 +43,17 @@ def _read_setting(key: str, value: Any) -> Any:
 
 
 def import_factory(name: str) -> Callable[..., Any]:
-    """Import the function that `package.module:factory` names; the working directory is searched too.
+    """Import the function that `package.module:factory` or `package.module:Class.method` names.
 
     Errors: `UsageError` for a module that cannot be imported, and for what is not there or is no function.
     """
-    module_name, _, factory_name = name.partition(":")
-    if not all(part.isidentifier() for part in module_name.split(".")) or not factory_name:
+    module_name, _, factory_name = name.rpartition(":")
+    if not factory_name:
         raise UsageError(f"expected the name of a zoo model or package.module:factory, got {name!r}")
-    try:
-        with redirect_stdout(sys.stderr):
-            module = _import(module_name)
-    except _ANYTHING as error:
-        raise UsageError(f"cannot import {module_name!r} for {name!r}: {_reason(error)}") from error
-    factory = getattr(module, factory_name, None)
+    module = import_from_here(module_name, purpose=repr(name))
+    factory: object = module
+    for part in factory_name.split("."):
+        factory = getattr(factory, part, None)
     if not callable(factory):
         what = "has no" if factory is None else f"has a {type(factory).__name__}, expected a function, under the name"
         raise UsageError(f"the module {module_name!r} {what} {factory_name!r}")
@@ -63,16 +61,27 @@ def import_factory(name: str) -> Callable[..., Any]:
     return found
 
 
+def import_from_here(name: str, *, purpose: str) -> object:
+    """Import a module by its name, or by its file as `folder/module.py`; the working directory is searched too.
+
+    Errors: `UsageError` for one that cannot be imported, and says which Python was asked.
+    """
+    folder, stem = (Path(name).parent, Path(name).stem) if name.endswith(".py") else (Path(), name)
+    if not all(part.isidentifier() for part in stem.split(".")):
+        raise UsageError(f"expected the name of a zoo model or package.module:factory, got {purpose}")
+    here = str(folder.resolve())
+    sys.path.insert(0, here)
+    try:
+        with redirect_stdout(sys.stderr):  # our own output may be JSON
+            return importlib.import_module(stem)
+    except _ANYTHING as error:
+        where = f" (by {sys.executable})" if isinstance(error, ModuleNotFoundError) else ""
+        raise UsageError(f"cannot import {name!r} for {purpose}: {_reason(error)}{where}") from error
+    finally:
+        sys.path.remove(here)
+
+
 def _reason(error: BaseException) -> str:
     """Return an error of somebody's code in one line."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
-
-
-def _import(name: str) -> object:
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(here)

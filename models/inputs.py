@@ -1,6 +1,7 @@
 """What a model of images takes and says: normalisation, size, and the names of its classes."""
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,3 +67,66 @@ def normalization_of(model: nn.Module) -> tuple[Any, Any]:
 
 def _column(values: Sequence[float], like: Tensor) -> Tensor:
     return like.new_tensor(values).view(3, 1, 1)
+
+
+def usual_shape(model: nn.Module, factory: Callable[..., Any] | None = None) -> tuple[tuple[int, ...], str] | None:
+    """Return the shape of one image that a model says it takes, and in words where it says so; None where it does not.
+
+    `input_of`, timm's `pretrained_cfg`, transformers' `config` and the weights that torchvision has for a factory say.
+    """
+    described, cfg, config = input_of(model), getattr(model, "pretrained_cfg", None), getattr(model, "config", None)
+    if described is not None and described.size:
+        return (1, 3, described.size, described.size), "as its weights say"
+    if isinstance(cfg, dict) and cfg.get("input_size"):
+        return (1, *cfg["input_size"]), "as its pretrained_cfg says"
+    side = getattr(config, "image_size", None)
+    if side and getattr(model, "main_input_name", "") == "pixel_values":
+        height, width = side if isinstance(side, (list, tuple)) else (side, side)
+        return (1, getattr(config, "num_channels", 3), height, width), "as its config says"
+    return _torchvision_shape(factory) if getattr(factory, "__module__", "").startswith("torchvision.") else None
+
+
+def _torchvision_shape(factory: Any) -> tuple[tuple[int, ...], str] | None:
+    from torchvision.models import get_model_weights  # noqa: PLC0415 -- takes as long as a small count
+
+    try:
+        weights = get_model_weights(factory).DEFAULT
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+    presets = getattr(weights.transforms, "keywords", {})
+    side = presets.get("crop_size") or presets.get("resize_size")
+    if side is None:
+        return None
+    sides = (side, side) if isinstance(side, int) else tuple(side)
+    frames = weights.meta.get("min_temporal_size")
+    return (1, 3, *((max(frames, 16),) if frames else ()), *sides), f"as {type(weights).__name__} say"
+
+
+def suggest_inputs(model: nn.Module) -> list[str]:
+    """Guess what `--input` of a model is to look like, by the arguments of its forward and its first layer."""
+    main = getattr(model, "main_input_name", "")
+    required = [
+        each.name
+        for each in inspect.signature(model.forward).parameters.values()
+        if each.default is each.empty and each.kind in {each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD}
+    ]
+    names = [main] if main and main not in required else required or [main or "x"]
+    return [f"{name}={_guess(name, model)}" for name in names]
+
+
+def _guess(name: str, model: nn.Module) -> str:
+    if "mask" in name:
+        return "1x16:bool"
+    if "ids" in name or "token" in name:
+        return "1x16:int64"
+    for layer in model.modules():
+        if isinstance(layer, nn.Embedding):
+            return "1x16:int64"
+        if isinstance(layer, nn.Linear):
+            return f"1x{layer.in_features}"
+        if isinstance(layer, nn.RNNBase):
+            return f"1x16x{layer.input_size}"
+        if isinstance(layer, nn.modules.conv._ConvNd):
+            sizes = {1: "16000", 2: "224x224", 3: "16x112x112"}
+            return f"1x{layer.in_channels}x{sizes[len(layer.kernel_size)]}"
+    return "1x3x224x224"

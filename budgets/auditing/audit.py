@@ -4,14 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-import torch
 from pydantic import Field, PrivateAttr, SkipValidation
 from torch import Tensor, nn
 
 from featherpress.budgets.auditing.budget_file import Budget, Limit, Limits
 from featherpress.budgets.auditing.components import split
-from featherpress.budgets.counting.costs import ROOT, SUMMED, Cost, ModuleCost, format_shapes, require_sums, total_of
+from featherpress.budgets.counting.costs import ROOT, SUMMED, Cost, ModuleCost, require_sums, total_of
 from featherpress.budgets.counting.count import count
+from featherpress.budgets.counting.formulas import Formula
+from featherpress.budgets.counting.inputs import describe_inputs, input_type, same_inputs
 from featherpress.budgets.counting.memory import IDEAL_TEXT
 from featherpress.errors import BudgetFileError, UsageError
 from featherpress.records.audit import Audit as AuditRecord
@@ -72,29 +73,25 @@ def audit(
     *,
     name: str,
     example_inputs: Sequence[Any] | Tensor | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    formulas: Mapping[str, Formula] | None = None,
     strict_claims: bool = False,
 ) -> Audit:
-    """Count a model and check it against a budget.
+    """Count a model and check it against a budget; `kwargs` and `formulas` are those of `count`.
 
-    Without `example_inputs` the model is counted on zeros of the budget's input shape. At another shape the limits on
-    MACs do not apply, and a note says so. With `strict_claims` a claim that differs is a failure.
+    Without inputs the model is counted on zeros of the budget's input. On another the limits on MACs do not apply, and
+    a note says so. With `strict_claims` a claim that differs is a failure.
 
     Errors: UsageError without any input shape; CountError; BudgetFileError if the file does not fit the model.
     """
     if isinstance(example_inputs, Tensor):
         example_inputs = (example_inputs,)
-    if example_inputs is None:
+    if example_inputs is None and not kwargs:
         if budget is None:
             raise UsageError(f"auditing {name} without a budget needs example_inputs for the input shape")
-        example_inputs = (torch.zeros(budget.input, dtype=input_type(model)),)
-    cost = count(model, *example_inputs)
+        example_inputs, kwargs = budget.make_inputs(input_type(model))
+    cost = count(model, *(example_inputs or ()), kwargs=kwargs, formulas=formulas)
     return audit_cost(cost, budget, name=name, strict_claims=strict_claims)
-
-
-def input_type(model: nn.Module) -> torch.dtype:
-    """Tell the type that a model in half or double precision wants its images in: that of its first weights."""
-    kinds = (tensor.dtype for tensor in model.parameters() if tensor.is_floating_point() and tensor.itemsize > 1)
-    return next(kinds, torch.float32)
 
 
 def audit_cost(cost: Cost, budget: Budget | None, *, name: str, strict_claims: bool = False) -> Audit:
@@ -106,7 +103,8 @@ def audit_cost(cost: Cost, budget: Budget | None, *, name: str, strict_claims: b
     rows = {part: total_of(inside, path=part) for part, inside in parts.items()}
     total = total_of(list(rows.values()), path="total")
     require_sums([total], cost, ("params", "macs", "bytes"), what=f"the components of {name}")
-    same_shape = budget is None or [tuple(budget.input)] == list(cost.inputs)
+    wanted = describe_inputs(budget.make_inputs()) if budget else cost.signature
+    same_shape = same_inputs(wanted, cost.signature)
     limits: Mapping[str, Limits] = budget.components if budget else {}
     components = [_component(part, row, limits.get(part), whole=cost, shaped=same_shape) for part, row in rows.items()]
     whole = _component("total", total, budget.total if budget else None, whole=cost, shaped=same_shape)
@@ -123,13 +121,14 @@ def audit_cost(cost: Cost, budget: Budget | None, *, name: str, strict_claims: b
     if budget and not same_shape:
         notes.append(
             f"limits and claims on MACs and activations not checked: {budget.file} holds for input "
-            f"{format_shapes([budget.input])}, counted was {format_shapes(cost.inputs)}"
+            f"{', '.join(wanted)}, counted was {', '.join(cost.signature)}"
         )
     checked = any(row.checks for row in (whole, *components))
     return Audit(
         cost=cost,
         model=name,
         input=cost.inputs[0] if len(cost.inputs) == 1 else cost.inputs,
+        signature=cost.signature,
         convention=cost.convention,
         method=cost.method,
         verdict="over" if failures else "within" if checked else "unchecked",

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from featherpress.budgets.auditing.audit import QUANTITIES, SHAPED, Audit
+from featherpress.budgets.counting.inputs import same_inputs
 from featherpress.errors import BudgetFileError, FileError
 from featherpress.records.audit import Amounts, Component, Pin
 
@@ -15,6 +16,7 @@ def dump_baseline(result: Audit) -> str:
     record = Pin(
         model=result.model,
         input=result.cost.inputs,
+        signature=result.cost.signature,
         convention=result.cost.convention,
         total=_amounts(result.total),
         components={row.name: _amounts(row) for row in result.components},
@@ -45,7 +47,7 @@ def ratchet(result: Audit, pin: Pin, *, file: str) -> Audit:
 
     At another input shape MACs are not compared, and a note says so.
     """
-    same_shape = pin.input == tuple(tuple(shape) for shape in result.cost.inputs)
+    same_shape = same_inputs(pin.signature, result.cost.signature)
     kept = [quantity for quantity in PINNED if same_shape or quantity not in SHAPED]
     now = {row.name: row for row in result.components}
     changes = [(name, pin.components.get(name), now.get(name)) for name in {**now, **pin.components}]

@@ -8,10 +8,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from featherpress.budgets.auditing.toml_lines import find_line
-from featherpress.errors import BudgetFileError
+from featherpress.budgets.counting.inputs import Inputs, make_inputs
+from featherpress.errors import BudgetFileError, UsageError
 from featherpress.validation import explain, first_finding
 
 Amount = Annotated[int, Field(ge=0, le=2**63 - 1)]
@@ -131,10 +133,13 @@ class Accuracy(_Strict):
 
 
 class Budget(_Strict):
-    """A budget file: limits for the model and its components at one input shape, in one convention."""
+    """A budget file: limits for the model and its components on one input, in one convention.
+
+    `input` is the shape of one tensor, or what `--input` takes, as a text or a list of texts.
+    """
 
     model: Text
-    input: Annotated[list[Size], Field(min_length=1, max_length=8)]
+    input: Annotated[list[Size], Field(min_length=1, max_length=8)] | Text | Annotated[list[Text], Field(min_length=1)]
     convention: Literal["core-macs"] = "core-macs"
     total: TotalLimits = TotalLimits()
     components: dict[Text, Component] = {}
@@ -147,6 +152,22 @@ class Budget(_Strict):
         if "total" in self.components:
             raise ValueError('a component cannot be called "total": limits of the whole model stand in [total]')
         return self
+
+    @model_validator(mode="after")
+    def _inputs_can_be_made(self) -> Self:
+        try:
+            self.make_inputs()
+        except UsageError as error:
+            raise ValueError(str(error).replace("--input", "input")) from error
+        return self
+
+    def make_inputs(self, kind: torch.dtype = torch.float32) -> Inputs:
+        """Make zeros of the file's input, of `kind` where it says no type."""
+        if isinstance(self.input, str):
+            return make_inputs([self.input], kind=kind)
+        sizes = [size for size in self.input if isinstance(size, int)]
+        texts = ["x".join(map(str, sizes)) + ":"] if sizes else [str(text) for text in self.input]
+        return make_inputs(texts, kind=kind)
 
     @property
     def file(self) -> str:
@@ -173,7 +194,7 @@ def load_budget(name_or_path: str | Path) -> Budget:
     shipped = list_budgets()
     path = SHIPPED / f"{name_or_path}.toml" if name_or_path in shipped else Path(name_or_path)
     try:
-        text = path.read_bytes().decode()
+        text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BudgetFileError(f"{path}: expected a TOML file in UTF-8, got byte {error.start} that is not") from error
     except FileNotFoundError as error:

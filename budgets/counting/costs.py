@@ -50,6 +50,7 @@ class Cost:
 
     Units: `params` counts elements, each tensor once; `bytes` is what a weights file must hold (parameters and
     persistent buffers); `macs` are core MACs of the whole batch; `elementwise` counts elements and is added to nothing.
+    `inputs` are the shapes of what was fed, `signature` is that as `make_inputs` reads it.
     `unused` parameters were read by no operator of this forward; `method` is "meta", "fake" or "real".
     `activations` is the bytes of all tensors that operators wrote, `peak` the most bytes alive at one moment, inputs
     included; both in the model's own types. The footprints are weights, activations and peak at other precisions.
@@ -59,6 +60,7 @@ class Cost:
 
     model: str
     inputs: tuple[tuple[int, ...], ...]
+    signature: tuple[str, ...] = ()
     method: str
     params: int
     trainable: int

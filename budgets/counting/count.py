@@ -21,6 +21,7 @@ from featherpress.budgets.counting.attribution import ModuleStack
 from featherpress.budgets.counting.costs import ROOT, SUMMED, Cost, ModuleCost, format_shapes, require_sums, sum_by_path
 from featherpress.budgets.counting.dispatch import CountingMode, ValueEscapes
 from featherpress.budgets.counting.formulas import FORMULAS, Formula
+from featherpress.budgets.counting.inputs import Inputs, describe_inputs
 from featherpress.budgets.counting.memory import Footprint, storage_key
 from featherpress.budgets.counting.replicas import copy_with, fake_twin, meta_twin, real_twin
 from featherpress.budgets.counting.tensors import TensorRows, list_tensors
@@ -123,6 +124,7 @@ def _summarise(tree: Tree, inputs: Any, method: str, rows: TensorRows, mode: Cou
     cost = Cost(
         model=type(tree[0][1]).__name__,
         inputs=_shapes(inputs),
+        signature=describe_inputs(Inputs(*inputs)),
         method=method,
         params=sum(t.numel() for t in rows.by_id.values()),
         trainable=sum(t.numel() for t in rows.by_id.values() if t.requires_grad),

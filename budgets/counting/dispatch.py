@@ -172,7 +172,7 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
         raise self.refusal
 
     def _refuse(self, name: str) -> Any:
-        remedy = f'pass count(..., formulas={{"{name}": formula}}) from Python, or '
+        remedy = f'give its formula (--formula "{name}=...", or formulas={{"{name}": formula}} from Python), or '
         self.refusal = self.refusal or CountError(
             f"no formula for operator {name} in module {self._place()}: expected one that is counted or known to cost "
             f"nothing; {remedy}count the model without this module"

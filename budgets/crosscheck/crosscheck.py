@@ -1,5 +1,6 @@
 """A second opinion: our count beside other counters', and a sentence for every difference."""
 
+import inspect
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -10,6 +11,7 @@ from featherpress.budgets.auditing.budget_file import Budget
 from featherpress.budgets.auditing.components import split
 from featherpress.budgets.counting.costs import ROOT, Cost, ModuleCost, total_of
 from featherpress.budgets.counting.count import count, preserve_global_state
+from featherpress.budgets.counting.formulas import Formula
 from featherpress.budgets.counting.tensors import list_tensors
 from featherpress.budgets.crosscheck.counters import COUNTERS, CounterResult, name_distribution
 from featherpress.budgets.crosscheck.explanations import (
@@ -19,6 +21,7 @@ from featherpress.budgets.crosscheck.explanations import (
     explain_thop,
     explain_torch,
 )
+from featherpress.errors import UsageError
 from featherpress.records.record import Part, Record
 
 EXPLAIN = {"fvcore": explain_fvcore, "thop": explain_thop, "torch": explain_torch}
@@ -47,21 +50,29 @@ class CrossCheck(Record):
     disagreements: tuple[Disagreement, ...]
 
 
-def cross_check(model: nn.Module, *example_inputs: Any, budget: Budget | None = None) -> CrossCheck:
+def cross_check(
+    model: nn.Module,
+    *example_inputs: Any,
+    kwargs: Mapping[str, Any] | None = None,
+    formulas: Mapping[str, Formula] | None = None,
+    budget: Budget | None = None,
+) -> CrossCheck:
     """Count with our counter and with fvcore, thop and FlopCounterMode, each on a deep copy of its own.
 
-    fvcore and thop run their copy for real, on the CPU. A tool that fails is reported, not raised.
+    fvcore and thop run their copy for real, on the CPU. A tool that fails is reported, not raised. `kwargs` and
+    `formulas` are those of `count`; the others get arguments by place alone, and no formulas.
 
     Errors: those of `count`, BudgetFileError if the budget's components do not fit the model.
     """
-    cost = count(model, *example_inputs)
+    cost = count(model, *example_inputs, kwargs=kwargs, formulas=formulas)
+    placed = _by_place(model, example_inputs, kwargs or {})
     peers: dict[str, CounterResult] = {}
     tools: dict[str, str] = {}
     found: list[Disagreement] = []
     for tool, ask in COUNTERS.items():
         try:
             with preserve_global_state():
-                peers[tool] = ask(model, example_inputs)
+                peers[tool] = ask(model, placed)
             tools[tool] = name_distribution(tool)
         except Exception as error:
             tools[tool] = "failed"
@@ -75,6 +86,21 @@ def cross_check(model: nn.Module, *example_inputs: Any, budget: Budget | None = 
     found += _disagreements(components, rows[-1], peers)
     explained = all(each.explained for each in found)
     return CrossCheck(tools=tools, explained=explained, rows=rows, disagreements=tuple(found))
+
+
+def _by_place(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Give arguments by place, as the other counters take them, defaults between them."""
+    if not kwargs:
+        return args
+    bound = inspect.signature(model.forward).bind(*args, **kwargs)
+    last = max(place for place, name in enumerate(bound.signature.parameters) if name in bound.arguments)
+    if bound.kwargs:
+        raise UsageError(
+            f"the other counters take arguments by place, and {', '.join(bound.kwargs)} of {type(model).__name__} has "
+            "none: put a module around it that does"
+        )
+    bound.apply_defaults()
+    return bound.args[: last + 1]
 
 
 def _components(

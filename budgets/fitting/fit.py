@@ -1,20 +1,23 @@
 """The settings of a model that meet a budget: every candidate is built and measured, every answer counted again."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice, product
 from math import prod
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from rich.console import Group, RenderableType
 from rich.text import Text
 from torch import Tensor, nn
 
-from featherpress.budgets.counting.costs import format_shapes
+from featherpress.budgets.counting.costs import Cost
 from featherpress.budgets.counting.count import count
+from featherpress.budgets.counting.formulas import Formula
+from featherpress.budgets.counting.inputs import Inputs, describe_inputs
 from featherpress.budgets.views.layout import console_table, format_macs
 from featherpress.errors import UsageError
 from featherpress.records.record import Part, Record
@@ -26,10 +29,13 @@ MOST = 2_000
 _MOST_VALUES = 10_000
 
 
+Settings = dict[str, int | float]
+
+
 class FitRow(Part):
     """One candidate, counted; slack is what the budget leaves over, negative for a neighbour beyond it."""
 
-    settings: dict[str, int]
+    settings: Settings
     params: int
     macs: int
     params_slack: int | None
@@ -42,7 +48,7 @@ class Fit(Record):
     SCHEMA: ClassVar[str] = "featherpress.fit/1"
 
     model: str
-    input: tuple[int, ...]
+    signature: tuple[str, ...]
     limits: dict[str, int | None]
     candidates: int
     refused: int
@@ -60,23 +66,24 @@ class Knob:
     """A keyword argument of the factory, and the values to try."""
 
     name: str
-    values: tuple[int, ...]
+    values: tuple[int | float, ...]
 
 
 def parse_knob(text: str) -> Knob:
-    """Read `width=16:128:2` (the end is included, the step may be left out) or `width=16,32,64`.
+    """Read `width=16:128:2` (the end is included, the step 1 unless given), `width=16,32,64` or `ratio=0.5:2:0.25`.
 
     Errors: UsageError.
     """
     name, equals, given = text.partition("=")
     try:
         if "," in given or ":" not in given:
-            values = [int(value) for value in given.split(",")]
+            values = [_number(Fraction(value)) for value in given.split(",")]
         else:
-            first, last, *rest = (int(value) for value in given.split(":"))
-            (step,) = rest or [1]
-            values = list(islice(range(first, last + 1, step), _MOST_VALUES + 1))
-    except (ValueError, OverflowError):
+            first, last, *rest = (Fraction(value) for value in given.split(":"))
+            (step,) = rest or [Fraction(1)]
+            many = range(min(int((last - first) / step) + 1, _MOST_VALUES + 1)) if step > 0 and last >= first else ()
+            values = [_number(first + step * turn) for turn in many]
+    except (ValueError, ZeroDivisionError):
         values = []
     if not equals or not name.strip().isidentifier() or not 0 < len(values) <= _MOST_VALUES:
         raise UsageError(
@@ -86,10 +93,14 @@ def parse_knob(text: str) -> Knob:
     return Knob(name=name.strip(), values=tuple(dict.fromkeys(values)))
 
 
+def _number(value: Fraction) -> int | float:
+    return int(value) if value.denominator == 1 else float(value)
+
+
 class _Candidate(NamedTuple):
     """What a candidate costs; `macs` are 0 where they are not limited."""
 
-    settings: dict[str, int]
+    settings: Settings
     params: int
     macs: int
 
@@ -102,11 +113,14 @@ def fit(
     params: int | None = None,
     macs: int | None = None,
     side: int = 640,
+    example_inputs: Sequence[Any] | Tensor | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    formulas: Mapping[str, Formula] | None = None,
 ) -> Fit:
     """Find the settings within the limits that use them best: most parameters first, then most MACs.
 
-    `factory` is called with the knobs as keyword arguments; what it refuses is no candidate. MACs are for one image of
-    3 x side x side.
+    `factory` is called with the knobs as keyword arguments; what it refuses is no candidate. MACs are for
+    `example_inputs` and `kwargs`, else for one image of 3 x side x side; `formulas` are those of `count`.
     Errors: UsageError without a limit or a knob, or if nothing can be built.
     """
     limits = [limit for limit in (params, macs) if limit is not None]
@@ -117,8 +131,20 @@ def fit(
     candidates = prod(len(knob.values) for knob in knobs)
     if candidates > MOST:
         raise UsageError(f"more than {MOST:,} candidates: take larger steps, or fewer knobs")
-    image = torch.zeros(1, 3, side, side)
-    found, refusal = _measure(factory, knobs, None if macs is None else image)
+    if example_inputs is None:
+        example_inputs = () if kwargs else torch.zeros(1, 3, side, side)
+    fed = Inputs((example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs), kwargs or {})
+
+    def count_one(settings: Settings, model: nn.Module) -> Cost:
+        try:
+            return count(model, *fed.args, kwargs=fed.kwargs, formulas=formulas)
+        except UsageError:
+            # It may read values of its weights, which on meta have none.
+            if not any(weight.is_meta for weight in model.parameters()):
+                raise
+        return count(_build(factory, settings, "cpu"), *fed.args, kwargs=fed.kwargs, formulas=formulas)
+
+    found, refusal = _measure(factory, knobs, None if macs is None else count_one)
     if not found:
         raise UsageError(f"none of the {candidates:,} candidates can be built: {refusal}")
 
@@ -128,7 +154,7 @@ def fit(
         return max(Fraction(amount, limit) for amount, limit in pairs if limit is not None)
 
     def count_shown(one: _Candidate) -> FitRow:
-        cost = count(_build(factory, one.settings), image)
+        cost = count_one(one.settings, _build(factory, one.settings))
         return FitRow(
             settings=one.settings,
             params=cost.params,
@@ -142,7 +168,7 @@ def fit(
     beyond.sort(key=lambda one: (use(one), *one.settings.values()))
     return Fit(
         model=name,
-        input=(1, 3, side, side),
+        signature=describe_inputs(fed),
         limits={"params": params, "macs": macs},
         candidates=candidates,
         refused=candidates - len(found),
@@ -152,25 +178,39 @@ def fit(
 
 
 def _measure(
-    factory: Callable[..., nn.Module], knobs: Sequence[Knob], image: Tensor | None
+    factory: Callable[..., nn.Module],
+    knobs: Sequence[Knob],
+    count_one: Callable[[Settings, nn.Module], Cost] | None,
 ) -> tuple[list[_Candidate], str]:
-    """Build every candidate and measure it, its MACs on an image; return too why the first was refused, if one was."""
+    """Build every candidate and measure it, its MACs by `count_one`; return too why the first refused one was."""
     found, refusal = [], ""
-    for values in product(*(knob.values for knob in knobs)):
-        settings = {knob.name: value for knob, value in zip(knobs, values, strict=True)}
+    for settings in _all_settings(knobs):
         try:
             model = _build(factory, settings)
         except Exception as error:
             refusal = refusal or str(error) or type(error).__name__
             continue
         size = sum(weight.numel() for weight in model.parameters())
-        found.append(_Candidate(settings, size, 0 if image is None else count(model, image).macs))
+        found.append(_Candidate(settings, size, 0 if count_one is None else count_one(settings, model).macs))
     return found, refusal
 
 
-def _build(factory: Callable[..., nn.Module], settings: dict[str, int]) -> nn.Module:
-    """Build a candidate without memory; whatever the factory raises comes through."""
-    with torch.device("meta"), warnings.catch_warnings():
+def first_candidate(factory: Callable[..., nn.Module], knobs: Sequence[Knob]) -> nn.Module | None:
+    """Build the first candidate that can be built, with memory; None if none can."""
+    for settings in _all_settings(knobs):
+        with suppress(Exception):
+            return _build(factory, settings, "cpu")
+    return None
+
+
+def _all_settings(knobs: Sequence[Knob]) -> Iterator[Settings]:
+    for values in islice(product(*(knob.values for knob in knobs)), MOST):
+        yield {knob.name: value for knob, value in zip(knobs, values, strict=True)}
+
+
+def _build(factory: Callable[..., nn.Module], settings: Settings, device: str = "meta") -> nn.Module:
+    """Build a candidate, without memory unless on a device that has some; whatever the factory raises comes through."""
+    with torch.device(device), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # initialisers warn about tensors without data
         return factory(**settings)
 
@@ -192,8 +232,8 @@ def render_fit(result: Fit) -> RenderableType:
             ]
             parts += [console_table((title, "params", "left", "MACs", "left"), cells), Text()]
     refused = f", {result.refused:,} that cannot be built" if result.refused else ""
-    shape = format_shapes([result.input])
-    parts.append(Text(f"{result.candidates:,} candidates{refused}; MACs at input {shape}; every row was counted"))
+    fed = ", ".join(result.signature)
+    parts.append(Text(f"{result.candidates:,} candidates{refused}; MACs at input {fed}; every row was counted"))
     return Group(*parts)
 
 

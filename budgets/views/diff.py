@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from featherpress.budgets.auditing.components import split
-from featherpress.budgets.counting.costs import Cost, ModuleCost, format_shapes, total_of
+from featherpress.budgets.counting.costs import Cost, ModuleCost, total_of
 from featherpress.budgets.views.layout import console_table, format_macs, markdown_table, percent
 from featherpress.records.record import Part, Record
 
@@ -57,7 +57,7 @@ class Diff(Record):
     SCHEMA: ClassVar[str] = "featherpress.diff/1"
 
     models: tuple[str, str]
-    inputs: tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]
+    inputs: tuple[tuple[str, ...], tuple[str, ...]]
     components: tuple[DiffRow, ...]
     total: DiffRow
 
@@ -81,7 +81,7 @@ def diff(cost_a: Cost, cost_b: Cost, *, names: tuple[str, str] | None = None) ->
     totals = (total_of(list(rows.values()), path="total") for rows in (before, after))
     return Diff(
         models=names or (cost_a.model, cost_b.model),
-        inputs=(cost_a.inputs, cost_b.inputs),
+        inputs=(cost_a.signature, cost_b.signature),
         components=tuple(DiffRow.of(*pair) for pair in pairs),
         total=DiffRow.of("total", *totals),
     )
@@ -133,7 +133,7 @@ def _title(result: Diff) -> str:
 
 
 def _caption(result: Diff) -> str:
-    shapes = [format_shapes(shapes) or "none" for shapes in result.inputs]
+    shapes = [", ".join(signature) or "none" for signature in result.inputs]
     where = shapes[0] if shapes[0] == shapes[1] else f"{shapes[0]} and {shapes[1]}: MACs are not comparable"
     return f"core MACs at input {where}; a minus sign means more than before"
 

@@ -12,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from featherpress.budgets.auditing.audit import QUANTITIES, Audit, name_largest
-from featherpress.budgets.counting.costs import format_shapes
 from featherpress.budgets.counting.formulas import CONVENTION_TEXT
 from featherpress.budgets.counting.memory import IDEAL_TEXT, PRECISIONS
 from featherpress.budgets.views.layout import console_table, csv_table, escape, format_macs, markdown_table, percent
@@ -162,11 +161,12 @@ def _state(check: Check) -> str:
 def _footer(result: Audit) -> list[str]:
     """State what was counted, how, and on what."""
     cost = result.cost
+    source = f", {result.input_source}" if result.input_source else ""
     batch = cost.inputs[0][0] if cost.inputs and cost.inputs[0] else 1
     lines = [f"verdict: {result.verdict}", *_other_limits(result)]
     lines += [
         f"convention: {CONVENTION_TEXT}",
-        f"input: {format_shapes(cost.inputs) or 'none'} (batch {batch}); method: {_METHODS[cost.method]}",
+        f"input: {', '.join(cost.signature) or 'none'} (batch {batch}){source}; method: {_METHODS[cost.method]}",
         f"beside: {format_macs(cost.elementwise)} element-wise operations, not in MACs; {cost.bytes:,} weight bytes",
         f"ideal bytes: {IDEAL_TEXT}",
         f"largest in parameters: {name_largest(cost.modules, 'params')}",

@@ -99,7 +99,7 @@ def _read(name_or_path: str | Path) -> tuple[str, str]:
     if not path.is_file():
         raise RecipeError(f"there is no recipe {name!r}; shipped are {', '.join(shipped_recipes())}, or give a path")
     try:
-        return path.read_text(encoding="utf-8"), name
+        return path.read_text(encoding="utf-8-sig"), name
     except UnicodeDecodeError as error:
         raise RecipeError(f"{name} is not a text file in UTF-8") from error
 

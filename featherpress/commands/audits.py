@@ -5,14 +5,28 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featherpress.commands.model_names import audit_model, cross_check_model, find_factory
+from featherpress.commands.formulas import read_formulas
 from featherpress.commands.places import require_place
-from featherpress.commands.printing import append_step_summary, plain_console, print_json, show
+from featherpress.commands.printing import append_step_summary, plain_console, print_json, show, stdout_to_stderr
+from featherpress.commands.subjects import (
+    audit_model,
+    audit_subject,
+    choose_fit_inputs,
+    find_budget,
+    find_factory,
+    open_subject,
+    read_settings,
+)
 from featherpress.errors import FileError, UsageError
 from featherpress.extras import require_extra
-from featherpress.options import By, DiffFormat, Format, JsonOption, SideOption
+from featherpress.options import ArgumentOption, By, DiffFormat, Format, FormulaOption, InputOption, JsonOption
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from featherpress.budgets import CrossCheck
+    from featherpress.budgets.counting.formulas import Formula
+    from featherpress.commands.subjects import Subject
     from featherpress.verdicts import GateResult
 
 
@@ -32,14 +46,9 @@ def audit(
             metavar="FILE", help="A budget file, or the name of a shipped one; unless given, the model's own."
         ),
     ] = "",
-    shape: Annotated[
-        str,
-        typer.Option(
-            "--input",
-            metavar="SHAPE",
-            help="A square image's side, or shapes as 1x77:int64,1x77:bool; the budget's, or 640.",
-        ),
-    ] = "",
+    inputs: InputOption = None,
+    settings: ArgumentOption = None,
+    formula: FormulaOption = None,
     init: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a budget from the model as it is, and stop.")
     ] = None,
@@ -82,8 +91,9 @@ def audit(
     Examples:
     ```
     featherpress audit featherface_v2
-    featherpress audit torchvision.models:resnet18 --input 224
-    featherpress audit my_models:encoder --input 1x77:int64
+    featherpress audit torchvision.models:resnet18
+    featherpress audit timm:create_model --set model_name=resnet18
+    featherpress audit my_models:encoder --input ids=1x77:int64
     featherpress audit featherface_v2 --init mine.toml
     featherpress audit featherface_v2 --budget mine.toml --format junit
     ```
@@ -97,15 +107,19 @@ def audit(
         require_extra("crosscheck", "--cross-check")
     for file in (init, pin):
         require_place(file)
-    result = audit_model(model, budget=budget, shape=shape, strict_claims=strict_claims)
+    chosen, formulas = read_settings(settings), read_formulas(formula)
+    limits = find_budget(model, budget, chosen)
+    held = load_baseline(baseline) if baseline else None
+    subject = open_subject(model, inputs=inputs or (), settings=chosen, budget=limits, pin=held)
+    result = audit_subject(subject, limits, formulas=formulas, strict_claims=strict_claims)
     if init is not None:
         if init.exists():
             raise FileError(f"{init} exists already; choose another name for the budget file")
         write_text(init, dump_budget(result.cost, name=result.model))
         typer.echo(f"wrote {init}")
         return
-    if baseline is not None:
-        result = ratchet(result, load_baseline(baseline), file=str(baseline))
+    if held is not None:
+        result = ratchet(result, held, file=str(baseline))
     if pin is not None:
         write_text(pin, dump_baseline(result))
     if accuracy is not None:
@@ -113,10 +127,17 @@ def audit(
     shown = printing.choose_breakdown(result, by=by, depth=depth, sort=sort)
     if shown is None:
         result = printing.sort_components(result, sort)
-    compared = cross_check_model(model, result, shape=shape) if check else None
+    compared = _cross_check(subject, formulas) if check else None
     printing.print_audit(result, style="json" if as_json else style, shown=shown, cross_check=compared)
     append_step_summary(tables.render_markdown(result))
     raise typer.Exit(result.exit_code)
+
+
+def _cross_check(subject: "Subject", formulas: "Mapping[str, Formula]") -> "CrossCheck":
+    from featherpress.budgets import cross_check
+
+    with stdout_to_stderr():
+        return cross_check(subject.model, *subject.inputs.args, kwargs=subject.inputs.kwargs, formulas=formulas)
 
 
 def _gate_accuracy(record: Path, *, model: str, budget: str) -> "GateResult":
@@ -134,9 +155,7 @@ def _gate_accuracy(record: Path, *, model: str, budget: str) -> "GateResult":
 def diff(
     before: Annotated[str, typer.Argument(help="A model of the zoo, or `package.module:factory` for yours.")],
     after: Annotated[str, typer.Argument(help="The model to compare with it.")],
-    shape: Annotated[
-        str, typer.Option("--input", metavar="SHAPE", help="A square image's side, or shapes as `audit` takes them.")
-    ] = "640",
+    inputs: InputOption = None,
     style: Annotated[DiffFormat, typer.Option("--format", metavar="FORMAT", help="table, json or markdown.")] = "table",
     as_json: JsonOption = False,
 ) -> None:
@@ -151,7 +170,7 @@ def diff(
     from featherpress.budgets import diff as compare_costs
     from featherpress.budgets.views.diff import render_diff, render_diff_markdown
 
-    costs = [audit_model(model, budget="", shape=shape).cost for model in (before, after)]
+    costs = [audit_model(model, inputs=inputs or ()).cost for model in (before, after)]
     result = compare_costs(*costs, names=(before, after))
     if as_json or style == "json":
         print_json(result.to_dict())
@@ -170,10 +189,12 @@ def fit(
         list[str] | None,
         typer.Option(
             metavar="ARG=VALUES",
-            help="A whole-number argument to turn: `out_channels=16:128:2` (from, to, step) or `n=1,2,4`; repeatable.",
+            help="An argument to turn: `out_channels=16:128:2` (from, to, step) or `ratio=0.5,1,2`; repeatable.",
         ),
     ] = None,
-    side: SideOption = 640,
+    inputs: InputOption = None,
+    settings: ArgumentOption = None,
+    formula: FormulaOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Find the settings of a model that use a budget best, counted exactly.
@@ -189,8 +210,13 @@ def fit(
     from featherpress.budgets import fit as solve
     from featherpress.budgets.fitting.fit import parse_knob, render_fit
 
-    make, usual = find_factory(model)
+    make, usual = find_factory(model, read_settings(settings))
     knobs = [parse_knob(text) for text in knob or usual]
-    result = solve(make, knobs, name=model, params=params, macs=macs, side=side)
+    formulas = read_formulas(formula)
+    args, kwargs = choose_fit_inputs(model, make, knobs, inputs=inputs or (), formulas=formulas)
+    with stdout_to_stderr():
+        result = solve(
+            make, knobs, name=model, params=params, macs=macs, example_inputs=args, kwargs=kwargs, formulas=formulas
+        )
     show(result.to_dict(), as_json, lambda: render_fit(result))
     raise typer.Exit(result.exit_code)

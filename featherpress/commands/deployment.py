@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from featherpress.commands.model_names import count_model, weights_or_shipped
+from featherpress.commands.model_names import weights_or_shipped
 from featherpress.commands.places import require_place
 from featherpress.commands.printing import show
 from featherpress.commands.recipe_exports import build_by_recipe, open_int8
+from featherpress.commands.subjects import count_model
 from featherpress.errors import UsageError
 from featherpress.options import BackendName, JsonOption, SetOption, WeightsOption
 
@@ -199,7 +200,7 @@ def _count_models(names: Sequence[str], sizes: Sequence[int]) -> "Costs":
     """Count every model at every size; MACs that cannot be counted are left open."""
 
     def cost(name: str, size: int) -> tuple[int, int | None]:
-        params, audit = count_model(name, shape=str(size))
+        params, audit = count_model(name, inputs=[str(size)])
         return params, audit.cost.macs if audit else None
 
     return {name: {size: cost(name, size) for size in sizes} for name in dict.fromkeys(names)}

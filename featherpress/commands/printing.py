@@ -3,7 +3,8 @@
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,20 @@ from featherpress.errors import FileError
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+
+
+@contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """Let what other people's code prints go to stderr, from Python and from below: stdout may be our JSON."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def show(record: dict[str, Any], as_json: bool, render: Callable[[], "RenderableType"]) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from featherpress.commands.model_names import audit_model, count_model, settings_of, shape_seen
+from featherpress.commands.model_names import settings_of, shape_seen
+from featherpress.commands.subjects import audit_model, count_model
 from featherpress.errors import CountError, UsageError
 
 if TYPE_CHECKING:
@@ -77,9 +78,9 @@ def _audit_all(recipe: "Recipe", *, allow_over_budget: bool) -> dict[str, Any]:
     audits, shape = {}, shape_seen(recipe)
     for number, teacher in enumerate(recipe.all_teachers, start=1):
         role = "teacher" if number == 1 else f"teacher-{number}"
-        counted = audit_model(teacher.model, budget="", shape=shape, settings=teacher.settings).to_dict()
+        counted = audit_model(teacher.model, inputs=[shape], settings=teacher.settings).to_dict()
         audits[role] = counted | {"settings": settings_of(teacher.model, teacher.settings)}
-    student = audit_model(recipe.student.model, budget=recipe.budget, shape=shape, settings=recipe.student.settings)
+    student = audit_model(recipe.student.model, budget=recipe.budget, inputs=[shape], settings=recipe.student.settings)
     if student.exit_code and not allow_over_budget:
         raise UsageError(
             f"the student breaks its budget: {student.failures[0]}; add --allow-over-budget to train it anyway"
@@ -124,7 +125,7 @@ def _cost(recipe: "Recipe", model: "StudentRecipe | TeacherRecipe") -> "tuple[st
     from featherpress.budgets.views.layout import format_macs
 
     budget = recipe.budget if model is recipe.student else ""
-    params, audit = count_model(model.model, budget=budget, shape=shape_seen(recipe), settings=model.settings)
+    params, audit = count_model(model.model, budget=budget, inputs=[shape_seen(recipe)], settings=model.settings)
     cost = f"{model.model}, {params:,} parameters"
     if audit is not None:
         height, width = audit.cost.inputs[0][-2:]

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from featherpress.commands.model_names import audit_model
 from featherpress.commands.printing import plain_console, say
 from featherpress.commands.recipes import audit_recipe, find_recipe, open_logged_run
+from featherpress.commands.subjects import audit_model
 from featherpress.extras import require_extra
 from featherpress.options import FigureFormat, OverwriteOption
 
@@ -97,7 +97,7 @@ def demo(
     opening, counting, training, comparing, writing = DEMO
     say(console, opening)
     say(console, counting)
-    counted = [audit_model(name, budget="") for name in (recipe.all_teachers[0].model, recipe.student.model)]
+    counted = [audit_model(name) for name in (recipe.all_teachers[0].model, recipe.student.model)]
     for each in counted:
         console.print(render_brief(each), "", markup=False)
     first, second = (each.cost for each in counted)

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featherpress.commands.model_names import empty_images
 from featherpress.commands.printing import show
 from featherpress.errors import CountError, FeatherpressError, UsageError
 from featherpress.options import JsonOption, SideOption
@@ -86,12 +85,13 @@ def _list_model(name: str, side: int) -> "ModelEntry":
 def _count_model(name: str, side: int) -> "tuple[ModelEntry, Cost | None]":
     """Build and count a model of the zoo for a list; one that cannot be counted is listed without MACs."""
     from featherpress.budgets import count
+    from featherpress.budgets.counting.inputs import make_inputs
     from featherpress.models import Detector, create_model, find_model, fuse
 
     model = create_model(name)
     params, fused = (sum(weight.numel() for weight in each.parameters()) for each in (model, fuse(model)))
     try:
-        cost = count(model, empty_images(1, 3, side, side))
+        cost = count(model, *make_inputs([str(side)]).args)
     except FeatherpressError:
         cost = None
     macs = cost.macs if cost else None

@@ -70,13 +70,16 @@ class Claim(Part):
 class Audit(Record):
     """The costs of one model; `components` sum to `total`, exactly.
 
-    `settings` are what it was built from, empty where the record does not say.
+    `signature` is what it was fed, as `--input` takes it, and `input_source` says where that is from. `settings` are
+    what it was built from, empty where the record does not say.
     """
 
     SCHEMA: ClassVar[str] = "featherpress.audit/1"
 
     model: str
     input: tuple[int | tuple[int, ...], ...]
+    signature: tuple[str, ...] = ()
+    input_source: str = ""
     convention: str = ""
     method: str = ""
     verdict: str
@@ -114,6 +117,7 @@ class Pin(Record):
 
     model: str
     input: tuple[tuple[int, ...], ...]
+    signature: tuple[str, ...] = ()
     convention: str
     total: Amounts
     components: dict[str, Amounts]

@@ -100,7 +100,7 @@ def read_text(file: Path) -> str:
     Errors: `FileError` when it cannot be read or is not UTF-8.
     """
     try:
-        return read_bytes(file).decode("utf-8")
+        return read_bytes(file).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise FileError(f"{file}: expected a UTF-8 text file, got {type(error).__name__}.") from error
 

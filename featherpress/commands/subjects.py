@@ -1,0 +1,217 @@
+"""What `audit`, `diff` and `fit` are asked about: a model built by its name, and what it is fed."""
+
+import ast
+import inspect
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from featherpress.commands.printing import stdout_to_stderr
+from featherpress.errors import CountError, UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from featherpress.budgets import Audit, Budget
+    from featherpress.budgets.counting.formulas import Formula
+    from featherpress.budgets.counting.inputs import Inputs
+    from featherpress.budgets.fitting.fit import Knob
+    from featherpress.records.audit import Pin
+
+#: What `fit` turns in a model of the zoo that has it.
+USUAL_KNOBS = ("out_channels=8:128:2", "bifpn_repeats=1:4")
+_ZOO_SIDE, _OTHER_SIDE = "640", "224"
+_WORDS = {"true": True, "false": False}
+
+
+class Subject(NamedTuple):
+    """A model, what it is fed, and in words where that is from."""
+
+    name: str
+    model: "nn.Module"
+    inputs: "Inputs"
+    source: str
+
+
+def open_subject(
+    name: str,
+    *,
+    inputs: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
+    budget: "Budget | None" = None,
+    pin: "Pin | None" = None,
+) -> Subject:
+    """Build a model, and what it is fed: `inputs`, else its budget's or its pin's, else one image of its usual size.
+
+    Nothing is downloaded: the backbones of torchvision's detectors come without weights.
+    """
+    from featherpress.models.factories import import_factory, load_factory
+
+    # What other packages say of their progress is not our output, which may be JSON.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    with stdout_to_stderr():
+        factory = import_factory(name) if ":" in name else None
+        model = load_factory(name, {**_without_downloads(factory), **(settings or {})})
+        return Subject(name, model, *_choose_inputs(model, factory, inputs, budget, pin))
+
+
+def _choose_inputs(
+    model: "nn.Module",
+    factory: Callable[..., Any] | None,
+    texts: Sequence[str],
+    budget: "Budget | None",
+    pin: "Pin | None",
+) -> "tuple[Inputs, str]":
+    from featherpress.budgets.counting.inputs import input_type, make_inputs
+    from featherpress.models.inputs import usual_shape
+
+    kind = input_type(model)
+    given = [text for text in texts if text]
+    if given:
+        return make_inputs(given, kind=kind), "as given"
+    if budget is not None:
+        return budget.make_inputs(kind), f"from {budget.file}"
+    if pin is not None and pin.signature:
+        return make_inputs(pin.signature, kind=kind), f"from {pin.file}"
+    if factory is None:
+        return make_inputs([_ZOO_SIDE], kind=kind), "the zoo's size"
+    found = usual_shape(model, factory)
+    if found is not None:
+        return make_inputs(["x".join(map(str, found[0]))], kind=kind), found[1]
+    return make_inputs([_OTHER_SIDE], kind=kind), "no --input was given, and the model says no size"
+
+
+def _without_downloads(factory: Callable[..., Any] | None) -> dict[str, Any]:
+    """Say no to weights that a factory would fetch unless told so."""
+    try:
+        takes = inspect.signature(factory).parameters if factory else {}
+    except ValueError:
+        return {}
+    return {"weights_backbone": "none"} if "weights_backbone" in takes else {}
+
+
+def audit_subject(
+    subject: Subject,
+    budget: "Budget | None" = None,
+    *,
+    formulas: "Mapping[str, Formula] | None" = None,
+    strict_claims: bool = False,
+) -> "Audit":
+    """Count a subject and check it.
+
+    Errors: those of `audit`; where a model fails on its inputs, the sentence says what to give instead.
+    """
+    from featherpress.budgets import audit as run_audit
+
+    name, model, (args, kwargs), source = subject
+    try:
+        with stdout_to_stderr():
+            result = run_audit(
+                model,
+                budget,
+                name=name,
+                example_inputs=args,
+                kwargs=kwargs,
+                formulas=formulas,
+                strict_claims=strict_claims,
+            )
+    except UsageError as error:
+        raise UsageError(f"{error}; {advise_inputs(subject)}") from error
+    return result.model_copy(update={"input_source": source})
+
+
+def advise_inputs(subject: Subject) -> str:
+    """State what a model was fed, why, and what to give instead."""
+    from featherpress.budgets.counting.inputs import describe_inputs
+    from featherpress.models.inputs import suggest_inputs
+
+    fed = ", ".join(describe_inputs(subject.inputs)) or "nothing"
+    by_default = not subject.source.startswith(("as given", "from "))
+    given = " ".join(f"--input {text}" for text in suggest_inputs(subject.model))
+    fed = f"one image of {fed} was fed by default" if by_default else f"{fed} was fed"
+    return (
+        f"{fed} ({subject.source}): try {given}, or name a function of yours that returns a module which makes its "
+        "own input"
+    )
+
+
+def audit_model(
+    name: str, *, budget: str = "", inputs: Sequence[str] = (), settings: Mapping[str, Any] | None = None
+) -> "Audit":
+    """Count a model and check it, as `audit NAME` does; the shipped budget of a zoo model is found by its name."""
+    limits = find_budget(name, budget, settings)
+    return audit_subject(open_subject(name, inputs=inputs, settings=settings, budget=limits), limits)
+
+
+def find_budget(name: str, budget: str, settings: Mapping[str, Any] | None = None) -> "Budget | None":
+    """Read a budget, or the shipped one of a zoo model, unless `settings` make it another model."""
+    from featherpress.budgets import list_budgets, load_budget
+
+    file = budget or (name if name in list_budgets() and not settings else "")
+    return load_budget(file) if file else None
+
+
+def count_model(
+    name: str, *, inputs: Sequence[str], budget: str = "", settings: Mapping[str, Any] | None = None
+) -> "tuple[int, Audit | None]":
+    """Return how many parameters a model has, and its audit if it can be counted."""
+    from featherpress.models.factories import load_factory
+
+    try:
+        result = audit_model(name, budget=budget, inputs=inputs, settings=settings)
+    except CountError:
+        return sum(weight.numel() for weight in load_factory(name, settings).parameters()), None
+    return result.cost.params, result
+
+
+def find_factory(name: str, settings: Mapping[str, Any]) -> tuple[Callable[..., Any], list[str]]:
+    """Find the function that builds a model with settings, and the knobs to turn where none are given."""
+    if ":" in name:
+        from featherpress.models.factories import import_factory
+
+        return partial(import_factory(name), **settings), []
+    from featherpress.models import create_model, find_model
+
+    entry = find_model(name)
+    knobs = [knob for knob in USUAL_KNOBS if knob.partition("=")[0] in entry.settings]
+    return partial(create_model, name, **settings), knobs
+
+
+def choose_fit_inputs(
+    name: str,
+    factory: Callable[..., Any],
+    knobs: "Sequence[Knob]",
+    *,
+    inputs: Sequence[str],
+    formulas: "Mapping[str, Formula]",
+) -> "Inputs":
+    """Choose what the candidates of a fit are fed, by the first that can be built, which is counted on it."""
+    from featherpress.budgets.counting.inputs import Inputs
+    from featherpress.budgets.fitting.fit import first_candidate
+
+    with stdout_to_stderr():
+        model = first_candidate(factory, knobs)
+    if model is None:
+        return Inputs()
+    own = getattr(factory, "func", factory) if ":" in name else None
+    subject = Subject(name, model, *_choose_inputs(model, own, inputs, None, None))
+    audit_subject(subject, formulas=formulas)
+    return subject.inputs
+
+
+def read_settings(texts: Sequence[str] | None) -> dict[str, Any]:
+    """Read `key=value` arguments of a factory: Python's literals, true and false, and any other text as it stands.
+
+    Errors: UsageError.
+    """
+    settings: dict[str, Any] = {}
+    for text in texts or ():
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip().isidentifier():
+            raise UsageError(f"--set is an argument of the factory and its value, as num_classes=10; got {text!r}")
+        try:
+            settings[key.strip()] = _WORDS[value] if value in _WORDS else ast.literal_eval(value)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            settings[key.strip()] = value
+    return settings
