@@ -6,7 +6,6 @@ as it comes; its number is evidence about thop.
 """
 
 import importlib
-import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -14,32 +13,35 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib import metadata
 from math import prod
+from numbers import Number
 from types import ModuleType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from featherpress.budgets.counting.attribution import ModuleStack
 from featherpress.budgets.counting.costs import sum_by_path
-from featherpress.budgets.counting.replicas import copy_with, meta_twin, real_twin
+from featherpress.budgets.counting.replicas import Twin, copy_with, meta_twin, real_twin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CounterResult:
     """What another counter found: MACs (and parameters) by module path, without a module's children.
 
-    `work` splits the MACs by operator as well. `unsupported` counts by module path the calls of operators that the tool
-    says it has no formula for, `uncalled` are modules it never met, `covered` those that a rule of its own fired for.
+    `work` splits the MACs by operator as well, `unused` are those whose results reach no output. `unsupported` counts
+    by module path, without its children, the calls of operators that the tool says it has no formula for. `leaves` are
+    modules whose children it counts with them.
     """
 
     macs: Mapping[str, int]
     params: Mapping[str, int] | None = None
     work: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    unused: Mapping[str, int] = field(default_factory=dict)
     unsupported: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    uncalled: frozenset[str] = frozenset()
-    covered: frozenset[str] = frozenset()
+    leaves: frozenset[str] = frozenset()
 
 
 def ask_fvcore(model: nn.Module, inputs: tuple[Any, ...]) -> CounterResult:
@@ -54,62 +56,88 @@ def ask_fvcore(model: nn.Module, inputs: tuple[Any, ...]) -> CounterResult:
         analysis.clear_op_handles()
         for name, handle in _fvcore_handles().items():
             analysis.set_op_handle(name, handle)
-        inclusive = analysis.by_module()
-        unsupported = {path: dict(analysis.unsupported_ops(path)) for path in inclusive}
-        uncalled = frozenset(analysis.uncalled_modules())
-    own = Counter({path: int(amount) for path, amount in inclusive.items()})
-    for path, amount in inclusive.items():
+        macs = Counter({path: int(amount) for path, amount in analysis.by_module().items()})
+        unsupported = {path: Counter(analysis.unsupported_ops(path)) for path in macs}
+    # Both are with a module's children: from the leaves up, take the children's away.
+    for path in sorted(filter(None, macs), key=lambda path: path.count("."), reverse=True):
+        parent = path.rpartition(".")[0]
+        unsupported[parent].subtract(unsupported[path])
+    own = Counter(macs)
+    for path, amount in macs.items():
         if path:
-            own[path.rpartition(".")[0]] -= int(amount)
-    return CounterResult(macs=own, unsupported=unsupported, uncalled=uncalled)
+            own[path.rpartition(".")[0]] -= amount
+    return CounterResult(macs=own, unsupported=unsupported)
 
 
 def ask_thop(model: nn.Module, inputs: tuple[Any, ...]) -> CounterResult:
     """Ask thop about a copy, as it comes."""
     profile = _import_quietly("thop").profile
-    rules = sys.modules["thop.profile"].register_hooks
     memo: dict[int, Any] = {}
     replica = copy_with(model, real_twin, memo)
-    calls = ModuleStack(replica).calls
     total, held, tree = profile(replica, copy_with(inputs, real_twin, memo), verbose=False, ret_layer_info=True)
-    macs: dict[str, int] = {}
-    params: dict[str, int] = {}
-    _flatten(tree, "", macs, params)
-    covered = frozenset(
-        path
-        for path, module in replica.named_modules(remove_duplicate=False)
-        if type(module) in rules and calls[path] and not isinstance(module, (nn.Sequential, nn.ModuleList))
+    found: dict[str, tuple[int, int, bool]] = {}
+    _flatten({"": (total, held, tree)}, "", found)
+    return CounterResult(
+        macs={path: macs for path, (macs, _, _) in found.items()},
+        params={path: params for path, (_, params, _) in found.items()},
+        leaves=frozenset(path for path, (_, _, leaf) in found.items() if leaf),
     )
-    if not tree:
-        macs[""], params[""] = int(total), int(held)
-    return CounterResult(macs=macs, params=params, covered=covered)
 
 
 def ask_torch(model: nn.Module, inputs: tuple[Any, ...]) -> CounterResult:
-    """Run a meta copy under FlopCounterMode, with formulas for the operators it lacks."""
+    """Run a copy under FlopCounterMode, with formulas for the operators it lacks: on meta, or else on the CPU."""
+    try:
+        return _ask_torch(model, inputs, meta_twin, "meta")
+    except Exception:
+        return _ask_torch(model, inputs, real_twin, "cpu")
+
+
+def _ask_torch(model: nn.Module, inputs: tuple[Any, ...], twin: Twin, device: str) -> CounterResult:
     memo: dict[int, Any] = {}
-    replica = copy_with(model, meta_twin, memo).eval()
-    args = copy_with(inputs, meta_twin, memo)
+    replica = copy_with(model, twin, memo).eval()
+    args = copy_with(inputs, twin, memo)
     counter = _PlacedFlops(ModuleStack(replica))
-    with torch.no_grad(), torch.device("meta"), counter:
-        replica(*args)
-    return CounterResult(macs=sum_by_path(counter.work), work=counter.work)
+    with torch.no_grad(), torch.device(device), counter:
+        outputs = replica(*args)
+    return CounterResult(macs=sum_by_path(counter.work), work=counter.work, unused=counter.unused(outputs))
 
 
 class _PlacedFlops(FlopCounterMode):
-    """FlopCounterMode that credits work to the module that runs, as our counter does."""
+    """FlopCounterMode that credits work to the module that runs, as our counter does, and notes who reads a result."""
 
     def __init__(self, stack: ModuleStack) -> None:
         super().__init__(display=False, custom_mapping=dict(_torch_formulas()))
         self.stack = stack
         self.work: Counter[tuple[str, str]] = Counter()
+        # Of every operator: its module, its MACs, and the memory it reads and writes; held, so that none is used twice.
+        self._steps: list[tuple[str, int, list[Any], list[Any]]] = []
 
     def _count_flops(self, func_packet: Any, out: Any, args: Any, kwargs: Any) -> Any:
         before = self.get_total_flops()
         result = super()._count_flops(func_packet, out, args, kwargs)  # type: ignore[no-untyped-call]
         name = str(func_packet).replace(".", "::")
-        self.work[self.stack.path, name] += (self.get_total_flops() - before) // 2
+        macs = (self.get_total_flops() - before) // 2
+        self.work[self.stack.path, name] += macs
+        self._steps.append((self.stack.path, macs, _memories((args, kwargs)), _memories(out)))
         return result
+
+    def unused(self, outputs: Any) -> Counter[str]:
+        """Return by module the MACs whose results no output was made of; none where an output is not understood."""
+        if not all(leaf is None or isinstance(leaf, (Tensor, Number, str)) for leaf in tree_leaves(outputs)):
+            return Counter()
+        needed, found = {memory._cdata for memory in _memories(outputs)}, Counter[str]()
+        for path, macs, reads, writes in reversed(self._steps):
+            # What returns no tensor may have written into one that it was given.
+            if not writes or any(memory._cdata in needed for memory in writes):
+                needed.update(memory._cdata for memory in reads)
+            else:
+                found[path] += macs
+        return found
+
+
+def _memories(nest: Any) -> list[Any]:
+    """List what the tensors of a nest keep their numbers in: views of a tensor share it."""
+    return [leaf.untyped_storage() for leaf in tree_leaves(nest) if isinstance(leaf, Tensor)]
 
 
 def _torch_formulas() -> Mapping[Any, Callable[..., int]]:
@@ -173,14 +201,13 @@ def _fvcore_handles() -> Mapping[str, Any]:
     }
 
 
-def _flatten(tree: Mapping[str, Any], path: str, macs: dict[str, int], params: dict[str, int]) -> None:
-    """Turn thop's nest of (MACs, parameters, children) into rows of its leaves."""
+def _flatten(tree: Mapping[str, Any], path: str, found: dict[str, tuple[int, int, bool]]) -> None:
+    """Turn thop's nest of (MACs, parameters, children) into rows without the children's, and whether it is a leaf."""
     for name, (amount, held, below) in tree.items():
         place = f"{path}.{name}" if path else name
-        if below:
-            _flatten(below, place, macs, params)
-        else:
-            macs[place], params[place] = int(amount), int(held)
+        inside = [sum(int(child[number]) for child in below.values()) for number in (0, 1)]
+        found[place] = int(amount) - inside[0], int(held) - inside[1], not below
+        _flatten(below, place, found)
 
 
 def _import_quietly(name: str) -> ModuleType:

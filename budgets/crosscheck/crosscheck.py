@@ -1,7 +1,7 @@
 """A second opinion: our count beside other counters', and a sentence for every difference."""
 
 import inspect
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -39,7 +39,7 @@ class Disagreement(Part):
 class CrossCheck(Record):
     """Our count and the others', component by component; the last row is the total. `tools` names what was found.
 
-    `explained` tells whether no difference is left without a reason.
+    `explained` tells whether another tool counted and no difference is left without a reason.
     """
 
     SCHEMA: ClassVar[str] = "featherpress.cross-check/1"
@@ -84,7 +84,7 @@ def cross_check(
     paths = {tool: [path for each in components for path in each.peer_paths[tool]] for tool in peers}
     rows = (*(component.row for component in components), _row("total", cost.modules, peers, paths))
     found += _disagreements(components, rows[-1], peers)
-    explained = all(each.explained for each in found)
+    explained = bool(peers) and all(each.explained for each in found)
     return CrossCheck(tools=tools, explained=explained, rows=rows, disagreements=tuple(found))
 
 
@@ -110,8 +110,10 @@ def _components(
     parts = split(cost, budget)
     tensors = list_tensors(model)
     modules = list(model.named_modules(remove_duplicate=False))
-    names_of = Counter(id(module) for _, module in modules)
-    aliases = frozenset(path for path, module in modules if names_of[id(module)] > 1)
+    paths_of: defaultdict[int, tuple[str, ...]] = defaultdict(tuple)
+    for path, module in modules:
+        paths_of[id(module)] += (path,)
+    aliases = {path: paths_of[id(module)] for path, module in modules if len(paths_of[id(module)]) > 1}
     sizes = {names: tensors.by_id[key].numel() for key, names in tensors.names.items()}
     place = {"": ROOT} | {row.path: name for name, rows in parts.items() for row in rows if not row.owners}
     peer_paths: dict[str, defaultdict[str, list[str]]] = {name: defaultdict(list) for name in parts}
@@ -169,7 +171,8 @@ def _disagreements(
             if row.peer_macs[tool] == row.macs and row.peer_params[tool] in {row.params, None}:
                 continue
             reason = EXPLAIN[tool](component)
-            if not reason and total.peer_macs[tool] == total.macs:
+            elsewhere = total.peer_macs[tool] == total.macs and row.peer_params[tool] in {row.params, None}
+            if not reason and elsewhere:
                 reason = "credits work to another component than the one that runs; its total agrees"
             sentence = (
                 f"{tool} {reason}" if reason else f"{tool} differs and no evidence says why: do not trust this count"

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from torch.utils.flop_counter import flop_registry
+
 from featherpress.budgets.counting.costs import Cost, ModuleCost
 from featherpress.budgets.counting.operators import FREE
 from featherpress.budgets.crosscheck.counters import CounterResult
@@ -43,8 +45,8 @@ class CrossCheckRow(Part):
 class Component:
     """One component as we counted it and as the tools did.
 
-    `sizes` maps all names of a tensor to its size; `paths` are the modules in it, `aliases` those of modules that have
-    several.
+    `sizes` maps all names of a tensor to its size; `paths` are the modules in it, `aliases` all paths of a module by
+    each of them, where it has several.
     """
 
     row: CrossCheckRow
@@ -54,63 +56,122 @@ class Component:
     peers: Mapping[str, CounterResult]
     peer_paths: Mapping[str, Sequence[str]]
     paths: frozenset[str]
-    aliases: frozenset[str]
+    aliases: Mapping[str, tuple[str, ...]]
+
+    def macs_of(self, path: str) -> int:
+        """Our MACs of a module without its children."""
+        return sum(row.macs for row in self.cost.modules if row.path == path and not row.owners)
+
+    def macs_at(self, path: str, tool: str = "") -> int:
+        """MACs by us, or by another tool, of what thop counts in one: a leaf's children are in it."""
+        peer = self.peers.get(tool)
+        macs = (
+            {row.path: row.macs for row in self.cost.modules if not row.owners}
+            if not tool
+            else peer.macs
+            if peer
+            else {}
+        )
+        leaf = path in self.peers["thop"].leaves
+        return sum(amount for each, amount in macs.items() if each == path or (leaf and _is_in(each, [path])))
+
+    def unused(self, path: str) -> int:
+        """MACs of a module whose results no output is made of, as FlopCounterMode saw it."""
+        return self.peers["torch"].unused.get(path, 0) if "torch" in self.peers else 0
 
 
 def explain_thop(component: Component) -> str:
-    """Account for thop's difference by the modules it has a rule for and the work and weights outside them."""
-    peer = component.peers["thop"]
-    leaves = [path for path in component.peer_paths["thop"] if path in peer.covered]
-    reasons = [*_rule_reasons(component, leaves), *_unseen_work(component, leaves), *_unseen_weights(component)]
-    return "; ".join(reasons)
+    """Account for thop's difference by what it reports for each module; what the others count there decides."""
+    work, weights = _reported_work(component), _reported_weights(component)
+    if work is None or weights is None:
+        return ""
+    unseen = _unseen_work(component.cost, component.peers["thop"])
+    total = sum(unseen.values())
+    placeless = total and component.peers["thop"].macs.get("", 0) == total
+    here = Counter[str]()
+    for (path, operator), amount in unseen.items():
+        here[operator] += amount if path in component.paths else 0
+    if placeless:
+        work += [f"counts {n:,} MACs of {_short(name)} at no module" for name, n in here.items() if n]
+        work += [f"counts {total - component.macs_of(''):,} MACs of others' here"] if "" in component.paths else []
+    else:
+        work += [f"does not see {n:,} MACs of {_short(name)}" for name, n in here.items() if n]
+    return "; ".join([*work, *weights])
 
 
-def _rule_reasons(component: Component, leaves: list[str]) -> list[str]:
-    """State what thop's rules add to core work, and where they give another number for it."""
+def _reported_work(component: Component) -> list[str] | None:
+    """State what thop adds, and where it gives another number; None where no other tool counts as we do."""
     kinds = {row.path: row.kind for row in component.cost.modules}
-    added, given, ours = Counter[str](), Counter[str](), Counter[str]()
-    for leaf in leaves:
-        counted = sum(row.macs for row in component.rows if not row.owners and _is_in(row.path, [leaf]))
-        amount, kind = component.peers["thop"].macs[leaf], kinds.get(leaf, leaf)
-        if not counted:
+    added, again, given, ours = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
+    peer = component.peers["thop"]
+    for path in component.peer_paths["thop"]:
+        amount, kind, counted = peer.macs[path], kinds.get(path, path), component.macs_at(path)
+        if amount in {0, counted} or (not path and path not in peer.leaves):
+            continue  # what it counts for the root is counted outside of all modules
+        if not counted and not any(component.macs_at(path, tool) for tool in ("fvcore", "torch")):
             added[kind] += amount
-        elif amount != counted:
+        elif amount == sum(component.macs_at(alias) for alias in component.aliases.get(path, ())):
+            again[kind] += amount - counted
+        elif any(component.macs_at(path, tool) == counted for tool in ("fvcore", "torch")):
             given[kind] += amount
             ours[kind] += counted
+        else:
+            return None
     reasons = []
-    if added.total():
-        names = ", ".join(kind for kind, amount in added.items() if amount)
-        reasons.append(f"adds {added.total():,} MACs for {names}, which is not core work")
-    reasons += [f"gives {amount:,} MACs for {kind}, not {ours[kind]:,}" for kind, amount in given.items()]
-    return reasons
+    if added.total() < 0:
+        reasons.append(f"counts {-added.total():,} MACs of modules with several places once less")
+    elif added:
+        reasons.append(f"adds {added.total():,} MACs for {', '.join(added)}, which is not core work")
+    reasons += [f"counts all calls of {kind} at each of its places, {extra:+,} MACs" for kind, extra in again.items()]
+    return reasons + [f"gives {amount:,} MACs for {kind}, not {ours[kind]:,}" for kind, amount in given.items()]
 
 
-def _unseen_work(component: Component, leaves: list[str]) -> list[str]:
-    """State which operators run outside the modules thop has a rule for."""
-    unseen: Counter[str] = Counter()
-    for (path, operator), amount in component.cost.work.items():
-        if path in component.paths and not _is_in(path, leaves):
-            unseen[operator] += amount
-    return [f"does not see {amount:,} MACs of {_short(operator)}" for operator, amount in unseen.items() if amount]
+def _unseen_work(cost: Cost, peer: CounterResult) -> dict[tuple[str, str], int]:
+    """Return our MACs by module and operator wherever a tool counts nothing; the root is not a place for it."""
+    seen = {path for path, amount in peer.macs.items() if amount and (path or path in peer.leaves)}
+    leaves = seen & peer.leaves
+    return {
+        (path, operator): amount
+        for (path, operator), amount in cost.work.items()
+        if amount and path not in seen and not _is_in(path, leaves)
+    }
 
 
-def _unseen_weights(component: Component) -> list[str]:
-    """State which weights no rule of thop's reports, and which it reports twice."""
-    peer = component.peers["thop"]
-    unseen: Counter[str] = Counter()
-    tied = {row.owners for row in component.rows if row.owners}
+def _reported_weights(component: Component) -> list[str] | None:
+    """State which weights thop reports nowhere, and which more than once; None where its numbers say neither."""
+    reported = component.peers["thop"].params or {}
+    above = {names: _ancestors(names) & reported.keys() for names in component.sizes}
+    inclusive = Counter[str]()
     for names, size in component.sizes.items():
-        owners = [name.rpartition(".")[0] for name in names]
-        is_ours = names in tied if len(names) > 1 else owners[0] in component.paths
-        if is_ours and not any(_is_in(owner, peer.covered) for owner in owners):
-            unseen[_use(component.cost, names[0], owners[0])] += size
+        inclusive.update(dict.fromkeys(above[names], size))
+    own = Counter(inclusive)
+    for path in filter(None, reported):
+        own[path.rpartition(".")[0]] -= inclusive[path]
+    seen = {path for path, amount in reported.items() if amount and amount == own[path]}
+    here = seen & set(component.peer_paths["thop"])
+    tied = {row.owners for row in component.rows if row.owners}
+    unseen, moved, again = Counter[str](), 0, 0
+    for names, size in component.sizes.items():
+        owner = names[0].rpartition(".")[0]
+        ours = names in tied if len(names) > 1 else owner in component.paths
+        times = sum((path in here) - (bool(path) and path.rpartition(".")[0] in here) for path in above[names])
+        if ours and not times and above[names] & seen and len(names) > 1:
+            moved += size
+        elif ours and not times:
+            unseen[_use(component.cost, names[0], owner)] += size
+        else:
+            again += (times - ours) * size
+    if component.row.params - unseen.total() - moved + again != component.row.peer_params["thop"]:
+        return None
     reasons = [f"does not see {size:,} weights {how}" for how, size in unseen.items()]
-    again = (component.row.peer_params["thop"] or 0) - (component.row.params - unseen.total())
-    if again > 0:
-        reasons.append(f"counts {again:,} shared weights again for each owner")
-    elif again < 0:
-        reasons.append(f"counts {-again:,} shared weights with their owners")
-    return reasons
+    reasons += [f"counts {again:,} shared weights again for each owner"] if again else []
+    return reasons + ([f"counts {moved:,} shared weights with their owners"] if moved else [])
+
+
+def _ancestors(names: tuple[str, ...]) -> set[str]:
+    """Return the paths of all modules that a tensor of these names is in, the root's included."""
+    parts = [name.split(".")[:-1] for name in names]
+    return {".".join(path[:depth]) for path in parts for depth in range(len(path) + 1)}
 
 
 def _use(cost: Cost, name: str, owner: str) -> str:
@@ -124,25 +185,39 @@ def _use(cost: Cost, name: str, owner: str) -> str:
 
 
 def explain_fvcore(component: Component) -> str:
-    """Account for what fvcore misses by what it says it does not support, or never met in its trace."""
-    peer = component.peers["fvcore"]
-    calls: Counter[str] = Counter()
-    tops = [path for path in component.paths if not path or path.rpartition(".")[0] not in component.paths]
-    for path in tops:
-        calls.update({name: n for name, n in peer.unsupported.get(path, {}).items() if name in _TRACED_CORE})
-    dropped = sum(row.macs for row in component.rows if row.path in peer.uncalled and row.path not in component.aliases)
-    lost = component.row.macs - (component.row.peer_macs["fvcore"] or 0) - dropped
+    """Account for what fvcore misses, module by module: what no output is made of, or what it says it does not support.
+
+    A module of several paths is one here, by the path that fvcore gives it.
+    """
+    peer, unused, moved = component.peers["fvcore"], 0, False
+    calls, lost = Counter[str](), 0
+    for path in component.paths | set(component.peer_paths["fvcore"]):
+        places = component.aliases.get(path, (path,))
+        rest = sum(component.macs_of(place) - peer.macs.get(place, 0) for place in places)
+        dropped = sum(component.unused(place) for place in places)
+        moved = moved or (len(places) > 1 and rest in {0, dropped})
+        if rest in {0, dropped}:
+            unused += rest if component.macs_of(path) - peer.macs.get(path, 0) == rest else 0
+            continue
+        missing = {name: n for name, n in peer.unsupported.get(path, {}).items() if n > 0 and _is_core(name)}
+        if not missing or len(places) > 1 or rest < dropped:
+            return ""
+        unused, lost = unused + dropped, lost + rest - dropped
+        calls.update(missing)
     reasons = []
-    if dropped:
-        reasons.append(f"does not see {dropped:,} MACs whose result the output does not use")
-    if calls and lost > 0:
+    if unused:
+        reasons.append(f"does not see {unused:,} MACs whose result the output does not use")
+    if lost:
         names = ", ".join(f"{name} (calls: {n})" for name, n in calls.items())
         reasons.append(f"has no handle for {names} and misses {lost:,} MACs")
-    elif lost and component.paths & component.aliases:
-        reasons.append("credits a module with several parents to the first of them")
-    elif lost:
-        return ""
+    if moved and not reasons:
+        reasons.append("credits a module with several parents to one of them")
     return "; ".join(reasons)
+
+
+def _is_core(name: str) -> bool:
+    """Whether a traced operator may hold core work: a call of scripted code is opaque."""
+    return name in _TRACED_CORE or name.startswith("prim::Call")
 
 
 def explain_torch(component: Component) -> str:
@@ -154,10 +229,14 @@ def explain_torch(component: Component) -> str:
     for (path, operator), amount in component.peers["torch"].work.items():
         if path in component.peer_paths["torch"]:
             theirs[operator] += amount
-    missing = {operator: amount for operator, amount in ours.items() if amount and not theirs[operator]}
+    missing = {name: amount for name, amount in ours.items() if amount and not theirs[name] and not _has_formula(name)}
     if any(ours[operator] != theirs[operator] for operator in ours | theirs if operator not in missing):
         return ""
     return "; ".join(f"has no formula for {operator} and misses {n:,} MACs" for operator, n in missing.items())
+
+
+def _has_formula(operator: str) -> bool:
+    return operator in {str(packet).replace(".", "::") for packet in flop_registry}
 
 
 def _is_in(path: str, modules: Iterable[str]) -> bool:

@@ -3,7 +3,10 @@
 import importlib
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from featherpress.budgets import CrossCheck, cross_check
+from featherpress.budgets.crosscheck import counters
+from featherpress.budgets.crosscheck.counters import COUNTERS, CounterResult
 from featherpress.budgets.views.printing import render_cross_check
 
 Printer = Callable[[RenderableType], str]
@@ -134,8 +139,152 @@ def test_two_parents_are_told_apart() -> None:
 
     result = cross_check(TwoParents(), torch.zeros(1, 4))
     assert {row.name: row.macs for row in result.rows} == {"left": 16, "right": 16, "shared": 0, "total": 32}
-    assert sentences(result, "fvcore")["left"] == "fvcore credits a module with several parents to the first of them"
+    assert sentences(result, "fvcore")["left"] == "fvcore credits a module with several parents to one of them"
     assert "gives 64 MACs for Linear, not 16; counts 20 shared weights again" in sentences(result, "thop")["left"]
+
+
+def product(x: Tensor, y: Tensor) -> Tensor:
+    return x @ y
+
+
+class Scripted(nn.Module):
+    """An LSTM, and a product, which may be in scripted code, beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells = nn.LSTM(8, 8, batch_first=True)
+        self.matrix = nn.Parameter(torch.randn(8, 100))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return product(self.cells(x)[0], self.matrix)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
+def test_what_is_lost_is_blamed_on_what_runs_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A parent's loss has nothing to do with the operators of its children."""
+    monkeypatch.setitem(globals(), "product", torch.jit.script(product))
+    found = sentences(cross_check(Scripted(), torch.randn(1, 5, 8)), "fvcore")
+    assert found["(root)"] == "fvcore has no handle for prim::CallFunction (calls: 1) and misses 4,000 MACs"
+    assert found["cells"].startswith("fvcore has no handle for aten::lstm (calls: 1) and misses")
+
+
+class Unused(nn.Module):
+    """Runs a layer twice and a sequence once, and returns the layer's second result alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.lost = nn.Linear(8, 8), nn.Sequential(nn.Linear(8, 8), nn.ReLU(inplace=True), nn.Linear(8, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.lost(self.layer(x))
+        y: Tensor = self.layer(x)
+        return y
+
+
+def test_dead_work_is_measured() -> None:
+    """A trace drops what no output is made of, be it one of two calls; how much that is, another counter saw."""
+    result = cross_check(Unused(), torch.randn(2, 8))
+    assert sentences(result, "fvcore") == {
+        "layer": "fvcore does not see 128 MACs whose result the output does not use",
+        "lost": "fvcore does not see 192 MACs whose result the output does not use",
+    }
+    assert result.explained
+
+
+def test_a_loss_without_evidence_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handle that counts half is neither dead work nor an operator that is not supported."""
+    handles = counters._fvcore_handles()
+    halved = {**handles, "aten::linear": lambda inputs, outputs: handles["aten::linear"](inputs, outputs) // 2}
+    monkeypatch.setattr(counters, "_fvcore_handles", lambda: halved)
+    result = cross_check(nn.Sequential(nn.Linear(8, 8), nn.LSTM(8, 8)), torch.randn(2, 8))
+    assert sentences(result, "fvcore")["0"] == "fvcore differs and no evidence says why: do not trust this count"
+    assert not result.explained
+
+
+def test_a_formula_that_is_there_is_no_excuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FlopCounterMode has a formula for addmm, so that a miss there is not explained by having none."""
+    ask = counters.ask_torch
+
+    def blind(*arguments: Any) -> CounterResult:
+        found = ask(*arguments)
+        return replace(found, macs=dict.fromkeys(found.macs, 0), work=Counter())
+
+    monkeypatch.setitem(COUNTERS, "torch", blind)
+    result = cross_check(nn.Linear(8, 8), torch.randn(2, 8))
+    assert sentences(result, "torch") == {
+        "total": "torch differs and no evidence says why: do not trust this count"
+    } or ("no evidence" in next(iter(sentences(result, "torch").values())))
+    assert not result.explained
+
+
+def test_torch_counts_on_the_cpu_what_meta_cannot_run() -> None:
+    """A model that asks for a value runs for real."""
+
+    class Asks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.linear(x)
+            return y * 2 if y.sum() > 1e9 else y
+
+    assert cross_check(Asks(), torch.zeros(2, 4)).rows[-1].peer_macs["torch"] == 32
+
+
+def test_no_second_opinion_explains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where every tool fails, nothing was compared."""
+
+    def fail(*_arguments: object) -> CounterResult:
+        raise RuntimeError("broken")
+
+    for tool in COUNTERS:
+        monkeypatch.setitem(COUNTERS, tool, fail)
+    assert not cross_check(nn.Linear(2, 2), torch.zeros(1, 2)).explained
+
+
+class Products(nn.Module):
+    """Convolutions of a subclass, and a product outside of all modules that have a rule."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = Scripted()
+        self.norm = nn.BatchNorm1d(100)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.norm(self.body(x)[0])
+        return y
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        # As a thop that counts products wherever they run: at the root, and every module's weights.
+        (
+            {"body": (2560, 1376, {"cells": (2560, 576, {})}), "norm": (1000, 200, {})},
+            {
+                "body": "thop counts 4,000 MACs of mm at no module",
+                "norm": "thop adds 1,000 MACs for BatchNorm1d, which is not core work",
+            },
+        ),
+        # It says less for the LSTM than anyone, and its weights are no sum of ours.
+        (
+            {"body": (2560, 7, {"cells": (2560, 7, {})}), "norm": (0, 200, {})},
+            {"body": "thop differs and no evidence says why: do not trust this count"},
+        ),
+    ],
+    ids=["functions too", "other weights"],
+)
+def test_other_distributions_of_thop(
+    rows: dict[str, Any], expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several distributions install a `thop` that counts otherwise: what each reports is the evidence."""
+    total = 4000 + sum(macs for macs, _, _ in rows.values())
+    import thop
+
+    monkeypatch.setattr(thop, "profile", lambda *_, **__: (total, sum(row[1] for row in rows.values()), rows))
+    found = sentences(cross_check(Products().eval(), torch.randn(1, 5, 8)), "thop")
+    assert {name: found.get(name) for name in expected} == expected
 
 
 def test_the_table_fits_eighty_columns(print_plain: Printer, varied: CrossCheck) -> None:
