@@ -4,13 +4,10 @@ It sees operators below autograd and below every decomposition, so that `F.conv2
 a weight handed to another function all arrive as the same operator.
 """
 
-import logging
-import random
-import sys
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +18,11 @@ from featherpress.budgets.counting.attribution import ModuleStack
 from featherpress.budgets.counting.costs import ROOT, SUMMED, Cost, ModuleCost, format_shapes, require_sums, sum_by_path
 from featherpress.budgets.counting.dispatch import CountingMode, ValueEscapes
 from featherpress.budgets.counting.formulas import FORMULAS, Formula
+from featherpress.budgets.counting.global_state import preserve_global_state
 from featherpress.budgets.counting.inputs import Inputs, describe_inputs
 from featherpress.budgets.counting.memory import Footprint, storage_key
 from featherpress.budgets.counting.replicas import copy_with, fake_twin, meta_twin, real_twin
+from featherpress.budgets.counting.surroundings import Surroundings, untouched
 from featherpress.budgets.counting.tensors import TensorRows, list_tensors
 from featherpress.errors import CountError, UsageError
 
@@ -50,10 +49,11 @@ def count(
     inputs = (example_inputs, dict(kwargs or {}))
     table = {**FORMULAS, **(formulas or {})}
     failure: BaseException | None = None
+    depth = max(path.count(".") for path, _ in tree)
     for method in METHODS:
         try:
-            with preserve_global_state():
-                return _count_by(method, tree, inputs, table)
+            with preserve_global_state(depth), untouched(model) as surroundings:
+                return _count_by(method, tree, inputs, table, surroundings)
         except (CountError, UsageError):
             raise
         except (Exception, SystemExit) as error:
@@ -83,7 +83,7 @@ def _tree(model: nn.Module) -> Tree:
     return tree
 
 
-def _count_by(method: str, tree: Tree, inputs: Any, table: Mapping[str, Formula]) -> Cost:
+def _count_by(method: str, tree: Tree, inputs: Any, table: Mapping[str, Formula], surroundings: Surroundings) -> Cost:
     """Run one step of the ladder; errors of the model's own forward come through as they are."""
     model = tree[0][1]
     fake_mode = FakeTensorMode(allow_non_fake_inputs=True) if method == "fake" else None
@@ -99,6 +99,8 @@ def _count_by(method: str, tree: Tree, inputs: Any, table: Mapping[str, Formula]
     parameters = {storage_key(tensor): key for key, tensor in rows.by_id.items()}
     parameters |= {storage_key(memo[key]): key for key in rows.by_id}
     mode = CountingMode(table, stack, replica, parameters, method=method)
+    mode.protected, mode.made = surroundings.tensors, surroundings.made
+    mode.made.extend(ref(memo[key]) for key in rows.by_id)
     mode.lifetimes.take(_tensors_in((args, kwargs)))
     with ExitStack() as contexts:
         contexts.enter_context(torch.no_grad())
@@ -186,32 +188,6 @@ def _modules(tree: Tree, held: Mapping[str, dict[str, Any]], mode: CountingMode)
         for path in order
     ]
     return (*rows, *(ModuleCost(path=path, **own) for path, own in left.items()))
-
-
-@contextmanager
-def preserve_global_state() -> Iterator[None]:
-    """Put back what a forward can change outside the copy: random states and the switch of attention's fast path."""
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    numpy = sys.modules.get("numpy")
-    states = random.getstate(), numpy.random.get_state() if numpy else None
-    torch.backends.mha.set_fastpath_enabled(False)
-    # It logs a traceback for a model that cannot run, of which we make a sentence.
-    quiet = logging.getLogger("torch._subclasses.fake_tensor")
-    level = quiet.level
-    # Compiled modules run as they were written; compiling is loaded only by a program that compiles.
-    eager = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
-    try:
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), eager:
-            # What a forward has to say about speed or deprecation is for the run that the user starts.
-            warnings.simplefilter("ignore")
-            quiet.setLevel(logging.CRITICAL)
-            yield
-    finally:
-        quiet.setLevel(level)
-        torch.backends.mha.set_fastpath_enabled(fast_path)
-        random.setstate(states[0])
-        if numpy:
-            numpy.random.set_state(states[1])
 
 
 def _shapes(inputs: Any) -> tuple[tuple[int, ...], ...]:

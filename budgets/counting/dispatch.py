@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from weakref import ref
 
 from torch import Tensor, nn
 from torch._ops import OpOverload
@@ -53,13 +54,16 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
         self.stack = stack
         self.model = model
         self.parameters = parameters
-        self.on_meta, self.has_values = method == "meta", method == "real"
+        self.method, self.on_meta, self.has_values = method, method == "meta", method == "real"
         self.plans: dict[int, _Plan] = {}
         self.macs: Counter[tuple[str, str]] = Counter()
         self.elementwise: Counter[tuple[str, str]] = Counter()
         self.calls: Counter[str] = Counter()
         self.readers: defaultdict[int, set[str]] = defaultdict(set)
         self.lifetimes = Lifetimes()
+        #: Storages that no operator may write to, and all tensors that operators made.
+        self.protected: set[int] = set()
+        self.made: list[ref[Tensor]] = []
         self.value_dependent: dict[str, str] = {}
         #: Parameters that operators read and the model does not name: elements by storage.
         self.foreign_params: dict[int, int] = {}
@@ -75,6 +79,9 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if types and self.method != "fake":
+            # A class of tensors with operators of its own says what it does, and we see that.
+            return NotImplemented
         facts, formula, meta_kernel = self.plans.get(id(func)) or self._plan(func)
         kwargs = kwargs or {}
         if not (formula or facts.free or facts.elementwise):
@@ -83,10 +90,10 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
             return self._refuse(facts.name) if out is NotImplemented else out
         if facts.makes and self.on_meta:
             kwargs = {**kwargs, "device": META}
-        tensors = _tensors([args[place] for place in facts.places if place < len(args)])
-        if kwargs:
-            tensors += _tensors(kwargs.values())
+        tensors = _tensors([*(args[place] for place in facts.places if place < len(args)), *kwargs.values()])
         keys = self._note_reads(facts.name, tensors)
+        if facts.mutates and not self.protected.isdisjoint(keys):
+            self._refuse_writing(facts, args, kwargs)
         out = meta_kernel(args, kwargs) if meta_kernel else None
         if out is None:
             if self.on_meta and len({tensor.is_meta for tensor in tensors}) > 1:
@@ -106,6 +113,7 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
             self.elementwise[path, facts.name] += max([t.numel() for t in tensors + results], default=0)
         if facts.writes:
             self.lifetimes.write(results, keys, path)
+            self.made.extend(map(ref, results))
         if facts.dynamic and changes_shape_with_data(facts, args):
             self.value_dependent.setdefault(facts.name, self._place())
         return out
@@ -143,13 +151,7 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
 
     def _without_values(self, func: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
         """Give an operator that meets meta tensors twins of those with values; refuse to write to one of these."""
-        arguments = enumerate(func._schema.arguments)
-        values = [
-            args[i] if i < len(args) else kwargs.get(argument.name)
-            for i, argument in arguments
-            if argument.alias_info and argument.alias_info.is_write
-        ]
-        if not all(tensor.is_meta for tensor in _tensors(values)):
+        if not all(tensor.is_meta for tensor in _written(facts_of(func), args, kwargs)):
             self.failure = RuntimeError(
                 f"{func} writes values that meta tensors do not have into a tensor that has values"
             )
@@ -170,6 +172,15 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
             "so one count would not hold for other inputs: count the part of the model before it"
         )
         raise self.refusal
+
+    def _refuse_writing(self, facts: Facts, args: Any, kwargs: Any) -> None:
+        """Refuse to write to a tensor that is not of the copy."""
+        if any(storage_key(tensor) in self.protected for tensor in _written(facts, args, kwargs)):
+            self.refusal = self.refusal or CountError(
+                f"{facts.name} in {self._place()} writes to a tensor outside the copy that is counted (of the model "
+                "itself, or a global): keep what forward writes in the module"
+            )
+            raise self.refusal
 
     def _refuse(self, name: str) -> Any:
         remedy = f'give its formula (--formula "{name}=...", or formulas={{"{name}": formula}} from Python), or '
@@ -204,6 +215,11 @@ def _tensors(values: Iterable[Any]) -> list[Tensor]:
         elif value is not None and isinstance(value, Tensor):  # slow to ask of what is none
             found.append(value)
     return found
+
+
+def _written(facts: Facts, args: Any, kwargs: Any) -> list[Tensor]:
+    """List the tensors that an operator writes to."""
+    return _tensors(args[place] if place < len(args) else kwargs.get(name) for place, name in facts.mutates)
 
 
 def _sampled(args: Sequence[Any], out: Tensor) -> int:

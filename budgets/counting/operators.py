@@ -88,7 +88,7 @@ class Facts:
     `name` is without overload and in-place underscore: "aten::relu" for relu and relu_ alike. A `free` one only makes,
     moves or looks up data. `writes` unless its results only alias what it was given; `dynamic` if a result's shape may
     depend on values; `makes` if it makes tensors out of none; `places` are the positions of arguments that can be
-    tensors or lists of them.
+    tensors or lists of them, and `mutates` positions and names of those that are written to.
     """
 
     name: str
@@ -98,6 +98,7 @@ class Facts:
     dynamic: bool = False
     makes: bool = False
     places: Sequence[int] = range(MOST_ARGUMENTS)
+    mutates: Sequence[tuple[int, str]] = ()
 
 
 @cache
@@ -110,7 +111,9 @@ def facts_of(operator: OpOverload | HigherOrderOperator) -> Facts:
     space, _, short = name.partition("::")
     free = space == "profiler" or (space in {"aten", "prim"} and (operator.is_view or short in FREE))
     pointwise = space == "aten" and torch.Tag.pointwise in operator.tags
-    places = tuple(i for i, argument in enumerate(schema.arguments) if "Tensor" in str(argument.type))
+    arguments = tuple(enumerate(schema.arguments))
+    places = tuple(i for i, argument in arguments if "Tensor" in str(argument.type))
+    mutates = tuple((i, each.name) for i, each in arguments if each.alias_info and each.alias_info.is_write)
     return Facts(
         name=name,
         free=free,
@@ -119,6 +122,7 @@ def facts_of(operator: OpOverload | HigherOrderOperator) -> Facts:
         dynamic=name in INDEXES | {"torchvision::nms"} or torch.Tag.dynamic_output_shape in operator.tags,
         makes=not places and any(argument.name == "device" for argument in schema.arguments),
         places=places,
+        mutates=mutates,
     )
 
 

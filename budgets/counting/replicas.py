@@ -3,12 +3,9 @@
 Every tensor is replaced by one twin, wherever and however often it is held, so that sharing and tying survive.
 """
 
-import copy
 import copyreg
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from threading import Lock, RLock
-from types import FunctionType
 from typing import Any, TypeVar
 
 import torch
@@ -17,13 +14,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.overrides import TorchFunctionMode
 
+from featherpress.budgets.counting.deep_copies import ATOMS, deep
 from featherpress.budgets.counting.meta_kernels import CLASSES, META
 from featherpress.errors import UsageError
 
 Twin = Callable[[Tensor], Tensor]
 T = TypeVar("T")
-#: What a copy shares with the original, since it cannot change: deepcopy would return it too.
-ATOMS = frozenset({bool, int, float, complex, str, bytes, type(None), type, FunctionType, torch.dtype, torch.device})
 #: By these a class, or one object, tells deepcopy how it is to be copied.
 COPY_METHODS = frozenset(
     {"__deepcopy__", "__getnewargs__", "__getnewargs_ex__", "__getstate__", "__new__", "__reduce__", "__reduce_ex__"}
@@ -31,11 +27,8 @@ COPY_METHODS = frozenset(
 #: By these a class of tensors has operators of its own.
 OVERRIDES = ("__torch_dispatch__", "__torch_function__")
 CONTAINERS = frozenset({dict, OrderedDict, set})
-SEQUENCES = frozenset({list, set, tuple})
 #: Dictionaries of hooks and the like, empty in most modules; no two modules share one.
 REGISTRIES = frozenset(key for key, held in vars(nn.Module()).items() if isinstance(held, (dict, set)))
-#: What cannot be copied, and is free again after each use.
-LOCKS = frozenset({type(Lock()), type(RLock())})
 
 
 def meta_twin(tensor: Tensor) -> Tensor:
@@ -81,7 +74,7 @@ def _copy_marks(tensors: Iterable[Tensor], memo: dict[int, Any]) -> None:
     """Give twins the attributes that were set on their tensors."""
     for tensor in tensors:
         if vars(tensor):
-            vars(memo[id(tensor)]).update(copy.deepcopy(vars(tensor), memo))
+            vars(memo[id(tensor)]).update(deep(vars(tensor), memo))
 
 
 def _only_adds(kind: type[Tensor]) -> bool:
@@ -137,22 +130,7 @@ def _copy_items(held: Mapping[Any, Any], made: dict[Any, Any], memo: dict[int, A
             made[key] = kind()
         else:
             copied = memo.get(id(item))
-            made[key] = _copied(item, kind, memo) if copied is None else copied
-
-
-def _copied(item: Any, kind: type, memo: dict[int, Any]) -> Any:
-    """Copy the usual containers, and leave all else to deepcopy."""
-    if (kind is dict or kind is OrderedDict) and ATOMS.issuperset(map(type, item)):
-        made = memo[id(item)] = kind()
-        _copy_items(item, made, memo)
-        return made
-    if kind in LOCKS:
-        return item
-    if kind is torch.Generator:
-        return memo.setdefault(id(item), torch.Generator(item.device).set_state(item.get_state()))
-    if kind in SEQUENCES and ATOMS.issuperset(map(type, item)):
-        return memo.setdefault(id(item), item if kind is tuple else kind(item))
-    return copy.deepcopy(item, memo)
+            made[key] = deep(item, memo) if copied is None else copied
 
 
 def copy_with(value: T, twin: Twin, memo: dict[int, Any]) -> T:
@@ -167,7 +145,8 @@ def copy_with(value: T, twin: Twin, memo: dict[int, Any]) -> T:
             _copy_plain_modules(modules, memo)
             if isinstance(value, nn.Module):
                 _copy_marks((*value.parameters(), *value.buffers()), memo)
-            return copy.deepcopy(value, memo)
+            copied: T = deep(value, memo)
+            return copied
     except UsageError:
         raise
     except Exception as error:

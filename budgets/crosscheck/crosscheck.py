@@ -10,8 +10,9 @@ from torch import nn
 from featherpress.budgets.auditing.budget_file import Budget
 from featherpress.budgets.auditing.components import split
 from featherpress.budgets.counting.costs import ROOT, Cost, ModuleCost, total_of
-from featherpress.budgets.counting.count import count, preserve_global_state
+from featherpress.budgets.counting.count import count
 from featherpress.budgets.counting.formulas import Formula
+from featherpress.budgets.counting.global_state import preserve_global_state
 from featherpress.budgets.counting.tensors import list_tensors
 from featherpress.budgets.crosscheck.counters import COUNTERS, CounterResult, name_distribution
 from featherpress.budgets.crosscheck.explanations import (

@@ -1,0 +1,71 @@
+"""What a forward can change in the whole program, put back after it."""
+
+import logging
+import random
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch.utils import _python_dispatch
+
+#: What a module that is followed calls besides its forward.
+CALLS = 4
+#: Switches of PyTorch that a forward can turn.
+_SWITCHES: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
+    (torch.is_grad_enabled, torch.set_grad_enabled),
+    (torch.get_default_dtype, torch.set_default_dtype),
+    (torch.get_default_device, torch.set_default_device),
+    (torch.get_num_threads, torch.set_num_threads),
+    (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
+    (torch.backends.mha.get_fastpath_enabled, torch.backends.mha.set_fastpath_enabled),
+)
+
+
+@contextmanager
+def preserve_global_state(depth: int = 0) -> Iterator[None]:
+    """Put back random states, PyTorch's switches and its stacks of modes; attention's fast path is off meanwhile.
+
+    `depth` is how deep modules are nested: calls may go as much deeper.
+    """
+    before = [get() for get, _ in _SWITCHES]
+    numpy = sys.modules.get("numpy")
+    states = random.getstate(), numpy.random.get_state() if numpy else None
+    modes = torch._C._len_torch_dispatch_stack(), torch._C._len_torch_function_stack()
+    flags = {name: held for name, held in vars(_python_dispatch).items() if name.startswith("_is_in_")}
+    limit = sys.getrecursionlimit()
+    torch.backends.mha.set_fastpath_enabled(False)
+    # It logs a traceback for a model that cannot run, of which we make a sentence.
+    quiet = logging.getLogger("torch._subclasses.fake_tensor")
+    level = quiet.level
+    # Compiled modules run as they were written; compiling is loaded only by a program that compiles.
+    eager = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+    try:
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), eager:
+            # What a forward has to say about speed or deprecation is for the run that the user starts.
+            warnings.simplefilter("ignore")
+            quiet.setLevel(logging.CRITICAL)
+            sys.setrecursionlimit(limit + CALLS * depth)
+            yield
+    finally:
+        sys.setrecursionlimit(limit)
+        _leave_modes(*modes)
+        vars(_python_dispatch).update(flags)
+        quiet.setLevel(level)
+        for (get, turn), was in zip(_SWITCHES, before, strict=True):
+            if get() != was:
+                turn(was)
+        random.setstate(states[0])
+        if numpy:
+            numpy.random.set_state(states[1])
+
+
+def _leave_modes(dispatch: int, function: int) -> None:
+    """Take off what is still on: a mode that failed to leave, or one that the forward entered."""
+    while torch._C._len_torch_dispatch_stack() > dispatch:
+        torch._C._pop_torch_dispatch_stack(None)
+    while torch._C._len_torch_function_stack() > function:
+        torch._C._pop_torch_function_stack()

@@ -1,0 +1,293 @@
+"""Models that keep what they compute where no copy reaches: the count is right or refused, and nothing stays behind."""
+
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
+from featherpress.budgets import count
+from featherpress.errors import CountError, UsageError
+
+FOUND: dict[str, Any] = {}
+LAST: Any = None
+LOCAL = threading.local()
+MODELS: list[nn.Module] = []
+STEPS = torch.zeros(1)
+
+
+class Tapped(nn.Module):
+    """Two convolutions; what lies between them goes by way of `keep` and `get`."""
+
+    by_class: ClassVar[dict[str, Any]] = {}
+    last: Any = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone, self.head = nn.Conv2d(3, 8, 1, bias=False), nn.Conv2d(8, 2, 1, bias=False)
+        self.calls, self.fails = [0], False
+
+    def forward(self, x: Tensor) -> Any:
+        self.calls[0] += 1
+        self.keep(self.backbone(x))
+        if self.fails:
+            raise ValueError("not today")
+        return self.head(self.get())
+
+
+def in_a_hooks_closure(model: Any) -> Any:
+    model.found = found = {}
+    model.backbone.register_forward_hook(lambda module, args, out: found.update(out=out))
+    model.keep, model.get = lambda out: None, lambda: found["out"]
+    return lambda: dict(found)
+
+
+def in_a_variable_of_a_function(model: Any) -> Any:
+    last = None
+
+    def keep(out: Any) -> None:
+        nonlocal last
+        last = out
+
+    model.keep, model.get = keep, lambda: last
+    return lambda: last
+
+
+def in_a_default(model: Any) -> Any:
+    def keep(out: Any, found: dict[str, Any] = {}) -> Any:  # noqa: B006 - the fault that is meant
+        found["out"] = out if out is not None else found["out"]
+        return found["out"]
+
+    model.keep, model.get = keep, partial(keep, None)
+    return lambda: dict(keep.__defaults__[0])  # type: ignore[index]
+
+
+def in_a_functions_attribute(model: Any) -> Any:
+    def keep(out: Any) -> None:
+        model.keep.last = out
+
+    model.keep, model.get = keep, lambda: model.keep.last
+    return lambda: dict(vars(keep))
+
+
+def in_a_partial(model: Any) -> Any:
+    found: dict[str, Any] = {}
+    model.keep, model.get = partial(found.__setitem__, "out"), partial(found.get, "out")
+    return lambda: dict(found)
+
+
+def in_a_lists_own_method(model: Any) -> Any:
+    found: list[Any] = []
+    model.keep, model.get = found.append, found.pop
+    return lambda: list(found)
+
+
+def by_a_weak_reference(model: Any) -> Any:
+    reference = weakref.ref(model)
+    model.keep, model.get = lambda out: setattr(reference(), "out", out), lambda: reference().out
+    return lambda: vars(model).get("out")
+
+
+def by_a_proxy(model: Any) -> Any:
+    model.me = [weakref.proxy(model)]
+    model.keep, model.get = lambda out: setattr(model.me[0], "out", out), lambda: model.me[0].out
+    return lambda: vars(model).get("out")
+
+
+def in_a_global_dictionary(model: Any) -> Any:
+    model.keep, model.get = lambda out: FOUND.update(out=out), lambda: FOUND["out"]
+    return lambda: dict(FOUND)
+
+
+def keep_in_global(out: Any) -> None:
+    global LAST  # noqa: PLW0603 - the fault that is meant
+    LAST = out
+
+
+def in_a_global_variable(model: Any) -> Any:
+    model.keep, model.get = keep_in_global, lambda: LAST
+    return lambda: LAST
+
+
+def in_the_class(model: Any) -> Any:
+    model.keep, model.get = lambda out: setattr(Tapped, "last", out), lambda: Tapped.last
+    return lambda: Tapped.last
+
+
+def in_a_dictionary_of_the_class(model: Any) -> Any:
+    model.keep, model.get = lambda out: model.by_class.update(out=out), lambda: model.by_class["out"]
+    return lambda: dict(Tapped.by_class)
+
+
+@cache
+def table(side: int) -> Tensor:
+    return torch.ones(side, side)
+
+
+def in_a_cache(model: Any) -> Any:
+    kept: list[Any] = []
+    model.kept = kept
+    model.keep = lambda out: model.kept.append(out * table(out.shape[-1]))
+    model.get = lambda: model.kept.pop()  # noqa: PLW0108 - by the model's name
+    return lambda: list(kept)
+
+
+EXACT = (
+    in_a_hooks_closure, in_a_variable_of_a_function, in_a_default, in_a_functions_attribute, in_a_partial,
+    in_a_lists_own_method, by_a_weak_reference, by_a_proxy, in_a_global_dictionary, in_a_global_variable, in_the_class,
+    in_a_dictionary_of_the_class, in_a_cache,
+)  # fmt: skip
+
+
+def in_a_threads_own_place(model: Any) -> Any:
+    model.keep, model.get = lambda out: setattr(LOCAL, "out", out), lambda: LOCAL.out
+    return lambda: dict(vars(LOCAL))
+
+
+def in_a_class_of_pytorch(model: Any) -> Any:
+    model.keep, model.get = lambda out: setattr(nn.Conv2d, "found", out), lambda: nn.Conv2d.found  # type: ignore[attr-defined]
+    return lambda: vars(nn.Conv2d).get("found")
+
+
+def in_another_package(model: Any) -> Any:
+    model.keep, model.get = lambda out: setattr(sys, "found", out), lambda: sys.found  # type: ignore[attr-defined]
+    return lambda: vars(sys).get("found")
+
+
+def in_the_model_by_its_global_name(model: Any) -> Any:
+    MODELS[:] = [model]
+    model.keep, model.get = lambda out: setattr(MODELS[0], "out", out), lambda: MODELS[0].out
+    return lambda: vars(model).get("out")
+
+
+def in_a_global_tensor(model: Any) -> Any:
+    kept: list[Any] = []
+    model.keep, model.get = lambda out: kept.append(out) or STEPS.add_(1), kept.pop
+    return STEPS.tolist
+
+
+REFUSED = (
+    in_a_threads_own_place, in_a_class_of_pytorch, in_another_package, in_the_model_by_its_global_name,
+    in_a_global_tensor,
+)  # fmt: skip
+
+
+def check(place: Callable[[Any], Any], side: int, *, ran: bool, fails: bool) -> None:
+    """Count a model that keeps its features in a place; assert the number, and that all is as it was."""
+    model: Any = Tapped()
+    left = place(model)
+    image = torch.zeros(1, 3, side, side)
+    if ran and place not in REFUSED:
+        model(image[..., :2, :2])
+    model.fails = fails
+    state, flags, before = dict(vars(model)), [module.training for module in model.modules()], left()
+    calls, hooks = list(model.calls), dict(model.backbone._forward_hooks)
+    if fails:
+        with pytest.raises((UsageError, CountError)):
+            count(model, image)
+    elif place in REFUSED:
+        with pytest.raises(CountError):
+            count(model, image)
+    else:
+        assert count(model, image).macs == side * side * (24 + 16)
+    after = left()
+    assert str(after) == str(before)
+    assert vars(model).keys() == state.keys()
+    assert all(vars(model)[name] is state[name] for name in state)
+    assert (model.calls, dict(model.backbone._forward_hooks)) == (calls, hooks)
+    assert [module.training for module in model.modules()] == flags
+    assert not _get_current_dispatch_mode_stack()
+    model.fails = False
+    if place not in REFUSED:
+        assert not model(image).is_meta
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(EXACT), st.integers(1, 40), st.booleans(), st.booleans())
+def test_what_is_kept_elsewhere_is_counted_and_put_back(place: Any, side: int, ran: bool, fails: bool) -> None:
+    """Closures, defaults, bound methods, globals, classes, caches: the number is right, also after a real run."""
+    check(place, side, ran=ran, fails=fails)
+    FOUND.clear()
+    Tapped.by_class.clear()
+    keep_in_global(None)
+    Tapped.last = None
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("place", REFUSED)
+def test_what_cannot_be_followed_is_refused_and_taken_out(place: Any, fails: bool) -> None:
+    """What is written where nothing was noted is found, taken away, and the count refused in a sentence."""
+    check(place, 8, ran=False, fails=fails)
+
+
+def test_switches_and_modes_of_pytorch_are_put_back() -> None:
+    """A forward that changes types, gradients, devices and modes for the program does so for the count alone."""
+
+    class Turns(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            torch.set_default_dtype(torch.float64)
+            torch.set_default_device("meta")
+            torch.set_grad_enabled(False)
+            torch.overrides.BaseTorchFunctionMode().__enter__()
+            return x @ x
+
+    assert count(Turns(), torch.zeros(2, 2)).macs == 8
+    assert (torch.get_default_dtype(), torch.zeros(1).device.type) == (torch.float32, "cpu")
+    assert torch.is_grad_enabled()
+    assert not torch._C._len_torch_function_stack()
+
+
+def test_a_nested_tensor_is_counted_by_what_it_does() -> None:
+    """A class of tensors with operators of its own is asked for them: 8 rows of a ragged batch by 6 x 6."""
+
+    class Ragged(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(6, 6)
+
+        def forward(self, rows: Tensor) -> Tensor:
+            ragged = torch.nested.nested_tensor_from_jagged(rows, torch.tensor([0, 3, 8]))
+            return self.layer(ragged).values()
+
+    model, rows = Ragged(), torch.randn(8, 6)
+    assert count(model, rows).macs == 288
+    assert not _get_current_dispatch_mode_stack()
+    assert model(rows).shape == (8, 6)
+
+
+def test_a_forward_without_end_leaves_no_mode_on() -> None:
+    """A recursion that runs out takes the modes off as any failure does."""
+
+    class Endless(nn.Module):
+        def forward(self, x: Tensor) -> Any:
+            return self(x + 1)
+
+    limit = sys.getrecursionlimit()
+    with pytest.raises(UsageError, match="recursion"):
+        count(Endless(), torch.zeros(1))
+    assert not _get_current_dispatch_mode_stack()
+    assert sys.getrecursionlimit() == limit
+
+
+@pytest.mark.parametrize("held", [nn.functional, torch.ops.aten.relu, torch.ops.aten.relu.default, threading.Lock()])
+def test_what_a_program_has_once_may_be_kept(held: Any) -> None:
+    """A Python module, an operator and a lock in a list are shared with the copy: 2 x 4 x 4."""
+    model = nn.Sequential(nn.Linear(4, 4))
+    model.held = [held]  # type: ignore[assignment]
+    assert count(model, torch.zeros(2, 4)).macs == 32
+
+
+def test_modules_nested_as_deep_as_they_can_run() -> None:
+    """200 modules in each other run; following them takes no more depth than there is."""
+    model: nn.Module = nn.Linear(4, 3)
+    for _ in range(200):
+        model = nn.Sequential(model)
+    assert count(model, torch.zeros(2, 4)).macs == 24
