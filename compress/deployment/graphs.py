@@ -9,12 +9,14 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from featherpress.errors import ExportError, UsageError
 from featherpress.models import Detector, fuse, load_model, load_weights
 from featherpress.models.creation import origin_of
+from featherpress.models.decoded import ONE_STAGE, DecodedDetector
 from featherpress.models.factories import load_factory
-from featherpress.models.inputs import input_of, remember_input
+from featherpress.models.inputs import ModelInput, input_of, remember_input
 from featherpress.models.layers.deformable import DeformableConv
 from featherpress.models.priors import decode_boxes, decode_landmarks
 from featherpress.models.saving import read_input, read_origin
@@ -121,9 +123,18 @@ def find_subject(
     if options.priors or options.decode:
         raise UsageError(f"{target} is not a featherpress detector, so there are no priors to add or to decode with")
     takes = input_of(model) or (read_input(weights) if weights else None)
+    side = side or (takes.size if takes else 0)
+    if isinstance(model, GeneralizedRCNN):
+        raise UsageError(
+            f"{target} looks at regions that it finds in an image, so that no file of one size computes it; RetinaNet, "
+            "FCOS and SSD can be exported"
+        )
+    if isinstance(model, ONE_STAGE):
+        model = DecodedDetector(model, side)
+        takes, side = takes or ModelInput(mean=(0, 0, 0), std=(1, 1, 1), size=model.side), model.side
     if takes is not None:
         remember_input(model, takes)
-    return _plain_subject(target, model, side or (takes.size if takes else 0) or 640, options)
+    return _plain_subject(target, model, side or 640, options)
 
 
 def _load(target: str, weights: Path | None, *, random: bool) -> nn.Module:
@@ -160,6 +171,8 @@ def _plain_subject(target: str, model: nn.Module, side: int, options: GraphOptio
     base = (1, 3, side, side)
     found = flat_outputs(_try(model, base, target))
     names = ("output",) if len(found) == 1 else tuple(f"output_{number}" for number in range(len(found)))
+    if isinstance(model, DecodedDetector):
+        names = model.outputs
     twice, wide, tall = (2, 3, side, side), (1, 3, side, 2 * side), (2, 3, 2 * side, side)
     batch = _runs(model, twice)
     size = batch and _runs(model, wide) and _runs(model, tall)

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from featherpress.compress.deployment.graphs import Subject, flat_outputs
 from featherpress.errors import ExportError
+from featherpress.models.inputs import ModelInput, input_of
 from featherpress.records.deployment import Parity, ShapeDifference
 
 TOLERANCE = 1e-4
@@ -18,13 +19,14 @@ MEASURE = "|exported - torch| / max(1, largest |torch| of the row)"
 Forward = Callable[[Tensor], Sequence[Tensor]]
 
 
-def example_images(shape: Sequence[int], *, seed: int = 0) -> Tensor:
-    """Draw images as a model sees them, normalised: coarse shapes with some fine noise on top."""
+def example_images(shape: Sequence[int], *, seed: int = 0, takes: ModelInput | None = None) -> Tensor:
+    """Draw images as a model takes them, or else around 0 with colours as large: coarse shapes, some noise on top."""
     generator = torch.Generator().manual_seed(seed)
     batch, channels, height, width = shape
     coarse = torch.randn(batch, channels, height // 8 + 1, width // 8 + 1, generator=generator)
     images = 50 * F.interpolate(coarse, size=(height, width), mode="bilinear")
-    return images + 5 * torch.randn(*shape, generator=generator)
+    images = images + 5 * torch.randn(*shape, generator=generator)
+    return takes.normalize((images + 128).clamp(0, 255).byte()) if takes else images
 
 
 @torch.no_grad()
@@ -35,7 +37,7 @@ def check_parity(subject: Subject, exported: Forward, *, what: str) -> Parity:
     """
     checked = []
     for shape in subject.shapes:
-        images = example_images(shape)
+        images = example_images(shape, takes=input_of(subject.original))
         expected, found = flat_outputs(subject.original(images)), exported(images)
         rows = {}
         for name, ours, theirs in zip(subject.outputs, expected, found, strict=True):

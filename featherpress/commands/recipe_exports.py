@@ -46,7 +46,9 @@ class TaskInt8:
 
     def score(self, model: "nn.Module", label: str) -> "EvaluationResult":
         """Score an exported model on validation images."""
-        return self.task.evaluate(model, self.validation, label=label, images=self.limit)
+        return self.task.evaluate(
+            self.task.runnable(model, self.model), self.validation, label=label, images=self.limit
+        )
 
     def scores(self, predictions: Sequence[Any]) -> "Scores":
         """Return what models predicted as scores for resampling."""

@@ -6,10 +6,37 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import batched_nms
 
 from featherpress.compress.data.examples import Example, ExampleDataset, readable
 from featherpress.compress.distillation.taps import evaluating
 from featherpress.compress.evaluation.metrics.mean_precision import ObjectSet
+
+
+class Suppressed(nn.Module):
+    """An exported detector, which gives boxes and scores of all places, made into what torchvision's give for a list.
+
+    Images are scaled to `side` x `side`, whatever their shape; thresholds are those of `model`.
+    Source: torchvision's detectors of one stage, but for their limit on candidates before suppression.
+    """
+
+    def __init__(self, decoded: nn.Module, model: Any, *, side: int) -> None:
+        super().__init__()
+        self.decoded, self.side = decoded, side
+        self.least, self.overlap, self.most = model.score_thresh, model.nms_thresh, model.detections_per_img
+
+    def forward(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:
+        """Return boxes, scores and labels from 1 on, by falling score, of each image (3, H, W)."""
+        return [self._find(image) for image in images]
+
+    def _find(self, image: Tensor) -> dict[str, Tensor]:
+        height, width = image.shape[-2:]
+        [boxes], [scores] = self.decoded(F.interpolate(image[None], (self.side, self.side), mode="bilinear"))
+        places, labels = (scores > self.least).nonzero(as_tuple=True)
+        boxes, scores = boxes[places] * boxes.new_tensor([width, height] * 2) / self.side, scores[places, labels]
+        kept = batched_nms(boxes, scores, labels, self.overlap)[: self.most]
+        return {"boxes": boxes[kept], "scores": scores[kept], "labels": labels[kept] + 1}
 
 
 @torch.inference_mode()

@@ -23,7 +23,7 @@ from featherpress.compress.tasks.detection.options import CocoData
 from featherpress.compress.tasks.detection.task import DetectionTask
 from featherpress.compress.tasks.objects.data import ObjectBatch, check_data, find_categories, open_data
 from featherpress.compress.tasks.objects.detectors import LOSS, SIGMOIDS, build_detector, is_torchvisions
-from featherpress.compress.tasks.objects.inference import measure_objects
+from featherpress.compress.tasks.objects.inference import Suppressed, measure_objects
 from featherpress.compress.tasks.objects.labelling import label_images
 from featherpress.compress.tasks.objects.pictures import write_pictures
 from featherpress.errors import UsageError
@@ -185,6 +185,10 @@ class ObjectsTask(Task):
             "curve": scores["curve"],
         }
         return Measured(predictions=found, score=scores["mAP"], data=data, fields=fields)
+
+    def runnable(self, exported: nn.Module, model: nn.Module) -> nn.Module:
+        """Return an exported detector with the suppression of the one that it was made of."""
+        return Suppressed(exported, model, side=self.takes(model).size)
 
     def show(self, folder: Path, dataset: ExampleDataset, predictions: Mapping[str, ObjectSet]) -> None:
         """Save a few images with their objects and what every model found."""

@@ -4,6 +4,7 @@ import copy
 import csv
 import json
 import logging
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -305,10 +306,13 @@ def test_a_teacher_labels_images(tmp_path: Path) -> None:
     assert again.batch([(6, 0)]).targets()[0]["labels"].tolist() == [1, 1]
     other = task.unlabelled_crops(task.open("train"), 0, teacher=Finder((0.9, 0.8, 0.5)), out=tmp_path)
     assert other.batch([(6, 0)]).targets()[0]["labels"].tolist() == [2, 1]
+    shutil.copy(root / "val" / "0.png", root / "val" / "7.png")
+    more = task.unlabelled_crops(task.open("train"), 0, teacher=Finder((0.9, 0.8, 0.5)), out=tmp_path)
+    assert len(more.batch([(13, 0)]).targets()[0]["labels"]) == 2
     control = task.unlabelled_crops(task.open("train"), 0, teacher=None, out=tmp_path)
     assert all(index < 6 for keys in control.sampler.epoch_batches(0, 3) for index, _ in keys)
     assert len(control.sampler.epoch_batches(0, 3)[0]) == 5
-    with pytest.raises(DataError, match=r"finds nothing of a score of 0\.6 or more in the 7 images"):
+    with pytest.raises(DataError, match=r"finds nothing of a score of 0\.6 or more in the 8 images"):
         task.unlabelled_crops(task.open("train"), 0, teacher=Finder((0.1, 0.1, 0.1)), out=tmp_path)
 
 
