@@ -3,6 +3,7 @@
 import pickle
 import re
 import tarfile
+import warnings
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -111,7 +112,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(f"there is no weights file at {path}")
-    return _clean(_read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path), path)
+    return _clean(_read_safetensors(path) if path.suffix == ".safetensors" else open_pickle(path), path)
 
 
 def _under_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -125,9 +126,15 @@ def _read_safetensors(path: Path) -> object:
         raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
 
 
-def _read_pickle(path: Path) -> object:
+def open_pickle(path: Path) -> object:
+    """Read a pickle of tensors, and of nothing that could run.
+
+    Errors: `CheckpointError` for a file that is broken or holds more.
+    """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles by other means than torch's, which are read or refused
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} holds more than tensors, and loading it could run code of its author's; save its state dict alone"

@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "budgets": {"budgets.*"},
     "budgets/counting": set(),
     "budgets/auditing": {"verdicts", "budgets.counting"},
+    "budgets/files": {"budgets.counting"},
     "budgets/crosscheck": {"budgets.counting", "budgets.auditing"},
     "budgets/views": {"verdicts", "budgets.counting", "budgets.auditing", "budgets.crosscheck"},
     "budgets/fitting": {"budgets.counting", "budgets.views"},

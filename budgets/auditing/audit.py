@@ -8,8 +8,8 @@ from pydantic import Field, PrivateAttr, SkipValidation
 from torch import Tensor, nn
 
 from featherpress.budgets.auditing.budget_file import Budget, Limit, Limits
-from featherpress.budgets.auditing.components import split
-from featherpress.budgets.counting.costs import ROOT, SUMMED, Cost, ModuleCost, require_sums, total_of
+from featherpress.budgets.auditing.components import shapes_of, split
+from featherpress.budgets.counting.costs import ROOT, SUMMED, WEIGHTS, Cost, ModuleCost, require_sums, total_of
 from featherpress.budgets.counting.count import count
 from featherpress.budgets.counting.formulas import Formula
 from featherpress.budgets.counting.inputs import describe_inputs, input_type, same_inputs
@@ -17,6 +17,7 @@ from featherpress.budgets.counting.memory import IDEAL_TEXT
 from featherpress.errors import BudgetFileError, UsageError
 from featherpress.records.audit import Audit as AuditRecord
 from featherpress.records.audit import Check, Claim, Component
+from featherpress.records.audit import Weights as WeightsRecord
 
 if TYPE_CHECKING:
     from featherpress.verdicts import GateResult
@@ -28,9 +29,12 @@ QUANTITIES = {
     "bytes": "bytes",
     "activations": "bytes of activations",
     "peak": "bytes of activations at the peak",
+    "exported": "bytes of the exported file",
 }
 #: Those that hold for one input shape alone.
 SHAPED = frozenset({"macs", "activations", "peak"})
+#: Those of the whole model, which are no sum of its parts'.
+WHOLE = frozenset({"peak", "exported"})
 #: What a row's worst check says, the worst first.
 VERDICTS = ("over", "under", "warn", "within")
 
@@ -45,6 +49,15 @@ class Audit(AuditRecord):
     def accuracy(self) -> "GateResult | None":
         """How the model's accuracy stands against its baseline, where that was asked."""
         return self._accuracy
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record; of weights alone, with null for the work that nobody knows."""
+        record = super().to_dict()
+        if self.cost.method == WEIGHTS:
+            record["schema"] = WeightsRecord.SCHEMA
+            for row in (record["total"], *record["components"]):
+                row.update(dict.fromkeys(("macs", "flops", "elementwise", "activations", "unused")))
+        return record
 
     @property
     def exit_code(self) -> Literal[0, 1, 3]:
@@ -104,9 +117,14 @@ def audit_cost(cost: Cost, budget: Budget | None, *, name: str, strict_claims: b
     total = total_of(list(rows.values()), path="total")
     require_sums([total], cost, ("params", "macs", "bytes"), what=f"the components of {name}")
     wanted = describe_inputs(budget.make_inputs()) if budget else cost.signature
-    same_shape = same_inputs(wanted, cost.signature)
+    same_shape = cost.method != WEIGHTS and same_inputs(wanted, cost.signature)
     limits: Mapping[str, Limits] = budget.components if budget else {}
-    components = [_component(part, row, limits.get(part), whole=cost, shaped=same_shape) for part, row in rows.items()]
+    components = [
+        _component(part, row, limits.get(part), whole=cost, shaped=same_shape).model_copy(
+            update={"shapes": shapes_of(parts[part], cost)}
+        )
+        for part, row in rows.items()
+    ]
     whole = _component("total", total, budget.total if budget else None, whole=cost, shaped=same_shape)
     claims = _check_claims(budget, {**rows, "total": total}, macs_too=same_shape) if budget else ()
     failures = [
@@ -118,7 +136,9 @@ def audit_cost(cost: Cost, budget: Budget | None, *, name: str, strict_claims: b
     if strict_claims and budget:
         failures += [_claim_failure(claim, budget) for claim in claims if claim.verdict == "differs"]
     notes = list(cost.notes)
-    if budget and not same_shape:
+    if budget and budget.total.exported and not cost.exported:
+        notes.append(f"the limit on the exported file is not checked: it holds for a file, as `audit {name}.onnx`")
+    if budget and not same_shape and cost.method != WEIGHTS:
         notes.append(
             f"limits and claims on MACs and activations not checked: {budget.file} holds for input "
             f"{', '.join(wanted)}, counted was {', '.join(cost.signature)}"
@@ -153,8 +173,8 @@ def _component(name: str, cost: ModuleCost, limits: Limits | None, *, whole: Cos
     checks = []
     for quantity in QUANTITIES:
         limit = getattr(limits, quantity, None)
-        if limit is not None and (shaped or quantity not in SHAPED):
-            checks.append(_check(quantity, getattr(whole if quantity == "peak" else cost, quantity), limit))
+        if limit is not None and (shaped or quantity not in SHAPED) and (whole.exported or quantity != "exported"):
+            checks.append(_check(quantity, getattr(whole if quantity in WHOLE else cost, quantity), limit))
     target = limits.params.reference if limits and limits.params else None
     verdicts = {check.verdict for check in checks}
     return Component(
@@ -210,7 +230,7 @@ def _failure(row: Component, check: Check, inside: Sequence[ModuleCost], budget:
     """State of a broken limit where it stands, by how much it is broken, and what contributes most."""
     table = "[total]" if row.name == "total" else f"[components.{row.name}]"
     side, bound = ("above", check.high) if check.verdict == "over" else ("below", check.low)
-    largest = "activations" if check.quantity == "peak" else check.quantity
+    largest = {"peak": "activations", "exported": "bytes"}.get(check.quantity, check.quantity)
     return (
         f"{row.name} has {check.actual:,} {QUANTITIES[check.quantity]}, "
         f"{check.beyond:,} {side} the limit of {bound:,}; largest: {name_largest(inside, largest)}; "

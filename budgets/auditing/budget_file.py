@@ -85,9 +85,10 @@ class Limits(_Strict):
 
 
 class TotalLimits(Limits):
-    """What a whole model may cost, the peak of its activation memory included, which is no sum of its parts'."""
+    """What a whole model may cost; its peak of activation memory and its exported file are no sums of its parts'."""
 
     peak: Limit | None = None
+    exported: Limit | None = None
 
 
 class Component(Limits):

@@ -44,6 +44,19 @@ def split(cost: Cost, budget: Budget | None = None) -> dict[str, list[ModuleCost
     return {name: rows for name, rows in parts.items() if name not in idle}
 
 
+def shapes_of(rows: list[ModuleCost], cost: Cost) -> tuple[str, str] | None:
+    """Return the shapes that a component takes and returns: of the first and the last of its modules that ran."""
+    inside = {row.path for row in rows}
+    ran = [path for path in cost.shapes if path in inside]
+    outermost = [path for path in ran if not any(above in inside and above in cost.shapes for above in _above(path))]
+    return (cost.shapes[outermost[0]][0], cost.shapes[outermost[-1]][1]) if outermost else None
+
+
+def _above(path: str) -> list[str]:
+    parts = path.split(".") if path else []
+    return [".".join(parts[:end]) for end in range(len(parts))]
+
+
 def _default(path: str, taken: set[str]) -> str:
     name = path.partition(".")[0] or ROOT
     return f"{name} (rest)" if name in taken else name

@@ -1,16 +1,18 @@
 """Which module an operator belongs to: a stack of the modules whose forward is running."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from threading import get_ident
 from typing import Any
 from weakref import ref
 
-from torch import nn
+from torch import Tensor, nn
 
 from featherpress.budgets.counting.costs import ROOT, UNATTRIBUTED
 from featherpress.errors import CountError
+
+Shapes = tuple[tuple[int, ...], ...]
 
 
 class ModuleStack:
@@ -25,6 +27,8 @@ class ModuleStack:
         #: Set once a module ran where nothing is seen.
         self.refusal: CountError | None = None
         self.running: list[str] = []
+        #: Shapes of what each module took and returned at its first call.
+        self.shapes: dict[str, tuple[Shapes, Shapes]] = {}
         paths: defaultdict[int, list[str]] = defaultdict(list)
         for path, module in model.named_modules(remove_duplicate=False):
             paths[id(module)].append(path)
@@ -49,7 +53,10 @@ class ModuleStack:
         self.calls[path] += 1
         try:
             called: Any = module()
-            return called._call_impl(*args, **kwargs)
+            result = called._call_impl(*args, **kwargs)
+            if path not in self.shapes:
+                self.shapes[path] = tuple(_shapes([*args, *kwargs.values()])), tuple(_shapes([result]))
+            return result
         finally:
             self.running.pop()
 
@@ -59,3 +66,12 @@ class ModuleStack:
             if inside:
                 return inside[0]
         return candidates[0]
+
+
+def _shapes(values: Iterable[Any]) -> Iterator[tuple[int, ...]]:
+    """List the shapes of the tensors among values, in lists and in dictionaries of them."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield tuple(value.shape)
+        elif isinstance(value, (list, tuple, Mapping)):
+            yield from _shapes(value.values() if isinstance(value, Mapping) else value)

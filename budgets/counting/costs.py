@@ -13,6 +13,8 @@ from featherpress.errors import CountError
 ROOT = "(root)"
 #: The path of work done while no module ran.
 UNATTRIBUTED = "(unattributed)"
+#: The method of a count where only weights are known, and no work.
+WEIGHTS = "weights"
 #: What rows sum to in the whole model's cost.
 SUMMED = ("params", "trainable", "frozen", "unused", "bytes", "macs", "elementwise", "activations")
 
@@ -50,12 +52,14 @@ class Cost:
 
     Units: `params` counts elements, each tensor once; `bytes` is what a weights file must hold (parameters and
     persistent buffers); `macs` are core MACs of the whole batch; `elementwise` counts elements and is added to nothing.
-    `inputs` are the shapes of what was fed, `signature` is that as `make_inputs` reads it.
+    `exported` is the size of a file that was counted, 0 for a module. `inputs` are the shapes of what was fed,
+    `signature` is that as `make_inputs` reads it.
     `unused` parameters were read by no operator of this forward; `method` is "meta", "fake" or "real".
     `activations` is the bytes of all tensors that operators wrote, `peak` the most bytes alive at one moment, inputs
     included; both in the model's own types. The footprints are weights, activations and peak at other precisions.
     `work` and `elementwise_work` map (module path, operator) to MACs and elements, `operator_calls` an operator to its
-    calls, and `readers` a parameter's name to the operators that read it.
+    calls, `readers` a parameter's name to the operators that read it, and `shapes` a module that ran, in the order of
+    calls, to what it took and returned at first, as 1x3x8x8.
     """
 
     model: str
@@ -71,6 +75,7 @@ class Cost:
     elementwise: int
     activations: int
     peak: int
+    exported: int = 0
     weight_footprint: Footprint
     activation_footprint: Footprint
     peak_footprint: Footprint
@@ -79,6 +84,7 @@ class Cost:
     elementwise_work: Mapping[tuple[str, str], int] = field(default_factory=dict)
     operator_calls: Mapping[str, int] = field(default_factory=dict)
     readers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    shapes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     unused_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     convention: str = CONVENTION

@@ -145,6 +145,11 @@ def _summarise(tree: Tree, inputs: Any, method: str, rows: TensorRows, mode: Cou
         elementwise_work=dict(mode.elementwise),
         operator_calls=dict(mode.calls),
         readers={first_name[key]: tuple(sorted(names)) for key, names in mode.readers.items()},
+        shapes={
+            path: (format_shapes(taken), format_shapes(given))
+            for path in mode.stack.calls
+            for taken, given in [mode.stack.shapes.get(path, ((), ()))]
+        },
         unused_names=tuple(first_name[key] for key in rows.by_id if key in unused),
         notes=tuple(_notes(mode)),
     )

@@ -16,13 +16,17 @@ def console_table(
     *,
     total: Sequence[Any] = (),
     wrap: bool = False,
+    words: bool = False,
     **options: Any,
 ) -> Table:
-    """Make a table without lines: words to the left, numbers to the right, broken only with `wrap`; a total apart."""
+    """Make a table without lines: words to the left, numbers to the right, broken only with `wrap`; a total apart.
+
+    All columns are words with `words`.
+    """
     table = Table(box=None, pad_edge=False, **options)
     for place, name in enumerate(header):
-        words = _holds_words(place, name)
-        table.add_column(name, justify="left" if words else "right", no_wrap=not (words or wrap), overflow="fold")
+        left = words or _holds_words(place, name)
+        table.add_column(name, justify="left" if left else "right", no_wrap=not (left or wrap), overflow="fold")
     for row in rows:
         table.add_row(*row)
     if total:
@@ -45,8 +49,10 @@ def csv_table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
 
 
 def escape(text: str) -> str:
-    """Keep a text from breaking a Markdown table."""
-    return text.replace("|", "\\|").replace("\n", " ")
+    """Keep a text from being read as a table's edge, a tag or an entity in Markdown."""
+    for letter, written in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("\n", " ")):
+        text = text.replace(letter, written)
+    return text
 
 
 def percent(part: int, whole: int, *, nothing: str = "0.0") -> str:
@@ -65,4 +71,4 @@ def format_macs(amount: int) -> str:
 
 
 def _holds_words(place: int, name: str) -> bool:
-    return place == 0 or name == "verdict"
+    return place == 0 or name in {"verdict", "types", "in", "out"}

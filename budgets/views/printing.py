@@ -46,7 +46,13 @@ def sort_components(result: Audit, sort: str) -> Audit:
 
 
 def print_audit(
-    result: Audit, *, style: str, shown: Breakdown | None = None, cross_check: "CrossCheck | None" = None
+    result: Audit,
+    *,
+    style: str,
+    shown: Breakdown | None = None,
+    cross_check: "CrossCheck | None" = None,
+    verbose: bool = False,
+    shapes: bool = False,
 ) -> None:
     """Print an audit as table, json, markdown, csv or junit; a breakdown takes the place of its components' table."""
     if style == "json":
@@ -56,7 +62,7 @@ def print_audit(
         console = Console()
         if shown:
             console.print(render_breakdown(shown))
-        console.print(tables.render_table(result, rows=shown is None))
+        console.print(tables.render_table(result, rows=shown is None, verbose=verbose, shapes=shapes))
         if cross_check:
             console.print()
             console.print(render_cross_check(cross_check))
@@ -67,7 +73,10 @@ def print_audit(
     elif style == "junit":
         sys.stdout.write(tables.render_junit(result))
     else:
-        sys.stdout.write(tables.render_markdown(result) + (f"\n{render_breakdown_markdown(shown)}" if shown else ""))
+        sys.stdout.write(
+            tables.render_markdown(result, verbose=verbose, shapes=shapes)
+            + (f"\n{render_breakdown_markdown(shown)}" if shown else "")
+        )
 
 
 def render_cross_check(result: "CrossCheck") -> RenderableType:

@@ -5,6 +5,7 @@ and no verdict is made from a shortened number.
 """
 
 from collections.abc import Sequence
+from typing import Any
 from xml.etree import ElementTree
 
 from rich.console import Group, RenderableType
@@ -12,21 +13,30 @@ from rich.table import Table
 from rich.text import Text
 
 from featherpress.budgets.auditing.audit import QUANTITIES, Audit, name_largest
+from featherpress.budgets.counting.costs import WEIGHTS
 from featherpress.budgets.counting.formulas import CONVENTION_TEXT
 from featherpress.budgets.counting.memory import IDEAL_TEXT, PRECISIONS
 from featherpress.budgets.views.layout import console_table, csv_table, escape, format_macs, markdown_table, percent
 from featherpress.records.audit import Check, Claim, Component
 
-COLUMNS = ("component", "params", "%", "MACs", "FLOPs", "target", "diff", "verdict")
+COST_COLUMNS = ("MACs", "FLOPs")
+CHECK_COLUMNS = ("target", "diff", "verdict")
+WEIGHT_COLUMNS = ("bytes", "types")
+SHAPE_COLUMNS = ("component", "in", "out")
 CLAIM_COLUMNS = ("claim about", "claimed", "counted", "diff", "verdict")
 MEMORY_COLUMNS = ("ideal bytes", *PRECISIONS)
 SHOWN = 3
 STYLES = {"within": "green", "over": "bold red", "under": "bold red", "warn": "yellow", "equal": "green"}
 
 
-def render_table(result: Audit, *, rows: bool = True) -> RenderableType:
-    """Make the tables and the lines under them, for a console of any width; without `rows` no components."""
+def render_table(result: Audit, *, rows: bool = True, verbose: bool = False, shapes: bool = False) -> RenderableType:
+    """Make the tables and the lines under them, for a console of any width; without `rows` no components.
+
+    `verbose` adds what no budget asks for: memory, the convention, the largest modules; `shapes` what goes in and out.
+    """
     parts: list[RenderableType] = [_components_table(result), Text()] if rows else []
+    if shapes:
+        parts += [console_table(SHAPE_COLUMNS, _shape_rows(result), words=True), Text()]
     if result.claims and rows:
         cells = [_claim_cells(claim) for claim in result.claims]
         styles = [STYLES.get(claim.verdict, "yellow") for claim in result.claims]
@@ -34,8 +44,10 @@ def render_table(result: Audit, *, rows: bool = True) -> RenderableType:
         parts += [console_table(CLAIM_COLUMNS, coloured), Text()]
         reasons = [Text(reason, style="dim") for reason in _reasons(result)]
         parts += [*reasons, Text()] if reasons else []
-    parts += [console_table(MEMORY_COLUMNS, _memory_rows(result)), Text()]
-    parts += [Text(line) for line in _footer(result)]
+    if verbose:
+        parts += [console_table(MEMORY_COLUMNS, _memory_rows(result)), Text()]
+    parts += [Text(line) for line in _footer(result, verbose=verbose)]
+    parts += [] if verbose else [Text("--verbose adds memory, the convention and the largest modules", style="dim")]
     parts += [Text(f"note: {note}", style="yellow") for note in result.notes]
     parts += [Text(f"failed: {failure}", style="red") for failure in result.failures]
     return Group(*parts)
@@ -43,28 +55,41 @@ def render_table(result: Audit, *, rows: bool = True) -> RenderableType:
 
 def render_brief(result: Audit) -> RenderableType:
     """Make the components' table and the verdict alone."""
-    lines = [f"verdict: {result.verdict}", *_other_limits(result)]
+    lines = [*_verdict_lines(result)]
     return Group(_components_table(result), Text(), *map(Text, [*lines, *result.failures]))
 
 
-def render_markdown(result: Audit) -> str:
-    """Make GitHub-flavoured Markdown."""
+def render_markdown(result: Audit, *, verbose: bool = False, shapes: bool = False) -> str:
+    """Make GitHub-flavoured Markdown, with what `render_table` has."""
     lines = [f"## {escape(result.model)}", ""]
-    lines += markdown_table(COLUMNS, [_cells(row, result) for row in (*result.components, result.total)])
+    lines += markdown_table(_columns(result), [_cells(row, result) for row in (*result.components, result.total)])
+    if shapes:
+        lines += ["", *markdown_table(SHAPE_COLUMNS, _shape_rows(result))]
     if result.claims:
         lines += ["", *markdown_table(CLAIM_COLUMNS, [_claim_cells(claim) for claim in result.claims]), ""]
         lines += [f"- {escape(reason)}" for reason in _reasons(result)]
-    lines += ["", *markdown_table(MEMORY_COLUMNS, _memory_rows(result))]
-    lines += ["", *(f"- {escape(line)}" for line in _footer(result))]
+    if verbose:
+        lines += ["", *markdown_table(MEMORY_COLUMNS, _memory_rows(result))]
+    lines += ["", *(f"- {escape(line)}" for line in _footer(result, verbose=verbose))]
     lines += [f"- note: {escape(note)}" for note in result.notes]
     lines += [f"- **failed:** {escape(failure)}" for failure in result.failures]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def render_csv(result: Audit) -> str:
-    """Make comma-separated values: exact integers, one row per component, the total last."""
+    """Make comma-separated values: exact integers, a row per component, the total last; empty is not known."""
+    known = result.cost.method != WEIGHTS
     rows = [
-        [row.name, row.params, row.share, row.macs, row.flops, row.target, row.difference, row.verdict]
+        [
+            row.name,
+            row.params,
+            row.share,
+            row.macs if known else None,
+            row.flops if known else None,
+            row.target,
+            row.difference,
+            row.verdict,
+        ]
         for row in (*result.components, result.total)
     ]
     return csv_table(["component", "params", "share", "macs", "flops", "target", "difference", "verdict"], rows)
@@ -100,26 +125,47 @@ def render_junit(result: Audit) -> str:
 def _components_table(result: Audit) -> Table:
     """Lay the rows out for 80 columns: a verdict is a word or two, and breaks between words."""
     rows = (*result.components, result.total)
+    cells = [_cells(row, result) for row in rows]
     verdicts = [Text(_verdict(row, short=True), style=STYLES.get(row.verdict, "")) for row in rows]
-    *cells, total = ([*_cells(row, result)[:-1], verdict] for row, verdict in zip(rows, verdicts, strict=True))
-    table = console_table(COLUMNS, cells, total=total, title=result.model, title_justify="left", collapse_padding=True)
+    if _has_checks(result):
+        cells = [[*row[:-1], verdict] for row, verdict in zip(cells, verdicts, strict=True)]
+    *cells, total = cells
+    table = console_table(
+        _columns(result), cells, total=total, title=result.model, title_justify="left", collapse_padding=True
+    )
     table.columns[0].min_width = min(max(len(row.name) for row in rows), 20)
-    table.columns[-1].min_width = max(len(line) for verdict in verdicts for line in verdict.plain.split("\n"))
+    if _has_checks(result):
+        table.columns[-1].min_width = max(len(line) for verdict in verdicts for line in verdict.plain.split("\n"))
     return table
 
 
-def _cells(row: Component, result: Audit) -> list[str]:
+def _has_checks(result: Audit) -> bool:
+    """Tell whether anything was held to a limit: without one, no column speaks of limits."""
+    return any(row.checks for row in (*result.components, result.total))
+
+
+def _columns(result: Audit) -> tuple[str, ...]:
+    work = WEIGHT_COLUMNS if result.cost.method == WEIGHTS else COST_COLUMNS
+    return ("component", "params", "%", *work, *(CHECK_COLUMNS if _has_checks(result) else ()))
+
+
+def _cells(row: Component, result: Audit) -> list[Any]:
     """Format a row, one text per column."""
-    return [
-        row.name,
-        f"{row.params:,}",
-        percent(row.params, result.total.params),
-        format_macs(row.macs),
-        format_macs(row.flops),
-        "-" if row.target is None else f"{row.target:,}",
-        "-" if row.difference is None else f"{row.difference:+,}" if row.difference else "0",
-        _verdict(row),
-    ]
+    cells = [row.name, f"{row.params:,}", percent(row.params, result.total.params)]
+    if result.cost.method == WEIGHTS:
+        cells += [f"{row.bytes:,}", ", ".join(row.types or ())]
+    else:
+        cells += [format_macs(row.macs), format_macs(row.flops)]
+    if _has_checks(result):
+        cells.append("-" if row.target is None else f"{row.target:,}")
+        cells.append("-" if row.difference is None else f"{row.difference:+,}" if row.difference else "0")
+        cells.append(_verdict(row))
+    return cells
+
+
+def _shape_rows(result: Audit) -> list[list[str]]:
+    """State what each component takes and returns at its first call."""
+    return [[row.name, *(row.shapes or ("-", "-"))] for row in result.components]
 
 
 def _claim_cells(claim: Claim) -> list[str]:
@@ -158,22 +204,32 @@ def _state(check: Check) -> str:
     return f"{quantity}{word} by {check.beyond:,}"
 
 
-def _footer(result: Audit) -> list[str]:
-    """State what was counted, how, and on what."""
+def _verdict_lines(result: Audit) -> list[str]:
+    """State the verdict, where there is one, and the limits that have no column."""
+    return [f"verdict: {result.verdict}", *_other_limits(result)] if result.verdict != "unchecked" else []
+
+
+def _footer(result: Audit, *, verbose: bool) -> list[str]:
+    """State what was counted, how, and on what; `verbose` all that is known."""
     cost = result.cost
-    source = f", {result.input_source}" if result.input_source else ""
     batch = cost.inputs[0][0] if cost.inputs and cost.inputs[0] else 1
-    lines = [f"verdict: {result.verdict}", *_other_limits(result)]
-    lines += [
-        f"convention: {CONVENTION_TEXT}",
-        f"input: {', '.join(cost.signature) or 'none'} (batch {batch}){source}; method: {_METHODS[cost.method]}",
-        f"beside: {format_macs(cost.elementwise)} element-wise operations, not in MACs; {cost.bytes:,} weight bytes",
-        f"ideal bytes: {IDEAL_TEXT}",
-        f"largest in parameters: {name_largest(cost.modules, 'params')}",
-        f"largest in MACs: {name_largest(cost.modules, 'macs')}",
-        f"parameters: {cost.trainable:,} trainable, {cost.frozen:,} frozen, {cost.unused:,} never read"
-        + _named(cost.unused_names),
-    ]
+    source = f", {result.input_source}" if result.input_source else ""
+    fed = f"input: {', '.join(cost.signature) or 'none'} (batch {batch}){source}; method: {_METHODS[cost.method]}"
+    lines = [*_verdict_lines(result), *([fed] if cost.method != WEIGHTS else [])]
+    states = f"{cost.trainable:,} trainable, {cost.frozen:,} frozen, {cost.unused:,} never read"
+    if verbose and cost.method != WEIGHTS:
+        lines += [
+            f"convention: {CONVENTION_TEXT}",
+            f"beside: {format_macs(cost.elementwise)} element-wise operations, not in MACs",
+            f"weights: {cost.bytes:,} bytes",
+            f"ideal bytes: {IDEAL_TEXT}",
+            f"largest in parameters: {name_largest(cost.modules, 'params')}",
+            f"largest in MACs: {name_largest(cost.modules, 'macs')}",
+        ]
+    if verbose or cost.frozen or cost.unused:
+        lines.append(f"parameters: {states}{_named(cost.unused_names)}")
+    if cost.exported:
+        lines.append(f"file: {cost.exported:,} bytes, {cost.bytes:,} of them weights")
     lines += [f"{row.path}: {row.params:,} parameters" for row in cost.shared[:SHOWN]]
     return lines
 
@@ -192,7 +248,8 @@ def _memory_rows(result: Audit) -> list[list[str]]:
         "activations, peak": cost.peak_footprint,
         "activations, sum": cost.activation_footprint,
     }
-    return [[name, *(f"{getattr(held, key):,}" for key in PRECISIONS)] for name, held in footprints.items()]
+    known = list(footprints.items())[: 1 if cost.method == WEIGHTS else None]
+    return [[name, *(f"{getattr(held, key):,}" for key in PRECISIONS)] for name, held in known]
 
 
 def _other_limits(result: Audit) -> list[str]:
@@ -219,4 +276,6 @@ _METHODS = {
     "meta": "meta copy, no data",
     "fake": "fake tensors, no data",
     "real": "a real run on the CPU, after meta and fake tensors failed",
+    "onnx": "shapes that ONNX infers, no data",
+    WEIGHTS: "none, as nothing runs",
 }

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featherpress.commands.formulas import read_formulas
+from featherpress.commands.model_files import audit_file, is_file, refuse_for_files
 from featherpress.commands.places import require_place
 from featherpress.commands.printing import append_step_summary, plain_console, print_json, show, stdout_to_stderr
 from featherpress.commands.subjects import (
-    audit_model,
     audit_subject,
     choose_fit_inputs,
     find_budget,
@@ -39,7 +39,12 @@ def _print_schema(wanted: bool) -> None:
 
 
 def audit(
-    model: Annotated[str, typer.Argument(help="A model of the zoo, or `package.module:factory` for yours.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A model of the zoo, `package.module:factory`, or a file: .onnx, .safetensors, .pth, .pt2."
+        ),
+    ],
     budget: Annotated[
         str,
         typer.Option(
@@ -76,6 +81,10 @@ def audit(
             metavar="KEY", help="Order of rows: model, name, params, macs, elementwise, activations or calls."
         ),
     ] = "model",
+    shapes: Annotated[bool, typer.Option("--shapes", help="Show what each component takes and returns.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show memory, the convention and the largest modules too.")
+    ] = False,
     style: Annotated[
         Format, typer.Option("--format", metavar="FORMAT", help="table, json, markdown, csv or junit.")
     ] = "table",
@@ -110,8 +119,16 @@ def audit(
     chosen, formulas = read_settings(settings), read_formulas(formula)
     limits = find_budget(model, budget, chosen)
     held = load_baseline(baseline) if baseline else None
-    subject = open_subject(model, inputs=inputs or (), settings=chosen, budget=limits, pin=held)
-    result = audit_subject(subject, limits, formulas=formulas, strict_claims=strict_claims)
+    refuse_for_files(model, {"--set": settings, "--cross-check": check})
+    subject = (
+        None if is_file(model) else open_subject(model, inputs=inputs or (), settings=chosen, budget=limits, pin=held)
+    )
+    if subject is None:
+        result = audit_file(
+            model, limits, inputs=inputs or (), pin=held, formulas=formulas, strict_claims=strict_claims
+        )
+    else:
+        result = audit_subject(subject, limits, formulas=formulas, strict_claims=strict_claims)
     if init is not None:
         if init.exists():
             raise FileError(f"{init} exists already; choose another name for the budget file")
@@ -127,8 +144,10 @@ def audit(
     shown = printing.choose_breakdown(result, by=by, depth=depth, sort=sort)
     if shown is None:
         result = printing.sort_components(result, sort)
-    compared = _cross_check(subject, formulas) if check else None
-    printing.print_audit(result, style="json" if as_json else style, shown=shown, cross_check=compared)
+    compared = _cross_check(subject, formulas) if check and subject else None
+    printing.print_audit(
+        result, style="json" if as_json else style, shown=shown, cross_check=compared, verbose=verbose, shapes=shapes
+    )
     append_step_summary(tables.render_markdown(result))
     raise typer.Exit(result.exit_code)
 
@@ -153,9 +172,17 @@ def _gate_accuracy(record: Path, *, model: str, budget: str) -> "GateResult":
 
 
 def diff(
-    before: Annotated[str, typer.Argument(help="A model of the zoo, or `package.module:factory` for yours.")],
-    after: Annotated[str, typer.Argument(help="The model to compare with it.")],
+    before: Annotated[
+        str,
+        typer.Argument(help="A model, a file, or what `audit --json` or --pin wrote; with --target a revision."),
+    ],
+    after: Annotated[str, typer.Argument(help="What to compare with it.")] = "",
+    target: Annotated[
+        str, typer.Option(metavar="MODEL", help="Compare this model, or file, between two git revisions.")
+    ] = "",
     inputs: InputOption = None,
+    settings: ArgumentOption = None,
+    formula: FormulaOption = None,
     style: Annotated[DiffFormat, typer.Option("--format", metavar="FORMAT", help="table, json or markdown.")] = "table",
     as_json: JsonOption = False,
 ) -> None:
@@ -165,13 +192,27 @@ def diff(
     ```
     featherpress diff featherface_v1 featherface_v2
     featherpress diff mine:net mine:thinner_net --input 224 --format markdown
+    featherpress diff before.json net.onnx
+    featherpress diff main...HEAD --target package.module:factory
     ```
     """
     from featherpress.budgets import diff as compare_costs
     from featherpress.budgets.views.diff import render_diff, render_diff_markdown
+    from featherpress.commands.sides import audit_revision, open_side, split_range
 
-    costs = [audit_model(model, inputs=inputs or ()).cost for model in (before, after)]
-    result = compare_costs(*costs, names=(before, after))
+    if target:
+        given = {"--input": inputs, "--set": settings, "--formula": formula}
+        words = [word for option, texts in given.items() for text in texts or () for word in (option, text)]
+        first, second = split_range(before, after)
+        names = (f"{target} at {first[:12]}", f"{target} at {second[:12]}")
+        one, two = (audit_revision(revision, target, words) for revision in (first, second))
+        result = compare_costs(one, two, names=names)
+    elif not after:
+        raise UsageError("diff compares two: name the second too, or --target and two revisions as main...HEAD")
+    else:
+        chosen, formulas, names = read_settings(settings), read_formulas(formula), (before, after)
+        sides = [open_side(name, inputs=inputs or (), settings=chosen, formulas=formulas) for name in names]
+        result = compare_costs(sides[0], sides[1], names=names)
     if as_json or style == "json":
         print_json(result.to_dict())
     elif style == "markdown":

@@ -5,6 +5,7 @@ import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from featherpress.commands.printing import stdout_to_stderr
@@ -71,9 +72,9 @@ def _choose_inputs(
     if given:
         return make_inputs(given, kind=kind), "as given"
     if budget is not None:
-        return budget.make_inputs(kind), f"from {budget.file}"
+        return budget.make_inputs(kind), f"from {Path(budget.file).name}"
     if pin is not None and pin.signature:
-        return make_inputs(pin.signature, kind=kind), f"from {pin.file}"
+        return make_inputs(pin.signature, kind=kind), f"from {pin.file.name}"
     if factory is None:
         return make_inputs([_ZOO_SIDE], kind=kind), "the zoo's size"
     found = usual_shape(model, factory)
@@ -137,11 +138,16 @@ def advise_inputs(subject: Subject) -> str:
 
 
 def audit_model(
-    name: str, *, budget: str = "", inputs: Sequence[str] = (), settings: Mapping[str, Any] | None = None
+    name: str,
+    *,
+    budget: str | None = "",
+    inputs: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
+    formulas: "Mapping[str, Formula] | None" = None,
 ) -> "Audit":
-    """Count a model and check it, as `audit NAME` does; the shipped budget of a zoo model is found by its name."""
-    limits = find_budget(name, budget, settings)
-    return audit_subject(open_subject(name, inputs=inputs, settings=settings, budget=limits), limits)
+    """Count a model and check it, as `audit NAME` does; a zoo model's shipped budget is found unless that is None."""
+    limits = None if budget is None else find_budget(name, budget, settings)
+    return audit_subject(open_subject(name, inputs=inputs, settings=settings, budget=limits), limits, formulas=formulas)
 
 
 def find_budget(name: str, budget: str, settings: Mapping[str, Any] | None = None) -> "Budget | None":

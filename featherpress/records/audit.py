@@ -34,7 +34,9 @@ class Amounts(Part):
 class Component(Part):
     """One row of an audit: what a part costs, and how it stands against its limits.
 
-    Units: parameters, multiply-accumulates and FLOPs, elements, bytes; `share` is a fraction of all parameters.
+    Units: parameters, multiply-accumulates and FLOPs, elements, bytes; `share` is a fraction of all parameters;
+    `types` are elements by type, of weights alone; `shapes` of
+    what it takes and returns, as 1x3x8x8.
     """
 
     name: str
@@ -48,6 +50,8 @@ class Component(Part):
     trainable: int = 0
     frozen: int = 0
     unused: int = 0
+    types: dict[str, int] | None = None
+    shapes: tuple[str, str] | None = None
     verdict: str = "unchecked"
     target: int | None = None
     difference: int | None = None
@@ -108,6 +112,25 @@ class Audit(Record):
             if whole != parts:
                 raise ValueError(f"expected the components' {unit} to sum to the total {whole:,}, got {parts:,}")
         return self
+
+
+class WeightsRow(Part):
+    """What a part of a file of weights holds."""
+
+    name: str
+    params: int
+    bytes: int = 0
+    types: dict[str, int] | None = None
+
+
+class Weights(Record):
+    """An audit of a file of weights: all of an audit's keys but the work, which is null."""
+
+    SCHEMA: ClassVar[str] = "featherpress.weights/1"
+
+    model: str
+    total: WeightsRow
+    components: tuple[WeightsRow, ...]
 
 
 class Pin(Record):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -231,8 +232,8 @@ note = "the paper forgets the scale"
 @pytest.mark.parametrize(
     ("file", "render"),
     [
-        ("audit.txt", render_table),
-        ("audit.md", render_markdown),
+        ("audit.txt", partial(render_table, verbose=True, shapes=True)),
+        ("audit.md", partial(render_markdown, verbose=True, shapes=True)),
         ("audit.csv", render_csv),
         ("audit.xml", render_junit),
     ],
@@ -272,3 +273,32 @@ def test_the_printed_parameters_sum_to_the_printed_total() -> None:
 def test_macs_are_shortened_for_tables(amount: int, text: str) -> None:
     """Four digits and a unit; small amounts stay whole."""
     assert format_macs(amount) == text
+
+
+def test_without_a_limit_no_column_speaks_of_one(print_plain: Callable[[RenderableType], str]) -> None:
+    """No target, difference or verdict, and the word unchecked nowhere; what nobody asked for waits for `verbose`."""
+    result = audit(Toy(), name="toy", example_inputs=(INPUT,))
+    for text in (print_plain(render_table(result)), render_markdown(result)):
+        assert "MACs" in text
+        assert not [word for word in ("target", "diff", "verdict", "unchecked", "ideal", "resampling") if word in text]
+    assert "ideal bytes" in print_plain(render_table(result, verbose=True))
+    claimed = audit(Toy(), budget(CLAIMS), name="toy")
+    assert "unchecked" not in print_plain(render_table(claimed))
+
+
+def test_shapes_are_of_what_goes_in_and_out(print_plain: Callable[[RenderableType], str]) -> None:
+    """A component of several modules takes what the first takes and returns what the last returns."""
+    result = audit(Toy(), budget('[components.ends]\nmodules = ["stem", "head"]\n[components.body]'), name="toy")
+    assert {row.name: row.shapes for row in result.components} == {
+        "(root)": ("1x3x8x8", "1x4"),
+        "ends": ("1x3x8x8", "1x4"),
+        "body": ("1x8x8x8", "1x8x8x8"),
+    }
+    lines = print_plain(render_table(result, shapes=True)).splitlines()
+    assert [line.split() for line in lines if line.startswith("body")][1] == ["body", "1x8x8x8", "1x8x8x8"]
+
+
+def test_markdown_escapes_tags_and_entities() -> None:
+    """Names of files and models are text in a pull request, whatever they hold."""
+    text = render_markdown(audit(Toy(), name="<b>&lt;|x", example_inputs=(INPUT,)))
+    assert text.startswith("## &lt;b>&amp;lt;\\|x\n")

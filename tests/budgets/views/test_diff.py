@@ -1,15 +1,22 @@
 """Diffs: two models aligned by component."""
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from rich.console import RenderableType
 from torch import nn
 
-from featherpress.budgets import Diff, count, diff
+from featherpress.budgets import Diff, audit, count, diff
+from featherpress.budgets.auditing.baseline import dump_baseline
+from featherpress.budgets.files.weights import count_weights, list_checkpoint
 from featherpress.budgets.views.diff import render_diff, render_diff_markdown
+from featherpress.records.audit import Audit as AuditRecord
+from featherpress.records.audit import Pin
 
 Printer = Callable[[RenderableType], str]
 
@@ -84,3 +91,96 @@ def test_no_rename_is_guessed() -> None:
     assert renames(before, after) == [("one", "removed"), ("two", "removed"), ("three", "added"), ("four", "added")]
     other = model(three=nn.Sequential(nn.Linear(8, 8), nn.PReLU()), two=nn.Linear(8, 8))
     assert renames(before, other) == [("one", "removed"), ("two", "same"), ("three", "added")]
+
+
+def test_a_count_and_records_of_counts_are_compared_alike(tmp_path: Path, print_plain: Printer) -> None:
+    """What --json and --pin wrote stands for the model; weights alone have no MACs; renamed parts are found by cost."""
+    x = torch.zeros(1, 8)
+    before, after = (
+        model(stem=nn.Linear(8, 16), head=nn.Linear(16, 2)),
+        model(trunk=nn.Linear(8, 16), head=nn.Linear(16, 3)),
+    )
+    one, two = (audit(each, name=name, example_inputs=x) for each, name in ((before, "one"), (after, "two")))
+    (tmp_path / "one.json").write_text(json.dumps(one.to_dict()))
+    (tmp_path / "two.json").write_text(dump_baseline(two))
+    sides = (one.cost, AuditRecord.load(tmp_path / "one.json")), (two.cost, Pin.load(tmp_path / "two.json"))
+    found = {
+        tuple((row.name, row.params.saved, row.macs.saved if row.macs else None) for row in diff(a, b).components)
+        for a in sides[0]
+        for b in sides[1]
+    }
+    assert found == {(("stem -> trunk", 0, 0), ("head", -17, -16))}
+    held = count_weights(list_checkpoint(before.state_dict(), tmp_path), name="w.pth", size=9)[0]
+    weights = diff(held, two.cost)
+    assert (weights.total.macs, weights.total.params.saved) == (None, -17)
+    text = print_plain(render_diff(weights))
+    assert "MACs are not known" in text
+    assert "\nMACs  " not in text
+
+
+NET = "from torch import nn\n\n\ndef net():\n    return nn.Sequential(nn.Linear(4, WIDTH))\n"
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """A repository whose main has a model of width 3, and whose branch one of width 2 after main went on."""
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        monkeypatch.delenv(name, raising=False)
+
+    def git(*words: str) -> str:
+        options = ["-c", "user.name=x", "-c", "user.email=x@y.z", "-c", "init.defaultBranch=main"]
+        return subprocess.run(
+            ["git", *options, *words],  # noqa: S607
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+
+    def commit(width: int, where: str = "pkg") -> None:
+        (tmp_path / where).mkdir(exist_ok=True)
+        (tmp_path / where / "nets_of_git.py").write_text(NET.replace("WIDTH", str(width)))
+        git("add", "-A")
+        git("commit", "-qm", f"width {width}")
+
+    git("init", "-q")
+    commit(3)
+    git("branch", "topic")
+    commit(9)
+    git("checkout", "-q", "topic")
+    commit(2)
+    (tmp_path / "pkg" / "nets_of_git.py").write_text("raise RuntimeError('not committed')\n")
+    return git
+
+
+def test_two_revisions_are_compared(
+    run_command: Callable[..., Any], repository: Callable[..., str], tmp_path: Path
+) -> None:
+    """Each in a worktree of its own, which is gone afterwards; three dots start where the branch left."""
+    words = ("--target", "pkg.nets_of_git:net", "--input", "1x4", "--json")
+    for revisions, before in ((["main...HEAD"], 15), (["main..topic"], 45), (["main", "HEAD"], 45), (["main..."], 15)):
+        code, out, err = run_command("diff", *revisions, *words)
+        assert code == 0, err
+        total = json.loads(out)["total"]
+        assert (total["params"]["before"], total["params"]["after"]) == (before, 10)
+    assert len(repository("worktree", "list").splitlines()) == 1
+    code, _, err = run_command("diff", "main...HEAD", "--target", "pkg.nets_of_git:gone", "--input", "1x4")
+    assert (code, "has no 'gone'" in err, err.count("\n")) == (2, True, 1)
+    for wrong in (["nowhere..HEAD"], ["main"], ["main...HEAD", "topic"]):
+        code, out, err = run_command("diff", *wrong, *words)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+    assert run_command("diff", "main...HEAD", "--target", "featherface_v2")[0] == 2
+    assert run_command("diff", "featherface_v2")[0] == 2
+
+
+def test_anything_beside_anything(run_command: Callable[..., Any], tmp_path: Path) -> None:
+    """A model beside its record and its file of weights."""
+    linear = ("torch.nn:Linear", "--set", "in_features=4", "--set", "out_features=2", "--input", "1x4")
+    (tmp_path / "l.json").write_text(run_command("audit", *linear, "--json")[1])
+    torch.save(nn.Linear(4, 2).state_dict(), tmp_path / "l.pth")
+    (tmp_path / "w.json").write_text(run_command("audit", "l.pth", "--json")[1])
+    for other in ("l.json", "l.pth", "w.json"):
+        code, out, err = run_command("diff", linear[0], other, *linear[1:], "--json")
+        assert (code, json.loads(out)["total"]["params"]["saved"]) == (0, 0), err
+    (tmp_path / "x.json").write_text('{"schema": "other"}')
+    assert run_command("diff", "x.json", "l.pth")[0] == 2

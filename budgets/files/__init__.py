@@ -1,0 +1,1 @@
+"""What files cost: graphs in ONNX, and weights alone."""

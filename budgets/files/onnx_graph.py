@@ -1,0 +1,472 @@
+"""Graphs in ONNX: every operator counted by the same formulas, on the shapes that ONNX infers."""
+
+import ast
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import NodeProto, TensorProto, TypeProto, helper, inliner, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from torch import Tensor, nn
+
+from featherpress.budgets.counting.costs import SUMMED, Cost, ModuleCost, require_sums, sum_by_path
+from featherpress.budgets.counting.count import count
+from featherpress.budgets.counting.formulas import FORMULAS, Formula
+from featherpress.budgets.counting.inputs import Inputs, describe_inputs
+from featherpress.budgets.counting.memory import Footprint, Lifetimes, storage_key
+from featherpress.budgets.files.onnx_operators import ELEMENTWISE, FREE, NO_WEIGHTS, QUANTIZED_WEIGHTS, VIEWS
+from featherpress.errors import CountError, FileError, UsageError
+
+#: Constants up to so many numbers are followed, since shapes are made of them.
+_SMALL = 4096
+_FOLDED = (np.int64, np.int32, np.bool_, np.float32, np.float64)
+_DOTTED = re.compile(r"[A-Za-z_]\w*(\.\w+)+", re.ASCII)
+_FOUR_BITS = {TensorProto.INT4, TensorProto.UINT4, getattr(TensorProto, "FLOAT4E2M1", -1)}
+
+
+def count_onnx(
+    path: Path, inputs: Inputs | None = None, *, formulas: Mapping[str, Formula] | None = None, side: int = 224
+) -> Cost:
+    """Count the parameters and multiply-accumulates of a graph; its weights are not read.
+
+    Axes that the graph leaves free are those of `inputs`, by place or by name; else batches are of one, and images of
+    `side` by `side`. `formulas` adds to the table, as {"onnx::DFT": formula(inputs, output)}.
+
+    Errors: FileError for a file that is no ONNX; UsageError for inputs that do not fit; CountError for an operator that
+    nothing answers for, and for core work on shapes that depend on values.
+    """
+    graph = _Graph.load(path, dict(formulas or {}))
+    fed = graph.feed(inputs, side)
+    for node in graph.nodes:
+        graph.run(node)
+    return graph.summarise(path, inputs or fed)
+
+
+@dataclass(slots=True)
+class _Graph:
+    """A graph while it is counted: what is known of each value, as a meta tensor, and as numbers where it is small."""
+
+    proto: onnx.GraphProto
+    opsets: dict[str, int]
+    formulas: Mapping[str, Formula]
+    types: dict[str, TypeProto] = field(default_factory=dict)
+    values: dict[str, TensorProto] = field(default_factory=dict)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    weights: dict[str, TensorProto] = field(default_factory=dict)
+    readers: defaultdict[str, list[tuple[NodeProto, int]]] = field(default_factory=lambda: defaultdict(list))
+    macs: Counter[tuple[str, str]] = field(default_factory=Counter)
+    elementwise: Counter[tuple[str, str]] = field(default_factory=Counter)
+    calls: Counter[str] = field(default_factory=Counter)
+    lifetimes: Lifetimes = field(default_factory=Lifetimes)
+    loose: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def load(cls, path: Path, formulas: Mapping[str, Formula]) -> "_Graph":
+        try:
+            model = onnx.load(path, load_external_data=False)
+            if model.functions:
+                model = inliner.inline_local_functions(model)
+        except Exception as error:  # protobuf's own errors, and those of files
+            raise FileError(
+                f"{path} is not a graph in ONNX: {(str(error) or type(error).__name__).splitlines()[0]}"
+            ) from error
+        if not model.graph.node:
+            raise FileError(f"{path} is not a graph in ONNX, or an empty one")
+        graph = cls(model.graph, {each.domain: each.version for each in model.opset_import}, formulas)
+        for value in model.graph.value_info:
+            graph.types[value.name] = value.type
+        constants = [
+            (node.output[0], each.t)
+            for node in model.graph.node
+            for each in node.attribute
+            if node.op_type == "Constant"
+        ]
+        held = [weight for _, weight in constants if weight.dims and _torch_type(weight.data_type).is_floating_point]
+        for name, weight in constants:
+            weight.name = name
+        for weight in (*model.graph.initializer, *held):
+            graph.weights[weight.name] = weight
+            graph.types[weight.name] = helper.make_tensor_type_proto(weight.data_type, weight.dims)
+            if prod(weight.dims) <= _SMALL and weight.data_location != TensorProto.EXTERNAL:
+                graph.values[weight.name] = weight
+        for node in model.graph.node:
+            for place, name in enumerate(node.input):
+                graph.readers[name].append((node, place))
+        return graph
+
+    @property
+    def nodes(self) -> Sequence[NodeProto]:
+        return list(self.proto.node)
+
+    def feed(self, inputs: Inputs | None, side: int) -> Inputs:
+        """Fix the axes of what the graph takes, and return it."""
+        taken = [value for value in self.proto.input if value.name not in self.weights]
+        given = (
+            dict(zip([value.name for value in taken], inputs.args, strict=False)) | dict(inputs.kwargs)
+            if inputs
+            else {}
+        )
+        names = [value.name for value in taken]
+        if inputs and (set(given) != set(names) or len(inputs.args) > len(names)):
+            raise UsageError(
+                f"the graph takes {', '.join(names)}, one --input each, by place or as {names[0]}=1x3x224x224"
+            )
+        for value in taken:
+            tensor = value.type.tensor_type
+            sizes = [each.dim_value if each.HasField("dim_value") else 0 for each in tensor.shape.dim]
+            shape = tuple(given[value.name].shape) if inputs else self._guess(value.name, sizes, side)
+            if len(shape) != len(sizes) or any(size not in {0, here} for size, here in zip(sizes, shape, strict=False)):
+                wanted = "x".join(str(size or "N") for size in sizes)
+                got = "x".join(map(str, shape))
+                raise UsageError(f"the graph takes {value.name} of shape {wanted}, got {got}")
+            self._know(value.name, helper.make_tensor_type_proto(tensor.elem_type, shape))
+        fed = [self.tensors[name] for name in names]
+        self.lifetimes.take(fed)
+        return Inputs(tuple(fed))
+
+    def _guess(self, name: str, sizes: list[int], side: int) -> tuple[int, ...]:
+        """Fill free axes of an image or a batch, and note it."""
+        filled = [size or (1 if place == 0 else 0) for place, size in enumerate(sizes)]
+        if len(filled) == 4 and filled[1]:
+            filled[2:] = [size or side for size in filled[2:]]
+        if not all(filled):
+            example = "x".join(str(size or 16) for size in filled)
+            raise UsageError(f"the graph leaves axes of {name} free: say them, as --input {name}={example}")
+        if filled != sizes:
+            self.notes.append(
+                f"the graph leaves axes of {name} free; {'x'.join(map(str, filled))} was taken, --input says others"
+            )
+        return tuple(filled)
+
+    def _know(self, name: str, kind: TypeProto) -> None:
+        """Take over a type; a tensor of a shape that is known gets a twin without memory."""
+        self.types[name] = kind
+        shape = static_shape(kind)
+        if shape is not None:
+            self.tensors[name] = torch.empty(shape, dtype=_torch_type(kind.tensor_type.elem_type), device="meta")
+
+    def run(self, node: NodeProto) -> None:
+        """Infer what a node returns, and count it."""
+        name = f"{node.domain or 'onnx'}::{node.op_type}"
+        path, plain = self._path(node), not node.domain or node.domain == "ai.onnx"
+        self._infer(node, name)
+        inputs = [self._tensor(each) for each in node.input]
+        out = self.tensors.get(node.output[0])
+        self.calls[name] += 1
+        self.lifetimes.clock += 1
+        keys = [storage_key(each) for each in inputs if each is not None]
+        for key in keys:
+            self.lifetimes.read(key)
+        formula = self.formulas.get(name)
+        core = CORE.get(node.op_type) if plain else None
+        if formula is None and core is None:
+            self._pass(node, name, path, inputs, plain=plain)
+        else:
+            needed = [node.input[place] for place in range(min(2, len(node.input)))] + [node.output[0]]
+            if any(each and self._tensor(each) is None for each in needed):
+                source, place = next(iter(self.loose.items()), ("an input", "the graph"))
+                raise CountError(
+                    f"{name} in {path or '(root)'} ({node.name}) works on a shape that is not known: {source} in "
+                    f"{place} depends on values, so one count would not hold for other inputs"
+                )
+            macs = formula(inputs, out) if formula else core(node, inputs, out) if core else 0
+            self.macs[path, name] += int(macs)
+        first = inputs[0] if inputs else None
+        written = [self.tensors[each] for each in node.output if each in self.tensors]
+        if node.op_type in VIEWS and out is not None and first is not None and out.numel() == first.numel():
+            self.tensors[node.output[0]] = first.view(out.shape) if first.is_contiguous() else out
+        elif not all(each in self.values for each in node.output):
+            self.lifetimes.write(written, keys, path)
+
+    def _pass(self, node: NodeProto, name: str, path: str, inputs: list[Tensor | None], *, plain: bool) -> None:
+        """Let an operator by that is no core work, or refuse it."""
+        if not plain or node.op_type not in ELEMENTWISE | FREE or _subgraphs(node):
+            inner = sorted({each.op_type for each in _all_nodes(_subgraphs(node))})
+            if not (plain and inner and all(each in ELEMENTWISE | FREE for each in inner)):
+                holds = f", which holds {', '.join(inner[:4])}" if inner else ""
+                raise CountError(
+                    f"no formula for operator {name} in module {path or '(root)'} ({node.name}){holds}: expected one "
+                    f'that is counted or known to cost nothing; give its formula (--formula "{name}=..."), or count '
+                    "the model that the graph was made from"
+                )
+        if node.op_type in ELEMENTWISE:
+            outs = [self.tensors.get(each) for each in node.output]
+            self.elementwise[path, name] += max([t.numel() for t in (*inputs, *outs) if t is not None], default=0)
+
+    def _infer(self, node: NodeProto, name: str) -> None:
+        """Work out types of a node's results, and their numbers where its inputs' are known."""
+        if self._fold(node):
+            return
+        known = {each: self.types[each] for each in node.input if each in self.types}
+        data = {each: self.values[each] for each in node.input if each in self.values}
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        try:
+            schema = onnx.defs.get_schema(node.op_type, self.opsets.get(domain, 1), domain)
+            inferred = onnx.shape_inference.infer_node_outputs(
+                schema, node, known, data, opset_imports=[helper.make_opsetid(*each) for each in self.opsets.items()]
+            )
+        except Exception:  # of an operator that ONNX does not know, or of types that it does not infer
+            inferred = {}
+        for output in node.output:
+            kind = inferred.get(output)
+            if kind is not None and (static_shape(kind) is not None or output not in self.types):
+                self._know(output, kind)
+            elif output in self.types:
+                self._know(output, self.types[output])
+            if output and output not in self.tensors:
+                self.loose.setdefault(name, f"{self._path(node) or '(root)'} ({node.name})")
+
+    def _fold(self, node: NodeProto) -> bool:
+        """Compute a small result of numbers that are known, such as a shape made of others."""
+        shape = self._tensor(node.input[0]) if node.op_type in {"Shape", "Size"} and node.input else None
+        given = [each for each in node.input if each]
+        if node.domain or _subgraphs(node) or node.op_type.startswith("Random"):
+            return False
+        if shape is not None:
+            feeds = {node.input[0]: np.broadcast_to(np.float32(0), tuple(shape.shape))}
+        elif all(each in self.values for each in given):
+            feeds = {each: numpy_helper.to_array(self.values[each]) for each in given}
+        else:
+            return False
+        if node.op_type in {"ConstantOfShape", "Expand", "Tile", "Range"} and self._is_large(node, feeds):
+            return False
+        try:
+            results = ReferenceEvaluator(self._alone(node)).run(None, feeds)
+        except Exception:
+            return False
+        for output, result in zip(node.output, results, strict=False):
+            array = np.asarray(result)
+            self._know(output, helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(array.dtype), array.shape))
+            if array.size <= _SMALL:
+                self.values[output] = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), output)
+        return True
+
+    def _alone(self, node: NodeProto) -> onnx.ModelProto:
+        """Make a model of one node, which tells the evaluator which version of its operator is meant."""
+        given = [helper.make_value_info(name, self.types[name]) for name in dict.fromkeys(node.input) if name]
+        results = [helper.make_empty_tensor_value_info(name) for name in node.output if name]
+        graph = helper.make_graph([node], "alone", given, results)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid(*each) for each in self.opsets.items()])
+
+    def _is_large(self, node: NodeProto, feeds: Mapping[str, Any]) -> bool:
+        return node.op_type != "Range" and bool(np.prod(np.abs(feeds[node.input[-1]]).astype(np.float64)) > _SMALL)
+
+    def _tensor(self, name: str) -> Tensor | None:
+        if name not in self.tensors and name in self.weights:
+            self._know(name, self.types[name])
+        return self.tensors.get(name) if name else None
+
+    def _path(self, node: NodeProto) -> str:
+        """Say which module a node belongs to: its weight's by name, else what the exporter noted or named it after."""
+        for name in node.input[1:2]:
+            if name in self.weights and _DOTTED.fullmatch(name):
+                return str(name.rpartition(".")[0])
+        return scope_of(node)
+
+    def summarise(self, path: Path, fed: Inputs) -> Cost:
+        """Put weights and work together."""
+        held, notes = self._held(), [*self.notes]
+        for name, place in self.loose.items():
+            notes.append(f"{name} in {place} gives a result whose shape depends on values: no core work follows it")
+        macs, elementwise, written = sum_by_path(self.macs), sum_by_path(self.elementwise), self.lifetimes.written()
+        self.lifetimes.keep(self.tensors[each.name] for each in self.proto.output if each.name in self.tensors)
+        rows = tuple(
+            ModuleCost(
+                path=place, macs=macs[place], elementwise=elementwise[place], activations=written[place], **held[place]
+            )
+            for place in dict.fromkeys([*held, *macs, *elementwise, *written])
+        )
+        bytes_ = sum(row.bytes for row in rows)
+        floats = sum(prod(each.dims) for each in self.weights.values() if _torch_type(each.data_type).is_floating_point)
+        rest = bytes_ - sum(
+            _bytes_of(each) for each in self.weights.values() if _torch_type(each.data_type).is_floating_point
+        )
+        params = sum(row.params for row in rows)
+        cost = Cost(
+            model=path.stem,
+            inputs=tuple(tuple(each.shape) for each in (*fed.args, *fed.kwargs.values())),
+            signature=describe_inputs(fed),
+            method="onnx",
+            params=params,
+            trainable=params,
+            frozen=0,
+            unused=sum(row.unused for row in rows),
+            bytes=bytes_,
+            macs=sum(macs.values()),
+            elementwise=sum(elementwise.values()),
+            activations=self.lifetimes.total(),
+            peak=self.lifetimes.peak(),
+            exported=file_bytes(path, self.weights.values()),
+            weight_footprint=Footprint.of(lambda size: floats * size + rest),
+            activation_footprint=Footprint.of(self.lifetimes.total),
+            peak_footprint=Footprint.of(self.lifetimes.peak),
+            modules=rows,
+            work=dict(self.macs),
+            elementwise_work=dict(self.elementwise),
+            operator_calls=dict(self.calls),
+            unused_names=tuple(name for name in self.weights if not self.readers[name]),
+            notes=tuple(notes),
+        )
+        require_sums(rows, cost, SUMMED, what=f"the rows of {path}")
+        return cost
+
+    def _held(self) -> defaultdict[str, Any]:
+        """Sum the weights by module: parameters are what operators multiply, add or look up, each initializer once."""
+        rows: defaultdict[str, Any] = defaultdict(Counter)
+        outputs = {each.name for each in self.proto.output}
+        for name, weight in self.weights.items():
+            reads = self.readers[name]
+            place = name.rpartition(".")[0] if _DOTTED.fullmatch(name) else scope_of(reads[0][0]) if reads else ""
+            elements = prod(weight.dims)
+            learnt = any(
+                place_ in QUANTIZED_WEIGHTS.get(node.op_type, ())
+                or (_torch_type(weight.data_type).is_floating_point and place_ not in NO_WEIGHTS.get(node.op_type, ()))
+                for node, place_ in reads
+            )
+            params = elements if elements > 1 and (learnt or not (reads or name in outputs)) else 0
+            rows[place].update(params=params, trainable=params, bytes=_bytes_of(weight))
+            rows[place]["unused"] += 0 if reads else params
+        return rows
+
+
+def scope_of(node: NodeProto) -> str:
+    """Read a node's module from what exporters leave: torch's list of scopes, or a name such as /layer1/conv/Conv."""
+    noted = next((each.value for each in node.metadata_props if each.key.endswith("name_scopes")), "")
+    try:
+        scopes = [str(each) for each in ast.literal_eval(noted)] if noted else []
+    except (ValueError, SyntaxError):
+        scopes = []
+    if len(scopes) > 1:
+        return scopes[-2]
+    *parts, _last = node.name.strip("/").split("/")
+    path = ""
+    for part in parts:
+        # Scripted modules name a child of a list by its whole path.
+        path = part if part.startswith(f"{path}.") else f"{path}.{part}".lstrip(".")
+    return path
+
+
+def static_shape(kind: TypeProto) -> tuple[int, ...] | None:
+    """Return a tensor's shape if all of it is known."""
+    tensor = kind.tensor_type
+    if not kind.HasField("tensor_type") or not tensor.HasField("shape"):
+        return None
+    if not all(each.HasField("dim_value") for each in tensor.shape.dim):
+        return None
+    return tuple(each.dim_value for each in tensor.shape.dim)
+
+
+def file_bytes(path: Path, weights: Any) -> int:
+    """Return the bytes of a graph's file and of the files beside it that hold its weights."""
+    beside = {entry.value for each in weights for entry in each.external_data if entry.key == "location"}
+    places = [path, *(path.parent / name for name in beside)]
+    return sum(place.stat().st_size for place in places if place.is_file())
+
+
+def _torch_type(code: int) -> torch.dtype:
+    try:
+        name = str(helper.tensor_dtype_to_np_dtype(code))
+    except (KeyError, TypeError):
+        name = ""
+    found = getattr(torch, name, None)
+    return found if isinstance(found, torch.dtype) else torch.float32 if code == TensorProto.FLOAT else torch.uint8
+
+
+def _bytes_of(weight: TensorProto) -> int:
+    elements: int = prod(weight.dims)
+    return (elements + 1) // 2 if weight.data_type in _FOUR_BITS else elements * _torch_type(weight.data_type).itemsize
+
+
+def _subgraphs(node: NodeProto) -> list[onnx.GraphProto]:
+    return [graph for each in node.attribute for graph in ([each.g] if each.HasField("g") else list(each.graphs))]
+
+
+def _all_nodes(graphs: Sequence[onnx.GraphProto]) -> Iterator[NodeProto]:
+    for graph in graphs:
+        for node in graph.node:
+            yield node
+            yield from _all_nodes(_subgraphs(node))
+
+
+Core = Callable[[NodeProto, Sequence[Any], Any], int]
+
+
+def _convolution(image: int, weight: int, *, transposed: bool = False) -> Core:
+    def macs(node: NodeProto, inputs: Sequence[Any], out: Any) -> int:
+        args = (inputs[image], inputs[weight], None, 1, 0, 1, transposed)
+        return FORMULAS["aten::convolution"](args, out)
+
+    return macs
+
+
+def _matmul(left: int, right: int) -> Core:
+    def macs(node: NodeProto, inputs: Sequence[Any], out: Any) -> int:
+        deep, columns = inputs[left].shape[-1], inputs[right].shape[-1] if inputs[right].dim() > 1 else 1
+        return _mm(out.numel() // max(columns, 1), deep, columns)
+
+    return macs
+
+
+def _gemm(node: NodeProto, inputs: Sequence[Any], out: Any) -> int:
+    turned = any(each.name == "transA" and each.i for each in node.attribute)
+    return _mm(out.shape[0], inputs[0].shape[0 if turned else 1], out.shape[1])
+
+
+def _mm(rows: int, deep: int, columns: int) -> int:
+    twins = torch.empty(rows, deep, device="meta"), torch.empty(deep, columns, device="meta")
+    return FORMULAS["aten::mm"](twins, None)
+
+
+class _Einsum(nn.Module):
+    def __init__(self, equation: str) -> None:
+        super().__init__()
+        self.equation = equation
+
+    def forward(self, *operands: Tensor) -> Tensor:
+        return torch.einsum(self.equation, *operands)
+
+
+def _einsum(node: NodeProto, inputs: Sequence[Any], out: Any) -> int:
+    equation = next(each.s.decode() for each in node.attribute if each.name == "equation")
+    return int(count(_Einsum(equation), *(each.float() for each in inputs)).macs)
+
+
+def _attention(node: NodeProto, inputs: Sequence[Any], out: Any) -> int:
+    """(N, heads, L, E), or (N, L, heads * E) with the heads as an attribute; earlier keys come before."""
+    heads = {each.name: each.i for each in node.attribute}
+    query, key, value = inputs[:3]
+    if query.dim() == 3:
+        many, fewer = heads["q_num_heads"], heads["kv_num_heads"]
+        query = query.new_empty(query.shape[0], many, query.shape[1], query.shape[2] // many)
+        value = value.new_empty(value.shape[0], fewer, value.shape[1], value.shape[2] // fewer)
+    past = inputs[4].shape[-2] if len(inputs) > 4 and inputs[4] is not None else 0
+    key = key.new_empty(key.shape[-2] + past, 1)
+    return FORMULAS["aten::_scaled_dot_product_flash_attention"]((query, key, value), out)
+
+
+#: ONNX's operators that are core work, to what finds the formula's arguments among theirs.
+CORE: Mapping[str, Core] = {
+    "Conv": _convolution(0, 1),
+    "ConvInteger": _convolution(0, 1),
+    "QLinearConv": _convolution(0, 3),
+    "ConvTranspose": _convolution(0, 1, transposed=True),
+    "DeformConv": lambda node, inputs, out: FORMULAS["torchvision::deform_conv2d"](inputs, out),
+    "MatMul": _matmul(0, 1),
+    "MatMulInteger": _matmul(0, 1),
+    "QLinearMatMul": _matmul(0, 3),
+    "Gemm": _gemm,
+    "Einsum": _einsum,
+    "Attention": _attention,
+    **{
+        name: lambda node, inputs, out: FORMULAS["aten::mkldnn_rnn_layer"](inputs, out)
+        for name in ("LSTM", "GRU", "RNN")
+    },
+}
