@@ -59,6 +59,22 @@ FormulaOption = Annotated[
         help="MACs of an operator, as ns::op=2*result.numel(), or a module of formulas; repeatable.",
     ),
 ]
+ClaimsOption = Annotated[
+    Path | None,
+    typer.Option(metavar="TABLE", help="Count again what a CSV says of many models, and say what became of each row."),
+]
+FactoryOption = Annotated[
+    str, typer.Option(metavar="NAME", help="Who builds a row's model, by its name: package.module:factory.")
+]
+MapOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="COLUMN=FIELD",
+        help="What a column of the table is: name, params, macs, input, or an argument of the factory; repeatable.",
+    ),
+]
+JobsOption = Annotated[int, typer.Option(metavar="N", min=1, help="How many models are counted at once.")]
 OutOption = Annotated[
     Path | None, typer.Option("--out", metavar="FOLDER", help="The run's folder; `runs/NAME` unless given.")
 ]

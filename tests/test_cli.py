@@ -346,7 +346,7 @@ def test_missing_files_name_the_variable(run: Run, tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["audit"], "missing argument 'model'; see `featherpress audit --help`"),
+        (["diff"], "missing argument 'before'; see `featherpress diff --help`"),
         (["audit", "featherface_v2", "--inputs", "3"], "no such option: --inputs"),
         (["models", "--input", "wide"], "invalid value for '--input'"),
         (["audits"], "no such command 'audits'"),

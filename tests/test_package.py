@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "budgets/crosscheck": {"budgets.counting", "budgets.auditing"},
     "budgets/views": {"verdicts", "budgets.counting", "budgets.auditing", "budgets.crosscheck"},
     "budgets/fitting": {"budgets.counting", "budgets.views"},
+    "budgets/recount": {"models", "budgets.counting", "budgets.crosscheck", "budgets.views"},
     "compress/runtime": set(),
     "compress/recipes": {"models", "compress.distillation"},
     "compress/data": {"compress.recipes", "compress.runtime"},

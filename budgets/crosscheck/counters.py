@@ -26,6 +26,23 @@ from featherpress.budgets.counting.attribution import ModuleStack
 from featherpress.budgets.counting.costs import sum_by_path
 from featherpress.budgets.counting.replicas import Twin, copy_with, meta_twin, real_twin
 
+#: Operators, as a trace names them, that do core work.
+TRACED_CORE = frozenset(
+    f"aten::{name}"
+    for name in (
+        *("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"),
+        *("bilinear", "_trilinear", "addbmm", "addr", "vdot", "tensordot", "chain_matmul", "linalg_multi_dot"),
+        *("_native_multi_head_attention", "_transformer_encoder_layer_fwd", "mkldnn_rnn_layer", "baddbmm", "mv", "dot"),
+        *("scaled_dot_product_attention", "_convolution_mode", "_scaled_dot_product_attention_math", "inner", "kron"),
+        "_scaled_dot_product_flash_attention_for_cpu",
+    )
+)
+
+
+def is_core(name: str) -> bool:
+    """Tell whether an operator of a trace may hold core work: a call of scripted code is opaque."""
+    return name in TRACED_CORE or name.startswith("prim::Call")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CounterResult:
@@ -67,6 +84,15 @@ def ask_fvcore(model: nn.Module, inputs: tuple[Any, ...]) -> CounterResult:
         if path:
             own[path.rpartition(".")[0]] -= amount
     return CounterResult(macs=own, unsupported=unsupported)
+
+
+def ask_default_fvcore(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[int, tuple[str, ...]]:
+    """Ask fvcore as it comes, on the model itself: its total, and the core operators that it says it skipped."""
+    with torch.no_grad():
+        analysis = _import_quietly("fvcore.nn").FlopCountAnalysis(model, inputs)
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+        total, skipped = int(analysis.total()), analysis.unsupported_ops()
+    return total, tuple(sorted(filter(is_core, skipped)))
 
 
 def ask_thop(model: nn.Module, inputs: tuple[Any, ...]) -> CounterResult:

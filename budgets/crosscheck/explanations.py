@@ -12,22 +12,12 @@ from torch.utils.flop_counter import flop_registry
 
 from featherpress.budgets.counting.costs import Cost, ModuleCost
 from featherpress.budgets.counting.operators import FREE
-from featherpress.budgets.crosscheck.counters import CounterResult
+from featherpress.budgets.crosscheck.counters import CounterResult, is_core
 from featherpress.records.record import Part
 
 #: Operators that only look at a weight from another side.
 VIEWS = frozenset(
     {"t", "transpose", "permute", "view", "select", "slice", "split", "unsqueeze", "expand", "detach", "unbind"}
-)
-#: Operators, as a trace names them, that do core work.
-_TRACED_CORE = frozenset(
-    f"aten::{name}"
-    for name in (
-        *("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"),
-        *("bilinear", "_trilinear", "addbmm", "addr", "vdot", "tensordot", "chain_matmul", "linalg_multi_dot"),
-        *("_native_multi_head_attention", "_transformer_encoder_layer_fwd", "mkldnn_rnn_layer"),
-        *("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_attention_math", "inner", "kron"),
-    )
 )
 
 
@@ -199,7 +189,7 @@ def explain_fvcore(component: Component) -> str:
         if rest in {0, dropped}:
             unused += rest if component.macs_of(path) - peer.macs.get(path, 0) == rest else 0
             continue
-        missing = {name: n for name, n in peer.unsupported.get(path, {}).items() if n > 0 and _is_core(name)}
+        missing = {name: n for name, n in peer.unsupported.get(path, {}).items() if n > 0 and is_core(name)}
         if not missing or len(places) > 1 or rest < dropped:
             return ""
         unused, lost = unused + dropped, lost + rest - dropped
@@ -213,11 +203,6 @@ def explain_fvcore(component: Component) -> str:
     if moved and not reasons:
         reasons.append("credits a module with several parents to one of them")
     return "; ".join(reasons)
-
-
-def _is_core(name: str) -> bool:
-    """Whether a traced operator may hold core work: a call of scripted code is opaque."""
-    return name in _TRACED_CORE or name.startswith("prim::Call")
 
 
 def explain_torch(component: Component) -> str:

@@ -9,6 +9,7 @@ from featherpress.commands.formulas import read_formulas
 from featherpress.commands.model_files import audit_file, is_file, refuse_for_files
 from featherpress.commands.places import require_place
 from featherpress.commands.printing import append_step_summary, plain_console, print_json, show, stdout_to_stderr
+from featherpress.commands.recounting import print_recount
 from featherpress.commands.subjects import (
     audit_subject,
     choose_fit_inputs,
@@ -19,7 +20,19 @@ from featherpress.commands.subjects import (
 )
 from featherpress.errors import FileError, UsageError
 from featherpress.extras import require_extra
-from featherpress.options import ArgumentOption, By, DiffFormat, Format, FormulaOption, InputOption, JsonOption
+from featherpress.options import (
+    ArgumentOption,
+    By,
+    ClaimsOption,
+    DiffFormat,
+    FactoryOption,
+    Format,
+    FormulaOption,
+    InputOption,
+    JobsOption,
+    JsonOption,
+    MapOption,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,7 +57,7 @@ def audit(
         typer.Argument(
             help="A model of the zoo, `package.module:factory`, or a file: .onnx, .safetensors, .pth, .pt2."
         ),
-    ],
+    ] = "",
     budget: Annotated[
         str,
         typer.Option(
@@ -85,6 +98,10 @@ def audit(
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Show memory, the convention and the largest modules too.")
     ] = False,
+    claims: ClaimsOption = None,
+    factory: FactoryOption = "",
+    mapping: MapOption = None,
+    jobs: JobsOption = 1,
     style: Annotated[
         Format, typer.Option("--format", metavar="FORMAT", help="table, json, markdown, csv or junit.")
     ] = "table",
@@ -105,6 +122,7 @@ def audit(
     featherpress audit my_models:encoder --input ids=1x77:int64
     featherpress audit featherface_v2 --init mine.toml
     featherpress audit featherface_v2 --budget mine.toml --format junit
+    featherpress audit --claims TABLE.csv --factory timm:create_model
     ```
     """
     from featherpress.budgets import dump_budget
@@ -112,11 +130,25 @@ def audit(
     from featherpress.budgets.views import printing, tables
     from featherpress.files import write_text
 
+    chosen = read_settings(settings)
+    if claims is not None:
+        wanted = "json" if as_json else style
+        print_recount(
+            claims,
+            factory or model,
+            mapping=mapping or (),
+            settings=chosen,
+            jobs=jobs,
+            style=wanted,
+            strict=strict_claims,
+        )
+    if not model:
+        raise UsageError("name a model: `featherpress audit featherface_v2`, or package.module:factory for yours")
     if check:
         require_extra("crosscheck", "--cross-check")
     for file in (init, pin):
         require_place(file)
-    chosen, formulas = read_settings(settings), read_formulas(formula)
+    formulas = read_formulas(formula)
     limits = find_budget(model, budget, chosen)
     held = load_baseline(baseline) if baseline else None
     refuse_for_files(model, {"--set": settings, "--cross-check": check})
