@@ -75,3 +75,8 @@ class CocoData(FaceData):
     kind: Literal["coco"]
     categories: tuple[str, ...] = ()
     train: tuple[str | dict[str, Any], ...] = ()
+
+    def shrunk(self, *, images: int, validation_images: int, side: int) -> Self:
+        """Return the options for a trial; crops that `train` makes keep their size."""
+        small = super().shrunk(images=images, validation_images=validation_images, side=side)
+        return small.model_copy(update={"size": self.size}) if self.train else small

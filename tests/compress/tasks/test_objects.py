@@ -217,6 +217,9 @@ def test_the_student_says_which_task(tmp_path: Path) -> None:
     assert is_torchvisions(TORCHVISION + "ssd300_vgg16")
     assert not is_torchvisions("torchvision.models:resnet18")
     assert not is_torchvisions("nowhere:model")
+    made = {"kind": "coco", "root": "x", "size": 96, "train": [{"Resize": [96, 96]}]}
+    for data, size in ((made, 96), (made | {"train": []}, 64)):  # a trial keeps the size that transforms have
+        assert recipe_of(tmp_path, data=data).data.shrunk(images=2, validation_images=2, side=64).size == size
     with pytest.raises(UsageError, match="give `categories`"):
         task_of(recipe_of(tmp_path, data={"kind": "coco", "root": "x", "size": 64, "category": "disc"}))
 
@@ -331,7 +334,7 @@ def test_logits_are_compared_as_the_heads_mean_them(tmp_path: Path) -> None:
     softmax = {"model": "featherpress.models.ssdlite:ssdlite", "settings": SMALL}
     for model, wrong, right in ((small, "kl", "binary"), (small, "dist", "binary"), (softmax, "binary", "kl")):
         for loss in (wrong, right):
-            terms = {"default_losses": False, "losses": {"class": {"loss": loss}}}
+            terms = {"losses": {"class": {"loss": loss}}}
             task = task_of(recipe_of(root, student=model, teacher=model | {"weights": "x"}, distillation=terms))
             if loss == wrong:
                 with pytest.raises(UsageError, match=rf"`distillation.losses.class`: the head .* use {right}"):
