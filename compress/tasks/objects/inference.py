@@ -48,6 +48,7 @@ def find_objects(model: nn.Module, image: Tensor) -> dict[str, Any]:
     device = next(model.parameters()).device
     found = model([image.to(device).float() / 255])[0]
     order = found["scores"].argsort(descending=True, stable=True)
+    order = order[found["labels"][order] > 0]  # a head of sigmoids has one for the background too
     rows = {name: found[name][order].cpu().numpy() for name in ("boxes", "scores", "labels")}
     return rows | {"labels": rows["labels"] - 1}
 

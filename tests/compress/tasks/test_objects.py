@@ -275,15 +275,16 @@ def test_batches_hold_what_the_examples_do(tmp_path: Path) -> None:
 
 
 class Finder(nn.Module):
-    """A teacher that finds a disc and a box in every image, at their places, and something of which it is not sure."""
+    """A teacher that finds a disc and a box in every image, something of which it is not sure, and the background."""
 
     def __init__(self, scores: tuple[float, ...] = (0.9, 0.3, 0.6)) -> None:
         super().__init__()
         self.scores = nn.Parameter(torch.tensor(scores))
 
     def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
-        boxes = torch.tensor([[8.0, 4, 40, 30], [1, 1, 9, 9], [30, 20, 62, 60]])
-        return [{"boxes": boxes, "labels": torch.tensor([2, 1, 1]), "scores": self.scores} for _ in images]
+        boxes = torch.tensor([[8.0, 4, 40, 30], [1, 1, 9, 9], [30, 20, 62, 60], [0, 0, 90, 70]])
+        scores = torch.cat([self.scores, torch.tensor([0.99])])
+        return [{"boxes": boxes, "labels": torch.tensor([2, 1, 1, 0]), "scores": scores} for _ in images]
 
 
 def test_a_teacher_labels_images(tmp_path: Path) -> None:
