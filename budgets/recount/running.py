@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from featherpress.errors import UsageError
 from featherpress.models.factories import import_factory
 from featherpress.records.record import Part
 
-#: A worker is replaced after so many models, so that what they leave behind does not add up.
+#: After so many models for each, processes are replaced, so that what models leave behind does not add up.
 _TASKS = 100
 
 
@@ -115,11 +116,13 @@ def _measure_all(plans: Mapping[int, _Plan], *, jobs: int, ask: bool) -> Any:
     todo = dict(plans)
     while todo:
         with _pool(jobs) as pool:
-            futures = {pool.submit(_measure, plan, ask): line for line, plan in todo.items()}
+            some = islice(todo.items(), _TASKS * jobs)
+            futures = {pool.submit(_measure, plan, ask): line for line, plan in some}
             try:
                 for future in as_completed(futures):
                     yield futures[future], future.result()
                     del todo[futures[future]]
+                continue
             except BrokenProcessPool:
                 pass
             except BaseException:
@@ -137,7 +140,7 @@ def _measure_all(plans: Mapping[int, _Plan], *, jobs: int, ask: bool) -> Any:
 
 def _pool(jobs: int) -> ProcessPoolExecutor:
     spawn = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(jobs, spawn, _start_worker, (list(sys.path),), max_tasks_per_child=_TASKS)
+    return ProcessPoolExecutor(jobs, spawn, _start_worker, (list(sys.path),))
 
 
 def _start_worker(path: list[str]) -> None:
