@@ -120,7 +120,8 @@ def ask_torch(model: nn.Module, inputs: tuple[Any, ...]) -> CounterResult:
 
 def _ask_torch(model: nn.Module, inputs: tuple[Any, ...], twin: Twin, device: str) -> CounterResult:
     memo: dict[int, Any] = {}
-    replica = copy_with(model, twin, memo).eval()
+    # Its tracker of modules asks what needs a gradient for its history, which a weight handed to a module has not.
+    replica = copy_with(model, twin, memo).eval().requires_grad_(False)
     args = copy_with(inputs, twin, memo)
     counter = _PlacedFlops(ModuleStack(replica))
     with torch.no_grad(), torch.device(device), counter:

@@ -232,6 +232,21 @@ def test_torch_counts_on_the_cpu_what_meta_cannot_run() -> None:
     assert cross_check(Asks(), torch.zeros(2, 4)).rows[-1].peer_macs["torch"] == 32
 
 
+def test_a_weight_may_be_handed_to_a_module() -> None:
+    """A class token, as CaiT has it: FlopCounterMode's tracker of modules must not stumble over it."""
+
+    class Token(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.token, self.mix = nn.Parameter(torch.zeros(1, 1, 4)), nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.mix(self.token.expand(x.shape[0], -1, -1)) + self.mix(x)
+            return y
+
+    assert cross_check(Token(), torch.zeros(1, 1, 4)).rows[-1].peer_macs["torch"] == 32
+
+
 def test_no_second_opinion_explains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where every tool fails, nothing was compared."""
 
