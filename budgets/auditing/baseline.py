@@ -1,9 +1,11 @@
 """Pinned baselines: what a model cost before, so that it can only get cheaper."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from featherpress.budgets.auditing.audit import QUANTITIES, SHAPED, Audit
+from featherpress.budgets.counting.costs import WEIGHTS
 from featherpress.budgets.counting.inputs import same_inputs
 from featherpress.errors import BudgetFileError, FileError
 from featherpress.records.audit import Amounts, Component, Pin
@@ -43,30 +45,50 @@ def load_baseline(path: Path) -> Pin:
 
 
 def ratchet(result: Audit, pin: Pin, *, file: str) -> Audit:
-    """Hold an audit to a baseline: growth and new components fail, what was saved is noted.
+    """Hold an audit to a baseline: growth and new components fail, what was saved or renamed is noted.
 
-    At another input shape MACs are not compared, and a note says so.
+    At another input MACs are not compared, and a note says so.
     """
-    same_shape = same_inputs(pin.signature, result.cost.signature)
+    same_shape = result.cost.method != WEIGHTS and same_inputs(pin.signature, result.cost.signature)
     kept = [quantity for quantity in PINNED if same_shape or quantity not in SHAPED]
     now = {row.name: row for row in result.components}
-    changes = [(name, pin.components.get(name), now.get(name)) for name in {**now, **pin.components}]
+    renamed = _renamed(pin.components, now, kept)
     failures: list[str] = []
-    notes: list[str] = []
-    for name, before, after in (*changes, ("total", pin.total, result.total)):
-        if after is None:
-            notes.append(f"{name} was removed since {file}")
-        elif before is None:
-            amounts = ", ".join(f"{getattr(after, quantity):,} {QUANTITIES[quantity]}" for quantity in kept)
-            failures.append(f"{name} has {amounts}, and was added since {file}; pin again if this is intended")
+    notes = [f"{name} is {renamed[name]} in {file}, at the same cost" for name in renamed]
+    for name, after in (*now.items(), ("total", result.total)):
+        before = pin.total if after is result.total else pin.components.get(renamed.get(name, name))
+        if before is None:
+            amounts = [(getattr(after, quantity), QUANTITIES[quantity]) for quantity in kept]
+            if any(amount for amount, _ in amounts):
+                shown = ", ".join(f"{amount:,} {unit}" for amount, unit in amounts)
+                failures.append(f"{name} has {shown}, and was added since {file}; pin again if this is intended")
         else:
             failures += _growth(name, before, after, kept, file)
             saved = [(getattr(before, quantity) - getattr(after, quantity), quantity) for quantity in kept]
             if shrunk := [f"{amount:,} {QUANTITIES[quantity]}" for amount, quantity in saved if amount > 0]:
                 notes.append(f"{name} has shrunk by {', '.join(shrunk)} since {file}; pin again to keep it")
+    gone = pin.components.keys() - now.keys() - set(renamed.values())
+    notes += [f"{name} was removed since {file}" for name in pin.components if name in gone]
     if not same_shape:
-        notes.append(f"MACs not compared: {file} was pinned at another input shape")
-    return result.after(failures=failures, notes=notes)
+        notes.append(f"MACs not compared: {file} was pinned at another input")
+    if not failures:
+        notes.append(f"nothing grew since {file}")
+    held = result.after(failures=failures, notes=notes)
+    verdict = "within" if held.verdict == "unchecked" else held.verdict
+    return held.model_copy(update={"baseline": file, "verdict": verdict})
+
+
+def _renamed(before: Mapping[str, Amounts], after: Mapping[str, Component], kept: Sequence[str]) -> dict[str, str]:
+    """Pair what is new with what is gone where both cost the same: the new name to the old."""
+    gone = {name: amounts for name, amounts in before.items() if name not in after}
+    found = {}
+    for name, row in after.items():
+        costs = [getattr(row, quantity) for quantity in kept]
+        old = next((old for old in gone if costs == [getattr(gone[old], quantity) for quantity in kept]), None)
+        if name not in before and old is not None:
+            found[name] = old
+            del gone[old]
+    return found
 
 
 def _growth(name: str, before: Amounts, after: Component, kept: list[str], file: str) -> list[str]:

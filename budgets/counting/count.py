@@ -24,6 +24,7 @@ from featherpress.budgets.counting.memory import Footprint, storage_key
 from featherpress.budgets.counting.replicas import copy_with, fake_twin, meta_twin, real_twin
 from featherpress.budgets.counting.surroundings import Surroundings, untouched
 from featherpress.budgets.counting.tensors import TensorRows, list_tensors
+from featherpress.budgets.counting.wrappers import unwrap
 from featherpress.errors import CountError, UsageError
 
 METHODS = ("meta", "fake", "real")
@@ -45,7 +46,7 @@ def count(
     Errors: CountError for an operator that nothing answers for, or when core work follows an operator whose result's
     shape depends on values; UsageError if the model cannot be copied or fails on these inputs.
     """
-    tree = _tree(model)
+    tree = _tree(model := unwrap(model) if isinstance(model, nn.Module) else model)
     inputs = (example_inputs, dict(kwargs or {}))
     table = {**FORMULAS, **(formulas or {})}
     failure: BaseException | None = None

@@ -14,6 +14,7 @@ from featherpress.budgets.counting.count import count
 from featherpress.budgets.counting.formulas import Formula
 from featherpress.budgets.counting.global_state import preserve_global_state
 from featherpress.budgets.counting.tensors import list_tensors
+from featherpress.budgets.counting.wrappers import unwrap
 from featherpress.budgets.crosscheck.counters import COUNTERS, CounterResult, name_distribution
 from featherpress.budgets.crosscheck.explanations import (
     Component,
@@ -65,6 +66,7 @@ def cross_check(
 
     Errors: those of `count`, BudgetFileError if the budget's components do not fit the model.
     """
+    model = unwrap(model)
     cost = count(model, *example_inputs, kwargs=kwargs, formulas=formulas)
     placed = _by_place(model, example_inputs, kwargs or {})
     peers: dict[str, CounterResult] = {}

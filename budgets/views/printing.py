@@ -20,6 +20,7 @@ from featherpress.budgets.views.breakdown import (
     render_breakdown_markdown,
     sort_rows,
 )
+from featherpress.budgets.views.junit import render_junit
 from featherpress.budgets.views.layout import console_table
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def print_audit(
         # Its rows have no place for why it failed.
         sys.stderr.writelines(f"failed: {failure}\n" for failure in result.failures)
     elif style == "junit":
-        sys.stdout.write(tables.render_junit(result))
+        sys.stdout.write(render_junit(result))
     else:
         sys.stdout.write(
             tables.render_markdown(result, verbose=verbose, shapes=shapes)

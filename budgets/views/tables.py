@@ -6,7 +6,6 @@ and no verdict is made from a shortened number.
 
 from collections.abc import Sequence
 from typing import Any
-from xml.etree import ElementTree
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -93,33 +92,6 @@ def render_csv(result: Audit) -> str:
         for row in (*result.components, result.total)
     ]
     return csv_table(["component", "params", "share", "macs", "flops", "target", "difference", "verdict"], rows)
-
-
-def render_junit(result: Audit) -> str:
-    """Make JUnit XML: a case each for the components, the total and the claims, failed where the audit fails."""
-    suite = ElementTree.Element("testsuite", name=result.model, tests="0")
-    left = list(result.failures)
-
-    def add(name: str, problem: str, text: str) -> ElementTree.Element:
-        case = ElementTree.SubElement(suite, "testcase", classname=result.model, name=name)
-        if problem:
-            ElementTree.SubElement(case, "failure", message=problem).text = text
-        return case
-
-    for row in (*result.components, result.total):
-        sentences = [failure for failure in left if failure.startswith(f"{row.name} has ")]
-        left = [failure for failure in left if failure not in sentences]
-        case = add(row.name, _verdict(row) if sentences else "", "\n".join(sentences))
-        if not sentences and not row.checks:
-            ElementTree.SubElement(case, "skipped", message="no limit")
-    if accuracy := result.accuracy:
-        left = [failure for failure in left if accuracy.sentence not in failure]
-        add("(accuracy)", accuracy.outcome if accuracy.outcome != "not worse" else "", accuracy.sentence)
-    add("(claims)", "claims that differ" if left else "", "\n".join(left))
-    suite.set("tests", str(len(suite.findall("testcase"))))
-    suite.set("failures", str(len(suite.findall("testcase/failure"))))
-    ElementTree.indent(suite)
-    return ElementTree.tostring(suite, encoding="unicode") + "\n"
 
 
 def _components_table(result: Audit) -> Table:

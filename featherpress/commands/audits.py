@@ -1,14 +1,21 @@
 """`audit`, `diff` and `fit`: what models cost, and what they may."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
 from featherpress.commands.formulas import read_formulas
 from featherpress.commands.model_files import audit_file, is_file, refuse_for_files
 from featherpress.commands.places import require_place
-from featherpress.commands.printing import append_step_summary, plain_console, print_json, show, stdout_to_stderr
+from featherpress.commands.printing import (
+    append_step_summary,
+    junit_on_error,
+    plain_console,
+    print_json,
+    show,
+    stdout_to_stderr,
+)
 from featherpress.commands.recounting import print_recount
 from featherpress.commands.subjects import (
     audit_subject,
@@ -41,6 +48,13 @@ if TYPE_CHECKING:
     from featherpress.budgets.counting.formulas import Formula
     from featherpress.commands.subjects import Subject
     from featherpress.verdicts import GateResult
+
+
+class _How(TypedDict):
+    """What counting takes of the command line, whatever the target."""
+
+    formulas: "Mapping[str, Formula]"
+    strict_claims: bool
 
 
 def _print_schema(wanted: bool) -> None:
@@ -130,53 +144,52 @@ def audit(
     from featherpress.budgets.views import printing, tables
     from featherpress.files import write_text
 
-    chosen = read_settings(settings)
     if claims is not None:
         wanted = "json" if as_json else style
         print_recount(
             claims,
             factory or model,
             mapping=mapping or (),
-            settings=chosen,
+            settings=read_settings(settings),
             jobs=jobs,
             style=wanted,
             strict=strict_claims,
         )
-    if not model:
-        raise UsageError("name a model: `featherpress audit featherface_v2`, or package.module:factory for yours")
-    if check:
-        require_extra("crosscheck", "--cross-check")
-    for file in (init, pin):
-        require_place(file)
-    formulas = read_formulas(formula)
-    limits = find_budget(model, budget, chosen)
-    held = load_baseline(baseline) if baseline else None
-    refuse_for_files(model, {"--set": settings, "--cross-check": check})
-    subject = (
-        None if is_file(model) else open_subject(model, inputs=inputs or (), settings=chosen, budget=limits, pin=held)
-    )
-    if subject is None:
-        result = audit_file(
-            model, limits, inputs=inputs or (), pin=held, formulas=formulas, strict_claims=strict_claims
-        )
-    else:
-        result = audit_subject(subject, limits, formulas=formulas, strict_claims=strict_claims)
-    if init is not None:
-        if init.exists():
-            raise FileError(f"{init} exists already; choose another name for the budget file")
-        write_text(init, dump_budget(result.cost, name=result.model))
-        typer.echo(f"wrote {init}")
-        return
-    if held is not None:
-        result = ratchet(result, held, file=str(baseline))
-    if pin is not None:
-        write_text(pin, dump_baseline(result))
-    if accuracy is not None:
-        result = result.with_accuracy(_gate_accuracy(accuracy, model=model, budget=budget))
-    shown = printing.choose_breakdown(result, by=by, depth=depth, sort=sort)
-    if shown is None:
-        result = printing.sort_components(result, sort)
-    compared = _cross_check(subject, formulas) if check and subject else None
+    with junit_on_error(style == "junit" and not as_json, model):
+        chosen = read_settings(settings)
+        if not model:
+            raise UsageError("name a model: `featherpress audit featherface_v2`, or package.module:factory for yours")
+        if check:
+            require_extra("crosscheck", "--cross-check")
+        for file in (init, pin):
+            require_place(file)
+        formulas = read_formulas(formula)
+        limits = find_budget(model, budget, chosen)
+        held = load_baseline(baseline) if baseline else None
+        refuse_for_files(model, {"--set": settings, "--cross-check": check})
+        how: _How = {"formulas": formulas, "strict_claims": strict_claims}
+        subject = None
+        if is_file(model):
+            result = audit_file(model, limits, inputs=inputs or (), pin=held, **how)
+        else:
+            subject = open_subject(model, inputs=inputs or (), settings=chosen, budget=limits, pin=held)
+            result = audit_subject(subject, limits, **how)
+        if init is not None:
+            if init.exists():
+                raise FileError(f"{init} exists already; choose another name for the budget file")
+            write_text(init, dump_budget(result.cost, name=result.model))
+            typer.echo(f"wrote {init}")
+            return
+        if held is not None:
+            result = ratchet(result, held, file=str(baseline))
+        if pin is not None:
+            write_text(pin, dump_baseline(result))
+        if accuracy is not None:
+            result = result.with_accuracy(_gate_accuracy(accuracy, model=model, budget=budget))
+        shown = printing.choose_breakdown(result, by=by, depth=depth, sort=sort)
+        if shown is None:
+            result = printing.sort_components(result, sort)
+        compared = _cross_check(subject, formulas) if check and subject else None
     printing.print_audit(
         result, style="json" if as_json else style, shown=shown, cross_check=compared, verbose=verbose, shapes=shapes
     )

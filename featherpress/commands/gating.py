@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-from xml.etree import ElementTree
 
 import typer
 
-from featherpress.commands.printing import append_step_summary, print_json
+from featherpress.commands.printing import append_step_summary, junit_on_error, print_json
 from featherpress.errors import FileError, UsageError
 from featherpress.options import GateFormat, UndecidedAs
 
@@ -54,9 +53,10 @@ def gate(
     featherpress gate a.json --baseline b.json --ground-truth t.json --margin 0
     ```
     """
-    result = run_gate(
-        candidate, baseline, margin=margin, metric=metric, confidence=confidence, ground_truth=ground_truth
-    )
+    with junit_on_error(style == "junit", "featherpress gate"):
+        result = run_gate(
+            candidate, baseline, margin=margin, metric=metric, confidence=confidence, ground_truth=ground_truth
+        )
     code = result.exit_code
     if result.outcome == "undecided" and undecided is not None:
         code = int(undecided == "fail")
@@ -156,6 +156,8 @@ def _parse_margin(margin: str | float, *sides: "Side") -> float:
 
 def render_gate_markdown(result: "GateResult", *, failed: bool) -> str:
     """Make GitHub-flavoured Markdown: a table of the numbers and the sentence."""
+    from featherpress.budgets.views.layout import escape, markdown_table
+
     interval, (candidate, baseline) = result.interval, result.scores
     cells = [
         *(f"{value:.4f}" for value in (candidate, baseline)),
@@ -165,20 +167,19 @@ def render_gate_markdown(result: "GateResult", *, failed: bool) -> str:
         f"**{result.outcome}**" if failed else result.outcome,
     ]
     header = ["candidate", "baseline", "difference", f"{100 * result.confidence:g}% ends", "margin", "outcome"]
-    table = "".join(f"| {' | '.join(row)} |\n" for row in (header, [*["---:"] * 5, "---"], cells))
-    return f"## {result.metric} of {result.candidate}\n\n{table}\n{result.sentence}\n"
+    title = escape(f"{result.metric} of {result.candidate}")
+    return "\n".join([f"## {title}", "", *markdown_table(header, [cells]), "", escape(result.sentence)]) + "\n"
 
 
 def render_gate_junit(result: "GateResult", *, failed: bool) -> str:
     """Make JUnit XML: one case, failed where the build is to fail, skipped where nothing was decided."""
-    suite = ElementTree.Element("testsuite", name="featherpress gate", tests="1", failures=str(int(failed)))
+    from featherpress.budgets.views.junit import Case, render_suite
+
     name = f"{result.metric} not worse than {result.baseline} by {result.margin:g}"
-    case = ElementTree.SubElement(suite, "testcase", classname=result.candidate, name=name)
     if failed:
-        ElementTree.SubElement(case, "failure", message=result.outcome).text = result.sentence
+        case = Case(name=name, outcome="failure", message=result.outcome, text=result.sentence)
     elif result.outcome == "undecided":
-        ElementTree.SubElement(case, "skipped", message=result.sentence)
+        case = Case(name=name, outcome="skipped", message=result.sentence)
     else:
-        ElementTree.SubElement(case, "system-out").text = result.sentence
-    ElementTree.indent(suite)
-    return ElementTree.tostring(suite, encoding="unicode") + "\n"
+        case = Case(name=name, said=[result.sentence])
+    return render_suite("featherpress gate", [case], classname=result.candidate)

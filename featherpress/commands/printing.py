@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from featherpress.errors import FileError
+from featherpress.errors import FeatherpressError, FileError
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -28,6 +28,19 @@ def stdout_to_stderr() -> Iterator[None]:
     finally:
         os.dup2(kept, 1)
         os.close(kept)
+
+
+@contextmanager
+def junit_on_error(wanted: bool, name: str) -> Iterator[None]:
+    """Let a CI's report say what went wrong where there is no result: the error goes on as it is."""
+    try:
+        yield
+    except (FeatherpressError, OSError) as error:
+        if wanted:
+            from featherpress.budgets.views.junit import render_error
+
+            sys.stdout.write(render_error(name, error))
+        raise
 
 
 def show(record: dict[str, Any], as_json: bool, render: Callable[[], "RenderableType"]) -> None:

@@ -74,8 +74,8 @@ class Claim(Part):
 class Audit(Record):
     """The costs of one model; `components` sum to `total`, exactly.
 
-    `signature` is what it was fed, as `--input` takes it, and `input_source` says where that is from. `settings` are
-    what it was built from, empty where the record does not say.
+    `signature` is what it was fed, as `--input` takes it, and `input_source` says where that is from; `baseline` is the
+    file that it was held to. `settings` are what it was built from, empty where the record does not say.
     """
 
     SCHEMA: ClassVar[str] = "featherpress.audit/1"
@@ -90,6 +90,7 @@ class Audit(Record):
     total: Component
     components: tuple[Component, ...]
     claims: tuple[Claim, ...] = ()
+    baseline: str = ""
     failures: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     memory_convention: str = ""

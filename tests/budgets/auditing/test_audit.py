@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from featherpress.budgets import Budget, audit, count, dump_budget, load_budget
 from featherpress.budgets.auditing.budget_file import parse_budget
+from featherpress.budgets.views.junit import render_junit
 from featherpress.budgets.views.layout import format_macs
-from featherpress.budgets.views.tables import render_csv, render_junit, render_markdown, render_table
+from featherpress.budgets.views.tables import render_csv, render_markdown, render_table
 from featherpress.errors import BudgetFileError, UsageError
 
 GOLDEN = Path(__file__).parents[2] / "golden"
