@@ -65,7 +65,7 @@ def ask_fvcore(model: nn.Module, inputs: tuple[Any, ...]) -> CounterResult:
     """Trace a copy with fvcore, with handles for core work only."""
     analysis_type = _import_quietly("fvcore.nn").FlopCountAnalysis
     memo: dict[int, Any] = {}
-    replica = copy_with(model, real_twin, memo).eval()
+    replica = _returning_tensors(copy_with(model, real_twin, memo).eval())
     with torch.no_grad():
         analysis = analysis_type(replica, copy_with(inputs, real_twin, memo))
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
@@ -86,10 +86,30 @@ def ask_fvcore(model: nn.Module, inputs: tuple[Any, ...]) -> CounterResult:
     return CounterResult(macs=own, unsupported=unsupported)
 
 
+def _returning_tensors(model: nn.Module) -> nn.Module:
+    """Let a copy return the tensors of its outputs alone: a trace knows no other objects."""
+
+    def forward(run: Callable[..., Any], *args: Any) -> tuple[Tensor, ...]:
+        return tuple(leaf for leaf in tree_leaves(run(*args)) if isinstance(leaf, Tensor))
+
+    return with_forward(model, forward)
+
+
+def with_forward(model: nn.Module, forward: Callable[..., Any]) -> nn.Module:
+    """Give a model, which must be a copy, another forward; it gets the old one before its arguments."""
+    kind, own = type(model), vars(model).pop("forward", None)
+
+    def run(self: nn.Module, *args: Any) -> Any:
+        return forward(own or partial(kind.forward, self), *args)
+
+    model.__class__ = type(kind.__name__, (kind,), {"forward": run, "__module__": kind.__module__})
+    return model
+
+
 def ask_default_fvcore(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[int, tuple[str, ...]]:
     """Ask fvcore as it comes, on the model itself: its total, and the core operators that it says it skipped."""
     with torch.no_grad():
-        analysis = _import_quietly("fvcore.nn").FlopCountAnalysis(model, inputs)
+        analysis = _import_quietly("fvcore.nn").FlopCountAnalysis(_returning_tensors(model), inputs)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
         total, skipped = int(analysis.total()), analysis.unsupported_ops()
     return total, tuple(sorted(filter(is_core, skipped)))

@@ -1,11 +1,12 @@
 """A second opinion: our count beside other counters', and a sentence for every difference."""
 
-import inspect
+import copy
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from featherpress.budgets.auditing.budget_file import Budget
 from featherpress.budgets.auditing.components import split
@@ -15,7 +16,7 @@ from featherpress.budgets.counting.formulas import Formula
 from featherpress.budgets.counting.global_state import preserve_global_state
 from featherpress.budgets.counting.tensors import list_tensors
 from featherpress.budgets.counting.wrappers import unwrap
-from featherpress.budgets.crosscheck.counters import COUNTERS, CounterResult, name_distribution
+from featherpress.budgets.crosscheck.counters import COUNTERS, CounterResult, name_distribution, with_forward
 from featherpress.budgets.crosscheck.explanations import (
     Component,
     CrossCheckRow,
@@ -23,7 +24,6 @@ from featherpress.budgets.crosscheck.explanations import (
     explain_thop,
     explain_torch,
 )
-from featherpress.errors import UsageError
 from featherpress.records.record import Part, Record
 
 EXPLAIN = {"fvcore": explain_fvcore, "thop": explain_thop, "torch": explain_torch}
@@ -62,7 +62,7 @@ def cross_check(
     """Count with our counter and with fvcore, thop and FlopCounterMode, each on a deep copy of its own.
 
     fvcore and thop run their copy for real, on the CPU. A tool that fails is reported, not raised. `kwargs` and
-    `formulas` are those of `count`; the others get arguments by place alone, and no formulas.
+    `formulas` are those of `count`; the others get no formulas.
 
     Errors: those of `count`, BudgetFileError if the budget's components do not fit the model.
     """
@@ -75,7 +75,7 @@ def cross_check(
     for tool, ask in COUNTERS.items():
         try:
             with preserve_global_state():
-                peers[tool] = ask(model, placed)
+                peers[tool] = ask(*placed)
             tools[tool] = name_distribution(tool)
         except Exception as error:
             tools[tool] = "failed"
@@ -91,19 +91,21 @@ def cross_check(
     return CrossCheck(tools=tools, explained=explained, rows=rows, disagreements=tuple(found))
 
 
-def _by_place(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Give arguments by place, as the other counters take them, defaults between them."""
+def _has_tensors(value: Any) -> bool:
+    return any(isinstance(leaf, Tensor) for leaf in tree_leaves(value))
+
+
+def _by_place(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[nn.Module, tuple[Any, ...]]:
+    """Return the model as one that takes tensors by place, as the other counters hand them over, and these."""
     if not kwargs:
-        return args
-    bound = inspect.signature(model.forward).bind(*args, **kwargs)
-    last = max(place for place, name in enumerate(bound.signature.parameters) if name in bound.arguments)
-    if bound.kwargs:
-        raise UsageError(
-            f"the other counters take arguments by place, and {', '.join(bound.kwargs)} of {type(model).__name__} has "
-            "none: put a module around it that does"
-        )
-    bound.apply_defaults()
-    return bound.args[: last + 1]
+        return model, args
+    fixed = {name: value for name, value in kwargs.items() if not _has_tensors(value)}
+    names = [name for name in kwargs if name not in fixed]
+
+    def forward(run: Callable[..., Any], *values: Any) -> Any:
+        return run(*values[: len(args)], **fixed, **dict(zip(names, values[len(args) :], strict=True)))
+
+    return with_forward(copy.copy(model), forward), (*args, *(kwargs[name] for name in names))
 
 
 def _components(

@@ -247,6 +247,20 @@ def test_a_weight_may_be_handed_to_a_module() -> None:
     assert cross_check(Token(), torch.zeros(1, 1, 4)).rows[-1].peer_macs["torch"] == 32
 
 
+def test_outputs_may_be_anything() -> None:
+    """A dictionary with an object in it, as language models return their cache: a trace gets its tensors."""
+
+    class Talks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> dict[str, Any]:
+            return {"logits": self.head(x), "cache": object()}
+
+    assert cross_check(Talks(), torch.zeros(1, 4)).rows[-1].peer_macs["fvcore"] == 16
+
+
 def test_no_second_opinion_explains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where every tool fails, nothing was compared."""
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from featherpress.budgets import audit, count, cross_check, dump_budget, fit
 from featherpress.budgets.auditing.budget_file import parse_budget
 from featherpress.budgets.fitting.fit import parse_knob
-from featherpress.errors import BudgetFileError, CountError, UsageError
+from featherpress.errors import BudgetFileError, CountError
 
 Run = Callable[..., tuple[int, str, str]]
 MINE = """
@@ -221,8 +221,10 @@ def test_keywords_and_formulas_in_python() -> None:
     assert audit(Named(), parse_budget(dump_budget(count(Named(), ids)), file="b"), name="x").verdict == "within"
     checked = cross_check(Named(), kwargs={"mask": ids, "ids": ids}, formulas={"a::b": lambda args, out: 0})
     assert (checked.rows[-1].peer_macs["fvcore"], checked.explained) == (40, True)
-    with pytest.raises(UsageError, match="take arguments by place, and scale of Named has none"):
-        cross_check(Named(), ids, kwargs={"scale": torch.ones(1)})
+    model = Named()
+    scaled = cross_check(model, ids, kwargs={"scale": torch.ones(1)}).rows[-1]
+    assert set(scaled.peer_macs.values()) == {scaled.macs}
+    assert type(model) is Named
     sine = nn.Sequential(nn.Linear(4, 4))
     sine.forward = torch.fft.fft  # type: ignore[method-assign]
     with pytest.raises(CountError):
