@@ -55,6 +55,7 @@ class Cost:
     `exported` is the size of a file that was counted, 0 for a module. `inputs` are the shapes of what was fed,
     `signature` is that as `make_inputs` reads it.
     `unused` parameters were read by no operator of this forward; `method` is "meta", "fake" or "real".
+    `active` parameters are those that work for one token: of a mixture of experts, as many as it chooses.
     `activations` is the bytes of all tensors that operators wrote, `peak` the most bytes alive at one moment, inputs
     included; both in the model's own types. The footprints are weights, activations and peak at other precisions.
     `work` and `elementwise_work` map (module path, operator) to MACs and elements, `operator_calls` an operator to its
@@ -86,6 +87,7 @@ class Cost:
     readers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     shapes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     unused_names: tuple[str, ...] = ()
+    active: int = 0
     notes: tuple[str, ...] = ()
     convention: str = CONVENTION
 

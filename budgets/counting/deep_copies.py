@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch._library.custom_ops import CustomOpDef
 from torch._ops import HigherOrderOperator, OpOverload, OpOverloadPacket
+from torch.nn.utils.rnn import PackedSequence
 
 #: What is shared, since it cannot change.
 ATOMS = frozenset(
@@ -130,6 +131,12 @@ def _generator(item: torch.Generator, memo: Memo) -> Any:
     return torch.Generator(item.device).set_state(item.get_state())
 
 
+def _packed(item: PackedSequence, memo: Memo) -> Any:
+    """Keep the sizes of its steps: PyTorch wants them with values."""
+    data, order, back = (deep(each, memo) for each in (item.data, item.sorted_indices, item.unsorted_indices))
+    return PackedSequence(data, item.batch_sizes.clone(), order, back)
+
+
 def _by_protocol(item: Any, memo: Memo) -> Any:
     """Copy an object as it, its class or `copyreg` says."""
     own = getattr(item, "__deepcopy__", None)
@@ -173,5 +180,6 @@ _MAKERS: dict[type, Callable[[Any, Memo], Any]] = {
     BuiltinFunctionType: _builtin,
     weakref.ref: _reference,
     torch.Generator: _generator,
+    PackedSequence: _packed,
     **dict.fromkeys(_PROXIES, _proxy),
 }

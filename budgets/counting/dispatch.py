@@ -5,27 +5,29 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from weakref import ref
 
+import torch
 from torch import Tensor, nn
 from torch._ops import OpOverload
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from featherpress.budgets.counting.attribution import ModuleStack
 from featherpress.budgets.counting.costs import ROOT, UNATTRIBUTED
+from featherpress.budgets.counting.evidence import Evidence
 from featherpress.budgets.counting.formulas import Formula
 from featherpress.budgets.counting.memory import Lifetimes, storage_key
 from featherpress.budgets.counting.meta_kernels import META, META_KERNELS, MetaKernel
 from featherpress.budgets.counting.operators import Facts, changes_shape_with_data, facts_of
 from featherpress.budgets.counting.replicas import meta_twin
+from featherpress.budgets.counting.values import shrunk, sized
 from featherpress.errors import CountError
 
-#: Operators that give values to Python.
-READS_VALUES = frozenset({"aten::_local_scalar_dense", "aten::equal"})
-#: What hands a tensor's values to other libraries, below which no operator is seen.
-VALUE_ESCAPES = {Tensor.numpy: "numpy", Tensor.__array__: "numpy", Tensor.__dlpack__: "dlpack", Tensor.tolist: "tolist"}
-
-
+#: Operators that give values to Python, or do as much as values say.
+READS_VALUES = frozenset({"aten::_local_scalar_dense", "aten::equal", "aten::_pack_padded_sequence"})
+#: Products of rows with the matrix of their group: those of experts.
+_GROUPED = frozenset({"aten::_grouped_mm", "aten::_scaled_grouped_mm", "aten::_scaled_grouped_mm_v2"})
+#: Ways by which values leave for libraries below which no operator is seen.
+_LIBRARIES = frozenset({"numpy", "dlpack"})
 #: What an operator is, what counts it and what answers it on meta tensors, where there is either.
 _Plan = tuple[Facts, Formula | None, MetaKernel | None]
 
@@ -64,11 +66,27 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
         #: Storages that no operator may write to, and all tensors that operators made.
         self.protected: set[int] = set()
         self.made: list[ref[Tensor]] = []
+        #: MACs of the operators that read a parameter, by its id.
+        self.weight_macs: Counter[int] = Counter()
+        #: The size asked for where values say it, and the results that were as large as they say.
+        self.size: int | None = None
+        self.sizes: list[Any] = []
+        self.macs_before = 0
         self.value_dependent: dict[str, str] = {}
+        #: What is known of work after such results, and what else a reader of the numbers has to know.
+        self.dependence = "no core work follows it"
+        self.notes: list[str] = []
+        #: Parameters, by id, whose work values choose; and how many were chosen of how many, in order.
+        self.routed: set[int] = set()
+        self.choices: list[tuple[int, int]] = []
+        #: In a real run, what tells of work that no operator did.
+        self.evidence: Evidence | None = None
         #: Parameters that operators read and the model does not name: elements by storage.
         self.foreign_params: dict[int, int] = {}
         #: How values got out of the tensors, each a sentence: the forward may depend on them.
         self.value_escapes: dict[str, str] = {}
+        #: The library that values left for.
+        self.left = ""
         self.refusal: CountError | None = None
         #: Why a count on these tensors cannot go on, though one on others may.
         self.failure: RuntimeError | None = None
@@ -82,7 +100,8 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
         if types and self.method != "fake":
             # A class of tensors with operators of its own says what it does, and we see that.
             return NotImplemented
-        facts, formula, meta_kernel = self.plans.get(id(func)) or self._plan(func)
+        plan = self.plans.get(id(func)) or self._plan(func)
+        facts, formula, meta_kernel = plan
         kwargs = kwargs or {}
         if not (formula or facts.free or facts.elementwise):
             with self:
@@ -94,29 +113,68 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
         keys = self._note_reads(facts.name, tensors)
         if facts.mutates and not self.protected.isdisjoint(keys):
             self._refuse_writing(facts, args, kwargs)
+        if self.evidence:
+            self.evidence.reads(facts, tensors, keys)
         out = meta_kernel(args, kwargs) if meta_kernel else None
+        if out is None:
+            out = self._run(func, facts, tensors, args, kwargs)
+        results = [out] if type(out) is Tensor else _tensors((out,))
+        self._count(plan, args, out, tensors, results)
+        if not self.has_values:
+            for tensor in results:
+                # A kernel that nothing sees would write to no memory.
+                torch._C._set_throw_on_mutable_data_ptr(tensor)
+        if facts.writes:
+            self.lifetimes.write(results, keys, self.stack.path)
+            self.made.extend(map(ref, results))
+        if self.evidence:
+            self.evidence.writes(facts, results, keys)
+        return out
+
+    def _run(self, func: Any, facts: Facts, tensors: Sequence[Tensor], args: Any, kwargs: Any) -> Any:
+        """Let PyTorch answer; a result as large as values say may be asked for in another size."""
+        changes = facts.dynamic and changes_shape_with_data(facts, args)
+        out = sized(func, facts.name, args, kwargs, self.size) if changes and self.on_meta else None
         if out is None:
             if self.on_meta and len({tensor.is_meta for tensor in tensors}) > 1:
                 args, kwargs = self._without_values(func, args, kwargs)
             out = func(*args, **kwargs)
-        path = self.stack.path
-        self.calls[facts.name] += 1
-        results = [out] if type(out) is Tensor else _tensors((out,))
+            if changes and self.size is not None and not self.on_meta:
+                out = shrunk(out, args, facts.name, self.size)
+        if changes:
+            if not self.value_dependent:
+                self.macs_before = sum(self.macs.values())
+            self.value_dependent.setdefault(facts.name, self._place())
+            self.sizes.append([list(tensor.shape) for tensor in _tensors((out,))])
+        return out
+
+    def _count(self, plan: _Plan, args: Any, out: Any, tensors: list[Tensor], results: list[Tensor]) -> None:
+        """Add up what an operator costs."""
+        (facts, formula, _), path = plan, self.stack.path
+        name = facts.name
+        self.calls[name] += 1
+        if name == "aten::topk":
+            x, k, *dim = args
+            self.choices.append((k, x.shape[dim[0] if dim else -1]))
         if formula:
             macs = int(formula(args, out))
-            if self.value_dependent:
-                self._refuse_after_values(facts.name)
-            self.macs[path, facts.name] += macs
-            if facts.name == "torchvision::deform_conv2d":
-                self.elementwise[path, facts.name] += _sampled(args, out)
+            self.macs[path, name] += macs
+            for tensor in tensors:
+                key = self.parameters.get(storage_key(tensor), 0)
+                self.weight_macs[key] += macs
+                if name in _GROUPED and tensor.dim() == 3:
+                    self.routed.add(key)
+            if name == "torchvision::deform_conv2d":
+                self.elementwise[path, name] += _sampled(args, out)
         elif facts.elementwise:
-            self.elementwise[path, facts.name] += max([t.numel() for t in tensors + results], default=0)
-        if facts.writes:
-            self.lifetimes.write(results, keys, path)
-            self.made.extend(map(ref, results))
-        if facts.dynamic and changes_shape_with_data(facts, args):
-            self.value_dependent.setdefault(facts.name, self._place())
-        return out
+            self.elementwise[path, name] += max([t.numel() for t in tensors + results], default=0)
+
+    def book(self, name: str, read: list[Tensor], macs: int, elements: int) -> None:
+        """Note an operator that was answered above the dispatcher: what it reads, and its work."""
+        self._note_reads(name, read)
+        self.calls[name] += 1
+        self.macs[self.stack.path, name] += macs
+        self.elementwise[self.stack.path, name] += elements
 
     def _plan(self, func: Any) -> _Plan:
         facts = facts_of(func)
@@ -145,6 +203,29 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
             self.readers[parameter].add(name)
         return keys
 
+    def note_escape(self, way: str) -> None:
+        """Note that values leave by a method of tensors; what is done at an address is done unseen."""
+        if way == "data_ptr":
+            self.refuse(
+                f"the address of a tensor is taken in {self._place()} (data_ptr): what is done there is not seen"
+            )
+        self.note_values(way, "takes values out of torch: work on them there is not counted")
+        if way in _LIBRARIES:
+            self.left = way
+
+    def note_arrival(self, tensor: Tensor) -> None:
+        """Refuse values that come back from another library."""
+        if self.left:
+            self.refuse(
+                f"values leave for {self.left} and others come back in {self._place()}: the work that was done there "
+                "is not seen"
+            )
+
+    def refuse(self, sentence: str) -> Any:
+        """Refuse the count, also where the model would catch that; the first reason is the one that is told."""
+        self.refusal = self.refusal or CountError(sentence)
+        raise self.refusal
+
     def note_values(self, name: str, what: str) -> None:
         """Note, once a way, that values leave the tensors."""
         self.value_escapes.setdefault(name, f"{name} in {self._place()} {what}")
@@ -164,46 +245,20 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
         kind = type(self.model if path in {"", UNATTRIBUTED} else self.model.get_submodule(path)).__name__
         return f"{path or ROOT} ({kind})"
 
-    def _refuse_after_values(self, name: str) -> Any:
-        """Refuse core work whose amount depends on values."""
-        culprit, place = next(iter(self.value_dependent.items()))
-        self.refusal = self.refusal or CountError(
-            f"{name} in {self._place()} comes after {culprit} in {place}, whose result's shape depends on values, "
-            "so one count would not hold for other inputs: count the part of the model before it"
-        )
-        raise self.refusal
-
     def _refuse_writing(self, facts: Facts, args: Any, kwargs: Any) -> None:
         """Refuse to write to a tensor that is not of the copy."""
         if any(storage_key(tensor) in self.protected for tensor in _written(facts, args, kwargs)):
-            self.refusal = self.refusal or CountError(
+            self.refuse(
                 f"{facts.name} in {self._place()} writes to a tensor outside the copy that is counted (of the model "
                 "itself, or a global): keep what forward writes in the module"
             )
-            raise self.refusal
 
     def _refuse(self, name: str) -> Any:
         remedy = f'give its formula (--formula "{name}=...", or formulas={{"{name}": formula}} from Python), or '
-        self.refusal = self.refusal or CountError(
+        return self.refuse(
             f"no formula for operator {name} in module {self._place()}: expected one that is counted or known to cost "
             f"nothing; {remedy}count the model without this module"
         )
-        raise self.refusal
-
-
-class ValueEscapes(TorchFunctionMode):
-    """Notes in a real run that values go where no operator is seen."""
-
-    def __init__(self, mode: CountingMode) -> None:
-        super().__init__()
-        self.mode = mode
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Pass every call on."""
-        way = VALUE_ESCAPES.get(func)
-        if way is not None:
-            self.mode.note_values(way, "takes values out of torch: work on them there is not counted")
-        return func(*args, **(kwargs or {}))
 
 
 def _tensors(values: Iterable[Any]) -> list[Tensor]:

@@ -10,6 +10,7 @@ from math import prod
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from torch import Tensor
 
 CONVENTION = "core-macs"
@@ -40,8 +41,10 @@ def _deformable_convolution(args: Sequence[Any], out: Any) -> int:
 
 
 def _matrix_product(left: Tensor, right: Tensor) -> int:
-    """(..., n, k) by (..., k, m): every element of the left meets m columns."""
-    return int(left.numel() * right.shape[-1])
+    """(..., n, k) by (..., k, m): every element of the left meets m columns; of a sparse one those that are stored."""
+    if left.layout is torch.strided and right.layout is not torch.strided:
+        return int(left.numel() // left.shape[-1] * right._nnz())
+    return int((left.numel() if left.layout is torch.strided else left._nnz()) * right.shape[-1])
 
 
 def _mm(args: Sequence[Any], out: Any) -> int:
@@ -69,7 +72,18 @@ def _addmm(args: Sequence[Any], out: Any) -> int:
 
 
 def _mv(args: Sequence[Any], out: Any) -> int:
-    return int(args[0].numel())
+    return int(args[0].numel() if args[0].layout is torch.strided else args[0]._nnz())
+
+
+def _packed_linear(args: Sequence[Any], out: Any) -> int:
+    """(..., k) by a weight in a library's own packing: each of the outputs is a sum over k."""
+    result = out if isinstance(out, Tensor) else out[0]
+    return int(result.numel() * args[0].shape[-1])
+
+
+def _packed_convolution(args: Sequence[Any], out: Any) -> int:
+    """Weights are packed in an object that gives them back."""
+    return int(out.numel() * prod(args[1].unpack()[0].shape[1:]))
 
 
 def _addmv(args: Sequence[Any], out: Any) -> int:
@@ -128,6 +142,9 @@ _ATTENTION = (
     "_scaled_dot_product_attention_math_for_mps",
 )
 
+#: Products of rows with a weight in four or eight bits.
+_BITSANDBYTES = ("gemm_4bit", "gemv_4bit", "int8_linear_matmul", "int8_scaled_mm", "int8_mixed_scaled_mm")
+
 #: Operator, without overload and in-place underscore, to its formula.
 FORMULAS: Mapping[str, Formula] = MappingProxyType(
     {
@@ -139,6 +156,9 @@ FORMULAS: Mapping[str, Formula] = MappingProxyType(
         "aten::_scaled_mm": _mm,
         "aten::_grouped_mm": _grouped_mm,
         "aten::_scaled_grouped_mm": _grouped_mm,
+        "aten::_scaled_mm_v2": _mm,
+        "aten::_scaled_grouped_mm_v2": _grouped_mm,
+        "aten::_sparse_addmm": _addmm,
         "aten::_weight_int8pack_mm": _int8_mm,
         "aten::addmm": _addmm,
         "aten::_addmm_activation": _addmm,
@@ -156,5 +176,8 @@ FORMULAS: Mapping[str, Formula] = MappingProxyType(
         "higher_order::flex_attention": _attention,
         "aten::mkldnn_rnn_layer": _recurrent_layer,
         "torchvision::deform_conv2d": _deformable_convolution,
+        **{f"quantized::linear{kind}": _packed_linear for kind in ("", "_relu", "_dynamic", "_relu_dynamic")},
+        **{f"quantized::conv{axes}d{kind}": _packed_convolution for axes in (1, 2, 3) for kind in ("", "_relu")},
+        **{f"bitsandbytes::{name}": _packed_linear for name in _BITSANDBYTES},
     }
 )

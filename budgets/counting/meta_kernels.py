@@ -250,6 +250,20 @@ def _deformable_convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> T
     return _made((x.shape[0], weight.shape[0], *offset.shape[2:]), x) if fits else None
 
 
+def _grid_sample(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """One value for each place of a grid, in two or three dimensions."""
+    x, grid = args[:2]
+    fits = x.dim() == grid.dim() and x.shape[0] == grid.shape[0] and grid.shape[-1] == x.dim() - 2
+    return _made((*x.shape[:2], *grid.shape[1:-1]), x) if fits and 0 not in x.shape and _alike(x, grid) else None
+
+
+def _grouped_product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """Rows by the matrix of their group, in any type: PyTorch's answer is for half precision alone."""
+    left, right = args[:2]
+    fits = right.dim() == 3 and left.dim() == 2 and left.shape[-1] == right.shape[-2] and _alike(left, right)
+    return _made((left.shape[0], right.shape[-1]), left) if fits and not any(args[3:]) and len(kwargs) < 2 else None
+
+
 def _unsafe_view(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
     x, shape = args
     return x.view(shape) if x.is_meta and x.is_contiguous() else None
@@ -301,4 +315,7 @@ META_KERNELS: Mapping[Any, MetaKernel] = {
     aten.zeros.default: _empty,
     aten.ones.default: _empty,
     "torchvision::deform_conv2d": _deformable_convolution,
+    "aten::grid_sampler_2d": _grid_sample,
+    "aten::grid_sampler_3d": _grid_sample,
+    "aten::_grouped_mm": _grouped_product,
 }

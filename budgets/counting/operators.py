@@ -68,12 +68,24 @@ unique_consecutive unique_dim _unique _unique2 repeat_interleave
 device layout _local_scalar_dense equal is_same_size is_pinned _assert_async _functional_assert_async _assert_scalar
 _assert_tensor_metadata sym_size sym_stride sym_numel sym_storage_offset is_contiguous
 sym_constrain_range sym_constrain_range_for_size
+_coalesce _coalesced _indices _values _nnz indices values coalesce crow_indices col_indices ccol_indices row_indices
+sparse_dim dense_dim _sparse_coo_tensor_with_dims _sparse_coo_tensor_with_dims_and_tensors
+_sparse_compressed_tensor_unsafe sparse_resize sparse_resize_and_clear _to_dense _to_sparse _to_sparse_csr
+_to_sparse_csc sparse_mask
+"""
+
+#: What goes to and from four and eight bits.
+_BITSANDBYTES = """
+dequantize_4bit quantize_4bit dequantize_blockwise quantize_blockwise int8_vectorwise_quant int8_vectorwise_dequant
+int8_double_quant int8_mm_dequant
 """
 
 #: With torchvision's operators on boxes and regions: sampling and comparing, no products of weights.
 ELEMENTWISE = frozenset(
     {f"aten::{name}" for name in _ELEMENTWISE.split()}
     | {f"torchvision::{name}" for name in ("nms", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool")}
+    | {f"bitsandbytes::{name}" for name in _BITSANDBYTES.split()}
+    | {f"quantized::{name}" for name in ("add", "add_relu", "mul", "cat", "leaky_relu", "hardswish")}
 )
 FREE = frozenset(_FREE.split())
 INDEXES = frozenset({"aten::index", "aten::_unsafe_index"})

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.overrides import TorchFunctionMode
 
@@ -33,17 +32,16 @@ REGISTRIES = frozenset(key for key, held in vars(nn.Module()).items() if isinsta
 
 def meta_twin(tensor: Tensor) -> Tensor:
     """Make a tensor of the same shape, strides and type that has no memory."""
-    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=META)
+    if tensor.layout is not torch.strided:
+        raise UsageError("what is stored of a sparse tensor is in its values, which meta tensors do not have")
+    made = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=META)
+    torch._C._set_throw_on_mutable_data_ptr(made)  # who takes its address works where nothing is seen
+    return made
 
 
 def real_twin(tensor: Tensor) -> Tensor:
     """Make a tensor of the same values on the CPU."""
     return tensor.detach().to(device="cpu", copy=True)
-
-
-def fake_twin(mode: FakeTensorMode) -> Twin:
-    """Make twins that know their device but have no memory, in the given mode."""
-    return lambda tensor: mode.from_tensor(tensor.detach())
 
 
 class _TwinMode(TorchFunctionMode):

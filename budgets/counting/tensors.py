@@ -1,7 +1,9 @@
 """What a model holds: each tensor once, whoever owns it."""
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import FunctionType, ModuleType
 from typing import Any
 
 from torch import Tensor, nn
@@ -55,3 +57,29 @@ def list_tensors(model: nn.Module) -> TensorRows:
             if buffer is not None and name not in module._non_persistent_buffers_set:
                 buffers.setdefault(id(buffer), (path, buffer))
     return TensorRows(by_id=by_id, names=names, buffers=tuple(buffers.values()))
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """List the tensors in a nest of containers, dataclasses and plain objects; what modules hold is no part of it."""
+    found: list[Tensor] = []
+    _collect(value, found, set())
+    return found
+
+
+def _collect(value: Any, found: list[Tensor], seen: set[int]) -> None:
+    if isinstance(value, Tensor):
+        found.append(value)
+        return
+    if isinstance(value, Mapping):
+        parts: Iterable[Any] = value.values()
+    elif isinstance(value, (list, tuple, set, frozenset, deque)):
+        parts = value
+    elif isinstance(value, (nn.Module, type, FunctionType, ModuleType)):
+        return
+    else:
+        slots = (getattr(value, name, None) for name in getattr(type(value), "__slots__", ()))
+        parts = [*getattr(value, "__dict__", {}).values(), *slots]
+    if id(value) not in seen:
+        seen.add(id(value))
+        for part in parts:
+            _collect(part, found, seen)

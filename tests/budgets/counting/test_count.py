@@ -242,7 +242,7 @@ def test_core_work_after_a_value_dependent_shape_is_refused() -> None:
     with pytest.raises(CountError, match="depends on values"):
         count(Selects(then=nn.Linear(4, 2)), torch.zeros(3, 4))
     cost = count(Selects(then=nn.ReLU()), torch.zeros(3, 4))
-    assert (cost.macs, cost.method) == (48, "real")
+    assert (cost.macs, cost.method) == (48, "meta")
     assert "aten::index" in cost.notes[0]
 
 
@@ -394,7 +394,7 @@ def test_work_in_another_thread_is_refused() -> None:
 @pytest.mark.parametrize(
     ("forward", "note"),
     [
-        (lambda w, x: torch.from_numpy(x.numpy() @ w.detach().numpy()), "numpy in (root) (Runs) takes values out"),
+        (lambda w, x: (w.detach().numpy().sum(), x * 2)[1], "numpy in (root) (Runs) takes values out"),
         (lambda w, x: x @ w if x.sum() > 0 else x, "aten::_local_scalar_dense in (root) (Runs) reads a value"),
     ],
     ids=["numpy", "branch"],
@@ -410,7 +410,7 @@ def test_values_that_leave_are_noted(forward: Callable[[Tensor, Tensor], Tensor]
         def forward(self, x: Tensor) -> Tensor:
             return forward(self.w, x)
 
-    cost = count(Runs(), torch.zeros(2, 4))
+    cost = count(Runs(), -torch.ones(2, 4))
     assert (cost.macs, cost.method) == (0, "real")
     assert any(found.startswith(note) for found in cost.notes)
 

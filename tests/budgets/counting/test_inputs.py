@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featherpress.budgets.counting.inputs import TYPES, Inputs, describe_inputs, make_inputs, same_inputs
+from featherpress.budgets.counting.inputs import TYPES, Inputs, describe_inputs, empty_tensor, make_inputs, same_inputs
 from featherpress.errors import UsageError
 
 
@@ -42,7 +42,7 @@ def test_what_is_no_input(text: str) -> None:
 
 
 shapes = st.lists(st.integers(1, 99), min_size=0, max_size=5)
-tensors = st.builds(lambda shape, kind: torch.zeros(shape, dtype=getattr(torch, kind)), shapes, st.sampled_from(TYPES))
+tensors = st.builds(lambda shape, kind: empty_tensor(*shape, kind=getattr(torch, kind)), shapes, st.sampled_from(TYPES))
 names = st.sampled_from(["x", "input_ids", "mask", "größe"])
 values = st.recursive(
     tensors | st.sampled_from([True, False, None]),

@@ -35,6 +35,9 @@ class Tapped(nn.Module):
         self.backbone, self.head = nn.Conv2d(3, 8, 1, bias=False), nn.Conv2d(8, 2, 1, bias=False)
         self.calls, self.fails = [0], False
 
+    keep: Any
+    get: Any
+
     def forward(self, x: Tensor) -> Any:
         self.calls[0] += 1
         self.keep(self.backbone(x))
@@ -44,7 +47,8 @@ class Tapped(nn.Module):
 
 
 def in_a_hooks_closure(model: Any) -> Any:
-    model.found = found = {}
+    found: dict[str, Any] = {}
+    model.found = found
     model.backbone.register_forward_hook(lambda module, args, out: found.update(out=out))
     model.keep, model.get = lambda out: None, lambda: found["out"]
     return lambda: dict(found)
@@ -91,7 +95,7 @@ def in_a_lists_own_method(model: Any) -> Any:
 
 
 def by_a_weak_reference(model: Any) -> Any:
-    reference = weakref.ref(model)
+    reference: Any = weakref.ref(model)
     model.keep, model.get = lambda out: setattr(reference(), "out", out), lambda: reference().out
     return lambda: vars(model).get("out")
 
@@ -170,7 +174,7 @@ def in_the_model_by_its_global_name(model: Any) -> Any:
 
 def in_a_global_tensor(model: Any) -> Any:
     kept: list[Any] = []
-    model.keep, model.get = lambda out: kept.append(out) or STEPS.add_(1), kept.pop
+    model.keep, model.get = lambda out: (kept.append(out), STEPS.add_(1)), kept.pop
     return STEPS.tolist
 
 
@@ -236,7 +240,7 @@ def test_switches_and_modes_of_pytorch_are_put_back() -> None:
             torch.set_default_dtype(torch.float64)
             torch.set_default_device("meta")
             torch.set_grad_enabled(False)
-            torch.overrides.BaseTorchFunctionMode().__enter__()
+            torch.overrides.BaseTorchFunctionMode().__enter__()  # type: ignore[no-untyped-call]
             return x @ x
 
     assert count(Turns(), torch.zeros(2, 2)).macs == 8
@@ -253,7 +257,7 @@ def test_a_nested_tensor_is_counted_by_what_it_does() -> None:
             super().__init__()
             self.layer = nn.Linear(6, 6)
 
-        def forward(self, rows: Tensor) -> Tensor:
+        def forward(self, rows: Tensor) -> Any:
             ragged = torch.nested.nested_tensor_from_jagged(rows, torch.tensor([0, 3, 8]))
             return self.layer(ragged).values()
 

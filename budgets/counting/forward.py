@@ -1,0 +1,125 @@
+"""One forward of a copy, every operator seen."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import ref
+
+import torch
+from torch import Tensor, nn
+
+from featherpress.budgets.counting.attribution import ModuleStack
+from featherpress.budgets.counting.dispatch import CountingMode
+from featherpress.budgets.counting.evidence import Evidence
+from featherpress.budgets.counting.formulas import Formula
+from featherpress.budgets.counting.memory import storage_key
+from featherpress.budgets.counting.recurrent import closed_form
+from featherpress.budgets.counting.replicas import Twin, copy_with, meta_twin, real_twin
+from featherpress.budgets.counting.surroundings import Surroundings
+from featherpress.budgets.counting.tensors import TensorRows, tensors_in
+from featherpress.budgets.counting.values import Escapes
+
+#: All modules of a model by path, itself first, one that has several paths under each.
+Tree = Sequence[tuple[str, nn.Module]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What is counted: a model, the arguments of its forward, and the formulas to count by."""
+
+    tree: Tree
+    inputs: tuple[tuple[Any, ...], Mapping[str, Any]]
+    table: Mapping[str, Formula]
+
+    @property
+    def model(self) -> nn.Module:
+        """The model itself."""
+        return self.tree[0][1]
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of all tensors that it is fed."""
+        return tuple(tuple(tensor.shape) for tensor in tensors_in(self.inputs))
+
+    @property
+    def name(self) -> str:
+        """The model's class."""
+        return type(self.model).__name__
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variation:
+    """How a run differs from the one that is counted.
+
+    `size` is that of results as large as values say. `change` gets the copy and its inputs. Results at the places in
+    `poison` are spoilt.
+    """
+
+    size: int | None = None
+    change: Callable[[nn.Module, Sequence[Tensor]], None] | None = None
+    poison: Collection[int] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What a run saw, and what the copy returned."""
+
+    mode: CountingMode
+    results: Sequence[Tensor] = field(repr=False)
+
+
+def run_forward(
+    subject: Subject, method: str, rows: TensorRows, surroundings: Surroundings, variation: Variation = Variation()
+) -> Run:
+    """Run a new copy once; errors of the model's own forward come through as they are.
+
+    Errors: CountError for an operator that nothing answers for, UsageError if the model cannot be copied.
+    """
+    memo: dict[int, Any] = {}
+    twin, fake_mode = _twins(method)
+    with ExitStack() as contexts:
+        replica = copy_with(subject.model, twin, memo)
+        args, kwargs = copy_with(subject.inputs, twin, memo)
+        if any(module.training for _, module in subject.tree):
+            replica.eval()
+        fed = tensors_in((args, kwargs))
+        stack = ModuleStack(replica)
+        # A function that the model keeps may hold on to the original, and bring its weights along.
+        parameters = {storage_key(tensor): key for key, tensor in rows.by_id.items()}
+        parameters |= {storage_key(memo[key]): key for key in rows.by_id}
+        mode = CountingMode(subject.table, stack, replica, parameters, method=method)
+        mode.size, mode.protected, mode.made = variation.size, surroundings.tensors, surroundings.made
+        mode.made.extend(ref(memo[key]) for key in rows.by_id)
+        if variation.change:
+            variation.change(replica, fed)
+        mode.lifetimes.take(fed)
+        if method == "real":
+            held = [*fed, *replica.buffers(), *(each for each in memo.values() if isinstance(each, Tensor))]
+            known = {*map(storage_key, held), *surroundings.tensors, *parameters}
+            mode.evidence = Evidence(mode.refuse, known, variation.poison)
+        contexts.enter_context(torch.no_grad())
+        contexts.enter_context(fake_mode)
+        contexts.enter_context(closed_form(mode) if method == "meta" else Escapes(mode.note_escape, mode.note_arrival))
+        contexts.enter_context(mode)
+        try:
+            results = tensors_in(replica(*args, **kwargs))
+            if mode.evidence:
+                mode.evidence.returns(results)
+        finally:
+            # A model may catch exceptions; it cannot hide from us that an operator had no formula, or no answer.
+            if refusal := mode.refusal or stack.refusal or mode.failure:
+                raise refusal
+    mode.lifetimes.keep(results)
+    return Run(mode=mode, results=results)
+
+
+def _twins(method: str) -> tuple[Twin, AbstractContextManager[object]]:
+    """Choose the twins of a step of the ladder, and the mode that goes with fake ones."""
+    if method != "fake":
+        return meta_twin if method == "meta" else real_twin, nullcontext()
+    # It takes seconds to load, and few models need it.
+    from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: PLC0415
+
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    return (lambda tensor: mode.from_tensor(tensor.detach())), mode

@@ -1,0 +1,148 @@
+"""Whether a count holds for other values: more runs of the copy, each changed in one way."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nan, nn
+
+from featherpress.budgets.counting.dispatch import CountingMode
+from featherpress.budgets.counting.forward import Run, Subject, Variation, run_forward
+from featherpress.budgets.counting.surroundings import Surroundings
+from featherpress.budgets.counting.tensors import TensorRows
+from featherpress.budgets.counting.values import differ
+
+#: Runs on other values that must cost the same before work is called fixed.
+DRAWS = 2
+#: In the names of switches between a fused operator and its parts.
+_FUSED = ("fused", "flash", "sdpa")
+_Try = Callable[[Variation], Run | None]
+
+
+class NoAnswer(Exception):  # noqa: N818 - no fault of the model: another step of the ladder may know
+    """The amount of core work depends on values that these tensors do not have."""
+
+
+def verify(subject: Subject, run: Run, rows: TensorRows, surroundings: Surroundings) -> None:
+    """Run again what may depend on values or be done unseen; notes go to the run's mode.
+
+    Errors: CountError if it does, NoAnswer if tensors without values cannot tell.
+    """
+    mode = run.mode
+
+    def attempt(variation: Variation) -> Run | None:
+        try:
+            return run_forward(subject, mode.method, rows, surroundings, variation)
+        except Exception:
+            return None
+
+    if mode.value_dependent and sum(mode.macs.values()) != mode.macs_before:
+        _check_sizes(mode, attempt)
+    if mode.evidence:
+        _check_unread(run, rows, attempt)
+        _check_zeros(subject, mode, attempt)
+    elif mode.method == "meta":
+        _note_paths(subject, mode, attempt)
+
+
+def _check_sizes(mode: CountingMode, attempt: _Try) -> None:
+    """Find out whether core work follows the sizes that values give: as with others, or with other values."""
+    other = next((found for size in (0, 1) if (found := attempt(Variation(size=size)))), None)
+    if other and other.mode.macs == mode.macs:
+        mode.dependence = "no core work depends on it"
+        if mode.on_meta:
+            mode.dependence += ", and memory is of the largest"
+        return
+    culprit, place = next(iter(mode.value_dependent.items()))
+    sentence = (
+        f"core work depends on {culprit} in {place}, whose result's shape depends on values, so one count would not "
+        "hold for other inputs: count the part of the model before it"
+    )
+    if mode.on_meta:
+        raise NoAnswer(sentence)
+    draws = [attempt(Variation(change=_redraw(seed))) for seed in range(DRAWS)]
+    fixed = all(draw and draw.mode.macs == mode.macs for draw in draws)
+    if not fixed or all(draw and draw.mode.sizes == mode.sizes for draw in draws):
+        mode.refuse(sentence)
+    mode.dependence = f"its sizes differ with values, and the sum of the work does not ({DRAWS} other draws)"
+    routed = mode.weight_macs - (other.mode.weight_macs if other else mode.weight_macs)
+    mode.routed |= routed.keys()
+
+
+def _redraw(seed: int) -> Callable[[nn.Module, Sequence[Tensor]], None]:
+    """Give a copy and its inputs other values."""
+
+    def change(model: nn.Module, fed: Sequence[Tensor]) -> None:
+        dice = torch.Generator().manual_seed(seed)
+        for tensor in (*model.parameters(), *fed):
+            if tensor.is_floating_point() and tensor.dim() > 1:
+                tensor.data.copy_(torch.randn(tensor.shape, generator=dice))
+
+    return change
+
+
+def _check_unread(run: Run, rows: TensorRows, attempt: _Try) -> None:
+    """Spoil what no operator reads: if the output changes, something unseen reads it."""
+    mode, evidence = run.mode, run.mode.evidence
+    assert evidence is not None
+    names = [name for key, names in rows.names.items() if key not in mode.readers for name in names]
+    names = [name for name in names if mode.stack.calls[name.rpartition(".")[0]]]
+    dead = evidence.dead | set(evidence.unread.values())
+    if not names and not dead:
+        return
+
+    def spoil(model: nn.Module, fed: Sequence[Tensor]) -> None:
+        for name in names:
+            if (parameter := model.get_parameter(name)).is_floating_point():
+                parameter.data.fill_(nan)
+
+    spoilt = attempt(Variation(change=spoil, poison=dead))
+    if spoilt and differ(run.results, spoilt.results):
+        what = ", ".join(names[:3]) or "the result of an operator"
+        mode.refuse(f"no operator reads {what}, and yet the output depends on it: part of the work is done unseen")
+
+
+def _check_zeros(subject: Subject, mode: CountingMode, attempt: _Try) -> None:
+    """Where a forward reads values of inputs that are all zero, see that others cost the same."""
+    if not mode.value_escapes and not mode.value_dependent:
+        return
+
+    def fill(model: nn.Module, fed: Sequence[Tensor]) -> None:
+        if any(tensor.any() for tensor in fed):
+            raise ValueError("the values are given")
+        for number, tensor in enumerate(fed):
+            dice = torch.Generator().manual_seed(number)
+            if tensor.is_floating_point():
+                tensor.copy_(torch.randn(tensor.shape, generator=dice))
+            else:
+                tensor.fill_(1)
+
+    other = attempt(Variation(change=fill))
+    if other and other.mode.macs != mode.macs:
+        mode.refuse(
+            f"{subject.name} does other work where its inputs are not all zero ({sum(other.mode.macs.values()):,} MACs "
+            f"for {sum(mode.macs.values()):,}): feed it values that it meets"
+        )
+
+
+def _note_paths(subject: Subject, mode: CountingMode, attempt: _Try) -> None:
+    """Count the other way too, where modules have a switch between a fused operator and its parts."""
+    switches = list(_switches(subject.model))
+    if not switches:
+        return
+
+    def turn(model: nn.Module, fed: Sequence[Tensor]) -> None:
+        for module in model.modules():
+            for name, value in _switches(module, deep=False):
+                setattr(module, name, not value)
+
+    other = attempt(Variation(change=turn))
+    if other and other.mode.macs != mode.macs:
+        name, value = switches[0]
+        mode.notes.append(f"{name} is {value}: the other way costs {sum(other.mode.macs.values()):,} MACs")
+
+
+def _switches(model: nn.Module, *, deep: bool = True) -> Iterator[tuple[str, bool]]:
+    for module in model.modules() if deep else [model]:
+        for name, value in vars(module).items():
+            if type(value) is bool and any(word in name for word in _FUSED):
+                yield name, value

@@ -1,0 +1,109 @@
+"""What a run of the copy found, put together with what the model holds."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from featherpress.budgets.counting.costs import SUMMED, Cost, ModuleCost, format_shapes, require_sums, sum_by_path
+from featherpress.budgets.counting.dispatch import CountingMode
+from featherpress.budgets.counting.forward import Subject, Tree
+from featherpress.budgets.counting.inputs import Inputs, describe_inputs
+from featherpress.budgets.counting.memory import Footprint
+from featherpress.budgets.counting.tensors import TensorRows
+
+
+def summarise(subject: Subject, rows: TensorRows, mode: CountingMode) -> Cost:
+    """Put tensors and work together, and check that the rows sum to the totals."""
+    tree = subject.tree
+    unused = set(rows.by_id) - mode.readers.keys()
+    lifetimes = mode.lifetimes
+    first_name = {key: names[0] for key, names in rows.names.items()}
+    active = _count_active(rows, mode)
+    cost = Cost(
+        model=type(tree[0][1]).__name__,
+        inputs=subject.shapes,
+        signature=describe_inputs(Inputs(*subject.inputs)),
+        method=mode.method,
+        params=sum(t.numel() for t in rows.by_id.values()),
+        trainable=sum(t.numel() for t in rows.by_id.values() if t.requires_grad),
+        frozen=sum(t.numel() for t in rows.by_id.values() if not t.requires_grad),
+        unused=sum(rows.by_id[key].numel() for key in unused),
+        bytes=rows.size(),
+        macs=sum(mode.macs.values()),
+        elementwise=sum(mode.elementwise.values()),
+        activations=lifetimes.total(),
+        peak=lifetimes.peak(),
+        weight_footprint=Footprint.of(rows.size),
+        activation_footprint=Footprint.of(lifetimes.total),
+        peak_footprint=Footprint.of(lifetimes.peak),
+        modules=_modules(tree, rows.rows(unused), mode),
+        work=dict(mode.macs),
+        elementwise_work=dict(mode.elementwise),
+        operator_calls=dict(mode.calls),
+        readers={first_name[key]: tuple(sorted(names)) for key, names in mode.readers.items()},
+        shapes={
+            path: (format_shapes(taken), format_shapes(given))
+            for path in mode.stack.calls
+            for taken, given in [mode.stack.shapes.get(path, ((), ()))]
+        },
+        unused_names=tuple(first_name[key] for key in rows.by_id if key in unused),
+        active=active,
+        notes=(*_notes(mode), *_note_active(rows, active)),
+    )
+    require_sums(cost.modules, cost, SUMMED, what=f"the rows of {cost.model}")
+    return cost
+
+
+def _count_active(rows: TensorRows, mode: CountingMode) -> int:
+    """Take from each expert's parameters the share that is not chosen."""
+    active = sum(tensor.numel() for tensor in rows.by_id.values())
+    for key in mode.routed & rows.by_id.keys():
+        tensor = rows.by_id[key]
+        fitting = [each for each in mode.choices if tensor.dim() == 3 and each[1] == len(tensor)] or mode.choices
+        chosen, among = fitting[-1] if fitting else (1, 1)
+        active -= tensor.numel() - tensor.numel() * chosen // among
+    return active
+
+
+def _note_active(rows: TensorRows, active: int) -> Iterator[str]:
+    total = sum(tensor.numel() for tensor in rows.by_id.values())
+    if active != total:
+        yield f"of {total:,} parameters {active:,} are active for one token: the experts that it goes to, and the rest"
+
+
+def _notes(mode: CountingMode) -> Iterator[str]:
+    """State what a reader of the numbers has to know."""
+    for name, place in mode.value_dependent.items():
+        yield f"{name} in {place} gives a result whose shape depends on values: {mode.dependence}"
+    yield from mode.notes
+    yield from mode.value_escapes.values()
+    if mode.foreign_params:
+        yield (
+            f"{sum(mode.foreign_params.values()):,} parameters that the forward reads are not the model's and not "
+            "counted: they are made there, or kept in a plain list or dictionary, where optimizers and weights files "
+            "miss them"
+        )
+
+
+def _modules(tree: Tree, held: Mapping[str, dict[str, Any]], mode: CountingMode) -> tuple[ModuleCost, ...]:
+    """Make a row for each module, for each tensor of several owners, and for work outside all modules."""
+    macs, elementwise = sum_by_path(mode.macs), sum_by_path(mode.elementwise)
+    written, calls = mode.lifetimes.written(), mode.stack.calls
+    left = dict(held)
+    kinds = {path: type(module).__name__ for path, module in tree}
+    # A module with several paths has its row at the first; at another only if work was done there.
+    first = {id(module): path for path, module in reversed(tree)}
+    order = dict.fromkeys(first[id(module)] for _, module in tree)
+    order |= dict.fromkeys([*calls, *macs, *elementwise, *written])
+    rows = [
+        ModuleCost(
+            path=path,
+            kind=kinds.get(path, ""),
+            macs=macs[path],
+            elementwise=elementwise[path],
+            activations=written[path],
+            calls=calls[path],
+            **left.pop(path, {}),
+        )
+        for path in order
+    ]
+    return (*rows, *(ModuleCost(path=path, **own) for path, own in left.items()))

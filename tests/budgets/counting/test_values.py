@@ -1,0 +1,284 @@
+"""Where a count depends on values, or work is done that no operator does: counted, noted or refused, never silent."""
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence
+
+from featherpress.budgets import count
+from featherpress.errors import CountError, UsageError
+
+
+class Does(nn.Module):
+    """A module whose forward is one function of itself and its inputs."""
+
+    def __init__(self, function: Callable[..., Any], **held: Any) -> None:
+        super().__init__()
+        self.function = function
+        for name, value in held.items():
+            setattr(self, name, value)
+
+    def forward(self, *inputs: Any) -> Any:
+        return self.function(self, *inputs)
+
+
+def memory(tensor: Tensor) -> Any:
+    """The numbers of a tensor as another language would see them."""
+    address = tensor.untyped_storage().data_ptr()
+    if not address:
+        raise RuntimeError("no memory")
+    return (ctypes.c_float * tensor.numel()).from_address(address)
+
+
+def kernel(x: Tensor, w: Tensor, y: Tensor) -> Tensor:
+    """A linear layer that no dispatcher sees."""
+    a, b, c = map(memory, (x, w, y))
+    inner, columns = x.shape[1], w.shape[0]
+    for i in range(len(c)):
+        c[i] = sum(a[i // columns * inner + k] * b[i % columns * inner + k] for k in range(inner))
+    return y
+
+
+def scale(x: Tensor, w: Tensor) -> Tensor:
+    """Work in place, by a weight."""
+    numbers, factors = memory(x), memory(w)
+    for i in range(len(numbers)):
+        numbers[i] *= factors[0]
+    return x
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda s, x: kernel(s.layer(x), s.w, torch.zeros(2, 16)),
+        lambda s, x: kernel(s.layer(x), s.w, torch.empty(2, 16)),
+        lambda s, x: kernel(s.layer(x), s.w, s.layer(x).repeat(1, 2)) * 2,
+        lambda s, x: scale(s.layer(x), s.w) + 1,
+        lambda s, x: torch.from_numpy(s.layer(x).detach().numpy() @ s.w.detach().numpy().T),
+        lambda s, x: s.layer(x) * (s.w.data_ptr() != 0),
+    ],
+    ids=["zeros", "empty", "memory in use", "in place", "numpy", "address"],
+)
+def test_work_that_no_operator_does_is_refused(forward: Callable[..., Any]) -> None:
+    """A kernel in an extension, work in numpy or at an address would be a silent zero."""
+    model = Does(forward, layer=nn.Linear(8, 8), w=nn.Parameter(torch.randn(16, 8)))
+    with pytest.raises(CountError) as caught:
+        count(model, torch.randn(2, 8))
+    assert caught.value.exit_code == 3
+
+
+def test_what_nobody_reads_is_no_reason_to_refuse() -> None:
+    """In a real run a weight, an input and a result may be left over, where the output does not depend on them."""
+
+    def forward(module: Any, x: Tensor, other: Tensor) -> Any:
+        module.layer(x)
+        return module.layer(x) * float(torch.ones(()).item() * x.sum())
+
+    model = Does(forward, layer=nn.Linear(8, 8), w=nn.Parameter(torch.randn(16, 8)))
+    cost = count(model, torch.randn(2, 8), torch.randn(3))
+    assert (cost.macs, cost.method, cost.unused) == (256, "real", 128)
+
+
+def test_work_left_out_for_zeros_is_refused() -> None:
+    """Zeros stand for values that were not given; where others cost more, one has to give them."""
+    model = Does(lambda s, x: s.layer(x) if x.any() else x, layer=nn.Linear(8, 8))
+    with pytest.raises(CountError, match="other work where its inputs are not all zero"):
+        count(model, torch.zeros(2, 8))
+    cost = count(model, torch.ones(2, 8))
+    assert cost.macs == 128
+    assert "reads a value" in cost.notes[0]
+
+
+@pytest.mark.parametrize(("lengths", "steps"), [([5, 5, 5], 15), ([5, 1, 1], 7)])
+def test_packed_lengths_are_counted_and_noted(lengths: list[int], steps: int) -> None:
+    """Lengths that are given are worked on, and a note says that others cost otherwise."""
+
+    def forward(module: Any, words: Tensor, lengths: Tensor) -> Any:
+        return module.cells(pack_padded_sequence(words, lengths))[1][0]
+
+    cost = count(Does(forward, cells=nn.LSTM(8, 4)), torch.randn(5, 3, 8), torch.tensor(lengths))
+    assert cost.macs == steps * 4 * 4 * (8 + 4)
+    assert any("_pack_padded_sequence" in note for note in cost.notes)
+
+
+def test_a_packed_sequence_can_be_fed() -> None:
+    """Lengths 7, 3 and 1 are 11 steps."""
+    packed = pack_sequence([torch.zeros(7, 6), torch.zeros(3, 6), torch.zeros(1, 6)])
+    cost = count(Does(lambda s, x: s.cells(x)[0].data, cells=nn.LSTM(6, 5)), packed)
+    assert (cost.macs, cost.method) == (11 * 4 * 5 * 11, "meta")
+    assert "lengths" in cost.notes[0]
+
+
+@dataclass
+class Pair:
+    """Two tensors under names."""
+
+    features: Tensor
+    scores: Tensor
+
+
+class Plain:
+    """Two tensors in an object."""
+
+    def __init__(self, features: Tensor, scores: Tensor) -> None:
+        self.features, self.scores = features, scores
+
+
+@pytest.mark.parametrize("kind", [Pair, Plain])
+def test_tensors_in_objects_belong_to_the_peak(kind: Any) -> None:
+    """In a dataclass or an object, going in or out, tensors take the memory that they take in a tuple."""
+    parts = {"stem": nn.Conv2d(3, 32, 1), "head": nn.Conv2d(32, 32, 1)}
+
+    def forward(module: Any, images: Any) -> Any:
+        wrapped = isinstance(images, kind)
+        features = module.stem(images.features if wrapped else images[0])
+        scores = module.head(module.head(module.head(features))).mean((2, 3))
+        return kind(features, scores) if wrapped else (features, scores)
+
+    given = torch.randn(1, 3, 64, 64), torch.zeros(1, 64, 64, dtype=torch.bool)
+    plain, wrapped = count(Does(forward, **parts), given), count(Does(forward, **parts), kind(*given))
+    assert (wrapped.peak, wrapped.inputs) == (plain.peak, plain.inputs)
+
+
+def test_a_product_that_only_follows_in_time_is_counted() -> None:
+    """A graph convolution drops self-loops by a mask over edges; the product is over nodes, however many edges stay."""
+
+    def forward(module: Any, nodes: Tensor, edges: Tensor) -> Any:
+        edges = edges[:, edges[0] != edges[1]]
+        nodes = module.layer(nodes)
+        return torch.zeros_like(nodes).index_add(0, edges[1], nodes[edges[0]])
+
+    edges = torch.tensor([[0, 1, 2], [0, 2, 1]])
+    cost = count(Does(forward, layer=nn.Linear(8, 4)), torch.zeros(6, 8), edges)
+    assert (cost.macs, cost.method) == (192, "meta")
+    assert "no core work depends on it" in cost.notes[0]
+
+
+def test_a_size_that_goes_by_way_of_python_is_followed() -> None:
+    """Rows made by the number of places found depend on values, though no operator hands the size on."""
+
+    def forward(module: Any, x: Tensor) -> Any:
+        return module.layer(torch.ones((x > 0).nonzero().shape[0], 8))
+
+    with pytest.raises(CountError, match=r"core work depends on aten::nonzero"):
+        count(Does(forward, layer=nn.Linear(8, 4)), torch.randn(6, 8))
+
+
+class Experts(nn.Module):
+    """Each row goes to two of four experts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.router = nn.Linear(8, 4, bias=False)
+        self.up, self.down = nn.Parameter(torch.randn(4, 32, 8)), nn.Parameter(torch.randn(4, 8, 32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        top = self.router(x).topk(2).indices
+        out = torch.zeros_like(x)
+        for e in range(4):
+            rows = (top == e).any(-1).nonzero().squeeze(-1)
+            out.index_add_(0, rows, (x[rows] @ self.up[e].T).relu() @ self.down[e].T)
+        return out
+
+
+@pytest.mark.parametrize("x", [torch.randn(16, 8), torch.zeros(16, 8)], ids=["values", "zeros"])
+def test_a_mixture_of_experts_does_fixed_work(x: Tensor) -> None:
+    """16 rows, two experts each, and the router; a note says that the sum is fixed, and half the experts are active."""
+    cost = count(Experts(), x)
+    assert cost.macs == 16 * 2 * 512 + 16 * 8 * 4
+    assert (cost.params, cost.active) == (2080, 1056)
+
+
+def test_a_grouped_product_needs_no_half_precision() -> None:
+    """10 rows by 8 x 16, also where the model is too large to be run."""
+    with torch.device("meta"):
+        weight = nn.Parameter(torch.empty(4, 8, 16))
+    model = Does(lambda s, x: torch._grouped_mm(x, s.w, offs=torch.arange(4, dtype=torch.int32)), w=weight)
+    assert count(model, torch.zeros(10, 8)).macs == 1280
+
+
+@pytest.mark.parametrize(("name", "value", "other"), [("fused_attn", True, 128), ("use_flash", False, 256)])
+def test_another_path_is_noted_with_its_cost(name: str, value: bool, other: int) -> None:
+    """Where a switch chooses between a fused operator and its parts, the number is that of the switch as it is."""
+
+    def forward(module: Any, x: Tensor) -> Any:
+        return module.layer(x) if getattr(module, name) else module.layer(x) + module.layer(x)
+
+    cost = count(Does(forward, layer=nn.Linear(8, 8), **{name: not value}), torch.zeros(2, 8))
+    assert cost.notes == (f"{name} is {not value}: the other way costs {other:,} MACs",)
+
+
+@pytest.mark.parametrize(
+    ("model", "x", "sentence"),
+    [
+        (lambda: nn.Linear(3, 4), torch.zeros(2, 5), "Linear fails on inputs 2x5: .*same reduction dim"),
+        (lambda: Does(lambda s, x: s.layer(x).bad, layer=nn.Linear(5, 5)), torch.zeros(2, 5), "no attribute 'bad'"),
+        (lambda: Does(lambda s, x: s.layer(x).sum().item(), layer=nn.Linear(5, 5)), torch.zeros(2, 5), "reads values"),
+    ],
+)
+def test_what_fails_on_meta_says_why(model: Callable[[], nn.Module], x: Tensor, sentence: str) -> None:
+    """A model without values is said to read them only where it does."""
+    with torch.device("meta"):
+        made = model()
+    with pytest.raises(UsageError, match=sentence):
+        count(made, x)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
+def test_sparse_inputs_cost_what_they_store() -> None:
+    """Six entries by three columns, in either layout and on either side."""
+    sparse = torch.eye(6).to_sparse()
+    for left in (sparse, sparse.to_sparse_csr()):
+        assert count(Does(lambda s, x, y: x @ y), left, torch.randn(6, 3)).macs == 18
+    assert count(nn.Linear(6, 3), sparse).macs == 18
+    assert count(Does(lambda s, x: s.layer(x.to_dense()), layer=nn.Linear(6, 3)), sparse).macs == 108
+
+
+def test_exported_programs_and_scaled_products_are_counted() -> None:
+    """An exported program goes as its module; products in eight bits as products."""
+    program = torch.export.export(nn.Sequential(nn.Linear(4, 3)), (torch.zeros(2, 4),))
+    assert count(program, torch.zeros(2, 4)).macs == 24  # type: ignore[arg-type]
+
+    def forward(module: Any, x: Tensor, y: Tensor) -> Any:
+        one, rowless = torch.ones(()), F.ScalingType.TensorWise
+        left, right = (each.to(torch.float8_e4m3fn) for each in (x, y))
+        return F.scaled_mm(left, right.t(), one, rowless, one, rowless)
+
+    if hasattr(F, "scaled_mm"):
+        assert count(Does(forward), torch.zeros(32, 32), torch.zeros(32, 32)).macs == 32**3
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize("options", [{}, {"bidirectional": True}, {"num_layers": 2, "batch_first": True}])
+def test_recurrent_layers_are_one_operator(kind: Any, options: Any) -> None:
+    """The closed form is what the steps sum to, and its results have their shapes."""
+    layer, x = kind(6, 5, **options), torch.randn(7, 2, 6)
+    cost = count(layer, x)
+    real = count(Does(lambda s, x: (x.sum().item(), s.layer(x))[1], layer=layer), x)
+    assert (cost.macs, real.method) == (real.macs, "real")
+    assert len(cost.operator_calls) < 6
+    shapes = Does(lambda s, x: torch.cat([s.layer(x)[0].flatten(), s.layer(x)[1][0].flatten()]), layer=layer)
+    assert count(shapes, x).activations > 0
+
+
+def test_arrays_that_are_constant_are_no_escape() -> None:
+    """A table made of an array is data; values that only go to numpy leave a note."""
+    table = np.ones((4, 2), np.float32)
+    assert count(Does(lambda s, x: (float(x.sum()), x @ torch.from_numpy(table))[1]), torch.randn(3, 4)).macs == 24
+    cost = count(Does(lambda s, x: (x.numpy().sum(), x @ x)[1]), torch.randn(4, 4))
+    assert (cost.macs, cost.notes[0][:5]) == (64, "numpy")
+
+
+def test_many_samples_of_a_grid_take_no_time() -> None:
+    """48 calls are 48 answers of a known shape."""
+    model = Does(lambda s, x, grid: reduce(lambda x, _: F.grid_sample(x, grid, align_corners=True), range(48), x))
+    cost = count(model, torch.zeros(1, 4, 32, 32), torch.zeros(1, 32, 32, 2))
+    assert (cost.macs, cost.operator_calls) == (0, {"aten::grid_sampler_2d": 48})
