@@ -88,6 +88,7 @@ def usual_shape(model: nn.Module, factory: Callable[..., Any] | None = None) -> 
 
 def _torchvision_shape(factory: Any) -> tuple[tuple[int, ...], str] | None:
     from torchvision.models import get_model_weights  # noqa: PLC0415 -- takes as long as a small count
+    from torchvision.transforms._presets import VideoClassification  # noqa: PLC0415
 
     try:
         weights = get_model_weights(factory).DEFAULT
@@ -98,8 +99,9 @@ def _torchvision_shape(factory: Any) -> tuple[tuple[int, ...], str] | None:
     if side is None:
         return None
     sides = (side, side) if isinstance(side, int) else tuple(side)
-    frames = weights.meta.get("min_temporal_size")
-    return (1, 3, *((max(frames, 16),) if frames else ()), *sides), f"as {type(weights).__name__} say"
+    is_video = getattr(weights.transforms, "func", None) is VideoClassification
+    frames = (max(weights.meta.get("min_temporal_size", 16), 16),) if is_video else ()
+    return (1, 3, *frames, *sides), f"as {type(weights).__name__} say"
 
 
 def suggest_inputs(model: nn.Module) -> list[str]:

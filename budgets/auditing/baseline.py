@@ -74,8 +74,18 @@ def ratchet(result: Audit, pin: Pin, *, file: str) -> Audit:
     if not failures:
         notes.append(f"nothing grew since {file}")
     held = result.after(failures=failures, notes=notes)
+    rows = [_verdict(row, failures) for row in (*held.components, held.total)]
     verdict = "within" if held.verdict == "unchecked" else held.verdict
-    return held.model_copy(update={"baseline": file, "verdict": verdict})
+    return held.model_copy(
+        update={"baseline": file, "verdict": verdict, "components": tuple(rows[:-1]), "total": rows[-1]}
+    )
+
+
+def _verdict(row: Component, failures: Sequence[str]) -> Component:
+    """Say of a row that no budget limits how it stands against the baseline."""
+    grew = any(failure.startswith(f"{row.name} has ") for failure in failures)
+    verdict = "over" if grew else "within" if row.verdict == "unchecked" else row.verdict
+    return row.model_copy(update={"verdict": verdict})
 
 
 def _renamed(before: Mapping[str, Amounts], after: Mapping[str, Component], kept: Sequence[str]) -> dict[str, str]:

@@ -164,7 +164,8 @@ def _restore(made: Any, state: Any) -> None:
         made.__setstate__(state)
         return
     attributes, slots = state if isinstance(state, tuple) and len(state) == 2 else (state, None)
-    vars(made).update(attributes or {})
+    if attributes:
+        vars(made).update(attributes)
     for name, value in (slots or {}).items():
         setattr(made, name, value)
 

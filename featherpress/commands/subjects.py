@@ -118,6 +118,8 @@ def audit_subject(
                 strict_claims=strict_claims,
             )
     except UsageError as error:
+        if " fails on inputs " not in str(error):
+            raise
         raise UsageError(f"{error}; {advise_inputs(subject)}") from error
     return result.model_copy(update={"input_source": source})
 

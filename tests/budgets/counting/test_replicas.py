@@ -238,3 +238,20 @@ def test_what_belongs_to_a_tensor_or_cannot_be_copied_comes_along() -> None:
     before = model.dice.get_state()
     assert count(model, torch.zeros(2, 4)).macs == 24 + 12
     assert torch.equal(model.dice.get_state(), before)
+
+
+class Slotted:
+    """An object without a dictionary, as transformers keeps of what its models record."""
+
+    __slots__ = ("size",)
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+
+def test_objects_with_slots_are_copied() -> None:
+    """A model that keeps an object of slots alone, in a list too, is counted."""
+    model = nn.Sequential(nn.Linear(4, 3))
+    model.kept = [Slotted(3)]
+    assert count(model, torch.zeros(2, 4)).macs == 24
+    assert model.kept[0].size == 3

@@ -45,12 +45,14 @@ def test_what_did_not_change_passes(pinned: Callable[[Audit], Audit]) -> None:
     result = pinned(audited())
     assert (result.exit_code, result.failures, result.notes) == (0, (), ("nothing grew since pin.json",))
     assert (result.verdict, result.baseline) == ("within", "pin.json")
+    assert {row.verdict for row in (*result.components, result.total)} == {"within"}
 
 
 def test_growth_fails_with_the_amount(pinned: Callable[[Audit], Audit]) -> None:
     """One channel more is 28 parameters, and the sentence says over what."""
     result = pinned(audited(5))
     assert (result.verdict, result.exit_code) == ("over", 1)
+    assert [row.verdict for row in (*result.components, result.total)] == ["over", "over"]
     assert (
         "stem has 140 parameters, 28 more than the 112 pinned in pin.json; pin again if this is intended"
         in result.failures

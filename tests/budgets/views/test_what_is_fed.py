@@ -128,6 +128,7 @@ def test_a_text_of_inputs_in_a_budget_file(run: Run, tmp_path: Path) -> None:
         (["torchvision.models:resnet18"], "1x3x224x224", "as ResNet18_Weights say"),
         (["torchvision.models:efficientnet_b1"], "1x3x240x240", "as EfficientNet_B1_Weights say"),
         (["timm:create_model", "--set", "model_name=inception_v4"], "1x3x299x299", "as its pretrained_cfg says"),
+        (["torchvision.models.video:r3d_18"], "1x3x16x112x112", "as R3D_18_Weights say"),
         (["torch.nn:ReLU"], "1x3x224x224", "no --input was given, and the model says no size"),
     ],
 )

@@ -283,3 +283,9 @@ def test_the_reference_knows_every_shipped_recipe() -> None:
     """And the recipes that are shipped."""
     table = REFERENCE.read_text().split("| shipped |", 1)[1].split("\n\n", 1)[0]
     assert sorted(re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE)) == shipped_recipes()
+
+
+def test_a_byte_order_mark_is_no_key(tmp_path: Path) -> None:
+    """A recipe that Notepad saved is read."""
+    (tmp_path / "mine.toml").write_text("\ufeff" + MINIMAL, encoding="utf-8")
+    assert load_recipe(tmp_path / "mine.toml").name == "mine"
