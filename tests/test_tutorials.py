@@ -20,8 +20,11 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 TUTORIALS = sorted((REPOSITORY / "docs" / "tutorials").glob("*.md"))
 
 _FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+_DECIMAL = re.compile(r"\d+\.\d+")
 _EXIT = re.compile(r"#\s*exit (\d)\s*$")
 _FRAMEWORK = re.compile(r"^from (accelerate|lightning|transformers)\b|^import (lightning)$", re.MULTILINE)
+SHORTER = {"distil": (("epochs = 150", "epochs = 40"), ("epochs = 8", "epochs = 4"), ("150 steps", "40 steps"))}
+"""What a test shortens on a page; the numbers that are shown do not count then, but the words do."""
 PROGRAMS = {"python": [sys.executable], "torchrun": [sys.executable, "-m", "torch.distributed.run"]}
 
 
@@ -47,6 +50,15 @@ def same(shown: str, printed: str) -> bool:
     wanted, found = (re.sub(r"\s+", " ", text).strip() for text in (shown, printed))
     pattern = re.sub(r"([\[\]?*])", r"[\1]", wanted).replace("...", "*")
     return fnmatch.fnmatchcase(found, pattern)
+
+
+def read_page(page: Path) -> str:
+    """Return a page as a test runs it."""
+    text = page.read_text()
+    for long, short in SHORTER.get(page.stem, ()):
+        assert long in text
+        text = text.replace(long, short)
+    return text
 
 
 def run_program(program: str, arguments: list[str]) -> Ending:
@@ -79,7 +91,7 @@ def test_tutorials_run_as_they_stand(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.syspath_prepend(str(tmp_path))
     ran = 0
-    for block in _FENCE.finditer(page.read_text()):
+    for block in _FENCE.finditer(read_page(page)):
         kind, _, title = block["info"].partition(" title=")
         if title:
             (tmp_path / title).write_text(block["body"])
@@ -98,8 +110,9 @@ def test_tutorials_run_as_they_stand(
                 assert ending.code == command.code, f"{command.line}: {ending.err}"
                 # What is logged comes before or after what is printed, as a command goes; here they are two streams.
                 orders = (ending.out + ending.err, ending.err + ending.out)
-                assert any(same(command.shown, text) for text in orders), (
-                    f"{command.line} printed\n{orders[1]}\nbut the page shows\n{command.shown}"
+                shown = _DECIMAL.sub("...", command.shown) if page.stem in SHORTER else command.shown
+                assert any(same(shown, text) for text in orders), (
+                    f"{command.line} printed\n{orders[1]}\nbut the page shows\n{shown}"
                 )
                 ran += 1
     for name in [name for name, module in sys.modules.items() if lies_below(module, tmp_path)]:

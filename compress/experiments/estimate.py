@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 import torch
 
 from featherpress.compress.data.crops.sampling import batches_per_epoch
-from featherpress.compress.data.sources.unlabelled import open_photographs
 from featherpress.compress.distillation.taps import tap_shapes
 from featherpress.compress.experiments.build import input_settings, taps_of
 from featherpress.compress.recipes import Recipe, ScheduleRecipe
@@ -51,9 +50,10 @@ def estimate(recipe: Recipe, *, without_teachers: bool = False) -> Estimate | No
     ):
         return None
     task = task_of(recipe)
-    training = len(task.open("train"))
+    images = task.open("train")
+    training, taught = len(images), len(task.teacher_images(images))
     all_teachers = () if without_teachers else recipe.all_teachers
-    photographs = _count_photographs(recipe) if all_teachers else 0
+    photographs = sum(map(len, task.unlabelled_images())) if all_teachers else 0
     own = {number: each.schedule for number, each in enumerate(all_teachers) if not each.weights}
     crops = (training + photographs) * recipe.data.variants
     cached_crops = crops * len(recipe.data.sizes) if any(each.cache for each in all_teachers) else 0
@@ -64,18 +64,12 @@ def estimate(recipe: Recipe, *, without_teachers: bool = False) -> Estimate | No
         validation=len(task.open("val")),
         photographs=photographs,
         steps=planned_steps(training, recipe.schedule, recipe),
-        teacher_steps={
-            number: planned_steps(training, schedule, recipe) for number, schedule in own.items() if schedule
-        },
+        teacher_steps={number: planned_steps(taught, schedule, recipe) for number, schedule in own.items() if schedule},
         cached_crops=cached_crops,
         cache_bytes=crops * sum(_bytes_per_crop(recipe, task, side) for side in sides) if cached_crops else 0,
         memory_bytes=recipe.data.cache_bytes,
         crop_bytes=crops * sum(3 * side**2 for side in sides),
     )
-
-
-def _count_photographs(recipe: Recipe) -> int:
-    return sum(map(len, open_photographs(recipe.data.unlabelled))) if recipe.data.unlabelled else 0
 
 
 def planned_steps(images: int, schedule: ScheduleRecipe, recipe: Recipe) -> int:

@@ -178,7 +178,7 @@ def _prepare(experiment: Experiment, number: int) -> LoadedTeacher:
         folder,
         role=f"{name} in training",
         schedule=own.schedule,
-        crops=experiment.crops(recipe.seeds[0]),
+        crops=experiment.task.crops(experiment.task.teacher_images(experiment.training), recipe.seeds[0]),
     )
     trained = trainer.run()
     experiment.conclude(trainer, trained, name=own.model)

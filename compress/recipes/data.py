@@ -55,8 +55,8 @@ class UnlabelledRecipe(Strict):
 
     @property
     def roots(self) -> tuple[str, ...]:
-        """The folders, one or several."""
-        return _several(self.root)
+        """The folders, one or several; none where pictures are drawn."""
+        return _several(self.root) if self.root else ()
 
     @property
     def long_sides(self) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from featherpress.compress.data import Crops
 from featherpress.compress.data.crops.base import WholeImages
 from featherpress.compress.data.crops.sampling import Sampler
+from featherpress.compress.data.sources.unlabelled import open_photographs
 from featherpress.compress.distillation.taps import evaluating
 from featherpress.compress.distillation.teachers import Outputs
 from featherpress.compress.evaluation.detector.inference import EvaluationResult
@@ -117,6 +118,14 @@ class Task(ABC):
     @abstractmethod
     def open(self, split: Split) -> Any:
         """Open a split of the data: it has a length, and `name(index)`."""
+
+    def unlabelled_images(self) -> list[Any]:
+        """Open the images without labels: the folders of `data.unlabelled`, none where it is not given."""
+        return [*open_photographs(self.data.unlabelled)] if self.data.unlabelled else []
+
+    def teacher_images(self, training: Any) -> Any:
+        """Return what a teacher that is trained first learns from: the training images."""
+        return training
 
     def check(self, dataset: Any) -> None:  # noqa: B027
         """Look at all of a data set before any work is spent on it.

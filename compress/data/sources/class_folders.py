@@ -12,8 +12,8 @@ import torch
 
 from featherpress.compress.data.examples import Example
 from featherpress.compress.data.images import decode_reduced, image_size
+from featherpress.compress.data.samples import ImageDataset
 from featherpress.compress.data.sources.image_files import IMAGE_SUFFIXES
-from featherpress.compress.data.sources.unlabelled import Photographs
 from featherpress.compress.data.subsets import origin, spread
 from featherpress.errors import DataError
 
@@ -88,7 +88,7 @@ class ClassFolder:
 class LabelledImages:
     """Photographs with the class that a teacher gave each; -1 - class in `labels` tells that from a label."""
 
-    def __init__(self, photographs: Photographs, labels: Sequence[int]) -> None:
+    def __init__(self, photographs: ImageDataset, labels: Sequence[int]) -> None:
         self.photographs, self.labels = photographs, labels
 
     def __len__(self) -> int:

@@ -11,7 +11,9 @@ from torch.nn import functional as F
 
 from featherpress.compress.data.crops.transformed import TransformedCrops
 from featherpress.compress.data.examples import ExampleDataset, LabelledBatch
-from featherpress.compress.data.subsets import spread
+from featherpress.compress.data.sources.class_folders import LabelledImages
+from featherpress.compress.data.sources.unlabelled import labels_file
+from featherpress.compress.data.subsets import join, spread
 from featherpress.compress.distillation.taps import evaluating
 from featherpress.compress.distillation.teachers import Outputs
 from featherpress.compress.evaluation.metrics.accuracy import ClassPredictions
@@ -20,6 +22,7 @@ from featherpress.compress.recipes import Recipe
 from featherpress.compress.tasks.base import Measured, Task, TaskLoss
 from featherpress.compress.tasks.classification.options import ClassificationData
 from featherpress.compress.tasks.classification.pictures import write_wrong
+from featherpress.compress.tasks.classification.pseudo_labels import label_images
 from featherpress.compress.tasks.classification.scoring import ACCURACY, predict_classes, score_fields
 from featherpress.errors import UsageError
 
@@ -87,6 +90,26 @@ class ClassificationTask(Task):
     def crops(self, dataset: ExampleDataset, seed: int) -> TransformedCrops[LabelledBatch]:
         """Return augmented training images."""
         return self._crops(dataset, seed)
+
+    def unlabelled_crops(
+        self, dataset: ExampleDataset, seed: int, *, teacher: nn.Module | None, out: Path
+    ) -> TransformedCrops[LabelledBatch]:
+        """Return augmented images with unlabelled ones on top, of which the teacher's class is kept in `labels.json`.
+
+        Errors: `DataError` where there are no such images.
+        """
+        asked = self.data.unlabelled
+        assert asked is not None
+        if teacher is None:
+            return self._crops(dataset, seed, extra=asked.per_batch)
+        folders = []
+        for number, photographs in enumerate(self.unlabelled_images(), start=1):
+            record = labels_file(out, number)
+            labels = label_images(
+                teacher, photographs, self.classes, takes=self.takes(teacher), prepare=self.prepare, record=record
+            )
+            folders.append(LabelledImages(photographs, labels))
+        return self._crops(dataset, seed, unlabelled=join(*folders), extra=asked.per_batch)
 
     def _crops(
         self, dataset: ExampleDataset, seed: int, unlabelled: ExampleDataset | None = None, extra: int = 0

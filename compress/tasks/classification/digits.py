@@ -16,6 +16,7 @@ from featherpress.errors import UsageError
 
 _BRIGHTEST = 16
 _EVERY = 4
+_DIGITS = 1797
 
 
 class Digits:
@@ -58,14 +59,30 @@ class DigitsTask(ClassificationTask):
 
         Errors: `UsageError` where scikit-learn is not installed.
         """
-        try:
-            from sklearn.datasets import load_digits  # noqa: PLC0415 (no dependency of ours)
-        except ImportError as error:
-            raise UsageError("digits data comes with scikit-learn: pip install scikit-learn") from error
-        loaded = load_digits()
-        pixels = torch.from_numpy(loaded.images * 255 / _BRIGHTEST).to(torch.uint8)
-        train = split == "train"
-        rows = [row for row in range(len(pixels)) if (row % _EVERY == 0) != train]
-        limit = self.data.train_images if train else self.data.validation_images
-        kept = [rows[row] for row in spread(len(rows), limit or len(rows))]
-        return Digits(pixels, torch.from_numpy(loaded.target).long(), kept)
+        rows = _rows("train" if split == "train" else "val")
+        limit = self.data.train_images if split == "train" else self.data.validation_images
+        return _read([rows[row] for row in spread(len(rows), limit or len(rows))])
+
+    def unlabelled_images(self) -> list[Any]:
+        """Open the training digits whose labels only a teacher has learned."""
+        if not self.data.unlabelled:
+            return []
+        return [_read(sorted({*_rows("train")} - {*self.open("train").rows}))]
+
+    def teacher_images(self, training: Digits) -> Digits:
+        """Return all training digits where some are without labels for the student, or else what it learns from."""
+        return _read(_rows("train")) if self.data.unlabelled else training
+
+
+def _rows(split: str) -> list[int]:
+    return [row for row in range(_DIGITS) if (row % _EVERY == 0) == (split == "val")]
+
+
+def _read(rows: list[int]) -> Digits:
+    try:
+        from sklearn.datasets import load_digits  # noqa: PLC0415 (no dependency of ours)
+    except ImportError as error:
+        raise UsageError("digits data comes with scikit-learn: pip install scikit-learn") from error
+    loaded = load_digits()
+    pixels = torch.from_numpy(loaded.images * 255 / _BRIGHTEST).to(torch.uint8)
+    return Digits(pixels, torch.from_numpy(loaded.target).long(), rows)

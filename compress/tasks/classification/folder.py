@@ -4,20 +4,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from featherpress.compress.data.crops.transformed import TransformedCrops
-from featherpress.compress.data.examples import ExampleDataset, LabelledBatch
+from featherpress.compress.data.examples import ExampleDataset
 from featherpress.compress.data.sources.class_folders import (
     SPLITS,
     ClassFolder,
-    LabelledImages,
     label_of,
     list_classes,
     require_same_classes,
     split_folder,
 )
-from featherpress.compress.data.sources.unlabelled import labels_file, open_photographs
 from featherpress.compress.data.subsets import join, open_part, select, spread
 from featherpress.compress.recipes.files import expand_path
 from featherpress.compress.recipes.kinds import register_task
@@ -25,7 +22,6 @@ from featherpress.compress.recipes.required_files import Need
 from featherpress.compress.tasks.base import Split
 from featherpress.compress.tasks.classification.base import ClassificationTask
 from featherpress.compress.tasks.classification.options import FolderData
-from featherpress.compress.tasks.classification.pseudo_labels import label_images
 from featherpress.compress.tasks.classification.scoring import balanced_weights
 
 
@@ -70,26 +66,6 @@ class FolderTask(ClassificationTask):
         folders = [ClassFolder(folder, classes=self.classes) for folder, _ in places]
         found = folders[0] if len(folders) == 1 else join(*folders)
         return select(found, spread(len(found), limit)) if limit else found
-
-    def unlabelled_crops(
-        self, dataset: ExampleDataset, seed: int, *, teacher: nn.Module | None, out: Path
-    ) -> TransformedCrops[LabelledBatch]:
-        """Return augmented images with unlabelled ones on top, of which the teacher's class is kept in `labels.json`.
-
-        Errors: `DataError` where there are no such images.
-        """
-        asked = self.data.unlabelled
-        assert asked is not None
-        if teacher is None:
-            return self._crops(dataset, seed, extra=asked.per_batch)
-        folders = []
-        for number, photographs in enumerate(open_photographs(asked), start=1):
-            record = labels_file(out, number)
-            labels = label_images(
-                teacher, photographs, self.classes, takes=self.takes(teacher), prepare=self.prepare, record=record
-            )
-            folders.append(LabelledImages(photographs, labels))
-        return self._crops(dataset, seed, unlabelled=join(*folders), extra=asked.per_batch)
 
     def class_weights(self) -> Tensor | None:
         """Return the weight of each class; `balanced` counts the training images."""

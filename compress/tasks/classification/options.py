@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from featherpress.compress.data.transforms import Step, Transforms, default_steps
-from featherpress.compress.recipes.data import DataRecipe, Root, Side
+from featherpress.compress.recipes.data import DataRecipe, Root, Side, UnlabelledRecipe
 from featherpress.errors import UsageError
 
 Steps = tuple[str | dict[str, Any], ...]
+_TRAINING_DIGITS = 1347
 Names = Annotated[tuple[str, ...], Field(min_length=2)]
 ClassWeights = Literal["", "balanced"] | tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...]
 
@@ -72,8 +73,8 @@ class DrawnData(ClassificationData):
 
     @model_validator(mode="after")
     def _no_folder(self) -> Self:
-        if self.root or self.validation_root or self.unlabelled or self.holdout:
-            raise ValueError(f"{self.kind} data has neither a `root` nor `unlabelled` images nor a `holdout`")
+        if self.root or self.validation_root or self.holdout:
+            raise ValueError(f"{self.kind} data has neither a `root` nor a `holdout`")
         return self
 
 
@@ -106,17 +107,35 @@ class ShapesData(DrawnData):
     def _enough_said(self) -> Self:
         if not (self.train_images and self.validation_images):
             raise ValueError("shapes data needs `train_images` and `validation_images`")
+        if self.unlabelled:
+            raise ValueError("shapes data has no `unlabelled` images")
+        return self
+
+
+class UnlabelledDigits(UnlabelledRecipe):
+    """The training digits beyond `train_images`, without their labels; `per_batch` come on top of every batch."""
+
+    root: Root = ""
+
+    @model_validator(mode="after")
+    def _no_folder(self) -> Self:
+        strange = sorted(self.model_fields_set - {"per_batch"})
+        if strange:
+            raise ValueError(f"`unlabelled` digits are those beyond `train_images`, and take no `{strange[0]}`")
         return self
 
 
 class DigitsData(DrawnData):
     """The handwritten digits that scikit-learn brings, 8 x 8 pixels; every fourth is for validation.
 
+    With `unlabelled` student and control know the labels of `train_images` digits alone; the other training digits are
+    there without, and a teacher that is trained first has learned the labels of all.
     Source: Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, UCI; its test set.
     """
 
     kind: Literal["digits"]
     size: Annotated[int, Field(ge=8, le=512)] = 32
+    unlabelled: UnlabelledDigits | None = None
 
     @property
     def source(self) -> tuple[int, int]:
@@ -126,6 +145,14 @@ class DigitsData(DrawnData):
     def _train_steps(self) -> Sequence[Step]:
         shift = {"RandomAffine": {"degrees": 10, "translate": [0.1, 0.1], "interpolation": "bilinear"}}
         return {"Resize": [self.sizes[0]] * 2}, shift
+
+    @model_validator(mode="after")
+    def _some_without_labels(self) -> Self:
+        if self.unlabelled and not 0 < self.train_images < _TRAINING_DIGITS:
+            raise ValueError(
+                f"`unlabelled` digits are those beyond `train_images`, which then is 1 to {_TRAINING_DIGITS - 1:,}"
+            )
+        return self
 
 
 class FolderData(ClassificationData):

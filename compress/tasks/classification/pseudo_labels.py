@@ -6,8 +6,8 @@ from pathlib import Path
 
 from torch import nn
 
+from featherpress.compress.data.samples import ImageDataset
 from featherpress.compress.data.sources.class_folders import LabelledImages
-from featherpress.compress.data.sources.unlabelled import Photographs
 from featherpress.compress.data.transforms import Transforms
 from featherpress.compress.runtime.fingerprints import fingerprint
 from featherpress.compress.runtime.run_folder import is_leader
@@ -18,7 +18,7 @@ from featherpress.models.inputs import ModelInput
 
 def label_images(
     teacher: nn.Module,
-    photographs: Photographs,
+    photographs: ImageDataset,
     classes: Sequence[str],
     *,
     takes: ModelInput,

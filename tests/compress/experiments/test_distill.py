@@ -187,7 +187,8 @@ def test_two_teachers(
         ),
         (["distillation.losses={}"], "teaches by `distillation.losses`, and there is none: add one .*losses.class ="),
         (["data.variants=0", "teacher.cache=true"], "never repeat cannot be cached"),
-        (["data.holdout=2"], "nor `unlabelled` images nor a `holdout`"),
+        (["data.holdout=2"], "neither a `root` nor a `holdout`"),
+        (["data.unlabelled={root='x'}"], "shapes data has no `unlabelled` images"),
         (["data.crops.zoom_out_probability=1"], "unknown key 'crops' in data"),
     ],
 )

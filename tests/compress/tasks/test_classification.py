@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from featherpress.compress.evaluation.metrics.accuracy import ClassPredictions
 from featherpress.compress.experiments.distill import distill
+from featherpress.compress.experiments.estimate import estimate
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.tasks import task_of
 from featherpress.compress.tasks.classification.base import ClassificationTask
@@ -324,7 +325,7 @@ def test_a_model_of_other_classes_is_refused(folders: Callable[..., Recipe]) -> 
 def test_digits_are_read() -> None:
     """Every fourth of scikit-learn's digits is for validation; white on black, 0 to 255."""
     pytest.importorskip("sklearn")
-    own = task(load_recipe("digits"))
+    own = task(load_recipe("digits", settings=['data={ kind = "digits" }']))
     training, validation = own.open("train"), own.open("val")
     assert (len(training), len(validation)) == (1347, 450)
     assert training[0].name == "1/0001"
@@ -332,6 +333,39 @@ def test_digits_are_read() -> None:
     assert training[0].image.shape == (3, 8, 8)
     assert int(torch.stack([training[row].image for row in range(20)]).max()) == 255
     assert own.batch(validation, [0]).images.shape[-1] == own.data.size
+    assert own.teacher_images(training) is training
+
+
+def test_of_few_digits_the_labels_are_known(tmp_path: Path) -> None:
+    """The others come on top of a batch without theirs, which only the teacher has learned; the control sees none."""
+    pytest.importorskip("sklearn")
+    own = task(load_recipe("digits"))
+    training, (others,) = own.open("train"), own.unlabelled_images()
+    names = [{each.name(row) for row in range(len(each))} for each in (training, others)]
+    everything = own.teacher_images(training)
+    assert (len(training), len(others), len(everything)) == (50, 1297, 1347)
+    assert not names[0] & names[1]
+    assert not names[1] & {own.open("val").name(row) for row in range(450)}
+    assert names[0] | names[1] == {everything.name(row) for row in range(1347)}
+    teacher = own.build("featherpress.models.small:small_classifier", {"width": 4})
+    crops = own.unlabelled_crops(training, 0, teacher=teacher, out=tmp_path)
+    labels = crops.batch(crops.sampler.epoch_batches(0, 50)[0]).labels
+    assert labels.shape == (50 + 64,)
+    assert (labels[:50] >= 0).all()
+    assert (labels[50:] < 0).all()
+    control = own.unlabelled_crops(training, 0, teacher=None, out=tmp_path)
+    batch = control.batch(control.sampler.epoch_batches(0, 50)[0])
+    assert (batch.labels >= 0).all()
+    assert int(batch.keys[:, 0].max()) < 50
+    sized = estimate(own.recipe)
+    assert sized is not None
+    assert (sized.training, sized.photographs, sized.steps, sized.teacher_steps) == (50, 1297, 150, {0: 8 * (1347 // 50)})
+    for change, words in (
+        ("data.train_images=0", "which then is 1 to 1,346"),
+        ("data.unlabelled.root=x", "beyond `train_images`, and take no `root`"),
+    ):
+        with pytest.raises(RecipeError, match=words):
+            load_recipe("digits", settings=[change])
 
 
 def test_the_surest_wrong_answers_are_pictures(folders: Callable[..., Recipe], tmp_path: Path) -> None:
