@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+import torchvision  # noqa: F401 (brings torch.ops.image)
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg
 
 from featherpress.errors import DataError
 
@@ -21,7 +22,7 @@ BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, 
 """What Pillow's decoders raise on files that are cut short, corrupt or of no known kind."""
 
 _WIDTH, _LENGTH, _ORIENTATION = 0x0100, 0x0101, 0x0112
-_END_OF_JPEG = b"\xff\xd9"
+_END_OF_JPEG, _RGB = b"\xff\xd9", 3  # as torchvision numbers the modes
 
 
 def decode_image(path: Path | str) -> Tensor:
@@ -116,16 +117,17 @@ def _decode_plain(image: Image.Image) -> Tensor | None:
     The decoder is libjpeg as Pillow's, with the same values, but pixels are not copied three times on their way.
     Shapes: -> (3, H, W), the three values of a pixel side by side.
     """
-    if image.format != "JPEG" or image.mode != "RGB" or _orientation(image) != 1:
+    plain = image.format == "JPEG" and image.mode == "RGB" and _orientation(image) == 1
+    if not plain or not isinstance(image, JpegImageFile) or image.fp is None:
         return None
-    assert image.fp is not None
     image.fp.seek(0)
     content = image.fp.read()
     if not content.endswith(_END_OF_JPEG):  # torchvision would fill what is missing with grey
         return None
     try:
-        return decode_jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8), ImageReadMode.RGB)
-    except (AttributeError, RuntimeError):  # built without libjpeg, or what Pillow says better
+        pixels: Tensor = torch.ops.image.decode_jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8), _RGB)
+        return pixels
+    except (AttributeError, RuntimeError):  # a torchvision without the decoder, or what Pillow says better
         return None
 
 

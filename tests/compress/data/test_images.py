@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image, ImageFile
 
-from featherpress.compress.data import decode_image
-from featherpress.compress.data.images import image_size
+from featherpress.compress.data import decode_image, images
+from featherpress.compress.data.images import decode_reduced, image_size, open_image
 from featherpress.errors import DataError
 
 COLOUR = (200, 100, 50)
@@ -138,3 +138,21 @@ def test_a_narrow_range_of_16_bits_is_stretched(tmp_path: Path) -> None:
         Image.fromarray(values).save(tmp_path / "a.png")
         image = decode_image(tmp_path / "a.png")
         assert int(image.max()) - int(image.min()) == levels
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"quality": 30}], ids=str)
+def test_torchvision_decodes_what_pillow_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, int]
+) -> None:
+    """A plain JPEG comes from torchvision's decoder with Pillow's values, three of a pixel side by side."""
+    noise = np.random.default_rng(0).integers(0, 256, (45, 61, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((122, 90)).save(tmp_path / "plain.jpg", **options)
+    with open_image(tmp_path / "plain.jpg") as image:
+        assert images._decode_plain(image) is not None
+    fast, _ = decode_reduced(tmp_path / "plain.jpg", 0, channels_last=True)
+    assert fast.stride() == (1, 3 * 122, 3)
+    monkeypatch.setattr(images, "_decode_plain", lambda _image: None)
+    slow, _ = decode_reduced(tmp_path / "plain.jpg", 0, channels_last=True)
+    assert slow.stride() == fast.stride()
+    assert torch.equal(fast, slow)
+    assert torch.equal(fast, decode_image(tmp_path / "plain.jpg"))
