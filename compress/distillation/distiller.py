@@ -189,6 +189,12 @@ class Distiller:
         for teacher in self.teachers.values():
             teacher.close()
 
+    def __reduce__(self) -> Any:
+        raise UsageError(
+            "a Distiller cannot be copied or pickled: its hooks sit on the modules of its student and teachers; make "
+            "another one of copies of these, and give it this one's `state_dict()`"
+        )
+
     def __enter__(self) -> Self:
         return self
 

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import io
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -124,6 +125,15 @@ def test_copies_run_without_hooks(student: Net, way: str) -> None:
     assert len(step.levels["map"]) == 1
     with pytest.raises(UsageError, match="no tap caught anything"):
         take(kd, copied)
+
+
+@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, pickle.dumps], ids=["copy", "deepcopy", "pickle"])
+def test_a_distiller_is_not_copied(student: Net, way: Callable[[Distiller], object]) -> None:
+    """A copy would have no hooks, so that the first sentence says what to do instead."""
+    kd = distil(student)
+    with pytest.raises(UsageError, match=r"a Distiller cannot be copied or pickled: .* `state_dict\(\)`"):
+        way(kd)
+    take(kd, student).backward()
 
 
 def test_adapters_alone_are_parameters(student: Net) -> None:
