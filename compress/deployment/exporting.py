@@ -241,8 +241,7 @@ def _write_int8(
 
 def _scored(record: Mapping[str, Any], metric: Metric) -> dict[str, Any]:
     """Return the score in a record of an evaluation, and what it says of parts of the examples."""
-    score = record["score"] if "score" in record else record[metric.key]
-    return {"score": score, **{key: record[key] for key in ("by_height", "by_class") if key in record}}
+    return {"score": metric.read(record), **{key: record[key] for key in ("by_height", "by_class") if key in record}}
 
 
 def _gate(results: "Mapping[str, EvaluationResult]", request: Int8Data) -> str:

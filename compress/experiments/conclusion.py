@@ -38,10 +38,7 @@ def record_comparison(
     main = compare_arms(experiment, scores, steps)
     claim, least = method_claim(experiment.recipe, metric.name), experiment.task.min_teacher_score
     records = [json.loads((experiment.out / "eval" / f"{teacher.name}.json").read_text()) for teacher in loaded]
-    teachers = tuple(
-        TeacherScore(model=each["model"], score=each["score"] if "score" in each else each[metric.key])
-        for each in records
-    )
+    teachers = tuple(TeacherScore(model=each["model"], score=metric.read(each)) for each in records)
     leaks = find_leaks(experiment.training, experiment.validation)
     fields = {
         "metric": metric,

@@ -1,7 +1,8 @@
 """How good one set of weights is, by whatever metric."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Self, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
@@ -14,6 +15,10 @@ class Metric(Part):
     key: str
     name: str
     unit: str = ""
+
+    def read(self, record: Mapping[str, Any]) -> Any:
+        """Return the score in the record of an evaluation; those of face detectors have it under the metric's key."""
+        return record["score"] if "score" in record else record[self.key]
 
 
 AP = Metric(key="ap", name="AP")
