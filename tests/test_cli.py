@@ -339,6 +339,12 @@ def test_missing_files_name_the_variable(run: Run, tmp_path: Path, monkeypatch: 
     assert listed.code == 0
     assert "# files: 5 needed, 5 missing" in listed.out
     assert f"#   missing nowhere/{weights} (teacher.weights)" in listed.out
+    (tmp_path / weights).parent.mkdir()
+    (tmp_path / weights).touch()
+    monkeypatch.setenv("FEATHERPRESS_SHARED", str(tmp_path))
+    listed = run("distill", "v1_to_v2", "--dry-run")
+    assert "# files: 5 needed, 4 missing, 1 empty" in listed.out
+    assert f"#   empty   {tmp_path / weights} (teacher.weights)" in listed.out
     monkeypatch.delenv("FEATHERPRESS_SHARED")
     assert "FEATHERPRESS_SHARED is not set: ../shared is taken" in run("preflight", "v1_to_v2").err
 

@@ -30,6 +30,15 @@ class Need:
         return not (self.path.is_dir() if self.is_folder else self.path.is_file())
 
     @property
+    def state(self) -> str:
+        """Whether it is `found`, `missing`, a file that is `empty`, or `unreadable`."""
+        if self.missing:
+            return "missing"
+        if not os.access(self.path, os.R_OK):
+            return "unreadable"
+        return "found" if self.is_folder or self.path.stat().st_size else "empty"
+
+    @property
     def variable(self) -> str:
         """The environment variable that the path begins with; empty without one."""
         found = _VARIABLE.match(self.text)

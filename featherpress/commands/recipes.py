@@ -1,6 +1,7 @@
 """Recipes and their runs: found, audited, given a folder, and described before they start."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -167,8 +168,9 @@ def _files(needs: "Sequence[Need]") -> Iterator[str]:
     if not needs:
         yield "files: none needed"
         return
-    missing = sum(need.missing for need in needs)
-    yield f"files: {len(needs)} needed, {missing} missing" if missing else f"files: {len(needs)} needed, all there"
+    states = Counter(need.state for need in needs if need.state != "found")
+    bad = ", ".join(f"{count} {state}" for state, count in states.items())
+    yield f"files: {len(needs)} needed, {bad or 'all there'}"
     yield from dict.fromkeys(f"  {describe_variable(need)}" for need in needs if need.variable)
     for need in needs:
-        yield f"  {'missing' if need.missing else 'found  '} {need.path} ({need.key})"
+        yield f"  {need.state:<7} {need.path} ({need.key})"
