@@ -33,11 +33,11 @@ from featherpress.files import write_json, write_text
 logger = logging.getLogger("featherpress")
 
 
-def check(recipe: Recipe, *, without_teachers: bool = False, allow_leak: bool = False, leaks: bool = True) -> None:
+def check(recipe: Recipe, *, without_teachers: bool = False, allow_leak: bool = False, leaks: bool = True) -> list[str]:
     """Find out, before anything is written, whether a recipe can start: data, models, weights, taps, batches.
 
     `without_teachers` is for training without teachers; `allow_leak` for data with the same image in both splits, for
-    which nothing is searched without `leaks`.
+    which nothing is searched without `leaks`. Returns what `describe_left_out` would.
 
     Errors: those of `train` and `distill`, only earlier.
     """
@@ -59,12 +59,17 @@ def check(recipe: Recipe, *, without_teachers: bool = False, allow_leak: bool = 
         _warn_of_short_schedule(recipe, images)
         named = {teacher_name(number): teacher for number, teacher in enumerate(teachers)}
         make_distiller(recipe, named, student, task=task, seed=recipe.seeds[0]).kd.close()
+    return _count_left_out(training, validation)
 
 
 def describe_left_out(recipe: Recipe) -> list[str]:
     """Return one line that counts what lies among a recipe's data and is not used; none where all of it is."""
     task = task_of(recipe)
-    found = left_out(task.open("train"), task.open("val"))
+    return _count_left_out(task.open("train"), task.open("val"))
+
+
+def _count_left_out(*datasets: Any) -> list[str]:
+    found = left_out(*datasets)
     counted = ", ".join(f"{count:,} {what}" for what, count in found.items())
     return [f"left out: {counted}"] if found else []
 

@@ -64,12 +64,11 @@ def train(
 
     require_needs(loaded, without_teachers=True)
     audits = audit_recipe(loaded, allow_over_budget=allow_over_budget)
-    if not resume:
-        check(loaded, without_teachers=True, allow_leak=allow_leak)
+    counted = describe_left_out(loaded) if resume else check(loaded, without_teachers=True, allow_leak=allow_leak)
     with open_logged_run(loaded, out, resume=resume, overwrite=overwrite) as folder:
         train(loaded, folder, audits=audits)
     last = f"trained: {folder}; `featherpress report {folder}` writes it up"
-    print_closing(*describe_left_out(loaded), last)
+    print_closing(*counted, last)
     return None
 
 
@@ -126,10 +125,9 @@ def distill(
         if len(arms) < 2:
             raise UsageError("--ablate compares with the control, so that it trains both: leave --arm out")
         variants(loaded)
-    if not resume:
-        check(loaded, allow_leak=allow_leak)
-        if not no_preflight and "student" in arms:
-            require_sound(loaded)
+    counted = describe_left_out(loaded) if resume else check(loaded, allow_leak=allow_leak)
+    if not (resume or no_preflight) and "student" in arms:
+        require_sound(loaded)
     table = ""
     with open_logged_run(loaded, out, resume=resume, overwrite=overwrite) as folder:
         if ablate:
@@ -137,7 +135,7 @@ def distill(
         else:
             distill(loaded, folder, audits=audits, arms=arms)
     last = f"distilled: {folder}; `featherpress report {folder}` writes it up"
-    print_closing(*([table] if table else []), *describe_left_out(loaded), last)
+    print_closing(*([table] if table else []), *counted, last)
     return None
 
 

@@ -372,13 +372,17 @@ def test_drawn_masks_are_the_teachers_own(recipe: Callable[..., Recipe], tmp_pat
         label_images(other, several, takes=takes, out=out)
 
 
-def test_a_run_is_checked_before_its_first_step(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+def test_a_run_is_checked_before_its_first_step(
+    recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A mask with an unknown class stops it, in either split; what is passed over is counted in the closing line."""
     draw(tmp_path / "data" / "val", "lonely", 99)
     (tmp_path / "data" / "val" / "images" / "lonely.png").unlink()
-    used = recipe()
-    check(used)
-    assert describe_left_out(used) == ["left out: 1 masks in data/val/masks without an image"]
+    used, whole = recipe(), SegmentationTask.open
+    opened: list[str] = []
+    monkeypatch.setattr(SegmentationTask, "open", lambda self, split: (opened.append(split), whole(self, split))[1])
+    assert check(used) == ["left out: 1 masks in data/val/masks without an image"] == describe_left_out(used)
+    assert opened == ["train", "val"] * 2
     mask = tmp_path / "data" / "val" / "masks" / "1.png"
     Image.fromarray(np.full((72, 90), 3, np.uint8)).save(mask)
     with pytest.raises(DataError, match=r"data/val/masks/1\.png: expected classes from 0 to 2, or 9"):
