@@ -59,6 +59,11 @@ class UnlabelledRecipe(Strict):
         return _several(self.root) if self.root else ()
 
     @property
+    def changed(self) -> set[str]:
+        """The keys that are not as they are unless given; a run's own recipe gives all of them."""
+        return {key for key, value in self if value != type(self).model_fields[key].default}
+
+    @property
     def long_sides(self) -> tuple[int, ...]:
         """The scales, one or several."""
         return _several(self.long_side)

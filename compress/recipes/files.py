@@ -12,7 +12,7 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from featherpress.compress.distillation.losses.registry import list_losses
-from featherpress.compress.recipes.kinds import find_task, list_kinds
+from featherpress.compress.recipes.kinds import find_suited_task, find_task, list_kinds
 from featherpress.compress.recipes.schema import Recipe
 from featherpress.errors import RecipeError
 from featherpress.validation import dotted, explain, first_finding, suggest
@@ -59,8 +59,14 @@ def expand_path(text: str) -> Path:
 
 
 def recipe_to_toml(recipe: Recipe) -> str:
-    """Write a recipe, defaults included, as TOML that `load_recipe` reads back."""
-    return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
+    """Write a recipe, defaults included, as TOML that `load_recipe` reads back.
+
+    Of `losses` the weights that were given are written: detectors of other packages weigh their losses themselves.
+    """
+    content = recipe.model_dump(mode="json", exclude_none=True)
+    if find_suited_task(recipe.data, recipe.student.model).layout != "priors":
+        content["losses"] = recipe.losses.model_dump(mode="json", exclude_unset=True)
+    return tomli_w.dumps(content)
 
 
 def recipe_schema() -> str:

@@ -57,8 +57,8 @@ class ObjectsTask(Task):
                 "detectors of any categories take one `data.size`, and neither `category` (give `categories`), "
                 "`shares` nor `balance`"
             )
-        said = self.data.unlabelled.model_fields_set if self.data.unlabelled else set()
-        strange = sorted(said & {"ignore_threshold", "long_side"})
+        changed = self.data.unlabelled.changed if self.data.unlabelled else set()
+        strange = sorted(changed & {"ignore_threshold", "long_side"})
         if strange:
             raise UsageError(
                 f"`data.unlabelled.{strange[0]}` is for faces: torchvision's detectors look at one size, and what they "

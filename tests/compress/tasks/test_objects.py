@@ -24,7 +24,7 @@ from featherpress.compress.evaluation.metrics.mean_precision import (
 )
 from featherpress.compress.evaluation.saved_scores import map_scores
 from featherpress.compress.experiments.distill import distill
-from featherpress.compress.recipes import Recipe
+from featherpress.compress.recipes import Recipe, load_recipe, recipe_to_toml
 from featherpress.compress.tasks import task_of
 from featherpress.compress.tasks.detection.task import DetectionTask
 from featherpress.compress.tasks.objects.detectors import build_detector, is_torchvisions
@@ -369,3 +369,13 @@ def test_a_model_that_cannot_be_counted_trains_all_the_same(tmp_path: Path, capl
     assert "what the models cost is not known: aten::" in caplog.text
     with pytest.raises(CountError):
         audit_recipe(recipe.model_copy(update={"budget": "featherface_v2"}), allow_over_budget=False)
+
+
+def test_a_resumed_run_weighs_its_losses_alike(tmp_path: Path) -> None:
+    """What a run writes of its recipe gives only the weights that were given: theirs are 1, and ours are for faces."""
+    for given in ({}, {"box": 0.5}):
+        recipe = recipe_of(tmp_path, losses=given)
+        (tmp_path / "recipe.toml").write_text(recipe_to_toml(recipe))
+        again = load_recipe(tmp_path / "recipe.toml")
+        assert again == recipe
+        assert again.losses.model_fields_set == recipe.losses.model_fields_set == given.keys()
