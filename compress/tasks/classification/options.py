@@ -119,7 +119,7 @@ class UnlabelledDigits(UnlabelledRecipe):
 
     @model_validator(mode="after")
     def _no_folder(self) -> Self:
-        strange = sorted(self.model_fields_set - {"per_batch"})
+        strange = sorted(self.changed - {"per_batch"})
         if strange:
             raise ValueError(f"`unlabelled` digits are those beyond `train_images`, and take no `{strange[0]}`")
         return self
@@ -169,8 +169,8 @@ class FolderData(ClassificationData):
     def _enough_said(self) -> Self:
         if not self.root:
             raise ValueError("folder data needs a `root`")
-        said = self.unlabelled.model_fields_set if self.unlabelled else set()
-        strange = sorted(said & {"positive_threshold", "ignore_threshold", "long_side"})
+        changed = self.unlabelled.changed if self.unlabelled else set()
+        strange = sorted(changed & {"positive_threshold", "ignore_threshold", "long_side"})
         if strange:
             raise ValueError(f"`unlabelled.{strange[0]}` is for boxes; a classifier's labels are the teacher's logits")
         if isinstance(self.class_weights, tuple) and self.classes and len(self.class_weights) != len(self.classes):

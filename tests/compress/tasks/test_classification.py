@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from featherpress.compress.evaluation.metrics.accuracy import ClassPredictions
 from featherpress.compress.experiments.distill import distill
 from featherpress.compress.experiments.estimate import estimate
-from featherpress.compress.recipes import Recipe, load_recipe
+from featherpress.compress.recipes import Recipe, load_recipe, recipe_to_toml
 from featherpress.compress.tasks import task_of
 from featherpress.compress.tasks.classification.base import ClassificationTask
 from featherpress.compress.training.trainer import Trainer
@@ -147,6 +147,8 @@ def test_unlabelled_images_have_the_teachers_class(folders: Callable[..., Recipe
     draw(tmp_path / "wild", 5, 0, seed=9)
     (tmp_path / "wild" / "2a.jpg").write_bytes(b"nothing")
     recipe = folders("data.unlabelled.root=wild", "data.unlabelled.per_batch=2")
+    (tmp_path / "again.toml").write_text(recipe_to_toml(recipe))
+    assert load_recipe(tmp_path / "again.toml") == recipe
     own = task(recipe)
     teacher = own.build("tiny_models:net", {"classes": 2}, size=80).eval()
     training = own.open("train")
@@ -339,7 +341,10 @@ def test_digits_are_read() -> None:
 def test_of_few_digits_the_labels_are_known(tmp_path: Path) -> None:
     """The others come on top of a batch without theirs, which only the teacher has learned; the control sees none."""
     pytest.importorskip("sklearn")
-    own = task(load_recipe("digits"))
+    recipe = load_recipe("digits")
+    (tmp_path / "again.toml").write_text(recipe_to_toml(recipe))
+    assert load_recipe(tmp_path / "again.toml") == recipe
+    own = task(recipe)
     training, (others,) = own.open("train"), own.unlabelled_images()
     names = [{each.name(row) for row in range(len(each))} for each in (training, others)]
     everything = own.teacher_images(training)
@@ -359,7 +364,12 @@ def test_of_few_digits_the_labels_are_known(tmp_path: Path) -> None:
     assert int(batch.keys[:, 0].max()) < 50
     sized = estimate(own.recipe)
     assert sized is not None
-    assert (sized.training, sized.photographs, sized.steps, sized.teacher_steps) == (50, 1297, 150, {0: 8 * (1347 // 50)})
+    assert (sized.training, sized.photographs, sized.steps, sized.teacher_steps) == (
+        50,
+        1297,
+        100,
+        {0: 8 * (1347 // 50)},
+    )
     for change, words in (
         ("data.train_images=0", "which then is 1 to 1,346"),
         ("data.unlabelled.root=x", "beyond `train_images`, and take no `root`"),
