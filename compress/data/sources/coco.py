@@ -135,7 +135,8 @@ def _corners(row: Mapping[str, Any], where: str) -> list[float]:
     if box is None or box == []:
         around = box_of_segments(row.get("segmentation"), where)
         if around is None:
-            raise DataError(f"{where}: expected the key 'bbox', got {', '.join(sorted(map(str, row)))}")
+            got = f"{box!r} and no segmentation" if "bbox" in row else ", ".join(sorted(map(str, row)))
+            raise DataError(f"{where}: expected the key 'bbox', got {got}")
         return around
     if not isinstance(box, list) or len(box) != 4 or not all(map(is_finite, box)):
         raise DataError(f"{where}: expected four finite numbers x, y, width, height as bbox, got {str(box)[:60]}")

@@ -56,6 +56,7 @@ def find_labels(root: Path, split: str = "", *, anywhere: bool = False) -> Label
             labels = find(root, part)
             if labels is not None:
                 return labels
+    _refuse_whole(root, split)
     of = f" of the split {split!r}" if split else ""
     at = f"{split}/" if split else ""
     lists = (
@@ -66,6 +67,18 @@ def find_labels(root: Path, split: str = "", *, anywhere: bool = False) -> Label
         f"{', '.join(FILES[1:])} and annotations/*.json (COCO's format), labels/*.txt beside images/ with "
         f"{', '.join((SETTINGS[0], *LISTS[:2]))} (YOLO's), {lists} (Pascal VOC's)"
     )
+
+
+def _refuse_whole(root: Path, split: str) -> None:
+    """Say of labels that are there, but for one undivided folder, how to divide them."""
+    for find in (find_coco, find_yolo, find_voc) if split else ():
+        labels = find(root, "")
+        if labels is not None:
+            raise DataError(
+                f"expected labels of the split {split!r} in {root}, found {len(labels.rows):,} images in "
+                f"{labels.layout} without such a split: put what to train on into {root / 'train'} and what to score "
+                f"on into {root / 'val'}, each with its labels"
+            )
 
 
 class CocoFaces(LabelledObjects):

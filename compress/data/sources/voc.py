@@ -20,9 +20,10 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Page:
-    """One XML file: the image's name and size as it says, and its objects as (name, corners, difficult)."""
+    """One XML file, its path below its folder, the image it names, and its objects as (name, corners, difficult)."""
 
     path: Path
+    key: str
     image: str
     size: tuple[int, int] | None
     objects: list[tuple[str, list[float], bool]]
@@ -52,7 +53,7 @@ def find_voc(root: Path, split: str) -> Labels | None:
         listed = next((path for path in lists if path.is_file()), None) if split else None
         if split and listed is None:
             return None
-        pages = _read_pages(annotations.glob("*.xml"))
+        pages = _read_pages(annotations.rglob("*.xml"), annotations)
         chosen = [*pages.values()] if listed is None else [*_listed(listed, pages, annotations)]
         folders = [base / folder for folder in ("JPEGImages", "images", "Images", "img")]
         return _join(chosen, pages.values(), [*folders, base], annotations, listed or annotations)
@@ -61,15 +62,17 @@ def find_voc(root: Path, split: str) -> Labels | None:
         folder = next((each for each in folders if any(each.glob("*.xml"))), None)
         if folder is not None:
             others = [path for path in root.rglob("*.xml") if path.parent != folder] if split else []
-            pages = _read_pages(folder.glob("*.xml"))
+            pages = _read_pages(folder.glob("*.xml"), folder)
             images = [root / name / "images", root / name / "JPEGImages", root / name, folder]
-            return _join([*pages.values()], [*pages.values(), *_read_pages(others).values()], images, folder, folder)
+            return _join(
+                [*pages.values()], [*pages.values(), *_read_pages(others, root).values()], images, folder, folder
+            )
     return None
 
 
 def _annotations(base: Path) -> Path | None:
     folders = (base / name for name in ("Annotations", "annotations"))
-    return next((folder for folder in folders if any(folder.glob("*.xml"))), None)
+    return next((folder for folder in folders if any(folder.rglob("*.xml"))), None)
 
 
 def _listed(path: Path, pages: dict[str, _Page], annotations: Path) -> Iterator[_Page]:
@@ -77,8 +80,9 @@ def _listed(path: Path, pages: dict[str, _Page], annotations: Path) -> Iterator[
     lines, seen = LabelLines(path), set[str]()
     while (line := lines.next()) is not None:
         word = line if line in pages else line.rsplit(maxsplit=1)[0] if line.split()[-1] in {"1", "0", "-1"} else line
-        name = word.replace("\\", "/").rpartition("/")[2]
+        name = word.replace("\\", "/").removeprefix("./")
         name = name.rpartition(".")[0] if is_image(name) or name.endswith(".xml") else name
+        name = name if name in pages else name.rpartition("/")[2]
         if name not in pages:
             raise lines.error(f"an image with {annotations / name}.xml, found none there")
         if name in seen:
@@ -130,25 +134,27 @@ def _join(
 
 def _image_of(page: _Page, files: ImageFiles) -> str:
     """Find a page's image: by the name in it, or by its own."""
+    inside = page.key.rpartition("/")[0]
     try:
-        said = files.find(page.image) if page.image else ""
+        said = files.find(f"{inside}/{page.image}".lstrip("/")) if page.image else ""
     except DataError as error:
         raise DataError(f"{page.path}: {error}") from error
-    beside = files.find_stem(page.path.stem)
+    beside = files.find_stem(page.key)
     if len(beside) > 1 and said not in beside:
         raise DataError(f"{page.path}: expected one image of this name, got {beside[0]!r} and {beside[1]!r}")
     if beside and said and files.holds(said) and said not in beside:
         raise DataError(f"{page.path}: expected its own image, {beside[0]!r}, as `filename`, got {page.image!r}")
     if said and files.holds(said):
         return said
-    return beside[0] if beside else page.image or page.path.stem
+    return beside[0] if beside else page.image or page.key
 
 
-def _read_pages(paths: Iterable[Path]) -> dict[str, _Page]:
-    return {path.stem: _read_page(path) for path in sorted(paths)}
+def _read_pages(paths: Iterable[Path], folder: Path) -> dict[str, _Page]:
+    keys = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(paths)}
+    return {key: _read_page(path, key) for key, path in keys.items()}
 
 
-def _read_page(path: Path) -> _Page:
+def _read_page(path: Path, key: str) -> _Page:
     data = path.read_bytes()
     if b"<!ENTITY" in data:
         raise DataError(f"{path}: expected plain XML, got one that defines entities")
@@ -160,7 +166,7 @@ def _read_page(path: Path) -> _Page:
         raise DataError(f"{path}: expected an <annotation>, got <{page.tag}>")
     name = (page.findtext("filename") or "").strip().replace("\\", "/")
     objects = [_read_object(each, f"{path}, object {number}") for number, each in enumerate(page.iterfind("object"), 1)]
-    return _Page(path=path, image=name.rpartition("/")[2], size=_size(page), objects=objects)
+    return _Page(path=path, key=key, image=name.rpartition("/")[2], size=_size(page), objects=objects)
 
 
 def _size(page: ET.Element) -> tuple[int, int] | None:

@@ -69,6 +69,10 @@ def _folders(root: Path, split: str, names: ClassNames | None) -> Iterator[_Fold
         yield _Folders(said, _labels_of(said))
     if split:
         yield _Folders(root / "images" / split, root / "labels" / split)
+        # As CVAT names them, after its own subsets.
+        yield from (
+            _Folders(each, each) for each in root.glob("obj_*_data") if each.name.lower() == f"obj_{split}_data"
+        )
     for base in (
         (root / split, root / split / "obj_train_data")
         if split
@@ -94,22 +98,14 @@ def read_yolo(images: Path, labels: Path, names: ClassNames) -> Labels:
     files, left_out = ImageFiles(images), Counter[str]()
     if not files.files:
         raise DataError(f"expected images in {images}, to which the labels in {labels} belong, found none")
-    found = {_stem(path, labels): path for path in _Folders(images, labels).files()}
-    rows = []
+    owned, rows = _own_files(_Folders(images, labels), files, left_out), []
     for place, name in enumerate(files.files, start=1):
-        path = found.pop(name.rpartition(".")[0], None)
+        path = owned.get(name)
         left_out["images without a label file, kept as background"] += path is None
         left_out["images with an empty label file, kept as background"] += (
             path is not None and not path.read_bytes().strip()
         )
         rows.append(_read_image(images / name, name, path, names, left_out, place=place))
-    for stem, path in sorted(found.items()):
-        others = files.find_stem(stem)
-        if others:
-            raise DataError(
-                f"{path}: expected an image of this name, got {others[0]!r}, which is written in another way"
-            )
-    left_out["label files without an image"] += len(found)
     if all(row.file is None for row in rows):
         raise DataError(
             f"expected labels in {labels} for the images in {images}, found none that are named as they are"
@@ -123,6 +119,22 @@ def read_yolo(images: Path, labels: Path, names: ClassNames) -> Labels:
         places=("image", "line"),
         left_out=left_out,
     )
+
+
+def _own_files(folders: _Folders, files: ImageFiles, left_out: Counter[str]) -> dict[str, Path]:
+    """Return the label file of each image that has one, found by the name, whatever its case and composition."""
+    owned: dict[str, Path] = {}
+    for path in folders.files():
+        stem = _stem(path, folders.labels)
+        found = files.find_stem(stem)
+        found = [name for name in found if name.rpartition(".")[0] == stem] or found
+        if len(found) > 1:
+            raise DataError(f"{path}: expected one image of this name, got {found[0]!r} and {found[1]!r}")
+        if found and found[0] in owned:
+            raise DataError(f"{path}: expected a new image, got {found[0]!r}, which {owned[found[0]].name} labels too")
+        owned |= dict.fromkeys(found, path)
+        left_out["label files without an image"] += not found
+    return owned
 
 
 def _stem(path: Path, labels: Path) -> str:

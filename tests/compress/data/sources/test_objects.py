@@ -82,6 +82,27 @@ def test_what_was_looked_for_is_said(tmp_path: Path) -> None:
         assert layout in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("files", "layout"),
+    [
+        ({"result.json": json.dumps(CONTENT)}, "COCO's format"),
+        ({"classes.txt": "cat", "labels/a.txt": ""}, "YOLO's text files"),
+        ({"Annotations/a.xml": "<annotation/>"}, "Pascal VOC's format"),
+    ],
+)
+def test_an_undivided_folder_says_how_to_divide_it(tmp_path: Path, files: dict[str, str], layout: str) -> None:
+    """As Label Studio and CVAT export a project: there are labels, only no split of them."""
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (64, 48)).save(tmp_path / "images" / "a.jpg")
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    with pytest.raises(
+        DataError, match=rf"split 'train' in .*, found \d images in {layout}.* without such a split: put"
+    ):
+        open_objects(tmp_path, "train")
+
+
 def test_faces_are_found_in_every_layout(tmp_path: Path) -> None:
     """A folder without the split is taken as a whole where it may be."""
     (tmp_path / "labels").mkdir()

@@ -38,6 +38,8 @@ def write(root: Path, files: dict[str, str], *images: str) -> Path:
         ({"annotations/a.xml": page(thing(), name="a")}, "images/a.png", ""),
         ({"VOCdevkit/VOC2012/Annotations/a.xml": page(thing())}, "VOCdevkit/VOC2012/JPEGImages/a.jpg", ""),
         ({"valid/a.xml": page(thing(), name="C:\\x\\a.jpg")}, "valid/a.jpg", "val"),
+        ({"Annotations/s/a.xml": page(thing(), name="s/a.jpg")}, "JPEGImages/s/a.jpg", ""),
+        ({"Annotations/s/a.xml": page(thing()), "ImageSets/Main/val.txt": "s/a\n"}, "JPEGImages/s/a.jpg", "val"),
         ({"a.xml": page(thing(), size="<size><width>0</width><height>0</height></size>")}, "a.jpg", ""),
     ],
 )
@@ -49,6 +51,19 @@ def test_layouts_are_found(tmp_path: Path, files: dict[str, str], image: str, sp
     assert data.categories == ("cat",)
     assert data[0].objects.boxes.tolist() == [[10, 20, 40, 60]]
     assert data.images / data.name(0) == root / image
+
+
+def test_names_that_come_again_in_another_folder_are_all_read(tmp_path: Path) -> None:
+    """Frames are counted from 1 in every folder: no page replaces one of the same name, in a split or beside it."""
+    names = ("cat", "dog", "pig")
+    for split, name in zip(("train", "valid", "test"), names, strict=True):
+        write(tmp_path, {f"{split}/1.xml": page(thing(name), name="1.jpg")}, f"{split}/1.jpg")
+    assert {open_objects(tmp_path, split).categories for split in ("train", "val", "test")} == {names}
+    pages = {f"Annotations/{n}/1.xml": page(thing(name), name="1.jpg") for n, name in enumerate(names)}
+    data = open_objects(write(tmp_path / "b", pages, *(f"JPEGImages/{n}/1.jpg" for n in range(3))))
+    assert [(data.name(n), data[n].objects.labels.tolist()) for n in range(3)] == [
+        (f"{n}/1.jpg", [n]) for n in range(3)
+    ]
 
 
 def test_pixels_are_counted_from_where_the_files_say(tmp_path: Path) -> None:

@@ -53,6 +53,36 @@ def test_layouts_are_found(tmp_path: Path, files: dict[str, str], image: str, sp
     assert data.images / data.name(0) == root / image
 
 
+@pytest.mark.parametrize(
+    ("label", "image"),
+    [
+        ("labels/A.txt", "images/a.JPG"),
+        ("labels/gr\u00fcn.txt", "images/gru\u0308n.jpg"),
+        ("labels/s/a.txt", "images/S/a.jpg"),
+    ],
+)
+def test_names_need_not_be_spelled_alike(tmp_path: Path, label: str, image: str) -> None:
+    """Case and composition of letters do not matter, as long as one file fits."""
+    data = open_objects(write(tmp_path, {"classes.txt": NAMES, label: "1 0.5 0.5 0.25 0.5"}, image))
+    assert [len(row.objects) for row in data.labelled] == [1]
+    assert data.left_out == {}
+
+
+def test_a_label_file_of_two_images_is_refused(tmp_path: Path) -> None:
+    """The second image is not taken for background."""
+    files = {"classes.txt": NAMES, "labels/a.txt": "1 0.5 0.5 0.25 0.5"}
+    with pytest.raises(DataError, match=r"labels/a\.txt: expected one image of this name, got 'a.jpg' and 'a.png'"):
+        open_objects(write(tmp_path, files, "images/a.jpg", "images/a.png"))
+
+
+@pytest.mark.parametrize("folders", [("obj_train_data", "obj_valid_data"), ("obj_Train_data", "obj_Validation_data")])
+def test_splits_of_cvat_are_found(tmp_path: Path, folders: tuple[str, str]) -> None:
+    """Each subset is a folder named after it."""
+    for number, folder in enumerate(folders):
+        write(tmp_path, {"obj.names": NAMES, f"{folder}/{number}.txt": "1 0.5 0.5 0.25 0.5"}, f"{folder}/{number}.jpg")
+    assert [open_objects(tmp_path, split).name(0) for split in ("train", "val")] == ["0.jpg", "1.jpg"]
+
+
 def test_polygons_and_points_give_their_boxes(tmp_path: Path) -> None:
     """A polygon its box; with `kpt_shape` the box comes before the points; a class may be written as a float."""
     root = write(tmp_path, {"classes.txt": NAMES, "labels/a.txt": "0.0 0.25 0.25 0.5 0.25 0.5 0.75"}, "images/a.jpg")
@@ -107,7 +137,10 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, says: str) -> None:
         ({"data.yaml": "names: [a, b]\nnc: 3\n", "labels/a.txt": ""}, "as `nc` says, 3, got 2"),
         ({"classes.txt": "a\na\n", "labels/a.txt": ""}, "a name of its own, got 'a'"),
         ({"classes.txt": NAMES, "labels/b.txt": ""}, "found none that are named as they are"),
-        ({"classes.txt": NAMES, "labels/A.txt": "", "labels/a.txt": ""}, r"A\.txt: expected an image of this name"),
+        (
+            {"classes.txt": NAMES, "labels/A.txt": "", "labels/a.txt": ""},
+            r"expected a new image, got 'a.jpg', which A\.txt",
+        ),
     ],
 )
 def test_a_data_set_that_does_not_fit_is_refused(tmp_path: Path, files: dict[str, str], says: str) -> None:
