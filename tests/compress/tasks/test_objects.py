@@ -320,10 +320,10 @@ def test_a_teacher_labels_images(tmp_path: Path) -> None:
         task.unlabelled_crops(task.open("train"), 0, teacher=Finder((0.1, 0.1, 0.1)), out=tmp_path)
 
 
-@pytest.mark.parametrize("key", ["ignore_threshold", "long_side"])
-def test_what_faces_alone_have_is_refused(tmp_path: Path, key: str) -> None:
+@pytest.mark.parametrize(("key", "value"), [("ignore_threshold", 0.5), ("long_side", 640)])
+def test_what_faces_alone_have_is_refused(tmp_path: Path, key: str, value: float) -> None:
     """A key of unlabelled images that would change nothing is an error."""
-    data = {"kind": "coco", "root": "x", "size": 64, "unlabelled": {"root": "y", key: 0}}
+    data = {"kind": "coco", "root": "x", "size": 64, "unlabelled": {"root": "y", key: value}}
     with pytest.raises(UsageError, match=f"`data.unlabelled.{key}` is for faces"):
         task_of(recipe_of(tmp_path, data=data))
 
