@@ -8,7 +8,7 @@ from featherpress.budgets.counting.dispatch import CountingMode
 from featherpress.budgets.counting.forward import Subject, Tree
 from featherpress.budgets.counting.inputs import Inputs, describe_inputs
 from featherpress.budgets.counting.memory import Footprint
-from featherpress.budgets.counting.tensors import TensorRows
+from featherpress.budgets.counting.tensors import TensorRows, elements, note_storage
 
 
 def summarise(subject: Subject, rows: TensorRows, mode: CountingMode) -> Cost:
@@ -23,10 +23,10 @@ def summarise(subject: Subject, rows: TensorRows, mode: CountingMode) -> Cost:
         inputs=subject.shapes,
         signature=describe_inputs(Inputs(*subject.inputs)),
         method=mode.method,
-        params=sum(t.numel() for t in rows.by_id.values()),
-        trainable=sum(t.numel() for t in rows.by_id.values() if t.requires_grad),
-        frozen=sum(t.numel() for t in rows.by_id.values() if not t.requires_grad),
-        unused=sum(rows.by_id[key].numel() for key in unused),
+        params=sum(elements(t) for t in rows.by_id.values()),
+        trainable=sum(elements(t) for t in rows.by_id.values() if t.requires_grad),
+        frozen=sum(elements(t) for t in rows.by_id.values() if not t.requires_grad),
+        unused=sum(elements(rows.by_id[key]) for key in unused),
         bytes=rows.size(),
         macs=sum(mode.macs.values()),
         elementwise=sum(mode.elementwise.values()),
@@ -47,7 +47,7 @@ def summarise(subject: Subject, rows: TensorRows, mode: CountingMode) -> Cost:
         },
         unused_names=tuple(first_name[key] for key in rows.by_id if key in unused),
         active=active,
-        notes=(*_notes(mode), *_note_active(rows, active)),
+        notes=(*_notes(mode), *_note_active(rows, active), *note_storage(subject.model, rows)),
     )
     require_sums(cost.modules, cost, SUMMED, what=f"the rows of {cost.model}")
     return cost
@@ -55,7 +55,7 @@ def summarise(subject: Subject, rows: TensorRows, mode: CountingMode) -> Cost:
 
 def _count_active(rows: TensorRows, mode: CountingMode) -> int:
     """Take from each expert's parameters the share that is not chosen."""
-    active = sum(tensor.numel() for tensor in rows.by_id.values())
+    active = sum(map(elements, rows.by_id.values()))
     for key in mode.routed & rows.by_id.keys():
         tensor = rows.by_id[key]
         fitting = [each for each in mode.choices if tensor.dim() == 3 and each[1] == len(tensor)] or mode.choices
@@ -65,7 +65,7 @@ def _count_active(rows: TensorRows, mode: CountingMode) -> int:
 
 
 def _note_active(rows: TensorRows, active: int) -> Iterator[str]:
-    total = sum(tensor.numel() for tensor in rows.by_id.values())
+    total = sum(map(elements, rows.by_id.values()))
     if active != total:
         yield f"of {total:,} parameters {active:,} are active for one token: the experts that it goes to, and the rest"
 

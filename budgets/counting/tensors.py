@@ -1,14 +1,19 @@
 """What a model holds: each tensor once, whoever owns it."""
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from types import FunctionType, ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from featherpress.budgets.counting.memory import size_of
+
+#: How many numbers of a weight are looked at for zeros before all of them are.
+SAMPLE = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,16 +27,16 @@ class TensorRows:
     def size(self, float_size: int = 0) -> int:
         """Return the bytes that a weights file must hold, its floating-point elements perhaps in another size."""
         tensors = [*self.by_id.values(), *(buffer for _, buffer in self.buffers)]
-        return sum(size_of(tensor.numel(), tensor.dtype, float_size) for tensor in tensors)
+        return sum(_size(tensor, float_size) for tensor in tensors)
 
     def rows(self, unused: set[int]) -> dict[str, dict[str, Any]]:
         """Sum the tensors up by owning module; a tensor with several owners has a row of its own."""
         rows: dict[str, dict[str, Any]] = {}
 
         def add(row: dict[str, Any], tensor: Tensor, *states: str) -> None:
-            row["bytes"] = row.get("bytes", 0) + size_of(tensor.numel(), tensor.dtype)
+            row["bytes"] = row.get("bytes", 0) + _size(tensor)
             for state in states:
-                row[state] = row.get(state, 0) + tensor.numel()
+                row[state] = row.get(state, 0) + elements(tensor)
 
         for path, buffer in self.buffers:
             add(rows.setdefault(path, {}), buffer)
@@ -57,6 +62,64 @@ def list_tensors(model: nn.Module) -> TensorRows:
             if buffer is not None and name not in module._non_persistent_buffers_set:
                 buffers.setdefault(id(buffer), (path, buffer))
     return TensorRows(by_id=by_id, names=names, buffers=tuple(buffers.values()))
+
+
+def elements(tensor: Tensor) -> int:
+    """Count the numbers that a tensor stands for: of one that a library packed into bytes, more than it holds."""
+    packed = getattr(tensor, "quant_state", None)
+    return prod(packed.shape) if packed is not None else tensor.numel()
+
+
+def stored(tensor: Tensor) -> list[Tensor]:
+    """List the tensors that a tensor is stored as: itself, or the data, scales and offsets of a packed one."""
+    if hasattr(tensor, "__tensor_flatten__"):
+        parts = (getattr(tensor, name) for name in tensor.__tensor_flatten__()[0])
+        return [each for part in parts for each in stored(part)]
+    if tensor.layout is torch.sparse_coo:
+        return [tensor._indices(), tensor._values()]
+    return [tensor, *tensors_in(getattr(tensor, "quant_state", None))]
+
+
+def _size(tensor: Tensor, float_size: int = 0) -> int:
+    return sum(size_of(part.numel(), part.dtype, float_size) for part in stored(tensor))
+
+
+def note_storage(model: nn.Module, rows: TensorRows) -> Iterator[str]:
+    """Say what is stored otherwise than as so many numbers of a type: packed weights, and those that are zero."""
+    packed = [tensor for tensor in rows.by_id.values() if len(stored(tensor)) > 1]
+    if packed:
+        yield (
+            f"{sum(map(elements, packed)):,} parameters are packed by a library, in {sum(map(_size, packed)):,} bytes: "
+            "the count is of what they stand for, the bytes are what is stored"
+        )
+    hidden = [part for module in model.modules() for part in _unpacked(module)]
+    if hidden:
+        kept = sum(part.numel() * (1 if part.is_quantized else part.itemsize) for part in hidden)
+        yield (
+            f"{sum(part.numel() for part in hidden):,} weights that a library packed are not among the parameters, and "
+            f"take {kept:,} bytes more"
+        )
+    yield from _note_zeros(model, rows)
+
+
+def _unpacked(module: nn.Module) -> list[Tensor]:
+    """Unpack what a quantised layer of PyTorch keeps out of its parameters."""
+    held = getattr(module, "_packed_params", None)
+    return [part for part in held.unpack() if part is not None] if isinstance(held, torch.ScriptObject) else []
+
+
+def _note_zeros(model: nn.Module, rows: TensorRows) -> Iterator[str]:
+    """Find weights with zeros by a sample of each, and masks of pruning; a mask says what its weight will be."""
+    masks = {name.removesuffix("_mask"): buffer for name, buffer in model.named_buffers() if name.endswith("_mask")}
+    held, left = 0, 0
+    for key, tensor in rows.by_id.items():
+        values = masks.get(rows.names[key][0].removesuffix("_orig"), tensor)
+        usual = tensor.dim() > 1 and len(stored(tensor)) == 1 and tensor.is_floating_point() and tensor.itemsize > 1
+        usual = usual and not values.is_meta
+        if usual and not bool(values.detach().flatten()[:: max(1, values.numel() // SAMPLE)].all()):
+            held, left = held + values.numel(), left + int(values.count_nonzero())
+    if held:
+        yield f"{left:,} of {held:,} weights in pruned tensors are not zero ({left / held:.1%}): all are counted"
 
 
 def tensors_in(value: Any) -> list[Tensor]:

@@ -4,11 +4,13 @@ import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.utils.prune
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence
@@ -282,3 +284,32 @@ def test_many_samples_of_a_grid_take_no_time() -> None:
     model = Does(lambda s, x, grid: reduce(lambda x, _: F.grid_sample(x, grid, align_corners=True), range(48), x))
     cost = count(model, torch.zeros(1, 4, 32, 32), torch.zeros(1, 32, 32, 2))
     assert (cost.macs, cost.operator_calls) == (0, {"aten::grid_sampler_2d": 48})
+
+
+def test_packed_weights_are_told_by_what_they_stand_for() -> None:
+    """Two numbers to a byte, and a scale to 64: as bitsandbytes keeps them; a quantised layer keeps its weight away."""
+    model = nn.Module()
+    model.w = nn.Parameter(torch.zeros(4096, 1, dtype=torch.uint8), requires_grad=False)
+    model.w.quant_state = SimpleNamespace(shape=(128, 64), absmax=torch.zeros(128))  # type: ignore[assignment]
+    cost = count(Does(lambda s, x: x, inner=model), torch.zeros(1))
+    assert (cost.params, cost.bytes) == (8192, 4096 + 4 * 128)
+    assert cost.notes[0].startswith("8,192 parameters are packed by a library, in 4,608 bytes")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_weights_that_pytorch_packs_are_noted() -> None:
+    """A layer quantised for dynamic ranges has no parameters; its work is counted, and a note says what it holds."""
+    cost = count(torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(64, 128))), torch.zeros(2, 64))
+    assert (cost.params, cost.macs) == (0, 2 * 64 * 128)
+    assert f"{64 * 128 + 128:,} weights that a library packed" in cost.notes[-1]
+
+
+def test_the_share_of_pruned_weights_is_told() -> None:
+    """By zeros in the weight, or by the mask that will make them; a dense layer says nothing."""
+    layers = [nn.Linear(100, 100) for _ in range(3)]
+    with torch.no_grad():
+        layers[0].weight[:25] = 0
+    torch.nn.utils.prune.l1_unstructured(layers[1], "weight", amount=0.5)
+    cost = count(nn.Sequential(*layers), torch.zeros(1, 100))
+    assert cost.notes == ("12,500 of 20,000 weights in pruned tensors are not zero (62.5%): all are counted",)
+    assert cost.macs == 30000

@@ -71,7 +71,7 @@ def test_each_figure_gets_its_reason(table: Any, tmp_path: Path, monkeypatch: py
     assert found["plain"] == found["reads"] == found["wide"] == ("equal", "")
     assert found["normed"] == ("convention", norms)
     assert found["folding"] == ("state", "after its blocks are re-parameterised")
-    assert found["recurrent"] == ("wrong", "as fvcore gives it, which has no handle for aten::lstm")
+    assert found["recurrent"] == ("wrong", f"leaves out {lstm:,} MACs of aten::lstm")
     assert found["wider"] == ("model", "the figures are those of plain")
     assert found["killer"] == ("failed", "the process that counted it was killed")
     assert found["unknown"] == ("failed", "calling 'published_nets:make' with name failed: KeyError: 'unknown'")
