@@ -104,8 +104,9 @@ def note_storage(model: nn.Module, rows: TensorRows) -> Iterator[str]:
 
 def _unpacked(module: nn.Module) -> list[Tensor]:
     """Unpack what a quantised layer of PyTorch keeps out of its parameters."""
-    held = getattr(module, "_packed_params", None)
-    return [part for part in held.unpack() if part is not None] if isinstance(held, torch.ScriptObject) else []
+    held: Any = getattr(module, "_packed_params", None)
+    unpack = held.unpack if isinstance(held, torch.ScriptObject) else tuple  # type: ignore[attr-defined]
+    return [part for part in unpack() if part is not None]
 
 
 def _note_zeros(model: nn.Module, rows: TensorRows) -> Iterator[str]:

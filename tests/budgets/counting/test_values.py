@@ -290,7 +290,7 @@ def test_packed_weights_are_told_by_what_they_stand_for() -> None:
     """Two numbers to a byte, and a scale to 64: as bitsandbytes keeps them; a quantised layer keeps its weight away."""
     model = nn.Module()
     model.w = nn.Parameter(torch.zeros(4096, 1, dtype=torch.uint8), requires_grad=False)
-    model.w.quant_state = SimpleNamespace(shape=(128, 64), absmax=torch.zeros(128))  # type: ignore[assignment]
+    model.w.quant_state = SimpleNamespace(shape=(128, 64), absmax=torch.zeros(128))  # type: ignore[attr-defined]
     cost = count(Does(lambda s, x: x, inner=model), torch.zeros(1))
     assert (cost.params, cost.bytes) == (8192, 4096 + 4 * 128)
     assert cost.notes[0].startswith("8,192 parameters are packed by a library, in 4,608 bytes")
@@ -299,7 +299,8 @@ def test_packed_weights_are_told_by_what_they_stand_for() -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_weights_that_pytorch_packs_are_noted() -> None:
     """A layer quantised for dynamic ranges has no parameters; its work is counted, and a note says what it holds."""
-    cost = count(torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(64, 128))), torch.zeros(2, 64))
+    quantise: Any = torch.ao.quantization.quantize_dynamic
+    cost = count(quantise(nn.Sequential(nn.Linear(64, 128))), torch.zeros(2, 64))
     assert (cost.params, cost.macs) == (0, 2 * 64 * 128)
     assert f"{64 * 128 + 128:,} weights that a library packed" in cost.notes[-1]
 
@@ -309,7 +310,8 @@ def test_the_share_of_pruned_weights_is_told() -> None:
     layers = [nn.Linear(100, 100) for _ in range(3)]
     with torch.no_grad():
         layers[0].weight[:25] = 0
-    torch.nn.utils.prune.l1_unstructured(layers[1], "weight", amount=0.5)
+    prune: Any = torch.nn.utils.prune.l1_unstructured
+    prune(layers[1], "weight", amount=0.5)
     cost = count(nn.Sequential(*layers), torch.zeros(1, 100))
     assert cost.notes == ("12,500 of 20,000 weights in pruned tensors are not zero (62.5%): all are counted",)
     assert cost.macs == 30000
