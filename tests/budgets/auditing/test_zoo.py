@@ -1,6 +1,5 @@
 """The zoo's two defaults against their shipped budgets, and the finding behind "489K"."""
 
-import ast
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +7,6 @@ import pytest
 import torch
 from rich.console import RenderableType
 
-from featherpress import budgets
 from featherpress.budgets import Audit, audit, cross_check, load_budget
 from featherpress.budgets.views.tables import render_table
 from featherpress.models import create_model
@@ -135,13 +133,3 @@ def test_where_489k_comes_from() -> None:
     for row in result.rows:
         printed = next(line.split() for line in story.splitlines() if line.split()[:1] == [row.name])
         assert printed == [row.name, f"{row.params:,}", f"{row.peer_params['thop']:,}"]
-
-
-def test_budgets_never_import_models() -> None:
-    """Counting knows nothing of the zoo."""
-    folder = Path(budgets.__file__).parent
-    for file in folder.rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
-            assert not [name for name in names if name.startswith("featherpress.models")], file

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from featherpress.budgets import audit, count, cross_check, dump_budget, fit
 from featherpress.budgets.auditing.budget_file import parse_budget
 from featherpress.budgets.fitting.fit import parse_knob
-from featherpress.errors import BudgetFileError, CountError
+from featherpress.errors import BudgetFileError, CountError, UsageError
 
 Run = Callable[..., tuple[int, str, str]]
 MINE = """
@@ -108,6 +108,17 @@ def test_an_init_keeps_what_was_fed(run: Run, words: list[str], signature: list[
     assert run("audit", words[0], "--budget", "b.toml", "--pin", "p.json")[0] == 0
     kept = record(run, "audit", words[0], "--baseline", "p.json")
     assert (kept["signature"], kept["input_source"]) == (signature, "from p.json")
+
+
+class Scales(nn.Module):
+    def forward(self, x: Tensor, factor: float) -> Tensor:
+        return x * factor
+
+
+def test_what_no_text_can_say_is_no_budget() -> None:
+    """A budget file that could not feed the model again is not written."""
+    with pytest.raises(UsageError, match="a budget file cannot say what Scales was fed: 1x4, float"):
+        dump_budget(count(Scales(), torch.zeros(1, 4), 2.5))
 
 
 def test_a_text_of_inputs_in_a_budget_file(run: Run, tmp_path: Path) -> None:
