@@ -366,7 +366,7 @@ def test_a_model_that_cannot_be_counted_trains_all_the_same(tmp_path: Path, capl
     recipe = recipe_of(tmp_path, student=model, teacher=None, distillation={})
     with caplog.at_level(logging.WARNING, logger="featherpress"):
         assert audit_recipe(recipe, allow_over_budget=False) == {}
-    assert "what the models cost is not known: aten::" in caplog.text
+    assert "what the models cost is not known: " in caplog.text
     with pytest.raises(CountError):
         audit_recipe(recipe.model_copy(update={"budget": "featherface_v2"}), allow_over_budget=False)
 
