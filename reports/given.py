@@ -115,6 +115,8 @@ def _csv_rows(file: Path) -> Iterable[tuple[str, dict[str, str]]]:
         twice = {name for name in header if header.count(name) > 1 or not name}
         if twice:
             raise FileError(f"{file}: expected columns with names of their own, got {', '.join(header)[:80]}.")
+        if len(header) == 1 and (";" in header[0] or "\t" in header[0]):
+            raise FileError(f"{file}: expected commas between columns and a point in numbers, got {header[0][:80]!r}.")
         for cells in reader:
             where = f"line {reader.line_num}"
             if not any(cell.strip() for cell in cells):

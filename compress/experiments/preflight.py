@@ -86,6 +86,13 @@ def preflight(recipe: Recipe) -> list[Finding]:
     return findings if is_leader() else []
 
 
+def check_data(recipe: Recipe) -> None:
+    """Look at all of a recipe's images and labels; raises DataError for the first that cannot be used."""
+    task = task_of(recipe)
+    task.check(task.open("train"))
+    task.check(task.open("val"))
+
+
 def require_sound(recipe: Recipe) -> None:
     """Run the preflight and raise for the first check that failed.
 

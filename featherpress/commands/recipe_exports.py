@@ -1,13 +1,16 @@
 """`export --recipe`: the model of a recipe with its weights, in eight bits scored by its task."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featherpress.commands.scoring import require_role
-from featherpress.errors import UsageError
+from featherpress.errors import DataError, UsageError
 from featherpress.extras import require_extra
+
+logger = logging.getLogger("featherpress")
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,8 +44,19 @@ class TaskInt8:
 
     def images(self) -> "Iterator[Images]":
         """Read training images as the model takes them, one at a time."""
-        for place in range(self.count):
-            yield self.task.view(self.training, place * len(self.training) // self.count, self.model).numpy()
+        rows = [self._readable(place * len(self.training) // self.count) for place in range(self.count)]
+        return (self.task.view(self.training, row, self.model).numpy() for row in rows)
+
+    def _readable(self, row: int) -> int:
+        """Return an image's number, or the next one's that is not broken; said here, as quantising keeps quiet."""
+        for each in (*range(row, len(self.training)), *range(row)):
+            try:
+                self.task.view(self.training, each, self.model)
+            except DataError as error:
+                logger.warning("calibrating: skipped a broken image: %s", error)
+            else:
+                return int(each)
+        raise DataError("expected a training image to calibrate on that can be read, but all are broken")
 
     def score(self, model: "nn.Module", label: str) -> "EvaluationResult":
         """Score an exported model on validation images."""

@@ -160,6 +160,7 @@ def preflight(
     from featherpress.compress.recipes.required_files import require_needs
 
     require_needs(loaded)
+    preflight.check_data(loaded)
     passed, sentence = True, "the student is within its budget" if loaded.budget else "the recipe names no budget"
     try:
         audit_recipe(loaded, allow_over_budget=allow_over_budget)

@@ -4,13 +4,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from featherpress.records.record import Part, Record, read_kind
 
 
 class Metric(Part):
-    """A score of which more is better: its key in records, its name as it is printed, and its unit."""
+    """A score of which more is better: its key in records, its name as it is printed, and its unit.
+
+    Errors: ValidationError for anything else, as a direction, since whoever passed over that would judge wrongly.
+    """
+
+    model_config = ConfigDict(extra="forbid")
 
     key: str
     name: str

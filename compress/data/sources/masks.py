@@ -69,6 +69,7 @@ class MaskFolder:
         self.root, self.classes, self.ignore = root, classes, ignore
         self.from_ids = layout == "cityscapes"
         self.pairs, self.left_out = _FIND[layout](root, split)
+        self.shown = set[int]()
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -100,7 +101,16 @@ class MaskFolder:
 
     def check(self, index: int, /) -> None:
         """Look at the head of an image and at all of its mask; raises DataError where they cannot be used."""
-        self.mask(index)
+        self.shown.update(np.unique(self.mask(index).numpy()).tolist())
+
+    def check_classes(self) -> None:
+        """Refuse masks that were all looked at, and show one class beside what is ignored; raises DataError."""
+        if self.classes > 1 and IGNORED in self.shown and len(self.shown) <= 2:
+            others = [f"{value}" for value in self.shown - {IGNORED}] or ["nothing"]
+            raise DataError(
+                f"{self.pairs[0].mask.parent}: expected some of {self.classes} classes, got {others[0]} alone beside "
+                f"{self.ignore}, which is ignored: if it is a class here, write its number, or set `data.ignore`"
+            )
 
     def _read_mask(self, pair: MaskPair, size: tuple[int, int]) -> NDArray[np.uint8]:
         values = read_mask(pair.mask, of=pair.image, size=size)

@@ -99,6 +99,8 @@ class SegmentationTask(Task):
     def check(self, dataset: Any) -> None:
         """Look at the head of every image, and at every mask."""
         require_sound(dataset)
+        for folder in {id(base): base for base, _ in (origin(dataset, row) for row in range(len(dataset)))}.values():
+            folder.check_classes()
 
     def _open(self, split: str) -> Any:
         train = split == "train"

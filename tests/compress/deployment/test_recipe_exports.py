@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from featherpress.commands.recipe_exports import TaskInt8
 from featherpress.compress.deployment.graphs import GraphOptions, find_subject
 from featherpress.compress.deployment.sessions import Session, SessionModel
 from featherpress.compress.experiments.build import input_settings
 from featherpress.compress.recipes import load_recipe
 from featherpress.compress.tasks import task_of
+from featherpress.errors import DataError
 from featherpress.models import save_weights
 from featherpress.models.inputs import ModelInput, input_of, remember_input
 
@@ -64,6 +66,27 @@ def test_a_classifier_ships_in_eight_bits(tmp_path: Path, run_command: Run) -> N
         assert (takes["classes"][0], takes["size"], takes["mean"]) == ("disc", 64, [0.5, 0.5, 0.5])
         assert about["preprocessing"] == "RGB, 0..1, minus (0.5, 0.5, 0.5), over (0.5, 0.5, 0.5), 64 pixels a side"
     assert "accuracy: " in ending.out
+
+
+def test_a_broken_image_does_not_stop_calibration(caplog: pytest.LogCaptureFixture) -> None:
+    """Training skips it with a warning, so calibration takes the next one and warns too; without any it stops."""
+
+    class Images(list[Tensor | None]):
+        def view(self, dataset: Any, index: int, model: Any) -> Tensor:
+            if self[index] is None:
+                raise DataError(f"image {index} is broken")
+            return self[index]  # type: ignore[return-value]
+
+    def calibration(*images: Tensor | None) -> TaskInt8:
+        data: Any = Images(images)
+        unused: Any = None
+        return TaskInt8(task=data, model=unused, training=data, validation=data, count=2, limit=0, how=unused)
+
+    given = torch.zeros(1), torch.ones(1), None, None
+    assert [float(each[0]) for each in calibration(*given).images()] == [0.0, 0.0]
+    assert "skipped a broken image: image 2 is broken" in caplog.text
+    with pytest.raises(DataError, match="all are broken"):
+        calibration(None).images()
 
 
 @pytest.mark.parametrize(

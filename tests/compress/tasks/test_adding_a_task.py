@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
+from featherpress.compress import Metric
 from featherpress.compress.evaluation.metrics.values import ExampleValues
 from featherpress.compress.evaluation.saved_scores import read_saved
 from featherpress.errors import DataError
@@ -42,6 +44,12 @@ def test_the_document_works_as_written(
     assert run_command("gate", "runs/dots", "--baseline", "runs/dots/control", "--margin", "0.5").code == 0
     importlib.invalidate_caches()
     sys.modules.pop("dots", None)
+
+
+def test_a_metric_knows_no_direction() -> None:
+    """Of every score more is better: whoever says otherwise is not passed over."""
+    with pytest.raises(ValidationError, match="higher_is_better"):
+        Metric(key="error", name="error", higher_is_better=False)  # type: ignore[call-arg]
 
 
 def test_values_are_finite_and_one_per_example(tmp_path: Path) -> None:

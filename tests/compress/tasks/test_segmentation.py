@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from featherpress.compress.data.examples import Example
 from featherpress.compress.distillation.teachers import TeacherOutputs
 from featherpress.compress.experiments.distill import check, describe_left_out
-from featherpress.compress.experiments.preflight import preflight
+from featherpress.compress.experiments.preflight import check_data, preflight
 from featherpress.compress.experiments.teachers import make_distiller
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.tasks import task_of
@@ -387,6 +387,18 @@ def test_a_run_is_checked_before_its_first_step(
     Image.fromarray(np.full((72, 90), 3, np.uint8)).save(mask)
     with pytest.raises(DataError, match=r"data/val/masks/1\.png: expected classes from 0 to 2, or 9"):
         check(used)
+    with pytest.raises(DataError, match=r"data/val/masks/1\.png: expected classes from 0 to 2, or 9"):
+        check_data(used)
+
+
+def test_masks_of_0_and_255_are_refused(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    """Where 255 is ignored nothing but the ground would be learned; where it is a class its number is asked for."""
+    for mask in (tmp_path / "data").glob("*/masks/*.png"):
+        Image.fromarray(np.uint8(255) * (np.asarray(Image.open(mask)) == 1)).save(mask)
+    with pytest.raises(DataError, match=r"data/train/masks: expected some of 3 classes, got 0 alone beside 255, which"):
+        check(recipe("data.ignore=255"))
+    with pytest.raises(DataError, match="expected classes from 0 to 2, or 9 for what is ignored, got 255"):
+        check(recipe())
 
 
 @pytest.mark.parametrize(
