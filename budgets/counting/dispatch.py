@@ -26,6 +26,8 @@ from featherpress.errors import CountError
 READS_VALUES = frozenset({"aten::_local_scalar_dense", "aten::equal", "aten::_pack_padded_sequence"})
 #: Products of rows with the matrix of their group: those of experts.
 _GROUPED = frozenset({"aten::_grouped_mm", "aten::_scaled_grouped_mm", "aten::_scaled_grouped_mm_v2"})
+#: How many results as large as values say are followed without values: a loop over the largest has no end.
+MOST_SIZES = 256
 #: Ways by which values leave for libraries below which no operator is seen.
 _LIBRARIES = frozenset({"numpy", "dlpack"})
 #: What an operator is, what counts it and what answers it on meta tensors, where there is either.
@@ -145,6 +147,9 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
             if not self.value_dependent:
                 self.macs_before = sum(self.macs.values())
             self.value_dependent.setdefault(facts.name, self._place())
+            if self.on_meta and len(self.sizes) == MOST_SIZES:
+                self.failure = RuntimeError("a loop as long as data-dependent sizes, which are the largest on meta")
+                raise self.failure
             self.sizes.append([list(tensor.shape) for tensor in _tensors((out,))])
         return out
 

@@ -1,6 +1,7 @@
 """In a real run: what tells of work that no operator did, such as a kernel in an extension of Python."""
 
 from collections.abc import Callable, Collection, Sequence
+from weakref import ref
 
 from torch import Tensor, nan, nn
 
@@ -28,7 +29,7 @@ class Evidence:
         self.refuse, self.poison = refuse, poison
         self.known = set(known)
         #: Memory that was made and not yet written to by an operator, with its sum.
-        self.blank: dict[int, int] = {}
+        self.blank: dict[int, tuple[int, ref[Tensor]]] = {}
         #: Results that no operator has read yet, with their places; and those whose memory is gone unread.
         self.unread: dict[int, int] = {}
         self.dead: set[int] = set()
@@ -49,7 +50,7 @@ class Evidence:
             if key not in keys and key in self.unread:
                 self.dead.add(self.unread.pop(key))
             if facts.name in BLANK or (facts.name in _CONSTANT and key in self.blank):
-                self.blank[key] = checksum(tensor)
+                self.blank[key] = checksum(tensor), ref(tensor)
             elif key not in keys:
                 self.blank.pop(key, None)
                 if place == 0 and tensor.is_floating_point() and not facts.free:
@@ -63,7 +64,10 @@ class Evidence:
 
     def _check(self, facts: Facts | None, tensor: Tensor, key: int) -> None:
         """Refuse memory that has changed since it was made, and forget it once an operator writes to it."""
-        was = self.blank[key]
+        was, made = self.blank[key]
+        if made() is None:  # other memory at the same place
+            del self.blank[key]
+            return
         if checksum(tensor) != was:
             self.refuse(
                 "something that is no operator of PyTorch writes to a tensor: the work that it does is not seen"

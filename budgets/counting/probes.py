@@ -76,6 +76,8 @@ def _redraw(seed: int) -> Callable[[nn.Module, Sequence[Tensor]], None]:
         for tensor in (*model.parameters(), *fed):
             if tensor.is_floating_point() and tensor.dim() > 1:
                 tensor.data.copy_(torch.randn(tensor.shape, generator=dice))
+            elif tensor.dtype == torch.int64 and not tensor.any():  # tokens that stand for others
+                tensor.copy_(torch.randint(2, tensor.shape, generator=dice))
 
     return change
 

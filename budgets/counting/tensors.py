@@ -14,6 +14,8 @@ from featherpress.budgets.counting.memory import size_of
 
 #: How many numbers of a weight are looked at for zeros before all of them are.
 SAMPLE = 256
+#: The share of numbers that are not zero from which on a weight counts as dense.
+DENSE = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +120,10 @@ def _note_zeros(model: nn.Module, rows: TensorRows) -> Iterator[str]:
         usual = tensor.dim() > 1 and len(stored(tensor)) == 1 and tensor.is_floating_point() and tensor.itemsize > 1
         usual = usual and not values.is_meta
         if usual and not bool(values.detach().flatten()[:: max(1, values.numel() // SAMPLE)].all()):
-            held, left = held + values.numel(), left + int(values.count_nonzero())
+            kept = int(values.count_nonzero())
+            # A row for padding, or a table that starts at zero, is not pruned.
+            if 0 < kept < values.numel() * DENSE:
+                held, left = held + values.numel(), left + kept
     if held:
         yield f"{left:,} of {held:,} weights in pruned tensors are not zero ({left / held:.1%}): all are counted"
 

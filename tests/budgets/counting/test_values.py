@@ -315,3 +315,16 @@ def test_the_share_of_pruned_weights_is_told() -> None:
     cost = count(nn.Sequential(*layers), torch.zeros(1, 100))
     assert cost.notes == ("12,500 of 20,000 weights in pruned tensors are not zero (62.5%): all are counted",)
     assert cost.macs == 30000
+
+
+def test_a_loop_over_what_is_found_is_left_to_a_real_run() -> None:
+    """Without values as many would be found as there are places, and each of them looked at."""
+
+    def forward(module: Any, x: Tensor) -> Any:
+        found = (x > 0).nonzero()
+        for _ in found:
+            (x > 0).nonzero()
+        return module.layer(x)
+
+    cost = count(Does(forward, layer=nn.Linear(50, 4)), torch.zeros(50, 50))
+    assert (cost.method, cost.macs) == ("real", 10000)
