@@ -87,6 +87,16 @@ def test_a_broken_image_is_reported_and_the_others_are_done(run_command: Run, al
     assert (record["skipped"], len(record["images"])) == (1, 1)
 
 
+def test_photographs_in_a_format_that_is_not_read_are_counted(run_command: Run, album: Path, weights: Path) -> None:
+    """A telephone's folder is not silently half done."""
+    for number in range(3):
+        (album / f"IMG_{number}.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    ending = run_command("detect", album, "--weights", weights, "--json")
+    assert ending.code == 0
+    assert "passed over 3 photographs" in ending.err
+    assert "IMG_0.HEIC" in ending.err
+
+
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "CMYK", "I;16", "1"])
 def test_any_mode_is_detected_in_silence(run_command: Run, weights: Path, tmp_path: Path, mode: str) -> None:
     """Grey, transparent, palette, CMYK and 16-bit images are read, turned upright and drawn; Pillow says nothing."""

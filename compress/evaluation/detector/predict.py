@@ -25,6 +25,9 @@ SUFFIXES = frozenset(
 )
 """What counts as an image in a folder; a file that is named itself is opened whatever it is called."""
 
+_UNREAD = frozenset(".arw .cr2 .cr3 .dng .heic .heif .jxl .nef .orf .raf .rw2".split())  # noqa: SIM905
+"""Photographs that Pillow does not read: in a folder they are passed over, and said to be."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Photograph:
@@ -57,11 +60,21 @@ def find_photographs(
 
 def _matching(name: Path, *, recursive: bool) -> Iterator[Photograph]:
     if name.is_dir():
+        unread: list[str] = []
         for path in sorted(name.rglob("*") if recursive else name.iterdir()):
             place = path.relative_to(name)
             hidden = any(part.startswith(".") for part in place.parts)
             if path.suffix.lower() in SUFFIXES and path.is_file() and not hidden:
                 yield Photograph(path=path, place=place)
+            elif path.suffix.lower() in _UNREAD and not hidden:
+                unread.append(place.as_posix())
+        if unread:
+            logger.warning(
+                "passed over %d photographs in %s in a format that is not read, as %s: convert them to JPEG or PNG",
+                len(unread),
+                name,
+                unread[0],
+            )
     elif name.exists():
         yield Photograph(path=name, place=Path(name.name))
     elif glob.has_magic(str(name)):
