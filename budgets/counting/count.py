@@ -12,12 +12,12 @@ from torch import nn
 
 from featherpress.budgets.counting.costs import ROOT, Cost, format_shapes
 from featherpress.budgets.counting.formulas import FORMULAS, Formula
-from featherpress.budgets.counting.forward import Subject, Tree, run_forward
+from featherpress.budgets.counting.forward import Subject, run_forward
 from featherpress.budgets.counting.global_state import preserve_global_state
 from featherpress.budgets.counting.probes import NoAnswer, verify
 from featherpress.budgets.counting.summary import summarise
 from featherpress.budgets.counting.surroundings import Surroundings, untouched
-from featherpress.budgets.counting.tensors import list_tensors, tensors_in
+from featherpress.budgets.counting.tensors import Tree, list_tensors, tensors_in
 from featherpress.budgets.counting.wrappers import unwrap
 from featherpress.errors import CountError, UsageError
 
@@ -49,8 +49,8 @@ def count(
     tree = _tree(model := unwrap(model) if isinstance(model, nn.Module) else model)
     inputs = (example_inputs, dict(kwargs or {}))
     subject = Subject(tree=tree, inputs=inputs, table={**FORMULAS, **(formulas or {})})
-    held = [*model.parameters(), *model.buffers(), *tensors_in(inputs)]
-    has_values = not any(tensor.is_meta for tensor in held)
+    weights = (held for _, module in tree for held in (*module._parameters.values(), *module._buffers.values()))
+    has_values = not any(tensor.is_meta for tensor in (*weights, *tensors_in(inputs)) if tensor is not None)
     failure: BaseException | None = None
     for method in METHODS:
         # Fake tensors have no more values than those on meta, but know the device of what is held.
@@ -68,13 +68,13 @@ def count(
 def _count_by(method: str, subject: Subject) -> Cost:
     """Run one step of the ladder."""
     depth = max(path.count(".") for path, _ in subject.tree)
-    with preserve_global_state(depth), untouched(subject.model) as surroundings:
+    with preserve_global_state(depth), untouched(subject.model, [module for _, module in subject.tree]) as surroundings:
         return _counted(method, subject, surroundings)
 
 
 def _counted(method: str, subject: Subject, surroundings: Surroundings) -> Cost:
     """Count, and let go of every tensor."""
-    rows = list_tensors(subject.model)
+    rows = list_tensors(subject.tree)
     run = run_forward(subject, method, rows, surroundings)
     verify(subject, run, rows, surroundings)
     return summarise(subject, rows, run.mode)

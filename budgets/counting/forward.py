@@ -17,11 +17,8 @@ from featherpress.budgets.counting.memory import storage_key
 from featherpress.budgets.counting.recurrent import closed_form
 from featherpress.budgets.counting.replicas import Twin, copy_with, meta_twin, real_twin
 from featherpress.budgets.counting.surroundings import Surroundings
-from featherpress.budgets.counting.tensors import TensorRows, tensors_in
+from featherpress.budgets.counting.tensors import TensorRows, Tree, tensors_in
 from featherpress.budgets.counting.values import Escapes
-
-#: All modules of a model by path, itself first, one that has several paths under each.
-Tree = Sequence[tuple[str, nn.Module]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

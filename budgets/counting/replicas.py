@@ -68,11 +68,12 @@ def _as_held(tensor: Tensor, twin: Twin) -> Tensor:
     return made
 
 
-def _copy_marks(tensors: Iterable[Tensor], memo: dict[int, Any]) -> None:
+def _copy_marks(modules: Iterable[nn.Module], memo: dict[int, Any]) -> None:
     """Give twins the attributes that were set on their tensors."""
-    for tensor in tensors:
-        if vars(tensor):
-            vars(memo[id(tensor)]).update(deep(vars(tensor), memo))
+    for module in modules:
+        for tensor in (*module._parameters.values(), *module._buffers.values()):
+            if tensor is not None and vars(tensor):
+                vars(memo[id(tensor)]).update(deep(vars(tensor), memo))
 
 
 def _only_adds(kind: type[Tensor]) -> bool:
@@ -142,7 +143,7 @@ def copy_with(value: T, twin: Twin, memo: dict[int, Any]) -> T:
         with _TwinMode(lambda tensor: _as_held(tensor, twin)):
             _copy_plain_modules(modules, memo)
             if isinstance(value, nn.Module):
-                _copy_marks((*value.parameters(), *value.buffers()), memo)
+                _copy_marks(modules, memo)
             copied: T = deep(value, memo)
             return copied
     except UsageError:

@@ -5,10 +5,10 @@ from typing import Any
 
 from featherpress.budgets.counting.costs import SUMMED, Cost, ModuleCost, format_shapes, require_sums, sum_by_path
 from featherpress.budgets.counting.dispatch import CountingMode
-from featherpress.budgets.counting.forward import Subject, Tree
+from featherpress.budgets.counting.forward import Subject
 from featherpress.budgets.counting.inputs import Inputs, describe_inputs
 from featherpress.budgets.counting.memory import Footprint
-from featherpress.budgets.counting.tensors import TensorRows, elements, note_storage
+from featherpress.budgets.counting.tensors import TensorRows, Tree, elements, note_storage
 
 
 def summarise(subject: Subject, rows: TensorRows, mode: CountingMode) -> Cost:
@@ -17,7 +17,7 @@ def summarise(subject: Subject, rows: TensorRows, mode: CountingMode) -> Cost:
     unused = set(rows.by_id) - mode.readers.keys()
     lifetimes = mode.lifetimes
     first_name = {key: names[0] for key, names in rows.names.items()}
-    active = _count_active(rows, mode)
+    active, measure = _count_active(rows, mode), rows.measure()
     cost = Cost(
         model=type(tree[0][1]).__name__,
         inputs=subject.shapes,
@@ -27,12 +27,12 @@ def summarise(subject: Subject, rows: TensorRows, mode: CountingMode) -> Cost:
         trainable=sum(elements(t) for t in rows.by_id.values() if t.requires_grad),
         frozen=sum(elements(t) for t in rows.by_id.values() if not t.requires_grad),
         unused=sum(elements(rows.by_id[key]) for key in unused),
-        bytes=rows.size(),
+        bytes=measure(0),
         macs=sum(mode.macs.values()),
         elementwise=sum(mode.elementwise.values()),
         activations=lifetimes.total(),
         peak=lifetimes.peak(),
-        weight_footprint=Footprint.of(rows.size),
+        weight_footprint=Footprint.of(measure),
         activation_footprint=Footprint.of(lifetimes.total),
         peak_footprint=Footprint.of(lifetimes.peak),
         modules=_modules(tree, rows.rows(unused), mode),
@@ -47,7 +47,7 @@ def summarise(subject: Subject, rows: TensorRows, mode: CountingMode) -> Cost:
         },
         unused_names=tuple(first_name[key] for key in rows.by_id if key in unused),
         active=active,
-        notes=(*_notes(mode), *_note_active(rows, active), *note_storage(subject.model, rows)),
+        notes=(*_notes(mode), *_note_active(rows, active), *note_storage(tree, rows)),
     )
     require_sums(cost.modules, cost, SUMMED, what=f"the rows of {cost.model}")
     return cost

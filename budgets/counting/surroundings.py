@@ -31,6 +31,7 @@ _CONSTANT = frozenset(
 )
 _DICTS = frozenset({dict, OrderedDict, defaultdict})
 _LISTS = frozenset({list, deque, set})
+_CONTAINERS = _DICTS | _LISTS
 _AROUND = frozenset({type, _lru_cache_wrapper})
 _NOTHING = object()
 
@@ -41,7 +42,7 @@ class Surroundings:
     `tensors` are the storages that are reached: no operator may write to them.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
         self.tensors: set[int] = set()
         #: All tensors of the count, none of which is to outlive it.
         self.made: list[ref[Tensor]] = []
@@ -49,7 +50,7 @@ class Surroundings:
         self._seen: dict[int, Any] = {}
         self._empty: list[Any] = []
         self._undo: list[Callable[[], bool]] = []
-        self._queue: deque[Any] = deque(model.modules())
+        self._queue: deque[Any] = deque(modules)
         #: Classes, caches and globals: no part of the model, though it may lead to them.
         self._around: dict[int, Any] | None = {}
         self._drain()
@@ -92,14 +93,17 @@ class Surroundings:
         """Go on to what can change."""
         for item in items:
             kind = type(item)
-            if kind is FunctionType and self._around is not None and not _is_foreign(item):
-                self._around[id(item.__globals__)] = item.__globals__
-            if kind in _CONSTANT or (kind is FunctionType and not (item.__closure__ or _has_mutable_defaults(item))):
+            if kind in _CONSTANT:
                 continue
-            if (kind in _DICTS or kind in _LISTS) and not item:
+            if kind in _CONTAINERS and not item:
                 self._empty.append(item)
-            else:
-                self._queue.append(item)
+                continue
+            if kind is FunctionType:
+                if self._around is not None and not _is_foreign(item):
+                    self._around[id(item.__globals__)] = item.__globals__
+                if not (item.__closure__ or _has_mutable_defaults(item)):
+                    continue
+            self._queue.append(item)
 
     def _visit(self, item: Any) -> None:
         kind = type(item)
@@ -183,12 +187,12 @@ class Surroundings:
 
 
 @contextmanager
-def untouched(model: nn.Module) -> Iterator[Surroundings]:
+def untouched(model: nn.Module, modules: Iterable[nn.Module]) -> Iterator[Surroundings]:
     """Put everything back that a count inside changes around its copy.
 
     Errors: CountError if it changed the model itself, or left tensors where they cannot be found.
     """
-    surroundings = Surroundings(model)
+    surroundings = Surroundings(modules)
     freezes = not gc.get_freeze_count()
     try:
         if freezes:  # so that a collection looks at what is new only

@@ -1,7 +1,7 @@
 """What a model holds: each tensor once, whoever owns it."""
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from types import FunctionType, ModuleType
@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from featherpress.budgets.counting.memory import size_of
 
+#: All modules of a model by path, itself first, one that has several paths under each.
+Tree = Sequence[tuple[str, nn.Module]]
+_PLAIN = frozenset({Tensor, nn.Parameter})
 #: How many numbers of a weight are looked at for zeros before all of them are.
 SAMPLE = 256
 #: The share of numbers that are not zero from which on a weight counts as dense.
@@ -26,10 +29,13 @@ class TensorRows:
     names: Mapping[int, tuple[str, ...]]
     buffers: tuple[tuple[str, Tensor], ...]
 
-    def size(self, float_size: int = 0) -> int:
-        """Return the bytes that a weights file must hold, its floating-point elements perhaps in another size."""
-        tensors = [*self.by_id.values(), *(buffer for _, buffer in self.buffers)]
-        return sum(_size(tensor, float_size) for tensor in tensors)
+    def measure(self) -> Callable[[int], int]:
+        """Return what tells the bytes that a weights file must hold; floating-point elements at a size, 0 their own."""
+        numbers = Counter[torch.dtype]()
+        for tensor in (*self.by_id.values(), *(buffer for _, buffer in self.buffers)):
+            for part in stored(tensor):
+                numbers[part.dtype] += part.numel()
+        return lambda float_size: sum(size_of(amount, dtype, float_size) for dtype, amount in numbers.items())
 
     def rows(self, unused: set[int]) -> dict[str, dict[str, Any]]:
         """Sum the tensors up by owning module; a tensor with several owners has a row of its own."""
@@ -51,15 +57,16 @@ class TensorRows:
         return rows
 
 
-def list_tensors(model: nn.Module) -> TensorRows:
+def list_tensors(tree: Tree) -> TensorRows:
     """List a model's parameters and persistent buffers, each buffer at its first owner."""
     names: dict[int, tuple[str, ...]] = {}
     by_id: dict[int, Tensor] = {}
-    for name, tensor in model.named_parameters(remove_duplicate=False):
-        names[id(tensor)] = (*names.get(id(tensor), ()), name)
-        by_id[id(tensor)] = tensor
     buffers: dict[int, tuple[str, Tensor]] = {}
-    for path, module in model.named_modules():
+    for path, module in tree:
+        for name, tensor in module._parameters.items():
+            if tensor is not None:
+                names[id(tensor)] = (*names.get(id(tensor), ()), f"{path}.{name}" if path else name)
+                by_id[id(tensor)] = tensor
         for name, buffer in module._buffers.items():
             if buffer is not None and name not in module._non_persistent_buffers_set:
                 buffers.setdefault(id(buffer), (path, buffer))
@@ -68,12 +75,14 @@ def list_tensors(model: nn.Module) -> TensorRows:
 
 def elements(tensor: Tensor) -> int:
     """Count the numbers that a tensor stands for: of one that a library packed into bytes, more than it holds."""
-    packed = getattr(tensor, "quant_state", None)
+    packed = None if _is_plain(tensor) else getattr(tensor, "quant_state", None)
     return prod(packed.shape) if packed is not None else tensor.numel()
 
 
 def stored(tensor: Tensor) -> list[Tensor]:
     """List the tensors that a tensor is stored as: itself, or the data, scales and offsets of a packed one."""
+    if _is_plain(tensor):
+        return [tensor]
     if hasattr(tensor, "__tensor_flatten__"):
         parts = (getattr(tensor, name) for name in tensor.__tensor_flatten__()[0])
         return [each for part in parts for each in stored(part)]
@@ -82,11 +91,15 @@ def stored(tensor: Tensor) -> list[Tensor]:
     return [tensor, *tensors_in(getattr(tensor, "quant_state", None))]
 
 
-def _size(tensor: Tensor, float_size: int = 0) -> int:
-    return sum(size_of(part.numel(), part.dtype, float_size) for part in stored(tensor))
+def _is_plain(tensor: Tensor) -> bool:
+    return type(tensor) in _PLAIN and tensor.layout is torch.strided and not tensor.__dict__
 
 
-def note_storage(model: nn.Module, rows: TensorRows) -> Iterator[str]:
+def _size(tensor: Tensor) -> int:
+    return sum(size_of(part.numel(), part.dtype) for part in stored(tensor))
+
+
+def note_storage(tree: Tree, rows: TensorRows) -> Iterator[str]:
     """Say what is stored otherwise than as so many numbers of a type: packed weights, and those that are zero."""
     packed = [tensor for tensor in rows.by_id.values() if len(stored(tensor)) > 1]
     if packed:
@@ -94,26 +107,30 @@ def note_storage(model: nn.Module, rows: TensorRows) -> Iterator[str]:
             f"{sum(map(elements, packed)):,} parameters are packed by a library, in {sum(map(_size, packed)):,} bytes: "
             "the count is of what they stand for, the bytes are what is stored"
         )
-    hidden = [part for module in model.modules() for part in _unpacked(module)]
+    modules = {id(module): module for _, module in tree}
+    hidden = [part for module in modules.values() for part in _unpacked(module)]
     if hidden:
         kept = sum(part.numel() * (1 if part.is_quantized else part.itemsize) for part in hidden)
         yield (
             f"{sum(part.numel() for part in hidden):,} weights that a library packed are not among the parameters, and "
             f"take {kept:,} bytes more"
         )
-    yield from _note_zeros(model, rows)
+    yield from _note_zeros(tree, rows)
 
 
 def _unpacked(module: nn.Module) -> list[Tensor]:
     """Unpack what a quantised layer of PyTorch keeps out of its parameters."""
-    held: Any = getattr(module, "_packed_params", None)
+    held: Any = vars(module).get("_packed_params")
     unpack = held.unpack if isinstance(held, torch.ScriptObject) else tuple  # type: ignore[attr-defined]
     return [part for part in unpack() if part is not None]
 
 
-def _note_zeros(model: nn.Module, rows: TensorRows) -> Iterator[str]:
+def _note_zeros(tree: Tree, rows: TensorRows) -> Iterator[str]:
     """Find weights with zeros by a sample of each, and masks of pruning; a mask says what its weight will be."""
-    masks = {name.removesuffix("_mask"): buffer for name, buffer in model.named_buffers() if name.endswith("_mask")}
+    named = (
+        (f"{path}.{name}" if path else name, held) for path, module in tree for name, held in module._buffers.items()
+    )
+    masks = {name.removesuffix("_mask"): held for name, held in named if held is not None and name.endswith("_mask")}
     held, left = 0, 0
     for key, tensor in rows.by_id.items():
         values = masks.get(rows.names[key][0].removesuffix("_orig"), tensor)

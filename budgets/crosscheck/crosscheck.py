@@ -113,8 +113,8 @@ def _components(
 ) -> list[Component]:
     """Sort our rows and the tools' into components."""
     parts = split(cost, budget)
-    tensors = list_tensors(model)
     modules = list(model.named_modules(remove_duplicate=False))
+    tensors = list_tensors(modules)
     paths_of: defaultdict[int, tuple[str, ...]] = defaultdict(tuple)
     for path, module in modules:
         paths_of[id(module)] += (path,)
