@@ -134,5 +134,4 @@ def _fold(parent: nn.Module) -> None:
         made = method() if method else None
         if isinstance(made, nn.Module):
             setattr(parent, name, made)
-        else:
-            _fold(child)
+        _fold(child)  # which may have returned itself

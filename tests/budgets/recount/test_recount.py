@@ -9,8 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from featherpress.budgets.recount import running
-from featherpress.budgets.recount.claims import Claim, Unit, find_unit, read_claims
-from featherpress.budgets.recount.judging import Recount
+from featherpress.budgets.recount.claims import Claim, ClaimRow, Unit, find_unit, read_claims
+from featherpress.budgets.recount.judging import Recount, judge_row
+from featherpress.budgets.recount.measuring import Measured, State
 from featherpress.budgets.recount.printing import recount_csv, recount_markdown, render_recount
 from featherpress.budgets.recount.running import recount
 from featherpress.cli import app
@@ -92,6 +93,26 @@ def test_what_the_factory_builds_may_be_the_wrong_model(table: Any) -> None:
     path = table(f"plain,{WEIGHTS},{PLAIN},32", "wide,5000,99999,32", "reads,112,110592,32")
     found = {row.name: (row.verdict, row.reason) for row in count_again(path).rows}
     assert found["wide"] == ("open", "params differ; macs differ")
+
+
+@pytest.mark.usefixtures("here")
+def test_figures_are_another_models_only_where_the_weights_are(table: Any) -> None:
+    """A model of the size that was published is that model, whatever else its MACs are like."""
+    path = table(f"plain,{WEIGHTS},999,32", f"wide,{WEIGHTS},999,32", "reads,112,110592,32")
+    found = {row.name: row.verdict for row in count_again(path).rows}
+    assert found["plain"] == "open"
+
+
+def test_a_note_on_another_path_explains() -> None:
+    """Where a switch of the model leads to the published amount, the count's note is the reason."""
+    measured = Measured(
+        name="m",
+        state=State(params=5, macs=40, with_norms=40),
+        notes=("fused_attn is True: the other way costs 1,030 MACs",),
+    )
+    row = ClaimRow(2, "m", {}, "", {"params": Claim("5"), "macs": Claim("1030")})
+    judged = judge_row(row, measured, {"params": Unit(), "macs": Unit()})
+    assert (judged.verdict, judged.reason) == ("state", measured.notes[0])
 
 
 @pytest.mark.usefixtures("here")
