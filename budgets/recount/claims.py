@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from featherpress.errors import FileError, UsageError
 from featherpress.records.record import read_bytes
@@ -70,7 +71,7 @@ class ClaimRow:
 
     line: int
     name: str
-    settings: Mapping[str, str]
+    settings: Mapping[str, Any]
     input: str
     claims: Mapping[str, Claim]
 
@@ -127,8 +128,20 @@ def _row(line: int, cells: Mapping[str, str | None], fields: Mapping[str, str], 
                 claims[quantity] = Claim(found[quantity])
             except InvalidOperation:
                 raise FileError(f"{path}, line {line}: {quantity} is {found[quantity][:40]!r}, not a number") from None
-    settings = {field: value for field, value in found.items() if field not in FIELDS and value}
+    settings = {field: _literal(value) for field, value in found.items() if field not in FIELDS and value}
     return ClaimRow(line, found["name"], settings, found.get("input", ""), claims)
+
+
+def _literal(value: str) -> Any:
+    """Read a cell as an argument: a number, true or false, or else a text."""
+    if value.lower() in {"true", "false"}:
+        return value.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value
 
 
 def find_unit(quantity: str, pairs: Iterable[tuple[Claim, int]]) -> Unit:

@@ -151,7 +151,9 @@ def _candidates(quantity: str, measured: Measured, state: State) -> Iterator[tup
         yield "state", (_FOLDED, _NORMS), folded.with_norms
     for note in measured.notes:
         if other := _OTHER_WAY.search(note):
-            yield "state", (note,), int(other[1].replace(",", ""))
+            amount = int(other[1].replace(",", ""))
+            yield "state", (note,), amount
+            yield "state", (note, _NORMS), amount + state.with_norms - state.macs
     if measured.fvcore is not None:
         if not measured.unsupported:
             yield "convention", ("as fvcore gives it by its defaults, fused attention included",), measured.fvcore

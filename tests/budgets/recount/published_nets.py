@@ -40,7 +40,7 @@ class Recurrent(nn.Module):
         return y
 
 
-def make(name: str, *, width: int | str = 8) -> nn.Module:
+def make(name: str, *, width: int = 8) -> nn.Module:
     """Build a model of the table by its name."""
     if name == "killer":
         os._exit(9)
@@ -49,7 +49,7 @@ def make(name: str, *, width: int | str = 8) -> nn.Module:
     if name == "reads":  # while it is built, so that it cannot be built on meta
         assert float(torch.ones(1)) == 1
     layers: dict[str, list[nn.Module]] = {
-        "plain": [nn.Conv2d(3, int(width), 3, padding=1)],
+        "plain": [nn.Conv2d(3, width, 3, padding=1)],
         "reads": [nn.Conv2d(3, 4, 3, padding=1)],
         "normed": [nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(2)],
         "folding": [nn.Conv2d(3, 8, 1), Block()],
