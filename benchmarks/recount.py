@@ -52,7 +52,7 @@ published figure.
 
 **Sequencer** mixes positions by LSTMs, of which fvcore has no handle either. An LSTM of input size i and hidden
 size h takes 4h(i + h) products a step and direction. Of sequencer2d_s all 36 of them hold 3,397,386,240 MACs: the
-published 4.97 G are 8.33 G.
+published 4.96 G are 8.33 G.
 
 **Aliases.** timm builds resnext101_32x8d under the names ig_resnext101_32x16d, 32x32d and 32x48d. The figures are
 right, what one gets by these names is another model. ecaresnext50t_32x4d has the figures of ecaresnext26t_32x4d:
