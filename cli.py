@@ -23,7 +23,7 @@ from featherpress.compress.runtime.logs import log_to_stderr
 from featherpress.errors import FeatherpressError, FileError, UsageError
 
 app = typer.Typer(
-    help="Distillation and parameter budgeting for detectors.",
+    help="Distillation and parameter budgeting for PyTorch models.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -68,7 +68,7 @@ def _options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Distillation and parameter budgeting for detectors."""
+    """Distillation and parameter budgeting for PyTorch models."""
 
 
 #: Commands by who needs them, in the order of the help.

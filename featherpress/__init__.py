@@ -1,4 +1,4 @@
-"""Featherpress: distillation and parameter budgeting for detectors."""
+"""Featherpress: distillation and parameter budgeting for PyTorch models."""
 
 __all__ = ["__version__"]
 
