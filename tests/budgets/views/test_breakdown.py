@@ -88,7 +88,8 @@ def test_formats(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed["csv"] == render_breakdown_csv(shown)
     assert printed["csv"].splitlines()[2] == "stem,224,3456,0,512,1"
     assert render_breakdown_markdown(shown) in printed["markdown"]
-    assert printed["junit"].startswith("<testsuite")
+    assert printed["junit"].startswith("<?xml version=")
+    assert '<testsuite name="toy"' in printed["junit"]
 
 
 def test_memory_shared_and_unused_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
