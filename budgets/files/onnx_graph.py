@@ -1,9 +1,7 @@
 """Graphs in ONNX: every operator counted by the same formulas, on the shapes that ONNX infers."""
 
-import ast
-import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -14,21 +12,29 @@ import onnx
 import torch
 from onnx import NodeProto, TensorProto, TypeProto, helper, inliner, numpy_helper
 from onnx.reference import ReferenceEvaluator
-from torch import Tensor, nn
+from torch import Tensor
 
 from featherpress.budgets.counting.costs import SUMMED, Cost, ModuleCost, require_sums, sum_by_path
-from featherpress.budgets.counting.count import count
-from featherpress.budgets.counting.formulas import FORMULAS, Formula
+from featherpress.budgets.counting.formulas import Formula
 from featherpress.budgets.counting.inputs import Inputs, describe_inputs
 from featherpress.budgets.counting.memory import Footprint, Lifetimes, storage_key
+from featherpress.budgets.files.onnx_core import CORE
 from featherpress.budgets.files.onnx_operators import ELEMENTWISE, FREE, NO_WEIGHTS, QUANTIZED_WEIGHTS, VIEWS
+from featherpress.budgets.files.onnx_protos import (
+    DOTTED,
+    all_nodes,
+    bytes_of,
+    file_bytes,
+    scope_of,
+    static_shape,
+    subgraphs,
+    torch_type,
+)
 from featherpress.errors import CountError, FileError, UsageError
 
 #: Constants up to so many numbers are followed, since shapes are made of them.
 _SMALL = 4096
 _FOLDED = (np.int64, np.int32, np.bool_, np.float32, np.float64)
-_DOTTED = re.compile(r"[A-Za-z_]\w*(\.\w+)+", re.ASCII)
-_FOUR_BITS = {TensorProto.INT4, TensorProto.UINT4, getattr(TensorProto, "FLOAT4E2M1", -1)}
 
 
 def count_onnx(
@@ -89,7 +95,7 @@ class _Graph:
             for each in node.attribute
             if node.op_type == "Constant"
         ]
-        held = [weight for _, weight in constants if weight.dims and _torch_type(weight.data_type).is_floating_point]
+        held = [weight for _, weight in constants if weight.dims and torch_type(weight.data_type).is_floating_point]
         for name, weight in constants:
             weight.name = name
         for weight in (*model.graph.initializer, *held):
@@ -151,7 +157,7 @@ class _Graph:
         self.types[name] = kind
         shape = static_shape(kind)
         if shape is not None:
-            self.tensors[name] = torch.empty(shape, dtype=_torch_type(kind.tensor_type.elem_type), device="meta")
+            self.tensors[name] = torch.empty(shape, dtype=torch_type(kind.tensor_type.elem_type), device="meta")
 
     def run(self, node: NodeProto) -> None:
         """Infer what a node returns, and count it."""
@@ -188,8 +194,8 @@ class _Graph:
 
     def _pass(self, node: NodeProto, name: str, path: str, inputs: list[Tensor | None], *, plain: bool) -> None:
         """Let an operator by that is no core work, or refuse it."""
-        if not plain or node.op_type not in ELEMENTWISE | FREE or _subgraphs(node):
-            inner = sorted({each.op_type for each in _all_nodes(_subgraphs(node))})
+        if not plain or node.op_type not in ELEMENTWISE | FREE or subgraphs(node):
+            inner = sorted({each.op_type for each in all_nodes(subgraphs(node))})
             if not (plain and inner and all(each in ELEMENTWISE | FREE for each in inner)):
                 holds = f", which holds {', '.join(inner[:4])}" if inner else ""
                 raise CountError(
@@ -228,7 +234,7 @@ class _Graph:
         """Compute a small result of numbers that are known, such as a shape made of others."""
         shape = self._tensor(node.input[0]) if node.op_type in {"Shape", "Size"} and node.input else None
         given = [each for each in node.input if each]
-        if node.domain or _subgraphs(node) or node.op_type.startswith("Random"):
+        if node.domain or subgraphs(node) or node.op_type.startswith("Random"):
             return False
         if shape is not None:
             feeds = {node.input[0]: np.broadcast_to(np.float32(0), tuple(shape.shape))}
@@ -267,7 +273,7 @@ class _Graph:
     def _path(self, node: NodeProto) -> str:
         """Say which module a node belongs to: its weight's by name, else what the exporter noted or named it after."""
         for name in node.input[1:2]:
-            if name in self.weights and _DOTTED.fullmatch(name):
+            if name in self.weights and DOTTED.fullmatch(name):
                 return str(name.rpartition(".")[0])
         return scope_of(node)
 
@@ -285,9 +291,9 @@ class _Graph:
             for place in dict.fromkeys([*held, *macs, *elementwise, *written])
         )
         bytes_ = sum(row.bytes for row in rows)
-        floats = sum(prod(each.dims) for each in self.weights.values() if _torch_type(each.data_type).is_floating_point)
+        floats = sum(prod(each.dims) for each in self.weights.values() if torch_type(each.data_type).is_floating_point)
         rest = bytes_ - sum(
-            _bytes_of(each) for each in self.weights.values() if _torch_type(each.data_type).is_floating_point
+            bytes_of(each) for each in self.weights.values() if torch_type(each.data_type).is_floating_point
         )
         params = sum(row.params for row in rows)
         cost = Cost(
@@ -324,149 +330,14 @@ class _Graph:
         outputs = {each.name for each in self.proto.output}
         for name, weight in self.weights.items():
             reads = self.readers[name]
-            place = name.rpartition(".")[0] if _DOTTED.fullmatch(name) else scope_of(reads[0][0]) if reads else ""
+            place = name.rpartition(".")[0] if DOTTED.fullmatch(name) else scope_of(reads[0][0]) if reads else ""
             elements = prod(weight.dims)
             learnt = any(
                 place_ in QUANTIZED_WEIGHTS.get(node.op_type, ())
-                or (_torch_type(weight.data_type).is_floating_point and place_ not in NO_WEIGHTS.get(node.op_type, ()))
+                or (torch_type(weight.data_type).is_floating_point and place_ not in NO_WEIGHTS.get(node.op_type, ()))
                 for node, place_ in reads
             )
             params = elements if elements > 1 and (learnt or not (reads or name in outputs)) else 0
-            rows[place].update(params=params, trainable=params, bytes=_bytes_of(weight))
+            rows[place].update(params=params, trainable=params, bytes=bytes_of(weight))
             rows[place]["unused"] += 0 if reads else params
         return rows
-
-
-def scope_of(node: NodeProto) -> str:
-    """Read a node's module from what exporters leave: torch's list of scopes, or a name such as /layer1/conv/Conv."""
-    noted = next((each.value for each in node.metadata_props if each.key.endswith("name_scopes")), "")
-    try:
-        scopes = [str(each) for each in ast.literal_eval(noted)] if noted else []
-    except (ValueError, SyntaxError):
-        scopes = []
-    if len(scopes) > 1:
-        return scopes[-2]
-    *parts, _last = node.name.strip("/").split("/")
-    path = ""
-    for part in parts:
-        # Scripted modules name a child of a list by its whole path.
-        path = part if part.startswith(f"{path}.") else f"{path}.{part}".lstrip(".")
-    return path
-
-
-def static_shape(kind: TypeProto) -> tuple[int, ...] | None:
-    """Return a tensor's shape if all of it is known."""
-    tensor = kind.tensor_type
-    if not kind.HasField("tensor_type") or not tensor.HasField("shape"):
-        return None
-    if not all(each.HasField("dim_value") for each in tensor.shape.dim):
-        return None
-    return tuple(each.dim_value for each in tensor.shape.dim)
-
-
-def file_bytes(path: Path, weights: Any) -> int:
-    """Return the bytes of a graph's file and of the files beside it that hold its weights."""
-    beside = {entry.value for each in weights for entry in each.external_data if entry.key == "location"}
-    places = [path, *(path.parent / name for name in beside)]
-    return sum(place.stat().st_size for place in places if place.is_file())
-
-
-def _torch_type(code: int) -> torch.dtype:
-    try:
-        name = str(helper.tensor_dtype_to_np_dtype(code))
-    except (KeyError, TypeError):
-        name = ""
-    found = getattr(torch, name, None)
-    return found if isinstance(found, torch.dtype) else torch.float32 if code == TensorProto.FLOAT else torch.uint8
-
-
-def _bytes_of(weight: TensorProto) -> int:
-    elements: int = prod(weight.dims)
-    return (elements + 1) // 2 if weight.data_type in _FOUR_BITS else elements * _torch_type(weight.data_type).itemsize
-
-
-def _subgraphs(node: NodeProto) -> list[onnx.GraphProto]:
-    return [graph for each in node.attribute for graph in ([each.g] if each.HasField("g") else list(each.graphs))]
-
-
-def _all_nodes(graphs: Sequence[onnx.GraphProto]) -> Iterator[NodeProto]:
-    for graph in graphs:
-        for node in graph.node:
-            yield node
-            yield from _all_nodes(_subgraphs(node))
-
-
-Core = Callable[[NodeProto, Sequence[Any], Any], int]
-
-
-def _convolution(image: int, weight: int, *, transposed: bool = False) -> Core:
-    def macs(node: NodeProto, inputs: Sequence[Any], out: Any) -> int:
-        args = (inputs[image], inputs[weight], None, 1, 0, 1, transposed)
-        return FORMULAS["aten::convolution"](args, out)
-
-    return macs
-
-
-def _matmul(left: int, right: int) -> Core:
-    def macs(node: NodeProto, inputs: Sequence[Any], out: Any) -> int:
-        deep, columns = inputs[left].shape[-1], inputs[right].shape[-1] if inputs[right].dim() > 1 else 1
-        return _mm(out.numel() // max(columns, 1), deep, columns)
-
-    return macs
-
-
-def _gemm(node: NodeProto, inputs: Sequence[Any], out: Any) -> int:
-    turned = any(each.name == "transA" and each.i for each in node.attribute)
-    return _mm(out.shape[0], inputs[0].shape[0 if turned else 1], out.shape[1])
-
-
-def _mm(rows: int, deep: int, columns: int) -> int:
-    twins = torch.empty(rows, deep, device="meta"), torch.empty(deep, columns, device="meta")
-    return FORMULAS["aten::mm"](twins, None)
-
-
-class _Einsum(nn.Module):
-    def __init__(self, equation: str) -> None:
-        super().__init__()
-        self.equation = equation
-
-    def forward(self, *operands: Tensor) -> Tensor:
-        return torch.einsum(self.equation, *operands)
-
-
-def _einsum(node: NodeProto, inputs: Sequence[Any], out: Any) -> int:
-    equation = next(each.s.decode() for each in node.attribute if each.name == "equation")
-    return int(count(_Einsum(equation), *(each.float() for each in inputs)).macs)
-
-
-def _attention(node: NodeProto, inputs: Sequence[Any], out: Any) -> int:
-    """(N, heads, L, E), or (N, L, heads * E) with the heads as an attribute; earlier keys come before."""
-    heads = {each.name: each.i for each in node.attribute}
-    query, key, value = inputs[:3]
-    if query.dim() == 3:
-        many, fewer = heads["q_num_heads"], heads["kv_num_heads"]
-        query = query.new_empty(query.shape[0], many, query.shape[1], query.shape[2] // many)
-        value = value.new_empty(value.shape[0], fewer, value.shape[1], value.shape[2] // fewer)
-    past = inputs[4].shape[-2] if len(inputs) > 4 and inputs[4] is not None else 0
-    key = key.new_empty(key.shape[-2] + past, 1)
-    return FORMULAS["aten::_scaled_dot_product_flash_attention"]((query, key, value), out)
-
-
-#: ONNX's operators that are core work, to what finds the formula's arguments among theirs.
-CORE: Mapping[str, Core] = {
-    "Conv": _convolution(0, 1),
-    "ConvInteger": _convolution(0, 1),
-    "QLinearConv": _convolution(0, 3),
-    "ConvTranspose": _convolution(0, 1, transposed=True),
-    "DeformConv": lambda node, inputs, out: FORMULAS["torchvision::deform_conv2d"](inputs, out),
-    "MatMul": _matmul(0, 1),
-    "MatMulInteger": _matmul(0, 1),
-    "QLinearMatMul": _matmul(0, 3),
-    "Gemm": _gemm,
-    "Einsum": _einsum,
-    "Attention": _attention,
-    **{
-        name: lambda node, inputs, out: FORMULAS["aten::mkldnn_rnn_layer"](inputs, out)
-        for name in ("LSTM", "GRU", "RNN")
-    },
-}
