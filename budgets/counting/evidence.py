@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from weakref import ref
 
-from torch import Tensor, nan, nn
+from torch import Tensor, nan
 
 from featherpress.budgets.counting.memory import storage_key
 from featherpress.budgets.counting.operators import Facts
@@ -84,10 +84,3 @@ class Evidence:
                 self._check(None, tensor, key)
             elif key not in self.known:
                 self.refuse("the model returns a tensor that no operator made: the work on it is not seen")
-
-
-def spoil(model: nn.Module, names: Collection[str]) -> None:
-    """Make a copy's parameters useless."""
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        if name in names:
-            parameter.data.fill_(nan)

@@ -75,15 +75,12 @@ def ask_fvcore(model: nn.Module, inputs: tuple[Any, ...]) -> CounterResult:
             analysis.set_op_handle(name, handle)
         macs = Counter({path: int(amount) for path, amount in analysis.by_module().items()})
         unsupported = {path: Counter(analysis.unsupported_ops(path)) for path in macs}
-    # Both are with a module's children: from the leaves up, take the children's away.
-    for path in sorted(filter(None, macs), key=lambda path: path.count("."), reverse=True):
+    own, skipped = Counter(macs), {path: Counter(names) for path, names in unsupported.items()}
+    for path in filter(None, macs):  # both are with a module's children
         parent = path.rpartition(".")[0]
-        unsupported[parent].subtract(unsupported[path])
-    own = Counter(macs)
-    for path, amount in macs.items():
-        if path:
-            own[path.rpartition(".")[0]] -= amount
-    return CounterResult(macs=own, unsupported=unsupported)
+        own[parent] -= macs[path]
+        skipped[parent].subtract(unsupported[path])
+    return CounterResult(macs=own, unsupported=skipped)
 
 
 def _returning_tensors(model: nn.Module) -> nn.Module:

@@ -119,6 +119,7 @@ def _components(
     for path, module in modules:
         paths_of[id(module)] += (path,)
     aliases = {path: paths_of[id(module)] for path, module in modules if len(paths_of[id(module)]) > 1}
+    macs = {row.path: row.macs for row in cost.modules if not row.owners}
     sizes = {names: tensors.by_id[key].numel() for key, names in tensors.names.items()}
     place = {"": ROOT} | {row.path: name for name, rows in parts.items() for row in rows if not row.owners}
     peer_paths: dict[str, defaultdict[str, list[str]]] = {name: defaultdict(list) for name in parts}
@@ -137,6 +138,7 @@ def _components(
             peer_paths=theirs,
             paths=frozenset(row.path for row in parts.get(name, ()) if not row.owners),
             aliases=aliases,
+            macs=macs,
         )
         for name, theirs in peer_paths.items()
     ]

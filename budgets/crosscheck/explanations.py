@@ -5,8 +5,10 @@ for the difference.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from itertools import accumulate
 
 from torch.utils.flop_counter import flop_registry
 
@@ -36,7 +38,7 @@ class Component:
     """One component as we counted it and as the tools did.
 
     `sizes` maps all names of a tensor to its size; `paths` are the modules in it, `aliases` all paths of a module by
-    each of them, where it has several.
+    each of them, where it has several; `macs` are ours of every module without its children.
     """
 
     row: CrossCheckRow
@@ -47,23 +49,14 @@ class Component:
     peer_paths: Mapping[str, Sequence[str]]
     paths: frozenset[str]
     aliases: Mapping[str, tuple[str, ...]]
-
-    def macs_of(self, path: str) -> int:
-        """Our MACs of a module without its children."""
-        return sum(row.macs for row in self.cost.modules if row.path == path and not row.owners)
+    macs: Mapping[str, int]
 
     def macs_at(self, path: str, tool: str = "") -> int:
         """MACs by us, or by another tool, of what thop counts in one: a leaf's children are in it."""
-        peer = self.peers.get(tool)
-        macs = (
-            {row.path: row.macs for row in self.cost.modules if not row.owners}
-            if not tool
-            else peer.macs
-            if peer
-            else {}
-        )
-        leaf = path in self.peers["thop"].leaves
-        return sum(amount for each, amount in macs.items() if each == path or (leaf and _is_in(each, [path])))
+        macs = self.macs if not tool else self.peers[tool].macs if tool in self.peers else {}
+        if path not in self.peers["thop"].leaves:
+            return macs.get(path, 0)
+        return sum(amount for each, amount in macs.items() if _is_in(each, {path}))
 
     def unused(self, path: str) -> int:
         """MACs of a module whose results no output is made of, as FlopCounterMode saw it."""
@@ -83,7 +76,7 @@ def explain_thop(component: Component) -> str:
         here[operator] += amount if path in component.paths else 0
     if placeless:
         work += [f"counts {n:,} MACs of {_short(name)} at no module" for name, n in here.items() if n]
-        work += [f"counts {total - component.macs_of(''):,} MACs of others' here"] if "" in component.paths else []
+        work += [f"counts {total - component.macs.get('', 0):,} MACs of others' here"] if "" in component.paths else []
     else:
         work += [f"does not see {n:,} MACs of {_short(name)}" for name, n in here.items() if n]
     return "; ".join([*work, *weights])
@@ -130,7 +123,10 @@ def _unseen_work(cost: Cost, peer: CounterResult) -> dict[tuple[str, str], int]:
 def _reported_weights(component: Component) -> list[str] | None:
     """State which weights thop reports nowhere, and which more than once; None where its numbers say neither."""
     reported = component.peers["thop"].params or {}
-    above = {names: _ancestors(names) & reported.keys() for names in component.sizes}
+    above = {
+        names: {path for name in names for path in _above(name.rpartition(".")[0])} & reported.keys()
+        for names in component.sizes
+    }
     inclusive = Counter[str]()
     for names, size in component.sizes.items():
         inclusive.update(dict.fromkeys(above[names], size))
@@ -158,12 +154,6 @@ def _reported_weights(component: Component) -> list[str] | None:
     return reasons + ([f"counts {moved:,} shared weights with their owners"] if moved else [])
 
 
-def _ancestors(names: tuple[str, ...]) -> set[str]:
-    """Return the paths of all modules that a tensor of these names is in, the root's included."""
-    parts = [name.split(".")[:-1] for name in names]
-    return {".".join(path[:depth]) for path in parts for depth in range(len(path) + 1)}
-
-
 def _use(cost: Cost, name: str, owner: str) -> str:
     """State who holds a weight and which operators, views aside, work with it."""
     holder = next((row.kind for row in cost.modules if row.path == owner and not row.owners), owner)
@@ -183,11 +173,11 @@ def explain_fvcore(component: Component) -> str:
     calls, lost = Counter[str](), 0
     for path in component.paths | set(component.peer_paths["fvcore"]):
         places = component.aliases.get(path, (path,))
-        rest = sum(component.macs_of(place) - peer.macs.get(place, 0) for place in places)
+        rest = sum(component.macs.get(place, 0) - peer.macs.get(place, 0) for place in places)
         dropped = sum(component.unused(place) for place in places)
         moved = moved or (len(places) > 1 and rest in {0, dropped})
         if rest in {0, dropped}:
-            unused += rest if component.macs_of(path) - peer.macs.get(path, 0) == rest else 0
+            unused += rest if component.macs.get(path, 0) - peer.macs.get(path, 0) == rest else 0
             continue
         missing = {name: n for name, n in peer.unsupported.get(path, {}).items() if n > 0 and is_core(name)}
         if not missing or len(places) > 1 or rest < dropped:
@@ -224,9 +214,14 @@ def _has_formula(operator: str) -> bool:
     return operator in {str(packet).replace(".", "::") for packet in flop_registry}
 
 
-def _is_in(path: str, modules: Iterable[str]) -> bool:
+def _is_in(path: str, modules: AbstractSet[str]) -> bool:
     """Return whether a path is one of the modules or below one."""
-    return any(module in {path, ""} or path.startswith(module + ".") for module in modules)
+    return not modules.isdisjoint(_above(path))
+
+
+def _above(path: str) -> set[str]:
+    """Return a module's path and those of all modules around it, the root's included."""
+    return {"", *accumulate(path.split("."), "{}.{}".format)}
 
 
 def _short(operator: str) -> str:

@@ -168,6 +168,26 @@ def test_what_is_lost_is_blamed_on_what_runs_there(monkeypatch: pytest.MonkeyPat
     assert found["cells"].startswith("fvcore has no handle for aten::lstm (calls: 1) and misses")
 
 
+def test_what_runs_deep_inside_is_not_the_roots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an LSTM two modules down nothing is left for the root to be excused by."""
+    handles = counters._fvcore_handles()
+    monkeypatch.setattr(counters, "_fvcore_handles", lambda: {**handles, "aten::matmul": lambda _in, _out: 0})
+
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Sequential(nn.LSTM(8, 8))
+            self.matrix = nn.Parameter(torch.randn(8, 4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.inner(x)[0] @ self.matrix
+            return y
+
+    found = sentences(cross_check(Outer(), torch.randn(2, 8)), "fvcore")
+    assert found["(root)"] == "fvcore differs and no evidence says why: do not trust this count"
+    assert found["inner"].startswith("fvcore has no handle for aten::lstm")
+
+
 class Unused(nn.Module):
     """Runs a layer twice and a sequence once, and returns the layer's second result alone."""
 
