@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from itertools import islice, product
 from math import prod
 from typing import Any, ClassVar, NamedTuple
@@ -123,27 +124,12 @@ def fit(
     `example_inputs` and `kwargs`, else for one image of 3 x side x side; `formulas` are those of `count`.
     Errors: UsageError without a limit or a knob, or if nothing can be built.
     """
-    limits = [limit for limit in (params, macs) if limit is not None]
-    if min(limits, default=0) < 1:
-        raise UsageError("fit needs a limit of at least 1: give params, macs or both")
-    if not knobs or len({knob.name for knob in knobs}) != len(knobs):
-        raise UsageError("fit needs knobs to turn, each named once, such as out_channels=16:128:2")
-    candidates = prod(len(knob.values) for knob in knobs)
-    if candidates > MOST:
-        raise UsageError(f"more than {MOST:,} candidates: take larger steps, or fewer knobs")
+    candidates = _require_answerable(params, macs, knobs)
     if example_inputs is None:
         example_inputs = () if kwargs else torch.zeros(1, 3, side, side)
     fed = Inputs((example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs), kwargs or {})
 
-    def count_one(settings: Settings, model: nn.Module) -> Cost:
-        try:
-            return count(model, *fed.args, kwargs=fed.kwargs, formulas=formulas)
-        except UsageError:
-            # It may read values of its weights, which on meta have none.
-            if not any(weight.is_meta for weight in model.parameters()):
-                raise
-        return count(_build(factory, settings, "cpu"), *fed.args, kwargs=fed.kwargs, formulas=formulas)
-
+    count_one = partial(_count_one, factory, fed, formulas)
     found, refusal = _measure(factory, knobs, None if macs is None else count_one)
     if not found:
         raise UsageError(f"none of the {candidates:,} candidates can be built: {refusal}")
@@ -175,6 +161,34 @@ def fit(
         rows=tuple(map(count_shown, inside[:SHOWN])),
         neighbours=tuple(map(count_shown, beyond[:NEIGHBOURS])),
     )
+
+
+def _require_answerable(params: int | None, macs: int | None, knobs: Sequence[Knob]) -> int:
+    """Return how many candidates there are, where there is something to look for and not too much."""
+    if min((limit for limit in (params, macs) if limit is not None), default=0) < 1:
+        raise UsageError("fit needs a limit of at least 1: give params, macs or both")
+    if not knobs or len({knob.name for knob in knobs}) != len(knobs):
+        raise UsageError("fit needs knobs to turn, each named once, such as out_channels=16:128:2")
+    candidates = prod(len(knob.values) for knob in knobs)
+    if candidates > MOST:
+        raise UsageError(f"more than {MOST:,} candidates: take larger steps, or fewer knobs")
+    return candidates
+
+
+def _count_one(
+    factory: Callable[..., nn.Module],
+    fed: Inputs,
+    formulas: Mapping[str, Formula] | None,
+    settings: Settings,
+    model: nn.Module,
+) -> Cost:
+    try:
+        return count(model, *fed.args, kwargs=fed.kwargs, formulas=formulas)
+    except UsageError:
+        # It may read values of its weights, which on meta have none.
+        if not any(weight.is_meta for weight in model.parameters()):
+            raise
+    return count(_build(factory, settings, "cpu"), *fed.args, kwargs=fed.kwargs, formulas=formulas)
 
 
 def _measure(
