@@ -1,5 +1,6 @@
 """Models named on a command line: one of the zoo, or anyone's factory."""
 
+import ast
 import importlib
 import sys
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from torch import nn
 from featherpress.errors import UsageError
 from featherpress.models.creation import create_model
 
+_WORDS = {"true": True, "false": False}
 # Somebody's module may raise anything; one that exits must not make an audit succeed.
 _ANYTHING = (Exception, SystemExit)
 
@@ -36,6 +38,14 @@ def load_factory(name: str, settings: Mapping[str, Any] | None = None) -> nn.Mod
     if not isinstance(model, nn.Module):
         raise UsageError(f"{name!r} returned a {type(model).__name__}, expected a torch.nn.Module")
     return model
+
+
+def read_argument(text: str) -> Any:
+    """Read what a command line or a table says of an argument: Python's literals, true and false, else the text."""
+    try:
+        return _WORDS[text] if text in _WORDS else ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
 
 
 def _read_setting(key: str, value: Any) -> Any:

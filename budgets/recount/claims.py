@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 from featherpress.errors import FileError, UsageError
+from featherpress.models.factories import read_argument
 from featherpress.records.record import read_bytes
 
 #: What a column may say of a model, other than an argument of its factory.
@@ -128,20 +129,15 @@ def _row(line: int, cells: Mapping[str, str | None], fields: Mapping[str, str], 
                 claims[quantity] = Claim(found[quantity])
             except InvalidOperation:
                 raise FileError(f"{path}, line {line}: {quantity} is {found[quantity][:40]!r}, not a number") from None
-    settings = {field: _literal(value) for field, value in found.items() if field not in FIELDS and value}
+    settings = {
+        field: read_argument(_in_small(value)) for field, value in found.items() if field not in FIELDS and value
+    }
     return ClaimRow(line, found["name"], settings, found.get("input", ""), claims)
 
 
-def _literal(value: str) -> Any:
-    """Read a cell as an argument: a number, true or false, or else a text."""
-    if value.lower() in {"true", "false"}:
-        return value.lower() == "true"
-    for kind in (int, float):
-        try:
-            return kind(value)
-        except ValueError:
-            continue
-    return value
+def _in_small(value: str) -> str:
+    """Write TRUE and FALSE, as spreadsheets do, as arguments have them."""
+    return value.lower() if value.lower() in {"true", "false"} else value
 
 
 def find_unit(quantity: str, pairs: Iterable[tuple[Claim, int]]) -> Unit:

@@ -3,7 +3,7 @@
 import inspect
 import multiprocessing
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
@@ -111,7 +111,7 @@ def _read(kept: Path) -> dict[str, Measured]:
     return found
 
 
-def _measure_all(plans: Mapping[int, _Plan], *, jobs: int, ask: bool) -> Any:
+def _measure_all(plans: Mapping[int, _Plan], *, jobs: int, ask: bool) -> Iterator[tuple[int, Measured]]:
     """Yield lines and results as they come; a process that dies costs the row that killed it, and no other."""
     todo = dict(plans)
     while todo:

@@ -1,6 +1,5 @@
 """What `audit`, `diff` and `fit` are asked about: a model built by its name, and what it is fed."""
 
-import ast
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 #: What `fit` turns in a model of the zoo that has it.
 USUAL_KNOBS = ("out_channels=8:128:2", "bifpn_repeats=1:4")
 _ZOO_SIDE, _OTHER_SIDE = "640", "224"
-_WORDS = {"true": True, "false": False}
 
 
 class Subject(NamedTuple):
@@ -213,13 +211,12 @@ def read_settings(texts: Sequence[str] | None) -> dict[str, Any]:
 
     Errors: UsageError.
     """
+    from featherpress.models.factories import read_argument
+
     settings: dict[str, Any] = {}
     for text in texts or ():
         key, equals, value = text.partition("=")
         if not equals or not key.strip().isidentifier():
             raise UsageError(f"--set is an argument of the factory and its value, as num_classes=10; got {text!r}")
-        try:
-            settings[key.strip()] = _WORDS[value] if value in _WORDS else ast.literal_eval(value)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            settings[key.strip()] = value
+        settings[key.strip()] = read_argument(value)
     return settings
