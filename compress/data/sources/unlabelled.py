@@ -1,8 +1,10 @@
 """Photographs without labels, or with those that a teacher gave them."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from featherpress.compress.data.images import decode_image, image_size
 from featherpress.compress.data.samples import Objects, Sample
@@ -10,7 +12,9 @@ from featherpress.compress.data.sources.image_files import IMAGE_SUFFIXES
 from featherpress.compress.data.sources.labelled import cache_key_of
 from featherpress.compress.recipes.data import UnlabelledRecipe
 from featherpress.compress.recipes.files import expand_path
+from featherpress.compress.runtime.run_folder import is_leader
 from featherpress.errors import DataError
+from featherpress.files import write_json
 
 
 class Photographs:
@@ -67,6 +71,27 @@ def open_photographs(recipe: UnlabelledRecipe) -> list[Photographs]:
 def labels_file(out: Path, number: int) -> Path:
     """Return where a run keeps a teacher's labels of a folder, by its number from 1."""
     return out / ("labels.json" if number == 1 else f"labels-{number}.json")
+
+
+def kept_labels(
+    record: Path,
+    asked: Mapping[str, Any],
+    *,
+    fits: Callable[[Mapping[str, Any]], bool],
+    label: Callable[[], dict[str, Any]],
+) -> dict[str, Any]:
+    """Return a teacher's labels by the images' names, from the record of a run that a resumed run goes on with.
+
+    Labels that were `asked` otherwise, or that do not fit the images, are made anew by `label` and kept.
+    """
+    content = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    known: dict[str, Any] = content.get("labels", {})
+    if content.get("asked") == asked and fits(known):
+        return known
+    known = label()
+    if is_leader():
+        write_json(record, {"schema": "featherpress.labels/1", "asked": asked, "labels": known})
+    return known
 
 
 def _is_square(path: Path) -> bool:

@@ -1,6 +1,5 @@
 """Images without labels, of which a teacher says the class."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,11 +7,10 @@ from torch import nn
 
 from featherpress.compress.data.samples import ImageDataset
 from featherpress.compress.data.sources.class_folders import LabelledImages
+from featherpress.compress.data.sources.unlabelled import kept_labels
 from featherpress.compress.data.transforms import Transforms
 from featherpress.compress.runtime.fingerprints import fingerprint
-from featherpress.compress.runtime.run_folder import is_leader
 from featherpress.compress.tasks.classification.scoring import predict_classes
-from featherpress.files import write_json
 from featherpress.models.inputs import ModelInput
 
 
@@ -33,14 +31,13 @@ def label_images(
     """
     names = [photographs.name(index) for index in range(len(photographs))]
     asked = {"teacher": fingerprint(teacher), "classes": list(classes), "images": len(names)}
-    content = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
-    known: dict[str, str] = content.get("labels", {})
-    if content.get("asked") != asked or not known.keys() <= set(names):
+
+    def look() -> dict[str, str]:
         blank = LabelledImages(photographs, [0] * len(names))
         found, _ = predict_classes(
             teacher, blank, range(len(names)), prepare=prepare, takes=takes, label="labelling images"
         )
-        known = {name: classes[number] for name, number in zip(found.names, found.predicted.tolist(), strict=True)}
-        if is_leader():
-            write_json(record, {"schema": "featherpress.labels/1", "asked": asked, "labels": known})
+        return {name: classes[number] for name, number in zip(found.names, found.predicted.tolist(), strict=True)}
+
+    known = kept_labels(record, asked, fits=lambda known: known.keys() <= set(names), label=look)
     return [classes.index(known.get(name, classes[0])) for name in names]

@@ -1,6 +1,5 @@
 """Pseudo-labels: photographs that a teacher labels for its student."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from featherpress.compress.data import Objects, SampleDataset, TrainingCrops
 from featherpress.compress.data.sources.unlabelled import (
     LabelledPhotographs,
     Photographs,
+    kept_labels,
     labels_file,
     open_photographs,
 )
@@ -21,11 +21,9 @@ from featherpress.compress.evaluation.detector.tiling import merge_detections
 from featherpress.compress.recipes.data import UnlabelledRecipe
 from featherpress.compress.runtime.fingerprints import fingerprint
 from featherpress.compress.runtime.progress import Progress
-from featherpress.compress.runtime.run_folder import is_leader
 from featherpress.compress.tasks.detection.data import training_crops
 from featherpress.compress.tasks.detection.options import FaceData
 from featherpress.errors import DataError
-from featherpress.files import write_json
 from featherpress.models import Detector
 
 
@@ -61,19 +59,17 @@ def label_photographs(
         "ignore_threshold": recipe.ignore_threshold,
         "long_side": _as_json(recipe.long_side),
     }
-    content = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
-    known = content.get("labels", {})
-    if list(known) != names or content.get("asked") != asked:
-        known = {}
-        scales = [
-            DetectionSettings(score_threshold=recipe.ignore_threshold, long_side=side) for side in recipe.long_sides
-        ]
+    scales = [DetectionSettings(score_threshold=recipe.ignore_threshold, long_side=side) for side in recipe.long_sides]
+
+    def look() -> dict[str, Any]:
+        found = {}
         with Progress("labelling photographs", total=len(photographs)) as progress:
             for index, name in enumerate(names):
-                known[name] = _ask(teacher, photographs, index, scales)
+                found[name] = _ask(teacher, photographs, index, scales)
                 progress.advance()
-        if is_leader():
-            write_json(record, {"schema": "featherpress.labels/1", "asked": asked, "labels": known})
+        return found
+
+    known = kept_labels(record, asked, fits=lambda known: list(known) == names, label=look)
     return LabelledPhotographs(
         photographs, [_faces(known[name], positive_threshold=recipe.positive_threshold) for name in names]
     )

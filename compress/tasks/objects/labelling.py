@@ -1,6 +1,5 @@
 """Images without labels, whose objects are those that a teacher finds."""
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from featherpress.compress.data.sources.object_examples import example_of
 from featherpress.compress.data.sources.unlabelled import (
     LabelledPhotographs,
     Photographs,
+    kept_labels,
     labels_file,
     open_photographs,
 )
@@ -24,10 +24,8 @@ from featherpress.compress.distillation.taps import evaluating
 from featherpress.compress.recipes.data import UnlabelledRecipe
 from featherpress.compress.runtime.fingerprints import fingerprint
 from featherpress.compress.runtime.progress import Progress
-from featherpress.compress.runtime.run_folder import is_leader
 from featherpress.compress.tasks.objects.inference import find_objects
 from featherpress.errors import DataError
-from featherpress.files import write_json
 
 logger = logging.getLogger("featherpress")
 
@@ -80,17 +78,16 @@ def _look(
     """Read what the teacher found in each image, or let it look."""
     names = [photographs.name(index) for index in range(len(photographs))]
     asked = {"teacher": fingerprint(teacher), "categories": list(categories), "positive_threshold": least}
-    content = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
-    known: dict[str, Found] = content.get("labels", {})
-    if content.get("asked") != asked or list(known) != names:
+
+    def look() -> dict[str, Found]:
+        found = {}
         with evaluating(teacher), Progress("labelling images", total=len(names)) as progress:
-            known = {}
             for index, name in enumerate(names):
-                known[name] = _find(teacher, photographs, index, categories, least)
+                found[name] = _find(teacher, photographs, index, categories, least)
                 progress.advance()
-        if is_leader():
-            write_json(record, {"schema": "featherpress.labels/1", "asked": asked, "labels": known})
-    return [*known.values()]
+        return found
+
+    return [*kept_labels(record, asked, fits=lambda known: list(known) == names, label=look).values()]
 
 
 def _find(teacher: nn.Module, photographs: Photographs, index: int, categories: Sequence[str], least: float) -> Found:
