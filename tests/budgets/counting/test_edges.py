@@ -2,7 +2,6 @@
 
 import logging
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,22 +16,11 @@ from featherpress.budgets.counting.formulas import FORMULAS
 from featherpress.budgets.counting.replicas import copy_with
 from featherpress.errors import CountError, UsageError
 
+from .does import Does
+
 
 def m(*shape: int) -> Tensor:
     return torch.empty(shape, device="meta")
-
-
-class Does(nn.Module):
-    """A module whose forward is one function of itself and its inputs."""
-
-    def __init__(self, function: Callable[..., Any], **held: Any) -> None:
-        super().__init__()
-        self.function = function
-        for name, value in held.items():
-            setattr(self, name, value)
-
-    def forward(self, *inputs: Tensor) -> Any:
-        return self.function(self, *inputs)
 
 
 LAYER = [m(2, 5, 4), 4, 2, m(12, 4), m(12), m(4, 4), m(4), False, False, 1e-5, m(4), m(4), m(4), m(4)]

@@ -12,18 +12,7 @@ from torch.nn import functional as F
 
 from featherpress.budgets import count
 
-
-class Does(nn.Module):
-    """A module whose forward is one function of itself and its inputs."""
-
-    def __init__(self, forward: Callable[..., Any], **held: Any) -> None:
-        super().__init__()
-        self.function = forward
-        for name, value in held.items():
-            setattr(self, name, value)
-
-    def forward(self, *inputs: Any) -> Any:
-        return self.function(self, *inputs)
+from .does import Does
 
 
 def weight(*shape: int) -> nn.Parameter:

@@ -18,18 +18,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence
 from featherpress.budgets import count
 from featherpress.errors import CountError, UsageError
 
-
-class Does(nn.Module):
-    """A module whose forward is one function of itself and its inputs."""
-
-    def __init__(self, function: Callable[..., Any], **held: Any) -> None:
-        super().__init__()
-        self.function = function
-        for name, value in held.items():
-            setattr(self, name, value)
-
-    def forward(self, *inputs: Any) -> Any:
-        return self.function(self, *inputs)
+from .does import Does
 
 
 def memory(tensor: Tensor) -> Any:
