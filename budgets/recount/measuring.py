@@ -16,7 +16,7 @@ from featherpress.budgets.counting.count import count
 from featherpress.budgets.counting.inputs import input_type, make_inputs
 from featherpress.budgets.crosscheck.counters import ask_default_fvcore
 from featherpress.errors import CountError, FeatherpressError, UsageError
-from featherpress.models.factories import load_factory
+from featherpress.models.factories import import_offline, load_factory
 from featherpress.models.inputs import usual_shape
 from featherpress.records.record import Part
 
@@ -72,6 +72,7 @@ def measure(name: str, factory: str, settings: Mapping[str, Any], side: str, *, 
 
 
 def _measure(name: str, factory: str, settings: Mapping[str, Any], side: str, *, ask_fvcore: bool) -> Measured:
+    settings = {**import_offline(factory)[1], **settings}
     try:
         with torch.device("meta"):
             model = load_factory(factory, settings).eval()

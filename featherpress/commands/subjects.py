@@ -1,7 +1,5 @@
 """What `audit`, `diff` and `fit` are asked about: a model built by its name, and what it is fed."""
 
-import inspect
-import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -45,13 +43,12 @@ def open_subject(
 
     Nothing is downloaded: the backbones of torchvision's detectors come without weights.
     """
-    from featherpress.models.factories import import_factory, load_factory
+    from featherpress.models.factories import import_offline, load_factory
 
     # What other packages say of their progress is not our output, which may be JSON.
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     with stdout_to_stderr():
-        factory = import_factory(name) if ":" in name else None
-        model = load_factory(name, {**_without_downloads(factory), **(settings or {})})
+        factory, offline = import_offline(name)
+        model = load_factory(name, {**offline, **(settings or {})})
         return Subject(name, model, *_choose_inputs(model, factory, inputs, budget, pin))
 
 
@@ -79,15 +76,6 @@ def _choose_inputs(
     if found is not None:
         return make_inputs(["x".join(map(str, found[0]))], kind=kind), found[1]
     return make_inputs([_OTHER_SIDE], kind=kind), "no --input was given, and the model says no size"
-
-
-def _without_downloads(factory: Callable[..., Any] | None) -> dict[str, Any]:
-    """Say no to weights that a factory would fetch unless told so."""
-    try:
-        takes = inspect.signature(factory).parameters if factory else {}
-    except ValueError:
-        return {}
-    return {"weights_backbone": "none"} if "weights_backbone" in takes else {}
 
 
 def audit_subject(

@@ -116,6 +116,14 @@ def test_a_note_on_another_path_explains() -> None:
 
 
 @pytest.mark.usefixtures("here")
+def test_nothing_is_downloaded(table: Any) -> None:
+    """A factory that fetches a backbone unless told otherwise is told so, as `audit` tells it."""
+    path = table(f"plain,{WEIGHTS},{PLAIN},32")
+    result = recount(read_claims(path), table=path.name, factory="published_nets:fetching")
+    assert [row.verdict for row in result.rows] == ["equal"]
+
+
+@pytest.mark.usefixtures("here")
 def test_it_goes_on_where_it_was_stopped(table: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is kept is not counted again; a line that was cut off is, and so is a row that asks for something else."""
     path, kept = table(f"plain,{WEIGHTS},{PLAIN},32", "reads,112,110592,32"), tmp_path / "kept.jsonl"
