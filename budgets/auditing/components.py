@@ -3,7 +3,7 @@
 from fnmatch import fnmatchcase
 
 from featherpress.budgets.auditing.budget_file import Budget, Component
-from featherpress.budgets.counting.costs import ROOT, UNATTRIBUTED, Cost, ModuleCost
+from featherpress.budgets.counting.costs import ROOT, UNATTRIBUTED, Cost, ModuleCost, ancestors
 from featherpress.errors import BudgetFileError
 
 #: The component of tensors that several components own.
@@ -48,13 +48,8 @@ def shapes_of(rows: list[ModuleCost], cost: Cost) -> tuple[str, str] | None:
     """Return the shapes that a component takes and returns: of the first and the last of its modules that ran."""
     inside = {row.path for row in rows}
     ran = [path for path in cost.shapes if path in inside]
-    outermost = [path for path in ran if not any(above in inside and above in cost.shapes for above in _above(path))]
+    outermost = [path for path in ran if not any(above in inside and above in cost.shapes for above in ancestors(path))]
     return (cost.shapes[outermost[0]][0], cost.shapes[outermost[-1]][1]) if outermost else None
-
-
-def _above(path: str) -> list[str]:
-    parts = path.split(".") if path else []
-    return [".".join(parts[:end]) for end in range(len(parts))]
 
 
 def _default(path: str, taken: set[str]) -> str:

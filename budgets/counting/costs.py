@@ -117,6 +117,12 @@ class Cost:
         return total_of(inside, path=path, kind=inside[0].kind, calls=inside[0].calls)
 
 
+def ancestors(path: str) -> list[str]:
+    """List the paths of the modules around a module, the root's first; none for the root itself."""
+    parts = path.split(".") if path else []
+    return [".".join(parts[:end]) for end in range(len(parts))]
+
+
 def total_of(rows: Sequence[ModuleCost], *, path: str, kind: str = "", calls: int = 0) -> ModuleCost:
     """Add rows up."""
     sums = {quantity: sum(getattr(row, quantity) for row in rows) for quantity in SUMMED}

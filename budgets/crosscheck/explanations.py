@@ -8,11 +8,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from itertools import accumulate
 
 from torch.utils.flop_counter import flop_registry
 
-from featherpress.budgets.counting.costs import Cost, ModuleCost
+from featherpress.budgets.counting.costs import Cost, ModuleCost, ancestors
 from featherpress.budgets.counting.operators import FREE
 from featherpress.budgets.crosscheck.counters import CounterResult, is_core
 from featherpress.records.record import Part
@@ -123,10 +122,7 @@ def _unseen_work(cost: Cost, peer: CounterResult) -> dict[tuple[str, str], int]:
 def _reported_weights(component: Component) -> list[str] | None:
     """State which weights thop reports nowhere, and which more than once; None where its numbers say neither."""
     reported = component.peers["thop"].params or {}
-    above = {
-        names: {path for name in names for path in _above(name.rpartition(".")[0])} & reported.keys()
-        for names in component.sizes
-    }
+    above = {names: {path for name in names for path in ancestors(name)} & reported.keys() for names in component.sizes}
     inclusive = Counter[str]()
     for names, size in component.sizes.items():
         inclusive.update(dict.fromkeys(above[names], size))
@@ -216,12 +212,7 @@ def _has_formula(operator: str) -> bool:
 
 def _is_in(path: str, modules: AbstractSet[str]) -> bool:
     """Return whether a path is one of the modules or below one."""
-    return not modules.isdisjoint(_above(path))
-
-
-def _above(path: str) -> set[str]:
-    """Return a module's path and those of all modules around it, the root's included."""
-    return {"", *accumulate(path.split("."), "{}.{}".format)}
+    return path in modules or not modules.isdisjoint(ancestors(path))
 
 
 def _short(operator: str) -> str:
