@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from featherpress.amounts import read_amount
+
 Format = Literal["table", "json", "markdown", "csv", "junit"]
 DiffFormat = Literal["table", "json", "markdown"]
 GateFormat = Literal["text", "json", "markdown", "junit"]
@@ -50,6 +52,21 @@ InputOption = Annotated[
 ArgumentOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="An argument of the factory, as num_classes=10; repeatable."),
+]
+ParamsOption = Annotated[
+    int | None, typer.Option(metavar="N", parser=read_amount, help="The most parameters, as 256812, 128K or 1.5M.")
+]
+MacsOption = Annotated[
+    int | None,
+    typer.Option(metavar="N", parser=read_amount, help="The most MACs at the input's size, as 150M or 1.2G."),
+]
+KnobOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--knob",
+        metavar="ARG=VALUES",
+        help="An argument to turn: `out_channels=16:128:2` (from, to, step) or `ratio=0.5,1,2`; repeatable.",
+    ),
 ]
 FormulaOption = Annotated[
     list[str] | None,

@@ -20,6 +20,7 @@ from featherpress.reports.sections import (
     learning,
     provenance,
     summary,
+    sweep,
     tradeoff,
     verdict,
 )
@@ -63,9 +64,9 @@ def write_report(
 ) -> Path:
     """Write `report.md` and `figures/*.png` into `out`, by default the first run's `report/`; return the Markdown.
 
-    `paths` are run directories, what `compare_arms` wrote, and records of audits, models, benchmarks and exports beside
-    them; benchmarks and exports in a run's directory are found there. A CSV file, or a JSON list, has numbers measured
-    elsewhere, a row a model; `read_scores` reads the files of scores per example that it names.
+    `paths` are run directories, those of sweeps, what `compare_arms` wrote, and records of audits, models, benchmarks
+    and exports beside them; benchmarks and exports in a run's directory are found there. A CSV file, or a JSON list,
+    has numbers measured elsewhere, a row a model; `read_scores` reads the files of scores per example that it names.
 
     With `page` there is `report.html` too, one file with all inside; with `latex` `tables.tex`; `vectors`, "pdf" or
     "svg", lie beside every PNG. All is drawn beside `out` first and then renamed, the Markdown last: an interrupted
@@ -78,9 +79,11 @@ def write_report(
     for run in sources.runs:
         _require_one_size(run)
     if out is None:
-        if not sources.runs or sources.runs[0].counted_only:
+        folders = [each.file.parent for each in sources.sweeps]
+        folders += [run.path for run in sources.runs if not run.counted_only]
+        if not folders or (sources.runs[:1] and sources.runs[0].counted_only):
             raise UsageError("expected --out DIR, got none: no run directory was named that the report could go into.")
-        out = sources.runs[0].path / "report"
+        out = folders[0] / "report"
     blocks, figures = _compose(sources)
     try:
         _publish(out, blocks, figures, page=page, latex=latex, vectors=vectors)
@@ -104,6 +107,8 @@ def _compose(sources: Sources) -> tuple[list[Block], dict[str, Draw]]:
     lead = sources.given and whole.run.counted_only
     given = tradeoff.as_given(whole) if lead else []
     blocks: list[Block]
+    if sources.sweeps and not runs:
+        return [*sweep.swept(whole, title=True), *sweep.reproduction(whole)], whole.figures
     if len(runs) < 2:
         title = summary.compared(tradeoff.names(whole)) if lead else summary.title(whole.run)
         blocks = [Heading(text=title, level=1), *given, *_write(whole)]
@@ -116,7 +121,7 @@ def _compose(sources: Sources) -> tuple[list[Block], dict[str, Draw]]:
             context = replace(whole, run=run, prefix=prefix, level=3)
             named = "" if run.counted_only else f"Run {number}, `{run.name}`: "
             blocks += [Heading(text=f"{named}{summary.title(run)}", level=2), *_write(context)]
-    for section in SHARED if lead else (tradeoff.as_given, *SHARED):
+    for section in SHARED if lead else (sweep.swept, tradeoff.as_given, *SHARED):
         blocks += section(whole)
     return blocks, whole.figures
 

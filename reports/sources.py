@@ -9,6 +9,7 @@ from featherpress.errors import FileError, UsageError
 from featherpress.records.audit import Audit, Budget, Model
 from featherpress.records.deployment import Bench, Export
 from featherpress.records.record import Record, read_bytes, read_kind
+from featherpress.records.sweep import SWEEP, Sweep
 from featherpress.reports.given import Given, ReadScores, is_given, read_given
 from featherpress.reports.runs import COMPARISON, IN_A_LOOP, Run, load_run
 from featherpress.verdicts.tables import Side, read_tables
@@ -24,12 +25,13 @@ LONGEST = 4 * 1024**2
 class Sources:
     """All that was given: runs, the settings of models by name, benchmarks and exports.
 
-    Audits of models that no run holds make a run of their own, which has nothing but its budget. `named` are the
-    records that were named; `given` are numbers measured elsewhere, whose scores per example `read_scores` reads;
-    `unread` says what was left out.
+    Audits of models that no run holds make a run of their own, which has nothing but its budget. `sweeps` are over
+    budgets; `named` are the records that were named; `given` are numbers measured elsewhere, whose scores per example
+    `read_scores` reads; `unread` says what was left out.
     """
 
     runs: Sequence[Run]
+    sweeps: Sequence[Sweep]
     settings: Mapping[str, Mapping[str, str]]
     benches: Sequence[Bench]
     exports: Sequence[Export]
@@ -77,9 +79,11 @@ def load_sources(paths: Sequence[Path], read_scores: ReadScores = read_csv_score
     given = [read_given(path) for path in files.values() if is_given(path)]
     held = {each.file for each in given}
     named = [read_kind(path, KINDS).load(path) for path in files.values() if path not in held]
-    runs = [load_run(path) for path in folders]
+    sweeps = [Sweep.load(path / SWEEP) for path in folders if (path / SWEEP).is_file()]
+    swept = {sweep.file.parent for sweep in sweeps}
+    runs = [load_run(path) for path in folders if path not in swept]
     runs += _audited([each for each in named if isinstance(each, Audit)], runs)
-    if not runs and not given:
+    if not runs and not given and not sweeps:
         raise UsageError(
             "expected at least one run directory or audit, got none; name a folder that `featherpress distill` wrote, "
             "the output of `featherpress audit NAME --json`, or a CSV of numbers with a column `model`."
@@ -89,6 +93,7 @@ def load_sources(paths: Sequence[Path], read_scores: ReadScores = read_csv_score
     settings |= {each.name: each.settings for each in named if isinstance(each, Model)}
     return Sources(
         runs=runs,
+        sweeps=sweeps,
         settings={name: {key: _word(value) for key, value in each.items()} for name, each in settings.items()},
         benches=[each for each in (*named, *found) if isinstance(each, Bench)],
         exports=[each for each in (*named, *found) if isinstance(each, Export)],

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-EVERYONE_MAY = {"errors", "extras", "files", "lazy", "records", "validation"}
+EVERYONE_MAY = {"amounts", "errors", "extras", "files", "lazy", "records", "validation"}
 
 MAY_IMPORT = {
     "models": {"models"},

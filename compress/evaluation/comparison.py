@@ -31,8 +31,12 @@ class Compared:
     @property
     def difference(self) -> Difference:
         """The difference and its interval as a record holds them."""
-        fields = {**asdict(self.interval), "mean": self.interval.difference, "covers": self.interval.covers}
-        return Difference.model_validate(fields)
+        return make_difference(self.interval)
+
+
+def make_difference(interval: Interval) -> Difference:
+    """Return an interval as a record holds it."""
+    return Difference.model_validate({**asdict(interval), "mean": interval.difference, "covers": interval.covers})
 
 
 def compare(

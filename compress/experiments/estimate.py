@@ -1,16 +1,19 @@
 """The size of a run, estimated without training: images, steps, and the cache of teacher outputs on disk."""
 
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
 
 from featherpress.compress.data.crops.sampling import batches_per_epoch
 from featherpress.compress.distillation.taps import tap_shapes
 from featherpress.compress.experiments.build import input_settings, taps_of
 from featherpress.compress.recipes import Recipe, ScheduleRecipe
 from featherpress.compress.recipes.required_files import list_needs
+from featherpress.compress.runtime.devices import default_device
 from featherpress.compress.tasks import task_of
 from featherpress.compress.tasks.base import Task
 
@@ -75,6 +78,39 @@ def estimate(recipe: Recipe, *, without_teachers: bool = False) -> Estimate | No
 def planned_steps(images: int, schedule: ScheduleRecipe, recipe: Recipe) -> int:
     """Return how many steps a schedule comes to on so many images, an early stop aside."""
     return schedule.epochs * (batches_per_epoch(images, schedule.batch_size, recipe.data.sizes) // schedule.accumulate)
+
+
+def seconds_per_step(recipe: Recipe) -> float | None:
+    """Time one step of a recipe's student on this machine, its first teacher's forward with it, mean over both arms.
+
+    Nothing comes of a model that computes its own loss: it does not run in training without targets.
+    """
+    task, own = task_of(recipe), recipe.student
+    device = default_device()
+    images = task.example().to(device).expand(recipe.schedule.batch_size, -1, -1, -1)
+    student = task.build(own.model, own.settings, **input_settings(own)).to(device)
+    first = recipe.all_teachers[0]
+    teacher = task.build(first.model, first.settings, **input_settings(first)).to(device).eval()
+    try:
+        forward = min(_seconds(lambda: torch.autograd.backward(_sum_outputs(task, student, images))) for _ in range(2))
+        with torch.no_grad():
+            taught = min(_seconds(lambda: _sum_outputs(task, teacher, images)) for _ in range(2))
+    except (RuntimeError, ValueError, TypeError, AssertionError):
+        return None
+    arms = 2 if recipe.control else 1
+    return (forward + taught / arms) * recipe.schedule.accumulate
+
+
+def _sum_outputs(task: Task, model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Return the sum of all that a model says of images, a scalar."""
+    outputs = task.name_outputs(model(images))
+    return torch.stack([output.float().sum() for output in outputs.values()]).sum()
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
 
 
 def _bytes_per_crop(recipe: Recipe, task: Task, side: int) -> int:

@@ -62,12 +62,12 @@ def is_leader() -> bool:
 
 
 _FILES = re.compile(
-    r"(recipe\.toml|labels(-\d+)?\.json|environment\.json|budget\.json|compute\.json|log\.txt|metrics\.csv"
+    r"(recipe\.toml|sweep\.json|labels(-\d+)?\.json|environment\.json|budget\.json|compute\.json|log\.txt|metrics\.csv"
     r"|events\.out\..*|\.lock|\..*\.partial)"
 )
 _FOLDERS = re.compile(
     r"(weights|state|eval|report|labels|cache|decoded|control|public|shuffled|smoothing|compute|teacher(-\d+)?|ablation"
-    r"|seed-\d+)"
+    r"|seed-\d+|(params|macs)-\d+)"
 )
 
 

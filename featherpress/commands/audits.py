@@ -38,7 +38,10 @@ from featherpress.options import (
     InputOption,
     JobsOption,
     JsonOption,
+    KnobOption,
+    MacsOption,
     MapOption,
+    ParamsOption,
 )
 
 if TYPE_CHECKING:
@@ -269,15 +272,9 @@ def diff(
 
 def fit(
     model: Annotated[str, typer.Argument(help="A model of the zoo, or `package.module:factory` with your knobs.")],
-    params: Annotated[int | None, typer.Option(metavar="N", min=1, help="The most parameters.")] = None,
-    macs: Annotated[int | None, typer.Option(metavar="N", min=1, help="The most MACs, at the input's size.")] = None,
-    knob: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="ARG=VALUES",
-            help="An argument to turn: `out_channels=16:128:2` (from, to, step) or `ratio=0.5,1,2`; repeatable.",
-        ),
-    ] = None,
+    params: ParamsOption = None,
+    macs: MacsOption = None,
+    knob: KnobOption = None,
     inputs: InputOption = None,
     settings: ArgumentOption = None,
     formula: FormulaOption = None,
@@ -289,8 +286,8 @@ def fit(
 
     Examples:
     ```
-    featherpress fit featherface_v2 --params 256000
-    featherpress fit my:net --macs 5000000 --knob w=8:64
+    featherpress fit featherface_v2 --params 256K
+    featherpress fit my:net --macs 5M --knob w=8:64
     ```
     """
     from featherpress.budgets import fit as solve

@@ -1,16 +1,18 @@
 """`gate`: whether a candidate is not worse than the model it would replace, as an exit code."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featherpress.commands.printing import append_step_summary, junit_on_error, print_json
+from featherpress.commands.printing import append_step_summary, junit_on_error
 from featherpress.errors import FileError, UsageError
 from featherpress.options import GateFormat, UndecidedAs
 
 if TYPE_CHECKING:
+    from featherpress.budgets.views.junit import Case
     from featherpress.verdicts import GateResult
     from featherpress.verdicts.tables import Side
 
@@ -19,15 +21,19 @@ def gate(
     candidate: Annotated[
         list[Path],
         typer.Argument(
-            help="A run folder, an evaluation's folder or record, COCO results, or CSV files of example,score."
+            help="A run, a sweep or an evaluation: its folder or record; COCO results; CSV files of example,score."
         ),
-    ],
-    baseline: Annotated[
-        list[Path], typer.Option(metavar="REFERENCE", help="What to compare with; repeatable, a CSV file a seed.")
     ],
     margin: Annotated[
         str, typer.Option(metavar="M", help="How much worse is still acceptable, in the metric's own unit.")
     ],
+    baseline: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="REFERENCE",
+            help="What to compare with; repeatable, a CSV file a seed. A sweep's is its teacher unless given.",
+        ),
+    ] = None,
     metric: Annotated[
         str, typer.Option(metavar="NAME", help="What is compared, as AP; the name of CSV files' scores.")
     ] = "",
@@ -44,31 +50,49 @@ def gate(
 ) -> None:
     """Decide whether a candidate is worse than a baseline by more than a margin.
 
-    Exit code: 0 not worse, 1 worse, 2 usage or a bad file, 3 undecided.
+    Of a sweep it says from which budget on. Exit code: 0 not worse, 1 worse (a sweep: at some budget), 2 usage or a bad
+    file, 3 undecided.
 
     Examples:
     ```
     featherpress gate new.csv --baseline old.csv --margin 0.005
     featherpress gate runs/new --baseline runs/old --margin 0.01 --metric AP
     featherpress gate a.json --baseline b.json --ground-truth t.json --margin 0
+    featherpress gate runs/curve --margin 0.01
     ```
     """
+    from featherpress.commands import sweep_gating
+
     with junit_on_error(style == "junit", "featherpress gate"):
+        if sweep_gating.is_sweep(candidate):
+            swept = sweep_gating.gate_sweep(
+                candidate[0], baseline or (), margin=margin, metric=metric, confidence=confidence
+            )
+            return _end(swept.exit_code, undecided, style, sweep_gating.writers(swept))
+        if not baseline:
+            raise UsageError("gate compares with a --baseline; only a sweep has one of its own, its teacher")
         result = run_gate(
             candidate, baseline, margin=margin, metric=metric, confidence=confidence, ground_truth=ground_truth
         )
-    code = result.exit_code
-    if result.outcome == "undecided" and undecided is not None:
-        code = int(undecided == "fail")
-    if style == "json":
-        print_json(result.to_dict())
-    elif style == "text":
-        typer.echo(result.sentence)
-    else:
-        render = render_gate_markdown if style == "markdown" else render_gate_junit
-        typer.echo(render(result, failed=code != 0), nl=False)
-    append_step_summary(render_gate_markdown(result, failed=code != 0))
-    raise typer.Exit(code)
+    failed = _settle(result.exit_code, undecided) != 0
+    written = {
+        "json": lambda: json.dumps(result.to_dict(), indent=2) + "\n",
+        "text": lambda: f"{result.sentence}\n",
+        "markdown": lambda: render_gate_markdown(result, failed=failed),
+        "junit": lambda: render_gate_junit(result, failed=failed),
+    }
+    return _end(result.exit_code, undecided, style, written)
+
+
+def _settle(code: int, undecided: UndecidedAs | None) -> int:
+    """Return the exit code that a build asked for where nothing is decided."""
+    return int(undecided == "fail") if code == 3 and undecided is not None else code
+
+
+def _end(code: int, undecided: UndecidedAs | None, style: str, written: Mapping[str, Callable[[], str]]) -> None:
+    typer.echo(written[style](), nl=False)
+    append_step_summary(written["markdown"]())
+    raise typer.Exit(_settle(code, undecided))
 
 
 def run_gate(
@@ -172,14 +196,19 @@ def render_gate_markdown(result: "GateResult", *, failed: bool) -> str:
 
 
 def render_gate_junit(result: "GateResult", *, failed: bool) -> str:
-    """Make JUnit XML: one case, failed where the build is to fail, skipped where nothing was decided."""
-    from featherpress.budgets.views.junit import Case, render_suite
+    """Make JUnit XML of one case."""
+    from featherpress.budgets.views.junit import render_suite
 
     name = f"{result.metric} not worse than {result.baseline} by {result.margin:g}"
+    return render_suite("featherpress gate", [make_case(result, name, failed=failed)], classname=result.candidate)
+
+
+def make_case(result: "GateResult", name: str, *, failed: bool) -> "Case":
+    """Return a gate as a case of JUnit: failed where the build is to fail, skipped where nothing was decided."""
+    from featherpress.budgets.views.junit import Case
+
     if failed:
-        case = Case(name=name, outcome="failure", message=result.outcome, text=result.sentence)
-    elif result.outcome == "undecided":
-        case = Case(name=name, outcome="skipped", message=result.sentence)
-    else:
-        case = Case(name=name, said=[result.sentence])
-    return render_suite("featherpress gate", [case], classname=result.candidate)
+        return Case(name=name, outcome="failure", message=result.outcome, text=result.sentence)
+    if result.outcome == "undecided":
+        return Case(name=name, outcome="skipped", message=result.sentence)
+    return Case(name=name, said=[result.sentence])

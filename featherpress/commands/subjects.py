@@ -165,11 +165,18 @@ def find_factory(name: str, settings: Mapping[str, Any]) -> tuple[Callable[..., 
         from featherpress.models.factories import import_factory
 
         return partial(import_factory(name), **settings), []
-    from featherpress.models import create_model, find_model
+    from featherpress.models import create_model
 
-    entry = find_model(name)
-    knobs = [knob for knob in USUAL_KNOBS if knob.partition("=")[0] in entry.settings]
-    return partial(create_model, name, **settings), knobs
+    return partial(create_model, name, **settings), usual_knobs(name)
+
+
+def usual_knobs(name: str) -> list[str]:
+    """List the knobs that are turned where none are given: a model of the zoo may have some."""
+    if ":" in name:
+        return []
+    from featherpress.models import find_model
+
+    return [knob for knob in USUAL_KNOBS if knob.partition("=")[0] in find_model(name).settings]
 
 
 def choose_fit_inputs(

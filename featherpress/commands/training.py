@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -112,31 +113,59 @@ def distill(
     arms: Sequence[Arm] = ("student", "control") if arm == "both" else (arm,)
     if dry_run:
         return print_dry_run(loaded, _list_models(loaded, arms, ablate=ablate is not None))
+    if ablate and len(arms) < 2:
+        raise UsageError("--ablate compares with the control, so that it trains both: leave --arm out")
+    closing = distil_recipe(
+        loaded,
+        run_folder(loaded, out),
+        arms=arms,
+        ablate=ablate is not None,
+        resume=resume,
+        overwrite=overwrite,
+        allow_over_budget=allow_over_budget,
+        allow_leak=allow_leak,
+        no_preflight=no_preflight,
+    )
+    folder = run_folder(loaded, out)
+    print_closing(*closing, f"distilled: {folder}; `featherpress report {folder}` writes it up")
+    return None
+
+
+def distil_recipe(
+    recipe: "Recipe",
+    out: Path,
+    *,
+    arms: "Sequence[Arm]" = ("student", "control"),
+    ablate: bool = False,
+    resume: bool = False,
+    overwrite: bool = False,
+    allow_over_budget: bool = False,
+    allow_leak: bool = False,
+    no_preflight: bool = False,
+) -> list[str]:
+    """Check a recipe, then distil it into a folder; return what is to be said at the end.
+
+    Errors: those of a run, before anything is written where they can be known by then.
+    """
     from featherpress.compress.experiments.ablation import ablate_losses, variants
     from featherpress.compress.experiments.distill import check, describe_left_out, distill
     from featherpress.compress.experiments.preflight import require_sound
     from featherpress.compress.recipes.required_files import require_needs
     from featherpress.compress.runtime.run_folder import check_folder
 
-    check_folder(run_folder(loaded, out), resume=resume, overwrite=overwrite)
-    require_needs(loaded, arms=arms)
-    audits = audit_recipe(loaded, allow_over_budget=allow_over_budget)
+    check_folder(out, resume=resume, overwrite=overwrite)
+    require_needs(recipe, arms=arms)
+    audits = audit_recipe(recipe, allow_over_budget=allow_over_budget)
     if ablate:
-        if len(arms) < 2:
-            raise UsageError("--ablate compares with the control, so that it trains both: leave --arm out")
-        variants(loaded)
-    counted = describe_left_out(loaded) if resume else check(loaded, allow_leak=allow_leak)
+        variants(recipe)
+    closing = describe_left_out(recipe) if resume else check(recipe, allow_leak=allow_leak)
     if not (resume or no_preflight) and "student" in arms:
-        require_sound(loaded)
-    table = ""
-    with open_logged_run(loaded, out, resume=resume, overwrite=overwrite) as folder:
+        require_sound(recipe)
+    with open_logged_run(recipe, out, resume=resume, overwrite=overwrite) as folder:
         if ablate:
-            table = ablate_losses(loaded, folder, audits=audits)
-        else:
-            distill(loaded, folder, audits=audits, arms=arms)
-    last = f"distilled: {folder}; `featherpress report {folder}` writes it up"
-    print_closing(*([table] if table else []), *counted, last)
-    return None
+            return [ablate_losses(recipe, folder, audits=audits), *closing]
+        distill(recipe, folder, audits=audits, arms=arms)
+    return closing
 
 
 def preflight(

@@ -3,7 +3,7 @@
 from featherpress.verdicts.claims import MIN_EXAMPLES, MIN_SEEDS, Claim, Verdict, judge, sentence_about
 from featherpress.verdicts.gate import GateResult, gate
 from featherpress.verdicts.holm import adjust_holm, adjusted_verdicts
-from featherpress.verdicts.intervals import Interval, Metric, Scores, paired_interval, resample
+from featherpress.verdicts.intervals import Interval, Metric, Scores, paired_interval, resample, score_interval
 from featherpress.verdicts.sample_size import Needs, needs_to_show
 
 __all__ = [
@@ -23,5 +23,6 @@ __all__ = [
     "needs_to_show",
     "paired_interval",
     "resample",
+    "score_interval",
     "sentence_about",
 ]

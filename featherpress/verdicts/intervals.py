@@ -146,6 +146,15 @@ def paired_interval(
     )
 
 
+def score_interval(scores: Scores, *, confidence: float = 0.95) -> Interval:
+    """Return the interval of one side's own score, over examples, and over seeds where there are several.
+
+    Errors: as `paired_interval`.
+    """
+    nothing = Scores(metrics=(lambda weights: np.zeros(len(weights)),), objects=scores.objects)
+    return paired_interval(candidate=scores, baseline=nothing, confidence=confidence)
+
+
 def _pairs(candidate: Sequence[Metric], baseline: Sequence[Metric]) -> list[tuple[Metric, Metric]]:
     if len(baseline) not in {1, len(candidate)}:
         raise UsageError(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from featherpress.errors import DataError, UsageError
-from featherpress.verdicts import Scores, paired_interval, simulation
+from featherpress.verdicts import Scores, paired_interval, score_interval, simulation
 from featherpress.verdicts.intervals import over_seeds_and_examples
 from featherpress.verdicts.simulation import claim_rate, over_examples_alone
 
@@ -123,3 +123,13 @@ def test_no_torch_is_imported() -> None:
         "import sys; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_interval_of_a_score_is_that_of_its_difference_to_nothing() -> None:
+    """Over seeds and examples by hand; and over examples alone for one seed."""
+    values = np.random.default_rng(0).random((4, 200))
+    found = score_interval(Scores.of(values))
+    assert found.difference == pytest.approx(values.mean())
+    assert found.v_seeds == pytest.approx(values.mean(axis=1).var(ddof=1) / 4)
+    assert found.v_examples == pytest.approx(values.mean(axis=0).var() / 200, rel=0.1)
+    assert score_interval(Scores.of(values[0])).covers == ("examples",)
