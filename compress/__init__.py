@@ -1,4 +1,4 @@
-"""How a model learns: data, losses, distillation, training, evaluation."""
+"""How a model learns and shrinks: data, losses, distillation, training, evaluation, pruning."""
 
 from featherpress.lazy import import_later
 
@@ -8,9 +8,12 @@ __all__ = [
     "Features",
     "Logits",
     "Metric",
+    "Pruned",
     "Task",
     "TaskLoss",
     "compare_arms",
+    "load_pruned",
+    "prune",
     "register_loss",
     "register_task",
 ]
@@ -21,6 +24,9 @@ __getattr__ = import_later(
         "distillation.distiller": ["Distiller"],
         "distillation.terms": ["Features", "Logits"],
         "distillation.losses.registry": ["register_loss"],
+        "pruning.prune": ["prune"],
+        "pruning.result": ["Pruned"],
+        "pruning.saving": ["load_pruned"],
         "recipes.kinds": ["register_task"],
         "tasks.base": ["Metric", "Task", "TaskLoss"],
         "experiments.compare_arms": ["Comparison", "compare_arms"],

@@ -10,6 +10,7 @@ Exit codes, of every command:
 The command line prints the sentence and exits with `exit_code`.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 
@@ -53,6 +54,17 @@ class ExportError(FeatherpressError):
     """A model that cannot be exported as it is, or an export that does not compute what the model does."""
 
     exit_code = 1
+
+
+class PruneError(FeatherpressError):
+    """A model that cannot be cut to its limits: the least of each that can be reached, and what is in the way."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, least: Mapping[str, int] | None = None, reasons: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.least = dict(least or {})
+        self.reasons = tuple(reasons)
 
 
 class TrainingError(FeatherpressError):

@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "compress/data": {"compress.recipes", "compress.runtime"},
     "compress/distillation": {"compress.runtime"},
     "compress/evaluation": {"models", "records", "verdicts", "compress.data", "compress.recipes", "compress.runtime"},
+    "compress/pruning": {"budgets.counting", "budgets.auditing"},
     "compress/tasks": {
         "models", "verdicts", "compress.data", "compress.distillation", "compress.evaluation", "compress.recipes",
         "compress.runtime",

@@ -1,0 +1,1 @@
+"""Structured pruning that keeps an absolute budget: labels, rules, units, surgery, proof."""

@@ -1,0 +1,147 @@
+"""From a model to what of it can be cut: traced, cut on trial, traced again, and mended until both agree."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from torch import Tensor, nn
+
+from featherpress.compress.pruning.labels import Axes, Ids, Labels, describe
+from featherpress.compress.pruning.proof import compare, trial
+from featherpress.compress.pruning.surgery import Cut
+from featherpress.compress.pruning.tracing import Decisions, Subject, Trace, guarded, run_traced
+from featherpress.compress.pruning.units import Space
+from featherpress.errors import UsageError
+
+#: Trials before we give up.
+_ROUNDS = 40
+
+Named = dict[int, tuple[Tensor, tuple[str, ...]]]
+
+
+@dataclass(slots=True, kw_only=True)
+class Followed:
+    """A model that can be cut, and how."""
+
+    subject: Subject
+    trace: Trace
+    space: Space
+    decisions: Decisions
+
+    def cut(self, kept: Sequence[Ids]) -> Cut:
+        """Return the cut that leaves these units of each family."""
+        return Cut(self.trace, self.space.alive(kept), self.decisions.attributes)
+
+
+def name_tensors(model: nn.Module) -> Named:
+    """List parameters and buffers by identity, with all their names."""
+    found: Named = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        for held in (module._parameters, module._buffers):
+            for name, tensor in held.items():
+                if tensor is not None:
+                    names = found.get(id(tensor), (tensor, ()))[1]
+                    found[id(tensor)] = (tensor, (*names, f"{path}.{name}" if path else name))
+    return found
+
+
+def follow(
+    subject: Subject, *, keep: Sequence[str] = (), multiple_of: int = 1, share: float = 0.1,
+    decisions: Decisions | None = None,
+) -> Followed:  # fmt: skip
+    """Find what of a model can be cut.
+
+    Errors: UsageError for a pattern of `keep` that matches nothing, and a model that cannot be followed at all.
+    """
+    decisions = decisions or Decisions()
+    tensors = name_tensors(subject.model)
+    kept = match_kept(subject.model, tensors, keep)
+    calm = 0
+    for turn in range(_ROUNDS):
+        trace = trace_whole(subject, tensors, decisions, kept)
+        space = Space(trace, tensors, multiple_of=multiple_of, share=share)
+        cut = Cut(trace, space.alive(trial(space, turn)), decisions.attributes)
+        second = compare(subject, trace, space, decisions, cut)
+        if not second.faults:
+            calm += 1
+            if calm > 1:
+                return Followed(subject=subject, trace=trace, space=space, decisions=decisions)
+            continue
+        calm = 0
+        mend(decisions, trace, second)
+    raise UsageError(f"{type(subject.model).__name__} cannot be followed: it does something else after each trial cut")
+
+
+def match_kept(model: nn.Module, tensors: Named, keep: Sequence[str]) -> set[int]:
+    """Return the ids of the tensors in the modules, or of the names, that patterns match."""
+    paths = [path for path, _ in model.named_modules(remove_duplicate=False) if path]
+    found: set[int] = set()
+    for pattern in keep:
+        roots = [path for path in paths if fnmatchcase(path, pattern)]
+        inside = {
+            key
+            for key, (_, names) in tensors.items()
+            for name in names
+            if fnmatchcase(name, pattern) or any(name.startswith(f"{root}.") for root in roots)
+        }
+        if not inside:
+            children = ", ".join(list(dict.fromkeys(path.partition(".")[0] for path in paths))[:9])
+            raise UsageError(f"keep {pattern!r} matches no module with tensors: expected something like {children}")
+        found |= inside
+    return found
+
+
+def trace_whole(subject: Subject, tensors: Named, decisions: Decisions, kept: set[int]) -> Trace:
+    """Run the first trace: every axis of every tensor gets labels, and the rules relate or lock them.
+
+    Errors: UsageError for a model that fails, or that runs on its values.
+    """
+    labels = Labels()
+    trace = Trace(labels=labels)
+    for key, (tensor, names) in tensors.items():
+        axes: Axes = tuple(labels.fresh(size) if size > 1 else None for size in tensor.shape)
+        trace.params[key] = axes
+        if isinstance(tensor, nn.Parameter):
+            trace.parameters.add(key)
+        if any(name.endswith("running_var") for name in names):
+            trace.variances.add(key)
+        if key in kept:
+            for ids in axes:
+                labels.lock(ids, "kept, as asked")
+    try:
+        with guarded(subject):
+            run_traced(subject, trace, decisions, axes=trace.params)
+    except UsageError:
+        raise
+    except Exception as error:
+        name = type(subject.model).__name__
+        raise UsageError(f"{name} cannot be followed on this example: {describe(error)}") from error
+    for key in tensors.keys() - trace.read:
+        for ids in trace.params[key]:
+            labels.lock(ids, "not used by this forward")
+    labels.finish()
+    return trace
+
+
+def mend(decisions: Decisions, first: Trace, second: Trace) -> None:
+    """Lock what goes in and comes out where a second trace found a fault."""
+    for key, faults in second.faults.items():
+        decisions.locked[key] = f"{key[0] or 'the model'}: {faults[0]} once its width changes"
+    del first
+
+
+def locked_axes(followed: Followed) -> Iterator[tuple[str, int, str]]:
+    """List tensors' axes of which positions are locked: name, how many, and why."""
+    space, labels = followed.space, followed.trace.labels
+    for key, (_, names) in space.tensors.items():
+        for axis, ids in enumerate(followed.trace.params[key]):
+            if ids is None:
+                continue
+            roots = labels.tied.find(ids)
+            reasons: dict[str, int] = {}
+            for root in roots[space.unit_of[ids] < 0].tolist():
+                reason = space.locked[root]
+                reasons[reason] = reasons.get(reason, 0) + 1
+            for reason, many in reasons.items():
+                if reason != "a kernel":
+                    yield f"{names[0]}[{axis}]", many, reason

@@ -1,0 +1,215 @@
+"""The oracle: in double precision, what is left computes what the original does without the channels that were cut."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from featherpress.budgets.counting.global_state import preserve_global_state
+from featherpress.budgets.counting.replicas import copy_with
+from featherpress.budgets.counting.tensors import tensors_in
+from featherpress.compress.pruning.following import Followed
+from featherpress.compress.pruning.labels import Comparison, Ids
+from featherpress.compress.pruning.rules import REDUCTIONS, bind, reduced
+from featherpress.compress.pruning.surgery import Cut
+from featherpress.compress.pruning.tracing import Subject, Trace, Tracer, guarded, run_traced
+
+#: A side that is as large is also tried smaller by as much, another larger.
+_LARGE, _OTHER = 96, 32
+
+
+def measure_error(followed: Followed, cut: Cut, pruned: nn.Module) -> float:
+    """Return the largest difference between the pruned model and the original with zeros for what was cut.
+
+    It is relative to the signal between two inputs; two sizes of images are tried where the model allows two.
+    """
+    subject = followed.subject
+    worst = 0.0
+    for resized in (False, True):
+        pair = [draw(subject, seed, resized=resized) for seed in (1, 2)]
+        if resized and (pair[0] is None or not _runs(subject.model, pair[0])):
+            continue
+        answers = []
+        for given in pair:
+            assert given is not None
+            wanted, got = run_reference(followed, cut, given), run_double(pruned, given)
+            answers.append((wanted, got))
+        signal = difference(answers[0][1], answers[1][1]) or max(_size(got) for _, got in answers) or 1.0
+        worst = max(worst, *(difference(wanted, got) / signal for wanted, got in answers))
+    return worst
+
+
+def draw(subject: Subject, seed: int, *, resized: bool) -> tuple[Any, Any] | None:
+    """Draw inputs like the example's; images of another size where that is asked for, None where there is none."""
+    chance = torch.Generator().manual_seed(seed)
+    changed = False
+
+    def one(tensor: Tensor) -> Tensor:
+        nonlocal changed
+        shape = list(tensor.shape)
+        if resized and tensor.dim() == 4 and tensor.is_floating_point():
+            shape[2:] = [side - _OTHER if side >= _LARGE else side + _OTHER for side in shape[2:]]
+            changed = True
+        if tensor.is_floating_point():
+            return torch.randn(shape, generator=chance, dtype=torch.float64)
+        if tensor.is_meta:
+            return torch.zeros(shape, dtype=tensor.dtype)
+        if tensor.dtype in {torch.int64, torch.int32} and tensor.numel():
+            high = int(tensor.max()) + 1
+            low = min(int(tensor.min()), 0)
+            return torch.randint(low, max(high, low + 1), shape, generator=chance, dtype=tensor.dtype)
+        return tensor.detach().cpu().clone()
+
+    drawn = copy_with((subject.args, dict(subject.kwargs)), one, {})
+    return drawn if changed or not resized else None
+
+
+def _double(tensor: Tensor) -> Tensor:
+    made = tensor.detach().to(device="cpu", copy=True)
+    return made.double() if made.is_floating_point() else made
+
+
+def run_double(model: nn.Module, given: tuple[Any, Any]) -> list[Tensor]:
+    """Run a copy of a model in double precision."""
+    replica = copy_with(model, _double, {}).eval()
+    args, kwargs = copy_with(given, torch.clone, {})
+    with preserve_global_state(), torch.no_grad():
+        torch.manual_seed(0)
+        return tensors_in(replica(*args, **kwargs))
+
+
+def _runs(model: nn.Module, given: tuple[Any, Any]) -> bool:
+    try:
+        run_double(model, given)
+    except Exception:
+        return False
+    return True
+
+
+def run_reference(followed: Followed, cut: Cut, given: tuple[Any, Any]) -> list[Tensor]:
+    """Run the original with zeros for what was cut; what is reduced or normalised over channels is so over the rest."""
+    subject = Subject(model=followed.subject.model, args=given[0], kwargs=given[1])
+    trace = Trace(labels=Comparison(followed.trace.labels, followed.space.locked))
+
+    def prepare(tracer: Tracer) -> None:
+        tracer.kept = cut.kept
+        tracer.compute = _Masked(cut)
+        torch.manual_seed(0)
+
+    def twin(tensor: Tensor) -> Tensor:
+        return cut.zeroed(tensor) if id(tensor) in cut.params else _double(tensor)
+
+    with guarded(subject):
+        return run_traced(
+            subject, trace, followed.decisions, axes=cut.params, reference=followed.trace, twin=twin, prepare=prepare
+        )
+
+
+class _Masked:
+    """Computes operators that mix channels on those that are kept."""
+
+    def __init__(self, cut: Cut) -> None:
+        self.cut = cut
+
+    def __call__(self, tracer: Tracer, func: Any, args: Any, kwargs: Any) -> Any:
+        how = _MASKED.get(tracer.key[2])
+        out = how(self, tracer, func, args, kwargs) if how else None
+        return func(*args, **kwargs) if out is None else out
+
+    def places(self, ids: Ids | None) -> Tensor | None:
+        """Return the positions of an axis that are kept, None if all are."""
+        if ids is None or self.cut.alive[ids].all():
+            return None
+        return torch.from_numpy(self.cut.alive[ids].nonzero()[0])
+
+    def select(self, tracer: Tracer, tensor: Tensor, axes: Sequence[int]) -> tuple[Tensor, dict[int, Tensor]]:
+        """Take what is kept along axes."""
+        found = {axis: places for axis in axes if (places := self.places(tracer.of(tensor)[axis])) is not None}
+        for axis, places in found.items():
+            tensor = tensor.index_select(axis, places)
+        return tensor, found
+
+
+def _put(small: Tensor, places: dict[int, Tensor], shape: Sequence[int]) -> Tensor:
+    """Put results back among zeros."""
+    for axis, where in places.items():
+        sizes = list(small.shape)
+        sizes[axis] = shape[axis]
+        small = small.new_zeros(sizes).index_copy(axis, where, small)
+    return small
+
+
+def _reduce(mask: _Masked, tracer: Tracer, func: Any, args: Any, kwargs: Any) -> Any:
+    gone = reduced(args[0].dim(), bind(func, args, kwargs).get("dim"))
+    small, places = mask.select(tracer, args[0], sorted(gone))
+    return func(small, *args[1:], **kwargs) if places else None
+
+
+def _layer_norm(mask: _Masked, tracer: Tracer, func: Any, args: Any, kwargs: Any) -> Any:
+    many = len(args[1])
+    last = list(range(args[0].dim() - many, args[0].dim()))
+    small, places = mask.select(tracer, args[0], last)
+    if not places:
+        return None
+    rest = []
+    for each in args[2:4]:
+        for axis, where in places.items() if each is not None else ():
+            each = each.index_select(axis - last[0], where)  # noqa: PLW2901
+        rest.append(each)
+    out = func(small, list(small.shape[-many:]), *rest, *args[4:], **kwargs)
+    return (
+        (_put(out[0], places, args[0].shape), *out[1:]) if isinstance(out, tuple) else _put(out, places, args[0].shape)
+    )
+
+
+def _group_norm(mask: _Masked, tracer: Tracer, func: Any, args: Any, kwargs: Any) -> Any:
+    image, weight, bias, batch, channels, positions, groups, *rest = args
+    small, places = mask.select(tracer, image, [1])
+    if not places:
+        return None
+    left = len(places[1])
+    if left % groups != 0 or tracer.decisions.chosen.get((tracer.key, 0)) == "whole":
+        groups = left // (channels // groups)
+    some = [None if each is None else each.index_select(0, places[1]) for each in (weight, bias)]
+    out = func(small, *some, batch, left, positions, groups, *rest, **kwargs)
+    return (_put(out[0], places, image.shape), *out[1:])
+
+
+def _product(mask: _Masked, tracer: Tracer, func: Any, args: Any, kwargs: Any) -> Any:
+    place = 1 if tracer.key[2] in {"aten::addmm", "aten::baddbmm"} else 0
+    left = args[place]
+    where = mask.places(tracer.of(left)[-1])
+    if where is None:
+        return None
+    shown = torch.zeros(left.shape[-1], dtype=left.dtype)
+    shown[where] = 1
+    return func(*args[:place], left * shown, *args[place + 1 :], **kwargs)
+
+
+_MASKED: dict[str, Callable[..., Any]] = {
+    **{f"aten::{name}": _reduce for name in REDUCTIONS.split()},
+    "aten::native_layer_norm": _layer_norm,
+    "aten::_fused_rms_norm": _layer_norm,
+    "aten::native_group_norm": _group_norm,
+    **{f"aten::{name}": _product for name in ("mm", "bmm", "addmm", "baddbmm")},
+}
+
+
+def difference(some: Sequence[Tensor], others: Sequence[Tensor]) -> float:
+    """Return the largest difference between two lists of results; infinite if their shapes differ or one is no number.
+
+    Results that are not numbers in both, as masks, count as equal where they are.
+    """
+    if [each.shape for each in some] != [each.shape for each in others]:
+        return float("inf")
+    worst = 0.0
+    for one, other in zip(some, others, strict=True):
+        apart = (one.double() - other.double()).abs()
+        apart = apart.masked_fill((one == other) | (one.isnan() & other.isnan()), 0)
+        worst = max(worst, float(apart.max().nan_to_num(float("inf"))) if apart.numel() else 0.0)
+    return worst
+
+
+def _size(results: Sequence[Tensor]) -> float:
+    return max((float(each.double().abs().max()) for each in results if each.numel()), default=0.0)

@@ -1,0 +1,129 @@
+"""Rules of operators that multiply and accumulate: they make the labels of what they give."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from featherpress.compress.pruning.labels import Ids
+from featherpress.compress.pruning.tracing import Tracer
+from featherpress.compress.pruning.views import Rule, argument, same_axes
+
+
+def convolution(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> None:
+    """Channels in by channels out by kernel."""
+    image, weight, bias = args[0], args[1], argument(args, kwargs, 2, "bias")
+    transposed, groups = argument(args, kwargs, 6, "transposed", False), argument(args, kwargs, 8, "groups", 1)
+    _convolve(tracer, image, weight, bias, out, groups=groups, transposed=transposed)
+
+
+def deformable(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> None:
+    """A convolution whose places are inputs, which stay."""
+    image, weight, offset, mask, bias = args[:5]
+    tracer.lock(offset, "offsets of a deformable convolution")
+    tracer.lock(mask, "a mask of a deformable convolution")
+    if args[12] > 1:
+        tracer.lock(image, "groups of offsets")
+    _convolve(tracer, image, weight, bias, out, groups=args[11])
+
+
+def _convolve(
+    tracer: Tracer, image: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor, *, groups: int,
+    transposed: bool = False,
+) -> None:  # fmt: skip
+    labels, own = tracer.labels, tracer.of(weight)
+    for ids in own[2:]:
+        labels.lock(ids, "a kernel")
+    for axis in range(image.dim()):
+        if axis != 1:
+            labels.lock(tracer.of(image)[axis], "convolved along it")
+    channels = tracer.of(image)[1]
+    taken, given = (own[0], own[1]) if transposed else (own[1], own[0])
+    if groups == 1:
+        _meet(tracer, channels, taken, image.shape[1])
+    else:
+        given = _grouped(tracer, channels, own, weight, groups, transposed=transposed)
+    if bias is not None:
+        _meet(tracer, given, tracer.of(bias)[0], bias.shape[0])
+    tracer.give(out, [None, given, *[None] * (out.dim() - 2)])
+    if not transposed and given is not None:
+        tracer.origins.begin(out, 1, tuple(filter(None, map(tracer.owner, (weight, bias)))))
+
+
+def _meet(tracer: Tracer, some: Ids | None, others: Ids | None, size: int) -> None:
+    if size > 1 and not (some is None and others is None):
+        tracer.labels.same(some, others, "")
+
+
+def _grouped(
+    tracer: Tracer, channels: Ids | None, own: Sequence[Ids | None], weight: Tensor, groups: int, *, transposed: bool
+) -> Ids | None:
+    """Cut whole groups, or an equal share of each, whichever leaves more units; return the labels that come out."""
+    labels, given = tracer.labels, own[0]
+    if channels is None or given is None or transposed:
+        for ids in (channels, own[0], own[1]):
+            labels.lock(ids, "groups of a convolution")
+        return None
+    taken, made = channels.reshape(groups, -1), given.reshape(groups, -1)
+    both = np.concatenate([taken, made], axis=1)
+    options = [("whole", labels.components(both))]
+    if own[1] is not None:
+        options.append(("share", labels.components(taken.T) + labels.components(made.T)))
+    how = tracer.decide(lambda: options)
+    tracer.trace.groups[tracer.owner(weight)] = how
+    if how is None:
+        for ids in (channels, own[0], own[1]):
+            labels.lock(ids, "groups of a convolution")
+        return None
+    if how == "whole":
+        labels.lock(own[1], "as wide as a group")
+        for place in range(1, both.shape[1]):
+            labels.tie(both[:, 0], both[:, place])
+    else:
+        labels.same(taken[0], own[1])
+        for rows in (taken, made):
+            for each in rows[1:]:
+                labels.tie(rows[0], each)
+    return given
+
+
+def product(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> None:
+    """(..., n, k) by (..., k, m)."""
+    _multiply(tracer, args[0], args[1], out)
+
+
+def added_product(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> None:
+    """A product, and a bias that broadcasts."""
+    _multiply(tracer, args[1], args[2], out)
+    axes = tracer.of(out)
+    tracer.give(out, same_axes(tracer, [out, args[0]], out))
+    owners = tuple(filter(None, map(tracer.owner, (args[2], args[0]))))
+    if axes[-1] is not None and args[0].dim() == 1:
+        tracer.origins.begin(out, out.dim() - 1, owners)
+
+
+def _multiply(tracer: Tracer, left: Tensor, right: Tensor, out: Tensor) -> None:
+    some, others = tracer.of(left), tracer.of(right)
+    inner = left.shape[-1]
+    _meet(tracer, some[-1], others[-2 if right.dim() > 1 else 0], inner)
+    batch = []
+    for place in range(out.dim() - 2 if right.dim() > 1 else 0):
+        _meet(tracer, some[place], others[place], left.shape[place])
+        batch.append(some[place])
+    rows = list(some[len(batch) : -1])
+    tracer.give(out, [*batch, *rows, *(others[-1:] if right.dim() > 1 else ())])
+    owner = tracer.owner(right)
+    if owner and others[-1] is not None and right.dim() == 2:
+        tracer.origins.begin(out, out.dim() - 1, (owner,))
+
+
+PRODUCTS: dict[str, Rule] = {
+    "aten::convolution": convolution,
+    "torchvision::deform_conv2d": deformable,
+    "aten::mm": product,
+    "aten::bmm": product,
+    "aten::mv": product,
+    "aten::addmm": added_product,
+    "aten::baddbmm": added_product,
+}

@@ -1,0 +1,48 @@
+"""Proof of a cut: a second trace with the original's labels, and an oracle in double precision."""
+
+import numpy as np
+
+from featherpress.compress.pruning.labels import Comparison, Ids
+from featherpress.compress.pruning.surgery import Cut, set_attributes
+from featherpress.compress.pruning.tracing import Decisions, Subject, Trace, Tracer, guarded, run_traced
+from featherpress.compress.pruning.units import Space
+
+#: The largest error of the oracle, relative to the signal.
+TOLERANCE = 1e-9
+
+
+def trial(space: Space, seed: int = 0) -> list[Ids]:
+    """Choose about a third of each family's units to cut, another share of each, so that no two widths agree."""
+    chance = np.random.default_rng(seed)
+    kept = []
+    for family in space.families:
+        many = len(family)
+        if family.least == many:
+            kept.append(family.units)
+            continue
+        left = min(max(round(many * chance.uniform(0.5, 0.85)), family.least), many - 1)
+        left = max(left // family.step * family.step, family.least)
+        kept.append(np.sort(chance.choice(family.units, left, replace=False)))
+    return kept
+
+
+def compare(subject: Subject, first: Trace, space: Space, decisions: Decisions, cut: Cut) -> Trace:
+    """Trace a cut copy, and compare its labels with those of the whole."""
+    second = Trace(labels=Comparison(first.labels, space.locked))
+    changes = cut.attributes(subject.model)
+
+    def prepare(tracer: Tracer) -> None:
+        tracer.kept = cut.kept
+
+    with guarded(subject):
+        run_traced(
+            subject,
+            second,
+            decisions,
+            axes=cut.axes(),
+            reference=first,
+            twin=cut.twin,
+            change=lambda replica: set_attributes(replica, changes),
+            prepare=prepare,
+        )
+    return second

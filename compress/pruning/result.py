@@ -1,0 +1,58 @@
+"""What pruning gives: a smaller model, its cost, and what was cut together or is locked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from featherpress.budgets.counting.costs import Cost
+from featherpress.compress.pruning.saving import save_pruned
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """Axes that shrink together: `before` units of channels of which `after` are left.
+
+    `axes` are the tensors and their axes, as "conv1.weight[0]"; `channels` is how many positions of the first axis go
+    with one unit. `locked` says why it could not shrink, "" where it could.
+    """
+
+    axes: tuple[str, ...]
+    before: int
+    after: int
+    channels: int = 1
+    locked: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """A pruned model, beside the cost of the original and of the largest uniform width within the limits.
+
+    `model` is of the original's class. `cost` is `count(model)`, at most every limit; `limits` maps each limit to its
+    amount, `slack` to what is left of it. `error` is the largest difference from the original without the channels
+    that were cut, relative to the signal.
+    """
+
+    model: nn.Module = field(repr=False)
+    cost: Cost = field(repr=False)
+    units: tuple[Unit, ...] = field(repr=False)
+    before: Cost = field(repr=False)
+    limits: Mapping[str, int]
+    slack: Mapping[str, int]
+    uniform: Mapping[str, int]
+    error: float
+    attributes: Mapping[str, Mapping[str, Any]] = field(repr=False)
+
+    @property
+    def locked(self) -> tuple[Unit, ...]:
+        """The axes that cannot shrink, with the reason."""
+        return tuple(unit for unit in self.units if unit.locked)
+
+    def save(self, path: str | Path) -> None:
+        """Write weights and plan to one safetensors file, completely or not at all.
+
+        Errors: UsageError if the model holds what `load_pruned` could not build back.
+        """
+        save_pruned(self.model, path, attributes=self.attributes)
