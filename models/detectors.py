@@ -18,7 +18,7 @@ def normalize(images: Tensor) -> Tensor:
     Shapes: (N, 3, H, W) uint8 or float RGB in 0..255 -> (N, 3, H, W) float32.
     """
     mean = torch.tensor(MEAN_BGR, device=images.device).view(1, 3, 1, 1)
-    return images.flip(1).float() - mean
+    return images.flip(1).float().sub_(mean)
 
 
 class Detector(nn.Module):

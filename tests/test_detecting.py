@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from featherpress.compress.evaluation.detector import predict
 from featherpress.compress.evaluation.detector.predict import drawing_paths, find_photographs
 from featherpress.errors import UsageError
 from featherpress.models import shipped_weights
@@ -95,6 +96,25 @@ def test_photographs_in_a_format_that_is_not_read_are_counted(run_command: Run, 
     assert ending.code == 0
     assert "passed over 3 photographs" in ending.err
     assert "IMG_0.HEIC" in ending.err
+
+
+def test_a_large_photograph_is_scaled_down_and_said_to_be(
+    run_command: Run, album: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Faces are in the pixels of the file, the record and one line say what was searched; tiles see it as it is."""
+    monkeypatch.setattr(predict, "PIXELS", 5000)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    ending = run_command("detect", album, "--weights", weights, "--threshold", 0.3, "--json")
+    assert (ending.code, len(ending.err.splitlines())) == (0, 1)
+    assert "scaled down to that, as" in ending.err
+    assert "--tile 1024" in ending.err
+    [row, _] = json.loads(ending.out)["images"]
+    assert (row["width"], row["height"], row["searched_at"]) == (90, 70, [80, 62])
+    assert max(face["box"][2] for face in row["faces"]) > 80
+    assert Image.MAX_IMAGE_PIXELS == 1000
+    for option in (("--tile", 64), ("--long-side", 90)):
+        ending = run_command("detect", album, "--weights", weights, "--json", *option)
+        assert (ending.err, "searched_at" in json.loads(ending.out)["images"][0]) == ("", False)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "CMYK", "I;16", "1"])

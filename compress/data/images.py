@@ -1,5 +1,6 @@
 """Image files to tensors: one decoder for every mode and orientation, strict about broken files."""
 
+import math
 import struct
 import warnings
 import zlib
@@ -8,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torchvision  # noqa: F401 (brings torch.ops.image)
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from featherpress.errors import DataError
 
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 """What Pillow's decoders raise on files that are cut short, corrupt or of no known kind."""
 
 _WIDTH, _LENGTH, _ORIENTATION = 0x0100, 0x0101, 0x0112
@@ -51,10 +51,29 @@ def decode_reduced(path: Path | str, side: int, *, channels_last: bool = False) 
             image.draft(None, (width // factor, height // factor))
         pixels = _decode_plain(image) if factor == 1 else None
         if pixels is None:
-            load_strictly(image)
-            read = torch.from_numpy(_to_rgb(image if _orientation(image) == 1 else ImageOps.exif_transpose(image)))
-            pixels = read.permute(2, 0, 1).clone(memory_format=torch.preserve_format)
+            layout = torch.preserve_format if channels_last else torch.contiguous_format
+            pixels = torch.from_numpy(np.asarray(_load_rgb(image))).permute(2, 0, 1).clone(memory_format=layout)
     return pixels if channels_last else pixels.contiguous(), factor
+
+
+def decode_within(path: Path | str, pixels: int) -> Tensor:
+    """Read an image file as `decode_image` does, scaled down to at most so many pixels where it has more.
+
+    A large JPEG is never decoded at its full size.
+
+    Shapes: -> (3, H, W).
+    Errors: as `decode_image`.
+    """
+    with open_image(Path(path)) as image:
+        scale = math.sqrt(pixels / math.prod(image.size))
+        if scale < 1:
+            image.draft(None, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
+            shown = _load_rgb(image)
+            scale = math.sqrt(pixels / math.prod(shown.size))
+            width, height = (max(int(side * scale), 1) for side in shown.size)
+            shown = shown.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
+            return torch.from_numpy(np.asarray(shown)).permute(2, 0, 1).clone(memory_format=torch.contiguous_format)
+    return decode_image(path)
 
 
 def image_size(path: Path | str) -> tuple[int, int]:
@@ -97,6 +116,11 @@ def open_image(path: Path) -> Iterator[Image.Image]:
             # Given a path, Pillow maps plain TIFFs into memory, and scrambles those that lie on their side.
             with path.open("rb") as file, Image.open(file) as image:
                 yield image
+    except Image.DecompressionBombError as error:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise DataError(
+            f"{path} has more than {most:,} pixels: scale it down, or raise PIL.Image.MAX_IMAGE_PIXELS"
+        ) from error
     except BROKEN as error:
         raise DataError(f"expected a whole image in {path}, got {_reason(error)}: replace or remove it") from error
 
@@ -135,32 +159,45 @@ def _orientation(image: Image.Image) -> int:
     return int(image.getexif().get(_ORIENTATION, 1))
 
 
-def _to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """Convert any of Pillow's modes; shapes: -> (H, W, 3)."""
+def _load_rgb(image: Image.Image) -> Image.Image:
+    """Decode an open image file of any of Pillow's modes, upright.
+
+    Errors: DataError for colours of 16 bits that leave the upper bits empty, as Pillow reads no others of them.
+    """
+    deep = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+    load_strictly(image)
+    image = image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
         image = _eight_bits(image)
+    elif deep and np.asarray(image.convert("RGB")).max() < 64:
+        raise ValueError("16-bit colours that leave the upper two bits empty, which would be black")
     if image.mode in {"La", "RGBa"}:
         image = image.convert(image.mode.upper())
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Reduce 16-bit integers by their high byte, and floats from [0, 1] where none is larger.
+    """Reduce integers of 16 bits, and floats whose white is 1 or 255, to eight bits.
 
-    Integers that span less than a quarter of 16 bits, as cameras of 12 or 14 bits write them, are stretched.
+    What spans less than a quarter of that range or goes beyond it is stretched, but for one value in a thousand at
+    either end: cameras of 12 or 14 bits write it. In floats, what is not a number is black.
+
+    Errors: ValueError where no value is finite.
     """
     values = np.asarray(image).astype(np.float32)
-    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
-    if image.mode != "F" and 256 <= high - low < 1 << 14:
-        values = (values - low) * (255 / (high - low))
-    elif image.mode != "F":
-        values = values // 257
-    elif values.size and values.max() <= 1:
-        values = values * 255
-    return Image.fromarray(np.clip(np.nan_to_num(values), 0, 255).astype(np.uint8))
+    sample = values.reshape(-1)[:: max(values.size >> 20, 1)]
+    sample = sample[np.isfinite(sample)]
+    if not sample.size:
+        raise ValueError("no value that is finite")
+    low, high = map(float, np.quantile(sample, (0.001, 0.999)))
+    whites = (1.0, 255.0) if image.mode == "F" else (65535.0,)
+    white = next((each for each in whites if low >= 0 and high <= each), 0.0)
+    if low < high and high - low < (white / 4 or math.inf):
+        white, values = high - low, values - low
+    return Image.fromarray(np.nan_to_num(np.clip(values * (255 / (white or 255)), 0, 255)).astype(np.uint8))
 
 
 def _reason(error: BaseException) -> str:

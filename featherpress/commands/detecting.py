@@ -221,6 +221,7 @@ def detect(
     from featherpress.compress.evaluation.detector.render import save_drawing
     from featherpress.compress.evaluation.detector.settings import DetectionSettings
     from featherpress.compress.evaluation.detector.tiling import Tiling
+    from featherpress.models import fuse
     from featherpress.records.run import DetectedFaces
 
     if overlap is not None and not tile:
@@ -232,7 +233,7 @@ def detect(
     targets = drawing_paths(photographs, out)
     if not as_json:
         _refuse_overwriting(targets, [each.path for each in photographs])
-    detector = open_detector(weights_or_shipped(weights, model), model)
+    detector = fuse(open_detector(weights_or_shipped(weights, model), model))
     rows = {}
     for number, image, faces in detect_photographs(
         detector, photographs, settings=settings, tiling=tiling, batch=batch

@@ -40,7 +40,7 @@ class DetectedFace(Part):
 
 
 class DetectedImage(Part):
-    """An image with the faces that a model found in it.
+    """An image with the faces that a model found in it; `searched_at` is the size that it was scaled down to.
 
     Units: pixels.
     """
@@ -48,6 +48,7 @@ class DetectedImage(Part):
     file: str
     width: int | None = None
     height: int | None = None
+    searched_at: tuple[int, int] | None = None
     faces: tuple[DetectedFace, ...]
 
 

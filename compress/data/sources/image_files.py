@@ -1,5 +1,6 @@
 """From the name that labels give an image to its file, however a tool or a file system spells it."""
 
+import logging
 import os
 import re
 import unicodedata
@@ -10,7 +11,12 @@ from urllib.parse import unquote
 
 from featherpress.errors import DataError
 
+logger = logging.getLogger("featherpress")
+
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+
+_UNREAD = frozenset(".arw .cr2 .cr3 .dng .heic .heif .jxl .nef .orf .raf .rw2".split())  # noqa: SIM905
+"""Photographs that Pillow does not read."""
 
 _ARCHIVE = re.compile(r"^.*?\.zip@?/")
 _PREFIX = re.compile(r"^[0-9a-f]{8}-(?=.)")
@@ -75,6 +81,19 @@ class ImageFiles:
 def is_image(name: str) -> bool:
     """Return whether a file has the suffix of an image, and is none that a file system keeps for itself."""
     return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+
+
+def warn_of_unread(files: Iterable[Path], folder: Path) -> None:
+    """Say how many files of a folder are photographs in a format that is not read, and name one."""
+    unread = [path for path in files if path.suffix.lower() in _UNREAD]
+    if unread:
+        logger.warning(
+            "passed over %d %s in %s in a format that is not read, as %s: convert them to JPEG or PNG",
+            len(unread),
+            "photograph" if len(unread) == 1 else "photographs",
+            folder,
+            unread[0].relative_to(folder),
+        )
 
 
 def is_inside_name(name: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from featherpress.compress.data.images import decode_image, image_size
 from featherpress.compress.data.samples import Objects, Sample
-from featherpress.compress.data.sources.image_files import IMAGE_SUFFIXES
+from featherpress.compress.data.sources.image_files import IMAGE_SUFFIXES, warn_of_unread
 from featherpress.compress.data.sources.labelled import cache_key_of
 from featherpress.compress.recipes.data import UnlabelledRecipe
 from featherpress.compress.recipes.files import expand_path
@@ -28,7 +28,9 @@ class Photographs:
     def __init__(self, root: Path, *, limit: int | None = None, square: bool = True) -> None:
         if not root.is_dir():
             raise DataError(f"expected a folder of photographs at {root}, found nothing there")
-        files = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+        there = sorted(path for path in root.rglob("*") if path.is_file())
+        warn_of_unread(there, root)
+        files = [path for path in there if path.suffix.lower() in IMAGE_SUFFIXES]
         self.root = root
         self.files = [path for path in files if square or not _is_square(path)][:limit]
         if not self.files:

@@ -51,10 +51,10 @@ def detect_batch(model: Detector, images: Tensor, *, settings: DetectionSettings
     scale = settings.long_side / max(height, width) if settings.long_side else 1.0
     scaled = images if scale == 1.0 else F.resize(images, [max(round(height * scale), 1), max(round(width * scale), 1)])
     rows, columns = scaled.shape[-2:]
-    inputs = normalize(scaled.to(next(model.parameters()).device))
-    # A model needs 64 pixels a side; beyond the image it sees its mean.
-    inputs = torch.nn.functional.pad(inputs, (0, max(_MIN_SIDE - columns, 0), 0, max(_MIN_SIDE - rows, 0)))
-    inputs = inputs.contiguous(memory_format=torch.channels_last)
+    inputs = normalize(scaled.to(next(model.parameters()).device, memory_format=torch.channels_last))
+    if min(rows, columns) < _MIN_SIDE:  # a model needs 64 pixels a side; beyond the image it sees its mean
+        inputs = torch.nn.functional.pad(inputs, (0, max(_MIN_SIDE - columns, 0), 0, max(_MIN_SIDE - rows, 0)))
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
     priors = model.priors(*inputs.shape[-2:])
     candidates = decode_outputs(model(inputs), priors, score_threshold=settings.score_threshold)
     if settings.flip:

@@ -2,13 +2,19 @@
 
 import glob
 import logging
+import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
 from torch import Tensor
 
 from featherpress.compress.data import decode_image
+from featherpress.compress.data.images import decode_within, image_size
+from featherpress.compress.data.sources.image_files import warn_of_unread
 from featherpress.compress.evaluation.detections import Detections
 from featherpress.compress.evaluation.detector.inference import detect_batch, grouped_by_size
 from featherpress.compress.evaluation.detector.settings import DetectionSettings
@@ -25,8 +31,10 @@ SUFFIXES = frozenset(
 )
 """What counts as an image in a folder; a file that is named itself is opened whatever it is called."""
 
-_UNREAD = frozenset(".arw .cr2 .cr3 .dng .heic .heif .jxl .nef .orf .raf .rw2".split())  # noqa: SIM905
-"""Photographs that Pillow does not read: in a folder they are passed over, and said to be."""
+PIXELS = 3 << 20
+"""Photographs of more pixels are searched scaled down to so many, unless in tiles: 48 megapixels would take 3 GB."""
+_LARGEST = 1 << 29
+"""So many pixels are read of a photograph that was named: three times what Pillow takes to be an attack."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,21 +68,13 @@ def find_photographs(
 
 def _matching(name: Path, *, recursive: bool) -> Iterator[Photograph]:
     if name.is_dir():
-        unread: list[str] = []
-        for path in sorted(name.rglob("*") if recursive else name.iterdir()):
-            place = path.relative_to(name)
-            hidden = any(part.startswith(".") for part in place.parts)
-            if path.suffix.lower() in SUFFIXES and path.is_file() and not hidden:
-                yield Photograph(path=path, place=place)
-            elif path.suffix.lower() in _UNREAD and not hidden:
-                unread.append(place.as_posix())
-        if unread:
-            logger.warning(
-                "passed over %d photographs in %s in a format that is not read, as %s: convert them to JPEG or PNG",
-                len(unread),
-                name,
-                unread[0],
-            )
+        files = [path for path in sorted(name.rglob("*") if recursive else name.iterdir()) if path.is_file()]
+        places = [path.relative_to(name) for path in files]
+        places = [place for place in places if not any(part.startswith(".") for part in place.parts)]
+        warn_of_unread([name / place for place in places], name)
+        for place in places:
+            if place.suffix.lower() in SUFFIXES:
+                yield Photograph(path=name / place, place=place)
     elif name.exists():
         yield Photograph(path=name, place=Path(name.name))
     elif glob.has_magic(str(name)):
@@ -105,10 +105,11 @@ def detect_photographs(
     """Yield each photograph's index, pixels and detections as they are done.
 
     Up to `batch` images of one size, or tiles of one image, go through the model together. An image that cannot be read
-    is left out with a warning.
+    is left out with a warning. One of more than PIXELS is scaled down to them, with a warning unless the settings scale
+    it anyway; tiles see it as it is.
     Errors: DataError where none can be read.
     """
-    readable = _readable(photographs)
+    readable = _readable(photographs, 0 if tiling else max(PIXELS, settings.long_side**2), settings.long_side == 0)
     if tiling is not None:
         for number, image in readable:
             count = len(tiling.corners(*image.shape[-2:]))
@@ -126,11 +127,13 @@ def detect_photographs(
                 progress.advance()
 
 
-def _readable(photographs: Sequence[Photograph]) -> Iterator[tuple[int, Tensor]]:
+def _readable(photographs: Sequence[Photograph], pixels: int, warn: bool) -> Iterator[tuple[int, Tensor]]:
     broken: list[DataError] = []
     for number, each in enumerate(photographs):
         try:
-            image = decode_image(each.path)
+            with _any_size():
+                size = image_size(each.path)
+                image = decode_within(each.path, pixels) if pixels else decode_image(each.path)
         except DataError as error:
             broken.append(error)
             if len(broken) == len(photographs):
@@ -138,12 +141,34 @@ def _readable(photographs: Sequence[Photograph]) -> Iterator[tuple[int, Tensor]]
             if len(photographs) > 1:
                 logger.warning("left out: %s", error)
             continue
+        if warn and pixels and math.prod(size) > pixels:
+            logger.warning(
+                "photographs of more than %.1f megapixels are scaled down to that, as %s; --tile 1024 searches them as "
+                "they are",
+                pixels / 1e6,
+                each.path,
+            )
+            warn = False
         yield number, image
 
 
+@contextmanager
+def _any_size() -> Iterator[None]:
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, _LARGEST // 2
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
 def record_faces(photograph: Photograph, image: Tensor, detections: Detections) -> DetectedImage:
-    """Put what was found in a photograph on record."""
-    height, width = image.shape[-2:]
-    found = zip(detections.boxes.tolist(), detections.scores.tolist(), detections.landmarks.tolist(), strict=True)
+    """Put what was found in a photograph on record, in its own pixels where it was searched scaled down."""
+    with _any_size():
+        width, height = image_size(photograph.path)
+    seen = image.shape[-1], image.shape[-2]
+    back = np.array([width / seen[0], height / seen[1]])
+    boxes, points = detections.boxes * np.tile(back, 2), detections.landmarks * np.tile(back, 5)
+    found = zip(boxes.tolist(), detections.scores.tolist(), points.tolist(), strict=True)
     faces = tuple(DetectedFace(box=box, score=score, landmarks=landmarks) for box, score, landmarks in found)
-    return DetectedImage(file=str(photograph.path), width=width, height=height, faces=faces)
+    scaled = {"searched_at": seen} if seen != (width, height) else {}
+    return DetectedImage(file=str(photograph.path), width=width, height=height, faces=faces, **scaled)

@@ -58,9 +58,8 @@ def write_predictions(folder: Path, predictions: WiderPredictions) -> None:
 def read_predictions(source: Path) -> dict[str, dict[str, NDArray[np.float64]]]:
     """Read the text predictions in a folder or a tar archive of one.
 
-    A file's folder names the event and its first line the image; rows keep the file's order, which the
-    protocol depends on. Folders around those of the events do not matter. Archives are read in place, so
-    nothing in one can reach the disk.
+    A file's folder names the event and its first line the image. Folders around those of the events do not matter.
+    Archives are read in place, so nothing in one can reach the disk.
 
     Errors: DataError for a missing, empty or broken source, with the file and the line.
     """

@@ -61,8 +61,9 @@ def evaluate_widerface(
 ) -> WiderScores:
     """Score predictions for the validation images as the official evaluation does.
 
-    Scores are brought to 0..1 over the whole set; an image without labels is left out; a detection on a
-    face outside the subset is neither hit nor false alarm, a second one on a face within it is a false alarm.
+    The rows of an image are taken by falling score, and scores brought to 0..1 over the whole set. An image without
+    labels is left out; a detection on a face outside the subset is neither hit nor false alarm, a second one on a face
+    within it is a false alarm.
     With `partial`, the images are some of the set, and a subset may be left without a face.
 
     Errors: DataError for files that are missing or broken, and for images without predictions.
@@ -97,7 +98,7 @@ def _rows_of(predictions: WiderPredictions, image: WiderImage, where: str) -> Fl
             f"No predictions for {image.event}/{image.name}.jpg{where}: "
             "expected a text file for every image, with 0 in its second line where nothing is found."
         )
-    return rows
+    return rows[np.argsort(-rows[:, 4], kind="stable")]
 
 
 def _score_range(predictions: WiderPredictions) -> tuple[float, float]:
@@ -117,8 +118,7 @@ def _judge(rows: Sequence[FloatArray], boxes: Sequence[FloatArray], score_range:
             best = overlap.argmax(axis=1)
             reached = overlap[np.arange(len(best)), best] >= IOU
             faces.append(np.where(reached, best + offset, -1))
-            # A file is cut after the last row that reaches the threshold, so a row enters with those after it.
-            scores.append(np.maximum.accumulate(found[::-1, 4])[::-1])
+            scores.append(found[:, 4].astype(np.float64))
         offset += len(labelled)
     face = np.concatenate(faces)
     first = np.zeros(len(face), np.bool_)

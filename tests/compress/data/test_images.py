@@ -1,5 +1,7 @@
 """The decoder: every mode, orientation, and broken files."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ import torch
 from PIL import Image, ImageFile
 
 from featherpress.compress.data import decode_image, images
-from featherpress.compress.data.images import decode_reduced, image_size, open_image
+from featherpress.compress.data.images import decode_reduced, decode_within, image_size, open_image
 from featherpress.errors import DataError
 
 COLOUR = (200, 100, 50)
@@ -127,17 +129,82 @@ def test_what_pillow_only_warns_of_is_not_printed(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     assert decode_image(path).shape == (3, 30, 40)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
-    with pytest.raises(DataError, match="decompression bomb"):
+    with pytest.raises(DataError, match=r"more than 1,000 pixels: scale it down, or raise"):
         decode_image(path)
 
 
-def test_a_narrow_range_of_16_bits_is_stretched(tmp_path: Path) -> None:
-    """What a camera of 12 or 14 bits writes spans all levels; an almost even picture stays what it is."""
-    infrared = np.linspace(7000, 9040, 64).astype(np.uint16)[None].repeat(8, axis=0)
-    for values, levels in ((infrared, 255), (infrared // 100, 0)):
-        Image.fromarray(values).save(tmp_path / "a.png")
-        image = decode_image(tmp_path / "a.png")
-        assert int(image.max()) - int(image.min()) == levels
+RAMP = np.linspace(0, 1, 4096).reshape(64, 64)
+
+
+@pytest.mark.parametrize(
+    ("values", "levels"),
+    [
+        ((7000 + 2040 * RAMP).astype(np.uint16), 255),
+        ((7000 + 100 * RAMP).astype(np.uint16), 255),
+        ((16383 * RAMP).astype(np.uint16), 255),
+        (np.where(RAMP == 1, 65535, 4095 * RAMP).astype(np.uint16), 255),  # with a pixel that is broken
+        ((255 * RAMP).astype(np.uint16), 255),
+        (np.full((64, 64), 40000, np.uint16), 0),
+        ((1e6 * RAMP).astype(np.int32), 255),
+        ((0.1 * RAMP).astype(np.float32), 255),
+        ((4095 * RAMP).astype(np.float32), 255),
+        ((RAMP - 0.5).astype(np.float32), 255),
+        (np.where(RAMP == 1, np.nan, RAMP).astype(np.float32), 254),
+        (np.where(RAMP == 1, np.inf, RAMP).astype(np.float32), 255),
+        (np.where(RAMP == 0, -np.inf, 200 * RAMP).astype(np.float32), 200),
+    ],
+)
+def test_what_leaves_its_range_or_uses_little_of_it_is_stretched(
+    tmp_path: Path, values: np.ndarray, levels: int
+) -> None:
+    """What a camera of 12 or 14 bits writes spans all levels, and one value that is none turns nothing black."""
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    image = decode_image(tmp_path / "a.tif")
+    assert int(image.max()) - int(image.min()) == levels
+    assert int(image.max()) > 100
+
+
+def test_without_a_finite_value_there_is_no_picture(tmp_path: Path) -> None:
+    """Floats that are all nan are refused."""
+    Image.fromarray(np.full((8, 8), np.nan, np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(DataError, match="no value that is finite"):
+        decode_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(("most", "read"), [(65535, True), (16383, False), (4095, False)])
+def test_colours_of_16_bits_are_read_or_refused(tmp_path: Path, most: int, *, read: bool) -> None:
+    """Of 16-bit colours Pillow reads the upper eight bits, which in a file of 12 or 14 bits are nearly empty."""
+    colours = (RAMP[..., None] * most).astype(">u2").repeat(3, axis=2)
+    rows = b"".join(b"\0" + row.tobytes() for row in colours)
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", 64, 64, 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    ]
+    packed = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    ]
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
+    if read:
+        assert int(decode_image(tmp_path / "a.png").max()) == 255
+    else:
+        with pytest.raises(DataError, match="16-bit colours that leave the upper two bits empty"):
+            decode_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_large_images_are_read_scaled_down(tmp_path: Path, suffix: str) -> None:
+    """At most so many pixels, upright, in the same proportions; a small one is read as it is."""
+    image = Image.new("RGB", (400, 200), "black")
+    image.paste("white", (0, 0, 100, 200))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = saved(image, tmp_path / f"a.{suffix}", exif=exif)
+    small = decode_within(path, 5000)
+    assert small.shape == (3, 100, 50)
+    assert int(small[0, :24].min()) > 200
+    assert int(small[0, 26:].max()) < 50
+    assert torch.equal(decode_within(path, 80000), decode_image(path))
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"quality": 30}], ids=str)

@@ -40,7 +40,7 @@ def normalise(predictions: WiderPredictions) -> Mapping[str, Mapping[str, FloatA
     for name, event in predictions.items():
         normal[name] = {}
         for image, rows in event.items():
-            copy = rows.copy()
+            copy = rows[sorted(range(len(rows)), key=lambda row: -rows[row, 4])]
             copy[:, 4] = (copy[:, 4] - lowest) / (highest - lowest) if highest > lowest else 1.0
             normal[name][image] = copy
     return normal

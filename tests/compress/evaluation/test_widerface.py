@@ -97,6 +97,13 @@ def test_half_an_overlap_is_enough() -> None:
         assert evaluate_widerface({"0--Parade": {"a": predictions}}, [image((0, 0, 9, 9))]).easy == expected
 
 
+def test_the_order_of_rows_does_not_matter() -> None:
+    """A false alarm that stands before a surer hit is not counted before it."""
+    hit, alarm = (0, 0, 9, 9, 0.9), (500, 0, 9, 9, 0.1)
+    for order in ((hit, alarm), (alarm, hit)):
+        assert evaluate_widerface({"0--Parade": {"a": rows(*order)}}, [image((0, 0, 9, 9))]).easy == 1.0
+
+
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[WiderPredictions, list[WiderImage]]:
     """Up to 4 images, boxes on a coarse grid, scores unsorted, tied and beyond 0..1, faces in each subset at random."""

@@ -61,6 +61,13 @@ def test_square_photographs_can_be_left_out(tmp_path: Path) -> None:
         Photographs(folder, square=False)
 
 
+def test_photographs_that_are_not_read_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A folder of a telephone says how many of its photographs are left out."""
+    (tmp_path / "IMG_1.HEIC").write_bytes(b"")
+    assert len(Photographs(draw_photographs(tmp_path, [(90, 70)]))) == 1
+    assert "passed over 1 photograph in" in caplog.text
+
+
 def test_a_teachers_faces_ride_on_photographs(tmp_path: Path) -> None:
     """Faces found by someone else become the labels of a photograph, under one numbering with the labelled images."""
     photographs = Photographs(draw_photographs(tmp_path, [(90, 70)]))
