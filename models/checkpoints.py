@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from featherpress.errors import CheckpointError, FeatherpressError
 from featherpress.models.creation import create_model
 from featherpress.models.mobilenet import MobileNetV1Quarter
+from featherpress.models.pruned import is_pruned, plain_state
 from featherpress.models.registry import list_models
 
 _LEVELS = range(3)
@@ -75,6 +76,8 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     first keys that differ, and the preset that would fit if one does.
     """
     state = _read(Path(path))
+    if is_pruned(path):
+        state = plain_state(model, state, path)
     if state.keys() != model.state_dict().keys():
         state = _under_our_names(state)
     if isinstance(model, MobileNetV1Quarter):

@@ -1,7 +1,7 @@
 """Models saved with their name and settings, so that the file alone is enough to build them again."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from featherpress.models.checkpoints import load_weights, read_weights, require_
 from featherpress.models.creation import Origin, create_model, origin_of
 from featherpress.models.detectors import Detector, create_detector, require_detector
 from featherpress.models.inputs import ModelInput, input_of
+from featherpress.models.pruned import is_pruned, load_pruned, pruned_state
 
 
 def save_model(model: nn.Module, path: str | Path, *, metadata: Mapping[str, str] | None = None) -> None:
@@ -42,6 +43,8 @@ def load_model(path: str | Path) -> nn.Module:
     if origin is None:
         raise CheckpointError(f"{path} does not say which model it is of; build it by name and use load_weights")
     try:
+        if is_pruned(path):
+            return load_pruned(lambda: create_model(origin.name, **origin.settings), path)
         # What a file says of its model may be anything: compare without memory before taking any.
         with torch.device("meta"):
             require_fit(create_model(origin.name, **origin.settings), read_weights(path), path)
@@ -63,26 +66,37 @@ def load_detector(path: str | Path, *, name: str = "") -> Detector:
         return require_detector(load_model(path), origin.name)
     if not name:
         raise UsageError(f"{path} does not say which model it is of; name it too")
-    detector = create_detector(name)
-    load_weights(detector, path)
-    return detector
+    return require_detector(build_with_weights(lambda: create_detector(name), path), name)
 
 
 def save_weights(model: nn.Module, path: str | Path, *, metadata: Mapping[str, str] | None = None) -> None:
     """Write a model's state as safetensors under plain keys, completely or not at all.
 
     What `create_model` built is named in the metadata, which `metadata` adds to; so is what images a model takes, where
-    that is known.
+    that is known, and how it was pruned.
     """
     path = Path(path)
-    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    pruned = pruned_state(model)
+    state, plan = pruned or ({key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}, {})
     origin = origin_of(model)
     named = {"model": origin.name, "settings": json.dumps(dict(origin.settings))} if origin else {}
     takes = input_of(model)
     if takes is not None:
         named["input"] = json.dumps(asdict(takes))
     with replacing(path) as temporary:
-        save_file(state, temporary, metadata={**(metadata or {}), **named})
+        save_file(state, temporary, metadata={**(metadata or {}), **named, **plan})
+
+
+def build_with_weights(factory: Callable[[], nn.Module], path: str | Path) -> nn.Module:
+    """Build a factory's model with a file's weights, in the shape that the file says if it is of a pruned one.
+
+    Errors: `CheckpointError` as `load_weights` and `load_pruned`.
+    """
+    if is_pruned(path):
+        return load_pruned(factory, path)
+    model = factory()
+    load_weights(model, path)
+    return model
 
 
 def read_origin(path: str | Path) -> Origin | None:

@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "compress/data": {"compress.recipes", "compress.runtime"},
     "compress/distillation": {"compress.runtime"},
     "compress/evaluation": {"models", "records", "verdicts", "compress.data", "compress.recipes", "compress.runtime"},
-    "compress/pruning": {"budgets.counting", "budgets.auditing"},
+    "compress/pruning": {"models", "budgets.counting", "budgets.auditing"},
     "compress/tasks": {
         "models", "verdicts", "compress.data", "compress.distillation", "compress.evaluation", "compress.recipes",
         "compress.runtime",
@@ -41,7 +41,7 @@ MAY_IMPORT = {
     },
     "compress/experiments": {
         "models", "records", "verdicts", "compress.data", "compress.distillation", "compress.evaluation",
-        "compress.recipes", "compress.runtime", "compress.tasks", "compress.training",
+        "compress.pruning", "compress.recipes", "compress.runtime", "compress.tasks", "compress.training",
     },
     "compress/deployment": {"models", "verdicts", "compress.data", "compress.evaluation", "compress.runtime"},
     "reports": {"reports", "verdicts"},

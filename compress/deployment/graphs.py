@@ -12,14 +12,14 @@ from torch.utils._pytree import tree_leaves
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from featherpress.errors import ExportError, UsageError
-from featherpress.models import Detector, fuse, load_model, load_weights
+from featherpress.models import Detector, fuse, load_model
 from featherpress.models.creation import origin_of
 from featherpress.models.decoded import ONE_STAGE, DecodedDetector
 from featherpress.models.factories import load_factory
 from featherpress.models.inputs import ModelInput, input_of, remember_input
 from featherpress.models.layers.deformable import DeformableConv
 from featherpress.models.priors import decode_boxes, decode_landmarks
-from featherpress.models.saving import read_input, read_origin
+from featherpress.models.saving import build_with_weights, read_input, read_origin
 
 Deformable = Literal["samples", "operator"]
 
@@ -147,9 +147,7 @@ def _load(target: str, weights: Path | None, *, random: bool) -> nn.Module:
         return load_model(weights)
     if not target:
         raise UsageError(f"{weights} does not say which model it is of; name it too")
-    model = load_factory(target)
-    load_weights(model, weights)
-    return model
+    return build_with_weights(lambda: load_factory(target), weights)
 
 
 def _detector_subject(target: str, model: Detector, options: GraphOptions) -> Subject:

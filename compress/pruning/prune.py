@@ -23,6 +23,7 @@ from featherpress.compress.pruning.surgery import Cut, set_attributes
 from featherpress.compress.pruning.tracing import Subject, guarded
 from featherpress.compress.pruning.units import Limit
 from featherpress.errors import PruneError, UsageError
+from featherpress.models.pruned import remember_plan
 
 if TYPE_CHECKING:
     from featherpress.budgets.auditing.budget_file import Budget
@@ -143,6 +144,7 @@ def build(followed: Followed, cut: Cut) -> tuple[nn.Module, dict[str, dict[str, 
     with torch.no_grad(), guarded(followed.subject):
         made = copy_with(model, cut.sliced, {})
     set_attributes(made, changes)
+    remember_plan(made, changes)
     return made, changes
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from torch import nn
 
 from featherpress.budgets.counting.costs import Cost
-from featherpress.compress.pruning.saving import save_pruned
+from featherpress.models.pruned import load_pruned as load_pruned  # noqa: PLC0414 (the package's face)
+from featherpress.models.saving import save_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +52,8 @@ class Pruned:
         return tuple(unit for unit in self.units if unit.locked)
 
     def save(self, path: str | Path) -> None:
-        """Write weights and plan to one safetensors file, completely or not at all.
+        """Write weights and plan to one safetensors file, completely or not at all; `load_pruned` builds it back.
 
         Errors: UsageError if the model holds what `load_pruned` could not build back.
         """
-        save_pruned(self.model, path, attributes=self.attributes)
+        save_weights(self.model, path)

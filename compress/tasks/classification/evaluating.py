@@ -14,10 +14,9 @@ from featherpress.compress.evaluation.scoring import describe_weights
 from featherpress.compress.tasks.classification.options import middle
 from featherpress.compress.tasks.classification.scoring import ACCURACY, predict_classes, score_fields
 from featherpress.errors import DataError, UsageError
-from featherpress.models import load_weights
 from featherpress.models.factories import load_factory
 from featherpress.models.inputs import ModelInput, normalization_of
-from featherpress.models.saving import read_input
+from featherpress.models.saving import build_with_weights, read_input
 from featherpress.records.evaluation import TaskEvaluation
 
 _SIZE = 224
@@ -35,8 +34,7 @@ def evaluate_folder(
     """
     said = read_input(weights)
     built = said.settings if said is not None and said.target == model else {}
-    net = load_factory(model, {**built, **settings})
-    load_weights(net, weights)
+    net = build_with_weights(lambda: load_factory(model, {**built, **settings}), weights)
     folder = split_folder(data, split) if any((data / name).is_dir() for name in SPLITS.get(split, ())) else data
     dataset = ClassFolder(folder, classes=said.classes if said else (), limit=limit)
     mean, std = (said.mean, said.std) if said else normalization_of(net)

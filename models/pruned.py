@@ -1,4 +1,4 @@
-"""A pruned model in one file: its tensors, and the attributes that differ from what the factory builds."""
+"""Pruned models: their plan, the attributes that differ from what the factory builds; and built back from files."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from featherpress.errors import CheckpointError
-from featherpress.files import replacing
 
 #: The metadata's key, and the form of what it holds.
 KEY, FORM = "featherpress.pruned", 1
+
+Attributes = Mapping[str, Mapping[str, Any]]
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, Tensor]]:
@@ -26,11 +26,16 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, Tensor]]:
                     yield f"{path}.{name}" if path else name, module, name, tensor
 
 
-def save_pruned(model: nn.Module, path: str | Path, *, attributes: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write unique tensors, and as metadata what else makes the model.
+def remember_plan(model: nn.Module, attributes: Attributes) -> None:
+    """Note on a model how it was pruned; copies keep it, and `save_weights` writes it."""
+    model.__dict__["_plan"] = attributes
 
-    Errors: UsageError for a tensor that no module registers.
-    """
+
+def pruned_state(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+    """Return a pruned model's unique tensors, and as metadata what else makes the model; None for any other model."""
+    attributes: Attributes | None = model.__dict__.get("_plan")
+    if attributes is None:
+        return None
     first: dict[int, str] = {}
     tensors: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
@@ -41,8 +46,27 @@ def save_pruned(model: nn.Module, path: str | Path, *, attributes: Mapping[str, 
             first[id(tensor)] = name
             tensors[name] = tensor.detach().cpu().contiguous().clone()
     plan = {"form": FORM, "class": type(model).__name__, "attributes": attributes, "aliases": aliases}
-    with replacing(Path(path)) as temporary:
-        save_file(tensors, temporary, metadata={KEY: json.dumps(plan, sort_keys=True)})
+    return tensors, {KEY: json.dumps(plan, sort_keys=True)}
+
+
+def is_pruned(path: str | Path) -> bool:
+    """Tell a file of a pruned model by its metadata."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return KEY in (file.metadata() or {})
+    except (OSError, SafetensorError):
+        return False
+
+
+def plain_state(model: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> dict[str, Tensor]:
+    """Return the tensors of a pruned model's file as the state dict of a model."""
+    whole = {**state, **{name: state[source] for name, source in read_plan(path)["aliases"].items()}}
+    loose = {
+        f"{place}.{name}".lstrip(".")
+        for place, module in model.named_modules()
+        for name in module._non_persistent_buffers_set
+    }
+    return {name: tensor for name, tensor in whole.items() if name not in loose}
 
 
 def read_plan(path: str | Path) -> dict[str, Any]:
@@ -56,7 +80,7 @@ def read_plan(path: str | Path) -> dict[str, Any]:
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read as safetensors: {error}") from error
     if said is None:
-        raise CheckpointError(f"{path} is not a pruned model: it was not written by `Pruned.save`")
+        raise CheckpointError(f"{path} is not a pruned model: it was not written by `featherpress prune`")
     try:
         plan = json.loads(said)
         if plan["form"] != FORM:
@@ -92,6 +116,7 @@ def load_pruned(factory: Callable[[], nn.Module], path: str | Path) -> nn.Module
         held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dictionary
     _set_attributes(model, plan["attributes"], path)
     _fill(model, held, plan["aliases"], path)
+    remember_plan(model, plan["attributes"])
     return model
 
 
@@ -121,7 +146,7 @@ def _holds_tensor(value: Any) -> bool:
     return isinstance(value, Tensor) and not isinstance(value, nn.Parameter)
 
 
-def _set_attributes(model: nn.Module, attributes: Mapping[str, Mapping[str, Any]], path: str | Path) -> None:
+def _set_attributes(model: nn.Module, attributes: Attributes, path: str | Path) -> None:
     for place, changes in attributes.items():
         try:
             module = model.get_submodule(place)
