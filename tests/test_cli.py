@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from featherpress.models import create_model, save_weights
+from tests.recipes import DRAWN_FACES
 
 Run = Callable[..., Any]
 
@@ -86,9 +87,9 @@ def mistakes(folder: Path) -> dict[str, tuple[list[str], str]]:
         "broken budget": (["audit", "featherface_v2", "--budget", "broken.toml"], "broken.toml"),
         "unknown key": (["audit", "featherface_v2", "--budget", "unknown.toml"], "parms"),
         "recipe": (["train", "gone.toml"], "no recipe 'gone.toml'"),
-        "setting": (["distill", "demo", "--set", "schedule.epocs=2"], "unknown key 'epocs' in schedule"),
-        "full folder": (["distill", "demo", "--out", "full"], "not empty"),
-        "nothing to resume": (["distill", "demo", "--out", "new", "--resume"], "no run in new"),
+        "setting": (["distill", DRAWN_FACES, "--set", "schedule.epocs=2"], "unknown key 'epocs' in schedule"),
+        "full folder": (["distill", DRAWN_FACES, "--out", "full"], "not empty"),
+        "nothing to resume": (["distill", DRAWN_FACES, "--out", "new", "--resume"], "no run in new"),
         "data": (["evaluate", "featherface_v2", "--weights", "v2.safetensors", "--data", "nowhere"], "nowhere"),
         "weights": (["detect", "cut.jpg", "--weights", "gone.safetensors"], "no weights file"),
         "broken weights": (["detect", "cut.jpg", "--weights", "rubbish.pth", "--model", "featherface_v2"], "rubbish"),
@@ -100,17 +101,20 @@ def mistakes(folder: Path) -> dict[str, tuple[list[str], str]]:
         "no folder": (["detect", "good.png", "--weights", "v2.safetensors", "--out", "cut.jpg"], "cut.jpg"),
         "no place": (["audit", "featherface_v2", "--init", "cut.jpg/b.toml"], "cut.jpg"),
         "scale": (["detect", "good.png", "--weights", "v2.safetensors", "--long-side", "1"], "32 to 16384"),
-        "contradiction": (["train", "demo", "--resume", "--overwrite", "--out", "full"], "choose one"),
-        "no teacher": (["train", "demo"], "student.backbone"),
-        "tap": (["distill", "demo", "--set", "distillation.losses.feature.student=heads"], "cannot be compared"),
+        "contradiction": (["train", DRAWN_FACES, "--resume", "--overwrite", "--out", "full"], "choose one"),
+        "no teacher": (["train", DRAWN_FACES], "student.backbone"),
+        "tap": (["distill", DRAWN_FACES, "--set", "distillation.losses.feature.student=heads"], "cannot be compared"),
         "diverged": (["detect", "good.png", "--weights", "nan.safetensors"], "not finite"),
         "side": (["audit", "featherface_v2", "--input", "9999999999"], "of sizes from 1 to 65536"),
         "knob": (["fit", "featherface_v2", "--params", "9", "--knob", "n=1:99999999999"], "10,000 values at most"),
         "folder for a file": (["bench", "featherface_v2", "--out", "full"], "full is a folder; name a file"),
         "file for a folder": (["evaluate", "--data", "full", "--out", "cut.jpg/new"], "cut.jpg is a file"),
         "pin": (["audit", "featherface_v2", "--pin", "full"], "full is a folder; name a file"),
-        "choice": (["train", "demo", "--cache", "x"], "invalid value for '--cache': 'x' is not one of"),
-        "weights of a folder": (["distill", "demo", "--set", "teacher.weights=full"], "teacher.weights needs full"),
+        "choice": (["train", DRAWN_FACES, "--cache", "x"], "invalid value for '--cache': 'x' is not one of"),
+        "weights of a folder": (
+            ["distill", DRAWN_FACES, "--set", "teacher.weights=full"],
+            "teacher.weights needs full",
+        ),
     }
 
 
@@ -229,7 +233,7 @@ def test_training_skips_a_broken_image(run: Run, wider: Path, tmp_path: Path) ->
     image = wider / "WIDER_train" / "images" / "0--Test" / "train_1.jpg"
     image.write_bytes(image.read_bytes()[:500])
     data = ("data.kind=widerface", f"data.root={wider}", "data.train_images=0", "data.validation_images=0")
-    ending = run("train", "demo", "--out", "run", "--allow-leak", *settings(*TINY, *data, 'student.backbone=""'))
+    ending = run("train", DRAWN_FACES, "--out", "run", "--allow-leak", *settings(*TINY, *data, 'student.backbone=""'))
     assert ending.code == 0
     assert "train_1.jpg" in ending.err
     assert "1 broken image" in ending.err
@@ -241,7 +245,7 @@ def test_distil_from_start_to_report(run: Run, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("featherpress.compress.tasks.detection.task.DetectionTask.min_teacher_score", 0.0)
     small = ("data.train_images=4", "data.validation_images=3", "data.image_size=64", "teacher.model=featherface_v2")
     own = ("teacher.schedule.epochs=1", "teacher.schedule.batch_size=2")
-    ending = run("distill", "demo", "--out", "run", *settings(*TINY, *small, *own))
+    ending = run("distill", DRAWN_FACES, "--out", "run", *settings(*TINY, *small, *own))
     assert ending.code == 0, ending.err
     folder = tmp_path / "run"
     comparison = json.loads((folder / "eval" / "comparison.json").read_text())
@@ -269,7 +273,9 @@ def test_distil_from_start_to_report(run: Run, tmp_path: Path, monkeypatch: pyte
 
 def test_over_budget_student_does_not_start(run: Run, tmp_path: Path) -> None:
     """A student that breaks its budget is not trained, unless that is allowed by name."""
-    ending = run("distill", "demo", "--out", "run", *settings("student.model=featherface_v1", "budget=featherface_v2"))
+    ending = run(
+        "distill", DRAWN_FACES, "--out", "run", *settings("student.model=featherface_v1", "budget=featherface_v2")
+    )
     assert ending.code == 2
     assert "--allow-over-budget" in ending.err
     assert not (tmp_path / "run").exists()
@@ -278,12 +284,12 @@ def test_over_budget_student_does_not_start(run: Run, tmp_path: Path) -> None:
 def test_overwrite_keeps_the_old_run_until_the_new_one_can_start(run: Run, tmp_path: Path) -> None:
     """A recipe that cannot start is refused before the run it was to replace is removed."""
     small = ("data.train_images=4", "data.validation_images=2", "data.image_size=64", 'student.backbone=""')
-    assert run("train", "demo", "--out", "run", *settings(*TINY, *small)).code == 0
-    ending = run("train", "demo", "--out", "run", "--overwrite", *settings(*TINY, *small, "schedule.batch_size=9"))
+    assert run("train", DRAWN_FACES, "--out", "run", *settings(*TINY, *small)).code == 0
+    ending = run("train", DRAWN_FACES, "--out", "run", "--overwrite", *settings(*TINY, *small, "schedule.batch_size=9"))
     assert ending.code == 2
     assert "do not fill one batch of 9" in ending.err
     assert (tmp_path / "run" / "weights" / "last.safetensors").exists()
-    again = ("train", "demo", "--out", "run", "--resume", *settings(*TINY, *small))
+    again = ("train", DRAWN_FACES, "--out", "run", "--resume", *settings(*TINY, *small))
     assert run(*again).code == 0
     assert run(*again, "--set", "schedule.epochs=2").code == 2
 
@@ -301,7 +307,7 @@ def test_drawing_never_overwrites(run: Run, weights: Path, tmp_path: Path) -> No
 
 def test_dry_run_prints_the_recipe(run: Run, tmp_path: Path) -> None:
     """`--dry-run` prints what would be run as TOML, below it what that comes to, and runs nothing."""
-    ending = run("distill", "demo", "--dry-run", "--set", "seeds=[7]")
+    ending = run("distill", DRAWN_FACES, "--dry-run", "--set", "seeds=[7]")
     assert "seeds = [\n    7,\n]" in ending.out
     assert tomllib.loads(ending.out)["seeds"] == [7]
     assert "# student: featherface_v2, 256,812 parameters, 429.6 M MACs at 640x640, within the budget" in ending.out
@@ -321,7 +327,7 @@ def test_dry_run_prints_the_recipe(run: Run, tmp_path: Path) -> None:
 def test_a_dry_run_of_what_cannot_start_says_so(run: Run, tmp_path: Path, setting: str, words: str) -> None:
     """Where every file is there and a run would be refused all the same, its sentence follows, and exit code 2."""
     (tmp_path / "empty.safetensors").touch()
-    ending = run("distill", "demo", "--dry-run", "--set", setting)
+    ending = run("distill", DRAWN_FACES, "--dry-run", "--set", setting)
     assert (ending.code, tomllib.loads(ending.out)["name"]) == (2, "demo")
     assert words in ending.err
     assert ending.err.count("\n") == 1

@@ -14,10 +14,17 @@ SMALL = (
     "data.size=64",
     "data.image_size=64",
     "data.variants=1",
+    "seeds=[0]",
     "data.train_images=4",
+    "data.unlabelled.images=3",
+    "data.unlabelled.per_batch=1",
     "data.validation_images=3",
     "teacher.model=featherface_v2",
-    *(f"{part}.{key}" for part in ("schedule", "teacher.schedule") for key in ("epochs=2", "batch_size=2")),
+    *(
+        f"{part}.{key}"
+        for part in ("schedule", "teacher.schedule")
+        for key in ("epochs=2", "batch_size=2", "evaluate_every=2")
+    ),
 )
 
 
@@ -35,9 +42,10 @@ def test_demo_says_what_it_does_and_ends_with_its_report(
     words = " ".join(ending.out.split())
     assert [words.find(text) for text in DEMO] == sorted(words.index(text) for text in DEMO)
     assert words.count("verdict: within") == 2
-    for role in ("teacher in training", "student", "control"):
+    # The teacher learns the labels of seven pictures, student and control know those of four.
+    for role, steps in (("teacher in training", 6), ("student", 4), ("control", 4)):
         assert f"{role}: epoch 2 of 2, loss " in ending.err
-        assert f"{role}: 4 steps in 0 min " in ending.err
+        assert f"{role}: {steps} steps in 0 min " in ending.err
     comparison = json.loads((tmp_path / "run" / "eval" / "comparison.json").read_text())
     assert explain(comparison) in words
     assert ending.out.splitlines()[-1] == "report: run/report/report.md"

@@ -45,7 +45,7 @@ class UnlabelledRecipe(Strict):
     find twice the surer stays. The control never sees them.
     """
 
-    root: Root
+    root: Root = ""
     per_batch: Positive = 8
     images: Count = 0
     square: bool = True
@@ -129,6 +129,12 @@ class DataRecipe(Strict):
     cache: Literal["ram", "disk", "none"] = "ram"
     cache_bytes: Annotated[int, Field(ge=0)] = 4 << 30
     unlabelled: UnlabelledRecipe | None = None
+
+    @model_validator(mode="after")
+    def _unlabelled_from_somewhere(self) -> Self:
+        if self.root and self.unlabelled and not self.unlabelled.root:
+            raise ValueError("`unlabelled` needs a `root`, the folder of the photographs")
+        return self
 
     @property
     def roots(self) -> tuple[str, ...]:

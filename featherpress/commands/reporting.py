@@ -17,11 +17,12 @@ DEMO = (
     "A face detector of 485,599 parameters, V1, is distilled into one of 256,812, V2, on pictures that this program "
     "draws itself. Nothing is downloaded. Some ten minutes on two idle cores; longer where others use them.",
     "1 of 4. Count both models, part by part, and hold each to the budget file that comes with it. Seconds.",
-    "2 of 4. Train V1, the teacher, on 640 drawn pictures; then V2 twice from the same start on the same pictures: "
-    "`student` learns from V1 too, `control` does not. Only against that control does a gain mean something. Most of "
-    "the time goes here. Loss is to fall, AP to rise: 1 is every face found and nothing else taken for one.",
-    "3 of 4. What that last sentence means. Of the pictures that both were tested on, as many were drawn by lot, 2,000 "
-    "times, to see how far the difference depends on which they happened to be.",
+    "2 of 4. Train V1, the teacher, on 640 drawn pictures and their labels; then V2, from three random starts twice "
+    "each. Both times it knows the labels of 32 pictures alone: `student` sees the other 608 too, with what V1 says of "
+    "them, `control` has no teacher. Only against that control does a gain mean something. Most of the time goes here. "
+    "Loss is to fall, AP to rise: 1 is every face found and nothing else taken for one.",
+    "3 of 4. What that last sentence means. Starts and test pictures differ by chance, and so would the difference "
+    "with others of them: the interval says by how much.",
     "4 of 4. Write it up: where V2's parameters went, how both learned, what they find. Seconds.",
 )
 
@@ -124,12 +125,13 @@ def explain(comparison: Mapping[str, Any]) -> str:
         "better": "all of it above 0, so that on such pictures the teacher helped.",
         "worse": "all of it below 0, so that on such pictures the teacher did harm.",
         "not shown": "which holds 0: whether the teacher helped, this run cannot tell.",
-        "undecided": "and with another start it could differ more: whether the teacher helped, one start cannot tell.",
+        "undecided": "and with another start it could differ more: whether the teacher helped, so few cannot tell.",
     }[comparison["verdict"]]
     return (
         f"V1 reached an AP of {comparison['teacher']['score']:.3f}; V2 {comparison['distilled']['mean']:.3f} with V1's "
         f"help and {comparison['control']['mean']:.3f} without, a difference of {difference['mean']:+.3f}. With other "
-        f"pictures it could as well have been anything from {low} to {high} ({difference['confidence']:.0%} interval), "
-        f"{verdict} It rests on {images} drawn pictures, one start and minutes of training: it shows how the question "
-        "is asked. What hours on photographs gave is in docs/results.md."
+        f"starts and pictures it could as well have been anything from {low} to {high} "
+        f"({difference['confidence']:.0%} interval), {verdict} A teacher that knows labels which its student does not "
+        f"know is where distillation gives most. This rests on {images} drawn pictures and minutes of training; what "
+        "hours on photographs gave, where both know all labels, is in docs/results.md."
     )

@@ -16,6 +16,7 @@ from featherpress.compress.runtime.run_folder import TrainingFolder
 from featherpress.compress.tasks.detection.task import DetectionTask
 from featherpress.compress.training.trainer import Trainer
 from featherpress.models import Detector, create_detector
+from tests.recipes import DRAWN_FACES
 
 SETTINGS = (
     "data.size=64",
@@ -37,7 +38,7 @@ MakeTrainer = Callable[..., Trainer]
 @pytest.fixture
 def recipe() -> Recipe:
     """Six steps, each logged and saved."""
-    return load_recipe("demo", settings=SETTINGS)
+    return load_recipe(DRAWN_FACES, settings=SETTINGS)
 
 
 @pytest.fixture(scope="session")

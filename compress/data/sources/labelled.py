@@ -170,9 +170,9 @@ class LabelledFolder:
             )
 
 
-def cache_key_of(path: Path, objects: Objects) -> str:
-    """Return a text that changes with an image's file and its labels."""
-    file = path.stat() if path.exists() else None
+def cache_key_of(path: Path | None, objects: Objects) -> str:
+    """Return a text that changes with an image's file, where it has one, and its labels."""
+    file = path.stat() if path and path.exists() else None
     labels = [getattr(objects, field.name).tolist() for field in fields(objects)]
     return f"{file and (file.st_size, file.st_mtime_ns)} {labels}"
 

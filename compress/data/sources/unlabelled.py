@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from featherpress.compress.data.images import decode_image, image_size
-from featherpress.compress.data.samples import Objects, Sample
+from featherpress.compress.data.samples import Objects, Sample, SampleDataset
 from featherpress.compress.data.sources.image_files import IMAGE_SUFFIXES, warn_of_unread
 from featherpress.compress.data.sources.labelled import cache_key_of
 from featherpress.compress.recipes.data import UnlabelledRecipe
@@ -47,18 +47,22 @@ class Photographs:
         return self.files[index].relative_to(self.root).as_posix()
 
 
-class LabelledPhotographs(Photographs):
-    """Photographs with predicted objects, one `Objects` per photograph."""
+class LabelledPhotographs:
+    """Photographs, or drawn pictures, with predicted objects, one `Objects` for each."""
 
-    def __init__(self, photographs: Photographs, objects: Sequence[Objects]) -> None:
-        self.root, self.files, self.objects = photographs.root, photographs.files, objects
+    def __init__(self, photographs: SampleDataset, objects: Sequence[Objects]) -> None:
+        self.photographs, self.objects, self.name = photographs, objects, photographs.name
+
+    def __len__(self) -> int:
+        return len(self.photographs)
 
     def __getitem__(self, index: int) -> Sample:
-        return replace(super().__getitem__(index), objects=self.objects[index])
+        return replace(self.photographs[index], objects=self.objects[index])
 
     def cache_key(self, index: int) -> str:
-        """Return a text that changes with a photograph's file and its labels."""
-        return cache_key_of(self.files[index], self.objects[index])
+        """Return a text that changes with a photograph's file, if it has one, and its labels."""
+        files = getattr(self.photographs, "files", None)
+        return cache_key_of(files[index] if files else None, self.objects[index])
 
 
 def open_photographs(recipe: UnlabelledRecipe) -> list[Photographs]:

@@ -115,8 +115,6 @@ class ShapesData(DrawnData):
 class UnlabelledDigits(UnlabelledRecipe):
     """The training digits beyond `train_images`, without their labels; `per_batch` come on top of every batch."""
 
-    root: Root = ""
-
     @model_validator(mode="after")
     def _no_folder(self) -> Self:
         strange = sorted(self.changed - {"per_batch"})

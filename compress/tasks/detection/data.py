@@ -29,14 +29,10 @@ def open_data(data: FaceData, split: Literal["train", "val", "holdout"]) -> Samp
 
 
 def _open_split(data: FaceData, split: Literal["train", "val"]) -> SampleDataset:
-    """Open a split as it lies there; folders to train on must hold a face.
-
-    Synthetic validation faces come from a seed of their own.
-    """
+    """Open a split as it lies there; folders to train on must hold a face."""
     images = data.train_images if split == "train" else data.validation_images
     if data.kind == "synthetic":
-        seed = data.seed if split == "train" else data.seed + _VALIDATION_SEED
-        return SyntheticFaces(length=images, seed=seed, size=(data.image_size, data.image_size))
+        return draw_faces(data, images, split)
     folders: list[LabelledFolder] = []
     for root in map(expand_path, data.roots if split == "train" else [data.validation_root or data.roots[0]]):
         if data.kind == "widerface":
@@ -46,6 +42,12 @@ def _open_split(data: FaceData, split: Literal["train", "val"]) -> SampleDataset
         if split == "train":
             require_objects(folders[-1])
     return folders[0] if len(folders) == 1 else join(*folders)
+
+
+def draw_faces(data: FaceData, images: int, split: Literal["train", "val"] = "train") -> SyntheticFaces:
+    """Draw so many pictures; those to validate on come from a seed of their own."""
+    seed = data.seed if split == "train" else data.seed + _VALIDATION_SEED
+    return SyntheticFaces(length=images, seed=seed, size=(data.image_size, data.image_size))
 
 
 def training_crops(

@@ -18,7 +18,8 @@ class FaceData(DataRecipe):
     `size` may be a list of sides, each batch of one; `batch_size` is that of the first, and of the others so many fewer
     that a step has as many pixels. By `image` the `holdout` images are spread evenly, by `event` they are whole events
     of each root, `holdout` images at most. `long_side` is the scale at test: the longer side of an image in pixels, 0
-    for the image as it is.
+    for the image as it is. With `unlabelled.images` drawn, student and control know the labels of the
+    `train_images` alone, and a teacher that is trained first has learned the labels of all.
     """
 
     kind: Literal["widerface", "coco", "synthetic"]
@@ -37,6 +38,11 @@ class FaceData(DataRecipe):
         if len(self.roots) < 2 and not self.balance:
             return ()
         return self.shares or (1.0,) * len(self.roots)
+
+    @property
+    def draws_unlabelled(self) -> bool:
+        """Whether images without labels are drawn too."""
+        return self.kind == "synthetic" and self.unlabelled is not None and not self.unlabelled.root
 
     @property
     def counted_at(self) -> str:
@@ -61,6 +67,8 @@ class FaceData(DataRecipe):
             raise ValueError("only coco data has a `category`")
         if drawn and not (self.train_images and self.validation_images):
             raise ValueError(f"{self.kind} data needs `train_images` and `validation_images`")
+        if self.draws_unlabelled and self.unlabelled and not self.unlabelled.images:
+            raise ValueError("`unlabelled` needs a `root`, or in `images` how many are drawn")
         return self
 
 

@@ -9,10 +9,8 @@ import torch
 from featherpress.compress.data import Objects, SampleDataset, TrainingCrops
 from featherpress.compress.data.sources.unlabelled import (
     LabelledPhotographs,
-    Photographs,
     kept_labels,
     labels_file,
-    open_photographs,
 )
 from featherpress.compress.data.subsets import join
 from featherpress.compress.evaluation.detector.inference import detect_faces
@@ -27,8 +25,16 @@ from featherpress.errors import DataError
 from featherpress.models import Detector
 
 
-def mixed_crops(data: FaceData, labelled: SampleDataset, teacher: Detector, *, out: Path, seed: int) -> TrainingCrops:
-    """Return crops of the labelled images, plus crops of the photographs, labelled by the teacher.
+def mixed_crops(
+    data: FaceData,
+    labelled: SampleDataset,
+    folders: Sequence[SampleDataset],
+    teacher: Detector,
+    *,
+    out: Path,
+    seed: int,
+) -> TrainingCrops:
+    """Return crops of the labelled images, plus crops of the folders of photographs, labelled by the teacher.
 
     The labels are saved in the run's `labels.json` (`labels-2.json` for a second folder), so that a resumed run uses
     the same ones. Another teacher, or other settings, label again.
@@ -36,11 +42,11 @@ def mixed_crops(data: FaceData, labelled: SampleDataset, teacher: Detector, *, o
     Errors: `DataError` when there are no photographs.
     """
     assert data.unlabelled is not None
-    folders = [
+    found = [
         label_photographs(teacher, photographs, recipe=data.unlabelled, record=labels_file(out, number))
-        for number, photographs in enumerate(open_photographs(data.unlabelled), start=1)
+        for number, photographs in enumerate(folders, start=1)
     ]
-    return training_crops(data, labelled, seed=seed, photographs=join(*folders), extra=data.unlabelled.per_batch)
+    return training_crops(data, labelled, seed=seed, photographs=join(*found), extra=data.unlabelled.per_batch)
 
 
 def control_crops(data: FaceData, labelled: SampleDataset, *, seed: int) -> TrainingCrops:
@@ -50,7 +56,7 @@ def control_crops(data: FaceData, labelled: SampleDataset, *, seed: int) -> Trai
 
 
 def label_photographs(
-    teacher: Detector, photographs: Photographs, *, recipe: UnlabelledRecipe, record: Path
+    teacher: Detector, photographs: SampleDataset, *, recipe: UnlabelledRecipe, record: Path
 ) -> LabelledPhotographs:
     """Label photographs with the teacher's detections; one that cannot be read has none and is skipped later."""
     names = [photographs.name(index) for index in range(len(photographs))]
@@ -81,7 +87,7 @@ def _as_json(value: int | tuple[int, ...]) -> int | list[int]:
 
 
 def _ask(
-    teacher: Detector, photographs: Photographs, index: int, scales: Sequence[DetectionSettings]
+    teacher: Detector, photographs: SampleDataset, index: int, scales: Sequence[DetectionSettings]
 ) -> dict[str, Any]:
     try:
         image = photographs[index].image

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from featherpress.compress.data import Batch, SampleDataset, TrainingCrops
+from featherpress.compress.data.subsets import join, select
 from featherpress.compress.distillation.teachers import Outputs
 from featherpress.compress.evaluation import DetectionSet
 from featherpress.compress.evaluation.detector.inference import EvaluationResult, evaluate_model
@@ -20,7 +21,7 @@ from featherpress.compress.recipes.kinds import register_task
 from featherpress.compress.recipes.required_files import Need
 from featherpress.compress.tasks.base import Split, Task, TaskLoss
 from featherpress.compress.tasks.detection.assignment import Targets, match_priors
-from featherpress.compress.tasks.detection.data import open_data, training_crops
+from featherpress.compress.tasks.detection.data import draw_faces, open_data, training_crops
 from featherpress.compress.tasks.detection.gallery import write_gallery
 from featherpress.compress.tasks.detection.loss import Nearer, detection_loss
 from featherpress.compress.tasks.detection.options import FaceData
@@ -84,6 +85,18 @@ class DetectionTask(Task):
         """Open a split of labelled photographs."""
         return open_data(self.data, split)
 
+    def unlabelled_images(self) -> list[Any]:
+        """Open the folders of photographs without labels; drawn pictures go on where those with labels end."""
+        data = self.data
+        if not data.unlabelled or not data.draws_unlabelled:
+            return super().unlabelled_images()
+        drawn = draw_faces(data, data.train_images + data.unlabelled.images)
+        return [select(drawn, range(data.train_images, len(drawn)))]
+
+    def teacher_images(self, training: SampleDataset) -> SampleDataset:
+        """Return the student's images and, where they are drawn too, those whose labels it does not know."""
+        return join(training, *self.unlabelled_images()) if self.data.draws_unlabelled else training
+
     def crops(self, dataset: SampleDataset, seed: int) -> TrainingCrops:
         """Return training crops; crops that repeat are kept in memory."""
         return training_crops(self.data, dataset, seed=seed)
@@ -94,7 +107,8 @@ class DetectionTask(Task):
         """Return training crops with photographs on top, labelled by the teacher, or with further ones."""
         if teacher is None:
             return control_crops(self.data, dataset, seed=seed)
-        return mixed_crops(self.data, dataset, require_detector(teacher, "the teacher"), out=out, seed=seed)
+        folders = self.unlabelled_images()
+        return mixed_crops(self.data, dataset, folders, require_detector(teacher, "the teacher"), out=out, seed=seed)
 
     def images(self, batch: Batch, model: nn.Module) -> Tensor:
         """Return a batch's images as BGR minus the mean."""

@@ -30,6 +30,7 @@ from featherpress.compress.tasks import task_of
 from featherpress.compress.tasks.detection.task import DetectionTask
 from featherpress.errors import RecipeError, TrainingError, UsageError
 from featherpress.models import Detector, create_detector, load_detector
+from tests.recipes import DRAWN_FACES
 
 from .test_preflight import RECIPE
 
@@ -266,7 +267,7 @@ def test_adapters_leave_the_random_streams_of_gpus_alone(
 
 def test_priors_are_those_of_the_model_at_hand() -> None:
     """A task that trained a teacher first does not aim its student at the teacher's priors."""
-    task = DetectionTask(load_recipe("demo"))
+    task = DetectionTask(load_recipe(DRAWN_FACES))
     batch = TrainingCrops(SyntheticFaces(length=1, seed=0, size=(64, 64)), size=64, seed=0).batch([(0, 0)])
     shapes = []
     for anchors in (2, 1, 2):
@@ -277,7 +278,7 @@ def test_priors_are_those_of_the_model_at_hand() -> None:
 
 def test_priors_are_laid_out_once_for_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every step of a training asks for them, and they depend on anchors and size alone."""
-    task, model = DetectionTask(load_recipe("demo")), create_detector("featherface_v2")
+    task, model = DetectionTask(load_recipe(DRAWN_FACES)), create_detector("featherface_v2")
     asked: list[int] = []
     priors = type(model).priors
     monkeypatch.setattr(type(model), "priors", lambda *sizes: asked.append(1) or priors(*sizes))

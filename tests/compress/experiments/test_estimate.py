@@ -16,12 +16,13 @@ from featherpress.compress.runtime.run_folder import TrainingFolder
 from featherpress.compress.tasks import task_of
 from featherpress.compress.training.trainer import Trainer
 from featherpress.errors import FileError
+from tests.recipes import DRAWN_FACES
 
 
 def small(*settings: str) -> Recipe:
     sizes = ("data.train_images=5", "data.validation_images=2", "data.image_size=64", "data.size=64")
     own = ("schedule.batch_size=2", "schedule.epochs=3", "data.variants=2", "teacher.cache=true")
-    return load_recipe("demo", settings=[*sizes, *own, "teacher.model=featherface_v2", *settings])
+    return load_recipe(DRAWN_FACES, settings=[*sizes, *own, "teacher.model=featherface_v2", *settings])
 
 
 def bind(model: nn.Module, recipe: Recipe) -> BoundTeacher:
@@ -89,7 +90,7 @@ def test_every_root_is_needed(tmp_path: Path) -> None:
     """Labels for training lie in every root, those for validation in the one that is named."""
     roots = [tmp_path / "one", tmp_path / "two"]
     recipe = load_recipe(
-        "demo",
+        DRAWN_FACES,
         settings=[
             "data.kind=coco",
             f'data.root=["{roots[0]}", "{roots[1]}"]',

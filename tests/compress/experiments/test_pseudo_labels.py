@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from featherpress.compress.data.sources.unlabelled import Photographs
+from featherpress.compress.data import Objects
+from featherpress.compress.data.sources.unlabelled import LabelledPhotographs, Photographs
 from featherpress.compress.evaluation.detections import Detections
 from featherpress.compress.evaluation.detector.settings import DetectionSettings
 from featherpress.compress.experiments.distill import distill
@@ -18,7 +19,9 @@ from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.recipes.data import UnlabelledRecipe
 from featherpress.compress.tasks import task_of
 from featherpress.compress.tasks.detection import pseudo_labels
+from featherpress.compress.tasks.detection.data import draw_faces
 from featherpress.compress.tasks.detection.pseudo_labels import control_crops, label_photographs, mixed_crops
+from featherpress.errors import RecipeError
 from featherpress.models import Detector, create_detector
 
 RECIPE = """
@@ -127,10 +130,10 @@ def test_several_scales_and_folders_are_joined(
     root = f'data.unlabelled.root=["{album}", "{album}"]'
     recipe: Recipe = tiny(root, "data.unlabelled.per_batch=2", "data.unlabelled.long_side=[0, 1280]")
     training, teacher = task_of(recipe).open("train"), create_detector("featherface_v2")
-    crops = mixed_crops(recipe.data, training, teacher, out=tmp_path, seed=0)
+    crops = mixed_crops(recipe.data, training, task_of(recipe).unlabelled_images(), teacher, out=tmp_path, seed=0)
     assert len(crops) - crops.sampler.labelled == 8
     assert asked == [0, 1280] * 6
-    mixed_crops(recipe.data, training, teacher, out=tmp_path, seed=0)
+    mixed_crops(recipe.data, training, task_of(recipe).unlabelled_images(), teacher, out=tmp_path, seed=0)
     assert len(asked) == 12
     faces = crops.dataset[8 + 4].objects
     assert faces.boxes.tolist() == [[1, 2, 30, 30], [50, 50, 54, 55]]
@@ -196,7 +199,14 @@ def test_a_recipe_says_how_large_faces_are(tiny: Any, album: Path, tmp_path: Pat
         crops = task.crops(task.open("train"), seed=0)
         faces = torch.cat([crops.crop(index, 0).objects.sizes for index in range(8)])
         heights.append(float(faces[:, 1].mean()))
-        mixed = mixed_crops(recipe.data, task.open("train"), create_detector("featherface_v2"), out=tmp_path, seed=0)
+        mixed = mixed_crops(
+            recipe.data,
+            task.open("train"),
+            task.unlabelled_images(),
+            create_detector("featherface_v2"),
+            out=tmp_path,
+            seed=0,
+        )
         assert mixed.ranges == crops.ranges
     assert heights[1] == pytest.approx(heights[0] / 4, rel=0.2)
 
@@ -204,10 +214,41 @@ def test_a_recipe_says_how_large_faces_are(tiny: Any, album: Path, tmp_path: Pat
 def test_the_control_gets_as_many_labelled_crops_instead(album: Path, tmp_path: Path, tiny: Any) -> None:
     """Its batches are as large as the student's, and all of them are of labelled images."""
     recipe = tiny(f'data.unlabelled={{root="{album}", per_batch=3}}')
-    labelled = task_of(recipe).open("train")
-    taught = mixed_crops(recipe.data, labelled, create_detector("featherface_v2").eval(), out=tmp_path, seed=0)
+    labelled, folders = task_of(recipe).open("train"), task_of(recipe).unlabelled_images()
+    taught = mixed_crops(recipe.data, labelled, folders, create_detector("featherface_v2").eval(), out=tmp_path, seed=0)
     control = control_crops(recipe.data, labelled, seed=0)
     batches = [crops.sampler.epoch_batches(0, 4) for crops in (taught, control)]
     assert [len(keys) for keys in batches[0]] == [len(keys) for keys in batches[1]] == [7, 7]
     assert max(index for keys in batches[0] for index, *_ in keys) >= len(labelled)
     assert max(index for keys in batches[1] for index, *_ in keys) < len(labelled)
+
+
+def test_drawn_pictures_go_on_without_labels(tiny: Any, tmp_path: Path) -> None:
+    """Where labels end, pictures go on: the student sees them with the teacher's, which learned their own first."""
+    task = task_of(tiny("data.unlabelled={images=3, per_batch=2}"))
+    labelled, (more,) = task.open("train"), task.unlabelled_images()
+    all_drawn = draw_faces(task.data, 11)
+    assert [more.name(row) for row in range(3)] == [all_drawn.name(8 + row) for row in range(3)]
+    learned = task.teacher_images(labelled)
+    assert [learned.name(row) for row in range(11)] == [all_drawn.name(row) for row in range(11)]
+    assert torch.equal(learned[9].objects.boxes, all_drawn[9].objects.boxes)
+    crops = task.unlabelled_crops(labelled, 0, teacher=create_detector("featherface_v2").eval(), out=tmp_path)
+    assert (len(crops), crops.sampler.labelled) == (11, 8)
+    assert torch.equal(crops.dataset[9].image, all_drawn[9].image)
+    assert list(json.loads((tmp_path / "labels.json").read_text())["labels"]) == [more.name(row) for row in range(3)]
+    one, other = (LabelledPhotographs(more, [each] * 3) for each in (learned[9].objects, Objects.none()))
+    assert len(learned[9].objects)
+    assert one.cache_key(1) != other.cache_key(1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (("data.unlabelled={per_batch=2}",), "`unlabelled` needs a `root`, or in `images` how many are drawn"),
+        (("data.kind=coco", "data.root=here", "data.unlabelled={}"), "`unlabelled` needs a `root`, the folder"),
+    ],
+)
+def test_photographs_come_from_somewhere(tiny: Any, settings: tuple[str, ...], words: str) -> None:
+    """Without a folder, and without a number of pictures to draw, there are none."""
+    with pytest.raises(RecipeError, match=words):
+        tiny(*settings)

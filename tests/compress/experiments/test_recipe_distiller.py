@@ -15,6 +15,7 @@ from featherpress.compress.tasks.detection.task import DetectionTask
 from featherpress.compress.training.trainer import Trainer
 from featherpress.errors import UsageError
 from featherpress.models import Detector, create_detector
+from tests.recipes import DRAWN_FACES
 
 from ..conftest import SETTINGS
 
@@ -29,7 +30,7 @@ def rows(trainer: Trainer) -> list[dict[str, str]]:
 
 
 def with_settings(*settings: str) -> Recipe:
-    return load_recipe("demo", settings=[*SETTINGS, "schedule.epochs=1", *settings])
+    return load_recipe(DRAWN_FACES, settings=[*SETTINGS, "schedule.epochs=1", *settings])
 
 
 def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:

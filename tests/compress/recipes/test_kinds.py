@@ -12,6 +12,7 @@ from featherpress.compress.recipes.data import DataRecipe
 from featherpress.compress.recipes.kinds import find_task, list_kinds
 from featherpress.compress.tasks.detection.task import DetectionTask
 from featherpress.errors import RecipeError, UsageError
+from tests.recipes import DRAWN_FACES
 
 OUTSIDE = """
 from typing import Literal
@@ -61,7 +62,7 @@ def test_an_installed_package_brings_a_kind(outside: Path) -> None:
     assert "sound" in list_kinds()
     settings = ["data.kind=sound", "data.rate=8"]
     with pytest.raises(RecipeError, match="unknown key 'image_size' in data"):
-        load_recipe("demo", settings=["data.kind=sound", "data.image_size=3"])
+        load_recipe(DRAWN_FACES, settings=["data.kind=sound", "data.image_size=3"])
     text = (Path(kinds_module.__file__).parent / "classifier.toml").read_text()
     own = outside / "own.toml"
     own.write_text(text.split("[data]")[0] + "[data]\nvariants = 2\n[schedule]" + text.split("\n[schedule]")[1])
@@ -87,7 +88,7 @@ def test_a_task_is_named_by_its_class(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_kind_that_nobody_knows() -> None:
     """The nearest one is suggested, and nothing falls back to faces."""
     with pytest.raises(RecipeError, match="no task is for data of kind 'shape'; did you mean 'shapes'"):
-        load_recipe("demo", settings=["data.kind=shape"])
+        load_recipe(DRAWN_FACES, settings=["data.kind=shape"])
 
 
 def test_a_kind_has_one_task() -> None:

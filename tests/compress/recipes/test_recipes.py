@@ -30,6 +30,7 @@ from featherpress.compress.tasks.classification.options import DigitsData, Folde
 from featherpress.compress.tasks.detection.options import CocoData, FaceData
 from featherpress.compress.tasks.segmentation.options import MasksData
 from featherpress.errors import RecipeError
+from tests.recipes import DRAWN_FACES
 
 MINIMAL = """
 name = "mine"
@@ -55,7 +56,7 @@ def test_shipped_recipes_are_whole(name: str) -> None:
 def test_round_trip(tmp_path: Path) -> None:
     """A recipe as resolved reads back equal, nested tables included."""
     odd = ['data.root="\\u2028 \U0001f4f7 b"', 'student.settings={"größe.x"=1, "a b"=true}', "distillation.losses={}"]
-    recipe = load_recipe("demo", settings=["seeds=[3, 4]", *odd])
+    recipe = load_recipe(DRAWN_FACES, settings=["seeds=[3, 4]", *odd])
     (tmp_path / "again.toml").write_text(recipe_to_toml(recipe), encoding="utf-8")
     assert load_recipe(tmp_path / "again.toml") == recipe
 
@@ -149,7 +150,7 @@ def test_mistakes_name_the_key(tmp_path: Path, change: str, words: str) -> None:
 def test_losses_that_a_detector_cannot_have(loss: str, words: str) -> None:
     """A classifier's loss between detectors is refused with the reason and the way out."""
     with pytest.raises(RecipeError, match=words):
-        load_recipe("demo", settings=[f"distillation.losses.x.loss={loss}"])
+        load_recipe(DRAWN_FACES, settings=[f"distillation.losses.x.loss={loss}"])
 
 
 def test_default_terms_are_laid_under(tmp_path: Path) -> None:
@@ -173,7 +174,7 @@ def test_default_terms_are_laid_under(tmp_path: Path) -> None:
     without = load_recipe(tmp_path / "r.toml", settings=["distillation.default_losses=false"])
     assert without.distillation.losses == {}
     with pytest.raises(RecipeError, match=r"there is none: leave default_losses out, or add one, .*margin"):
-        load_recipe("demo", settings=["distillation.default_losses=false"])
+        load_recipe(DRAWN_FACES, settings=["distillation.default_losses=false"])
 
 
 @pytest.mark.parametrize("name", shipped_recipes())

@@ -17,6 +17,7 @@ from featherpress.compress.runtime.run_folder import TrainingFolder
 from featherpress.compress.tasks.detection.task import DetectionTask
 from featherpress.compress.training.trainer import Trainer
 from featherpress.models import Detector, create_detector
+from tests.recipes import DRAWN_FACES
 
 # An average of each image's own statistics is not that of all, so BatchNorm's stand still.
 SETTINGS = (
@@ -40,7 +41,7 @@ def distiller(recipe: Recipe, student: Detector) -> RecipeDistiller:
 
 def main(out: Path) -> None:
     torch.set_num_threads(1)
-    recipe = load_recipe("demo", settings=SETTINGS)
+    recipe = load_recipe(DRAWN_FACES, settings=SETTINGS)
     faces = SyntheticFaces(length=IMAGES, seed=1, size=(SIDE, SIDE))
     for name in ("plain", "taught"):
         torch.manual_seed(0)

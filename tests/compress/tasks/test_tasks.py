@@ -14,6 +14,7 @@ from featherpress.compress.tasks.detection import task as detection
 from featherpress.compress.tasks.detection.loss import detection_loss
 from featherpress.compress.tasks.detection.task import DetectionTask
 from featherpress.models import Detector, PriorSpec
+from tests.recipes import DRAWN_FACES
 
 SMALL = ("data.size=64", "data.image_size=64", "data.train_images=4", "data.validation_images=3")
 
@@ -33,7 +34,7 @@ class Fixed(Detector):
 
 def losses(*settings: str) -> tuple[dict[str, float], dict[str, float]]:
     """Return a task's terms on two crops, and the bare terms, mined as the recipe says."""
-    recipe: Recipe = load_recipe("demo", settings=[*SMALL, *settings])
+    recipe: Recipe = load_recipe(DRAWN_FACES, settings=[*SMALL, *settings])
     task, model = DetectionTask(recipe), Fixed()
     batch = task.crops(SyntheticFaces(length=4, seed=0, size=(64, 64)), 0).batch([(0, 0), (1, 0)])
     targets, outputs = task.assign_targets(batch, model), task.name_outputs(model(task.images(batch, model)))
@@ -71,7 +72,7 @@ def test_a_detector_is_scored_at_the_recipes_scale_on_so_many_images(monkeypatch
         raise KeyboardInterrupt
 
     monkeypatch.setattr(detection, "evaluate_model", look)
-    task = task_of(load_recipe("demo", settings=[*SMALL, "data.long_side=96"]))
+    task = task_of(load_recipe(DRAWN_FACES, settings=[*SMALL, "data.long_side=96"]))
     assert task.min_teacher_score == 0.05
     for images in (0, 2, 9):
         with pytest.raises(KeyboardInterrupt):
@@ -91,7 +92,7 @@ def test_no_face_anywhere_is_said(caplog: pytest.LogCaptureFixture) -> None:
         def __getitem__(self, index: int) -> Sample:
             return Sample(image=torch.zeros(3, 64, 64, dtype=torch.uint8), objects=Objects.none(), name="empty")
 
-    result = task_of(load_recipe("demo", settings=[*SMALL])).evaluate(Fixed(), Empty(), label="")
+    result = task_of(load_recipe(DRAWN_FACES, settings=[*SMALL])).evaluate(Fixed(), Empty(), label="")
     assert result.record["ap"] is None
     assert result.score == 0
     assert "no valid face in 1 images" in caplog.text
@@ -121,11 +122,11 @@ def test_images_that_are_held_out_are_not_trained_on() -> None:
     """Of eleven three are kept back; the validation images are others, and without a holdout stand in for it."""
     names = {}
     for holdout in (3, 0):
-        task = task_of(load_recipe("demo", settings=[*SMALL, "data.train_images=11", f"data.holdout={holdout}"]))
+        task = task_of(load_recipe(DRAWN_FACES, settings=[*SMALL, "data.train_images=11", f"data.holdout={holdout}"]))
         sets = {split: task.open(split) for split in ("train", "holdout", "val")}  # type: ignore[arg-type]
         names[holdout] = {split: [str(images.name(i)) for i in range(len(images))] for split, images in sets.items()}
     assert (len(names[3]["train"]), len(names[3]["holdout"]), len(names[3]["val"])) == (8, 3, 3)
     assert sorted(names[3]["train"] + names[3]["holdout"]) == sorted(names[0]["train"])
     assert names[0]["holdout"] == names[0]["val"]
-    faces = task_of(load_recipe("demo", settings=[*SMALL]))
+    faces = task_of(load_recipe(DRAWN_FACES, settings=[*SMALL]))
     assert not torch.equal(faces.open("train")[0].image, faces.open("val")[0].image)

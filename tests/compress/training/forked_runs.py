@@ -18,6 +18,7 @@ import torch
 
 from featherpress import cli
 from featherpress.compress.experiments import distill  # noqa: F401 - imported before the forks
+from tests.recipes import DRAWN_FACES
 
 KILLS, FULL_AFTER = 10, 5
 SETTINGS = (
@@ -40,11 +41,11 @@ def steps_done(out: Path) -> int:
 
 
 def fresh(out: Path) -> list[str]:
-    return ["train", "demo", "--out", str(out), *(part for setting in SETTINGS for part in ("--set", setting))]
+    return ["train", DRAWN_FACES, "--out", str(out), *(part for setting in SETTINGS for part in ("--set", setting))]
 
 
 def resumed(out: Path) -> list[str]:
-    return ["train", "demo", "--out", str(out), "--resume"]
+    return ["train", DRAWN_FACES, "--out", str(out), "--resume"]
 
 
 def fill_disk(out: Path) -> None:

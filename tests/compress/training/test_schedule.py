@@ -17,6 +17,7 @@ from featherpress.compress.training.freezing import freeze
 from featherpress.compress.training.trainer import Trainer
 from featherpress.errors import RecipeError, TrainingError, UsageError
 from featherpress.models import create_detector
+from tests.recipes import DRAWN_FACES
 
 MakeTrainer = Callable[..., Trainer]
 
@@ -119,7 +120,7 @@ def test_early_stop(make_trainer: MakeTrainer, recipe: Recipe, caplog: pytest.Lo
 def test_patience_needs_evaluations() -> None:
     """Patience without evaluations is a recipe that contradicts itself."""
     with pytest.raises(RecipeError, match="`patience` counts evaluations"):
-        load_recipe("demo", settings=["schedule.patience=2", "schedule.evaluate_every=0"])
+        load_recipe(DRAWN_FACES, settings=["schedule.patience=2", "schedule.evaluate_every=0"])
 
 
 def test_bfloat16_trains_near_float32(make_trainer: MakeTrainer, recipe: Recipe) -> None:

@@ -24,6 +24,7 @@ from featherpress.compress.training.freezing import freeze, normalisations
 from featherpress.compress.training.trainer import Trainer
 from featherpress.errors import TrainingError
 from featherpress.records.evaluation import Metric
+from tests.recipes import DRAWN_FACES
 
 
 @dataclass
@@ -134,7 +135,7 @@ def make(
     **schedule: Any,
 ) -> Trainer:
     """Build a trainer of w = 1 that takes two steps an epoch, two images each, hardly moves, and logs every step."""
-    recipe: Recipe = load_recipe("demo")
+    recipe: Recipe = load_recipe(DRAWN_FACES)
     settings = {
         "epochs": 2,
         "batch_size": 2,

@@ -18,6 +18,7 @@ from featherpress.compress.tasks.detection.task import DetectionTask
 from featherpress.compress.training.trainer import Trainer
 from featherpress.errors import TrainingError
 from featherpress.models import Detector, create_detector, load_weights, normalize
+from tests.recipes import DRAWN_FACES
 
 MakeTrainer = Callable[..., Trainer]
 
@@ -135,7 +136,7 @@ def test_infinite_loss_stops_with_its_name(make_trainer: MakeTrainer, recipe: Re
 
 def bound(teacher: Detector, *taps: str) -> BoundTeacher:
     """Tap a teacher at some paths."""
-    made = BoundTeacher(copy.deepcopy(teacher), name_outputs=DetectionTask(load_recipe("demo")).name_outputs)
+    made = BoundTeacher(copy.deepcopy(teacher), name_outputs=DetectionTask(load_recipe(DRAWN_FACES)).name_outputs)
     for path in taps:
         made.tap(path)
     return made
