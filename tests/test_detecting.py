@@ -1,6 +1,7 @@
 """`featherpress detect`: files, folders, patterns, tiles, formats and mistakes."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,11 @@ def test_without_weights_the_shipped_ones_are_taken(run_command: Run, album: Pat
         run_command("detect", album / "a.jpg", *least, "--weights", shipped_weights("featherface_v2")).out
     )
     assert shipped["images"] == named["images"]
+    ending = run_command("detect", album / "a.jpg", "--json")
+    card = shipped_weights("featherface_v2").with_suffix(".md").read_text(encoding="utf-8")
+    [best] = re.findall(r"Best F1 [\d.]+ at a score of ([\d.]+) ", card)
+    assert json.loads(ending.out)["threshold"] == float(best)
+    assert f"faces from a score of {best} on, the best F1 by featherface_v2.md" in ending.err
     ending = run_command("detect", album / "a.jpg", "--model", "featherface_v1")
     assert ending.code == 2
     assert "without --weights the shipped ones are taken, but no trained weights are shipped for" in ending.err

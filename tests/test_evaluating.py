@@ -105,6 +105,17 @@ def test_mistakes_end_in_a_sentence(
     assert len(ending.err.splitlines()) == 1
 
 
+def test_the_working_point_is_an_option(run_command: Run, wider: Path, weights: Path) -> None:
+    """Half unless told otherwise, at least the threshold, and never below it."""
+    options = ("evaluate", "--weights", weights, "--data", wider, "--no-coco", "--json")
+    for more, at in (((), 0.5), (("--threshold", 0.6), 0.6), (("--at", 0.25), 0.25)):
+        record = json.loads(run_command(*options, *more).out)
+        assert record["working_point"]["threshold"] == at
+        assert set(record["best_f1"]) == {"threshold", "precision", "recall", "f1"}
+    ending = run_command(*options, "--at", 0.01)
+    assert (ending.code, "--at 0.01 is below --threshold 0.02" in ending.err) == (2, True)
+
+
 def test_thresholds_are_options_and_recorded(run_command: Run, wider: Path, weights: Path) -> None:
     """The least score and the overlap of suppression are the protocol's, of an evaluation and of detections."""
     options = ("--weights", weights, "--threshold", 0.3, "--nms", 0.6, "--json")

@@ -14,7 +14,7 @@ from featherpress.compress.data.sources.widerface import is_widerface
 from featherpress.compress.evaluation.comparison import compare
 from featherpress.compress.evaluation.detections import DetectionSet, FloatArray, Truth
 from featherpress.compress.evaluation.detector.inference import EvaluationResult, evaluate_model
-from featherpress.compress.evaluation.detector.settings import DetectionSettings
+from featherpress.compress.evaluation.detector.settings import THRESHOLD, DetectionSettings
 from featherpress.compress.evaluation.metrics.coco import score_coco
 from featherpress.compress.evaluation.saved_scores import detection_scores
 from featherpress.compress.evaluation.widerface.files import write_predictions
@@ -92,9 +92,12 @@ def score_model(
     about: Mapping[str, Any],
     data: Mapping[str, Any],
     batch: int = 1,
+    at: float = THRESHOLD,
     coco: bool = True,
 ) -> tuple[EvaluationResult, Curves]:
     """Score a model by AP at IoU 0.5, overall and by face height, by COCO's AP, and officially on official images.
+
+    `at` is the score of its working point.
 
     Returns the evaluation, and precision over recall of all faces or, on official images, of the three subsets.
 
@@ -102,7 +105,7 @@ def score_model(
     """
     if not dataset.has_objects:
         raise DataError(f"there is no valid face in {dataset.labels}, so there is no AP")
-    result = evaluate_model(detector, dataset, settings=settings, batch=batch, data=data, about=about)
+    result = evaluate_model(detector, dataset, settings=settings, batch=batch, at=at, data=data, about=about)
     record = result.record
     if dataset.left_out:
         record["data"]["left_out"] = dataset.left_out

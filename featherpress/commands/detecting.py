@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from featherpress.commands.model_names import open_detector, weights_or_shipped
+from featherpress.commands.model_names import open_detector, threshold_of, weights_or_shipped
 from featherpress.commands.places import require_empty, require_place
 from featherpress.commands.printing import print_json, show
 from featherpress.commands.scoring import evaluate_by_recipe
@@ -54,6 +54,10 @@ def evaluate(
         float,
         typer.Option(metavar="SCORE", min=0, max=1, help="Leave out detections below this score; AP wants a low one."),
     ] = 0.02,
+    at: Annotated[
+        float | None,
+        typer.Option(metavar="SCORE", min=0, max=1, help="Print precision, recall and F1 from this score on; 0.5."),
+    ] = None,
     nms: NmsOption = 0.4,
     no_coco: Annotated[bool, typer.Option("--no-coco", help="Leave COCO's AP out.")] = False,
     predictions: Annotated[
@@ -151,6 +155,9 @@ def evaluate(
     from featherpress.compress.evaluation.detector.listing import render_evaluation
     from featherpress.compress.evaluation.detector.settings import DetectionSettings
 
+    at = max(threshold, 0.5) if at is None else at
+    if at < threshold:
+        raise UsageError(f"--at {at:g} is below --threshold {threshold:g}, which leaves its detections out")
     protocol = DetectionSettings(long_side=long_side, flip=flip, score_threshold=threshold, nms_iou=nms)
     trained = weights_or_shipped(weights, model)
     _require_no_classifier(trained, model)
@@ -168,7 +175,7 @@ def evaluate(
     about = scoring.describe_weights(trained, detector, name=model)
     where = {"name": data.name} if labels else {"name": data.name, "split": split}
     scored, curves = scoring.score_model(
-        detector, dataset, settings=protocol, about=about, data=where, batch=batch, coco=not no_coco
+        detector, dataset, settings=protocol, about=about, data=where, batch=batch, at=at, coco=not no_coco
     )
     if baseline is not None:
         scored.record["baseline"] = scoring.compare_with(scored, baseline)
@@ -183,8 +190,11 @@ def detect(
     weights: WeightsOption = None,
     model: Annotated[str, typer.Option(metavar="NAME", help="The weights' model, when their file does not say.")] = "",
     threshold: Annotated[
-        float, typer.Option(metavar="SCORE", min=0, max=1, help="Leave out detections below this score.")
-    ] = 0.5,
+        float | None,
+        typer.Option(
+            metavar="SCORE", min=0, max=1, help="Leave out detections below this; the model card's best F1, or 0.5."
+        ),
+    ] = None,
     nms: NmsOption = 0.4,
     long_side: LongSideOption = 0,
     flip: FlipOption = False,
@@ -226,6 +236,9 @@ def detect(
 
     if overlap is not None and not tile:
         raise UsageError("--overlap goes with --tile")
+    chosen = weights_or_shipped(weights, model)
+    if threshold is None:
+        threshold = threshold_of(chosen)
     settings = DetectionSettings(long_side=long_side, flip=flip, score_threshold=threshold, nms_iou=nms)
     tiling = Tiling(size=tile, overlap=tile // 4 if overlap is None else overlap) if tile else None
     require_place(None if as_json else out, folder=True)
@@ -233,7 +246,7 @@ def detect(
     targets = drawing_paths(photographs, out)
     if not as_json:
         _refuse_overwriting(targets, [each.path for each in photographs])
-    detector = fuse(open_detector(weights_or_shipped(weights, model), model))
+    detector = fuse(open_detector(chosen, model))
     rows = {}
     for number, image, faces in detect_photographs(
         detector, photographs, settings=settings, tiling=tiling, batch=batch

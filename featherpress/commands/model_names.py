@@ -1,5 +1,7 @@
 """Models by their names: what their settings are, and where their weights lie."""
 
+import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +11,10 @@ from featherpress.errors import UsageError
 if TYPE_CHECKING:
     from featherpress.compress.recipes import Recipe
     from featherpress.models import Detector
+
+logger = logging.getLogger("featherpress")
+
+_BEST_F1 = re.compile(r"[Bb]est F1[^.]*? [\d.]+ at a score of (0\.\d+)")
 
 #: Whose shipped weights are taken where no model is named.
 DEFAULT_DETECTOR = "featherface_v2"
@@ -34,6 +40,16 @@ def open_detector(weights: Path, model: str) -> "Detector":
     from featherpress.models import load_detector
 
     return load_detector(weights, name=model).to(default_device()).eval()
+
+
+def threshold_of(weights: Path) -> float:
+    """Return the score of the best F1 by the model card, the Markdown file beside the weights, and say so; else 0.5."""
+    card = weights.with_suffix(".md")
+    found = _BEST_F1.search(card.read_text(encoding="utf-8")) if card.is_file() else None
+    if found is None:
+        return 0.5
+    logger.warning("faces from a score of %s on, the best F1 by %s; --threshold changes it", found[1], card.name)
+    return float(found[1])
 
 
 def weights_or_shipped(weights: Path | None, model: str) -> Path:

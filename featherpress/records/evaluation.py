@@ -82,6 +82,15 @@ class Bucket(Part):
     ap: float | None = None
 
 
+class WorkingPoint(Part):
+    """Detections from a score on: the share that are hits, the share of faces found, and their harmonic mean."""
+
+    threshold: float
+    precision: float | None = None
+    recall: float | None = None
+    f1: float | None = None
+
+
 class Curve(Part):
     """Precision over recall, point by point."""
 
@@ -127,7 +136,7 @@ class ClassifierEvaluation(Evaluation):
 
 
 class DetectorEvaluation(Evaluation):
-    """The AP of a detector of faces, with what lies behind it."""
+    """The AP of a detector of faces, with what lies behind it; `best_f1` is where F1 is best."""
 
     SCHEMA: ClassVar[str] = "featherpress.evaluation/1"
 
@@ -135,6 +144,8 @@ class DetectorEvaluation(Evaluation):
     protocol: Protocol
     ap: float | None = None
     recall: float | None = None
+    working_point: WorkingPoint | None = None
+    best_f1: WorkingPoint | None = None
     curve: Curve
     by_height: tuple[Bucket, ...]
 

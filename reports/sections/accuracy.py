@@ -2,7 +2,13 @@
 
 from functools import partial
 
-from featherpress.records.evaluation import AnyEvaluation, ClassifierEvaluation, DetectorEvaluation, TaskEvaluation
+from featherpress.records.evaluation import (
+    AnyEvaluation,
+    ClassifierEvaluation,
+    DetectorEvaluation,
+    TaskEvaluation,
+    WorkingPoint,
+)
 from featherpress.reports.blocks import Block, Paragraph, Remark, Table, bold
 from featherpress.reports.figures.accuracy import ap_by_height, precision_recall
 from featherpress.reports.figures.gallery import draw_gallery, pictures_shown
@@ -12,6 +18,7 @@ from featherpress.reports.metrics import further_scores, mean_score, score, scor
 from featherpress.reports.runs import EVALUATION, GALLERY, place, several
 from featherpress.reports.sections.context import RunContext
 
+_POINT = ("threshold", "precision", "recall", "f1")
 SEVERAL = " Where there are several seeds: mean \N{PLUS-MINUS SIGN} standard deviation of the sample."
 
 
@@ -93,7 +100,36 @@ def _by_height(context: RunContext) -> list[Block]:
         text += SEVERAL
     if any(b.faces == 0 for b in reference.by_height):
         text += " A dash means that no face has this height."
-    return [table, Paragraph(text=text)]
+    return [table, Paragraph(text=text), *_working_points(context)]
+
+
+def _working_points(context: RunContext) -> list[Block]:
+    """Give precision, recall and F1 of detections from a score on: the one that was asked for, and the best."""
+    known: dict[str, list[tuple[WorkingPoint, WorkingPoint]]] = {
+        role: [(each.working_point, each.best_f1) for each in found if each.working_point and each.best_f1]
+        for role, found in context.run.detectors.items()
+    }
+    rows = [
+        [
+            role,
+            name,
+            *(score([value for each in points if (value := getattr(each, key)) is not None]) for key in _POINT),
+        ]
+        for role, found in known.items()
+        for name, points in zip(("as asked", "best F1"), zip(*found, strict=True), strict=bool(found))
+    ]
+    if not rows:
+        return []
+    return [
+        Table(
+            name="working_points",
+            title="Detections from a score on: the share that are faces, the share of faces found, and F1",
+            header=["", "", "from a score of", "precision", "recall", "F1"],
+            rows=rows,
+            align="llrrrr",
+            records=context.files(known, EVALUATION),
+        )
+    ]
 
 
 def _by_role(context: RunContext) -> list[Block]:

@@ -14,11 +14,13 @@ from torchvision.transforms.v2 import functional as F
 from featherpress.compress.data import Sample, SampleDataset
 from featherpress.compress.evaluation.detections import Detections, DetectionSet, Truth
 from featherpress.compress.evaluation.detector.postprocess import decode_outputs, select_detections
-from featherpress.compress.evaluation.detector.settings import DetectionSettings
+from featherpress.compress.evaluation.detector.settings import THRESHOLD, DetectionSettings
 from featherpress.compress.evaluation.metrics.average_precision import (
     average_precision,
     average_precision_by_height,
+    best_threshold,
     match,
+    working_point,
 )
 from featherpress.compress.runtime.progress import Progress
 from featherpress.errors import DataError
@@ -115,13 +117,15 @@ def evaluate_model(
     skip_broken: bool = False,
     indices: Sequence[int] | None = None,
     batch: int = 1,
+    at: float = THRESHOLD,
     data: Mapping[str, Any] | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> EvaluationResult:
     """Score a model by AP on a data set, or on some of its images, in eval mode; its own mode is restored.
 
     Up to `batch` images of one size go through the model together. The record says what was scored (`about`), on what
-    (`data`), and how; its `ap` is None where there is no valid face.
+    (`data`), and how; its `ap` is None where there is no valid face. Its working points are from the score `at` on, and
+    where F1 is best.
 
     Errors: `DataError` for an image that cannot be read, unless `skip_broken`; then it is counted.
     """
@@ -146,7 +150,8 @@ def evaluate_model(
         detections=tuple(each for _, each, _ in ordered),
         truths=tuple(truth for _, _, truth in ordered),
     )
-    score = average_precision(match(predictions.detections, predictions.truths))
+    matches = match(predictions.detections, predictions.truths)
+    score = average_precision(matches)
     record = {
         "schema": "featherpress.evaluation/1",
         **(about or {}),
@@ -159,6 +164,8 @@ def evaluate_model(
         },
         "protocol": settings.to_dict(),
         **score.to_dict(),
+        "working_point": working_point(matches, at).to_dict(),
+        "best_f1": working_point(matches, best_threshold(matches)).to_dict(),
         "by_height": [
             height.to_dict() for height in average_precision_by_height(predictions.detections, predictions.truths)
         ],

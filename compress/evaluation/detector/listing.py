@@ -28,6 +28,8 @@ def render_subsets(scores: Mapping[str, Any]) -> str:
 def _lines(record: Mapping[str, Any]) -> list[str]:
     """Return the lines below the table: other scores, the data, the protocol and the weights."""
     data, protocol, lines = record["data"], record["protocol"], []
+    if "best_f1" in record:
+        lines += [_point("", record["working_point"]), _point("best F1, ", record["best_f1"])]
     if "hard" in record:
         lines.append(f"WIDER FACE:\n{render_subsets(record)}")
         if data["missing"]:
@@ -58,6 +60,11 @@ def _lines(record: Mapping[str, Any]) -> list[str]:
     if "weights_sha256" in record:
         lines.append(f"weights {record['weights']}, sha256 {record['weights_sha256'][:12]}")
     return lines
+
+
+def _point(name: str, point: Mapping[str, Any]) -> str:
+    precision, recall, f1 = (_score(point[each]) for each in ("precision", "recall", "f1"))
+    return f"{name}from a score of {_score(point['threshold'])}: precision {precision}, recall {recall}, F1 {f1}"
 
 
 def _score(ap: float | None, digits: int = 3) -> str:

@@ -7,6 +7,8 @@ from featherpress.compress.evaluation.metrics.average_precision import IOU
 from featherpress.compress.recipes.data import check_long_side
 from featherpress.errors import UsageError
 
+THRESHOLD = 0.5
+"""The score from which on a detection is shown, where nothing better is known."""
 CANDIDATES = 5000
 """Detections of an image that go into non-maximum suppression at most."""
 TOP_K = 750

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from featherpress.compress.evaluation.detections import BoolArray, Detections, FloatArray, IntArray, Truth
 from featherpress.errors import DataError
-from featherpress.records.evaluation import Bucket
+from featherpress.records.evaluation import Bucket, WorkingPoint
 
 HEIGHTS: tuple[tuple[str, float, float | None], ...] = (
     ("< 16", 0, 16),
@@ -187,6 +187,21 @@ def best_threshold(matches: Matches) -> float:
     if not found.any():
         return 1.0
     return float(scores[(2 * found / (total + matches.faces.sum())).argmax()])
+
+
+def working_point(matches: Matches, threshold: float) -> WorkingPoint:
+    """Return precision, recall and F1 of the detections that score at least this.
+
+    Precision is None without a detection, recall and F1 without a face.
+    """
+    reached = matches.counted & (matches.scores >= np.float32(threshold))
+    hits, total, faces = int(matches.hits[reached].sum()), int(reached.sum()), int(matches.faces.sum())
+    return WorkingPoint(
+        threshold=threshold,
+        precision=hits / total if total else None,
+        recall=hits / faces if faces else None,
+        f1=2 * hits / (total + faces) if faces else None,
+    )
 
 
 def _curve(matches: Matches) -> tuple[IntArray, IntArray, FloatArray]:

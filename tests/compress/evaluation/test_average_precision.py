@@ -20,6 +20,7 @@ from featherpress.compress.evaluation.metrics.average_precision import (
     match,
     match_image,
     pairwise_iou,
+    working_point,
 )
 from featherpress.errors import DataError
 
@@ -63,6 +64,23 @@ def test_best_threshold_is_where_f1_is_best() -> None:
     detections = found((LEFT, 0.9), (FAR, 0.8), (MIDDLE, 0.25), (RIGHT, 0.1))
     assert best_threshold(match([detections], [labelled(LEFT, MIDDLE)])) == 0.25
     assert best_threshold(match([found((FAR, 0.9))], [labelled(LEFT)])) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("threshold", "precision", "recall", "f1"),
+    [(0.9, 1.0, 0.5, 2 / 3), (0.5, 0.5, 0.5, 0.5), (0.25, 2 / 3, 1.0, 0.8), (0.95, None, 0.0, 0.0)],
+)
+def test_a_working_point_by_hand(threshold: float, precision: float | None, recall: float, f1: float) -> None:
+    """Hit, false alarm, hit, false alarm of 2 faces, from a score on, that score itself with it."""
+    detections = found((LEFT, 0.9), (FAR, 0.5), (MIDDLE, 0.25), (FAR, 0.1))
+    point = working_point(match([detections], [labelled(LEFT, MIDDLE)]), threshold)
+    assert (point.precision, point.recall, point.f1) == pytest.approx((precision, recall, f1))
+
+
+def test_without_a_face_there_is_no_recall() -> None:
+    """Precision is known, recall and F1 are not."""
+    point = working_point(match([found((FAR, 0.9))], [labelled()]), 0.5)
+    assert (point.precision, point.recall, point.f1) == (0.0, None, None)
 
 
 def test_ap_over_two_images_orders_scores_across_them() -> None:

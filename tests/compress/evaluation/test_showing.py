@@ -60,6 +60,12 @@ def test_what_stands_below_the_table() -> None:
         PROTOCOL,
         "weights w.pt, sha256 0123456789ab",
     ]
+    points = {"working_point": {"threshold": 0.5, "precision": None, "recall": 0.0, "f1": 0.0}}
+    points["best_f1"] = {"threshold": 0.25, "precision": 0.5, "recall": 1.0, "f1": 2 / 3}
+    assert shown(**points)[4:6] == [
+        "from a score of 0.500: precision -, recall 0.000, F1 0.000",
+        "best F1, from a score of 0.250: precision 0.500, recall 1.000, F1 0.667",
+    ]
     assert "no official" not in "".join(shown(**wider, data=data | {"missing": 0}))
     (coco, differs, labels, baseline, _) = shown(
         coco={"ap": 0.1, "ap50": 0.2, "ap75": None, "most_detections": 100},
