@@ -16,6 +16,7 @@ from featherpress.commands.deployment import bench, export
 from featherpress.commands.detecting import detect, evaluate
 from featherpress.commands.gating import gate
 from featherpress.commands.printing import print_usage_error
+from featherpress.commands.pruning import prune
 from featherpress.commands.reporting import demo, report
 from featherpress.commands.sweeping import sweep
 from featherpress.commands.training import distill, preflight, train
@@ -75,7 +76,7 @@ def _options(
 #: Commands by who needs them, in the order of the help.
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Try: the whole path, and the trained model that is included": (demo, detect),
-    "Audit: what models cost, and whether they keep their budget": (audit, diff, fit),
+    "Audit: what models cost, and whether they keep their budget": (audit, diff, fit, prune),
     "Distil: train a small model with a large one as its teacher": (distill, sweep, preflight, train, export),
     "Report: how good, how fast, and whether the teacher helped": (evaluate, gate, bench, report),
 }

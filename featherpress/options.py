@@ -35,6 +35,10 @@ class BackendName(StrEnum):
 WeightsOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="A checkpoint; the shipped weights unless given.")
 ]
+ShapedOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="The model's weights; those of a pruned model, trained or not, say its shape."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SetOption = Annotated[
     list[str] | None,

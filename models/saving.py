@@ -19,6 +19,9 @@ from featherpress.models.detectors import Detector, create_detector, require_det
 from featherpress.models.inputs import ModelInput, input_of
 from featherpress.models.pruned import is_pruned, load_pruned, pruned_state
 
+#: Keys of the metadata of a pruned model's file: what it was pruned from.
+TARGET, SETTINGS = "featherpress.target", "featherpress.settings"
+
 
 def save_model(model: nn.Module, path: str | Path, *, metadata: Mapping[str, str] | None = None) -> None:
     """Save a model's weights, name and settings, so that `load_model` can build it again.
@@ -97,6 +100,24 @@ def build_with_weights(factory: Callable[[], nn.Module], path: str | Path) -> nn
     model = factory()
     load_weights(model, path)
     return model
+
+
+def settings_of_file(path: str | Path, target: str) -> dict[str, Any]:
+    """Return what a file says its model was built from, where that is `target`; else nothing.
+
+    Errors: `CheckpointError` as `read_input`.
+    """
+    if Path(path).suffix != ".safetensors":
+        return {}
+    said, metadata = read_input(path), read_metadata(path)
+    if said is not None and said.target == target:
+        return dict(said.settings)
+    if metadata.get(TARGET) != target:
+        return {}
+    try:
+        return dict(json.loads(metadata[SETTINGS]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} names the settings of {target} in broken JSON: {error}") from error
 
 
 def read_origin(path: str | Path) -> Origin | None:

@@ -19,6 +19,7 @@ from featherpress.reports.sections import (
     deployment,
     learning,
     provenance,
+    pruning,
     summary,
     sweep,
     tradeoff,
@@ -33,6 +34,7 @@ from featherpress.reports.writers.page import to_page
 COSTS = (costs.where_parameters_went, costs.costs, costs.architecture, checks.budgets, checks.claims)
 COUNTED = (*COSTS, provenance.reproduction)
 SECTIONS = (
+    pruning.pruned,
     *COSTS,
     accuracy.accuracy,
     classes.by_class,

@@ -19,6 +19,7 @@ from featherpress.records.evaluation import (
     find_evaluation,
     known_metric,
 )
+from featherpress.records.pruning import Pruning
 from featherpress.records.record import read_text
 from featherpress.records.run import Correlation, Environment, Gallery, Pictures
 from featherpress.reports.metrics import read_metrics
@@ -27,7 +28,7 @@ Found = TypeVar("Found")
 
 # Where the evaluation and the logged steps of a training lie in its folder, and the other records in a run's.
 EVALUATION, STEPS = "eval/validation.json", "metrics.csv"
-BUDGET, ENVIRONMENT = "budget.json", "environment.json"
+BUDGET, ENVIRONMENT, PRUNING = "budget.json", "environment.json", "pruning.json"
 COMPARISON, CORRELATION = "eval/comparison.json", "eval/correlation.json"
 # Where `compare_arms` leaves its record.
 IN_A_LOOP = "comparison.json"
@@ -55,6 +56,7 @@ class Run:
     gallery: Gallery | None = None
     pictures: Pictures | None = None
     correlation: Correlation | None = None
+    pruning: Pruning | None = None
     evaluated: Mapping[str, Sequence[AnyEvaluation]] = field(default_factory=dict)
     logged: Mapping[str, Sequence[pd.DataFrame]] = field(default_factory=dict)
     counted_only: bool = False
@@ -156,6 +158,7 @@ def load_run(path: Path) -> Run:
         gallery=Gallery.find(path / GALLERY),
         pictures=Pictures.find(path / PICTURES),
         correlation=Correlation.find(path / CORRELATION),
+        pruning=Pruning.find(path / PRUNING),
         evaluated=evaluated,
         logged=logged,
         in_a_loop=in_a_loop,

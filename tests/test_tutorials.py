@@ -30,7 +30,17 @@ SHORTER = {
         ("epochs = 8", "epochs = 4"),
         ("100 steps", "4 steps"),
         ("Distillation raised accuracy by 0.160 (95% interval 0.098 to 0.222 over 3 seeds and 450 images).\n", ""),
-    )
+    ),
+    "prune": (
+        ("seeds = [0, 1, 2]", "seeds = [0]"),
+        ("epochs = 4", "epochs = 1"),
+        ("epochs = 8", "epochs = 2"),
+        (
+            "12 (2 budgets, 2 arms: student, control; 3 seeds) of 104",
+            "4 (2 budgets, 2 arms: student, control; 1 seed) of 26",
+        ),
+        ("of 208 steps", "of 52 steps"),
+    ),
 }
 """What a test shortens on a page, and what then does not come out; numbers that are shown do not count there."""
 PROGRAMS = {"python": [sys.executable], "torchrun": [sys.executable, "-m", "torch.distributed.run"]}

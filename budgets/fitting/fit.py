@@ -168,7 +168,10 @@ def _require_answerable(params: int | None, macs: int | None, knobs: Sequence[Kn
     if min((limit for limit in (params, macs) if limit is not None), default=0) < 1:
         raise UsageError("fit needs a limit of at least 1: give params, macs or both")
     if not knobs or len({knob.name for knob in knobs}) != len(knobs):
-        raise UsageError("fit needs knobs to turn, each named once, such as out_channels=16:128:2")
+        raise UsageError(
+            "fit needs knobs to turn, each named once, such as out_channels=16:128:2; what has none is cut by "
+            "`featherpress prune`"
+        )
     candidates = prod(len(knob.values) for knob in knobs)
     if candidates > MOST:
         raise UsageError(f"more than {MOST:,} candidates: take larger steps, or fewer knobs")

@@ -19,7 +19,7 @@ from featherpress.models.factories import load_factory
 from featherpress.models.inputs import ModelInput, input_of, remember_input
 from featherpress.models.layers.deformable import DeformableConv
 from featherpress.models.priors import decode_boxes, decode_landmarks
-from featherpress.models.saving import build_with_weights, read_input, read_origin
+from featherpress.models.saving import build_with_weights, read_input, read_origin, settings_of_file
 
 Deformable = Literal["samples", "operator"]
 
@@ -147,7 +147,8 @@ def _load(target: str, weights: Path | None, *, random: bool) -> nn.Module:
         return load_model(weights)
     if not target:
         raise UsageError(f"{weights} does not say which model it is of; name it too")
-    return build_with_weights(lambda: load_factory(target), weights)
+    settings = settings_of_file(weights, target)
+    return build_with_weights(lambda: load_factory(target, settings), weights)
 
 
 def _detector_subject(target: str, model: Detector, options: GraphOptions) -> Subject:

@@ -13,6 +13,7 @@ from featherpress.compress.experiments.arms import arm_trainer, keep_terms
 from featherpress.compress.experiments.conclusion import method_claim, seed_folder
 from featherpress.compress.experiments.distill import distill
 from featherpress.compress.experiments.experiment import HOLDOUT, Experiment
+from featherpress.compress.experiments.pruned import AuditModel
 from featherpress.compress.experiments.teachers import prepare_teachers, require_unchanged
 from featherpress.compress.recipes import Recipe
 from featherpress.compress.runtime.run_folder import is_leader
@@ -63,7 +64,13 @@ def variants(recipe: Recipe) -> dict[str, Recipe]:
     return alone | left_out
 
 
-def ablate_losses(recipe: Recipe, out: Path, *, audits: Mapping[str, Mapping[str, Any]] | None = None) -> str:
+def ablate_losses(
+    recipe: Recipe,
+    out: Path,
+    *,
+    audits: Mapping[str, Mapping[str, Any]] | None = None,
+    audit: AuditModel | None = None,
+) -> str:
     """Run the whole distillation with its control, then every variant in `ablation/`, and compare all with the control.
 
     An ablation is used to choose losses. It is therefore scored on the held-out training images if there are any, and
@@ -71,7 +78,7 @@ def ablate_losses(recipe: Recipe, out: Path, *, audits: Mapping[str, Mapping[str
     `ablation/ablation.json` and `.md`, and returned for a terminal.
     """
     chosen = variants(recipe)
-    distill(recipe.model_copy(update={"control": True}), out, audits=audits)
+    distill(recipe.model_copy(update={"control": True}), out, audits=audits, audit=audit)
     experiment = Experiment(recipe, out, audits or {})
     loaded = prepare_teachers(experiment)
     folders = {name: out / "ablation" / name.replace(" ", "-") for name in chosen}

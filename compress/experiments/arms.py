@@ -92,7 +92,9 @@ def _build(experiment: Experiment, arm: Arm, *, seed: int, loaded: Sequence[Load
     elif recipe.student.backbone == "teacher" and not recipe.student.run:
         logger.info("%s: the backbone starts from the teacher's", arm)
     teachers = [teacher.model for teacher in loaded]
-    return build_student(recipe, seed, task=experiment.task, teachers=teachers, control=arm != "student")
+    return build_student(
+        recipe, seed, task=experiment.task, teachers=teachers, control=arm != "student", folder=experiment.out
+    )
 
 
 def _crops(experiment: Experiment, arm: Arm, *, seed: int, loaded: Sequence[LoadedTeacher]) -> Crops[Any]:

@@ -1,40 +1,71 @@
 """The parts of an experiment, built from its recipe: student and teachers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from featherpress.compress.experiments.pruned import (
+    load_start,
+    prune_student,
+    starts_pruned,
+    take_weights,
+)
 from featherpress.compress.recipes import DistillationRecipe, Recipe, StudentRecipe, TeacherRecipe
 from featherpress.compress.recipes.files import expand_path
 from featherpress.compress.recipes.terms import FeatureTerm
 from featherpress.compress.tasks.base import Task
 from featherpress.errors import UsageError
 from featherpress.models import load_weights, shipped_weights
+from featherpress.models.saving import build_with_weights
 
 Role = Literal["student", "teacher"]
 
 
 def build_student(
-    recipe: Recipe, seed: int, *, task: Task, teachers: Sequence[nn.Module], control: bool = False
+    recipe: Recipe,
+    seed: int,
+    *,
+    task: Task,
+    teachers: Sequence[nn.Module],
+    control: bool = False,
+    folder: Path | None = None,
 ) -> nn.Module:
     """Build the student from a seed. Both arms of a seed start from the same weights.
 
     If the recipe continues an earlier run, each arm starts from the weights of the same arm there. The backbone
-    is copied from the first teacher whose backbone has the student's shapes.
+    is copied from the first teacher whose backbone has the student's shapes. A pruned student is the one in the run's
+    `folder` for all seeds, else it is cut here.
     """
     torch.manual_seed(seed)
     own = recipe.student
-    student = task.build(own.model, own.settings, **input_settings(own))
+    if own.run:
+        earlier = expand_path(own.run) / ("control" if control else "") / "weights" / "last.safetensors"
+        return build_with_weights(model_builder(own, task), earlier)
+    start = load_start(recipe, model_builder(own, task), folder) if starts_pruned(recipe) else None
+    if start is not None:
+        torch.manual_seed(seed)  # building back draws weights that are not used
+        return start
+    student = build_whole(recipe, task=task, teachers=teachers)
+    return prune_student(recipe, student).model if own.prune else student
+
+
+def model_builder(own: StudentRecipe | TeacherRecipe, task: Task) -> Callable[[], nn.Module]:
+    """Return what builds a recipe's model with fresh weights."""
+    return partial(task.build, own.model, own.settings, **input_settings(own))
+
+
+def build_whole(recipe: Recipe, *, task: Task, teachers: Sequence[nn.Module]) -> nn.Module:
+    """Build the student with the weights that it starts from, before anything is cut."""
+    student = model_builder(recipe.student, task)()
     source = recipe.student.backbone
-    if recipe.student.weights:
+    if recipe.student.weights == "teacher":
+        take_weights(student, teachers)
+    elif recipe.student.weights:
         load_weights(student, find_weights(recipe.student))
-    if recipe.student.run:
-        earlier = expand_path(recipe.student.run) / ("control" if control else "")
-        load_weights(student, earlier / "weights" / "last.safetensors")
-        return student
     if source == "teacher" and teachers:
         _take_backbone(student, teachers)
     elif source == "teacher":
@@ -81,14 +112,14 @@ def build_trained(
 ) -> tuple[StudentRecipe | TeacherRecipe, nn.Module]:
     """Build a recipe's student, or its first teacher, with a file's weights; return what the recipe says of it too.
 
+    A file of a pruned model says its shape.
+
     Errors: `UsageError` for a recipe without such a model; `CheckpointError` for weights that are not the model's.
     """
     if role == "teacher" and not recipe.all_teachers:
         raise UsageError(f"the recipe {recipe.name} has no teacher to load {weights} into")
     own = recipe.student if role == "student" else recipe.all_teachers[0]
-    model = task.build(own.model, own.settings, **input_settings(own))
-    load_weights(model, weights)
-    return own, model
+    return own, build_with_weights(model_builder(own, task), weights)
 
 
 def input_settings(model: StudentRecipe | TeacherRecipe) -> dict[str, Any]:

@@ -13,12 +13,11 @@ from torch import Tensor, nn
 
 from featherpress.compress.distillation.adapters import match_sizes
 from featherpress.compress.distillation.taps import Tap
-from featherpress.compress.experiments.build import input_settings, taps_of
+from featherpress.compress.experiments.build import build_trained, taps_of
 from featherpress.compress.experiments.experiment import Experiment
 from featherpress.compress.recipes.terms import FeatureTerm
 from featherpress.compress.runtime.progress import Progress
 from featherpress.errors import DataError
-from featherpress.models import load_weights
 from featherpress.records.run import Correlation, Level
 
 _CONSTANT = 1e-8  # of the squared features, below which their variance counts as none
@@ -104,10 +103,8 @@ def record_correlation(experiment: Experiment, teacher: nn.Module, *, images: in
     for role, folder in (("student", experiment.out), ("control", experiment.out / "control")):
         weights = folder / "weights" / "last.safetensors"
         if weights.exists():
-            own = experiment.recipe.student
-            model = experiment.task.build(own.model, own.settings, **input_settings(own))
+            model = build_trained(experiment.recipe, weights, task=experiment.task)[1]
             students[role] = model.to(device).eval()
-            load_weights(students[role], weights)
     if not students:
         return
     student = next(iter(students.values()))

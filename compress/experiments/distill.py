@@ -6,15 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from featherpress.compress.data.crops.sampling import batch_lengths
 from featherpress.compress.data.leaks import find_leaks
 from featherpress.compress.data.subsets import left_out
 from featherpress.compress.experiments.arms import Arm, arm_trainer, forget_outputs, list_arms
-from featherpress.compress.experiments.build import build_student, build_teacher
+from featherpress.compress.experiments.build import build_student, build_teacher, build_whole
 from featherpress.compress.experiments.conclusion import record_comparison, seed_folder
 from featherpress.compress.experiments.correlation import record_correlation
 from featherpress.compress.experiments.estimate import planned_steps
 from featherpress.compress.experiments.experiment import Experiment
+from featherpress.compress.experiments.pruned import PRUNED, AuditModel, keep_pruned
 from featherpress.compress.experiments.teachers import (
     LoadedTeacher,
     evaluate_teacher,
@@ -95,17 +98,24 @@ def _check_leaks(training: Any, validation: Any, *, allow: bool) -> None:
         logger.warning("%s", sentence)
 
 
-def train(recipe: Recipe, out: Path, *, audits: Mapping[str, Mapping[str, Any]] | None = None) -> Path:
-    """Train a recipe's student alone, for its first seed, and evaluate it.
+def train(
+    recipe: Recipe,
+    out: Path,
+    *,
+    audits: Mapping[str, Mapping[str, Any]] | None = None,
+    audit: AuditModel | None = None,
+) -> Path:
+    """Train a recipe's student alone, for its first seed, and evaluate it; `audit` counts it where it is pruned here.
 
     Returns the run's folder. What is done already is not repeated.
     """
     began = time.monotonic()
-    experiment = Experiment(recipe, out, audits or {})
+    experiment = Experiment(recipe, out, audits or {}, audit)
     _write_heading(experiment)
+    _prune(experiment, ())
     seed = recipe.seeds[0]
     trainer = experiment.trainer(
-        build_student(recipe, seed, task=experiment.task, teachers=()),
+        build_student(recipe, seed, task=experiment.task, teachers=(), folder=out),
         TrainingFolder(out),
         role="student",
         schedule=recipe.schedule,
@@ -123,9 +133,12 @@ def distill(
     out: Path,
     *,
     audits: Mapping[str, Mapping[str, Any]] | None = None,
+    audit: AuditModel | None = None,
     arms: Sequence[Arm] = ("student", "control"),
 ) -> Path:
     """Distil a recipe's teachers into its student, train the control, evaluate all, and compare.
+
+    `audit` counts a student that is pruned here.
 
     The control starts from the same weights and sees as many crops in the same order for as long, without a teacher.
     Returns the run's folder; what is there already is not done again. With one arm only, nothing is compared.
@@ -135,9 +148,10 @@ def distill(
     if not recipe.all_teachers:
         raise UsageError(f"the recipe {recipe.name} has no teacher to distil; use `featherpress train`")
     began = time.monotonic()
-    experiment = Experiment(recipe, out, audits or {})
+    experiment = Experiment(recipe, out, audits or {}, audit)
     _write_heading(experiment)
     loaded = prepare_teachers(experiment)
+    _prune(experiment, loaded)
     taught = [evaluate_teacher(experiment, teacher) for teacher in loaded] if is_leader() else []
     wanted = list_arms(recipe, arms)
     predictions: dict[Arm, list[Any]] = {arm: [] for arm in wanted}
@@ -171,10 +185,25 @@ def _conclude(
         record_comparison(experiment, loaded, taught, predictions)
 
 
+def _prune(experiment: Experiment, loaded: Sequence[LoadedTeacher]) -> None:
+    """Cut the student of a recipe that says so, once for a run, and count it; what was cut before is kept."""
+    recipe, out = experiment.recipe, experiment.out
+    if recipe.student.prune is None or not is_leader():
+        return
+    if not (out / PRUNED).is_file():
+        torch.manual_seed(recipe.seeds[0])
+        teachers = [teacher.model for teacher in loaded]
+        keep_pruned(recipe, build_whole(recipe, task=experiment.task, teachers=teachers), out)
+    if experiment.audit is not None:
+        student = build_student(recipe, recipe.seeds[0], task=experiment.task, teachers=(), folder=out)
+        experiment.audits = {**experiment.audits, "student": experiment.audit(student)}
+        _write_heading(experiment)
+
+
 def _write_heading(experiment: Experiment) -> None:
     """Write the run's resolved recipe and the audits of its models."""
     if not is_leader():
         return
     write_text(experiment.out / "recipe.toml", recipe_to_toml(experiment.recipe))
-    if experiment.audits:
+    if "student" in experiment.audits:  # one that is pruned is counted after that
         write_json(experiment.out / "budget.json", {"schema": "featherpress.budget/1", **experiment.audits})

@@ -80,15 +80,16 @@ def planned_steps(images: int, schedule: ScheduleRecipe, recipe: Recipe) -> int:
     return schedule.epochs * (batches_per_epoch(images, schedule.batch_size, recipe.data.sizes) // schedule.accumulate)
 
 
-def seconds_per_step(recipe: Recipe) -> float | None:
+def seconds_per_step(recipe: Recipe, student: nn.Module | None = None) -> float | None:
     """Time one step of a recipe's student on this machine, its first teacher's forward with it, mean over both arms.
 
-    Nothing comes of a model that computes its own loss: it does not run in training without targets.
+    `student` is one that is pruned already. Nothing comes of a model that computes its own loss: it does not run in
+    training without targets.
     """
     task, own = task_of(recipe), recipe.student
     device = default_device()
     images = task.example().to(device).expand(recipe.schedule.batch_size, -1, -1, -1)
-    student = task.build(own.model, own.settings, **input_settings(own)).to(device)
+    student = (student or task.build(own.model, own.settings, **input_settings(own))).to(device)
     first = recipe.all_teachers[0]
     teacher = task.build(first.model, first.settings, **input_settings(first)).to(device).eval()
     try:

@@ -11,6 +11,7 @@ from torch import nn
 
 from featherpress import __version__
 from featherpress.compress.data import Crops
+from featherpress.compress.experiments.pruned import AuditModel
 from featherpress.compress.experiments.recipe_distiller import RecipeDistiller
 from featherpress.compress.recipes import Recipe, ScheduleRecipe
 from featherpress.compress.runtime.run_folder import TrainingFolder, is_leader
@@ -29,11 +30,15 @@ _SPLITS = {"val": "validation", "holdout": "held-out training"}
 
 @dataclass(slots=True)
 class Experiment:
-    """A recipe in a folder: trains models on its data and scores them."""
+    """A recipe in a folder: trains models on its data and scores them.
+
+    `audit` counts a student that is pruned here, whose cost is not known before.
+    """
 
     recipe: Recipe
     out: Path
     audits: Mapping[str, Mapping[str, Any]]
+    audit: AuditModel | None = None
     task: Task = field(init=False)
     training: Any = field(init=False)
     holdout: Any = field(init=False)

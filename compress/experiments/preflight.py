@@ -15,7 +15,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from featherpress.compress.experiments.build import build_student, build_teacher
+from featherpress.compress.experiments.build import build_student, build_teacher, build_whole
+from featherpress.compress.experiments.pruned import PRUNED, keep_pruned
 from featherpress.compress.experiments.recipe_distiller import RecipeDistiller
 from featherpress.compress.experiments.teachers import LoadedTeacher, freeze_teacher, make_distiller
 from featherpress.compress.recipes import Recipe
@@ -76,6 +77,8 @@ def preflight(recipe: Recipe) -> list[Finding]:
     ]
     findings = [finding for teacher in loaded for finding in _evaluate(task, teacher)]
     with TemporaryDirectory(prefix="featherpress-") as folder, log_from(logging.WARNING):
+        if recipe.student.prune:
+            small = _settle(recipe, small, [teacher.model for teacher in loaded], Path(folder))
         try:
             findings += _fly(small, task, loaded, Path(folder))
         except (TrainingError, UsageError, RuntimeError) as error:
@@ -84,6 +87,13 @@ def preflight(recipe: Recipe) -> list[Finding]:
             )
     findings += [_unchanged(teacher) for teacher in loaded]
     return findings if is_leader() else []
+
+
+def _settle(recipe: Recipe, small: Recipe, teachers: Sequence[nn.Module], folder: Path) -> Recipe:
+    """Cut the student once, at the size at which the recipe counts it."""
+    keep_pruned(recipe, build_whole(recipe, task=task_of(recipe), teachers=teachers), folder)
+    changes = {"prune": None, "pruned": str(folder / PRUNED), "weights": "", "backbone": ""}
+    return small.model_copy(update={"student": small.student.model_copy(update=changes)})
 
 
 def check_data(recipe: Recipe) -> None:

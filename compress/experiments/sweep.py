@@ -1,13 +1,17 @@
 """A sweep over budgets: a recipe for each, the same teachers for all, and what each student scores."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from featherpress.compress.evaluation.comparison import make_arm, make_difference
 from featherpress.compress.evaluation.saved_scores import read_saved
+from featherpress.compress.experiments.build import build_teacher, build_whole
+from featherpress.compress.experiments.pruned import prune_student
 from featherpress.compress.experiments.teachers import teacher_name
+from featherpress.compress.pruning.result import Pruned
 from featherpress.compress.recipes import Recipe
+from featherpress.compress.recipes.schema import PruneRecipe
 from featherpress.compress.tasks import task_of
 from featherpress.errors import DataError
 from featherpress.records.audit import Audit, Budget
@@ -26,6 +30,31 @@ def fitted_recipe(recipe: Recipe, name: str, settings: Mapping[str, Any]) -> Rec
     """Return the recipe of a student with other settings; the sweep's budget file is not its own."""
     student = recipe.student.model_copy(update={"settings": {**recipe.student.settings, **settings}})
     return recipe.model_copy(update={"name": f"{recipe.name}-{name}", "budget": "", "student": student})
+
+
+def pruned_recipe(recipe: Recipe, name: str, quantity: Quantity, limit: int, keep: Sequence[str] = ()) -> Recipe:
+    """Return the recipe of a student that is cut to one limit; how, says the recipe's own `student.prune`.
+
+    Where it has no weights and a teacher is the same model, it is cut out of the teacher.
+    """
+    given = recipe.student
+    own = (given.prune or PruneRecipe()).model_copy(update={"params": None, "macs": None, quantity: limit})
+    if keep:
+        own = own.model_copy(update={"keep": tuple(keep)})
+    original = any((each.model, each.settings) == (given.model, given.settings) for each in recipe.all_teachers)
+    weights = given.weights or ("teacher" if original and not given.backbone else "")
+    student = given.model_copy(update={"prune": own, "weights": weights})
+    return recipe.model_copy(update={"name": f"{recipe.name}-{name}", "budget": "", "student": student})
+
+
+def prune_ahead(recipe: Recipe) -> Pruned:
+    """Cut a recipe's student as a run would, out of the weights that are there: those of a teacher may come later.
+
+    Errors: those of `prune`.
+    """
+    task = task_of(recipe)
+    teachers = [build_teacher(recipe, number, task=task) for number in range(len(recipe.all_teachers))]
+    return prune_student(recipe, build_whole(recipe, task=task, teachers=teachers))
 
 
 def share_teachers(recipe: Recipe, trained: Path) -> Recipe:

@@ -1,7 +1,7 @@
 """What pruning gives: a smaller model, its cost, and what was cut together or is locked."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import nn
 from featherpress.budgets.counting.costs import Cost
 from featherpress.models.pruned import load_pruned as load_pruned  # noqa: PLC0414 (the package's face)
 from featherpress.models.saving import save_weights
+from featherpress.records.pruning import PrunedCost, PrunedUnit, Pruning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,19 @@ class Pruned:
     def locked(self) -> tuple[Unit, ...]:
         """The axes that cannot shrink, with the reason."""
         return tuple(unit for unit in self.units if unit.locked)
+
+    def describe(self, name: str) -> Pruning:
+        """Return what was cut, and how, as records hold it; `name` is the model's."""
+        return Pruning(
+            model=name,
+            before=PrunedCost(params=self.before.params, macs=self.before.macs),
+            after=PrunedCost(params=self.cost.params, macs=self.cost.macs),
+            limits=dict(self.limits),
+            slack=dict(self.slack),
+            uniform=dict(self.uniform),
+            error=self.error,
+            units=tuple(PrunedUnit(**asdict(unit)) for unit in self.units),
+        )
 
     def save(self, path: str | Path) -> None:
         """Write weights and plan to one safetensors file, completely or not at all; `load_pruned` builds it back.

@@ -63,7 +63,10 @@ def list_needs(
         ]
     for number, teacher in enumerate(() if without_teachers else recipe.all_teachers):
         needs += _of_weights("teacher.weights" if recipe.teacher else f"teachers[{number}].weights", teacher)
-    needs += _of_weights("student.weights", student)
+    if student.weights != "teacher":
+        needs += _of_weights("student.weights", student)
+    if student.pruned:
+        needs.append(Need(key="student.pruned", text=student.pruned, path=expand_path(student.pruned)))
     if student.backbone not in {"", "teacher"}:
         needs.append(Need(key="student.backbone", text=student.backbone, path=expand_path(student.backbone)))
     if student.run:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from featherpress.amounts import read_amount
 from featherpress.compress.distillation.losses.bounds import Fraction
 from featherpress.compress.distillation.placebos import Placebo
 from featherpress.compress.recipes.data import AnyData, Count, Positive, Seed
@@ -21,6 +22,7 @@ from featherpress.compress.recipes.terms import (
     lay_over_defaults,
     why_unfit,
 )
+from featherpress.errors import UsageError
 from featherpress.models.inputs import IMAGENET
 
 Settings = dict[str, bool | int | float | str]
@@ -48,13 +50,43 @@ def _read_normalization(value: Any) -> Any:
 Normalize = Annotated[Normalization | None, BeforeValidator(_read_normalization)]
 
 
+def _read_amount(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return read_amount(value)
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+
+
+Amount = Annotated[int, BeforeValidator(_read_amount), Field(ge=1)]
+
+
+class PruneRecipe(Strict):
+    """What the student's model is cut to: `params` and `macs` at most, as 1_000_000 or "1M".
+
+    Modules or tensors that a pattern of `keep` matches stay as they are. Channels are weighed by `importance`; of each
+    axis the share `floor` stays at least, in a `multiple_of` so many.
+    """
+
+    params: Amount | None = None
+    macs: Amount | None = None
+    keep: tuple[str, ...] = ()
+    importance: Literal["l2", "l1", "batchnorm"] = "l2"
+    floor: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    multiple_of: Positive = 1
+
+
 class StudentRecipe(Strict):
     """The model to train: one of the zoo, or `package.module:factory`, built with `settings`.
 
-    `weights` is a file, or `shipped` for those that come with the package; `backbone` says where its backbone's weights
-    come from: the teacher, a file, or nothing. `run` is the folder of an earlier run to go on from: the student from
-    its student's weights, the control from its control's. `public_backbone` is a file of weights that the teacher
-    had no part in: where student and control start from the teacher's backbone, a third arm starts from that one.
+    With `prune` it is that model, with these weights, cut to a budget; `pruned` is a file of one that is cut already.
+    Every arm starts from the same pruned weights. `weights` is a file, or `shipped` for those that come with the
+    package, or, to be pruned, `teacher` for those of the first teacher with its shapes; `backbone` says where its
+    backbone's weights come from: the teacher, a file, or nothing. `run` is the folder of an earlier run to go on from:
+    the student from its student's weights, the control from its control's. `public_backbone` is a file of weights that
+    the teacher had no part in: where student and control start from the teacher's backbone, a third arm starts from
+    that one.
     `normalize` is `imagenet`, or a table of `mean` and `std` for RGB from 0 to 1; unless given it is what timm's
     `pretrained_cfg` says, or else the task's.
     """
@@ -63,9 +95,26 @@ class StudentRecipe(Strict):
     settings: Settings = Field(default_factory=dict)
     normalize: Normalize = None
     weights: str = ""
+    prune: PruneRecipe | None = None
+    pruned: str = ""
     run: str = ""
     backbone: str = ""
     public_backbone: str = ""
+
+    @model_validator(mode="after")
+    def _starts_from_one_thing(self) -> Self:
+        if self.prune and self.pruned:
+            raise ValueError("`prune` cuts the model and `pruned` is a file of one that is cut: give one of the two")
+        if self.pruned and (self.weights or self.backbone or self.run):
+            raise ValueError("`pruned` holds the student's weights: leave `weights`, `backbone` and `run` out")
+        if self.prune and (self.run or self.public_backbone):
+            raise ValueError(
+                "`prune` starts every arm from the same weights, and `run` and `public_backbone` from others; a `run` "
+                "whose student was pruned goes on with it as it is"
+            )
+        if self.weights == "teacher" and not self.prune:
+            raise ValueError("`weights` are the teacher's only to be pruned: give `prune`, or a file")
+        return self
 
 
 class ScheduleRecipe(Strict):
@@ -217,8 +266,12 @@ class Recipe(Strict):
             raise ValueError("`teacher.cache` needs `data.variants` above 0: crops that never repeat cannot be cached")
         if any(own.schedule and own.schedule.precision != self.schedule.precision for own in self.all_teachers):
             raise ValueError("`teacher.schedule.precision` and `schedule.precision` must be the same in one run")
-        if self.student.backbone == "teacher" and not self.all_teachers:
-            raise ValueError("`student.backbone` is the teacher's, but there is no teacher")
+        if "teacher" in (self.student.backbone, self.student.weights) and not self.all_teachers:
+            which = "backbone" if self.student.backbone == "teacher" else "weights"
+            raise ValueError(f"`student.{which}` is the teacher's, but there is no teacher")
+        cut = self.student.prune
+        if cut and not (cut.params or cut.macs or self.budget):
+            raise ValueError("`student.prune` needs `params` or `macs`, or a `budget` of the recipe")
         return self
 
     @model_validator(mode="after")

@@ -42,6 +42,7 @@ from featherpress.options import (
     MacsOption,
     MapOption,
     ParamsOption,
+    ShapedOption,
 )
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def audit(
             metavar="FILE", help="A budget file, or the name of a shipped one; unless given, the model's own."
         ),
     ] = "",
+    weights: ShapedOption = None,
     inputs: InputOption = None,
     settings: ArgumentOption = None,
     formula: FormulaOption = None,
@@ -137,6 +139,7 @@ def audit(
     featherpress audit torchvision.models:resnet18
     featherpress audit timm:create_model --set model_name=resnet18
     featherpress audit my_models:encoder --input ids=1x77:int64
+    featherpress audit my_models:net --weights pruned.safetensors
     featherpress audit featherface_v2 --init mine.toml
     featherpress audit featherface_v2 --budget mine.toml --format junit
     featherpress audit --claims TABLE.csv --factory timm:create_model
@@ -167,15 +170,17 @@ def audit(
         for file in (init, pin):
             require_place(file)
         formulas = read_formulas(formula)
-        limits = find_budget(model, budget, chosen)
+        limits = find_budget(model, budget, chosen, weights)
         held = load_baseline(baseline) if baseline else None
-        refuse_for_files(model, {"--set": settings, "--cross-check": check})
+        refuse_for_files(model, {"--set": settings, "--cross-check": check, "--weights": weights})
         how: _How = {"formulas": formulas, "strict_claims": strict_claims}
         subject = None
         if is_file(model):
             result = audit_file(model, limits, inputs=inputs or (), pin=held, **how)
         else:
-            subject = open_subject(model, inputs=inputs or (), settings=chosen, budget=limits, pin=held)
+            subject = open_subject(
+                model, inputs=inputs or (), settings=chosen, budget=limits, pin=held, weights=weights
+            )
             result = audit_subject(subject, limits, **how)
         if init is not None:
             if init.exists():
@@ -228,6 +233,10 @@ def diff(
     target: Annotated[
         str, typer.Option(metavar="MODEL", help="Compare this model, or file, between two git revisions.")
     ] = "",
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Weights of the second, which may be the first pruned: then name it once."),
+    ] = None,
     inputs: InputOption = None,
     settings: ArgumentOption = None,
     formula: FormulaOption = None,
@@ -241,6 +250,7 @@ def diff(
     featherpress diff featherface_v1 featherface_v2
     featherpress diff mine:net mine:thinner_net --input 224 --format markdown
     featherpress diff before.json net.onnx
+    featherpress diff mine:net --weights pruned.safetensors
     featherpress diff main...HEAD --target package.module:factory
     ```
     """
@@ -248,6 +258,8 @@ def diff(
     from featherpress.budgets.views.diff import render_diff, render_diff_markdown
     from featherpress.commands.sides import audit_revision, open_side, split_range
 
+    if target and weights:
+        raise UsageError("--weights is for models as they are now, not for --target at two revisions")
     if target:
         given = {"--input": inputs, "--set": settings, "--formula": formula}
         words = [word for option, texts in given.items() for text in texts or () for word in (option, text)]
@@ -255,12 +267,14 @@ def diff(
         names = (f"{target} at {first[:12]}", f"{target} at {second[:12]}")
         one, two = (audit_revision(revision, target, words) for revision in (first, second))
         result = compare_costs(one, two, names=names)
-    elif not after:
+    elif not after and not weights:
         raise UsageError("diff compares two: name the second too, or --target and two revisions as main...HEAD")
     else:
-        chosen, formulas, names = read_settings(settings), read_formulas(formula), (before, after)
-        sides = [open_side(name, inputs=inputs or (), settings=chosen, formulas=formulas) for name in names]
-        result = compare_costs(sides[0], sides[1], names=names)
+        chosen, formulas, after = read_settings(settings), read_formulas(formula), after or before
+        was = open_side(before, inputs=inputs or (), settings=chosen, formulas=formulas)
+        now = open_side(after, inputs=inputs or (), settings=chosen, formulas=formulas, weights=weights)
+        shown = f"{after}, {weights.name}" if weights else after
+        result = compare_costs(was, now, names=(before, shown))
     if as_json or style == "json":
         print_json(result.to_dict())
     elif style == "markdown":
@@ -282,7 +296,7 @@ def fit(
 ) -> None:
     """Find the settings of a model that use a budget best, counted exactly.
 
-    Exit code: 0 if something fits, 1 if nothing does.
+    Exit code: 0 if something fits, 1 if nothing does. A model without knobs is cut by `featherpress prune`.
 
     Examples:
     ```

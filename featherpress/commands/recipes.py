@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from featherpress.commands.model_names import settings_of, shape_seen
-from featherpress.commands.subjects import audit_model, count_model
+from featherpress.commands.subjects import Subject, audit_model, audit_subject, count_model, find_budget, open_subject
 from featherpress.errors import CountError, UsageError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from featherpress.budgets import Audit
+    from featherpress.compress.experiments.pruned import AuditModel
     from featherpress.compress.recipes import Recipe, StudentRecipe, TeacherRecipe
     from featherpress.compress.recipes.required_files import Need
 
@@ -81,13 +84,41 @@ def _audit_all(recipe: "Recipe", *, allow_over_budget: bool) -> dict[str, Any]:
         role = "teacher" if number == 1 else f"teacher-{number}"
         counted = audit_model(teacher.model, inputs=[shape], settings=teacher.settings).to_dict()
         audits[role] = counted | {"settings": settings_of(teacher.model, teacher.settings)}
-    student = audit_model(recipe.student.model, budget=recipe.budget, inputs=[shape], settings=recipe.student.settings)
+    own = recipe.student
+    if own.prune or own.pruned:
+        original = audit_model(own.model, budget=None, inputs=[shape], settings=own.settings).to_dict()
+        audits["original"] = original | {"settings": settings_of(own.model, own.settings)}
+    if own.prune:
+        return audits  # its student is counted once it is cut
+    student = audit_model(
+        own.model, budget=recipe.budget, inputs=[shape], settings=own.settings, weights=_pruned_file(recipe)
+    )
     if student.exit_code and not allow_over_budget:
         raise UsageError(
             f"the student breaks its budget: {student.failures[0]}; add --allow-over-budget to train it anyway"
         )
-    settings = settings_of(recipe.student.model, recipe.student.settings)
+    settings = settings_of(own.model, own.settings)
     return audits | {"student": student.to_dict() | {"settings": settings}}
+
+
+def _pruned_file(recipe: "Recipe") -> Path | None:
+    from featherpress.compress.recipes.files import expand_path
+
+    return expand_path(recipe.student.pruned) if recipe.student.pruned else None
+
+
+def student_auditor(recipe: "Recipe") -> "AuditModel":
+    """Return what counts a recipe's student once it is cut, as `audit_recipe` counts others."""
+    own = recipe.student
+
+    def count(model: "nn.Module") -> dict[str, Any]:
+        name, _, inputs, source = open_subject(own.model, inputs=[shape_seen(recipe)], settings=own.settings)
+        counted = audit_subject(
+            Subject(name, model, inputs, source), find_budget(name, recipe.budget, {"pruned": True})
+        )
+        return counted.to_dict() | {"settings": settings_of(own.model, own.settings)}
+
+    return count
 
 
 def print_dry_run(recipe: "Recipe", models: Sequence[str], *, without_teachers: bool = False) -> None:
@@ -116,6 +147,12 @@ def _costs(recipe: "Recipe", *, without_teachers: bool) -> Iterator[str]:
     for number, teacher in enumerate(() if without_teachers else recipe.all_teachers):
         yield f"{_role(recipe, number)}: {_cost(recipe, teacher)[0]}{'' if teacher.weights else ', trained first'}"
     cost, audit = _cost(recipe, recipe.student)
+    cut = recipe.student.prune
+    if cut:
+        most = [f"{cut.params:,} parameters"] * bool(cut.params) + [f"{cut.macs:,} MACs"] * bool(cut.macs)
+        held = [f"the budget {recipe.budget}"] * bool(recipe.budget)
+        yield f"student: {cost}; pruned to at most {', '.join([*most, *held])}"
+        return
     within = ""
     if recipe.budget and audit is not None:
         within = f", {'over' if audit.exit_code else 'within'} the budget {recipe.budget}"
@@ -126,7 +163,10 @@ def _cost(recipe: "Recipe", model: "StudentRecipe | TeacherRecipe") -> "tuple[st
     from featherpress.budgets.views.layout import format_macs
 
     budget = recipe.budget if model is recipe.student else ""
-    params, audit = count_model(model.model, budget=budget, inputs=[shape_seen(recipe)], settings=model.settings)
+    weights = _pruned_file(recipe) if model is recipe.student else None
+    params, audit = count_model(
+        model.model, budget=budget, inputs=[shape_seen(recipe)], settings=model.settings, weights=weights
+    )
     cost = f"{model.model}, {params:,} parameters"
     if audit is not None:
         height, width = audit.cost.inputs[0][-2:]

@@ -25,14 +25,24 @@ _MAIN = "from featherpress.cli import main; main()"
 
 
 def open_side(
-    name: str, *, inputs: Sequence[str], settings: Mapping[str, Any], formulas: "Mapping[str, Formula]"
+    name: str,
+    *,
+    inputs: Sequence[str],
+    settings: Mapping[str, Any],
+    formulas: "Mapping[str, Formula]",
+    weights: Path | None = None,
 ) -> "Cost | Audit | Pin | Weights":
-    """Count a model or a file, or read a record that `audit --json` or `--pin` wrote."""
+    """Count a model, in the shape that `weights` of a pruned one have, or a file, or read a record of an audit.
+
+    Errors: UsageError for weights of what is no model.
+    """
+    if weights is not None and (is_file(name) or name.endswith(".json")):
+        raise UsageError(f"--weights is for a model: {name} is a file")
     if name.endswith(".json") and not is_file(name):
         return _load(Path(name))
     if is_file(name):
         return audit_file(name, inputs=inputs, formulas=formulas).cost
-    return audit_model(name, inputs=inputs, settings=settings, formulas=formulas, budget=None).cost
+    return audit_model(name, inputs=inputs, settings=settings, formulas=formulas, budget=None, weights=weights).cost
 
 
 def _load(file: Path) -> Audit | Pin | Weights:

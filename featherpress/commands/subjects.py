@@ -1,5 +1,7 @@
 """What `audit`, `diff` and `fit` are asked about: a model built by its name, and what it is fed."""
 
+import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 #: What `fit` turns in a model of the zoo that has it.
 USUAL_KNOBS = ("out_channels=8:128:2", "bifpn_repeats=1:4")
+_SIZE = re.compile(r"width|depth|layers|blocks|repeats|channels|hidden|dim|ratio|mult|filters|planes|heads|base")
+_FIXED = re.compile(r"class|^in_|image|input|drop|kernel|vocab")
 _ZOO_SIDE, _OTHER_SIDE = "640", "224"
 
 
@@ -38,17 +42,22 @@ def open_subject(
     settings: Mapping[str, Any] | None = None,
     budget: "Budget | None" = None,
     pin: "Pin | None" = None,
+    weights: Path | None = None,
 ) -> Subject:
     """Build a model, and what it is fed: `inputs`, else its budget's or its pin's, else one image of its usual size.
 
-    Nothing is downloaded: the backbones of torchvision's detectors come without weights.
+    With `weights` it has those of a file, and the shape of a pruned one. Nothing is downloaded: the backbones of
+    torchvision's detectors come without weights.
     """
     from featherpress.models.factories import import_offline, load_factory
+    from featherpress.models.saving import build_with_weights, settings_of_file
 
     # What other packages say of their progress is not our output, which may be JSON.
     with stdout_to_stderr():
         factory, offline = import_offline(name)
-        model = load_factory(name, {**offline, **(settings or {})})
+        built = {**offline, **(settings_of_file(weights, name) if weights else {}), **(settings or {})}
+        make = partial(load_factory, name, built)
+        model = build_with_weights(make, weights) if weights else make()
         return Subject(name, model, *_choose_inputs(model, factory, inputs, budget, pin))
 
 
@@ -132,30 +141,40 @@ def audit_model(
     inputs: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
     formulas: "Mapping[str, Formula] | None" = None,
+    weights: Path | None = None,
 ) -> "Audit":
     """Count a model and check it, as `audit NAME` does; a zoo model's shipped budget is found unless that is None."""
-    limits = None if budget is None else find_budget(name, budget, settings)
-    return audit_subject(open_subject(name, inputs=inputs, settings=settings, budget=limits), limits, formulas=formulas)
+    limits = None if budget is None else find_budget(name, budget, settings, weights)
+    subject = open_subject(name, inputs=inputs, settings=settings, budget=limits, weights=weights)
+    return audit_subject(subject, limits, formulas=formulas)
 
 
-def find_budget(name: str, budget: str, settings: Mapping[str, Any] | None = None) -> "Budget | None":
-    """Read a budget, or the shipped one of a zoo model, unless `settings` make it another model."""
+def find_budget(
+    name: str, budget: str, settings: Mapping[str, Any] | None = None, weights: Path | None = None
+) -> "Budget | None":
+    """Read a budget, or the shipped one of a zoo model, unless `settings` or pruned `weights` make it another model."""
     from featherpress.budgets import list_budgets, load_budget
+    from featherpress.models.pruned import is_pruned
 
-    file = budget or (name if name in list_budgets() and not settings else "")
+    own = name in list_budgets() and not settings and not (weights and is_pruned(weights))
+    file = budget or (name if own else "")
     return load_budget(file) if file else None
 
 
 def count_model(
-    name: str, *, inputs: Sequence[str], budget: str = "", settings: Mapping[str, Any] | None = None
+    name: str,
+    *,
+    inputs: Sequence[str],
+    budget: str = "",
+    settings: Mapping[str, Any] | None = None,
+    weights: Path | None = None,
 ) -> "tuple[int, Audit | None]":
     """Return how many parameters a model has, and its audit if it can be counted."""
-    from featherpress.models.factories import load_factory
-
     try:
-        result = audit_model(name, budget=budget, inputs=inputs, settings=settings)
+        result = audit_model(name, budget=budget, inputs=inputs, settings=settings, weights=weights)
     except CountError:
-        return sum(weight.numel() for weight in load_factory(name, settings).parameters()), None
+        model = open_subject(name, inputs=inputs, settings=settings, weights=weights).model
+        return sum(weight.numel() for weight in model.parameters()), None
     return result.cost.params, result
 
 
@@ -177,6 +196,20 @@ def usual_knobs(name: str) -> list[str]:
     from featherpress.models import find_model
 
     return [knob for knob in USUAL_KNOBS if knob.partition("=")[0] in find_model(name).settings]
+
+
+def list_knobs(name: str) -> list[str]:
+    """List what could be turned in a model: arguments of its factory that are numbers and sound like sizes."""
+    if ":" not in name:
+        return [knob.partition("=")[0] for knob in usual_knobs(name)]
+    from featherpress.models.factories import import_factory
+
+    try:
+        found = inspect.signature(import_factory(name)).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    numbers = [each.name for each in found if isinstance(each.default, int | float) and each.default is not True]
+    return [name for name in numbers if _SIZE.search(name) and not _FIXED.search(name)]
 
 
 def choose_fit_inputs(

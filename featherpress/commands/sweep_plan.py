@@ -14,6 +14,7 @@ from featherpress.records.sweep import SWEEP, MadeBy, Quantity, Sweep, SweepTarg
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from torch import nn
 
     from featherpress.budgets.fitting.fit import FitRow
     from featherpress.compress.recipes import Recipe
@@ -29,6 +30,7 @@ class Student(NamedTuple):
     settings: Mapping[str, Any]
     params: int | None = None
     macs: int | None = None
+    model: "nn.Module | None" = None
 
 
 def read_request(
@@ -64,7 +66,7 @@ def read_request(
             )
         return began.model_copy(update={"limits": tuple(sorted({*began.limits, *limits}))})
     turned = tuple(knobs or usual_knobs(recipe.student.model))
-    made_by: MadeBy = by or ("fit" if turned else "prune")
+    made_by: MadeBy = by or ("fit" if turned and not recipe.student.prune else "prune")
     if made_by == "fit" and not turned:
         raise UsageError(
             f"{recipe.student.model} has no knobs that are known: name them, as --knob width=8:64, or leave --by out "
@@ -93,11 +95,14 @@ def _find_target(recipe: "Recipe", quantity: Quantity) -> SweepTarget | None:
     return None if amount is None else SweepTarget(budget=recipe.budget, amount=amount)
 
 
-def plan_students(recipe: "Recipe", sweep: Sweep) -> list[Student]:
+def plan_students(recipe: "Recipe", sweep: Sweep, *, ahead: bool = False) -> list[Student]:
     """Return the student of every budget.
 
-    Errors: UsageError where a budget is below what the knobs can reach; those of `fit`.
+    A pruned one is cut when its run begins; `ahead` it is cut here too, out of the weights that are there.
+    Errors: UsageError where a budget is below what the knobs can reach; those of `fit` and `prune`.
     """
+    if sweep.made_by == "prune":
+        return [_pruned(recipe, sweep, limit, ahead=ahead) for limit in sweep.limits]
     rows = _fit_all(recipe, sweep)
     return [_fitted(recipe, sweep, limit, row) for limit, row in rows.items()]
 
@@ -107,6 +112,16 @@ def _fitted(recipe: "Recipe", sweep: Sweep, limit: int, row: "FitRow") -> Studen
 
     own = fitted_recipe(recipe, f"{sweep.quantity}-{limit}", row.settings)
     return Student(limit, own, row.settings, row.params, row.macs)
+
+
+def _pruned(recipe: "Recipe", sweep: Sweep, limit: int, *, ahead: bool) -> Student:
+    from featherpress.compress.experiments.sweep import prune_ahead, pruned_recipe
+
+    own = pruned_recipe(recipe, f"{sweep.quantity}-{limit}", sweep.quantity, limit)
+    if not ahead:
+        return Student(limit, own, {})
+    made = prune_ahead(own)
+    return Student(limit, own, {}, made.cost.params, made.cost.macs, made.model)
 
 
 def _fit_all(recipe: "Recipe", sweep: Sweep) -> "dict[int, FitRow]":
@@ -174,7 +189,10 @@ def describe_plan(recipe: "Recipe", sweep: Sweep, students: Sequence[Student]) -
             ]
         )
     header = (f"budget ({_UNITS[sweep.quantity]})", "student", "params", "MACs", "left")
-    lines = [f"{sweep.model}, made by {sweep.made_by}", *_target_line(sweep), "", *_size_lines(recipe, students)]
+    made = f"{sweep.model}, made by {sweep.made_by}"
+    if sweep.made_by == "prune" and any(not each.weights for each in recipe.all_teachers[:1]):
+        made += "; costs may differ a little once the weights are trained, and stay within the budgets"
+    lines = [made, *_target_line(sweep), "", *_size_lines(recipe, students)]
     return Group(console_table(header, rows), Text(), *map(Text, lines))
 
 
@@ -201,7 +219,7 @@ def _size_lines(recipe: "Recipe", students: Sequence[Student]) -> Iterator[str]:
     )
     for steps in plan.teacher_steps.values():
         yield f"before them a teacher, once, of {steps:,} steps"
-    timed = [seconds_per_step(each.recipe) for each in students]
+    timed = [seconds_per_step(each.recipe, each.model) for each in students]
     known = [each for each in timed if each is not None]
     if len(known) == len(students):
         total = sum(seconds * plan.steps * len(arms) * seeds for seconds in known)

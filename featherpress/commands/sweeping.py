@@ -76,7 +76,7 @@ def sweep(
     if not loaded.all_teachers:
         raise UsageError(f"the recipe {loaded.name} has no teacher, and a sweep distils each of its students")
     request = read_request(loaded, folder, params=params, macs=macs, by=by, knobs=knob, resume=resume)
-    students = plan_students(loaded, request)
+    students = plan_students(loaded, request, ahead=dry_run)
     if dry_run:
         plain_console().print(describe_plan(loaded, request, students))
         return

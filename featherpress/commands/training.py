@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from featherpress.commands.printing import print_closing
-from featherpress.commands.recipes import audit_recipe, find_recipe, open_logged_run, print_dry_run, run_folder
+from featherpress.commands.recipes import (
+    audit_recipe,
+    find_recipe,
+    open_logged_run,
+    print_dry_run,
+    run_folder,
+    student_auditor,
+)
 from featherpress.errors import UsageError
 from featherpress.extras import require_extra
 from featherpress.options import (
@@ -67,7 +74,7 @@ def train(
     audits = audit_recipe(loaded, allow_over_budget=allow_over_budget)
     counted = describe_left_out(loaded) if resume else check(loaded, without_teachers=True, allow_leak=allow_leak)
     with open_logged_run(loaded, out, resume=resume, overwrite=overwrite) as folder:
-        train(loaded, folder, audits=audits)
+        train(loaded, folder, audits=audits, audit=student_auditor(loaded))
     last = f"trained: {folder}; `featherpress report {folder}` writes it up"
     print_closing(*counted, last)
     return None
@@ -163,8 +170,8 @@ def distil_recipe(
         require_sound(recipe)
     with open_logged_run(recipe, out, resume=resume, overwrite=overwrite) as folder:
         if ablate:
-            return [ablate_losses(recipe, folder, audits=audits), *closing]
-        distill(recipe, folder, audits=audits, arms=arms)
+            return [ablate_losses(recipe, folder, audits=audits, audit=student_auditor(recipe)), *closing]
+        distill(recipe, folder, audits=audits, audit=student_auditor(recipe), arms=arms)
     return closing
 
 

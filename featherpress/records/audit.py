@@ -154,11 +154,12 @@ class Adapters(Part):
 
 
 class Budget(Record):
-    """The audits of a run's student and teachers, and its adapters."""
+    """The audits of a run's student and teachers, and of what a pruned student was before; its adapters."""
 
     SCHEMA: ClassVar[str] = "featherpress.budget/1"
 
     teacher: Audit | None = None
+    original: Audit | None = None
     student: Audit
     adapters: Adapters | None = None
 

@@ -16,7 +16,7 @@ from featherpress.compress.tasks.classification.scoring import ACCURACY, predict
 from featherpress.errors import DataError, UsageError
 from featherpress.models.factories import load_factory
 from featherpress.models.inputs import ModelInput, normalization_of
-from featherpress.models.saving import build_with_weights, read_input
+from featherpress.models.saving import build_with_weights, read_input, settings_of_file
 from featherpress.records.evaluation import TaskEvaluation
 
 _SIZE = 224
@@ -33,8 +33,8 @@ def evaluate_folder(
     Errors: `DataError` for folders that are not the model's classes; `CheckpointError` for weights that do not fit.
     """
     said = read_input(weights)
-    built = said.settings if said is not None and said.target == model else {}
-    net = build_with_weights(lambda: load_factory(model, {**built, **settings}), weights)
+    built = {**settings_of_file(weights, model), **settings}
+    net = build_with_weights(lambda: load_factory(model, built), weights)
     folder = split_folder(data, split) if any((data / name).is_dir() for name in SPLITS.get(split, ())) else data
     dataset = ClassFolder(folder, classes=said.classes if said else (), limit=limit)
     mean, std = (said.mean, said.std) if said else normalization_of(net)

@@ -25,6 +25,7 @@ from featherpress.compress.recipes import (
 )
 from featherpress.compress.recipes.data import CropsRecipe, UnlabelledRecipe
 from featherpress.compress.recipes.files import expand_path
+from featherpress.compress.recipes.schema import PruneRecipe
 from featherpress.compress.recipes.terms import FeatureTerm, OutputTerm, Term
 from featherpress.compress.tasks.classification.options import DigitsData, FolderData, ShapesData
 from featherpress.compress.tasks.detection.options import CocoData, FaceData
@@ -223,6 +224,7 @@ REFERENCE = Path(__file__).parents[3] / "docs" / "recipes.md"
 SECTIONS = {
     "## The recipe": Recipe,
     "## `[student]`": StudentRecipe,
+    "## `[student.prune]`": PruneRecipe,
     "## `[teacher]`": TeacherRecipe,
     "## `[data]`\n": DataRecipe,
     "## `[data]`, faces": FaceData,

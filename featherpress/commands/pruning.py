@@ -1,0 +1,163 @@
+"""`prune`: a model cut to an absolute budget, whatever it is."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from featherpress.commands.model_files import is_file
+from featherpress.commands.places import require_place
+from featherpress.commands.printing import plain_console, print_json, stdout_to_stderr
+from featherpress.commands.subjects import advise_inputs, list_knobs, open_subject, read_settings
+from featherpress.errors import UsageError
+from featherpress.options import ArgumentOption, InputOption, JsonOption, MacsOption, ParamsOption, ShapedOption
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from featherpress.budgets.views.diff import Diff
+    from featherpress.commands.subjects import Subject
+    from featherpress.compress.pruning.result import Pruned
+    from featherpress.records.pruning import Pruning
+
+_NAMED = 3
+
+
+def prune(
+    model: Annotated[str, typer.Argument(help="A model of the zoo, or `package.module:factory`.")],
+    params: ParamsOption = None,
+    macs: MacsOption = None,
+    budget: Annotated[
+        str, typer.Option(metavar="FILE", help="A budget file, or the name of a shipped one: its limits hold too.")
+    ] = "",
+    weights: ShapedOption = None,
+    inputs: InputOption = None,
+    settings: ArgumentOption = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Modules or tensors that stay as they are, as `head*`; repeatable."),
+    ] = None,
+    importance: Annotated[
+        Literal["l2", "l1", "batchnorm"],
+        typer.Option(
+            metavar="HOW", help="What a channel is worth: `l2` or `l1` of its weights, or `batchnorm`'s scale."
+        ),
+    ] = "l2",
+    floor: Annotated[float, typer.Option(metavar="SHARE", help="The least share of an axis that stays.")] = 0.1,
+    multiple_of: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Widths that stay are multiples of this, as hardware likes them.")
+    ] = 1,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write weights and plan here, .safetensors; else only look.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Cut whole channels of any model until it is within a budget, and no further.
+
+    The result costs at most every limit, counted, and computes what the model does without these channels. Train it
+    further by a recipe: `[student] pruned = "FILE"`, or `prune = { params = "1M" }`.
+
+    Exit code: 0 within every limit, 1 if one cannot be reached, 2 usage or a bad file.
+
+    Examples:
+    ```
+    featherpress prune my_models:net --params 1M --macs 150M --out small.safetensors
+    featherpress prune torchvision.models:resnet18 --params 5M --keep fc
+    featherpress prune mine:net --budget mine.toml --weights trained.safetensors
+    ```
+    """
+    from featherpress.budgets import diff, load_budget
+
+    if is_file(model):
+        raise UsageError(f"prune needs what builds the model, package.module:factory, and {model} is a file")
+    require_place(out)
+    if out is not None and out.suffix != ".safetensors":
+        raise UsageError(
+            f"a pruned model is written as safetensors: name --out so, as {out.with_suffix('.safetensors')}"
+        )
+    chosen, limits = read_settings(settings), load_budget(budget) if budget else None
+    subject = open_subject(model, inputs=inputs or (), settings=chosen, budget=limits, weights=weights)
+    given = {"params": params, "macs": macs, "budget": limits, "keep": tuple(keep or ())}
+    result = _cut(subject, {**given, "importance": importance, "floor": floor, "multiple_of": multiple_of})
+    if out is not None:
+        _write(result, out, model, chosen)
+    compared = diff(result.before, result.cost, names=(model, "pruned"))
+    record = result.describe(model)
+    if as_json:
+        file = {"file": str(out)} if out else {}
+        print_json({**record.to_dict(), **file, "components": compared.to_dict()["components"]})
+    else:
+        plain_console().print(_render(record, compared, _hints(model, out)))
+
+
+def _cut(subject: "Subject", how: Mapping[str, Any]) -> "Pruned":
+    """Prune a subject; where it fails on its inputs, the sentence says what to give instead.
+
+    Errors: those of `prune`.
+    """
+    from featherpress.compress import prune as cut
+
+    try:
+        with stdout_to_stderr():
+            return cut(subject.model, subject.inputs, **how)  # type: ignore[no-any-return]
+    except UsageError as error:
+        if " fails on inputs " not in str(error):
+            raise
+        raise UsageError(f"{error}; {advise_inputs(subject)}") from error
+
+
+def _write(result: "Pruned", out: Path, model: str, settings: Mapping[str, Any]) -> None:
+    from featherpress.models.saving import SETTINGS, TARGET, save_weights
+
+    save_weights(result.model, out, metadata={TARGET: model, SETTINGS: json.dumps(dict(settings))})
+
+
+def _render(record: "Pruning", compared: "Diff", hints: "list[str]") -> "RenderableType":
+    """Make the tables of components, of limits and of what is locked, for a console."""
+    from rich.console import Group
+    from rich.text import Text
+
+    from featherpress.budgets.views.diff import render_diff
+    from featherpress.budgets.views.layout import console_table
+
+    header = ["limit", "at most", "pruned", "left", *(["uniform width"] if record.uniform else [])]
+    rows = []
+    for name, most in record.limits.items():
+        row = [name, f"{most:,}", f"{most - record.slack[name]:,}", f"{record.slack[name]:,}"]
+        rows.append([*row, *([f"{record.uniform[name]:,}"] if record.uniform else [])])
+    parts: list[RenderableType] = [render_diff(compared), Text(), console_table(header, rows), Text()]
+    locked = [*_locked_rows(record)]
+    if locked:
+        parts += [console_table(("locked", "axes", "why"), locked, words=True), Text()]
+    return Group(*parts, *map(Text, [_proof(record), *hints]))
+
+
+def _locked_rows(record: "Pruning") -> Iterator[list[str]]:
+    for reason, units in record.locked.items():
+        names = [unit.axes[0] for unit in units if unit.axes]
+        more = f", and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        yield [", ".join(names[:_NAMED]) + more, str(len(units)), reason]
+
+
+def _proof(record: "Pruning") -> str:
+    free = [unit for unit in record.units if not unit.locked]
+    cut = [unit for unit in free if unit.after < unit.before]
+    return (
+        f"{len(cut)} of {len(free)} groups of axes were cut; without these channels the model computes the same, to "
+        f"{record.error:.0e} of its signal"
+    )
+
+
+def _hints(model: str, out: Path | None) -> list[str]:
+    """Say what comes next, and what else there is where the model has knobs."""
+    lines = []
+    if out is not None:
+        lines.append(f"wrote {out}; `featherpress audit {model} --weights {out}` counts it")
+    knobs = list_knobs(model)
+    if knobs:
+        lines.append(
+            f"{model} has knobs ({', '.join(knobs)}): `featherpress fit` finds whole architectures within a budget"
+        )
+    return lines

@@ -1,0 +1,147 @@
+"""`featherpress prune`, and what other commands make of its file."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from featherpress.compress import load_pruned
+from featherpress.models import load_weights, save_weights
+from featherpress.models.factories import load_factory
+
+Run = Callable[..., Any]
+MODULE = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, width, classes):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU())
+        inner = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU())
+        self.body = nn.Sequential(inner, nn.Conv2d(width, width, 3, padding=1))
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, image):
+        x = self.stem(image)
+        return self.head((x + self.body(x)).mean((2, 3)))
+
+def net(width=24, classes=5):
+    return Net(width, classes)
+
+def plain():
+    return Net(24, 5)
+
+def sorting():
+    class Odd(Net):
+        def forward(self, image):
+            x = torch.sort(self.stem(image), dim=1).values
+            return self.head(x.mean((2, 3)))
+    return Odd(24, 5)
+"""
+WHOLE = 3 * 24 * 9 + 24 + 48 + 2 * (24 * 24 * 9 + 24) + 48 + 24 * 5 + 5
+INPUT = ("--input", "16")
+
+
+@pytest.fixture
+def run(run_command: Run, tmp_path: Path) -> Run:
+    """Run commands in a folder with a module of models."""
+    (tmp_path / "nets.py").write_text(MODULE)
+    return run_command
+
+
+def test_the_table_says_what_was_cut_and_what_is_locked(run: Run) -> None:
+    """Components before and after, each limit with what is left, the locked axes with their reason; nothing written."""
+    ending = run("prune", "nets:plain", "--params", "2K", "--macs", "400K", *INPUT)
+    assert ending.code == 0, ending.err
+    assert f"{WHOLE:,}" in ending.out
+    limits = {
+        row.split()[0]: row.split()[1:4] for row in ending.out.splitlines() if row.startswith(("params ", "macs "))
+    }
+    for name, (most, got, left) in limits.items():
+        assert int(got.replace(",", "")) + int(left.replace(",", "")) == int(most.replace(",", "")), name
+    assert limits["params"][0] == "2,000"
+    assert "head.weight[0]" in ending.out
+    assert "part of the output" in ending.out
+    assert sorted(path.name for path in Path().iterdir() if path.suffix) == ["nets.py"]
+    assert "featherpress fit" not in ending.out
+
+
+def test_a_model_with_knobs_is_sent_to_fit_and_one_without_to_prune(run: Run) -> None:
+    assert "nets:net has knobs (width)" in run("prune", "nets:net", "--params", "2K", *INPUT).out.replace("\n", " ")
+    assert "`featherpress prune`" in run("fit", "nets:plain", "--params", "2000").err
+
+
+@pytest.fixture
+def small(run: Run) -> Path:
+    """A net of width 30, cut to 2,000 parameters."""
+    given = ("--set", "width=30", "--params", "2000", *INPUT)
+    assert run("prune", "nets:net", *given, "--out", "small.safetensors").code == 0
+    return Path("small.safetensors")
+
+
+def test_audit_diff_and_export_read_the_pruned_file(run: Run, small: Path) -> None:
+    """Its shape and its factory's arguments are what the file says; the audit counts what the promise was about."""
+    counted = json.loads(run("audit", "nets:net", "--weights", small, *INPUT, "--json").out)["total"]["params"]
+    assert 1_800 < counted <= 2_000
+    compared = json.loads(run("diff", "nets:net", "--weights", small, *INPUT, "--json").out)
+    assert compared["total"]["params"]["after"] == counted
+    assert compared["total"]["params"]["before"] == WHOLE
+    assert run("export", "nets:net", "--weights", small, "--input", "16", "--out", "small.onnx").code == 0
+    total = json.loads(run("audit", "small.onnx", "--json").out)["total"]
+    assert 0 < total["params"] <= counted
+
+
+def test_trained_weights_keep_the_shape(run: Run, small: Path, tmp_path: Path) -> None:
+    """Built back, trained, saved: the file builds the same model, and fits a model of the same shape."""
+    model = load_pruned(lambda: load_factory("nets:net", {"width": 30}), small)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model(torch.rand(4, 3, 16, 16)).square().sum().backward()
+    optimizer.step()
+    save_weights(model, tmp_path / "trained.safetensors")
+    again = load_pruned(lambda: load_factory("nets:net", {"width": 30}), tmp_path / "trained.safetensors")
+    image = torch.rand(2, 3, 16, 16)
+    assert torch.equal(again.eval()(image), model.eval()(image))
+    load_weights(load_pruned(lambda: load_factory("nets:net", {"width": 30}), small), tmp_path / "trained.safetensors")
+    given = ("--set", "width=30", "--weights", "trained.safetensors", *INPUT)
+    assert json.loads(run("audit", "nets:net", *given, "--json").out)["total"]["params"] <= 2_000
+
+
+def test_json_has_the_units_and_the_components(run: Run) -> None:
+    ending = run("prune", "nets:plain", "--params", "4K", *INPUT, "--keep", "stem*", "--json", "--out", "a.safetensors")
+    record = json.loads(ending.out)
+    assert record["after"]["params"] + record["slack"]["params"] == record["limits"]["params"] == 4_000
+    assert record["file"] == "a.safetensors"
+    stem = [unit for unit in record["units"] if any("stem" in axis for axis in unit["axes"])]
+    assert stem
+    assert all(unit["before"] == unit["after"] for unit in stem)
+    assert sum(row["params"]["after"] for row in record["components"]) == record["after"]["params"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("nets:plain", "--params", "30"), 1, "the least that can be reached"),
+        (("nets:plain",), 2, "needs a limit"),
+        (("nets:plain", "--params", "2K", "--keep", "tail*"), 2, "matches no module"),
+        (("nets:plain", "--params", "2K", "--input", "1x4x8x8"), 2, "fails on inputs 1x4x8x8"),
+        (("nets:plain", "--params", "2K", "--out", "a.pth"), 2, "name --out so, as a.safetensors"),
+        (("nets:plain", "--params", "2K", "--floor", "2"), 2, "floor"),
+        (("net.onnx", "--params", "2K"), 2, "net.onnx is a file"),
+        (("nets:none", "--params", "2K"), 2, "has no 'none'"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(run: Run, words: tuple[str, ...], code: int, said: str) -> None:
+    ending = run("prune", *words, *(() if "--input" in words else INPUT))
+    assert (ending.code, ending.out, ending.err.count("\n")) == (code, "", 1)
+    assert said in ending.err
+
+
+def test_what_is_not_followed_stays_and_is_named(run: Run) -> None:
+    """Channels that are sorted mix: they are locked with a reason, and a limit that needs them cannot be reached."""
+    ending = run("prune", "nets:sorting", "--params", "400", *INPUT)
+    assert ending.code == 1
+    assert "sort" in ending.err
