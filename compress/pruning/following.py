@@ -1,14 +1,17 @@
 """From a model to what of it can be cut: traced, cut on trial, traced again, and mended until both agree."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+import torch
 from torch import Tensor, nn
 
+from featherpress.budgets.counting.replicas import copy_with
 from featherpress.compress.pruning.labels import Axes, Ids, Labels, describe
+from featherpress.compress.pruning.mending import mend
 from featherpress.compress.pruning.proof import compare, trial
-from featherpress.compress.pruning.surgery import Cut
+from featherpress.compress.pruning.surgery import Cut, set_attributes
 from featherpress.compress.pruning.tracing import Decisions, Subject, Trace, guarded, run_traced
 from featherpress.compress.pruning.units import Space
 from featherpress.errors import UsageError
@@ -30,7 +33,19 @@ class Followed:
 
     def cut(self, kept: Sequence[Ids]) -> Cut:
         """Return the cut that leaves these units of each family."""
-        return Cut(self.trace, self.space.alive(kept), self.decisions.attributes)
+        return make_cut(self.trace, self.space, self.decisions, kept)
+
+    def build(self, cut: Cut, values: Callable[[Tensor], Tensor] | None = None) -> nn.Module:
+        """Return a copy of the model that is cut, of its own values or of others."""
+        model = self.subject.model
+
+        def twin(tensor: Tensor) -> Tensor:
+            return cut.sliced(tensor, None if values is None else values(tensor))
+
+        with torch.no_grad(), guarded(self.subject):
+            made = copy_with(model, twin, {})
+        set_attributes(made, cut.attributes(model))
+        return made
 
 
 def name_tensors(model: nn.Module) -> Named:
@@ -54,22 +69,32 @@ def follow(
     Errors: UsageError for a pattern of `keep` that matches nothing, and a model that cannot be followed at all.
     """
     decisions = decisions or Decisions()
-    tensors = name_tensors(subject.model)
-    kept = match_kept(subject.model, tensors, keep)
-    calm = 0
+    model = subject.model
+    decisions.attention |= {path for path, each in model.named_modules() if isinstance(each, nn.MultiheadAttention)}
+    tensors = name_tensors(model)
+    kept = match_kept(model, tensors, keep)
     for turn in range(_ROUNDS):
         trace = trace_whole(subject, tensors, decisions, kept)
         space = Space(trace, tensors, multiple_of=multiple_of, share=share)
-        cut = Cut(trace, space.alive(trial(space, turn)), decisions.attributes)
-        second = compare(subject, trace, space, decisions, cut)
-        if not second.faults:
-            calm += 1
-            if calm > 1:
-                return Followed(subject=subject, trace=trace, space=space, decisions=decisions)
-            continue
-        calm = 0
-        mend(decisions, trace, second)
-    raise UsageError(f"{type(subject.model).__name__} cannot be followed: it does something else after each trial cut")
+        for seed in (2 * turn, 2 * turn + 1):
+            second = compare(subject, trace, space, decisions, make_cut(trace, space, decisions, trial(space, seed)))
+            if second.faults:
+                mend(decisions, trace, second, model)
+                break
+        else:
+            return Followed(subject=subject, trace=trace, space=space, decisions=decisions)
+    raise UsageError(f"{type(model).__name__} cannot be followed: it does something else after each trial cut")
+
+
+def make_cut(trace: Trace, space: Space, decisions: Decisions, kept: Sequence[Ids]) -> Cut:
+    """Return the cut that leaves these units of each family."""
+    attributes = {}
+    for place, (key, given, tensor, axis) in decisions.attributes.items():
+        record = trace.records[key]
+        ids = (record.given if given else record.taken)[tensor][axis]
+        if ids is not None:
+            attributes[place] = ids
+    return Cut(trace, space.alive(kept), attributes)
 
 
 def match_kept(model: nn.Module, tensors: Named, keep: Sequence[str]) -> set[int]:
@@ -121,13 +146,6 @@ def trace_whole(subject: Subject, tensors: Named, decisions: Decisions, kept: se
             labels.lock(ids, "not used by this forward")
     labels.finish()
     return trace
-
-
-def mend(decisions: Decisions, first: Trace, second: Trace) -> None:
-    """Lock what goes in and comes out where a second trace found a fault."""
-    for key, faults in second.faults.items():
-        decisions.locked[key] = f"{key[0] or 'the model'}: {faults[0]} once its width changes"
-    del first
 
 
 def locked_axes(followed: Followed) -> Iterator[tuple[str, int, str]]:

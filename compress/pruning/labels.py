@@ -38,22 +38,12 @@ class UnionFind:
 
     def union(self, some: Ids, others: Ids) -> None:
         """Join the sets of each pair."""
-        left, right = self.find(some), self.find(others)
-        differ = left != right
-        if not differ.any():
-            return
-        low, high = np.minimum(left, right)[differ], np.maximum(left, right)[differ]
-        if len(np.unique(high)) == len(high) and not np.isin(low, high).any():
-            self.parent[high] = low
-            return
-        for one, other in zip(low.tolist(), high.tolist(), strict=True):
-            a, b = self._root(one), self._root(other)
-            self.parent[max(a, b)] = min(a, b)
-
-    def _root(self, one: int) -> int:
-        while (above := int(self.parent[one])) != one:
-            one = above
-        return one
+        while True:
+            left, right = self.find(some), self.find(others)
+            differ = left != right
+            if not differ.any():
+                return
+            np.minimum.at(self.parent, np.maximum(left, right)[differ], np.minimum(left, right)[differ])
 
 
 class Labels:
@@ -97,6 +87,10 @@ class Labels:
         """State that positions can only go together."""
         self.tied.union(some, others)
 
+    def tie_rows(self, rows: Ids) -> None:
+        """State that what is in one row can only go together. Shapes: (rows, many)."""
+        self.tie(np.repeat(rows[:, 0], rows.shape[1]), rows.ravel())
+
     def lock(self, ids: Ids | None, reason: str) -> None:
         """State that positions stay, and why; the first reason is kept."""
         if ids is not None:
@@ -108,8 +102,7 @@ class Labels:
         if members[0].size == 1:
             return members[:, 0]
         made = self.fresh(len(members))
-        for place in range(members.shape[1]):
-            self.tied.union(made, members[:, place])
+        self.tie_rows(np.concatenate([made[:, None], members], axis=1))
         for one, row in zip(made.tolist(), members, strict=True):
             self.bundles[one] = row
         return made
@@ -124,8 +117,7 @@ class Labels:
         names, places = np.unique(roots, return_inverse=True)
         places = places.reshape(roots.shape)
         local.grow(len(names))
-        for column in range(1, roots.shape[1]):
-            local.union(places[:, 0], places[:, column])
+        local.union(np.repeat(places[:, 0], places.shape[1]), places.ravel())
         return len(np.unique(local.find(np.arange(len(names)))))
 
     def finish(self) -> None:
@@ -162,9 +154,10 @@ class Labels:
 
     def locked(self) -> dict[int, str]:
         """Map each tied set that stays to the reason."""
+        roots = self.tied.find(np.array(list(self.reasons), dtype=np.int64)).tolist()
         found: dict[int, str] = {}
-        for each, reason in self.reasons.items():
-            found.setdefault(int(self.tied.find(np.array([each]))[0]), reason)
+        for root, reason in zip(roots, self.reasons.values(), strict=True):
+            found.setdefault(root, reason)
         return found
 
 

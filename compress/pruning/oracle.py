@@ -1,13 +1,15 @@
 """The oracle: in double precision, what is left computes what the original does without the channels that were cut."""
 
 from collections.abc import Callable, Sequence
+from math import isfinite
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from featherpress.budgets.counting.global_state import preserve_global_state
-from featherpress.budgets.counting.replicas import copy_with
+from featherpress.budgets.counting.replicas import copy_with, meta_twin
 from featherpress.budgets.counting.tensors import tensors_in
 from featherpress.compress.pruning.following import Followed
 from featherpress.compress.pruning.labels import Comparison, Ids
@@ -15,79 +17,138 @@ from featherpress.compress.pruning.rules import REDUCTIONS, bind, reduced
 from featherpress.compress.pruning.surgery import Cut
 from featherpress.compress.pruning.tracing import Subject, Trace, Tracer, guarded, run_traced
 
-#: A side that is as large is also tried smaller by as much, another larger.
-_LARGE, _OTHER = 96, 32
+#: A side of an image that is as large is tried smaller: at a half, and at as much more.
+_LARGE, _MORE = 96, 32
+#: Below this share of the results a signal drowns in rounding.
+_FAINT = 1e-5
+
+Given = tuple[Any, Any]
+Resize = Callable[[int], int]
+Values = Callable[[Tensor], Tensor]
 
 
-def measure_error(followed: Followed, cut: Cut, pruned: nn.Module) -> float:
+def measure_error(followed: Followed, cut: Cut) -> float:
     """Return the largest difference between the pruned model and the original with zeros for what was cut.
 
-    It is relative to the signal between two inputs; two sizes of images are tried where the model allows two.
+    It is relative to the signal between two inputs. The weights are the model's own, and random ones, through which a
+    signal is sure to come; sizes of images are two where the model allows two.
     """
     subject = followed.subject
-    worst = 0.0
-    for resized in (False, True):
-        pair = [draw(subject, seed, resized=resized) for seed in (1, 2)]
-        if resized and (pair[0] is None or not _runs(subject.model, pair[0])):
-            continue
-        answers = []
-        for given in pair:
-            assert given is not None
-            wanted, got = run_reference(followed, cut, given), run_double(pruned, given)
-            answers.append((wanted, got))
-        signal = difference(answers[0][1], answers[1][1]) or max(_size(got) for _, got in answers) or 1.0
-        worst = max(worst, *(difference(wanted, got) / signal for wanted, got in answers))
-    return worst
+    first, second = _choose_sizes(followed, cut)
+    own = _compare(followed, cut, own_values, first)
+    live = _compare(followed, cut, live_values(subject.model), second)
+    if not live[1]:
+        return float("inf")
+    return max(error for error, clear in (own, live) if clear)
 
 
-def draw(subject: Subject, seed: int, *, resized: bool) -> tuple[Any, Any] | None:
-    """Draw inputs like the example's; images of another size where that is asked for, None where there is none."""
+def _choose_sizes(followed: Followed, cut: Cut) -> tuple[Resize, Resize]:
+    """Find two sizes of images on which the model runs, small ones first; else the example's."""
+    found: list[Resize] = []
+    for resize in (_half, _half_and_more, _more):
+        drawn = draw(followed.subject, 1, resize)
+        if drawn is not None and len(found) < 2 and _runs(followed, drawn):
+            found.append(resize)
+    return (*found, _as_it_is, _as_it_is)[:2]  # type: ignore[return-value]
+
+
+def _half(side: int) -> int:
+    return max(side // 2 // _MORE * _MORE, _MORE) if side >= _LARGE else side
+
+
+def _half_and_more(side: int) -> int:
+    return _half(side) + _MORE
+
+
+def _more(side: int) -> int:
+    return side + _MORE
+
+
+def _as_it_is(side: int) -> int:
+    return side
+
+
+def draw(subject: Subject, seed: int, resize: Resize) -> Given | None:
+    """Draw inputs like the example's, images of another size; None if that is the example's."""
     chance = torch.Generator().manual_seed(seed)
-    changed = False
+    changed = resize is _as_it_is
 
     def one(tensor: Tensor) -> Tensor:
         nonlocal changed
         shape = list(tensor.shape)
-        if resized and tensor.dim() == 4 and tensor.is_floating_point():
-            shape[2:] = [side - _OTHER if side >= _LARGE else side + _OTHER for side in shape[2:]]
-            changed = True
+        if tensor.dim() == 4 and tensor.is_floating_point():
+            shape[2:] = map(resize, shape[2:])
+            changed = changed or shape != list(tensor.shape)
         if tensor.is_floating_point():
             return torch.randn(shape, generator=chance, dtype=torch.float64)
         if tensor.is_meta:
             return torch.zeros(shape, dtype=tensor.dtype)
         if tensor.dtype in {torch.int64, torch.int32} and tensor.numel():
-            high = int(tensor.max()) + 1
-            low = min(int(tensor.min()), 0)
-            return torch.randint(low, max(high, low + 1), shape, generator=chance, dtype=tensor.dtype)
+            low, high = min(int(tensor.min()), 0), max(int(tensor.max()), 1)
+            return torch.randint(low, high + 1, shape, generator=chance, dtype=tensor.dtype)
         return tensor.detach().cpu().clone()
 
     drawn = copy_with((subject.args, dict(subject.kwargs)), one, {})
-    return drawn if changed or not resized else None
+    return drawn if changed else None
 
 
-def _double(tensor: Tensor) -> Tensor:
+def own_values(tensor: Tensor) -> Tensor:
+    """Return a tensor's values in double precision."""
     made = tensor.detach().to(device="cpu", copy=True)
     return made.double() if made.is_floating_point() else made
 
 
-def run_double(model: nn.Module, given: tuple[Any, Any]) -> list[Tensor]:
-    """Run a copy of a model in double precision."""
-    replica = copy_with(model, _double, {}).eval()
+def live_values(model: nn.Module) -> Values:
+    """Return random values for each tensor of a model, of a size that lets signals through; numbers alone stay."""
+    chance = torch.Generator().manual_seed(0)
+    held = {id(each): each for each in (*model.parameters(), *model.buffers())}
+    drawn: dict[int, Tensor] = {}
+    for key, tensor in held.items():
+        if not tensor.is_floating_point() or tensor.numel() < 2:
+            continue
+        if tensor.dim() > 1:
+            spread = (tensor.numel() / tensor.shape[0]) ** -0.5
+            drawn[key] = torch.randn(tensor.shape, generator=chance, dtype=torch.float64) * (1.4 * spread)
+        else:
+            drawn[key] = torch.rand(tensor.shape, generator=chance, dtype=torch.float64) + 0.5
+    return lambda tensor: drawn[id(tensor)].clone() if id(tensor) in drawn else own_values(tensor)
+
+
+def _compare(followed: Followed, cut: Cut, values: Values, resize: Resize) -> tuple[float, bool]:
+    """Return the error with some values, and whether a signal came through to compare by."""
+    given, other = (draw(followed.subject, seed, resize) for seed in (1, 2))
+    assert given is not None
+    got, second = run_pruned(followed, cut, values, given), run_pruned(followed, cut, values, other or given)
+    signal, size = difference(got, second), _size(got)
+    wanted = run_reference(followed, cut, values, given)
+    if not (isfinite(signal) and signal > _FAINT * size):
+        return difference(wanted, got) / (size or 1.0), False
+    return difference(wanted, got) / signal, True
+
+
+def run_pruned(followed: Followed, cut: Cut, values: Values, given: Given) -> list[Tensor]:
+    """Run what is left of a model with some values in double precision."""
+    replica = followed.build(cut, values)
+    replica.eval()
     args, kwargs = copy_with(given, torch.clone, {})
-    with preserve_global_state(), torch.no_grad():
+    with preserve_global_state(), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         torch.manual_seed(0)
         return tensors_in(replica(*args, **kwargs))
 
 
-def _runs(model: nn.Module, given: tuple[Any, Any]) -> bool:
+def _runs(followed: Followed, given: Given) -> bool:
+    """Return whether the original runs on other sizes."""
+    fed = copy_with(given, meta_twin, {})
+    replica = copy_with(followed.subject.model, meta_twin, {}).eval()
     try:
-        run_double(model, given)
+        with preserve_global_state(), torch.no_grad(), torch.device("meta"):
+            replica(*fed[0], **fed[1])
     except Exception:
         return False
     return True
 
 
-def run_reference(followed: Followed, cut: Cut, given: tuple[Any, Any]) -> list[Tensor]:
+def run_reference(followed: Followed, cut: Cut, values: Values, given: Given) -> list[Tensor]:
     """Run the original with zeros for what was cut; what is reduced or normalised over channels is so over the rest."""
     subject = Subject(model=followed.subject.model, args=given[0], kwargs=given[1])
     trace = Trace(labels=Comparison(followed.trace.labels, followed.space.locked))
@@ -98,7 +159,7 @@ def run_reference(followed: Followed, cut: Cut, given: tuple[Any, Any]) -> list[
         torch.manual_seed(0)
 
     def twin(tensor: Tensor) -> Tensor:
-        return cut.zeroed(tensor) if id(tensor) in cut.params else _double(tensor)
+        return cut.zeroed(tensor, values(tensor)) if id(tensor) in cut.params else own_values(tensor)
 
     with guarded(subject):
         return run_traced(

@@ -30,6 +30,15 @@ class Origins:
         shape[axis] = size
         self._arrays[id(tensor)] = (tensor, np.arange(start, start + size).reshape(shape))
 
+    def extend(self, source: Tensor, tensor: Tensor, owner: int) -> None:
+        """Note that a bias was added, whose row k goes to position k of the last axis."""
+        array = self.of(source)
+        if array is None or array.size != source.shape[-1] or array.shape[-1] != array.size:
+            return
+        start = len(self.rows)
+        self.rows.extend(((*self.rows[row][0], owner), place) for place, row in enumerate(array.ravel().tolist()))
+        self._arrays[id(tensor)] = (tensor, np.arange(start, start + array.size).reshape(array.shape))
+
     def move(self, source: Tensor, tensor: Tensor, how: Callable[[Ids], Ids]) -> None:
         """Do to the array what was done to the tensor."""
         array = self.of(source)

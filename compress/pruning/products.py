@@ -78,13 +78,11 @@ def _grouped(
         return None
     if how == "whole":
         labels.lock(own[1], "as wide as a group")
-        for place in range(1, both.shape[1]):
-            labels.tie(both[:, 0], both[:, place])
+        labels.tie_rows(both)
     else:
         labels.same(taken[0], own[1])
         for rows in (taken, made):
-            for each in rows[1:]:
-                labels.tie(rows[0], each)
+            labels.tie_rows(rows.T)
     return given
 
 
@@ -99,7 +97,7 @@ def added_product(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[s
     axes = tracer.of(out)
     tracer.give(out, same_axes(tracer, [out, args[0]], out))
     owners = tuple(filter(None, map(tracer.owner, (args[2], args[0]))))
-    if axes[-1] is not None and args[0].dim() == 1:
+    if axes[-1] is not None and args[0].dim() == 1 and id(args[2]) in tracer.weights:
         tracer.origins.begin(out, out.dim() - 1, owners)
 
 
@@ -114,7 +112,7 @@ def _multiply(tracer: Tracer, left: Tensor, right: Tensor, out: Tensor) -> None:
     rows = list(some[len(batch) : -1])
     tracer.give(out, [*batch, *rows, *(others[-1:] if right.dim() > 1 else ())])
     owner = tracer.owner(right)
-    if owner and others[-1] is not None and right.dim() == 2:
+    if owner and id(right) in tracer.weights and others[-1] is not None and right.dim() == 2:
         tracer.origins.begin(out, out.dim() - 1, (owner,))
 
 

@@ -1,5 +1,7 @@
 """Proof of a cut: a second trace with the original's labels, and an oracle in double precision."""
 
+from contextlib import suppress
+
 import numpy as np
 
 from featherpress.compress.pruning.labels import Comparison, Ids
@@ -34,7 +36,7 @@ def compare(subject: Subject, first: Trace, space: Space, decisions: Decisions, 
     def prepare(tracer: Tracer) -> None:
         tracer.kept = cut.kept
 
-    with guarded(subject):
+    with guarded(subject), suppress(Exception):
         run_traced(
             subject,
             second,
@@ -45,4 +47,8 @@ def compare(subject: Subject, first: Trace, space: Space, decisions: Decisions, 
             change=lambda replica: set_attributes(replica, changes),
             prepare=prepare,
         )
+    if second.failure and not second.faults:
+        second.faults = {second.failure[0]: [second.failure[1]]}
+    else:
+        second.failure = None
     return second

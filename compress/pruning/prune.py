@@ -4,23 +4,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from featherpress.budgets.counting.costs import Cost
 from featherpress.budgets.counting.count import count
 from featherpress.budgets.counting.inputs import Inputs
-from featherpress.budgets.counting.replicas import copy_with
 from featherpress.budgets.counting.wrappers import unwrap
 from featherpress.compress.pruning.choice import Chooser, Importance, gather_gradients, weigh_units
 from featherpress.compress.pruning.following import Followed, follow, locked_axes
 from featherpress.compress.pruning.labels import Ids
 from featherpress.compress.pruning.limits import make_limits, measured
+from featherpress.compress.pruning.mending import mend
 from featherpress.compress.pruning.oracle import measure_error
-from featherpress.compress.pruning.proof import TOLERANCE
+from featherpress.compress.pruning.proof import TOLERANCE, compare
 from featherpress.compress.pruning.result import Pruned, Unit
-from featherpress.compress.pruning.surgery import Cut, set_attributes
-from featherpress.compress.pruning.tracing import Subject, guarded
+from featherpress.compress.pruning.tracing import Decisions, Subject, guarded
 from featherpress.compress.pruning.units import Limit
 from featherpress.errors import PruneError, UsageError
 from featherpress.models.pruned import remember_plan
@@ -30,6 +28,8 @@ if TYPE_CHECKING:
 
 #: How many axes that stay are named where a limit cannot be reached.
 _NAMED = 3
+#: How often a cut may turn out to do something else than the trial cuts.
+_ROUNDS = 5
 
 
 def prune(
@@ -62,26 +62,37 @@ def prune(
     before = count(model, *inputs.args, kwargs=inputs.kwargs)
     limits = make_limits(before, params=params, macs=macs, budget=budget)
     subject = Subject(model=model, args=inputs.args, kwargs=inputs.kwargs)
-    followed = follow(subject, keep=keep, multiple_of=multiple_of, share=floor)
-    _require_costs(followed, before)
     gradients = None
     if importance == "taylor":
         assert batches is not None
         assert loss is not None
         with guarded(subject):
             gradients = gather_gradients(model, batches, loss)
-    chooser = Chooser(followed.space, limits, weigh_units(followed.space, model, importance, gradients))
-    kept = chooser.choose()
-    if kept is None:
-        raise _unreachable(followed, chooser, before)
-    cut = followed.cut(chooser.units(kept))
-    made, changes = build(followed, cut)
+    decisions = Decisions()
+    for _ in range(_ROUNDS):
+        followed = follow(subject, keep=keep, multiple_of=multiple_of, share=floor, decisions=decisions)
+        _require_costs(followed, before)
+        chooser = Chooser(followed.space, limits, weigh_units(followed.space, model, importance, gradients))
+        kept = chooser.choose()
+        if kept is None:
+            raise _unreachable(followed, chooser, before)
+        cut = followed.cut(chooser.units(kept))
+        second = compare(subject, followed.trace, followed.space, decisions, cut)
+        if not second.faults:
+            break
+        mend(decisions, followed.trace, second, model)
+    else:
+        raise UsageError(f"{before.model} cannot be followed: it does something else after each cut")
+    agree = cut.scale(second)
+    made = followed.build(cut)
+    changes = cut.attributes(model)
+    remember_plan(made, _join_plans(vars(model).get("_plan", {}), changes))
     after = count(made, *inputs.args, kwargs=inputs.kwargs)
     slack = {limit.name: limit.amount - measured(after, limit) for limit in limits}
     if min(slack.values()) < 0 or after.params > before.params or after.macs > before.macs:
         raise AssertionError(f"the count of the pruned model is beyond a limit: {slack}")
-    error = measure_error(followed, cut, made)
-    if not error < TOLERANCE:
+    error = measure_error(followed, cut)
+    if not (agree and error < TOLERANCE):
         raise PruneError(
             f"{type(model).__name__} without some channels does not compute what it did with zeros for them (error "
             f"{error:.1e} of the signal): a number in its code depends on their count, or its weights are no numbers"
@@ -137,15 +148,9 @@ def _require_costs(followed: Followed, cost: Cost) -> None:
             )
 
 
-def build(followed: Followed, cut: Cut) -> tuple[nn.Module, dict[str, dict[str, Any]]]:
-    """Return a copy of the model that is cut, and the attributes that have changed."""
-    model = followed.subject.model
-    changes = cut.attributes(model)
-    with torch.no_grad(), guarded(followed.subject):
-        made = copy_with(model, cut.sliced, {})
-    set_attributes(made, changes)
-    remember_plan(made, changes)
-    return made, changes
+def _join_plans(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Add to the plan of a model that was pruned before."""
+    return {path: {**before.get(path, {}), **now.get(path, {})} for path in {**before, **now}}
 
 
 def list_units(followed: Followed, kept: Ids) -> Iterable[Unit]:

@@ -40,6 +40,9 @@ def pointwise(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> No
         axes = same_axes(tracer, given, result)
         tracer.give(result, axes)
         wide = [each for each in given if each.shape == result.shape]
+        biases = [owner for each in given if each.dim() == 1 and (owner := tracer.owner(each))]
+        if tracer.key[2] == "aten::add" and len(given) == 2 and len(wide) == len(biases) == 1:
+            tracer.origins.extend(wide[0], result, biases[0])
         if len(wide) == 1 and all(each.dim() == 0 or each is wide[0] for each in given):
             tracer.origins.move(wide[0], result, lambda array: array)
 
@@ -57,6 +60,11 @@ def follow_unknown(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) 
     facts = facts_of(func)
     is_pointwise = facts.name.startswith("aten::") and torch.Tag.pointwise in getattr(func, "tags", ())
     (pointwise if is_pointwise else unknown)(tracer, func, args, kwargs, out)
+
+
+def make(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Tensor) -> None:
+    """Make a tensor of a given shape, of which no axis can shrink; the one given says only the type."""
+    tracer.give(out, [None] * out.dim())
 
 
 def glu(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Tensor) -> None:
@@ -164,15 +172,9 @@ def group_norm(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> N
         if how is None:
             labels.lock(ids, "groups of a normalisation")
         else:
-            tie_rows(tracer, rows if how == "whole" else rows.T)
+            labels.tie_rows(rows if how == "whole" else rows.T)
             tracer.trace.groups[tracer.owner(named["weight"])] = how
     tracer.give(tensors_of(out)[0], axes)
-
-
-def tie_rows(tracer: Tracer, rows: Ids) -> None:
-    """Tie what is in one row."""
-    for place in range(1, rows.shape[1]):
-        tracer.labels.tie(rows[:, 0], rows[:, place])
 
 
 def grid_sample(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Tensor) -> None:
@@ -212,6 +214,7 @@ RULES: dict[str, Rule] = {
         **{name: spatial(many) for many, names in _SPATIAL.items() for name in names.split()},
         **dict.fromkeys(_BATCH_NORMS.split(), batch_norm),
         **dict.fromkeys(("native_layer_norm", "_fused_rms_norm"), layer_norm),
+        **dict.fromkeys(("new_zeros", "new_ones", "new_empty", "new_full"), make),
         "native_group_norm": group_norm,
         "constant_pad_nd": pad,
         "glu": glu,

@@ -23,6 +23,17 @@ class Cut:
         self.trace, self.alive = trace, alive
         self.params = trace.params
         self._attributes = attributes
+        #: Factors of rows of tensors as they are after the cut, by id.
+        self._scales: dict[int, dict[int, float]] = {}
+
+    def scale(self, second: Trace) -> bool:
+        """Make good for factors that the code computes from a width; return whether no row needs two."""
+        for ratio, rows in second.scales.values():
+            for owners, row in rows:
+                for owner in owners:
+                    if self._scales.setdefault(owner, {}).setdefault(row, ratio) != ratio:
+                        return False
+        return True
 
     def kept(self, ids: Ids) -> Ids:
         """Return the labels that stay."""
@@ -41,23 +52,25 @@ class Cut:
             size if ids is None else int(self.alive[ids].sum()) for size, ids in zip(tensor.shape, axes, strict=True)
         )
 
-    def sliced(self, tensor: Tensor) -> Tensor:
-        """Return a copy of what stays of a tensor."""
-        made = tensor.detach()
+    def sliced(self, tensor: Tensor, values: Tensor | None = None) -> Tensor:
+        """Return a copy of what stays of a tensor, or of other values in its place."""
+        made = source = (tensor if values is None else values).detach()
         for axis, ids in enumerate(self.params.get(id(tensor)) or ()):
             if ids is not None and not self.alive[ids].all():
                 made = made.index_select(axis, torch.from_numpy(np.flatnonzero(self.alive[ids])).to(made.device))
-        return made.clone() if made.data_ptr() == tensor.data_ptr() else made
+        made = made.clone() if made is source else made
+        for row, ratio in self._scales.get(id(tensor), {}).items():
+            made[row] *= ratio
+        return made
 
     def twin(self, tensor: Tensor) -> Tensor:
         """Return what stays of a tensor, without memory."""
         shape = self.shape(tensor)
         return meta_twin(tensor) if shape == tensor.shape else torch.empty(shape, dtype=tensor.dtype, device=META)
 
-    def zeroed(self, tensor: Tensor) -> Tensor:
-        """Return a copy in double precision with zeros where something is cut; variances stay."""
-        made = tensor.detach().to(device="cpu", copy=True)
-        made = made.double() if made.is_floating_point() else made
+    def zeroed(self, tensor: Tensor, values: Tensor) -> Tensor:
+        """Return a copy of a tensor's values with zeros where something is cut; variances stay."""
+        made = values.clone()
         if id(tensor) not in self.trace.variances:
             for axis, ids in enumerate(self.params.get(id(tensor)) or ()):
                 if ids is not None:
@@ -112,6 +125,8 @@ def known_attributes(
         expected["normalized_shape"] = (old, new)
     if isinstance(module, nn.MultiheadAttention):
         expected |= _attention(module, shape)
+    if isinstance(module, nn.RNNBase):
+        expected["input_size"] = (module.input_size, shape(module._parameters["weight_ih_l0"])[1])  # type: ignore[arg-type]
     held = vars(module)
     return {
         name: after for name, (before, after) in expected.items()

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._ops import OpOverload
@@ -17,7 +18,7 @@ from torch.utils._pytree import tree_map_only
 from featherpress.budgets.counting.attribution import ModuleStack
 from featherpress.budgets.counting.formulas import FORMULAS
 from featherpress.budgets.counting.global_state import preserve_global_state
-from featherpress.budgets.counting.meta_kernels import META
+from featherpress.budgets.counting.meta_kernels import META, META_KERNELS
 from featherpress.budgets.counting.operators import Facts, facts_of
 from featherpress.budgets.counting.replicas import copy_with, meta_twin
 from featherpress.budgets.counting.surroundings import untouched
@@ -25,6 +26,8 @@ from featherpress.budgets.counting.tensors import tensors_in
 from featherpress.compress.pruning.labels import Axes, Ids, Labels, describe
 from featherpress.compress.pruning.origins import Origins
 
+#: Operators that change a shape.
+VIEWING = frozenset({"aten::view", "aten::_unsafe_view", "aten::reshape", "aten::_reshape_alias"})
 #: Where an operator ran: the module's path, its call, the operator, and which of these in that call.
 Key = tuple[str, int, str, int]
 
@@ -68,8 +71,14 @@ class Decisions:
     refused: dict[Key, set[Any]] = field(default_factory=dict)
     #: Operators whose channels stay, with the reason.
     locked: dict[Key, str] = field(default_factory=dict)
-    #: Numbers that modules keep, by path and name, and the axis that each is the width of.
-    attributes: dict[tuple[str, str], Ids] = field(default_factory=dict)
+    #: Numbers that modules keep, by path and name, and the axis of an operator's result that each is the width of.
+    attributes: dict[tuple[str, str], tuple[Key, bool, int, int]] = field(default_factory=dict)
+    #: Views whose width is computed from that of the layer before them, and modules all of whose views are such.
+    widths: set[Key] = field(default_factory=set)
+    attention: set[str] = field(default_factory=set)
+    #: How many ways to mend an operator were tried.
+    tried: dict[Key, int] = field(default_factory=dict)
+    spread: dict[Key, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -83,6 +92,8 @@ class Trace:
     work: list[Work] = field(default_factory=list)
     #: Faults of a second trace, by the place.
     faults: dict[Key, list[str]] = field(default_factory=dict)
+    #: Why a second trace could not go on, after the last operator.
+    failure: tuple[Key, str] | None = None
     #: Factors by which numbers in the code have changed, with the rows that they multiply.
     scales: dict[Key, tuple[float, list[tuple[tuple[int, ...], int]]]] = field(default_factory=dict)
     #: Of a grouped convolution's or normalisation's weight, by id: how its groups are cut.
@@ -139,6 +150,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_
         self.weights: dict[int, int] = {}
         self.origins = Origins()
         self.held: list[Tensor] = []
+        #: Calls of modules in which something was put right, so that what follows proves nothing.
+        self.doubtful: set[tuple[str, int]] = set()
         self.counts: Counter[tuple[str, int, str]] = Counter()
         self.key: Key = ("", 0, "", 0)
         self.sizes: Callable[[Ids], int] = len
@@ -188,8 +201,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_
     def decide(self, options: Callable[[], Sequence[tuple[Any, int]]], part: int = 0) -> Any:
         """Choose what leaves most units; a later trace does as the first; None where nothing is left to choose."""
         chosen, place = self.decisions.chosen, (self.key, part)
-        if self.reference is None or place not in chosen:
-            refused = self.decisions.refused.get(self.key, set())
+        refused = self.decisions.refused.get(self.key, set())
+        if place not in chosen or chosen[place] in refused:
             left = [(units, option) for option, units in options() if option not in refused and units > 1]
             best = max((units for units, _ in left), default=0)
             chosen[place] = next((option for units, option in left if units == best), None)
@@ -225,7 +238,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_
         known = self.reference.records.get(key) if self.reference else None
         taken = [self.of(each) for each in call.tensors]
         try:
-            call.out = self.compute(self, *call.parts) if self.compute else call.func(*call.args, **call.kwargs)
+            call.out = self.compute(self, *call.parts) if self.compute else _answer(facts.name, call)
         except Exception as error:
             if known is None or not labels.checks or self.compute:
                 raise
@@ -241,6 +254,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_
             return call.out
         if labels.checks:
             return self._compared(call, known)
+        if key in self.decisions.widths or (key[0] in self.decisions.attention and key[2] in VIEWING):
+            self._tie_width(call.out)
         given = [self.of(each) for each in call.results]
         if key in self.decisions.locked:
             for tensor in (*call.tensors, *call.results):
@@ -248,6 +263,27 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_
         self.trace.records[key] = Record(taken, given, [tuple(each.shape) for each in call.results], call.scalars)
         self.trace.arrays.extend(ids for axes in given for ids in axes if ids is not None)
         return call.out
+
+    def _tie_width(self, out: Tensor) -> None:
+        """Tie what a view gives to what the layer before it takes, column by column: one is computed from the other."""
+        for ids in (each for each in self.of(out) if each is not None):
+            own = self.labels.tied.find(ids)
+            for key in reversed(self.trace.records):
+                if not is_inside(key[0], self.key[0]):
+                    continue
+                before = self._wider(self.trace.records[key], ids, own)
+                if before is not None:
+                    self.labels.tie_rows(np.concatenate([ids[None], before.reshape(-1, len(ids))]).T)
+                    break
+
+    def _wider(self, record: Record, ids: Ids, own: Ids) -> Ids | None:
+        """Return an axis that goes into an operator, is as wide or so many times, and not yet tied."""
+        for axes in record.taken:
+            for each in axes:
+                wide = each is not None and len(each) % len(ids) == 0
+                if wide and not np.isin(self.labels.tied.find(each), own).any():
+                    return each
+        return None
 
     def _apply(self, rule: Any, call: "Call") -> None:
         """Let a rule follow an operator; one that fails locks what goes in."""
@@ -273,7 +309,9 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_
         right = call.failure is None and self._agrees(call.results, known)
         if not right and not found:
             found.append("gives other channels than in the original")
-        if call.scalars != known.scalars and not found:
+        if not right:
+            self.doubtful.add(self.key[:2])
+        if call.scalars != known.scalars and not found and self.key[:2] not in self.doubtful:
             found += self._changed(known.scalars, call)
         if found:
             self.trace.faults.setdefault(self.key, []).extend(found)
@@ -332,7 +370,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_
             case "convolution" | "deform_conv2d":
                 axes = self.of(args[1])
             case "mm" | "bmm" | "mv":
-                axes = (*self.of(args[0]), *self.of(args[1])[args[0].dim() :][:0], *self.of(args[1])[-1:])
+                axes = (*self.of(args[0]), *self.of(args[1])[-1:])
                 axes = axes if name != "aten::mv" else self.of(args[0])
             case "addmm" | "baddbmm":
                 axes = (*self.of(args[1]), *self.of(args[2])[-1:])
@@ -341,6 +379,18 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_
                     self.lock(tensor, f"goes into {name}, whose cost is not followed")
                 axes = ()
         self.trace.work.append(Work(self.stack.path, macs, [ids for ids in axes if ids is not None]))
+
+
+def is_inside(path: str, root: str) -> bool:
+    """Return whether a module is another, or in it."""
+    return not root or path == root or path.startswith(f"{root}.")
+
+
+def _answer(name: str, call: Call) -> Any:
+    """Run an operator without memory."""
+    kernel = META_KERNELS.get(call.func) or META_KERNELS.get(name)
+    out = kernel(call.args, call.kwargs) if kernel else None
+    return call.func(*call.args, **call.kwargs) if out is None else out
 
 
 def _flat(value: Any) -> Iterator[Any]:
@@ -407,7 +457,11 @@ def run_traced(
         contexts.enter_context(torch.no_grad())
         contexts.enter_context(sdpa_kernel(SDPBackend.MATH))
         contexts.enter_context(tracer)
-        results = tensors_in(replica(*args, **kwargs))
+        try:
+            results = tensors_in(replica(*args, **kwargs))
+        except Exception as error:
+            trace.failure = (tracer.key, describe(error))
+            raise
     for tensor in results:
         tracer.key = ("", 0, "output", 0)
         tracer.lock(tensor, "part of the output")

@@ -1,6 +1,7 @@
 """Rules of operators that move channels about: views, permutations, joins and parts."""
 
 from collections.abc import Callable, Iterator, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -188,8 +189,7 @@ def split(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[str, Any]
     ids = tracer.of(args[0])[axis]
     sizes = [each.shape[axis] for each in out]
     if ids is not None and len(set(sizes)) == 1:
-        for start in range(sizes[0], len(ids), sizes[0]):
-            tracer.labels.tie(ids[: sizes[0]], ids[start : start + sizes[0]])
+        tracer.labels.tie_rows(ids.reshape(-1, sizes[0]).T)
     start = 0
     for each, size in zip(out, sizes, strict=True):
         _take(tracer, args[0], each, axis, slice(start, start + size))
@@ -331,10 +331,18 @@ def channel_shuffle(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict
     axes = list(tracer.of(args[0]))
     if ids is not None:
         rows = ids.reshape(args[1], -1)
-        for each in rows[1:]:
-            tracer.labels.tie(rows[0], each)
+        tracer.labels.tie_rows(rows.T)
         axes[1] = rows.T.ravel()
     tracer.give(out, axes)
+
+
+def as_strided(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> None:
+    """Name the strides that a tensor has anyway, as pooling to one position does; any other use is not followed."""
+    wide = [axis for axis, size in enumerate(out.shape) if size > 1]
+    dense = [prod(out.shape[after] for after in wide[place + 1 :]) for place in range(len(wide))]
+    if args[0].shape != out.shape or [args[2][axis] for axis in wide] != dense or any(args[3:]):
+        raise NotImplementedError
+    tracer.give(out, tracer.of(args[0]))
 
 
 VIEWS: dict[str, Rule] = {
@@ -356,6 +364,7 @@ VIEWS: dict[str, Rule] = {
     **dict.fromkeys(("index", "_unsafe_index"), index),
     **dict.fromkeys(("index_select",), index_select),
     "embedding": embedding,
+    "as_strided": as_strided,
     "pixel_shuffle": pixel_shuffle,
     "pixel_unshuffle": pixel_unshuffle,
     **dict.fromkeys(("channel_shuffle", "native_channel_shuffle"), channel_shuffle),

@@ -1,0 +1,114 @@
+"""What to do where a second trace finds a fault: another attribute, another tie, another choice, or a lock."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+from featherpress.budgets.counting.costs import ancestors
+from featherpress.compress.pruning.tracing import VIEWING, Decisions, Key, Record, Trace, is_inside
+
+#: What follows a known attribute is not to be guessed.
+_KNOWN = frozenset(
+    {"in_channels", "out_channels", "groups", "in_features", "out_features", "num_features", "num_channels"}
+    | {"embed_dim", "kdim", "vdim", "num_heads", "num_groups", "embedding_dim", "num_embeddings"}
+)
+
+
+def mend(decisions: Decisions, first: Trace, second: Trace, model: nn.Module) -> None:
+    """Try the next way at each operator with a fault."""
+    if second.failure is not None:
+        _mend_module(decisions, first, *second.failure)
+        return
+    for key, faults in second.faults.items():
+        begins = key not in decisions.tried
+        mended = _mend_operator(decisions, first, key, faults[0], model)
+        for other in _siblings(first, key, model) if begins and mended else ():
+            if other not in decisions.tried and other not in second.faults:
+                _mend_operator(decisions, first, other, faults[0], model)
+
+
+def _siblings(first: Trace, key: Key, model: nn.Module) -> list[Key]:
+    """List the same operator in other modules of the class, whose code is the same."""
+    kinds = {path: type(module) for path, module in model.named_modules()}
+    kind = kinds.get(key[0])
+    return [each for each in first.records if each[1:] == key[1:] and kinds.get(each[0]) is kind and each != key]
+
+
+def _mend_operator(decisions: Decisions, first: Trace, key: Key, fault: str, model: nn.Module) -> bool:
+    """Take the next step of: a number the module keeps, a width that is computed, both, another axis, a lock.
+
+    Return whether it is one of the first three.
+    """
+    step = decisions.tried.get(key, 0)
+    decisions.tried[key] = step + 1
+    record = first.records.get(key)
+    own = {place for place, (where, *_) in decisions.attributes.items() if where == key}
+    for place in own:
+        del decisions.attributes[place]
+    found = dict(_find_attributes(key, record, model)) if record else {}
+    ways: list[str] = ["number"] if found else []
+    if key[2] in VIEWING:
+        ways += ["width", *(["number and width"] if found else [])]
+    decisions.widths.discard(key)
+    if step < len(ways):
+        if "number" in ways[step]:
+            decisions.attributes.update(found)
+        if "width" in ways[step]:
+            decisions.widths.add(key)
+        return True
+    chosen = {option for (where, _), option in decisions.chosen.items() if where == key} - {None}
+    if chosen:
+        decisions.refused.setdefault(key, set()).update(chosen)
+        decisions.tried[key] = 0
+    else:
+        _lock(decisions, key, fault)
+        # What is locked and still at fault follows a width from elsewhere: all around it stays, further each time.
+        around = [key[0], *reversed(ancestors(key[0]))]
+        locked = decisions.spread.get(key, -1)
+        decisions.spread[key] = locked + 1
+        if locked >= 0:
+            for each in first.records:
+                if is_inside(each[0], around[min(locked, len(around) - 1)]):
+                    _lock(decisions, each, fault)
+    return False
+
+
+def _lock(decisions: Decisions, key: Key, fault: str) -> None:
+    where = f"in {key[0]}" if key[0] else "in the model"
+    if key in decisions.locked:
+        return
+    decisions.locked[key] = f"{key[2].partition('::')[2]} {where}: {fault}, once it shrinks"
+
+
+def _mend_module(decisions: Decisions, first: Trace, key: Key, fault: str) -> None:
+    """Mend a module whose own code fails: its views follow a width, else all that it handles stays."""
+    inside = [each for each in first.records if each[0] == key[0]]
+    views = {each for each in inside if each[2] in VIEWING}
+    step = decisions.tried.get(key, 0)
+    decisions.tried[key] = step + 1
+    if step == 0 and views:
+        decisions.widths |= views
+    else:
+        for each in inside:
+            _lock(decisions, each, fault)
+
+
+def _find_attributes(key: Key, record: Record, model: nn.Module) -> Iterator[tuple[tuple[str, str], Any]]:
+    """Name the numbers that the running module, or the nearest around it, keeps and that are as large as an axis."""
+    axes: dict[int, tuple[Key, bool, int, int]] = {}
+    for given, tensors in ((False, record.taken), (True, record.given)):
+        for place, labels in enumerate(tensors):
+            for axis, ids in enumerate(labels):
+                if ids is not None:
+                    axes[len(ids)] = (key, given, place, axis)
+    for path in [key[0], *reversed(ancestors(key[0]))]:
+        try:
+            module = model.get_submodule(path)
+        except AttributeError:
+            return
+        numbers = {name: value for name, value in vars(module).items() if type(value) is int and name not in _KNOWN}
+        found = {(path, name): axes[value] for name, value in numbers.items() if value in axes}
+        if found:
+            yield from found.items()
+            return
