@@ -2,17 +2,34 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCE := models budgets compress reports featherpress cli.py
 
-.PHONY: demo test mutants lint format docs build lines clean
+# The oldest PyTorch and torchvision that pyproject.toml allows; they have wheels for Python 3.11 to 3.13.
+FLOOR := torch==2.6.0 torchvision==0.21.0
 
-.venv/.installed: pyproject.toml
-	@echo "Installing into .venv: PyTorch is most of it, some 6 GB on disk and a few minutes."
-	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --no-compile --editable '.[all,test]'
-	@# On all cores; without it Python compiles at every start where it may not write (PYTHONDONTWRITEBYTECODE).
-	@$(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null 2>&1 || true  # some packages ship templates that are no Python
-	touch $@
+.PHONY: demo test test-floor mutants lint format docs build release constraints lines clean
 
-demo: .venv/.installed
+# $(call install,FOLDER,WHAT): versions are those of constraints.txt, so that a new release elsewhere changes nothing here.
+# Compiled on all cores: without it Python compiles at every start where it may not write (PYTHONDONTWRITEBYTECODE); some
+# packages ship templates that are no Python.
+define install
+@$(PYTHON) -m venv $(1)
+@$(1)/bin/python -m pip install --quiet --no-compile $(2)
+@$(1)/bin/python -m compileall -q -j 0 $(1)/lib >/dev/null 2>&1 || true
+@touch $@
+endef
+
+.venv/.demo: pyproject.toml constraints.txt
+	@echo "Installing into .venv: PyTorch is most of it, some 5 GB on disk and a few minutes."
+	$(call install,.venv,--constraint constraints.txt --editable '.[train,report]')
+
+.venv/.installed: .venv/.demo
+	@echo "Installing what tests and documentation need too."
+	$(call install,.venv,--constraint constraints.txt --editable '.[all,test]')
+
+.venv-floor/.installed: pyproject.toml
+	@echo "Installing into .venv-floor: $(FLOOR)."
+	$(call install,.venv-floor,--editable '.[all,test]' $(FLOOR))
+
+demo: .venv/.demo
 	@$(BIN)/featherpress demo --overwrite
 
 # Coverage by sys.monitoring, which Python 3.11 does not have: tracing would make some tests several times slower there.
@@ -23,6 +40,9 @@ test: lint
 	COVERAGE_CORE=sysmon OMP_NUM_THREADS=1 $(BIN)/pytest -n auto $$cover
 	@total=$$($(BIN)/coverage report --format=total 2>/dev/null) && echo "coverage: $$total% of lines" \
 	|| echo "coverage: measured on Python 3.12 and newer"
+
+test-floor: .venv-floor/.installed
+	OMP_NUM_THREADS=1 .venv-floor/bin/pytest -n auto
 
 lint: .venv/.installed
 	$(BIN)/ruff format --check
@@ -41,12 +61,27 @@ docs: .venv/.installed
 	@echo "docs: build/docs/index.html"
 
 build: .venv/.installed
-	$(BIN)/python -m pip install --quiet build
+	@rm -rf dist
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt build twine
 	$(BIN)/python -m build
+
+# What a tag publishes: built, checked, and used outside the repository.
+release: build
+	$(BIN)/python -m twine check --strict dist/*
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/test_installing.py
+	@ls -l dist
+
+# CUDA's packages are left to torch, which names their versions itself.
+constraints:
+	@$(PYTHON) -m venv .venv-new
+	@.venv-new/bin/python -m pip install --quiet --no-compile --editable '.[all,test]' build twine
+	@.venv-new/bin/python -m pip freeze --exclude-editable | grep -vE '^(nvidia|cuda|triton)' > .venv-new/versions
+	@{ grep '^#' constraints.txt; cat .venv-new/versions; } > .venv-new/constraints.txt
+	@mv .venv-new/constraints.txt constraints.txt; rm -r .venv-new
 
 lines:
 	@for name in $(SOURCE); do printf '%7d  %s\n' $$(find $$name -type f -name '*.py' -exec cat {} + | wc -l) $$name; done
 	@printf '%7d  in all\n' $$(find $(SOURCE) -type f -name '*.py' -exec cat {} + | wc -l)
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .coverage build dist *.egg-info
+	rm -rf .venv .venv-floor .venv-new .mypy_cache .pytest_cache .ruff_cache .coverage build dist *.egg-info

@@ -29,6 +29,17 @@ def require_extra(extra: str, purpose: str) -> None:
         raise UsageError(f"{purpose} needs {', '.join(missing)}; install with: pip install 'featherpress[{extra}]'")
 
 
+def require_torch(least: str, purpose: str) -> None:
+    """Refuse a purpose that the PyTorch that is installed is too old for; `least` is the first that is not.
+
+    Errors: `UsageError` that says which one it takes.
+    """
+    import torch  # noqa: PLC0415 (slow to import)
+
+    if torch.__version__ < least:
+        raise UsageError(f"{purpose} needs PyTorch {least} or newer, this is {torch.__version__}")
+
+
 def load_entry_points(group: str, what: str) -> None:
     """Import the modules that installed packages name under a group of entry points; `what` they bring.
 

@@ -23,6 +23,13 @@ settings.load_profile("steady")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what an older PyTorch lacks."""
+    mark = item.get_closest_marker("needs_torch")
+    if mark and torch.__version__ < mark.args[0]:
+        pytest.skip(f"needs PyTorch {mark.args[0]} or newer: {mark.args[1]}")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of photographs and public checkpoints, or a skip that says how to name it."""

@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 from weakref import ref
 
@@ -16,7 +17,7 @@ from featherpress.budgets.counting.costs import ROOT, UNATTRIBUTED
 from featherpress.budgets.counting.evidence import Evidence
 from featherpress.budgets.counting.formulas import Formula
 from featherpress.budgets.counting.memory import Lifetimes, storage_key
-from featherpress.budgets.counting.meta_kernels import META, META_KERNELS, MetaKernel
+from featherpress.budgets.counting.meta_kernels import CLASSES, META, META_KERNELS, MetaKernel
 from featherpress.budgets.counting.operators import Facts, changes_shape_with_data, facts_of
 from featherpress.budgets.counting.replicas import meta_twin
 from featherpress.budgets.counting.values import shrunk, sized
@@ -99,7 +100,7 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if types and self.method != "fake":
+        if types and self.method != "fake" and not CLASSES.issuperset(types):
             # A class of tensors with operators of its own says what it does, and we see that.
             return NotImplemented
         plan = self.plans.get(id(func)) or self._plan(func)
@@ -264,6 +265,18 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
             f"no formula for operator {name} in module {self._place()}: expected one that is counted or known to cost "
             f"nothing; {remedy}count the model without this module"
         )
+
+
+def see_higher_order() -> None:
+    """Register the mode with each operator that takes functions: PyTorch before 2.9 asks for no less."""
+    if hasattr(TorchDispatchMode, "supports_higher_order_operators"):
+        return
+    for operator in list(torch._ops._higher_order_ops.values()):
+        operator.python_key_table.setdefault(CountingMode, partial(_as_it_is, operator))
+
+
+def _as_it_is(operator: Any, mode: CountingMode, *args: Any, **kwargs: Any) -> Any:
+    return mode.__torch_dispatch__(operator, [], args, kwargs)
 
 
 def _tensors(values: Iterable[Any]) -> list[Tensor]:

@@ -49,6 +49,8 @@ class Evidence:
             self.known.add(key)
             if key not in keys and key in self.unread:
                 self.dead.add(self.unread.pop(key))
+            if tensor.is_meta:
+                continue
             if facts.name in BLANK or (facts.name in _CONSTANT and key in self.blank):
                 self.blank[key] = checksum(tensor), ref(tensor)
             elif key not in keys:

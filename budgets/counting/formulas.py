@@ -25,6 +25,9 @@ Formula = Callable[[Sequence[Any], Any], int]
 def _convolution(args: Sequence[Any], out: Any) -> int:
     """N * C_out * positions * C_in / groups * kernel; a transposed one has one kernel an input position instead."""
     image, weight = args[0], args[1]
+    if 0 in out.shape[2:] and 0 not in image.shape:  # PyTorch before 2.9 has an answer on meta tensors
+        sides = ("x".join(map(str, tensor.shape[2:])) for tensor in (weight, image))
+        raise RuntimeError("a kernel of {} has no place on a map of {}".format(*sides))
     transposed = bool(args[6]) if len(args) > 6 else False
     positions = image.numel() if transposed else out.numel()
     return int(positions * prod(weight.shape[1:]))

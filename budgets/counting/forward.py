@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from featherpress.budgets.counting.attribution import ModuleStack
-from featherpress.budgets.counting.dispatch import CountingMode
+from featherpress.budgets.counting.dispatch import CountingMode, see_higher_order
 from featherpress.budgets.counting.evidence import Evidence
 from featherpress.budgets.counting.formulas import Formula
 from featherpress.budgets.counting.memory import storage_key
@@ -73,6 +73,7 @@ def run_forward(
 
     Errors: CountError for an operator that nothing answers for, UsageError if the model cannot be copied.
     """
+    see_higher_order()
     memo: dict[int, Any] = {}
     twin, fake_mode = _twins(method)
     with ExitStack() as contexts:

@@ -15,6 +15,7 @@ from torch import nn
 
 from featherpress.budgets.counting.inputs import Inputs
 from featherpress.errors import FileError
+from featherpress.extras import require_torch
 
 #: What names, targets and expressions of a graph may be, which torch writes into code that it runs.
 _PLAIN = {
@@ -39,7 +40,8 @@ def open_program(path: Path) -> tuple[nn.Module, Inputs]:
     except (OSError, zipfile.BadZipFile) as error:
         raise FileError(f"{path} is not a program of torch.export: {error}") from error
     if "models/model.json" not in files:
-        raise FileError(f"{path} is not a program of torch.export: it holds no models/model.json")
+        raise FileError(f"{path} is not a program of torch.export, as PyTorch 2.9 writes it: no models/model.json")
+    require_torch("2.9", f"reading {path}")
     reason = _danger(files)
     if reason:
         raise FileError(

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from featherpress.compress.deployment.conversion import capture, convert
+from featherpress.compress.deployment.conversion import LEAST_TORCH, capture, convert
 from featherpress.compress.deployment.graphs import Subject
 from featherpress.compress.deployment.parity import example_images
 from featherpress.compress.deployment.quantization import Quantization, quantize
@@ -29,6 +29,8 @@ def why_not(backend: Backend) -> str:
     """Return why a backend cannot run here; empty if it can."""
     if backend == "compiled" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
         return "as there is no C++ compiler on this machine"
+    if backend.startswith("onnx") and torch.__version__ < LEAST_TORCH:
+        return f"as it takes PyTorch {LEAST_TORCH} or newer"
     if backend.startswith("onnx") and missing_packages("export"):
         return f"as {', '.join(missing_packages('export'))} are not installed: pip install 'featherpress[export]'"
     return ""

@@ -10,11 +10,13 @@ from torch.export import Dim, ExportedProgram
 from featherpress.compress.deployment.graphs import LEAST_SIDE, Subject
 from featherpress.compress.deployment.quiet import quiet
 from featherpress.errors import ExportError
+from featherpress.extras import require_torch
 
 if TYPE_CHECKING:
     import onnx
 
 INPUT = "images"
+LEAST_TORCH = "2.9"
 NEWEST_OPSET = 25
 """What onnxscript converts to and onnxruntime runs."""
 
@@ -26,6 +28,7 @@ def capture(subject: Subject) -> ExportedProgram:
 
     Errors: `ExportError` that says what torch cannot trace.
     """
+    require_torch(LEAST_TORCH, "exporting for every batch and size")
     least = dict.fromkeys((2, 3), LEAST_SIDE) if subject.detector else {}
     sizes: dict[int, Any] = {axis: Dim.AUTO(min=least.get(axis, 1)) for axis in subject.dynamic}
     try:

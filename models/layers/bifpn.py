@@ -106,8 +106,8 @@ class BiFPN(nn.Module):
         top_down = [lateral(x) for lateral, x in zip(self.laterals, features, strict=True)]
         bottom_up = top_down
         if self.bottom_up_laterals:
-            pairs = zip(self.bottom_up_laterals, features[1:], strict=True)
-            bottom_up = [top_down[0], *(lateral(x) for lateral, x in pairs)]
+            again = [lateral(x) for lateral, x in zip(self.bottom_up_laterals, features[1:], strict=True)]
+            bottom_up = [top_down[0], *again]
         for cell in self.cells:
             top_down = bottom_up = cell(top_down, bottom_up)
         return top_down

@@ -303,3 +303,13 @@ def test_a_generator_is_copied_with_its_state() -> None:
     assert twin is not generator
     assert torch.equal(torch.rand(2, generator=twin), expected)
     assert torch.equal(torch.rand(2, generator=generator), expected)
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.Conv2d(2, 4, 2), nn.Conv2d(2, 4, 2).half(), nn.ConvTranspose2d(2, 4, 1, padding=1)]
+)
+def test_a_kernel_without_a_place_is_refused(layer: nn.Module) -> None:
+    """Some PyTorch answers on meta tensors with an empty map, which would be no work; no number comes of it."""
+    x = torch.zeros(1, 2, 1, 1, dtype=layer.weight.dtype)
+    with pytest.raises(UsageError, match="fails on inputs 1x2x1x1"):
+        count(layer, x)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from featherpress.budgets import count
+from featherpress.budgets.counting.formulas import FORMULAS
 from featherpress.budgets.counting.meta_kernels import META_KERNELS
 
 aten = torch.ops.aten
@@ -250,12 +251,12 @@ SMALL = st.integers(1, 3)
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 9), st.tuples(SMALL, SMALL, st.integers(0, 2), st.integers(1, 2)), SMALL)
 def test_convolutions_are_pytorchs(side: int, window: tuple[int, int, int, int], groups: int) -> None:
-    """Any arguments: the answer is PyTorch's, or there is none because PyTorch refuses too."""
+    """Any arguments: the answer is PyTorch's, or there is none because PyTorch refuses too, if need be by the formula."""
     kernel, stride, pad, dilation = window
     args = (m(2, 2 * groups, side), m(4 * groups, 2, kernel), None, [stride], [pad], [dilation], False, [0], groups)
     if not agrees(aten.convolution.default, args):
         with pytest.raises(RuntimeError):
-            aten.convolution.default(*args)
+            FORMULAS["aten::convolution"](args, aten.convolution.default(*args))
 
 
 @settings(max_examples=60, deadline=None)

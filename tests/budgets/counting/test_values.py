@@ -188,6 +188,7 @@ def test_a_mixture_of_experts_does_fixed_work(x: Tensor) -> None:
     assert (cost.params, cost.active) == (2080, 1056)
 
 
+@pytest.mark.needs_torch("2.8", "_grouped_mm")
 def test_a_grouped_product_needs_no_half_precision() -> None:
     """10 rows by 8 x 16, also where the model is too large to be run."""
     with torch.device("meta"):

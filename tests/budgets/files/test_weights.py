@@ -91,6 +91,9 @@ def test_nothing_is_unpickled(run: Run, tmp_path: Path) -> None:
         assert (code, out, err.count("\n"), "UNPICKLED" in err) == (2, "", 1, False)
 
 
+PROGRAMS = pytest.mark.needs_torch("2.9", "its programs are files of plain tensors and JSON")
+
+
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     class Doubles(nn.Module):
@@ -107,6 +110,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@PROGRAMS
 def test_a_program_is_counted(run: Run, program: Path) -> None:
     """On what it was exported with, or on another input that it takes."""
     module, inputs = open_program(program)
@@ -115,6 +119,7 @@ def test_a_program_is_counted(run: Run, program: Path) -> None:
     assert (record["total"]["macs"], record["total"]["params"]) == (72, 16)
 
 
+@PROGRAMS
 @pytest.mark.parametrize(
     ("name", "old", "new", "words"),
     [

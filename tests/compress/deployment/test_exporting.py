@@ -34,6 +34,7 @@ from featherpress.models.priors import decode_boxes, decode_landmarks
 
 from .conftest import Exported
 
+pytestmark = pytest.mark.needs_torch("2.9", "exporting")
 Printer = Callable[[RenderableType], str]
 
 SHAPE = (3, 3, 77, 131)

@@ -24,6 +24,7 @@ def test_measuring_takes_turns() -> None:
     assert {name: len(each) for name, each in seconds.items()} == {"a": 3, "b": 3}
 
 
+@pytest.mark.needs_torch("2.9", "exporting")
 def test_bench_writes_a_record(run_command: Run, nets: Path, tmp_path: Path) -> None:
     """Two sizes and three backends give six rows with the model's costs, and nothing on standard error."""
     backends = [part for name in ("eager", "fused", "onnx-int8") for part in ("--backend", name)]
@@ -60,6 +61,7 @@ def test_bench_leaves_out_what_is_not_installed(run_command: Run, monkeypatch: p
     assert max(map(len, table.splitlines())) <= 80
 
 
+@pytest.mark.needs_torch("2.9", "exporting")
 def test_memory_is_measured_in_a_child(nets: Path, tmp_path: Path) -> None:
     """A child process says how far memory rose, more for more images; a broken file says nothing."""
     subject = find_subject("export_nets:small", None, options=GraphOptions())

@@ -30,6 +30,7 @@ from featherpress.models.ssdlite import ssdlite
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+pytestmark = pytest.mark.needs_torch("2.9", "exporting")
 Run = Callable[..., Any]
 TWO_STAGES = "torchvision.models.detection:fasterrcnn_mobilenet_v3_large_320_fpn"
 FCOS = "featherpress.models.fcos:fcos"

@@ -22,6 +22,7 @@ from featherpress.models.inputs import ModelInput, input_of, remember_input
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+pytestmark = pytest.mark.needs_torch("2.9", "exporting")
 Run = Callable[..., Any]
 SMALL = ("data.train_images=12", "data.validation_images=30")
 NETS = """
