@@ -17,7 +17,9 @@ def render_recount(result: Recount, *, most: int = _SHOWN) -> RenderableType:
     if cells:
         parts += [Text(), console_table(("model", "deviation", "verdict"), cells, wrap=True)]
     if len(rows) > most:
-        parts.append(Text(f"and {len(rows) - most:,} more rows that deviate less"))
+        parts.append(
+            Text(f"and {len(rows) - most:,} more rows that deviate less: --format csv, markdown or json has all")
+        )
     return Group(*parts)
 
 

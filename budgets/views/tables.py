@@ -22,7 +22,7 @@ COST_COLUMNS = ("MACs", "FLOPs")
 CHECK_COLUMNS = ("target", "diff", "verdict")
 WEIGHT_COLUMNS = ("bytes", "types")
 SHAPE_COLUMNS = ("component", "in", "out")
-CLAIM_COLUMNS = ("claim about", "claimed", "counted", "diff", "verdict")
+CLAIM_COLUMNS = ("component", "claimed", "counted", "diff", "verdict")
 MEMORY_COLUMNS = ("ideal bytes", *PRECISIONS)
 SHOWN = 3
 STYLES = {"within": "green", "over": "bold red", "under": "bold red", "warn": "yellow", "equal": "green"}
@@ -40,7 +40,7 @@ def render_table(result: Audit, *, rows: bool = True, verbose: bool = False, sha
         cells = [_claim_cells(claim) for claim in result.claims]
         styles = [STYLES.get(claim.verdict, "yellow") for claim in result.claims]
         coloured = [[*row, Text(verdict, style=style)] for (*row, verdict), style in zip(cells, styles, strict=True)]
-        parts += [console_table(CLAIM_COLUMNS, coloured), Text()]
+        parts += [Text(_claims_heading(result)), console_table(CLAIM_COLUMNS, coloured), Text()]
         reasons = [Text(reason, style="dim") for reason in _reasons(result)]
         parts += [*reasons, Text()] if reasons else []
     if verbose:
@@ -65,7 +65,8 @@ def render_markdown(result: Audit, *, verbose: bool = False, shapes: bool = Fals
     if shapes:
         lines += ["", *markdown_table(SHAPE_COLUMNS, _shape_rows(result))]
     if result.claims:
-        lines += ["", *markdown_table(CLAIM_COLUMNS, [_claim_cells(claim) for claim in result.claims]), ""]
+        lines += ["", escape(_claims_heading(result)), ""]
+        lines += [*markdown_table(CLAIM_COLUMNS, [_claim_cells(claim) for claim in result.claims]), ""]
         lines += [f"- {escape(reason)}" for reason in _reasons(result)]
     if verbose:
         lines += ["", *markdown_table(MEMORY_COLUMNS, _memory_rows(result))]
@@ -146,17 +147,28 @@ def _claim_cells(claim: Claim) -> list[str]:
     return [claim.component + unit, f"{claim.claimed:,}", f"{claim.ours:,}", difference, claim.verdict]
 
 
+def _documents(result: Audit) -> list[str]:
+    """Name the documents that claims are of; what follows a comma is the place in one."""
+    return list(dict.fromkeys((claim.source or "an unnamed source").partition(", ")[0] for claim in result.claims))
+
+
+def _claims_heading(result: Audit) -> str:
+    """State whose claims the table has, and where they were noted."""
+    return f"What {' and '.join(_documents(result))} says, beside the count:"
+
+
 def _reasons(result: Audit) -> list[str]:
-    """State why each claim that differs does, and who claims it."""
+    """State why each claim that differs does, and where it is made: in which document, if there are several."""
+    known = "" if len(documents := _documents(result)) > 1 else f"{documents[0]}, "
     return [
-        f"{claim.component}: {claim.note or 'no reason is noted'} [{claim.source}]"
+        f"{claim.component}: {claim.note or 'no reason is noted'} [{(claim.source or '').removeprefix(known)}]"
         for claim in result.claims
         if claim.verdict == "differs"
     ]
 
 
 def _verdict(row: Component, *, short: bool = False) -> str:
-    """State in words how a row stands: "ok", "over by 1,234", "MACs over by 13".
+    """State in words how a row stands: "ok (±14)" within a tolerance, "over by 1,234", "MACs over by 13".
 
     In `short` without the amount where that stands in the column of differences already, a line per quantity.
     """
@@ -164,8 +176,17 @@ def _verdict(row: Component, *, short: bool = False) -> str:
         return "unchecked"
     broken = [_state(check) for check in row.checks if check.verdict != "within"]
     if short and row.difference is not None:
-        return "\n".join(state.partition(" by ")[0] for state in broken) or "ok"
-    return "; ".join(broken) or "ok"
+        broken = [state.partition(" by ")[0] for state in broken]
+    first, *others = broken or ["ok"]
+    tolerance = ("\n" if short and broken else " ").join(["", *_tolerance(row)])
+    return ("\n" if short else "; ").join([first + tolerance, *others])
+
+
+def _tolerance(row: Component) -> list[str]:
+    """State how far parameters may lie from their target, where that is further than not at all."""
+    checks = [check for check in row.checks if check.quantity == "params" and check.target is not None]
+    beyond = max((check.high - check.target for check in checks if check.high and check.target is not None), default=0)
+    return [f"(±{beyond:,})"] if beyond else []
 
 
 def _state(check: Check) -> str:

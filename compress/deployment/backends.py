@@ -29,10 +29,10 @@ def why_not(backend: Backend) -> str:
     """Return why a backend cannot run here; empty if it can."""
     if backend == "compiled" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
         return "as there is no C++ compiler on this machine"
-    if backend.startswith("onnx") and torch.__version__ < LEAST_TORCH:
-        return f"as it takes PyTorch {LEAST_TORCH} or newer"
     if backend.startswith("onnx") and missing_packages("export"):
         return f"as {', '.join(missing_packages('export'))} are not installed: pip install 'featherpress[export]'"
+    if backend.startswith("onnx") and torch.__version__ < LEAST_TORCH:
+        return f"as it takes PyTorch {LEAST_TORCH} or newer"
     return ""
 
 
