@@ -31,10 +31,12 @@ REGISTRIES = frozenset(key for key, held in vars(nn.Module()).items() if isinsta
 
 
 def meta_twin(tensor: Tensor) -> Tensor:
-    """Make a tensor of the same shape, strides and type that has no memory."""
+    """Make a tensor of the same shape, strides and type that has no memory; as a copy, it overlaps nowhere."""
     if tensor.layout is not torch.strided:
         raise UsageError("what is stored of a sparse tensor is in its values, which meta tensors do not have")
-    made = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=META)
+    overlaps = any(step == 0 and side > 1 for step, side in zip(tensor.stride(), tensor.shape, strict=True))
+    like = torch.empty(tensor.shape, device=META) if overlaps else tensor
+    made = torch.empty_strided(tensor.shape, like.stride(), dtype=tensor.dtype, device=META)
     torch._C._set_throw_on_mutable_data_ptr(made)  # who takes its address works where nothing is seen
     return made
 

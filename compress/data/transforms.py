@@ -186,6 +186,11 @@ def _convert(key: str, value: Any, ignore: int) -> Any:
         if value not in known:
             raise UsageError(f"AutoAugment has no policy {value!r}; {suggest(str(value), known)}")
         return v2.AutoAugmentPolicy(value)
+    if key == "interpolation" and isinstance(value, str):  # older ones take no text
+        known = [each.value for each in v2.InterpolationMode]
+        if value not in known:
+            raise UsageError(f"there is no interpolation {value!r}; {suggest(value, known)}")
+        return v2.InterpolationMode(value)
     return value
 
 

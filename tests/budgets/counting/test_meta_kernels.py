@@ -251,7 +251,7 @@ SMALL = st.integers(1, 3)
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 9), st.tuples(SMALL, SMALL, st.integers(0, 2), st.integers(1, 2)), SMALL)
 def test_convolutions_are_pytorchs(side: int, window: tuple[int, int, int, int], groups: int) -> None:
-    """Any arguments: the answer is PyTorch's, or there is none because PyTorch refuses too; if not, the formula does."""
+    """Any arguments: the answer is PyTorch's, or there is none because PyTorch refuses too, or the formula does."""
     kernel, stride, pad, dilation = window
     args = (m(2, 2 * groups, side), m(4 * groups, 2, kernel), None, [stride], [pad], [dilation], False, [0], groups)
     if not agrees(aten.convolution.default, args):
