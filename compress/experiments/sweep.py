@@ -69,6 +69,11 @@ def share_teachers(recipe: Recipe, trained: Path) -> Recipe:
     return recipe.model_copy(update={"teacher": teachers[0]} if recipe.teacher else {"teachers": teachers})
 
 
+def has_teachers(folder: Path) -> bool:
+    """Tell whether a run has trained teachers, or begun to."""
+    return (folder / teacher_name(0) / "weights").is_dir()
+
+
 def is_done(folder: Path) -> bool:
     """Tell whether a run has ended: its environment is written last."""
     return (folder / "environment.json").is_file()

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from featherpress.compress.pruning.result import Pruned
     from featherpress.records.pruning import Pruning
 
-_NAMED = 3
-
 
 def prune(
     model: Annotated[str, typer.Argument(help="A model of the zoo, or `package.module:factory`.")],
@@ -130,15 +128,13 @@ def _render(record: "Pruning", compared: "Diff", hints: "list[str]") -> "Rendera
     parts: list[RenderableType] = [render_diff(compared), Text(), console_table(header, rows), Text()]
     locked = [*_locked_rows(record)]
     if locked:
-        parts += [console_table(("locked", "axes", "why"), locked, words=True), Text()]
+        parts += [console_table(("locked", "axes", "such as"), locked, words=True), Text()]
     return Group(*parts, *map(Text, [_proof(record), *hints]))
 
 
 def _locked_rows(record: "Pruning") -> Iterator[list[str]]:
     for reason, units in record.locked.items():
-        names = [unit.axes[0] for unit in units if unit.axes]
-        more = f", and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        yield [", ".join(names[:_NAMED]) + more, str(len(units)), reason]
+        yield [reason, str(len(units)), units[0].axes[0]]
 
 
 def _proof(record: "Pruning") -> str:

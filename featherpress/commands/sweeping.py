@@ -110,20 +110,28 @@ def _run(
     no_preflight: bool,
 ) -> list[str]:
     """Distil every student that is not done, and keep the record after each; return what is to be said."""
-    from featherpress.compress.experiments.sweep import add_point, budget_folder, is_done, measure_point, share_teachers
+    from featherpress.compress.experiments.sweep import (
+        add_point,
+        budget_folder,
+        has_teachers,
+        is_done,
+        measure_point,
+        share_teachers,
+    )
     from featherpress.compress.recipes import recipe_to_toml
     from featherpress.files import write_text
 
     write_text(out / "recipe.toml", recipe_to_toml(recipe))
     sweep.save(out / SWEEP)
-    first, closing = None, []
-    for each in students:
-        folder = budget_folder(out, sweep.quantity, each.budget)
+    folders = [budget_folder(out, sweep.quantity, each.budget) for each in students]
+    trained = next((folder for folder in folders if has_teachers(folder)), folders[0])
+    closing: list[str] = []
+    # The one whose teachers the others share comes first.
+    for folder, each in sorted(zip(folders, students, strict=True), key=lambda pair: pair[0] != trained):
         if not is_done(folder):
-            own = share_teachers(each.recipe, first) if first else each.recipe
+            own = each.recipe if folder == trained else share_teachers(each.recipe, trained)
             begun = (folder / "recipe.toml").is_file()
             closing = distil_recipe(own, folder, resume=begun, allow_leak=allow_leak, no_preflight=no_preflight)
-        first = first or folder
         point = measure_point(
             folder, name=folder.name, budget=each.budget, made_by=sweep.made_by, settings=each.settings
         )

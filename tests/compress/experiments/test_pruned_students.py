@@ -10,7 +10,9 @@ import torch
 from safetensors.torch import load_file
 
 from featherpress.compress.experiments.build import build_student, build_trained, build_whole
+from featherpress.compress.experiments.distill import distill
 from featherpress.compress.experiments.preflight import preflight
+from featherpress.compress.experiments.pruned import prune_student
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.tasks import task_of
 from featherpress.errors import RecipeError, UsageError
@@ -22,6 +24,7 @@ from featherpress.records.sweep import Sweep
 Run = Callable[..., Any]
 CUT = ("student.settings={width=12,classes=3}", "student.prune={params='500'}")
 FROM_TEACHER = (*CUT, "student.weights=teacher")
+OTHER = "teacher.settings={width=9,classes=3}"
 ROOM = 500
 HEAD = 'model = "tiny_models:net"\nconvention = "core-macs"\ninput = [1, 3, 64, 64]\n'
 
@@ -61,6 +64,20 @@ def test_every_arm_starts_from_the_same_pruned_teacher(ran: Run) -> None:
     assert budget.original.total.params == pruning.before.params == 2_307
     assert pruning.limits == {"params": ROOM}
     assert any("output" in reason for reason in pruning.locked)
+
+
+def test_a_run_cuts_once(tiny: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the seed that weights are drawn from: another cut for another arm would be another student."""
+    cuts = []
+
+    def count(recipe: Recipe, model: Any) -> Any:
+        cuts.append(model)
+        return prune_student(recipe, model)
+
+    for module in ("pruned", "build"):
+        monkeypatch.setattr(f"featherpress.compress.experiments.{module}.prune_student", count)
+    distill(tiny(*CUT, "seeds=[0,1]"), Path("run"))
+    assert len(cuts) == 1
 
 
 def test_what_is_pruned_is_the_teachers_weights(tiny: Callable[..., Recipe]) -> None:
@@ -126,12 +143,19 @@ def test_a_recipes_budget_file_holds_too(tiny: Callable[..., Recipe], run_comman
     Path("mine.toml").write_text(
         HEAD + '[total]\nparams = { max = 900 }\n[components."0"]\nmodules = ["0"]\nparams = { max = 300 }\n'
     )
-    ending = run_command("train", "tiny.toml", "--out", "run", *words((CUT[0], "student.prune={}", "budget=mine.toml")))
+    ending = run_command(
+        "train", "tiny.toml", "--out", "run", *words((CUT[0], "student.prune={}", "budget=mine.toml", OTHER))
+    )
     assert ending.code == 0, ending.err
     student = Budget.load(Path("run/budget.json")).student
     assert student.total.params <= 900
     assert student.components[0].params <= 300
     assert student.verdict == "within"
+    assert run_command("report", "run").code == 0
+    text = Path("run/report/report.md").read_text(encoding="utf-8")
+    assert "at most 300 0 parameters" in text
+    assert f"From the original's 2,307 parameters to the pruned student's {student.total.params}" in text
+    assert Path("run/report/figures/pruned.png").stat().st_size > 5_000
 
 
 def test_a_preflight_cuts_once_and_passes(tiny: Callable[..., Recipe]) -> None:

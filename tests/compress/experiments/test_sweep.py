@@ -66,9 +66,10 @@ def test_an_interrupted_sweep_goes_on(sweep: Run, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("featherpress.commands.sweeping.distil_recipe", whole)
     assert sweep("--params", "500").code == 2, "a sweep that is there is not begun again"
     assert sweep("--resume", "--macs", "500").code == 2
-    assert sweep("--resume", "--params", "2K").code == 0
+    assert sweep("--resume", "--params", "2K,300").code == 0
     record = Sweep.load(Path("curve/sweep.json"))
-    assert [point.budget for point in record.points] == [500, 1000, 2000]
+    assert [point.budget for point in record.points] == [300, 500, 1000, 2000]
+    assert [path.parent.name for path in Path("curve").glob("*/teacher")] == ["params-500"]
     assert first.stat().st_mtime_ns == before
     assert tomllib.loads(Path("curve/params-2000/recipe.toml").read_text())["teacher"]["weights"]
 
@@ -96,6 +97,10 @@ def test_a_dry_run_says_what_each_student_is(sweep: Run) -> None:
     assert "trainings: 12 (2 budgets, 2 arms: student, control; 3 seeds) of 3 steps each" in ending.out
     assert "before them a teacher, once, of 3 steps" in ending.out
     assert "width 5     648  99.61 k     385" in ending.out
+    limits = 'model = "tiny"\ninput = [1, 3, 64, 64]\n[total]\nparams = { max = 900 }\nmacs = { target = 120_000 }\n'
+    Path("mine.toml").write_text(limits)
+    held = sweep("--macs", "100K", "--dry-run", "--set", "budget=mine.toml")
+    assert "the budget mine.toml allows 120,000 MACs" in held.out, held.err
     assert not Path("curve").exists()
 
 
