@@ -100,6 +100,9 @@ OutOption = Annotated[
     Path | None, typer.Option("--out", metavar="FOLDER", help="The run's folder; `runs/NAME` unless given.")
 ]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, where it stopped.")]
+ChangedOption = Annotated[
+    bool, typer.Option("--allow-changed", help="Go on though recipe, data, teachers or machine are not as they were.")
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Remove the run that is in --out first.")]
 DryRunOption = Annotated[
     bool,

@@ -3,7 +3,7 @@
 import copy
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,8 @@ def ablate_losses(
     *,
     audits: Mapping[str, Mapping[str, Any]] | None = None,
     audit: AuditModel | None = None,
+    settings: Sequence[str] = (),
+    allow_changed: bool = False,
 ) -> str:
     """Run the whole distillation with its control, then every variant in `ablation/`, and compare all with the control.
 
@@ -78,8 +80,10 @@ def ablate_losses(
     `ablation/ablation.json` and `.md`, and returned for a terminal.
     """
     chosen = variants(recipe)
-    distill(recipe.model_copy(update={"control": True}), out, audits=audits, audit=audit)
-    experiment = Experiment(recipe, out, audits or {})
+    recipe = recipe.model_copy(update={"control": True})
+    distill(recipe, out, audits=audits, audit=audit, settings=settings, allow_changed=allow_changed)
+    experiment = Experiment(recipe, out, audits or {}, audit, settings)
+    experiment.begin("distill")
     loaded = prepare_teachers(experiment)
     folders = {name: out / "ablation" / name.replace(" ", "-") for name in chosen}
     for seed in recipe.seeds:

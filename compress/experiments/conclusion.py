@@ -55,6 +55,7 @@ def record_comparison(
         "others": compare_others(scores, claim, steps=steps, min_score=least) or None,
         "knowledge": compare_knowledge(scores, PLACEBOS, claim, min_score=least),
         "beside_teacher": _beside_teacher(experiment, taught[0], scores["student"]),
+        "changed": tuple(experiment.provenance.changed.values()) or None,
         "leak": Leak(same=len(leaks.same), near=len(leaks.near)) if leaks.same or leaks.near else None,
     }
     record = Comparison.model_validate({key: value for key, value in fields.items() if value is not None})
@@ -67,7 +68,7 @@ def record_comparison(
 def compare_arms(
     experiment: Experiment, scores: Mapping[str, Scores], steps: Mapping[str, tuple[int, ...]]
 ) -> Compared:
-    """Compare student and control; where they trained for different numbers of steps there is no verdict.
+    """Compare student and control, without a verdict where they took different steps, or where the run changed.
 
     With one seed the sentence goes on with what the two files show.
     """
@@ -76,6 +77,8 @@ def compare_arms(
     if steps["student"] != steps["control"]:
         trained = " and ".join("/".join(map(str, sorted(set(steps[arm])))) for arm in ("student", "control"))
         obstacle = f"student and control trained {trained} steps"
+    elif experiment.provenance.unequal:
+        obstacle = f"the run went on although {'; '.join(experiment.provenance.unequal)}"
     student, control = scores["student"], scores["control"]
     least = experiment.task.min_teacher_score
     found = compare(baseline=control, candidate=student, claim=claim, min_score=least, obstacle=obstacle)

@@ -26,12 +26,11 @@ from featherpress.compress.experiments.teachers import (
     require_unchanged,
     teacher_name,
 )
-from featherpress.compress.recipes import Recipe, recipe_to_toml
+from featherpress.compress.recipes import Recipe
 from featherpress.compress.runtime.environment import write_environment
 from featherpress.compress.runtime.run_folder import TrainingFolder, is_leader
 from featherpress.compress.tasks import task_of
 from featherpress.errors import DataError, UsageError
-from featherpress.files import write_json, write_text
 
 logger = logging.getLogger("featherpress")
 
@@ -104,14 +103,18 @@ def train(
     *,
     audits: Mapping[str, Mapping[str, Any]] | None = None,
     audit: AuditModel | None = None,
+    settings: Sequence[str] = (),
+    allow_changed: bool = False,
 ) -> Path:
     """Train a recipe's student alone, for its first seed, and evaluate it; `audit` counts it where it is pruned here.
 
-    Returns the run's folder. What is done already is not repeated.
+    Returns the run's folder. What is done already is not repeated; `settings` are those of the command line.
+
+    Errors: `TrainingError` for a run that is not what it began as, unless that is allowed.
     """
     began = time.monotonic()
-    experiment = Experiment(recipe, out, audits or {}, audit)
-    _write_heading(experiment)
+    experiment = Experiment(recipe, out, audits or {}, audit, settings, allow_changed)
+    experiment.begin("train")
     _prune(experiment, ())
     seed = recipe.seeds[0]
     trainer = experiment.trainer(
@@ -124,7 +127,7 @@ def train(
     experiment.conclude(trainer, trainer.run(), name=recipe.student.model)
     if is_leader():
         experiment.forget_images()
-        write_environment(out, time.monotonic() - began)
+        write_environment(out, time.monotonic() - began, changed=experiment.provenance.changed)
     return out
 
 
@@ -135,6 +138,8 @@ def distill(
     audits: Mapping[str, Mapping[str, Any]] | None = None,
     audit: AuditModel | None = None,
     arms: Sequence[Arm] = ("student", "control"),
+    settings: Sequence[str] = (),
+    allow_changed: bool = False,
 ) -> Path:
     """Distil a recipe's teachers into its student, train the control, evaluate all, and compare.
 
@@ -143,13 +148,13 @@ def distill(
     The control starts from the same weights and sees as many crops in the same order for as long, without a teacher.
     Returns the run's folder; what is there already is not done again. With one arm only, nothing is compared.
 
-    Errors: `UsageError` without a teacher; `TrainingError` when a teacher scores too low or has changed.
+    Errors: `UsageError` without a teacher; `TrainingError` when a teacher scores too low or changed, and as `train`.
     """
     if not recipe.all_teachers:
         raise UsageError(f"the recipe {recipe.name} has no teacher to distil; use `featherpress train`")
     began = time.monotonic()
-    experiment = Experiment(recipe, out, audits or {}, audit)
-    _write_heading(experiment)
+    experiment = Experiment(recipe, out, audits or {}, audit, settings, allow_changed)
+    experiment.begin("distill")
     loaded = prepare_teachers(experiment)
     _prune(experiment, loaded)
     taught = [evaluate_teacher(experiment, teacher) for teacher in loaded] if is_leader() else []
@@ -166,7 +171,7 @@ def distill(
     if is_leader():
         _conclude(experiment, loaded, taught, predictions)
         experiment.forget_images()
-        write_environment(out, time.monotonic() - began)
+        write_environment(out, time.monotonic() - began, changed=experiment.provenance.changed)
     return out
 
 
@@ -197,13 +202,4 @@ def _prune(experiment: Experiment, loaded: Sequence[LoadedTeacher]) -> None:
     if experiment.audit is not None:
         student = build_student(recipe, recipe.seeds[0], task=experiment.task, teachers=(), folder=out)
         experiment.audits = {**experiment.audits, "student": experiment.audit(student)}
-        _write_heading(experiment)
-
-
-def _write_heading(experiment: Experiment) -> None:
-    """Write the run's resolved recipe and the audits of its models."""
-    if not is_leader():
-        return
-    write_text(experiment.out / "recipe.toml", recipe_to_toml(experiment.recipe))
-    if "student" in experiment.audits:  # one that is pruned is counted after that
-        write_json(experiment.out / "budget.json", {"schema": "featherpress.budget/1", **experiment.audits})
+        experiment.write_heading()

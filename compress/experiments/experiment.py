@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,14 +11,16 @@ from torch import nn
 
 from featherpress import __version__
 from featherpress.compress.data import Crops
+from featherpress.compress.experiments.provenance import begin, check_teachers
 from featherpress.compress.experiments.pruned import AuditModel
 from featherpress.compress.experiments.recipe_distiller import RecipeDistiller
-from featherpress.compress.recipes import Recipe, ScheduleRecipe
+from featherpress.compress.recipes import Recipe, ScheduleRecipe, recipe_to_toml
 from featherpress.compress.runtime.run_folder import TrainingFolder, is_leader
 from featherpress.compress.tasks import task_of
 from featherpress.compress.tasks.base import Task
 from featherpress.compress.training.trainer import Trainer
-from featherpress.files import write_json
+from featherpress.files import write_json, write_text
+from featherpress.records.run import Provenance
 
 logger = logging.getLogger("featherpress")
 
@@ -32,6 +34,7 @@ _SPLITS = {"val": "validation", "holdout": "held-out training"}
 class Experiment:
     """A recipe in a folder: trains models on its data and scores them.
 
+    `settings` are those of its command line. A run that is not what it began as goes on only if that is allowed.
     `audit` counts a student that is pruned here, whose cost is not known before.
     """
 
@@ -39,6 +42,9 @@ class Experiment:
     out: Path
     audits: Mapping[str, Mapping[str, Any]]
     audit: AuditModel | None = None
+    settings: Sequence[str] = ()
+    allow_changed: bool = False
+    provenance: Provenance = field(init=False)
     task: Task = field(init=False)
     training: Any = field(init=False)
     holdout: Any = field(init=False)
@@ -49,6 +55,29 @@ class Experiment:
         self.training = self.task.open("train")
         self.holdout = self.task.open("holdout")
         self.validation = self.task.open("val")
+
+    def begin(self, method: str) -> None:
+        """Check that the folder is this run's, and write the resolved recipe and the audits of its models.
+
+        Errors: `TrainingError` for a run that is not what it began as.
+        """
+        self.provenance = begin(self, method=method, settings=self.settings, allow_changed=self.allow_changed)
+        self.write_heading()
+
+    def write_heading(self) -> None:
+        """Write the run's resolved recipe and the audits of its models."""
+        if not is_leader():
+            return
+        write_text(self.out / "recipe.toml", recipe_to_toml(self.recipe))
+        if "student" in self.audits:  # one that is pruned is counted after that
+            write_json(self.out / "budget.json", {"schema": "featherpress.budget/1", **self.audits})
+
+    def check_teachers(self, hashes: Mapping[str, str]) -> None:
+        """Check that the teachers are those that the run began with.
+
+        Errors: `TrainingError` for others.
+        """
+        self.provenance = check_teachers(self.out, hashes, allow_changed=self.allow_changed)
 
     def forget_images(self) -> None:
         """Remove decoded images, once nothing trains on them any more."""
@@ -82,6 +111,7 @@ class Experiment:
             may_stop=may_stop,
             evaluate=lambda averaged: self._evaluate_subset(averaged, schedule),
             metadata={"role": role, "featherpress": __version__},
+            belongs_to=f"{self.provenance.run} {folder.path.relative_to(self.out)}",
         )
 
     def conclude(self, trainer: Trainer, trained: nn.Module, *, name: str) -> Any:

@@ -43,8 +43,13 @@ class LoadedTeacher:
 
 
 def prepare_teachers(experiment: Experiment) -> list[LoadedTeacher]:
-    """Load every teacher, or train it first."""
-    return [_prepare(experiment, number) for number in range(len(experiment.recipe.all_teachers))]
+    """Load every teacher, or train it first.
+
+    Errors: `TrainingError` for teachers that are not those that the run began with.
+    """
+    loaded = [_prepare(experiment, number) for number in range(len(experiment.recipe.all_teachers))]
+    experiment.check_teachers({teacher.name: teacher.hash for teacher in loaded})
+    return loaded
 
 
 def freeze_teacher(recipe: Recipe, number: int, model: nn.Module, *, trained: Path = Path()) -> LoadedTeacher:

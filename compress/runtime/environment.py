@@ -1,7 +1,9 @@
 """The environment that a run was made in, for its record."""
 
+import json
 import platform
 import sys
+from collections.abc import Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,10 +28,10 @@ def software(*packages: str) -> dict[str, Any]:
     }
 
 
-def write_environment(out: Path, seconds: float) -> None:
+def write_environment(out: Path, seconds: float, *, changed: Mapping[str, str]) -> None:
     """Write `environment.json`: versions, processor, threads, device, command and the time taken, in seconds.
 
-    A run that was resumed keeps what it began with, and its seconds add up.
+    A run that was resumed keeps what it began with, and its seconds add up; what `changed` on the way stands there too.
     """
     path = out / "environment.json"
     began = {
@@ -41,4 +43,7 @@ def write_environment(out: Path, seconds: float) -> None:
         "seconds": 0.0,
     }
     record = Environment.find(path) or Environment.model_validate(began)
-    record.model_copy(update={"seconds": round(record.seconds + seconds, 1)}).save(path)
+    content = record.to_dict() | {"seconds": round(record.seconds + seconds, 1)}
+    if changed:
+        content["went on although"] = "; ".join(changed.values())
+    Environment.model_validate_json(json.dumps(content)).save(path)

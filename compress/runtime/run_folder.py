@@ -62,8 +62,8 @@ def is_leader() -> bool:
 
 
 _FILES = re.compile(
-    r"(recipe\.toml|sweep\.json|pruned\.safetensors|pruning\.json|labels(-\d+)?\.json|environment\.json|budget\.json"
-    r"|compute\.json|log\.txt|metrics\.csv|events\.out\..*|\.lock|\..*\.partial)"
+    r"(recipe\.toml|provenance\.json|sweep\.json|pruned\.safetensors|pruning\.json|labels(-\d+)?\.json"
+    r"|environment\.json|budget\.json|compute\.json|log\.txt|metrics\.csv|events\.out\..*|\.lock|\..*\.partial)"
 )
 _FOLDERS = re.compile(
     r"(weights|state|eval|report|labels|cache|decoded|control|public|shuffled|smoothing|compute|teacher(-\d+)?|ablation"

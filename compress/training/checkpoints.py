@@ -16,6 +16,7 @@ logger = logging.getLogger("featherpress")
 
 _KEPT = 2
 _KEYS = {
+    "belongs_to",
     "step",
     "epochs",
     "best",
@@ -56,8 +57,11 @@ def save_state(folder: TrainingFolder, step: int, state: dict[str, Any]) -> Path
     return path
 
 
-def latest_state(folder: TrainingFolder) -> dict[str, Any] | None:
-    """Read the newest complete state and warn of newer ones that are broken; None if there is none."""
+def latest_state(folder: TrainingFolder, belongs_to: str) -> dict[str, Any] | None:
+    """Read the newest complete state and warn of newer ones that are broken; None if there is none.
+
+    Errors: `TrainingError` for a state of another run, or of another model of this one.
+    """
     for path in folder.states:
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
@@ -67,5 +71,7 @@ def latest_state(folder: TrainingFolder) -> dict[str, Any] | None:
             reason = str(error).split("\n")[0]
             logger.warning("the state %s is broken (%s); using the one before", path, reason)
             continue
+        if state["belongs_to"] != belongs_to:
+            raise TrainingError(f"{path} is a state of another run or arm; remove it, or start again with --overwrite")
         return state
     return None

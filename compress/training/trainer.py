@@ -47,7 +47,8 @@ class _Position:
 class Trainer:
     """Train a model by a schedule. Everything is written into a folder, from which training resumes.
 
-    `evaluate` scores the averaged model; a `distiller` turns training into distillation and changes nothing else:
+    `evaluate` scores the averaged model; `belongs_to` names its run and its place there, and states of others are
+    refused; a `distiller` turns training into distillation and changes nothing else:
     without one the same steps run in the same order.
     """
 
@@ -64,9 +65,10 @@ class Trainer:
         may_stop: bool = True,
         evaluate: Callable[[Any], float] | None = None,
         metadata: Mapping[str, str] | None = None,
+        belongs_to: str = "",
     ) -> None:
         self.schedule, self.crops, self.folder = schedule, crops, folder
-        self.label, self.evaluate, self.metadata = label, evaluate, metadata
+        self.label, self.evaluate, self.metadata, self.belongs_to = label, evaluate, metadata, belongs_to
         sampler = crops.sampler
         self.per_batch = sampler.batch_lengths(schedule.batch_size)
         self.accelerator = open_accelerator(
@@ -93,12 +95,7 @@ class Trainer:
             # One pass over memory instead of ten; with a scaler's losses it would skip steps without saying so.
             fused=schedule.precision != "fp16",
         )
-        steps = self.total + 1
-        # Below two steps of warm-up OneCycleLR divides by zero.
-        warmup = max(schedule.warmup, 2 / steps)
-        self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=schedule.learning_rate, total_steps=steps, pct_start=warmup
-        )
+        self.scheduler = self._build_cycle(optimizer)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.position = _Position()
         self._losses: list[float] = []  # the task's, of the epoch at hand
@@ -115,6 +112,7 @@ class Trainer:
         kept and `--resume` goes on from it.
         """
         if self.folder.scored:
+            latest_state(self.folder, self.belongs_to)
             logger.info("%s: trained already", self.label)
             if self.distiller:
                 self.distiller.kd.close()
@@ -282,7 +280,9 @@ class Trainer:
         images = ", ".join(self.crops.dataset.name(int(index)) for index in keys[first, :4, 0])
         raise TrainingError(
             f"the {bad[0]} term became {gathered[first, names.index(bad[0])]} at step {self.position.step + 1} "
-            f"(images {images}, ...); the last good state is kept: lower the learning rate and --resume"
+            f"(images {images}, ...); the last good state is kept: start again with a lower "
+            "learning rate (--overwrite), or lower it and go on: --resume --allow-changed --set schedule.learning_rate="
+            f"{self.schedule.learning_rate / 2:g}"
         )
 
     def _forward(
@@ -347,6 +347,7 @@ class Trainer:
         if not self.accelerator.is_main_process:
             return
         state = {
+            "belongs_to": self.belongs_to,
             "step": self.position.step,
             "epochs": self.position.epochs,
             "best": self.position.best,
@@ -363,18 +364,44 @@ class Trainer:
         save_state(self.folder, self.position.step, state)
 
     def _restore(self) -> None:
-        state = latest_state(self.folder)
+        state = latest_state(self.folder, self.belongs_to)
         if state is None:
             return
-        self.plain.load_state_dict(state["model"])
-        self.average.model.load_state_dict(state["average"])
+        try:
+            self.plain.load_state_dict(state["model"])
+            self.average.model.load_state_dict(state["average"])
+            if self.distiller:
+                self.distiller.kd.load_state_dict(state["distiller"])
+            self._restore_optimizer(state)
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise TrainingError(
+                f"the state of the {self.label} after step {state['step']} is of another model: "
+                f"{str(error).splitlines()[0]}; start again with --overwrite"
+            ) from error
         self.average.updates = state["updates"]
-        if self.distiller:
-            self.distiller.kd.load_state_dict(state["distiller"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
         if self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"])
         self.position = _Position(state["step"], state["epochs"], state["best"], state["stale"])
         logger.info("%s: going on after step %d of %d", self.label, self.position.step, self.total)
+
+    def _restore_optimizer(self, state: Mapping[str, Any]) -> None:
+        """Take the optimizer's averages and the place in the cycle; rates and bounds are the schedule's own."""
+        groups = self.scheduler.optimizer.param_groups
+        own = [{key: value for key, value in group.items() if key != "params"} for group in groups]
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group, values in zip(groups, own, strict=True):
+            group.update(values)
+        done = min(state["scheduler"]["last_epoch"], self.total)
+        self.scheduler = self._build_cycle(self.scheduler.optimizer, done=done)
+
+    def _build_cycle(self, optimizer: torch.optim.Optimizer, *, done: int = 0) -> torch.optim.lr_scheduler.OneCycleLR:
+        steps, schedule = self.total + 1, self.schedule
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            max_lr=schedule.learning_rate,
+            total_steps=steps,
+            # Below two steps of warm-up it divides by zero.
+            pct_start=max(schedule.warmup, 2 / steps),
+            last_epoch=done - 1,
+        )

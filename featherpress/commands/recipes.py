@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("featherpress")
 
+FIRST_RECIPE = "v1_to_v2"
+
 
 def find_recipe(
     name: str,
@@ -33,20 +35,19 @@ def find_recipe(
     overwrite: bool = False,
     out: Path | None = None,
 ) -> "Recipe":
-    """Load a recipe; a resumed run uses the one that it began with."""
+    """Load a recipe; without a name it is the run's own where one is resumed, and the first shipped one elsewhere."""
     from featherpress.compress.recipes import load_recipe
 
     settings = [*(settings or []), *([f"data.cache={cache}"] if cache else [])]
     if resume and overwrite:
         raise UsageError("--resume goes on with a run and --overwrite removes it: choose one")
-    recipe = load_recipe(name, settings=settings)
-    saved = run_folder(recipe, out) / "recipe.toml"
-    if not resume or not saved.is_file():
+    recipe = load_recipe(name or FIRST_RECIPE, settings=settings)
+    folder = run_folder(recipe, out)
+    if not (resume and (folder / "recipe.toml").is_file()):
         return recipe
-    began = load_recipe(saved)
-    if settings and recipe != began:
-        raise UsageError(f"a run is resumed with the recipe it began with, {saved}; leave --set out")
-    return began
+    from featherpress.compress.experiments.provenance import recipe_to_resume
+
+    return recipe_to_resume(name, folder, settings)
 
 
 def run_folder(recipe: "Recipe", out: Path | None) -> Path:

@@ -10,6 +10,7 @@ import typer
 
 from featherpress.commands.printing import print_closing
 from featherpress.commands.recipes import (
+    FIRST_RECIPE,
     audit_recipe,
     find_recipe,
     open_logged_run,
@@ -21,6 +22,7 @@ from featherpress.errors import UsageError
 from featherpress.extras import require_extra
 from featherpress.options import (
     CacheOption,
+    ChangedOption,
     DryRunOption,
     JsonOption,
     LeakOption,
@@ -49,6 +51,7 @@ def train(
     settings: SetOption = None,
     out: OutOption = None,
     resume: ResumeOption = False,
+    allow_changed: ChangedOption = False,
     overwrite: OverwriteOption = False,
     dry_run: DryRunOption = False,
     allow_over_budget: OverBudgetOption = False,
@@ -74,17 +77,27 @@ def train(
     audits = audit_recipe(loaded, allow_over_budget=allow_over_budget)
     counted = describe_left_out(loaded) if resume else check(loaded, without_teachers=True, allow_leak=allow_leak)
     with open_logged_run(loaded, out, resume=resume, overwrite=overwrite) as folder:
-        train(loaded, folder, audits=audits, audit=student_auditor(loaded))
+        train(
+            loaded,
+            folder,
+            audits=audits,
+            audit=student_auditor(loaded),
+            settings=settings or (),
+            allow_changed=allow_changed,
+        )
     last = f"trained: {folder}; `featherpress report {folder}` writes it up"
     print_closing(*counted, last)
     return None
 
 
 def distill(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one.")] = "v1_to_v2",
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe file, or the name of a shipped one.", show_default=FIRST_RECIPE)
+    ] = "",
     settings: SetOption = None,
     out: OutOption = None,
     resume: ResumeOption = False,
+    allow_changed: ChangedOption = False,
     overwrite: OverwriteOption = False,
     dry_run: DryRunOption = False,
     allow_over_budget: OverBudgetOption = False,
@@ -127,7 +140,9 @@ def distill(
         run_folder(loaded, out),
         arms=arms,
         ablate=ablate is not None,
+        settings=settings or (),
         resume=resume,
+        allow_changed=allow_changed,
         overwrite=overwrite,
         allow_over_budget=allow_over_budget,
         allow_leak=allow_leak,
@@ -144,7 +159,9 @@ def distil_recipe(
     *,
     arms: "Sequence[Arm]" = ("student", "control"),
     ablate: bool = False,
+    settings: Sequence[str] = (),
     resume: bool = False,
+    allow_changed: bool = False,
     overwrite: bool = False,
     allow_over_budget: bool = False,
     allow_leak: bool = False,
@@ -170,8 +187,24 @@ def distil_recipe(
         require_sound(recipe)
     with open_logged_run(recipe, out, resume=resume, overwrite=overwrite) as folder:
         if ablate:
-            return [ablate_losses(recipe, folder, audits=audits, audit=student_auditor(recipe)), *closing]
-        distill(recipe, folder, audits=audits, audit=student_auditor(recipe), arms=arms)
+            table = ablate_losses(
+                recipe,
+                folder,
+                audits=audits,
+                audit=student_auditor(recipe),
+                settings=settings,
+                allow_changed=allow_changed,
+            )
+            return [table, *closing]
+        distill(
+            recipe,
+            folder,
+            audits=audits,
+            audit=student_auditor(recipe),
+            arms=arms,
+            settings=settings,
+            allow_changed=allow_changed,
+        )
     return closing
 
 

@@ -97,7 +97,7 @@ class Comparison(Record):
     """Whether distillation helped, as the run that trained both arms recorded it, or `compare_arms` in anyone's loop.
 
     `metric` may be its key alone; `unit` is what the scores are over; `others` are placebos and the arm from the public
-    backbone.
+    backbone; `changed` is what became other while the run went on.
     """
 
     SCHEMA: ClassVar[str] = "featherpress.comparison/1"
@@ -118,6 +118,7 @@ class Comparison(Record):
     knowledge: Knowledge | None = None
     beside_teacher: str = ""
     leak: Leak | None = None
+    changed: tuple[str, ...] = ()
 
     @property
     def scored_by(self) -> Metric:

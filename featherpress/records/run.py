@@ -7,6 +7,31 @@ from pydantic import ConfigDict, Field, model_validator
 from featherpress.records.record import Part, Record
 
 Box = tuple[float, float, float, float]
+PROVENANCE = "provenance.json"
+
+
+class Provenance(Record):
+    """What a run belongs to, as it began; `changed` says what was other when it was told to go on all the same.
+
+    `settings` are those of its command line, `recipe` its values as JSON by dotted keys. `parts` are its command,
+    version, data, code and first weights, `teachers` by name; what begins with # is a hash. `machine` is what changes
+    no more than the last digits of a result.
+    """
+
+    SCHEMA: ClassVar[str] = "featherpress.provenance/1"
+
+    run: str
+    settings: tuple[str, ...] = ()
+    recipe: dict[str, str]
+    parts: dict[str, str]
+    machine: dict[str, str]
+    teachers: dict[str, str] = Field(default_factory=dict)
+    changed: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def unequal(self) -> tuple[str, ...]:
+        """What changed that can make one arm better than another."""
+        return tuple(sentence for key, sentence in self.changed.items() if key not in self.machine)
 
 
 class Environment(Record):

@@ -16,6 +16,7 @@ from featherpress.compress.data.samples import ImageDataset
 from featherpress.compress.data.sources.image_files import IMAGE_SUFFIXES
 from featherpress.compress.data.subsets import origin, spread
 from featherpress.errors import DataError
+from featherpress.files import stamp_file
 
 logger = logging.getLogger("featherpress")
 
@@ -65,8 +66,7 @@ class ClassFolder:
     def cache_key(self, index: int, /) -> str:
         """Return a text that changes with an image's file and its class."""
         file, label = self.rows[index]
-        status = file.stat()
-        return f"{status.st_size} {status.st_mtime_ns} {label}"
+        return f"{stamp_file(file)} {label}"
 
     def name(self, index: int, /) -> str:
         """Name one image by its class's folder and its file."""

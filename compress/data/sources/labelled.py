@@ -12,6 +12,7 @@ from featherpress.compress.data.images import decode_reduced, image_orientation,
 from featherpress.compress.data.samples import Objects, Sample
 from featherpress.compress.runtime.progress import Progress
 from featherpress.errors import DataError, UsageError
+from featherpress.files import stamp_file
 
 _ROUNDING = 2
 """By how many pixels a size may be off, and a box beyond its image, before they are taken for another image's."""
@@ -172,9 +173,8 @@ class LabelledFolder:
 
 def cache_key_of(path: Path | None, objects: Objects) -> str:
     """Return a text that changes with an image's file, where it has one, and its labels."""
-    file = path.stat() if path and path.exists() else None
     labels = [getattr(objects, field.name).tolist() for field in fields(objects)]
-    return f"{file and (file.st_size, file.st_mtime_ns)} {labels}"
+    return f"{stamp_file(path) if path else ''} {labels}"
 
 
 class Checked(Protocol):

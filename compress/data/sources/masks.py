@@ -22,6 +22,7 @@ from featherpress.compress.data.images import (
 )
 from featherpress.compress.data.sources.image_files import IMAGE_SUFFIXES
 from featherpress.errors import DataError
+from featherpress.files import stamp_file
 
 MaskLayout: TypeAlias = Literal["folders", "voc", "cityscapes"]
 
@@ -84,8 +85,7 @@ class MaskFolder:
 
     def cache_key(self, index: int, /) -> str:
         """Return a text that changes with an image's file or its mask's."""
-        files = (self.pairs[index].image, self.pairs[index].mask)
-        return str([(file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()])
+        return f"{stamp_file(self.pairs[index].image)} {stamp_file(self.pairs[index].mask)}"
 
     def __getitem__(self, index: int, /) -> Example:
         """Read one image with its mask, both upright."""

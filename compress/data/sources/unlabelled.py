@@ -14,7 +14,7 @@ from featherpress.compress.recipes.data import UnlabelledRecipe
 from featherpress.compress.recipes.files import expand_path
 from featherpress.compress.runtime.run_folder import is_leader
 from featherpress.errors import DataError
-from featherpress.files import write_json
+from featherpress.files import stamp_file, write_json
 
 
 class Photographs:
@@ -41,6 +41,10 @@ class Photographs:
 
     def __getitem__(self, index: int) -> Sample:
         return Sample(image=decode_image(self.files[index]), objects=Objects.none(), name=self.name(index))
+
+    def cache_key(self, index: int) -> str:
+        """Return a text that changes with a photograph's file."""
+        return stamp_file(self.files[index])
 
     def name(self, index: int) -> str:
         """Name a photograph by its path below the root."""
