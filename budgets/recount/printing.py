@@ -4,7 +4,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from featherpress.budgets.recount.judging import MEANINGS, Recount, RecountRow
-from featherpress.budgets.views.layout import console_table, csv_table, escape, markdown_table
+from featherpress.budgets.views.layout import console_table, csv_table, markdown_table
+from featherpress.escaping import escape_markdown
 
 _SHOWN = 20
 
@@ -39,7 +40,7 @@ def recount_markdown(result: Recount) -> str:
         claimed = [row.claimed.get(quantity, "") for quantity in ("params", "macs")]
         verdict = ": ".join(filter(None, (MEANINGS[row.verdict], row.reason)))
         rows.append([row.name, row.input, amounts[0], claimed[0], amounts[1], claimed[1], _deviation(row), verdict])
-    return "\n".join([f"{escape(summarize(result))}.", "", *markdown_table(header, rows)]) + "\n"
+    return "\n".join([f"{escape_markdown(summarize(result))}.", "", *markdown_table(header, rows)]) + "\n"
 
 
 def recount_csv(result: Recount) -> str:

@@ -8,7 +8,8 @@ from rich.text import Text
 
 from featherpress.budgets.auditing.components import split
 from featherpress.budgets.counting.costs import WEIGHTS, Cost, ModuleCost, total_of
-from featherpress.budgets.views.layout import console_table, escape, format_macs, markdown_table, percent
+from featherpress.budgets.views.layout import console_table, format_macs, markdown_table, percent
+from featherpress.escaping import escape_markdown
 from featherpress.records.audit import Audit, Pin, Weights, WeightsRow
 from featherpress.records.record import Part, Record
 
@@ -180,7 +181,13 @@ def render_diff_markdown(result: Diff) -> str:
         for row in (*result.components, result.total)
     ]
     columns = COLUMNS if result.total.macs else COLUMNS[:5]
-    lines = [f"## {escape(_title(result))}", "", *markdown_table(columns, rows), "", escape(_caption(result))]
+    lines = [
+        f"## {escape_markdown(_title(result))}",
+        "",
+        *markdown_table(columns, rows),
+        "",
+        escape_markdown(_caption(result)),
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -1,16 +1,13 @@
 """Results as JUnit XML, valid by Jenkins' schema (junit-10): a suite of cases with counts of failures and errors."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 from xml.etree import ElementTree
 
 from featherpress.budgets.auditing.audit import QUANTITIES, Audit
+from featherpress.escaping import visible
 from featherpress.records.audit import Component
-
-#: What XML 1.0 cannot hold, escaped or not.
-_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,4 +88,4 @@ def _failed(name: str, sentences: Sequence[str], said: Sequence[str] = ()) -> Ca
 
 
 def _clean(text: str) -> str:
-    return _NO_XML.sub("\ufffd", text)
+    return visible(text, lines=True)  # XML 1.0 cannot hold the others, escaped or not

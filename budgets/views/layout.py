@@ -7,6 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
+from featherpress.escaping import escape_cell, escape_markdown
+
 UNITS = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 
 
@@ -38,21 +40,14 @@ def console_table(
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Make the lines of a Markdown table."""
     marks = ["---" if _holds_words(place, name) else "---:" for place, name in enumerate(header)]
-    return ["| " + " | ".join(map(escape, row)) + " |" for row in (header, marks, *rows)]
+    return ["| " + " | ".join(map(escape_markdown, row)) + " |" for row in (header, marks, *rows)]
 
 
 def csv_table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
     """Make comma-separated values."""
     stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows([header, *rows])
+    csv.writer(stream, lineterminator="\n").writerows([map(escape_cell, row) for row in (header, *rows)])
     return stream.getvalue()
-
-
-def escape(text: str) -> str:
-    """Keep a text from being read as a table's edge, a tag or an entity in Markdown."""
-    for letter, written in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("\n", " ")):
-        text = text.replace(letter, written)
-    return text
 
 
 def percent(part: int, whole: int, *, nothing: str = "0.0") -> str:

@@ -15,7 +15,8 @@ from featherpress.budgets.auditing.audit import QUANTITIES, Audit, name_largest
 from featherpress.budgets.counting.costs import WEIGHTS
 from featherpress.budgets.counting.formulas import CONVENTION_TEXT
 from featherpress.budgets.counting.memory import IDEAL_TEXT, PRECISIONS
-from featherpress.budgets.views.layout import console_table, csv_table, escape, format_macs, markdown_table, percent
+from featherpress.budgets.views.layout import console_table, csv_table, format_macs, markdown_table, percent
+from featherpress.escaping import escape_markdown
 from featherpress.records.audit import Check, Claim, Component
 
 COST_COLUMNS = ("MACs", "FLOPs")
@@ -60,19 +61,19 @@ def render_brief(result: Audit) -> RenderableType:
 
 def render_markdown(result: Audit, *, verbose: bool = False, shapes: bool = False) -> str:
     """Make GitHub-flavoured Markdown, with what `render_table` has."""
-    lines = [f"## {escape(result.model)}", ""]
+    lines = [f"## {escape_markdown(result.model)}", ""]
     lines += markdown_table(_columns(result), [_cells(row, result) for row in (*result.components, result.total)])
     if shapes:
         lines += ["", *markdown_table(SHAPE_COLUMNS, _shape_rows(result))]
     if result.claims:
-        lines += ["", escape(_claims_heading(result)), ""]
+        lines += ["", escape_markdown(_claims_heading(result)), ""]
         lines += [*markdown_table(CLAIM_COLUMNS, [_claim_cells(claim) for claim in result.claims]), ""]
-        lines += [f"- {escape(reason)}" for reason in _reasons(result)]
+        lines += [f"- {escape_markdown(reason)}" for reason in _reasons(result)]
     if verbose:
         lines += ["", *markdown_table(MEMORY_COLUMNS, _memory_rows(result))]
-    lines += ["", *(f"- {escape(line)}" for line in _footer(result, verbose=verbose))]
-    lines += [f"- note: {escape(note)}" for note in result.notes]
-    lines += [f"- **failed:** {escape(failure)}" for failure in result.failures]
+    lines += ["", *(f"- {escape_markdown(line)}" for line in _footer(result, verbose=verbose))]
+    lines += [f"- note: {escape_markdown(note)}" for note in result.notes]
+    lines += [f"- **failed:** {escape_markdown(failure)}" for failure in result.failures]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -16,8 +16,9 @@ from featherpress.compress.experiments.experiment import HOLDOUT, Experiment
 from featherpress.compress.experiments.pruned import AuditModel
 from featherpress.compress.experiments.teachers import prepare_teachers, require_unchanged
 from featherpress.compress.recipes import Recipe
-from featherpress.compress.runtime.run_folder import is_leader
+from featherpress.compress.runtime.ranks import is_leader
 from featherpress.errors import UsageError
+from featherpress.escaping import escape_markdown
 from featherpress.files import write_json, write_text
 from featherpress.verdicts import adjusted_verdicts
 
@@ -138,7 +139,10 @@ def ablation_lines(rows: list[Row], *, metric: str) -> list[str]:
 def ablation_markdown(rows: list[Row], *, metric: str) -> str:
     """Lay the table out as Markdown."""
     rule = ["---", *["---:"] * (len(_HEADINGS) - 2), "---"]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in (_headings(metric), rule, *(row.cells() for row in rows)))
+    return "".join(
+        f"| {' | '.join(map(escape_markdown, cells))} |\n"
+        for cells in (_headings(metric), rule, *(row.cells() for row in rows))
+    )
 
 
 def _headings(metric: str) -> list[str]:

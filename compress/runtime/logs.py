@@ -7,9 +7,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from featherpress.compress.runtime.run_folder import is_leader
+from featherpress.compress.runtime.ranks import is_leader
+from featherpress.escaping import visible
 
 _LOGGER = logging.getLogger("featherpress")
+
+
+class _OneLine(logging.Formatter):
+    """Writes a message as one line of what can be seen, whatever names stand in it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
+        record.message = visible(record.message)
+        return super().formatMessage(record)
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):
@@ -17,6 +26,7 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
+        self.setFormatter(_OneLine())
 
     @property
     def stream(self) -> TextIO:  # type: ignore[override]
@@ -57,7 +67,7 @@ def log_into(file: Path) -> Iterator[None]:
         yield
         return
     handler = _FileHandler(file, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(message)s"))
     _LOGGER.addHandler(handler)
     try:
         yield

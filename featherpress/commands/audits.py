@@ -10,6 +10,7 @@ from featherpress.commands.model_files import audit_file, is_file, refuse_for_fi
 from featherpress.commands.places import require_place
 from featherpress.commands.printing import (
     append_step_summary,
+    echo,
     junit_on_error,
     plain_console,
     print_json,
@@ -65,7 +66,7 @@ def _print_schema(wanted: bool) -> None:
     if wanted:
         from featherpress.budgets.auditing.budget_file import budget_schema
 
-        typer.echo(budget_schema(), nl=False)
+        echo(budget_schema(), nl=False)
         raise typer.Exit
 
 
@@ -186,7 +187,7 @@ def audit(
             if init.exists():
                 raise FileError(f"{init} exists already; choose another name for the budget file")
             write_text(init, dump_budget(result.cost, name=result.model))
-            typer.echo(f"wrote {init}")
+            echo(f"wrote {init}")
             return
         if held is not None:
             result = ratchet(result, held, file=str(baseline))
@@ -278,7 +279,7 @@ def diff(
     if as_json or style == "json":
         print_json(result.to_dict())
     elif style == "markdown":
-        typer.echo(render_diff_markdown(result), nl=False)
+        echo(render_diff_markdown(result), nl=False)
     else:
         plain_console().print(render_diff(result))
     append_step_summary(render_diff_markdown(result))

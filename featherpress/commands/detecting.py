@@ -8,7 +8,7 @@ import typer
 
 from featherpress.commands.model_names import open_detector, threshold_of, weights_or_shipped
 from featherpress.commands.places import require_empty, require_place
-from featherpress.commands.printing import print_json, show
+from featherpress.commands.printing import echo, print_json, show
 from featherpress.commands.scoring import evaluate_by_recipe
 from featherpress.errors import UsageError
 from featherpress.extras import require_extra
@@ -255,7 +255,7 @@ def detect(
         if not as_json:
             save_drawing(image, faces, targets[number])
             count = f"{len(faces)} {'face' if len(faces) == 1 else 'faces'}"
-            typer.echo(f"{photographs[number].path}: {count}, drawn in {targets[number]}")
+            echo(f"{photographs[number].path}: {count}, drawn in {targets[number]}")
     if as_json:
         record = DetectedFaces(
             threshold=threshold,
@@ -322,7 +322,7 @@ def _evaluate_predictions(
     if as_json:
         print_json(record)
     else:
-        typer.echo(render_subsets(record))
+        echo(render_subsets(record))
 
 
 def _draw_curves(out: Path, curves: "Mapping[str, tuple[FloatArray, FloatArray]]", scores: Mapping[str, Any]) -> None:

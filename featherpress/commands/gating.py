@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featherpress.commands.printing import append_step_summary, junit_on_error
+from featherpress.commands.printing import append_step_summary, echo, junit_on_error
 from featherpress.errors import FileError, UsageError
+from featherpress.escaping import escape_markdown
 from featherpress.options import GateFormat, UndecidedAs
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def _settle(code: int, undecided: UndecidedAs | None) -> int:
 
 
 def _end(code: int, undecided: UndecidedAs | None, style: str, written: Mapping[str, Callable[[], str]]) -> None:
-    typer.echo(written[style](), nl=False)
+    echo(written[style](), nl=False)
     append_step_summary(written["markdown"]())
     raise typer.Exit(_settle(code, undecided))
 
@@ -180,7 +181,7 @@ def _parse_margin(margin: str | float, *sides: "Side") -> float:
 
 def render_gate_markdown(result: "GateResult", *, failed: bool) -> str:
     """Make GitHub-flavoured Markdown: a table of the numbers and the sentence."""
-    from featherpress.budgets.views.layout import escape, markdown_table
+    from featherpress.budgets.views.layout import markdown_table
 
     interval, (candidate, baseline) = result.interval, result.scores
     cells = [
@@ -191,8 +192,8 @@ def render_gate_markdown(result: "GateResult", *, failed: bool) -> str:
         f"**{result.outcome}**" if failed else result.outcome,
     ]
     header = ["candidate", "baseline", "difference", f"{100 * result.confidence:g}% ends", "margin", "outcome"]
-    title = escape(f"{result.metric} of {result.candidate}")
-    return "\n".join([f"## {title}", "", *markdown_table(header, [cells]), "", escape(result.sentence)]) + "\n"
+    title = escape_markdown(f"{result.metric} of {result.candidate}")
+    return "\n".join([f"## {title}", "", *markdown_table(header, [cells]), "", escape_markdown(result.sentence)]) + "\n"
 
 
 def render_gate_junit(result: "GateResult", *, failed: bool) -> str:

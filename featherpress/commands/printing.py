@@ -4,13 +4,14 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from featherpress.errors import FeatherpressError, FileError
+from featherpress.escaping import shorten, visible
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -59,8 +60,20 @@ def print_json(record: dict[str, Any]) -> None:
 def plain_console() -> "Console":
     """Print plain text: names of modules and files are nobody's markup."""
     from rich.console import Console
+    from rich.text import Text
 
-    return Console(markup=False)
+    class PlainConsole(Console):
+        """Writes out what steers a terminal; colours are its own."""
+
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(visible(text, lines=True), **options)
+
+    return PlainConsole(markup=False)
+
+
+def echo(text: str, *, nl: bool = True) -> None:
+    """Print text, with what would steer a terminal written out."""
+    typer.echo(visible(text, lines=True), nl=nl)
 
 
 def say(console: "Console", text: str) -> None:
@@ -75,15 +88,22 @@ def print_usage_error(error: Any) -> None:
         return
     message = " ".join(error.format_message().split()).rstrip(".").replace("Value error, ", "")
     path = error.ctx.command_path if error.ctx else "featherpress"
-    sys.stderr.write(f"featherpress: {message[:1].lower()}{message[1:]}; see `{path} --help`\n")
+    complain(f"{message[:1].lower()}{message[1:]}; see `{path} --help`")
+
+
+def complain(sentence: str) -> None:
+    """Say on standard error why a command ended; where that is closed or full the exit code says it alone."""
+    with suppress(OSError):
+        sys.stderr.write(f"featherpress: {visible(shorten(sentence))}\n")
+        sys.stderr.flush()
 
 
 def print_closing(*lines: str) -> None:
     """Print the last lines of a run; only the first process does."""
-    from featherpress.compress.runtime.run_folder import is_leader
+    from featherpress.compress.runtime.ranks import is_leader
 
     if is_leader():
-        typer.echo("\n".join(lines))
+        echo("\n".join(lines))
 
 
 def append_step_summary(markdown: str) -> None:

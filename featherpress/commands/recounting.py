@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from featherpress.commands.printing import append_step_summary, plain_console, print_json
+from featherpress.commands.printing import append_step_summary, echo, plain_console, print_json
 from featherpress.errors import UsageError
 from featherpress.extras import require_extra
 
@@ -59,11 +59,11 @@ def print_recount(
     if style == "json":
         print_json(result.to_dict())
     elif style == "csv":
-        typer.echo(recount_csv(result), nl=False)
+        echo(recount_csv(result), nl=False)
     elif style == "markdown":
-        typer.echo(recount_markdown(result), nl=False)
+        echo(recount_markdown(result), nl=False)
     else:
         plain_console().print(render_recount(result))
-        typer.echo(f"kept in {kept}: the same command counts only what is not there yet")
+        echo(f"kept in {kept}: the same command counts only what is not there yet")
     append_step_summary(recount_markdown(result))
     raise typer.Exit(int(strict and any(result.summary.get(verdict) for verdict in _WRONG)))

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from featherpress.commands.printing import plain_console, say
+from featherpress.commands.printing import echo, plain_console, say
 from featherpress.commands.recipes import audit_recipe, find_recipe, open_logged_run
 from featherpress.commands.subjects import audit_model
 from featherpress.extras import require_extra
@@ -67,11 +67,11 @@ def report(
         vectors=[each.value for each in figures or ()],
         read_scores=lambda files, order: read_side(files, order=order),
     )
-    typer.echo(f"report: {written}")
+    echo(f"report: {written}")
     if html:
-        typer.echo(f"page: {written.with_name('report.html')}")
+        echo(f"page: {written.with_name('report.html')}")
     if latex:
-        typer.echo(f"tables: {written.with_name('tables.tex')}")
+        echo(f"tables: {written.with_name('tables.tex')}")
 
 
 def demo(
@@ -114,7 +114,7 @@ def demo(
     comparison = json.loads((folder / "eval" / "comparison.json").read_text(encoding="utf-8"))
     console.print(explain(comparison), highlight=False)
     say(console, writing)
-    typer.echo(f"report: {write_report([folder])}")
+    echo(f"report: {write_report([folder])}")
 
 
 def explain(comparison: Mapping[str, Any]) -> str:

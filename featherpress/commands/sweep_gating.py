@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featherpress.errors import UsageError
+from featherpress.escaping import escape_markdown
 from featherpress.records.sweep import SWEEP, Quantity, Sweep
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def _lines(found: SweepGate) -> list[str]:
 
 def render_sweep_markdown(found: SweepGate) -> str:
     """Make GitHub-flavoured Markdown: a row a budget, and the sentence."""
-    from featherpress.budgets.views.layout import escape, markdown_table
+    from featherpress.budgets.views.layout import markdown_table
 
     rows = [
         [
@@ -148,8 +149,8 @@ def render_sweep_markdown(found: SweepGate) -> str:
         f"{100 * first.confidence:g}% ends",
         "outcome",
     ]
-    title = escape(f"{first.metric} against {found.baseline}, margin {found.margin:g}")
-    return "\n".join([f"## {title}", "", *markdown_table(header, rows), "", escape(found.sentence)]) + "\n"
+    title = escape_markdown(f"{first.metric} against {found.baseline}, margin {found.margin:g}")
+    return "\n".join([f"## {title}", "", *markdown_table(header, rows), "", escape_markdown(found.sentence)]) + "\n"
 
 
 def render_sweep_junit(found: SweepGate) -> str:

@@ -1,31 +1,13 @@
 """LaTeX: every table of the report with booktabs' rules, to be included in a paper."""
 
-import re
 from collections.abc import Sequence
 
 import pandas as pd
 
+from featherpress.escaping import escape_latex, visible
 from featherpress.reports.blocks import Block, Table, origin, render_inline
 
 HEAD = r"% Tables of a featherpress report. In the preamble: \usepackage{array,booktabs,longtable}"
-SPECIAL = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_\allowbreak{}",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "\N{EM DASH}": "---",
-    "\N{MINUS SIGN}": "$-$",
-    "\N{MULTIPLICATION SIGN}": r"$\times$",
-    "\N{PLUS-MINUS SIGN}": r"$\pm$",
-}
 # A column of texts with more letters than these is broken into lines.
 LONG = 30
 
@@ -42,17 +24,10 @@ def to_latex(blocks: Sequence[Block]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def escape(text: str) -> str:
-    """Return text that LaTeX prints as it is; a long name may break where a reader would break it."""
-    pieces = re.split(r"(?<=[A-Za-z0-9][.:/-])(?=[A-Za-z])", text)
-    special = re.compile("|".join(map(re.escape, SPECIAL)))
-    return r"\allowbreak{}".join(special.sub(lambda found: SPECIAL[found[0]], piece) for piece in pieces)
-
-
 def _inline(text: str) -> str:
     flat = " ".join(text.split())
     return render_inline(
-        flat, plain=escape, bold=r"\textbf{{{}}}".format, code=lambda raw: rf"\texttt{{{escape(raw)}}}"
+        flat, plain=escape_latex, bold=r"\textbf{{{}}}".format, code=lambda raw: rf"\texttt{{{escape_latex(raw)}}}"
     )
 
 
@@ -65,7 +40,7 @@ def _table(table: Table, *, label: str) -> str:
         label=label,
         column_format="".join(_column(table, place) for place in range(len(table.align))),
     )
-    comment = f"% {origin(table.records).replace('`', '')}\n" if table.records else ""
+    comment = f"% {visible(origin(table.records)).replace('`', '')}\n" if table.records else ""
     return comment + text.rstrip()
 
 

@@ -4,6 +4,8 @@ import html
 import re
 from collections.abc import Sequence
 
+from featherpress.escaping import escape_markdown as escape
+from featherpress.escaping import visible
 from featherpress.reports.blocks import Block, Code, Heading, Paragraph, Picture, Remark, Table, origin
 
 
@@ -15,7 +17,7 @@ def to_markdown(blocks: Sequence[Block]) -> str:
 def _render(block: Block) -> str:
     match block:
         case Heading():
-            return f"{'#' * block.level} {block.text}"
+            return f"{'#' * block.level} {escape(block.text)}"
         case Paragraph():
             return escape(block.text)
         case Table():
@@ -34,15 +36,8 @@ def _render(block: Block) -> str:
 def _picture(picture: Picture) -> str:
     # Widths in proportion to the figures' inches, so that their letters come out alike.
     width = round(120 * picture.width)
-    tag = f'<img src="figures/{picture.file}.png" alt="{html.escape(picture.alt)}" width="{width}">'
+    tag = f'<img src="figures/{picture.file}.png" alt="{html.escape(visible(picture.alt))}" width="{width}">'
     return f"{tag}\n\n*Figure {picture.number}. {escape(f'{picture.caption} {origin(picture.records)}'.strip())}*"
-
-
-def escape(text: str) -> str:
-    """Return one line of text that Markdown shows as it is, in a table too."""
-    flat = " ".join(text.split())
-    # "< 16" stays readable in the source; "<b>" must not become a tag.
-    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", flat).replace("|", "\\|")
 
 
 def render_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, align: str) -> str:
@@ -63,6 +58,7 @@ def _line(row: Sequence[str], widths: Sequence[int], align: str) -> str:
 
 def fence(text: str, language: str) -> str:
     """Return a code block that its own content cannot close."""
+    text = visible(text, lines=True)
     longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
     ticks = "`" * (longest + 1)
     return f"{ticks}{language}\n{text.rstrip()}\n{ticks}"

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 
+from featherpress.escaping import visible
 from featherpress.reports.blocks import Block, Code, Heading, Paragraph, Picture, Remark, Table, origin, render_inline
 
 # Nothing may be loaded, from wherever the page is opened.
@@ -28,7 +29,7 @@ def to_page(blocks: Sequence[Block], pictures: Mapping[str, bytes]) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         '<meta name="color-scheme" content="light dark">',
-        f"<title>{html.escape(title.replace('`', ''))}</title>",
+        f"<title>{_escape(title.replace('`', ''))}</title>",
         f"<style>\n{style}\n</style>",
         "<main>",
     ]
@@ -45,13 +46,17 @@ def sort_value(cell: str) -> str:
     return found[0].replace(",", "").replace("\N{MINUS SIGN}", "-").lstrip("+") if found else ""
 
 
+def _escape(text: str, *, lines: bool = False) -> str:
+    return html.escape(visible(text, lines=lines))
+
+
 def _inline(text: str) -> str:
     return render_inline(
         " ".join(text.split()),
-        plain=html.escape,
+        plain=_escape,
         bold="<strong>{}</strong>".format,
         # Long names may break where a reader would break them.
-        code=lambda raw: f"<code>{html.escape(raw).replace('_', '_<wbr>')}</code>",
+        code=lambda raw: f"<code>{_escape(raw).replace('_', '_<wbr>')}</code>",
     )
 
 
@@ -69,7 +74,7 @@ def _render(block: Block, pictures: Mapping[str, bytes]) -> str:
             name = block.kind.capitalize()
             return f'<aside class="{block.kind}"><p><strong>{name}.</strong> {_inline(block.text)}</p></aside>'
         case Code():
-            code = f'<pre tabindex="0"><code>{html.escape(block.text.rstrip())}</code></pre>'
+            code = f'<pre tabindex="0"><code>{_escape(block.text.rstrip(), lines=True)}</code></pre>'
             summary = f"<summary>{_inline(block.summary)}</summary>"
             return f"<details>\n{summary}\n{code}\n</details>" if block.summary else code
 
@@ -79,7 +84,7 @@ def _picture(picture: Picture, png: bytes) -> str:
     # A little larger than the 96 pixels of an inch on paper, as screens are farther away.
     width = round(120 * picture.width)
     caption = _inline(f"{picture.caption} {origin(picture.records)}")
-    image = f'<img src="{source}" alt="{html.escape(picture.alt)}" width="{width}">'
+    image = f'<img src="{source}" alt="{_escape(picture.alt)}" width="{width}">'
     return (
         f'<figure style="width: {width + 20}px">\n{image}\n'
         f"<figcaption><strong>Figure {picture.number}.</strong> {caption}</figcaption>\n</figure>"
@@ -88,7 +93,7 @@ def _picture(picture: Picture, png: bytes) -> str:
 
 def _table(table: Table) -> Iterator[str]:
     """Give the lines of a table; pinned rows stand in a body of their own."""
-    title = html.escape(table.title.replace("`", ""))
+    title = _escape(table.title.replace("`", ""))
     yield f'<div class="scroll" role="region" aria-label="{title}" tabindex="0">'
     yield f"<table>\n<caption>{_inline(f'{table.title}. {origin(table.records)}')}</caption>\n<thead>"
     heads = (
