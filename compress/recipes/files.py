@@ -4,6 +4,7 @@ import json
 import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_args
@@ -55,7 +56,10 @@ def expand_path(text: str) -> Path:
     """Expand `~` and environment variables; FEATHERPRESS_SHARED is ../shared unless set."""
     if SHARED_VARIABLE not in os.environ:
         text = text.replace(f"${{{SHARED_VARIABLE}}}", SHARED_DEFAULT).replace(f"${SHARED_VARIABLE}", SHARED_DEFAULT)
-    return Path(os.path.expandvars(text)).expanduser()
+    path = Path(os.path.expandvars(text))
+    with suppress(RuntimeError):  # where ~ is nobody's, it is a name like any other
+        path = path.expanduser()
+    return path
 
 
 def recipe_to_toml(recipe: Recipe) -> str:
@@ -128,7 +132,13 @@ def _lay_over(content: dict[str, Any], setting: str) -> None:
 
 def _validate(content: Mapping[str, Any], source: str) -> Recipe:
     try:
-        return Recipe.model_validate(content)
+        recipe = Recipe.model_validate(content)
+        recipe_to_toml(recipe).encode()  # a run must be able to write what it began with
+        return recipe
+    except UnicodeEncodeError as error:
+        raise RecipeError(
+            f"{source} holds text that is no Unicode, {error.object[error.start : error.end]!r}"
+        ) from error
     except ValidationError as error:
         first, more = first_finding(error)
         place = _without_tag(first["loc"])

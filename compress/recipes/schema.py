@@ -1,5 +1,6 @@
 """The schema of a recipe."""
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -25,7 +26,15 @@ from featherpress.compress.recipes.terms import (
 from featherpress.errors import UsageError
 from featherpress.models.inputs import IMAGENET
 
-Settings = dict[str, bool | int | float | str]
+
+def _require_finite(settings: dict[str, bool | int | float | str]) -> dict[str, bool | int | float | str]:
+    for key, value in settings.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"expected a finite number for {key[:60]!r}, got {value}")
+    return settings
+
+
+Settings = Annotated[dict[str, bool | int | float | str], AfterValidator(_require_finite)]
 
 
 def _name_cache(value: bool | str) -> bool | str:
@@ -147,7 +156,7 @@ class ScheduleRecipe(Strict):
     log_every: Positive = 10
     evaluate_every: Annotated[int, Field(ge=0)] = 0
     evaluate_images: Annotated[int, Field(ge=0)] = 0
-    save_every: Annotated[float, Field(ge=0)] = 60.0
+    save_every: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 60.0
 
     @model_validator(mode="after")
     def _patience_counts_evaluations(self) -> Self:
