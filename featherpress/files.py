@@ -1,8 +1,10 @@
 """Files that are there whole or not at all: written under a temporary name, then renamed."""
 
+import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,13 +17,23 @@ _PARTS, _PART_BYTES = 64, 4096
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside a file: it becomes the file when the block succeeds, and is removed when it fails.
 
-    The folder is made where it is missing. Several processes may write the same file at once: the last one wins.
+    The folder is made where it is missing, and a link is followed. Several processes may write the same file at once:
+    the last one wins.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():  # a device or a pipe is written to, and not replaced
+        yield path
+        return
+    target = path.resolve() if path.is_symlink() else path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         yield temporary
-        temporary.replace(path)
+        temporary.replace(target)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk does not say what it was to hold
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -31,7 +43,8 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            os.fsync(file.fileno())
 
 
 def write_text(path: Path, text: str) -> None:

@@ -82,8 +82,24 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         state = _under_our_names(state)
     if isinstance(model, MobileNetV1Quarter):
         state = {key: value for key, value in state.items() if not key.startswith("fc.")}
+    state = fill_tied(model, state)
     require_fit(model, state, path)
     model.load_state_dict(state)
+
+
+def tied_names(model: nn.Module) -> dict[str, str]:
+    """Return the further names of tensors that a model has under several, each with the first."""
+    first: dict[int, str] = {}
+    state = model.state_dict(keep_vars=True)
+    return {key: kept for key, value in state.items() if (kept := first.setdefault(id(value), key)) != key}
+
+
+def fill_tied(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give a tensor that a state has under one of its names to all that it has in the model."""
+    tied, filled = tied_names(model), dict(state)
+    for names in ({first: key for key, first in tied.items() if key in state}, tied):
+        filled |= {key: filled[other] for key, other in names.items() if key not in filled and other in filled}
+    return filled
 
 
 def require_fit(model: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from featherpress.errors import CheckpointError, UsageError
-from featherpress.files import replacing
-from featherpress.models.checkpoints import load_weights, read_weights, require_fit
+from featherpress.files import write_bytes
+from featherpress.models.checkpoints import fill_tied, load_weights, read_weights, require_fit, tied_names
 from featherpress.models.creation import Origin, create_model, origin_of
 from featherpress.models.detectors import Detector, create_detector, require_detector
 from featherpress.models.inputs import ModelInput, input_of
@@ -50,7 +50,8 @@ def load_model(path: str | Path) -> nn.Module:
             return load_pruned(lambda: create_model(origin.name, **origin.settings), path)
         # What a file says of its model may be anything: compare without memory before taking any.
         with torch.device("meta"):
-            require_fit(create_model(origin.name, **origin.settings), read_weights(path), path)
+            model = create_model(origin.name, **origin.settings)
+            require_fit(model, fill_tied(model, read_weights(path)), path)
         model = create_model(origin.name, **origin.settings)
     except (UsageError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path} is of a model that cannot be built here: {error}") from error
@@ -80,14 +81,26 @@ def save_weights(model: nn.Module, path: str | Path, *, metadata: Mapping[str, s
     """
     path = Path(path)
     pruned = pruned_state(model)
-    state, plan = pruned or ({key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}, {})
+    state, plan = pruned or (_tensors_once(model), {})
     origin = origin_of(model)
     named = {"model": origin.name, "settings": json.dumps(dict(origin.settings))} if origin else {}
     takes = input_of(model)
     if takes is not None:
         named["input"] = json.dumps(asdict(takes))
-    with replacing(path) as temporary:
-        save_file(state, temporary, metadata={**(metadata or {}), **named, **plan})
+    write_bytes(path, save(state, metadata={**(metadata or {}), **named, **plan}))
+
+
+def _tensors_once(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return a model's tensors, those under several names under the first alone, as a file can hold them."""
+    tied, places = tied_names(model), set[int]()
+    state = {}
+    for key, value in model.state_dict().items():
+        if key not in tied:
+            tensor = value.detach().cpu().contiguous()
+            place = tensor.untyped_storage().data_ptr()
+            state[key] = tensor.clone() if place in places else tensor
+            places.add(place)
+    return state
 
 
 def build_with_weights(factory: Callable[[], nn.Module], path: str | Path) -> nn.Module:

@@ -41,5 +41,6 @@ class MovingAverage(Generic[Model]):
 
 def _listed(model: nn.Module) -> list[list[Tensor]]:
     """List what a model holds: the tensors of floats, and those of whole numbers."""
-    values = list(model.state_dict().values())
+    # A tensor under several names moves once.
+    values = {id(value): value for value in model.state_dict(keep_vars=True).values()}.values()
     return [[value for value in values if value.is_floating_point() is floats] for floats in (True, False)]

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from featherpress.compress.training.ema import MovingAverage
 from featherpress.errors import CheckpointError, UsageError
-from featherpress.models import create_model, load_detector, load_model, save_model, save_weights
+from featherpress.models import create_model, load_detector, load_model, load_weights, save_model, save_weights
 from featherpress.models.creation import origin_of
 from featherpress.models.saving import read_metadata, read_origin
 
@@ -113,3 +114,32 @@ def test_weights_say_their_model_unasked(tmp_path: Path) -> None:
     """What training writes with `save_weights` says its model as well."""
     save_weights(create_model("featherface_v2"), tmp_path / "w.safetensors", metadata={"role": "student"})
     assert read_metadata(tmp_path / "w.safetensors").keys() == {"model", "settings", "role"}
+
+
+class Tied(nn.Module):
+    """One block that stands under three names, and a view of a weight as a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        block = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+        self.layers = nn.ModuleList([block] * 3)
+        self.register_buffer("part", block[0].weight.detach()[:1])
+
+
+def test_shared_weights_are_kept_once(tmp_path: Path) -> None:
+    """They are saved under one name, given back to all, and averaged once a step; a file with all names loads too."""
+    model, other = Tied(), Tied()
+    save_weights(model, tmp_path / "tied.safetensors")
+    names = load_file(tmp_path / "tied.safetensors").keys()
+    assert {name.split(".")[1] for name in names if name != "part"} == {"0"}
+    load_weights(other, tmp_path / "tied.safetensors")
+    assert other.layers[2][0].weight is other.layers[0][0].weight
+    assert torch.equal(other.layers[2][0].weight, model.layers[0][0].weight)
+    torch.save(model.state_dict(), tmp_path / "all.pt")
+    load_weights(other, tmp_path / "all.pt")
+    average = MovingAverage(model, decay=0.9)
+    before = average.model.layers[0][0].weight.clone()
+    with torch.no_grad():
+        model.layers[0][0].weight += 1
+    average.update(model)
+    assert torch.allclose(average.model.layers[2][0].weight, before + 9 / 11)
