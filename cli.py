@@ -6,6 +6,7 @@ Exit codes are those of `featherpress.errors`.
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -15,7 +16,7 @@ from featherpress.commands.audits import audit, diff, fit
 from featherpress.commands.deployment import bench, export
 from featherpress.commands.detecting import detect, evaluate
 from featherpress.commands.gating import gate
-from featherpress.commands.printing import print_usage_error
+from featherpress.commands.printing import complain, print_usage_error
 from featherpress.commands.pruning import prune
 from featherpress.commands.reporting import demo, report
 from featherpress.commands.sweeping import sweep
@@ -23,6 +24,7 @@ from featherpress.commands.training import distill, preflight, train
 from featherpress.commands.zoo import models_app
 from featherpress.compress.runtime.logs import log_to_stderr
 from featherpress.errors import FeatherpressError, FileError, UsageError
+from featherpress.stopping import exit_code_of, stop_on_signals
 
 app = typer.Typer(
     help="Distillation and parameter budgeting for PyTorch models.",
@@ -39,23 +41,52 @@ _CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 
 def main() -> None:
     """Run the command line; a user's mistake is one sentence and an exit code, never a traceback."""
+    _open_closed_streams()
+    stop_on_signals()
     log_to_stderr()
     # Threads that spin for long while they wait cost threefold beside other work; read when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    sys.exit(_run())
+
+
+def _run() -> int:
+    """Run the command that was given; return its exit code."""
     try:
-        sys.exit(app(prog_name="featherpress", standalone_mode=False) or 0)
+        code = int(app(prog_name="featherpress", standalone_mode=False) or 0)
+        sys.stdout.flush()  # while what is full can still be named
     except _CommandLineError as error:
         print_usage_error(error)
-        sys.exit(UsageError.exit_code)
-    except typer.Abort:
-        sys.exit(1)
+        return UsageError.exit_code
+    except (typer.Abort, KeyboardInterrupt) as error:
+        complain("stopped before it was done; the same command begins again")
+        # What typer catches it hands on as a cause.
+        return exit_code_of(error.__cause__ if isinstance(error, typer.Abort) else error)
     except FeatherpressError as error:
-        sys.stderr.write(f"featherpress: {error}\n")
-        sys.exit(error.exit_code)
+        complain(str(error))
+        return error.exit_code
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        sys.stderr.write(f"featherpress: {where}{error.strerror or error}\n")
-        sys.exit(FileError.exit_code)
+        _drop_output()
+        if not isinstance(error, BrokenPipeError):  # whoever reads has read enough
+            where = f"{error.filename}: " if error.filename else ""
+            complain(f"{where}{error.strerror or error}")
+        return FileError.exit_code
+    return code
+
+
+def _open_closed_streams() -> None:
+    """Let what is printed to a stream that the caller closed go nowhere."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+            setattr(sys, name, open(number, "r" if number == 0 else "w", encoding="utf-8"))  # noqa: PTH123, SIM115
+
+
+def _drop_output() -> None:
+    """Let Python not try again, as it ends, to write what could not be written."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _version(wanted: bool) -> None:

@@ -5,6 +5,7 @@ Exit codes, of every command:
 0  done; within budget; not worse
 1  a limit or a check failed; worse
 2  a mistake in usage or files; a run that had to stop
+130, 143, 129  stopped by Ctrl-C, SIGTERM, SIGHUP
 3  cannot be trusted or decided
 
 The command line prints the sentence and exits with `exit_code`.
@@ -69,3 +70,11 @@ class PruneError(FeatherpressError):
 
 class TrainingError(FeatherpressError):
     """A run that had to stop; its last good state is kept."""
+
+
+class StoppedError(TrainingError):
+    """A run that was told to stop by a signal; its exit code is that signal's."""
+
+    def __init__(self, sentence: str, exit_code: int) -> None:
+        super().__init__(sentence)
+        self.exit_code = exit_code  # type: ignore[misc]

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-EVERYONE_MAY = {"amounts", "errors", "extras", "files", "lazy", "records", "validation"}
+EVERYONE_MAY = {"amounts", "errors", "escaping", "extras", "files", "lazy", "records", "stopping", "validation"}
 
 MAY_IMPORT = {
     "models": {"models"},

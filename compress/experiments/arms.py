@@ -17,7 +17,8 @@ from featherpress.compress.experiments.experiment import Experiment
 from featherpress.compress.experiments.recipe_distiller import RecipeDistiller
 from featherpress.compress.experiments.teachers import LoadedTeacher, make_distiller, note_adapters
 from featherpress.compress.recipes import Recipe, ScheduleRecipe
-from featherpress.compress.runtime.run_folder import TrainingFolder, is_leader
+from featherpress.compress.runtime.ranks import is_leader
+from featherpress.compress.runtime.run_folder import TrainingFolder
 from featherpress.compress.training.trainer import Trainer
 from featherpress.files import write_json
 

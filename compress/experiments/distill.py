@@ -28,7 +28,8 @@ from featherpress.compress.experiments.teachers import (
 )
 from featherpress.compress.recipes import Recipe
 from featherpress.compress.runtime.environment import write_environment
-from featherpress.compress.runtime.run_folder import TrainingFolder, is_leader
+from featherpress.compress.runtime.ranks import is_leader
+from featherpress.compress.runtime.run_folder import TrainingFolder
 from featherpress.compress.tasks import task_of
 from featherpress.errors import DataError, UsageError
 

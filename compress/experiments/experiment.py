@@ -1,8 +1,9 @@
 """What all models of a run share: data, task and folder; and how a model is trained and scored."""
 
+import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,9 @@ from featherpress.compress.experiments.provenance import begin, check_teachers
 from featherpress.compress.experiments.pruned import AuditModel
 from featherpress.compress.experiments.recipe_distiller import RecipeDistiller
 from featherpress.compress.recipes import Recipe, ScheduleRecipe, recipe_to_toml
-from featherpress.compress.runtime.run_folder import TrainingFolder, is_leader
+from featherpress.compress.runtime.distributed import by_leader
+from featherpress.compress.runtime.ranks import is_leader
+from featherpress.compress.runtime.run_folder import TrainingFolder
 from featherpress.compress.tasks import task_of
 from featherpress.compress.tasks.base import Task
 from featherpress.compress.training.trainer import Trainer
@@ -61,7 +64,7 @@ class Experiment:
 
         Errors: `TrainingError` for a run that is not what it began as.
         """
-        self.provenance = begin(self, method=method, settings=self.settings, allow_changed=self.allow_changed)
+        self._hold(lambda: begin(self, method=method, settings=self.settings, allow_changed=self.allow_changed))
         self.write_heading()
 
     def write_heading(self) -> None:
@@ -77,7 +80,12 @@ class Experiment:
 
         Errors: `TrainingError` for others.
         """
-        self.provenance = check_teachers(self.out, hashes, allow_changed=self.allow_changed)
+        self._hold(lambda: check_teachers(self.out, hashes, allow_changed=self.allow_changed))
+
+    def _hold(self, check: Callable[[], Provenance]) -> None:
+        """Let the first process check, and all keep what it found."""
+        found = by_leader(lambda: json.dumps(check().to_dict()))
+        self.provenance = Provenance.model_validate_json(found)
 
     def forget_images(self) -> None:
         """Remove decoded images, once nothing trains on them any more."""

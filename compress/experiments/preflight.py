@@ -4,7 +4,6 @@ import csv
 import json
 import logging
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,8 @@ from featherpress.compress.runtime.devices import default_device
 from featherpress.compress.runtime.distributed import gather_processes
 from featherpress.compress.runtime.fingerprints import fingerprint
 from featherpress.compress.runtime.logs import log_from
-from featherpress.compress.runtime.run_folder import TrainingFolder, is_leader
+from featherpress.compress.runtime.ranks import is_leader, world_size
+from featherpress.compress.runtime.run_folder import TrainingFolder
 from featherpress.compress.tasks import task_of
 from featherpress.compress.tasks.base import Task
 from featherpress.compress.training.trainer import Trainer
@@ -117,8 +117,7 @@ def require_sound(recipe: Recipe) -> None:
 
 def _shrink(recipe: Recipe) -> Recipe:
     """Return the recipe shrunk to a few steps, with every term switched on."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    batch = _BATCH * world
+    batch = _BATCH * world_size()
     schedule = recipe.schedule.model_copy(
         update={
             "epochs": 1,

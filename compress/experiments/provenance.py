@@ -16,7 +16,7 @@ from featherpress.compress.data.subsets import origin
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.recipes.files import expand_path
 from featherpress.compress.runtime.devices import default_device
-from featherpress.compress.runtime.distributed import process_count
+from featherpress.compress.runtime.ranks import world_size
 from featherpress.errors import TrainingError
 from featherpress.files import hash_file
 from featherpress.models.factories import import_factory
@@ -128,7 +128,7 @@ def _describe(experiment: "Experiment", method: str, *, settings: Sequence[str])
     machine = {
         "torch": torch.__version__,
         "threads": str(torch.get_num_threads()),
-        "processes": str(process_count()),
+        "processes": str(world_size()),
         "device": default_device().type,
     }
     flat = _flat_recipe(recipe)

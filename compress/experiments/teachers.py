@@ -3,7 +3,6 @@
 import copy
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +22,7 @@ from featherpress.compress.recipes import Recipe, TeacherRecipe
 from featherpress.compress.runtime.devices import default_device
 from featherpress.compress.runtime.fingerprints import fingerprint
 from featherpress.compress.runtime.logs import log_from
+from featherpress.compress.runtime.ranks import rank
 from featherpress.compress.runtime.run_folder import TrainingFolder
 from featherpress.compress.tasks.base import Task
 from featherpress.errors import TrainingError
@@ -134,7 +134,7 @@ def make_distiller(
         if own.cache and crops is not None and cache is not None:
             caches[name] = CachedTeacher(
                 bound,
-                cache / os.environ.get("RANK", "0") / name,
+                cache / str(rank()) / name,
                 images=len(crops),
                 variants=recipe.data.variants,
                 sizes=len(crops.sampler.sizes),

@@ -1,12 +1,12 @@
 """Devices and processes, by accelerate: one code path for one process and for many machines."""
 
-import os
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import torch
 
+from featherpress.compress.runtime.distributed import open_processes
+from featherpress.compress.runtime.ranks import local_rank
 from featherpress.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +19,9 @@ def open_accelerator(*, precision: str, accumulate: int, images: Sequence[int]) 
     Errors: `UsageError` where the schedule asks for what they cannot do.
     """
     # A detector asks for its device too, and needs nothing of this.
-    from accelerate import Accelerator, InitProcessGroupKwargs  # noqa: PLC0415
+    from accelerate import Accelerator  # noqa: PLC0415
+
+    open_processes()
 
     cuda = torch.cuda.is_available()
     if precision == "fp16" and not cuda:
@@ -29,8 +31,6 @@ def open_accelerator(*, precision: str, accumulate: int, images: Sequence[int]) 
         cpu=not cuda,
         mixed_precision=precision,
         gradient_accumulation_steps=accumulate,
-        # The others wait while the first one evaluates.
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=6))],
     )
     uneven = [each for each in images if each % accelerator.num_processes]
     if uneven:
@@ -46,5 +46,5 @@ def default_device() -> torch.device:
     if not torch.cuda.is_available():
         return torch.device("cpu")
     # Asked before accelerate has chosen one, so by the rule that it chooses by.
-    local = os.environ.get("LOCAL_RANK")
-    return torch.device("cuda") if local is None else torch.device("cuda", int(local) % torch.cuda.device_count())
+    local = local_rank()
+    return torch.device("cuda") if local is None else torch.device("cuda", local % torch.cuda.device_count())

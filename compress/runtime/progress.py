@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from featherpress.compress.runtime.run_folder import is_leader
+from featherpress.compress.runtime.ranks import is_leader
 
 
 class Progress:

@@ -1,6 +1,8 @@
 """Run folders: which files they hold, and how these are written."""
 
 import csv
+import errno
+import logging
 import os
 import re
 import shutil
@@ -10,55 +12,79 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from featherpress.compress.runtime.distributed import by_leader
 from featherpress.errors import UsageError
 from featherpress.files import write_text
+from featherpress.records.run import PROVENANCE
+
+logger = logging.getLogger("featherpress")
+
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
 @contextmanager
 def open_run(folder: Path, *, resume: bool = False, overwrite: bool = False) -> Iterator[Path]:
     """Create a run's folder, or open an old one again, and lock it against other runs.
 
-    Only the first process of a run checks and locks.
+    Of several processes the first does so, while the others wait. Files that a run was writing when it ended are
+    removed.
 
-    Errors: `UsageError` as `check_folder`, and for a folder another process works in.
+    Errors: `UsageError` as `check_folder`, and for a folder another process works in; on all processes.
     """
-    filled = check_folder(folder, resume=resume, overwrite=overwrite)
-    folder.mkdir(parents=True, exist_ok=True)
-    if not is_leader():
-        yield folder
-        return
     lock = FileLock(folder / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise UsageError(f"another process is working in {folder}; wait for it or choose another --out") from None
-    try:
-        if filled and not resume:
+
+    def prepare() -> str:
+        _check(folder, resume=resume, overwrite=overwrite)
+        folder.mkdir(parents=True, exist_ok=True)
+        _lock(lock, folder)
+        # Another run may have come and gone since.
+        if _check(folder, resume=resume, overwrite=overwrite) and not resume:
             _empty(folder)
+        for file in folder.rglob(".*.partial"):
+            file.unlink(missing_ok=True)
+        return ""
+
+    try:
+        by_leader(prepare)
         yield folder
     finally:
         lock.release()
 
 
-def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> bool:
-    """Check, before any work, that a run may use a folder; return whether it holds something already.
+def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Check, before any work, that a run may use a folder.
 
-    Errors: `UsageError` for a folder that holds something when neither `resume` nor `overwrite` is given, and for
-    nothing to resume.
+    Errors: `UsageError` for a folder that holds something when neither `resume` nor `overwrite` is given, for one that
+    lies in another run, and for nothing to resume; on all processes.
     """
+    by_leader(lambda: str(_check(folder, resume=resume, overwrite=overwrite)))
+
+
+def _check(folder: Path, *, resume: bool, overwrite: bool) -> bool:
+    """Check a folder, and return whether it holds something already."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; name a folder for the run")
+    owner = next((each for each in folder.absolute().parents if (each / PROVENANCE).is_file()), None)
+    if owner is not None:
+        raise UsageError(f"{folder} lies in the run {owner}, whose files these would be; choose another --out")
     filled = folder.is_dir() and any(item.name != ".lock" for item in folder.iterdir())
-    if filled and not resume and not overwrite and is_leader():
+    if filled and not resume and not overwrite:
         raise UsageError(f"{folder} is not empty; add --resume to go on with it or --overwrite to start again")
-    if resume and not filled and is_leader():
+    if resume and not filled:
         raise UsageError(f"there is no run in {folder} to resume")
     return filled
 
 
-def is_leader() -> bool:
-    """Return whether this process is the one that writes: the only one, or the first that torchrun started."""
-    return os.environ.get("RANK", "0") == "0"
+def _lock(lock: FileLock, folder: Path) -> None:
+    """Lock a folder; where the file system cannot, as some on a network, that is said, and the run goes on."""
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UsageError(f"another process is working in {folder}; wait for it or choose another --out") from None
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+            raise
+        logger.warning("%s cannot be locked here: see to it that no other run uses it", folder)
 
 
 _FILES = re.compile(

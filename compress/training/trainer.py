@@ -27,9 +27,9 @@ from featherpress.compress.training.checkpoints import latest_state, save_state
 from featherpress.compress.training.distilling import Distilling
 from featherpress.compress.training.ema import MovingAverage
 from featherpress.compress.training.freezing import freeze, normalisations
-from featherpress.compress.training.interrupts import defer_sigint
-from featherpress.errors import TrainingError
+from featherpress.errors import StoppedError, TrainingError
 from featherpress.models import load_weights, save_weights
+from featherpress.stopping import defer_signals, exit_code_of
 
 logger = logging.getLogger("featherpress")
 
@@ -99,6 +99,8 @@ class Trainer:
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.position = _Position()
         self._losses: list[float] = []  # the task's, of the epoch at hand
+        self._checked = False
+        self._saved = self._began = 0.0  # when the last state was saved, and the step at hand began
 
     @property
     def plain(self) -> Any:
@@ -108,8 +110,8 @@ class Trainer:
     def run(self) -> nn.Module:
         """Train to the end and return the averaged model; one that is scored already is read.
 
-        Errors: `TrainingError` when a loss is not finite, when the disk is full, or on Ctrl-C; the last good state is
-        kept and `--resume` goes on from it.
+        Errors: `TrainingError` when a loss is not finite, when the disk is full, or when told to stop; the last good
+        state is kept and `--resume` goes on from it.
         """
         if self.folder.scored:
             latest_state(self.folder, self.belongs_to)
@@ -119,25 +121,14 @@ class Trainer:
             load_weights(self.average.model, self.folder.last_weights)
             return self.average.model
         with self._open() as (writer, progress):
-            saved = started = time.monotonic()
+            self._saved = started = time.monotonic()
             first = self.position.step
             while self._goes_on(writer):
-                began = time.monotonic()
+                self._began = time.monotonic()
                 epoch, start = divmod(self.position.step, self.per_epoch)
                 for parts in self._steps(epoch, start):
-                    logged = (self.position.step + 1) % self.schedule.log_every == 0
-                    with defer_sigint():
-                        terms = self._step(parts, measure=logged)
-                        self.position.step += 1
-                    now = time.monotonic()
-                    speed, began = sum(map(len, parts)) * self.accelerator.num_processes / (now - began), now
-                    progress.advance(loss=terms["loss"], images_per_second=speed)
-                    self._losses.append(terms["task"])
-                    if logged or self.position.step == self.total:
-                        self._log(writer, terms, epoch, speed)
-                    if time.monotonic() - saved >= self.schedule.save_every:
-                        self._save()
-                        saved = time.monotonic()
+                    with defer_signals():
+                        self._advance(parts, epoch, writer, progress)
             self._save()
             self._write_weights(self.folder.last_weights)
             if self.position.step > first and self.evaluate is not None:
@@ -147,9 +138,24 @@ class Trainer:
         broadcast(list(self.average.model.state_dict().values()))
         return self.average.model
 
+    def _advance(self, parts: Sequence[Batch], epoch: int, writer: SummaryWriter | None, progress: Progress) -> None:
+        """Take one step with all that it leaves: its row, and the state where one is due."""
+        logged = (self.position.step + 1) % self.schedule.log_every == 0
+        terms = self._step(parts, measure=logged)
+        self.position.step += 1
+        now = time.monotonic()
+        speed, self._began = sum(map(len, parts)) * self.accelerator.num_processes / (now - self._began), now
+        progress.advance(loss=terms["loss"], images_per_second=speed)
+        self._losses.append(terms["task"])
+        if logged or self.position.step == self.total:
+            self._log(writer, terms, epoch, speed)
+        if time.monotonic() - self._saved >= self.schedule.save_every:
+            self._save()
+            self._saved = time.monotonic()
+
     @contextmanager
     def _open(self) -> Iterator[tuple[SummaryWriter | None, Progress]]:
-        """Go on from the last state, and open what a run writes to; Ctrl-C keeps what is done."""
+        """Go on from the last state, and open what a run writes to; a signal keeps what is done."""
         self._restore()
         # Accelerate keeps one number for all of a process, that of the trainer built last.
         self.accelerator.gradient_accumulation_steps = self.schedule.accumulate
@@ -166,11 +172,11 @@ class Trainer:
             self._set_modes()
             try:
                 yield writer, progress
-            except KeyboardInterrupt:
-                self._save()
-                raise TrainingError(
-                    f"stopped at step {self.position.step} of {self.total}; the same command with --resume goes on"
-                ) from None
+            except KeyboardInterrupt as stop:
+                with defer_signals(drop=True):
+                    self._save()
+                sentence = f"stopped at step {self.position.step} of {self.total}"
+                raise StoppedError(f"{sentence}; the same command with --resume goes on", exit_code_of(stop)) from None
 
     def _columns(self) -> tuple[str, ...]:
         """Name the columns of `metrics.csv`."""
@@ -196,9 +202,11 @@ class Trainer:
         """End the epoch that is done, if one is, and return whether another one is trained."""
         epoch, start = divmod(self.position.step, self.per_epoch)
         if start == 0 and epoch > self.position.epochs:
-            self._end_epoch(writer, epoch - 1)
-            self.position.epochs = epoch
-            self._losses.clear()
+            score = self._score(epoch - 1)
+            with defer_signals():
+                self._end_epoch(writer, epoch - 1, score)
+                self.position.epochs = epoch
+                self._losses.clear()
         return self.position.step < self.total and not self._is_stale()
 
     def _is_stale(self) -> bool:
@@ -244,6 +252,7 @@ class Trainer:
             values = (*terms.values(), *kd_terms.values(), task, loss)
             rows.append(torch.stack([value.detach().float() for value in values]))
         numbers = self._finite_means((*terms, *kd_terms, "task", "loss"), torch.stack(rows), parts)
+        self._require_gradients()
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.schedule.clip or math.inf)
         if not self.accelerator.scaler and not norm.isfinite():  # a scaler of float16 skips such steps
             raise TrainingError(
@@ -258,6 +267,24 @@ class Trainer:
         self.average.update(self.plain)
         ramp = {"ramp": self.distiller.ramp(self.position.step, self.total)} if self.distiller else {}
         return numbers | ratio | ramp
+
+    def _require_gradients(self) -> None:
+        """Refuse, at the first step of several processes, weights of which none learns anything: they cannot be shared.
+
+        Errors: `TrainingError` that names them, on every process.
+        """
+        if self.accelerator.num_processes == 1 or self._checked:
+            return
+        self._checked = True
+        unused = [
+            name for name, weight in self.plain.named_parameters() if weight.requires_grad and weight.grad is None
+        ]
+        if unused:
+            more = f" and {len(unused) - 1} more" if len(unused) > 1 else ""
+            raise TrainingError(
+                f"the {self.label} has weights that no loss reaches, {unused[0]}{more}, and several processes need a "
+                "gradient of each: leave them out by schedule.freeze, or train with one process"
+            )
 
     def _normalizers(self, targets: Sequence[Any]) -> Tensor:
         """Average the normalizers over a step's batches and processes, so that many small batches equal one."""
@@ -312,31 +339,32 @@ class Trainer:
                 if name not in ("step", "epoch"):
                     writer.add_scalar(name, value, int(row["step"]))
 
-    def _end_epoch(self, writer: SummaryWriter | None, epoch: int) -> None:
-        """Evaluate when it is time, and keep the best weights."""
+    def _score(self, epoch: int) -> float | None:
+        """Evaluate when it is time, on the first process, and share the score with the others."""
         every = self.schedule.evaluate_every
         if not every or (epoch + 1) % every or self.evaluate is None:
+            return None
+        score = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
+        if self.accelerator.is_main_process:
+            score += self.evaluate(self.average.model)
+        return float(gather_processes(score).sum())
+
+    def _end_epoch(self, writer: SummaryWriter | None, epoch: int, score: float | None) -> None:
+        """Record the epoch's score, and keep the best weights."""
+        if score is None:
             return
-        score = self._score(writer, epoch)
+        name, column = self.task.metric.name, f"val_{self.task.metric.key}"
+        self._record(writer, {"step": self.position.step, "epoch": epoch, column: score})
+        # The task's loss alone, which student and control have in common; none is known right after a resume.
+        loss = f", loss {fmean(self._losses):.2f}" if self._losses else ""
+        count = f" on up to {self.schedule.evaluate_images} images" if self.schedule.evaluate_images else ""
+        place = f"{self.label}: epoch {epoch + 1} of {self.schedule.epochs}{loss}"
+        logger.info("%s, %s %.3f%s", place, name, score, count)
         if score > self.position.best:
             self._write_weights(self.folder.best_weights)
             self.position.best, self.position.stale = score, 0
         else:
             self.position.stale += 1
-
-    def _score(self, writer: SummaryWriter | None, epoch: int) -> float:
-        """Evaluate on the first process and share the score with the others."""
-        score = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
-        if self.accelerator.is_main_process and self.evaluate is not None:
-            score += self.evaluate(self.average.model)
-            name, column = self.task.metric.name, f"val_{self.task.metric.key}"
-            self._record(writer, {"step": self.position.step, "epoch": epoch, column: float(score)})
-            # The task's loss alone, which student and control have in common; none is known right after a resume.
-            loss = f", loss {fmean(self._losses):.2f}" if self._losses else ""
-            count = f" on up to {self.schedule.evaluate_images} images" if self.schedule.evaluate_images else ""
-            place = f"{self.label}: epoch {epoch + 1} of {self.schedule.epochs}{loss}"
-            logger.info("%s, %s %.3f%s", place, name, score, count)
-        return float(gather_processes(score).sum())
 
     def _write_weights(self, path: Any) -> None:
         if self.accelerator.is_main_process:

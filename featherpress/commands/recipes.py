@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from featherpress.commands.model_names import settings_of, shape_seen
+from featherpress.commands.printing import echo
 from featherpress.commands.subjects import Subject, audit_model, audit_subject, count_model, find_budget, open_subject
-from featherpress.errors import CountError, UsageError
+from featherpress.errors import CountError, StoppedError, TrainingError, UsageError
+from featherpress.stopping import exit_code_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -57,12 +57,29 @@ def run_folder(recipe: "Recipe", out: Path | None) -> Path:
 
 @contextmanager
 def open_logged_run(recipe: "Recipe", out: Path | None, *, resume: bool, overwrite: bool) -> Iterator[Path]:
-    """Open the run's folder, and keep a log in it."""
+    """Open the run's folder, and keep a log in it.
+
+    Errors: `StoppedError` where a signal stops it outside a training, which says so itself.
+    """
+    from featherpress.compress.runtime.distributed import is_lost
     from featherpress.compress.runtime.logs import log_into
     from featherpress.compress.runtime.run_folder import open_run
 
     with open_run(run_folder(recipe, out), resume=resume, overwrite=overwrite) as folder, log_into(folder / "log.txt"):
-        yield folder
+        try:
+            yield folder
+        except KeyboardInterrupt as stop:
+            sentence = f"{folder} stopped; the same command with --resume goes on"
+            raise StoppedError(sentence, exit_code_of(stop)) from None
+        except OSError as error:
+            raise TrainingError(
+                f"could not write {error.filename or folder}: {error.strerror or error}; make room, or mend what is in "
+                "the way, and the same command with --resume goes on"
+            ) from error
+        except RuntimeError as error:
+            if not is_lost(error):
+                raise
+            raise TrainingError("another process of this run ended; the same command with --resume goes on") from error
 
 
 def audit_recipe(recipe: "Recipe", *, allow_over_budget: bool) -> dict[str, Any]:
@@ -139,7 +156,7 @@ def print_dry_run(recipe: "Recipe", models: Sequence[str], *, without_teachers: 
         *_sizes(recipe, models, without_teachers=without_teachers),
         *_files(needs),
     ]
-    typer.echo("\n".join([recipe_to_toml(recipe), *(f"# {line}" for line in lines)]))
+    echo("\n".join([recipe_to_toml(recipe), *(f"# {line}" for line in lines)]))
     if not any(need.missing for need in needs):
         check(recipe, without_teachers=without_teachers, leaks=False)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from featherpress.commands.printing import print_closing
+from featherpress.commands.printing import echo, print_closing
 from featherpress.commands.recipes import (
     FIRST_RECIPE,
     audit_recipe,
@@ -42,7 +42,7 @@ def _print_recipe_schema(wanted: bool) -> None:
     if wanted:
         from featherpress.compress.recipes import recipe_schema
 
-        typer.echo(recipe_schema(), nl=False)
+        echo(recipe_schema(), nl=False)
         raise typer.Exit
 
 

@@ -12,7 +12,7 @@ from featherpress.compress.data.sources.image_files import IMAGE_SUFFIXES, warn_
 from featherpress.compress.data.sources.labelled import cache_key_of
 from featherpress.compress.recipes.data import UnlabelledRecipe
 from featherpress.compress.recipes.files import expand_path
-from featherpress.compress.runtime.run_folder import is_leader
+from featherpress.compress.runtime.ranks import is_leader
 from featherpress.errors import DataError
 from featherpress.files import stamp_file, write_json
 

@@ -1,7 +1,10 @@
 """Two processes train like one with the doubled batch."""
 
 import csv
+import json
+import os
 import runpy
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -75,3 +78,30 @@ def test_batch_that_cannot_be_spread(make_trainer: Any, recipe: Recipe, monkeypa
     monkeypatch.setattr("accelerate.Accelerator.num_processes", 3)
     with pytest.raises(UsageError, match="batch of 4 cannot be spread evenly over 3 processes"):
         make_trainer("odd", used=recipe)
+
+
+def test_processes_look_at_a_folder_together(tmp_path: Path) -> None:
+    """The others wait for the first, are refused by its words, and the end of one is known for what it is."""
+    (tmp_path / "filled").mkdir()
+    (tmp_path / "filled" / "provenance.json").write_text("{}")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, str(SCRIPT.with_name("ranks_together.py")), str(tmp_path)],
+            env={**os.environ, **group, "RANK": number, "LOCAL_RANK": number},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in "01"
+    ]
+    first, second = (json.loads(each.communicate()[0]) for each in started)
+    assert first == second | {"lost": True}
+    assert second == {
+        "fresh": True,
+        "filled": "OUT/filled is not empty; add --resume to go on with it or --overwrite to start again",
+        "filled/control": "OUT/filled/control lies in the run OUT/filled, whose files these would be; "
+        "choose another --out",
+    }

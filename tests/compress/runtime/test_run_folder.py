@@ -1,11 +1,15 @@
 """Run directories and states: nothing half-written, nothing lost."""
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from featherpress.compress.runtime.distributed import open_processes
+from featherpress.compress.runtime.ranks import is_leader
 from featherpress.compress.runtime.run_folder import MetricsFile, TrainingFolder, open_run
 from featherpress.compress.training.checkpoints import latest_state, save_state
 from featherpress.errors import TrainingError, UsageError
@@ -51,6 +55,49 @@ def test_second_process_is_kept_out(tmp_path: Path) -> None:
             pass
 
 
+def test_a_run_owns_its_folder(tmp_path: Path) -> None:
+    """No other run begins inside it, whether it is going or not; what a stopped run half wrote is removed."""
+    with open_run(tmp_path / "run") as out:
+        (out / "provenance.json").write_text("{}")
+        (out / "state").mkdir()
+        (out / "state" / ".step-00000008.pt.77.partial").write_text("half")
+        with pytest.raises(UsageError, match="lies in the run"), open_run(out / "control"):
+            pass
+    assert not (tmp_path / "run" / "control").exists()
+    with open_run(tmp_path / "run", resume=True) as out:
+        assert [*(out / "state").iterdir()] == []
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOLCK, "No locks available"), NotImplementedError("no flock")])
+def test_a_file_system_without_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    """Where nothing can be locked a run says so and goes on; a folder that may not be written is an error as ever."""
+
+    def refuse(_lock: object, **_options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    with open_run(tmp_path / "run"):
+        assert "cannot be locked here" in caplog.text
+    error = PermissionError(errno.EACCES, "Permission denied")
+    with pytest.raises(PermissionError), open_run(tmp_path / "other"):
+        pass
+
+
+def test_ranks_without_a_world(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number left in the environment makes no process a follower, and is forgotten before accelerate sees it."""
+    for name in ("RANK", "LOCAL_RANK"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert is_leader()
+    open_processes()
+    assert not {"RANK", "LOCAL_RANK"} & os.environ.keys()
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert not is_leader()
+
+
 def test_metrics_go_on_where_the_state_is(tmp_path: Path) -> None:
     """Rows after the state's step, and a row cut short by a kill, are dropped and written again."""
     metrics = MetricsFile(tmp_path / "metrics.csv", ("step", "loss", "val_ap"))
@@ -81,13 +128,13 @@ def whole_state(step: int) -> dict[str, Any]:
         "scaler",
         "random",
     )
-    return {"step": step, **{name: torch.ones(3) for name in names}}
+    return {"step": step, **{name: torch.ones(3) for name in names}, "belongs_to": ""}
 
 
 def test_broken_state_falls_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The newest state that is whole is taken, and a broken newer one is named; two are kept."""
     folder = TrainingFolder(tmp_path)
-    assert latest_state(folder) is None
+    assert latest_state(folder, "") is None
     for step in (1, 2, 3):
         save_state(folder, step, whole_state(step))
     assert [path.name for path in folder.states] == ["step-00000003.pt", "step-00000002.pt"]
@@ -95,12 +142,12 @@ def test_broken_state_falls_back(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     content = newest.read_bytes()
     for broken in (content[:200], b"hello", b""):
         newest.write_bytes(broken)
-        state = latest_state(folder)
+        state = latest_state(folder, "")
         assert state is not None
         assert state["step"] == 2
         assert "step-00000003.pt is broken" in caplog.text
     torch.save({"step": 3}, newest)
-    assert (latest_state(folder) or {})["step"] == 2
+    assert (latest_state(folder, "") or {})["step"] == 2
 
 
 def test_refused_disk_keeps_the_state_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,6 +161,6 @@ def test_refused_disk_keeps_the_state_before(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(torch, "save", refuse)
     with pytest.raises(TrainingError, match="No space left"):
         save_state(folder, 2, {"step": 2})
-    state = latest_state(folder)
+    state = latest_state(folder, "")
     assert state is not None
     assert state["step"] == 1

@@ -2,7 +2,8 @@
 
 import csv
 import logging
-from collections.abc import Mapping, Sequence
+import signal
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +20,23 @@ from featherpress.compress.distillation.balance import gradient_ratio
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.runtime.run_folder import TrainingFolder
 from featherpress.compress.tasks.base import TaskLoss
-from featherpress.compress.training.checkpoints import latest_state
+from featherpress.compress.training.checkpoints import latest_state, save_state
 from featherpress.compress.training.freezing import freeze, normalisations
 from featherpress.compress.training.trainer import Trainer
-from featherpress.errors import TrainingError
+from featherpress.errors import StoppedError, TrainingError
 from featherpress.records.evaluation import Metric
+from featherpress.stopping import SIGNALS, stop_on_signals
 from tests.recipes import DRAWN_FACES
+
+
+@pytest.fixture
+def stoppable() -> Iterator[None]:
+    """Signals as the command line takes them."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    stop_on_signals()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @dataclass
@@ -286,7 +298,7 @@ def test_a_resumed_run_knows_what_it_knew(tmp_path: Path) -> None:
     stopped.run()
     distiller = Distil()
     resumed = make(tmp_path, distiller=distiller, evaluate=lambda _model: 0.0, **keep)
-    state = latest_state(resumed.folder)
+    state = latest_state(resumed.folder, "")
     assert state is not None
     assert (state["step"], state["best"], state["stale"], state["updates"]) == (4, 0.7, 1, 4)
     resumed.total = 4
@@ -363,3 +375,66 @@ def test_freezing_by_path() -> None:
     trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
     assert trained == {"other.weight"}
     assert normalisations(model) == [model["one"][1]]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("where", ["step", "saving"])
+def test_a_signal_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, where: str, stoppable: None
+) -> None:
+    """Once in a step, or again while a state is written: the step has its row, the state is whole, the code its own."""
+    trainer = make(tmp_path)
+    step, writes = trainer._step, []
+
+    def take(*given: Any, **named: Any) -> dict[str, float]:
+        if trainer.position.step == 2:
+            signal.raise_signal(number)
+        return step(*given, **named)
+
+    def save(*given: Any) -> Path:
+        if where == "saving":
+            signal.raise_signal(number)
+        writes.append(save_state(*given))
+        return writes[-1]
+
+    monkeypatch.setattr(trainer, "_step", take)
+    monkeypatch.setattr("featherpress.compress.training.trainer.save_state", save)
+    with pytest.raises(StoppedError, match="stopped at step 3 of 4; the same command with --resume goes on") as stopped:
+        trainer.run()
+    assert stopped.value.exit_code == 128 + number
+    assert [row["step"] for row in rows(trainer)] == ["1", "2", "3"]
+    assert [path.name for path in writes] == ["step-00000003.pt"]
+    whole, resumed = make(tmp_path / "whole"), make(tmp_path)
+    whole.run()
+    monkeypatch.undo()
+    resumed.run()
+    assert resumed.plain.weight.item() == whole.plain.weight.item()
+    assert column(resumed, "loss") == column(whole, "loss")
+
+
+def test_an_evaluation_counts_once(tmp_path: Path, stoppable: None) -> None:
+    """A signal while the best weights are written does not count the evaluation twice when the run goes on."""
+    options = {"evaluate_every": 1, "patience": 2, "epochs": 4}
+    trainer = make(tmp_path, evaluate=lambda _model: 0.5, **options)
+    end = trainer._end_epoch
+
+    def stop(*given: Any) -> None:
+        end(*given)
+        if trainer.position.step == 4:
+            signal.raise_signal(signal.SIGTERM)
+
+    trainer._end_epoch = stop  # type: ignore[method-assign]
+    with pytest.raises(StoppedError):
+        trainer.run()
+    resumed = make(tmp_path, evaluate=lambda _model: 0.5, **options)
+    resumed.run()
+    assert (resumed.position.step, resumed.position.stale) == (6, 2)
+
+
+def test_weights_that_learn_nothing_cannot_be_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With several processes a weight that no loss reaches is refused by its name; one process trains all the same."""
+    monkeypatch.setattr("accelerate.Accelerator.num_processes", 2)
+    trainer = make(tmp_path, batch_size=2)
+    trainer.plain.aux = nn.Linear(1, 1)
+    with pytest.raises(TrainingError, match=r"no loss reaches, aux\.weight and 1 more, .*schedule\.freeze"):
+        trainer.run()

@@ -1,0 +1,44 @@
+"""Two processes look at folders together; the first comes late, and the second ends early. Prints what each saw.
+
+RANK=0 WORLD_SIZE=2 MASTER_ADDR=... MASTER_PORT=... python tests/compress/runtime/ranks_together.py OUT
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from featherpress.compress.runtime.distributed import gather_processes, is_lost
+from featherpress.compress.runtime.ranks import is_leader
+from featherpress.compress.runtime.run_folder import check_folder, open_run
+from featherpress.errors import UsageError
+
+
+def main(out: Path) -> None:
+    said: dict[str, object] = {}
+    if is_leader():
+        time.sleep(1)
+    with open_run(out / "fresh") as folder:
+        said["fresh"] = folder.is_dir()
+    for name in ("filled", "filled/control"):
+        try:
+            check_folder(out / name, resume=False, overwrite=False)
+        except UsageError as error:
+            said[name] = str(error).replace(str(out), "OUT")
+    if not is_leader():
+        print(json.dumps(said), flush=True)
+        os._exit(9)
+    try:
+        time.sleep(1)
+        gather_processes(torch.ones(1))
+    except RuntimeError as error:
+        said["lost"] = is_lost(error)
+    print(json.dumps(said), flush=True)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
