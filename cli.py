@@ -35,6 +35,8 @@ app = typer.Typer(
 )
 
 
+_STOPPED = 130
+
 # What typer raises on words it does not understand; where that class lives depends on its version.
 _CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 
@@ -54,13 +56,14 @@ def _run() -> int:
     try:
         code = int(app(prog_name="featherpress", standalone_mode=False) or 0)
         sys.stdout.flush()  # while what is full can still be named
+        if code == _STOPPED:  # typer caught the signal, whichever it was
+            raise KeyboardInterrupt
     except _CommandLineError as error:
         print_usage_error(error)
         return UsageError.exit_code
-    except (typer.Abort, KeyboardInterrupt) as error:
+    except (typer.Abort, KeyboardInterrupt):
         complain("stopped before it was done; the same command begins again")
-        # What typer catches it hands on as a cause.
-        return exit_code_of(error.__cause__ if isinstance(error, typer.Abort) else error)
+        return exit_code_of(None)
     except FeatherpressError as error:
         complain(str(error))
         return error.exit_code

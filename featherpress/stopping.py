@@ -13,6 +13,10 @@ _REPEATED = 5.0
 """Seconds after a signal in which further ones say nothing new: what it interrupted is being put in order."""
 
 
+_last: list[int] = [signal.SIGINT]
+"""What arrived last: not every library hands on the exception itself."""
+
+
 class Stop(KeyboardInterrupt):
     """The signal that asked to stop."""
 
@@ -22,18 +26,19 @@ class Stop(KeyboardInterrupt):
 
 
 def exit_code_of(stop: BaseException | None) -> int:
-    """Return the exit code of a program that a signal ended: 128 and its number, Ctrl-C's unless it is known."""
-    return 128 + (stop.number if isinstance(stop, Stop) else signal.SIGINT)
+    """Return the exit code of a program that a signal ended: 128 and its number, the last one's unless it is known."""
+    return 128 + (stop.number if isinstance(stop, Stop) else _last[0])
 
 
 def stop_on_signals() -> None:
     """Let every signal that asks to stop raise `Stop`, once; those that are ignored, as under nohup, stay so."""
-    last = [-_REPEATED]
+    arrived = [-_REPEATED]
 
     def stop(number: int, _frame: FrameType | None) -> None:
         now = time.monotonic()
-        repeated, last[0] = now - last[0] < _REPEATED, now
+        repeated, arrived[0] = now - arrived[0] < _REPEATED, now
         if not repeated:
+            _last[0] = number
             raise Stop(number)
 
     if threading.current_thread() is threading.main_thread():

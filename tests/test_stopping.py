@@ -26,7 +26,7 @@ def test_each_signal_stops_once(name: str, code: int) -> None:
         signal.raise_signal(number)
     signal.raise_signal(number)
     assert exit_code_of(stopped.value) == code
-    assert exit_code_of(KeyboardInterrupt()) == 130
+    assert exit_code_of(KeyboardInterrupt()) == exit_code_of(None) == code
 
 
 def test_what_is_ignored_stays_so() -> None:
