@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from featherpress.escaping import escape_latex
 from featherpress.reports import write_report
 from featherpress.reports.blocks import Table, bold
-from featherpress.reports.writers.latex import escape, to_latex
+from featherpress.reports.writers.latex import to_latex
 
 PDFLATEX = shutil.which("pdflatex")
 DOCUMENT = r"""\documentclass[10pt]{article}
@@ -45,7 +46,7 @@ def test_tables_are_the_golden_file(tables: str, golden: Callable[[str, str], No
 )
 def test_special_characters_are_escaped(text: str, escaped: str) -> None:
     """What LaTeX would read as a command is printed as it is."""
-    assert escape(text) == escaped
+    assert escape_latex(text) == escaped
 
 
 def test_marks_become_commands() -> None:

@@ -4,7 +4,7 @@ Source: Lin et al. 2014, Microsoft COCO, and its data format.
 """
 
 import json
-import math
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -197,8 +197,8 @@ def _is_id(value: object) -> bool:
 
 
 def is_finite(value: object) -> bool:
-    """Return whether a JSON value is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Return whether a JSON value is a finite number, and none beyond a float."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _kind(value: object) -> str:
