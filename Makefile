@@ -4,6 +4,7 @@ SOURCE := models budgets compress reports featherpress cli.py
 
 # The oldest PyTorch and torchvision that pyproject.toml allows; they have wheels for Python 3.11 to 3.13.
 FLOOR := torch==2.6.0 torchvision==0.21.0
+.PHONY: demo test mutants fuzz lint format docs build lines clean
 
 .PHONY: demo test test-floor mutants lint format docs build release constraints lines clean
 
@@ -51,6 +52,9 @@ lint: .venv/.installed
 
 mutants: .venv/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutation $(MUTANTS)
+
+fuzz: .venv/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz $(FUZZ)
 
 format: .venv/.installed
 	$(BIN)/ruff format

@@ -29,7 +29,7 @@ from featherpress.records import audit, comparison, deployment, evaluation, run
 from featherpress.records.record import Record
 from featherpress.reports.given import read_given
 from featherpress.reports.runs import load_run
-from featherpress.verdicts import read_tables
+from featherpress.verdicts.tables import read_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -64,8 +64,8 @@ COCO = {
         {"id": 2, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "segmentation": [[1, 1, 9, 1, 9, 9]]},
     ],
 }
-VOC = b"""<annotation><filename>a.jpg</filename><size><width>64</width><height>48</height></size><object><name>face</name>
-<difficult>0</difficult><bndbox><xmin>2</xmin><ymin>3</ymin><xmax>20</xmax><ymax>15</ymax></bndbox></object></annotation>"""
+VOC = b"""<annotation><filename>a.jpg</filename><size><width>64</width><height>48</height></size>
+<object><name>face</name><difficult>0</difficult><bndbox><xmin>2</xmin><ymin>3</ymin><xmax>20</xmax><ymax>15</ymax></bndbox></object></annotation>"""
 WIDER = b"0--Test/a.jpg\n2\n2 3 20 15 0 0 0 0 0 0\n5 5 9 9 0 0 0 0 0 0\n"
 DETECTIONS = {
     "schema": "featherpress.detections/1",
@@ -186,7 +186,7 @@ TARGETS: dict[str, Target] = {
     ),
     "image": Target(
         file="a.jpg",
-        seeds=[JPEG, *(_image(kind) for kind in ("PNG", "BMP", "TIFF", "WEBP")), _image("PNG", "I")],
+        seeds=[JPEG, *(_image(kind) for kind in ("PNG", "BMP", "TIFF", "WEBP")), _image("PNG", "I;16")],
         read=_read_images,
     ),
     "predictions": Target(
