@@ -27,6 +27,7 @@ from featherpress.compress.experiments.teachers import (
     teacher_name,
 )
 from featherpress.compress.recipes import Recipe
+from featherpress.compress.runtime.distributed import by_leader
 from featherpress.compress.runtime.environment import write_environment
 from featherpress.compress.runtime.ranks import is_leader
 from featherpress.compress.runtime.run_folder import TrainingFolder
@@ -193,9 +194,12 @@ def _conclude(
 
 def _prune(experiment: Experiment, loaded: Sequence[LoadedTeacher]) -> None:
     """Cut the student of a recipe that says so, once for a run, and count it; what was cut before is kept."""
+    if experiment.recipe.student.prune is not None:
+        by_leader(lambda: _cut(experiment, loaded))
+
+
+def _cut(experiment: Experiment, loaded: Sequence[LoadedTeacher]) -> str:
     recipe, out = experiment.recipe, experiment.out
-    if recipe.student.prune is None or not is_leader():
-        return
     if not (out / PRUNED).is_file():
         torch.manual_seed(recipe.seeds[0])
         teachers = [teacher.model for teacher in loaded]
@@ -204,3 +208,4 @@ def _prune(experiment: Experiment, loaded: Sequence[LoadedTeacher]) -> None:
         student = build_student(recipe, recipe.seeds[0], task=experiment.task, teachers=(), folder=out)
         experiment.audits = {**experiment.audits, "student": experiment.audit(student)}
         experiment.write_heading()
+    return ""

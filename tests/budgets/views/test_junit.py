@@ -1,6 +1,5 @@
 """JUnit: valid by what Jenkins takes, with the reason in the message, whatever way an audit or a gate ends."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
