@@ -178,3 +178,6 @@ def _fill(model: nn.Module, held: Mapping[str, Tensor], aliases: Mapping[str, st
                 value = nn.Parameter(value, requires_grad=tensor.requires_grad)
             made[source] = value
         (module._parameters if isinstance(tensor, nn.Parameter) else module._buffers)[own] = value  # type: ignore[assignment]
+    for module in model.modules():
+        if isinstance(module, nn.RNNBase):
+            module._init_flat_weights()  # its own list of its weights

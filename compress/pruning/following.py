@@ -133,6 +133,8 @@ def trace_whole(subject: Subject, tensors: Named, decisions: Decisions, kept: se
         if key in kept:
             for ids in axes:
                 labels.lock(ids, "kept, as asked")
+    for (key, axis), reason in decisions.still.items():
+        labels.lock(trace.params[key][axis], reason)
     try:
         with guarded(subject):
             run_traced(subject, trace, decisions, axes=trace.params)

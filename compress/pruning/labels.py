@@ -73,6 +73,10 @@ class Labels:
             self._made[key] = made
         return made
 
+    def recall(self, key: Hashable) -> Ids | None:
+        """Return the labels that were made at a place by an earlier trace."""
+        return None
+
     def same(self, some: Ids | None, others: Ids | None, reason: str = "") -> None:
         """State that positions are paired; beside an axis that keeps its size both do."""
         if some is None or others is None:
@@ -170,6 +174,10 @@ class Comparison(Labels):
         super().__init__()
         self.first = first
         self._locked = locked
+
+    def recall(self, key: Hashable) -> Ids | None:
+        """Return the labels that the first trace made at a place."""
+        return self.first._made.get(key)
 
     def fresh(self, many: int, key: Hashable = None) -> Ids:
         """Return the labels that the first trace made at this place; others are nobody's."""

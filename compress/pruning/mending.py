@@ -1,6 +1,8 @@
 """What to do where a second trace finds a fault: another attribute, another tie, another choice, or a lock."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from math import isclose
 from typing import Any
 
 from torch import nn
@@ -15,17 +17,31 @@ _KNOWN = frozenset(
 )
 
 
+#: In which powers of a width numbers come.
+_POWERS = (1, -1, 0.5, -0.5, 0.25, -0.25)
+
+
+@dataclass(frozen=True, slots=True)
+class _Traces:
+    """A model, the trace of the whole, and that of a cut."""
+
+    model: nn.Module
+    first: Trace
+    second: Trace
+
+
 def mend(decisions: Decisions, first: Trace, second: Trace, model: nn.Module) -> None:
     """Try the next way at each operator with a fault."""
     if second.failure is not None:
         _mend_module(decisions, first, *second.failure)
         return
+    traces = _Traces(model, first, second)
     for key, faults in second.faults.items():
         begins = key not in decisions.tried
-        mended = _mend_operator(decisions, first, key, faults[0], model)
+        mended = _mend_operator(decisions, traces, key, faults[0])
         for other in _siblings(first, key, model) if begins and mended else ():
             if other not in decisions.tried and other not in second.faults:
-                _mend_operator(decisions, first, other, faults[0], model)
+                _mend_operator(decisions, traces, other, faults[0])
 
 
 def _siblings(first: Trace, key: Key, model: nn.Module) -> list[Key]:
@@ -35,18 +51,22 @@ def _siblings(first: Trace, key: Key, model: nn.Module) -> list[Key]:
     return [each for each in first.records if each[1:] == key[1:] and kinds.get(each[0]) is kind and each != key]
 
 
-def _mend_operator(decisions: Decisions, first: Trace, key: Key, fault: str, model: nn.Module) -> bool:
+def _mend_operator(decisions: Decisions, traces: _Traces, key: Key, fault: str) -> bool:
     """Take the next step of: a number the module keeps, a width that is computed, both, another axis, a lock.
 
     Return whether it is one of the first three.
     """
+    widths = list(_find_widths(traces, key))
+    if widths:
+        decisions.still.update(dict.fromkeys(widths, f"a number in {key[0] or 'the model'} is computed from it"))
+        return False
     step = decisions.tried.get(key, 0)
     decisions.tried[key] = step + 1
-    record = first.records.get(key)
+    record = traces.first.records.get(key)
     own = {place for place, (where, *_) in decisions.attributes.items() if where == key}
     for place in own:
         del decisions.attributes[place]
-    found = dict(_find_attributes(key, record, model)) if record else {}
+    found = dict(_find_attributes(key, record, traces.model)) if record else {}
     ways: list[str] = ["number"] if found else []
     if key[2] in VIEWING:
         ways += ["width", *(["number and width"] if found else [])]
@@ -68,10 +88,25 @@ def _mend_operator(decisions: Decisions, first: Trace, key: Key, fault: str, mod
         locked = decisions.spread.get(key, -1)
         decisions.spread[key] = locked + 1
         if locked >= 0:
-            for each in first.records:
+            for each in traces.first.records:
                 if is_inside(each[0], around[min(locked, len(around) - 1)]):
                     _lock(decisions, each, fault)
     return False
+
+
+def _find_widths(traces: _Traces, key: Key) -> Iterator[tuple[int, int]]:
+    """Find the axes whose lengths explain how a number has changed: by their ratio, its inverse, or roots of these."""
+    for before, after in traces.second.numbers.get(key, ()):
+        if before <= 0 or after <= 0:
+            continue
+        for tensor, axes in traces.first.params.items():
+            for axis, ids in enumerate(axes):
+                left = traces.second.params[tensor][axis]
+                if ids is None or left is None or len(left) == len(ids):
+                    continue
+                ratio = len(left) / len(ids)
+                if any(isclose(after / before, ratio**power, rel_tol=1e-9) for power in _POWERS):
+                    yield tensor, axis
 
 
 def _lock(decisions: Decisions, key: Key, fault: str) -> None:

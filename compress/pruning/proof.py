@@ -30,7 +30,7 @@ def trial(space: Space, seed: int = 0) -> list[Ids]:
 
 def compare(subject: Subject, first: Trace, space: Space, decisions: Decisions, cut: Cut) -> Trace:
     """Trace a cut copy, and compare its labels with those of the whole."""
-    second = Trace(labels=Comparison(first.labels, space.locked))
+    second = Trace(labels=Comparison(first.labels, space.locked), params=cut.axes())
     changes = cut.attributes(subject.model)
 
     def prepare(tracer: Tracer) -> None:
@@ -41,7 +41,7 @@ def compare(subject: Subject, first: Trace, space: Space, decisions: Decisions, 
             subject,
             second,
             decisions,
-            axes=cut.axes(),
+            axes=second.params,
             reference=first,
             twin=cut.twin,
             change=lambda replica: set_attributes(replica, changes),

@@ -43,7 +43,7 @@ def pointwise(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> No
         biases = [owner for each in given if each.dim() == 1 and (owner := tracer.owner(each))]
         if tracer.key[2] == "aten::add" and len(given) == 2 and len(wide) == len(biases) == 1:
             tracer.origins.extend(wide[0], result, biases[0])
-        if len(wide) == 1 and all(each.dim() == 0 or each is wide[0] for each in given):
+        if tracer.key[2] in _LINEAR and len(wide) == 1 and all(each.dim() == 0 or each is wide[0] for each in given):
             tracer.origins.move(wide[0], result, lambda array: array)
 
 
@@ -183,6 +183,10 @@ def grid_sample(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Tensor) 
     lock_axes(tracer, args[0], out, set(range(2, out.dim())), "sampled along it")
 
 
+#: What multiplies rows by a positive number before it may as well do so after.
+_LINEAR = frozenset(
+    f"aten::{name}" for name in ("clone", "_to_copy", "detach", "alias", "mul", "div", "neg", "relu", "leaky_relu")
+)
 _POINTWISE = """
 clone _to_copy copy detach alias contiguous lift lift_fresh zeros_like ones_like empty_like full_like rand_like
 randn_like fill zero bernoulli native_dropout masked_fill where _prelu_kernel hardswish mish leaky_relu elu celu selu

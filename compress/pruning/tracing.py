@@ -78,6 +78,8 @@ class Decisions:
     attention: set[str] = field(default_factory=set)
     #: How many ways to mend an operator were tried.
     tried: dict[Key, int] = field(default_factory=dict)
+    #: Axes of tensors, by id, that stay, with the reason.
+    still: dict[tuple[int, int], str] = field(default_factory=dict)
     spread: dict[Key, int] = field(default_factory=dict)
 
 
@@ -92,6 +94,8 @@ class Trace:
     work: list[Work] = field(default_factory=list)
     #: Faults of a second trace, by the place.
     faults: dict[Key, list[str]] = field(default_factory=dict)
+    #: Numbers that have changed in a second trace and cannot be made good: before and after.
+    numbers: dict[Key, list[tuple[float, float]]] = field(default_factory=dict)
     #: Why a second trace could not go on, after the last operator.
     failure: tuple[Key, str] | None = None
     #: Factors by which numbers in the code have changed, with the rows that they multiply.
@@ -197,6 +201,18 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_
     def owner(self, tensor: Tensor | None) -> int:
         """Return the id of the original's tensor that this is a copy of, or of its transpose; 0 for none."""
         return 0 if tensor is None else self.originals.get(id(tensor), self.weights.get(id(tensor), 0))
+
+    def repeated(self, many: int, place: int) -> Ids:
+        """Make labels of an axis that repeats one position; where it is cut it is as long as what is left of them."""
+        place_key = (self.key, place)
+        made = self.labels.recall(place_key)
+        if made is None:
+            return self.labels.fresh(many, place_key)
+        left = made if self.compute else self.kept(made)
+        if len(left) != many:
+            self.labels.note_fault("repeats something more often than there are channels")
+            return np.full(many, -1, dtype=np.int64)
+        return left
 
     def decide(self, options: Callable[[], Sequence[tuple[Any, int]]], part: int = 0) -> Any:
         """Choose what leaves most units; a later trace does as the first; None where nothing is left to choose."""
@@ -345,6 +361,9 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_
             if origin is not None:
                 self.trace.scales[self.key] = (ratio, [self.origins.rows[row] for row in origin.ravel().tolist()])
                 return []
+        self.trace.numbers.setdefault(
+            self.key, [pair for pair in zip(before, after, strict=False) if pair[0] != pair[1]]
+        )
         return ["computes a number from the count of channels"]
 
     def _as_it_should(self, func: Any, known: Record) -> Any:

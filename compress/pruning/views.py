@@ -143,9 +143,14 @@ def squeeze(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[str, An
 
 
 def expand(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> None:
-    """Repeat axes of one position."""
+    """Repeat axes of one position, as often as what they meet is wide."""
     more = out.dim() - args[0].dim()
     move(tracer, args, out, [*[None] * more, *range(args[0].dim())])
+    axes = list(tracer.of(out))
+    for axis, size in enumerate(out.shape):
+        if size > 1 and (axis < more or args[0].shape[axis - more] == 1):
+            axes[axis] = tracer.repeated(size, axis)
+    tracer.give(out, axes)
 
 
 def select(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> None:

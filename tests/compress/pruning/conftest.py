@@ -1,0 +1,41 @@
+"""What a request comes to, step by step, for tests that look at the steps."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+from torch import Tensor, nn
+
+from featherpress.budgets import count
+from featherpress.compress.pruning.choice import Chooser, weigh_units
+from featherpress.compress.pruning.following import Followed, follow
+from featherpress.compress.pruning.labels import Ids
+from featherpress.compress.pruning.limits import make_limits
+from featherpress.compress.pruning.tracing import Subject
+
+
+class Steps(NamedTuple):
+    """A model that was followed, what chooses, and how many units of each family stay."""
+
+    followed: Followed
+    chooser: Chooser
+    kept: Ids
+
+    def build(self, kept: Ids) -> nn.Module:
+        """Build what stays with so many units of each family."""
+        return self.followed.build(self.followed.cut(self.chooser.units(kept)))
+
+
+@pytest.fixture(scope="session")
+def take_steps() -> Callable[..., Steps]:
+    """Do what `prune` does up to the choice."""
+
+    def take(model: nn.Module, example: Tensor, *, params: int | None = None, macs: int | None = None, **how: Any):
+        limits = make_limits(count(model, example), params=params, macs=macs, budget=how.pop("budget", None))
+        followed = follow(Subject(model=model, args=(example,), kwargs={}), **how)
+        chooser = Chooser(followed.space, limits, weigh_units(followed.space, model, "l2"))
+        kept = chooser.choose()
+        assert kept is not None
+        return Steps(followed, chooser, kept)
+
+    return take
