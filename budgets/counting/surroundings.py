@@ -6,11 +6,10 @@ A forward that writes there would leave tensors without values behind. All of it
 import gc
 import sys
 import traceback
-from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import _lru_cache_wrapper
-from operator import is_
+from itertools import compress, filterfalse
 from types import BuiltinFunctionType, CellType, FunctionType, MethodType
 from typing import Any
 from weakref import ref
@@ -22,6 +21,8 @@ from torch.nn.parameter import is_lazy
 
 from featherpress.budgets.counting.costs import format_shapes
 from featherpress.budgets.counting.memory import storage_key
+from featherpress.budgets.counting.meta_kernels import CLASSES
+from featherpress.budgets.counting.snapshots import DICTS, LISTS, Snapshot
 from featherpress.errors import CountError
 
 #: Packages to whose classes and globals no model's forward writes.
@@ -29,11 +30,8 @@ _FOREIGN = frozenset({*sys.stdlib_module_names, "torch", "torchvision", "numpy",
 _CONSTANT = frozenset(
     {bool, int, float, complex, str, bytes, type(None), range, BuiltinFunctionType, torch.dtype, torch.device}
 )
-_DICTS = frozenset({dict, OrderedDict, defaultdict})
-_LISTS = frozenset({list, deque, set})
-_CONTAINERS = _DICTS | _LISTS
+_CONTAINERS = DICTS | LISTS
 _AROUND = frozenset({type, _lru_cache_wrapper})
-_NOTHING = object()
 
 
 class Surroundings:
@@ -48,26 +46,21 @@ class Surroundings:
         self.made: list[ref[Tensor]] = []
         #: By id, and so held alive for as long as the id is to be good.
         self._seen: dict[int, Any] = {}
-        self._empty: list[Any] = []
-        self._undo: list[Callable[[], bool]] = []
-        self._queue: deque[Any] = deque(modules)
+        #: Which of so many items of these types can change: containers, and others.
+        self._sieves: dict[tuple[type, ...], tuple[list[bool], list[bool]]] = {}
         #: Classes, caches and globals: no part of the model, though it may lead to them.
         self._around: dict[int, Any] | None = {}
-        self._drain()
-        self._own = len(self._undo), len(self._empty)
+        self._own = self._note(tuple(modules))
         around, self._around = self._around.values(), None
         kinds = {kind for each in around if isinstance(each, type) for kind in each.__mro__ if not _is_foreign(kind)}
         hooks = [held for name, held in vars(torch_module).items() if name.startswith("_global_")]
-        self._reach([*kinds, *around, *hooks, *(vars(sys.modules[kind.__module__]) for kind in kinds)])
-        self._drain()
+        self._others = self._note((*kinds, *around, *hooks, *(vars(sys.modules[kind.__module__]) for kind in kinds)))
 
     def put_back(self) -> bool:
         """Undo all changes; return whether the model itself, beside its copy, had changed."""
-        changed = [undo() for undo in self._undo]
-        filled = list(map(bool, self._empty)) if any(self._empty) else []
-        for item in filter(None, self._empty):
-            item.clear()
-        return any(changed[: self._own[0]]) or any(filled[: self._own[1]])
+        changed = self._own.put_back()
+        self._others.put_back()
+        return changed
 
     def left_behind(self) -> list[Tensor]:
         """List tensors of the count that something still holds; finding that out may take a collection."""
@@ -78,112 +71,71 @@ class Surroundings:
             alive = [tensor for made in self.made if (tensor := made()) is not None]
         return alive
 
-    def _drain(self) -> None:
-        while self._queue:
-            item = self._queue.popleft()
-            if id(item) in self._seen:
-                continue
-            if self._around is not None and type(item) in _AROUND:
-                self._around[id(item)] = item
-                continue
-            self._seen[id(item)] = item
-            self._visit(item)
-
-    def _reach(self, items: Iterable[Any]) -> None:
-        """Go on to what can change."""
-        for item in items:
-            kind = type(item)
-            if kind in _CONSTANT:
-                continue
-            if kind in _CONTAINERS and not item:
-                self._empty.append(item)
-                continue
-            if kind is FunctionType:
-                if self._around is not None and not _is_foreign(item):
-                    self._around[id(item.__globals__)] = item.__globals__
-                if not (item.__closure__ or _has_mutable_defaults(item)):
+    def _note(self, items: tuple[Any, ...]) -> Snapshot:
+        """Go through items and all that they lead to."""
+        noted, seen = Snapshot(), self._seen
+        found: list[Any] = [items]
+        while found:
+            level, found = found, []
+            for item in level:
+                kind = type(item)
+                if id(item) in seen or (kind is tuple and _CONSTANT.issuperset(map(type, item))):
                     continue
-            self._queue.append(item)
+                seen[id(item)] = item
+                if kind in CLASSES:
+                    self.tensors.add(storage_key(item))
+                else:
+                    found += self._sift(self._visit(item, noted), noted)
+        noted.close()
+        return noted
 
-    def _visit(self, item: Any) -> None:
+    def _sift(self, items: Iterable[Any], noted: Snapshot) -> list[Any]:
+        """Leave out what cannot change, and note what is empty."""
+        items = tuple(items)
+        kinds = tuple(map(type, items))
+        sieve = self._sieves.get(kinds)
+        if sieve is None:  # the same for all modules of a class
+            full = [kind in _CONTAINERS for kind in kinds]
+            rest = [kind not in _CONTAINERS and kind not in _CONSTANT for kind in kinds]
+            sieve = self._sieves[kinds] = full, rest
+        containers = list(compress(items, sieve[0]))
+        noted.empty += filterfalse(None, containers)
+        return [*filter(None, containers), *compress(items, sieve[1])]
+
+    def _visit(self, item: Any, noted: Snapshot) -> Iterable[Any]:
+        """Note one item; return what it leads to."""
         kind = type(item)
+        if kind in DICTS:
+            noted.dicts.append(item)
+            return dict.values(item)
+        if kind in LISTS:
+            noted.lists.append(item)
+            return item  # type: ignore[no-any-return]
+        if kind is tuple:
+            return item  # type: ignore[no-any-return]
         if self._around is not None:
+            if kind in _AROUND:
+                self._around[id(item)] = item
+                del self._seen[id(item)]
+                return ()
             self._around[id(kind)] = kind
-        if kind in _DICTS:
-            self._watch_dict(item)
-        elif isinstance(item, Tensor):
+            if kind is FunctionType and not _is_foreign(item):
+                self._around[id(item.__globals__)] = item.__globals__
+        if isinstance(item, Tensor):
             if not is_lazy(item):
                 self.tensors.add(storage_key(item))
-        elif kind in _LISTS:
-            self._watch_list(item)
-        elif kind in _PARTS:
-            self._reach(_PARTS[kind](item))
-        elif kind in _WATCHES:
-            _WATCHES[kind](self, item)
-        elif isinstance(item, type):
-            self._watch_class(item)
-        elif isinstance(item, nn.Module) or not _is_foreign(kind):
-            held = getattr(item, "__dict__", None)
-            self._reach([held] * (type(held) is dict))
-
-    def _watch_dict(self, item: dict[Any, Any]) -> None:
-        was = dict(item)
-        self._reach(was.values())
-
-        def undo() -> bool:
-            if len(item) == len(was) and all(map(is_, item.values(), was.values())) and item.keys() == was.keys():
-                return False
-            return _reset(item, was, item.__setitem__, item.__delitem__)
-
-        self._undo.append(undo)
-
-    def _watch_class(self, kind: type) -> None:
-        if _is_foreign(kind):
-            return
-        was = dict(vars(kind))
-        self._reach(_unwrapped(was.values()))
-        self._undo.append(lambda: _reset(vars(kind), was, lambda k, v: setattr(kind, k, v), lambda k: delattr(kind, k)))
-
-    def _watch_list(self, item: Any) -> None:
-        was = list(item)
-        self._reach(was)
-
-        def undo() -> bool:
-            if len(item) == len(was) and all(map(is_, item, was)):
-                return False
-            item.clear()
-            (item.update if type(item) is set else item.extend)(was)
-            return True
-
-        self._undo.append(undo)
-
-    def _watch_cell(self, cell: CellType) -> None:
-        was = _content(cell)
-        self._reach([was])
-
-        def undo() -> bool:
-            if _content(cell) is was:
-                return False
-            if was is _NOTHING:
-                del cell.cell_contents
-            else:
-                cell.cell_contents = was
-            return True
-
-        self._undo.append(undo)
-
-    def _watch_cache(self, cache: Any) -> None:
-        """Empty a cache that the forward has added to: what is missing is worked out again."""
-        misses = cache.cache_info().misses
-        self._reach([cache.__wrapped__])
-
-        def undo() -> bool:
-            if cache.cache_info().misses == misses:
-                return False
-            cache.cache_clear()
-            return True
-
-        self._undo.append(undo)
+            return ()
+        if kind in _PARTS:
+            return _PARTS[kind](item)
+        if kind in _WATCHES:
+            return _WATCHES[kind](noted, item)
+        if isinstance(item, type):
+            return () if _is_foreign(item) else noted.watch_class(item)
+        held = getattr(item, "__dict__", None) if isinstance(item, nn.Module) or not _is_foreign(kind) else None
+        if type(held) is not dict:
+            return ()
+        noted.dicts.append(held)
+        return held.values()
 
 
 @contextmanager
@@ -232,12 +184,12 @@ def _drop(tensors: list[Tensor]) -> None:
     """Take tensors out of the containers and classes that still hold them."""
     ids = {id(tensor) for tensor in tensors}
     for holder in gc.get_referrers(*tensors) if tensors else ():
-        if type(holder) in _DICTS:
+        if type(holder) in DICTS:
             # Of a class one sees the dictionary, which only the class may change.
             kind = next((each for each in gc.get_referrers(holder) if isinstance(each, type)), None)
             for key in [key for key, held in holder.items() if id(held) in ids]:
                 delattr(kind, key) if kind else holder.pop(key)
-        elif type(holder) in _LISTS and holder is not tensors:
+        elif type(holder) in LISTS and holder is not tensors:
             kept = [held for held in holder if id(held) not in ids]
             holder.clear()
             (holder.update if type(holder) is set else holder.extend)(kept)
@@ -248,44 +200,12 @@ def _is_foreign(kind: type | FunctionType) -> bool:
     return not isinstance(name, str) or name.partition(".")[0] in _FOREIGN or name not in sys.modules
 
 
-def _has_mutable_defaults(function: FunctionType) -> bool:
-    held = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values(), *vars(function).values())
-    return not _CONSTANT.issuperset(map(type, held))
-
-
-def _reset(
-    now: Mapping[Any, Any], was: Mapping[Any, Any], put: Callable[[Any, Any], None], drop: Callable[[Any], None]
-) -> bool:
-    """Make a dictionary, or a class, hold what it held; return whether it did not."""
-    added = [key for key in now if key not in was]
-    other = [(key, value) for key, value in was.items() if now.get(key, _NOTHING) is not value]
-    for key in added:
-        drop(key)
-    for key, value in other:
-        put(key, value)
-    return bool(added or other)
-
-
-def _content(cell: CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return _NOTHING
-
-
-def _unwrapped(values: Iterable[Any]) -> Iterator[Any]:
-    """Look into what a class wraps its functions in."""
-    for value in values:
-        yield value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
-
-
 #: What has parts and does not change itself; and what does.
 _PARTS: Mapping[type, Callable[[Any], Iterable[Any]]] = {
-    tuple: iter,
     FunctionType: lambda f: [f.__defaults__, f.__kwdefaults__, vars(f), *(f.__closure__ or ())],
     MethodType: lambda method: [method.__func__, method.__self__],
 }
-_WATCHES: Mapping[type, Callable[[Surroundings, Any], None]] = {
-    CellType: Surroundings._watch_cell,
-    _lru_cache_wrapper: Surroundings._watch_cache,
+_WATCHES: Mapping[type, Callable[[Snapshot, Any], Iterable[Any]]] = {
+    CellType: Snapshot.watch_cell,
+    _lru_cache_wrapper: Snapshot.watch_cache,
 }

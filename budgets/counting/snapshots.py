@@ -1,0 +1,115 @@
+"""Containers, variables, classes and caches as they are at one moment, and what makes them so again."""
+
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain, islice
+from operator import is_
+from types import CellType
+from typing import Any
+
+DICTS = frozenset({dict, OrderedDict, defaultdict})
+LISTS = frozenset({list, deque, set})
+_NOTHING = object()
+
+
+class Snapshot:
+    """Containers and all that they hold, one list after another, so that one pass compares it; and how to undo others.
+
+    A container that was empty is only to be emptied again.
+    """
+
+    def __init__(self) -> None:
+        self.empty: list[Any] = []
+        self.dicts: list[dict[Any, Any]] = []
+        self.lists: list[Any] = []
+        self.undo: list[Callable[[], bool]] = []
+
+    def close(self) -> None:
+        """Note what the containers hold now."""
+        self._sizes = list(map(len, chain(self.dicts, self.lists)))
+        self._keys = list(chain.from_iterable(self.dicts))
+        self._held = list(self._holds())
+
+    def put_back(self) -> bool:
+        """Undo all changes; return whether there were any."""
+        changed = [any(self.empty), self._differs(), *(undo() for undo in self.undo)]
+        if changed[0]:
+            for item in filter(None, self.empty):
+                item.clear()
+        if changed[1]:
+            self._refill()
+        return any(changed)
+
+    def _holds(self) -> Iterator[Any]:
+        return chain(chain.from_iterable(map(dict.values, self.dicts)), chain.from_iterable(self.lists))
+
+    def _differs(self) -> bool:
+        same = list(map(len, chain(self.dicts, self.lists))) == self._sizes
+        same = same and all(map(is_, self._holds(), self._held))
+        return not (same and all(map(is_, chain.from_iterable(self.dicts), self._keys)))
+
+    def _refill(self) -> None:
+        sizes, keys, held = iter(self._sizes), iter(self._keys), iter(self._held)
+        for item, size in zip(self.dicts, sizes, strict=False):
+            was = dict(zip(islice(keys, size), islice(held, size), strict=True))
+            _reset(item, was, item.__setitem__, item.__delitem__)
+        for item, size in zip(self.lists, sizes, strict=True):
+            was = list(islice(held, size))
+            if len(item) != size or not all(map(is_, item, was)):
+                item.clear()
+                (item.update if type(item) is set else item.extend)(was)
+
+    def watch_class(self, kind: type) -> Iterable[Any]:
+        """Note a class; return what it holds, out of what functions are wrapped in."""
+        was = dict(vars(kind))
+        self.undo.append(lambda: _reset(vars(kind), was, lambda k, v: setattr(kind, k, v), lambda k: delattr(kind, k)))
+        return [v.__func__ if isinstance(v, (staticmethod, classmethod)) else v for v in was.values()]
+
+    def watch_cell(self, cell: CellType) -> Iterable[Any]:
+        """Note a variable of a function."""
+        was = _content(cell)
+
+        def undo() -> bool:
+            if _content(cell) is was:
+                return False
+            if was is _NOTHING:
+                del cell.cell_contents
+            else:
+                cell.cell_contents = was
+            return True
+
+        self.undo.append(undo)
+        return [was]
+
+    def watch_cache(self, cache: Any) -> Iterable[Any]:
+        """Empty a cache that the forward has added to: what is missing is worked out again."""
+        misses = cache.cache_info().misses
+
+        def undo() -> bool:
+            if cache.cache_info().misses == misses:
+                return False
+            cache.cache_clear()
+            return True
+
+        self.undo.append(undo)
+        return [cache.__wrapped__]
+
+
+def _reset(
+    now: Mapping[Any, Any], was: Mapping[Any, Any], put: Callable[[Any, Any], None], drop: Callable[[Any], None]
+) -> bool:
+    """Make a dictionary, or a class, hold what it held; return whether it did not."""
+    added = [key for key in now if key not in was]
+    other = [(key, value) for key, value in was.items() if now.get(key, _NOTHING) is not value]
+    for key in added:
+        drop(key)
+    for key, value in other:
+        put(key, value)
+    return bool(added or other)
+
+
+def _content(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return _NOTHING
