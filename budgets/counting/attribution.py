@@ -1,7 +1,7 @@
 """Which module an operator belongs to: a stack of the modules whose forward is running."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from threading import get_ident
 from typing import Any
@@ -10,6 +10,7 @@ from weakref import ref
 from torch import Tensor, nn
 
 from featherpress.budgets.counting.costs import ROOT, UNATTRIBUTED
+from featherpress.budgets.counting.tensors import list_modules
 from featherpress.errors import CountError
 
 Shapes = tuple[tuple[int, ...], ...]
@@ -22,7 +23,7 @@ class ModuleStack:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.calls: Counter[str] = Counter()
+        self.calls: defaultdict[str, int] = defaultdict(int)
         self.thread = get_ident()
         #: Set once a module ran where nothing is seen.
         self.refusal: CountError | None = None
@@ -30,7 +31,7 @@ class ModuleStack:
         #: Shapes of what each module took and returned at its first call.
         self.shapes: dict[str, tuple[Shapes, Shapes]] = {}
         paths: defaultdict[int, list[str]] = defaultdict(list)
-        for path, module in model.named_modules(remove_duplicate=False):
+        for path, module in list_modules(model):
             paths[id(module)].append(path)
             # Where `nn.Module.compile` puts what is to be called. Hooks would do as well, in ten times the time.
             vars(module)["_compiled_call_impl"] = partial(self._call, ref(module), paths[id(module)])
@@ -55,7 +56,7 @@ class ModuleStack:
             called: Any = module()
             result = called._call_impl(*args, **kwargs)
             if path not in self.shapes:
-                self.shapes[path] = tuple(_shapes([*args, *kwargs.values()])), tuple(_shapes([result]))
+                self.shapes[path] = tuple(_shapes((*args, *kwargs.values()))), tuple(_shapes((result,)))
             return result
         finally:
             self.running.pop()
@@ -68,10 +69,12 @@ class ModuleStack:
         return candidates[0]
 
 
-def _shapes(values: Iterable[Any]) -> Iterator[tuple[int, ...]]:
+def _shapes(values: Iterable[Any]) -> list[tuple[int, ...]]:
     """List the shapes of the tensors among values, in lists and in dictionaries of them."""
+    found: list[tuple[int, ...]] = []
     for value in values:
         if isinstance(value, Tensor):
-            yield tuple(value.shape)
+            found.append(value.shape)
         elif isinstance(value, (list, tuple, Mapping)):
-            yield from _shapes(value.values() if isinstance(value, Mapping) else value)
+            found += _shapes(value.values() if isinstance(value, Mapping) else value)
+    return found

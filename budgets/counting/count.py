@@ -17,7 +17,7 @@ from featherpress.budgets.counting.global_state import preserve_global_state
 from featherpress.budgets.counting.probes import NoAnswer, verify
 from featherpress.budgets.counting.summary import summarise
 from featherpress.budgets.counting.surroundings import Surroundings, untouched
-from featherpress.budgets.counting.tensors import Tree, list_tensors, tensors_in
+from featherpress.budgets.counting.tensors import Tree, list_modules, list_tensors, tensors_in
 from featherpress.budgets.counting.wrappers import unwrap
 from featherpress.errors import CountError, UsageError
 
@@ -105,9 +105,10 @@ def _tree(model: nn.Module) -> Tree:
     """List all modules under all their names."""
     if not isinstance(model, nn.Module):
         raise UsageError(f"expected a torch.nn.Module to count, got {type(model).__name__}")
-    tree = list(model.named_modules(remove_duplicate=False))
-    for path, module in tree:
-        if isinstance(module, torch.jit.ScriptModule):
+    tree = list_modules(model)
+    scripted = {kind for kind in {type(module) for _, module in tree} if issubclass(kind, torch.jit.ScriptModule)}
+    for path, module in tree if scripted else ():
+        if type(module) in scripted:
             raise UsageError(
                 f"{path or ROOT} of {type(model).__name__} is a scripted or traced module, whose operators are hidden: "
                 "count the module that it was made from"

@@ -7,6 +7,8 @@ import copy
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import repeat
+from operator import is_not
 from threading import Lock, RLock
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -24,6 +26,7 @@ ATOMS = frozenset(
 LOCKS = frozenset({type(Lock()), type(RLock())})
 #: What a program has one of: no part of a model, though a model may keep it.
 SHARED = (type, ModuleType, CustomOpDef, HigherOrderOperator, OpOverload, OpOverloadPacket)
+_NAMES = frozenset({str})
 _PROXIES = (weakref.ProxyType, weakref.CallableProxyType)
 
 Memo = dict[int, Any]
@@ -57,6 +60,11 @@ def _share(item: Any, memo: Memo) -> Any:
 
 def _dict(item: Any, memo: Memo) -> Any:
     made = memo[id(item)] = type(item)()
+    if _NAMES.issuperset(map(type, item)):  # as in most modules, whose tensors and children are copied already
+        found = list(map(memo.get, map(id, item.values())))
+        if all(map(is_not, found, repeat(None))):
+            made.update(zip(item, found, strict=True))
+            return made
     for key, value in item.items():
         made[deep(key, memo)] = deep(value, memo)
     return made
@@ -70,6 +78,8 @@ def _list(item: list[Any], memo: Memo) -> Any:
 
 
 def _tuple(item: tuple[Any, ...], memo: Memo) -> Any:
+    if ATOMS.issuperset(map(type, item)):
+        return item
     made = tuple([deep(each, memo) for each in item])
     same = all(old is new for old, new in zip(item, made, strict=True))
     # What it holds may have led back to it.

@@ -29,6 +29,7 @@ READS_VALUES = frozenset({"aten::_local_scalar_dense", "aten::equal", "aten::_pa
 _GROUPED = frozenset({"aten::_grouped_mm", "aten::_scaled_grouped_mm", "aten::_scaled_grouped_mm_v2"})
 #: How many results as large as values say are followed without values: a loop over the largest has no end.
 MOST_SIZES = 256
+STRIDED = torch.strided
 #: Ways by which values leave for libraries below which no operator is seen.
 _LIBRARIES = frozenset({"numpy", "dlpack"})
 #: What an operator is, what counts it and what answers it on meta tensors, where there is either.
@@ -61,16 +62,16 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
         self.parameters = parameters
         self.method, self.on_meta, self.has_values = method, method == "meta", method == "real"
         self.plans: dict[int, _Plan] = {}
-        self.macs: Counter[tuple[str, str]] = Counter()
-        self.elementwise: Counter[tuple[str, str]] = Counter()
-        self.calls: Counter[str] = Counter()
+        self.macs: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self.elementwise: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self.calls: defaultdict[str, int] = defaultdict(int)
         self.readers: defaultdict[int, set[str]] = defaultdict(set)
         self.lifetimes = Lifetimes()
         #: Storages that no operator may write to, and all tensors that operators made.
         self.protected: set[int] = set()
         self.made: list[ref[Tensor]] = []
-        #: MACs of the operators that read a parameter, by its id.
-        self.weight_macs: Counter[int] = Counter()
+        #: MACs of each core operator, and the storages that it reads.
+        self.core: list[tuple[int, Sequence[int]]] = []
         #: The size asked for where values say it, and the results that were as large as they say.
         self.size: int | None = None
         self.sizes: list[Any] = []
@@ -112,7 +113,7 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
             return self._refuse(facts.name) if out is NotImplemented else out
         if facts.makes and self.on_meta:
             kwargs = {**kwargs, "device": META}
-        tensors = _tensors([*(args[place] for place in facts.places if place < len(args)), *kwargs.values()])
+        tensors = _given(facts, args, kwargs)
         keys = self._note_reads(facts.name, tensors)
         if facts.mutates and not self.protected.isdisjoint(keys):
             self._refuse_writing(facts, args, kwargs)
@@ -122,11 +123,10 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
         if out is None:
             out = self._run(func, facts, tensors, args, kwargs)
         results = [out] if type(out) is Tensor else _tensors((out,))
-        self._count(plan, args, out, tensors, results)
-        if not self.has_values:
-            for tensor in results:
-                # A kernel that nothing sees would write to no memory.
-                torch._C._set_throw_on_mutable_data_ptr(tensor)
+        self._count(plan, args, out, keys, tensors + results)
+        for tensor in results if not self.has_values else ():
+            # A kernel that nothing sees would write to no memory.
+            torch._C._set_throw_on_mutable_data_ptr(tensor)
         if facts.writes:
             self.lifetimes.write(results, keys, self.stack.path)
             self.made.extend(map(ref, results))
@@ -154,8 +154,8 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
             self.sizes.append([list(tensor.shape) for tensor in _tensors((out,))])
         return out
 
-    def _count(self, plan: _Plan, args: Any, out: Any, tensors: list[Tensor], results: list[Tensor]) -> None:
-        """Add up what an operator costs."""
+    def _count(self, plan: _Plan, args: Any, out: Any, keys: list[int], tensors: list[Tensor]) -> None:
+        """Add up what an operator costs; tensors are those that it was given, with these keys, then its results."""
         (facts, formula, _), path = plan, self.stack.path
         name = facts.name
         self.calls[name] += 1
@@ -165,15 +165,24 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
         if formula:
             macs = int(formula(args, out))
             self.macs[path, name] += macs
-            for tensor in tensors:
-                key = self.parameters.get(storage_key(tensor), 0)
-                self.weight_macs[key] += macs
-                if name in _GROUPED and tensor.dim() == 3:
-                    self.routed.add(key)
+            self.core.append((macs, keys))
+            if name in _GROUPED:
+                self.routed |= {
+                    self.parameters.get(key, 0) for key, t in zip(keys, tensors, strict=False) if t.dim() == 3
+                }
             if name == "torchvision::deform_conv2d":
                 self.elementwise[path, name] += _sampled(args, out)
         elif facts.elementwise:
-            self.elementwise[path, name] += max([t.numel() for t in tensors + results], default=0)
+            self.elementwise[path, name] += max([each.numel() for each in tensors], default=0)
+
+    @property
+    def weight_macs(self) -> Counter[int]:
+        """MACs of the operators that read a parameter, by its id; of those that read none, by 0."""
+        sums: Counter[int] = Counter()
+        for macs, keys in self.core:
+            for key in keys:
+                sums[self.parameters.get(key, 0)] += macs
+        return sums
 
     def book(self, name: str, read: list[Tensor], macs: int, elements: int) -> None:
         """Note an operator that was answered above the dispatcher: what it reads, and its work."""
@@ -194,19 +203,17 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
 
     def _note_reads(self, name: str, tensors: Sequence[Tensor]) -> list[int]:
         """Note who reads which parameter, and how long other tensors live; return the storages of all."""
-        parameters, lifetimes = self.parameters, self.lifetimes
-        lifetimes.clock += 1
-        keys = []
-        for tensor in tensors:
-            key = storage_key(tensor)
-            keys.append(key)
-            parameter = parameters.get(key)
-            if parameter is None:
-                lifetimes.read(key)
-                if type(tensor) is nn.Parameter:
-                    self.foreign_params[key] = tensor.numel()
+        alive, parameters = self.lifetimes.alive, self.parameters
+        clock = self.lifetimes.clock = self.lifetimes.clock + 1
+        keys = [each.untyped_storage()._cdata if each.layout is STRIDED else storage_key(each) for each in tensors]
+        for key, tensor in zip(keys, tensors, strict=True):
+            if key in parameters:
+                self.readers[parameters[key]].add(name)
                 continue
-            self.readers[parameter].add(name)
+            if key in alive:
+                alive[key].died = clock
+            if type(tensor) is nn.Parameter:
+                self.foreign_params[key] = tensor.numel()
         return keys
 
     def note_escape(self, way: str) -> None:
@@ -277,6 +284,20 @@ def see_higher_order() -> None:
 
 def _as_it_is(operator: Any, mode: CountingMode, *args: Any, **kwargs: Any) -> Any:
     return mode.__torch_dispatch__(operator, [], args, kwargs)
+
+
+def _given(facts: Facts, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """List the tensors among an operator's arguments."""
+    found: list[Tensor] = []
+    count = len(args)
+    for place in facts.places:
+        if place < count:
+            value = args[place]
+            if type(value) in CLASSES:
+                found.append(value)
+            elif value is not None:
+                found += _tensors((value,))
+    return found + _tensors(kwargs.values()) if kwargs else found
 
 
 def _tensors(values: Iterable[Any]) -> list[Tensor]:

@@ -39,22 +39,22 @@ def preserve_global_state(depth: int = 0) -> Iterator[None]:
     limit = sys.getrecursionlimit()
     torch.backends.mha.set_fastpath_enabled(False)
     # It logs a traceback for a model that cannot run, of which we make a sentence.
-    quiet = logging.getLogger("torch._subclasses.fake_tensor")
-    level = quiet.level
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    silent = logger.disabled
     # Compiled modules run as they were written; compiling is loaded only by a program that compiles.
     eager = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), eager:
             # What a forward has to say about speed or deprecation is for the run that the user starts.
             warnings.simplefilter("ignore")
-            quiet.setLevel(logging.CRITICAL)
+            logger.disabled = True
             sys.setrecursionlimit(limit + CALLS * depth)
             yield
     finally:
         sys.setrecursionlimit(limit)
         _leave_modes(*modes)
         vars(_python_dispatch).update(flags)
-        quiet.setLevel(level)
+        logger.disabled = silent
         for (get, turn), was in zip(_SWITCHES, before, strict=True):
             if get() != was:
                 turn(was)

@@ -1,7 +1,7 @@
 """Memory between operators: which tensor is written when, and who reads it last."""
 
-from collections import Counter
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -34,6 +34,11 @@ class Footprint:
 def size_of(elements: int, dtype: torch.dtype, float_size: int = 0) -> int:
     """Return the bytes of so many elements; floating-point ones may take another size than their own."""
     return elements * (float_size if float_size and dtype.is_floating_point else dtype.itemsize)
+
+
+def measure_of(numbers: Mapping[torch.dtype, int]) -> Callable[[int], int]:
+    """Return what tells the bytes of so many elements of each type; floating-point ones at a size, 0 their own."""
+    return lambda float_size: sum(size_of(amount, dtype, float_size) for dtype, amount in numbers.items())
 
 
 def storage_key(tensor: Tensor) -> int:
@@ -71,8 +76,7 @@ class Lifetimes:
 
     def read(self, key: int) -> None:
         """Note that the operator of this moment reads a storage."""
-        entry = self.alive.get(key)
-        if entry is not None:
+        if entry := self.alive.get(key):
             entry.died = self.clock
 
     def write(self, results: Sequence[Tensor], known: Container[int], place: str | None) -> None:
@@ -96,16 +100,25 @@ class Lifetimes:
                 sums[entry.place] += size_of(entry.elements, entry.dtype)
         return sums
 
-    def total(self, float_size: int = 0) -> int:
-        """Sum what was written, in the model's own types or with floating-point elements of another size."""
-        mine = (entry for entry in self.tensors if entry.place is not None)
-        return sum(size_of(entry.elements, entry.dtype, float_size) for entry in mine)
-
-    def peak(self, float_size: int = 0) -> int:
-        """Find the most bytes alive at one moment, as `total` counts them."""
-        change = [0] * (self.clock + 2)
+    def total(self) -> Callable[[int], int]:
+        """Return what tells the bytes written, in the model's own types (0) or with floats of another size."""
+        numbers: defaultdict[torch.dtype, int] = defaultdict(int)
         for entry in self.tensors:
-            size = size_of(entry.elements, entry.dtype, float_size)
-            change[entry.born] += size
-            change[entry.died + 1] -= size
-        return max(accumulate(change), default=0)
+            if entry.place is not None:
+                numbers[entry.dtype] += entry.elements
+        return measure_of(numbers)
+
+    def peak(self) -> Callable[[int], int]:
+        """Return what tells the most bytes alive at one moment, as `total` does."""
+        changes: defaultdict[torch.dtype, list[int]] = defaultdict(lambda: [0] * (self.clock + 2))
+        for entry in self.tensors:
+            change = changes[entry.dtype]
+            change[entry.born] += entry.elements
+            change[entry.died + 1] -= entry.elements
+        curves = [(dtype, list(accumulate(change))) for dtype, change in changes.items()]
+
+        def most(float_size: int) -> int:
+            sized = ([size_of(amount, dtype, float_size) for amount in curve] for dtype, curve in curves)
+            return max(map(sum, zip(*sized, strict=True)), default=0)
+
+        return most

@@ -128,23 +128,23 @@ def _check_zeros(subject: Subject, mode: CountingMode, attempt: _Try) -> None:
 
 def _note_paths(subject: Subject, mode: CountingMode, attempt: _Try) -> None:
     """Count the other way too, where modules have a switch between a fused operator and its parts."""
-    switches = list(_switches(subject.model))
+    switches = list(_switches([module for _, module in subject.tree]))
     if not switches:
         return
 
     def turn(model: nn.Module, fed: Sequence[Tensor]) -> None:
-        for module in model.modules():
-            for name, value in _switches(module, deep=False):
-                setattr(module, name, not value)
+        for module, name, value in _switches(list(model.modules())):
+            setattr(module, name, not value)
 
     other = attempt(Variation(change=turn))
     if other and other.mode.macs != mode.macs:
-        name, value = switches[0]
+        _, name, value = switches[0]
         mode.notes.append(f"{name} is {value}: the other way costs {sum(other.mode.macs.values()):,} MACs")
 
 
-def _switches(model: nn.Module, *, deep: bool = True) -> Iterator[tuple[str, bool]]:
-    for module in model.modules() if deep else [model]:
-        for name, value in vars(module).items():
-            if type(value) is bool and any(word in name for word in _FUSED):
-                yield name, value
+def _switches(modules: Sequence[nn.Module]) -> Iterator[tuple[nn.Module, str, bool]]:
+    names = sorted(name for name in set().union(*map(vars, modules)) if any(word in name for word in _FUSED))
+    for module in modules if names else ():
+        for name in names:
+            if type(value := vars(module).get(name)) is bool:
+                yield module, name, value

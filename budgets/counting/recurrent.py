@@ -33,9 +33,12 @@ def closed_form(ledger: Ledger) -> Iterator[None]:
 
     for name in NAMES:
         setattr(torch._VF, name, partial(answer, name, getattr(torch._VF, name)))
+    usual = torch.batch_norm
+    torch.batch_norm = lambda *args: torch.native_batch_norm(*args[:8])[0]  # it would make an empty tensor first
     try:
         yield
     finally:
+        torch.batch_norm = usual
         for name in NAMES:
             delattr(torch._VF, name)
 

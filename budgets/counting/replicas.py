@@ -4,13 +4,13 @@ Every tensor is replaced by one twin, wherever and however often it is held, so 
 """
 
 import copyreg
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from operator import call
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.overrides import TorchFunctionMode
 
 from featherpress.budgets.counting.deep_copies import ATOMS, deep
@@ -25,9 +25,12 @@ COPY_METHODS = frozenset(
 )
 #: By these a class of tensors has operators of its own.
 OVERRIDES = ("__torch_dispatch__", "__torch_function__")
-CONTAINERS = frozenset({dict, OrderedDict, set})
 #: Dictionaries of hooks and the like, empty in most modules; no two modules share one.
-REGISTRIES = frozenset(key for key, held in vars(nn.Module()).items() if isinstance(held, (dict, set)))
+REGISTRIES = {
+    key: type(held)
+    for key, held in vars(nn.Module()).items()
+    if isinstance(held, (dict, set)) and key not in {"_parameters", "_buffers", "_modules"}
+}
 
 
 def meta_twin(tensor: Tensor) -> Tensor:
@@ -70,32 +73,23 @@ def _as_held(tensor: Tensor, twin: Twin) -> Tensor:
     return made
 
 
-def _copy_marks(modules: Iterable[nn.Module], memo: dict[int, Any]) -> None:
-    """Give twins the attributes that were set on their tensors."""
-    for module in modules:
-        for tensor in (*module._parameters.values(), *module._buffers.values()):
-            if tensor is not None and vars(tensor):
-                vars(memo[id(tensor)]).update(deep(vars(tensor), memo))
-
-
 def _only_adds(kind: type[Tensor]) -> bool:
     """Return whether a class of tensors has methods of its own but the usual memory and operators."""
     own = {vars(base).get(name) for base in kind.__mro__ if base not in {Tensor, nn.Parameter} for name in OVERRIDES}
     return own <= {None, *(vars(Tensor).get(name) for name in OVERRIDES)}
 
 
-def _add_twins(modules: Sequence[nn.Module], twin: Twin, memo: dict[int, Any]) -> None:
-    """Make the twins of parameters and buffers."""
+def _add_twins(modules: Sequence[nn.Module], twin: Twin, memo: dict[int, Any]) -> list[Tensor]:
+    """Make the twins of parameters and buffers; return those that have attributes of their own."""
+    marked = []
     for module in modules:
-        for tensor in (*module._parameters.values(), *module._buffers.values()):
+        for tensor in chain(module._parameters.values(), module._buffers.values()):
             if tensor is None or id(tensor) in memo:
                 continue
-            if type(tensor) not in CLASSES and isinstance(tensor, (UninitializedBuffer, UninitializedParameter)):
-                raise UsageError(
-                    f"{type(modules[0]).__name__} has parameters without a shape yet (a lazy module): "
-                    "run it once before counting it"
-                )
             memo[id(tensor)] = _as_held(tensor, twin)
+            if tensor.__dict__:
+                marked.append(tensor)
+    return marked
 
 
 def _copy_plain_modules(modules: Sequence[nn.Module], memo: dict[int, Any]) -> None:
@@ -123,29 +117,30 @@ def _is_plain(kind: type[nn.Module]) -> bool:
 
 def _copy_items(held: Mapping[Any, Any], made: dict[Any, Any], memo: dict[int, Any]) -> None:
     """Copy a dictionary's items into another: twins and modules are in the memo, numbers and names are shared."""
+    made.update(held)
+    bare = REGISTRIES.keys() <= held.keys() and not any(map(held.get, REGISTRIES))
+    if bare:
+        made.update(zip(REGISTRIES, map(call, REGISTRIES.values()), strict=True))
     for key, item in held.items():
         kind = type(item)
-        if kind in ATOMS:
-            made[key] = item
-        elif kind in CONTAINERS and not item and key in REGISTRIES:
-            made[key] = kind()
-        else:
-            copied = memo.get(id(item))
-            made[key] = deep(item, memo) if copied is None else copied
+        if kind in ATOMS or (bare and key in REGISTRIES) or (kind is tuple and ATOMS.issuperset(map(type, item))):
+            continue
+        copied = memo.get(id(item))
+        made[key] = deep(item, memo) if copied is None else copied
 
 
 def copy_with(value: T, twin: Twin, memo: dict[int, Any]) -> T:
     """Copy a module, or a nest of inputs, with a twin for every tensor; `memo` maps a tensor's id to its twin.
 
-    Errors: UsageError for a model with lazy parameters, or one that cannot be copied.
+    Errors: UsageError for a model that cannot be copied.
     """
     modules = list(value.modules()) if isinstance(value, nn.Module) else []
     try:
-        _add_twins(modules, twin, memo)
+        marked = _add_twins(modules, twin, memo)
         with _TwinMode(lambda tensor: _as_held(tensor, twin)):
             _copy_plain_modules(modules, memo)
-            if isinstance(value, nn.Module):
-                _copy_marks(modules, memo)
+            for tensor in marked:
+                vars(memo[id(tensor)]).update(deep(vars(tensor), memo))
             copied: T = deep(value, memo)
             return copied
     except UsageError:

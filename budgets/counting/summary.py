@@ -1,6 +1,7 @@
 """What a run of the copy found, put together with what the model holds."""
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from featherpress.budgets.counting.costs import SUMMED, Cost, ModuleCost, format_shapes, require_sums, sum_by_path
@@ -8,14 +9,20 @@ from featherpress.budgets.counting.dispatch import CountingMode
 from featherpress.budgets.counting.forward import Subject
 from featherpress.budgets.counting.inputs import Inputs, describe_inputs
 from featherpress.budgets.counting.memory import Footprint
-from featherpress.budgets.counting.tensors import TensorRows, Tree, elements, note_storage
+from featherpress.budgets.counting.tensors import TensorRows, Tree, note_storage
+
+_shapes = lru_cache(maxsize=4096)(format_shapes)
 
 
 def summarise(subject: Subject, rows: TensorRows, mode: CountingMode) -> Cost:
     """Put tensors and work together, and check that the rows sum to the totals."""
     tree = subject.tree
     unused = set(rows.by_id) - mode.readers.keys()
-    lifetimes = mode.lifetimes
+    total, peak = mode.lifetimes.total(), mode.lifetimes.peak()
+    params, trainable = (
+        sum(rows.elements.values()),
+        sum(rows.elements[k] for k, t in rows.by_id.items() if t.requires_grad),
+    )
     first_name = {key: names[0] for key, names in rows.names.items()}
     active, measure = _count_active(rows, mode), rows.measure()
     cost = Cost(
@@ -23,28 +30,27 @@ def summarise(subject: Subject, rows: TensorRows, mode: CountingMode) -> Cost:
         inputs=subject.shapes,
         signature=describe_inputs(Inputs(*subject.inputs)),
         method=mode.method,
-        params=sum(elements(t) for t in rows.by_id.values()),
-        trainable=sum(elements(t) for t in rows.by_id.values() if t.requires_grad),
-        frozen=sum(elements(t) for t in rows.by_id.values() if not t.requires_grad),
-        unused=sum(elements(rows.by_id[key]) for key in unused),
+        params=params,
+        trainable=trainable,
+        frozen=params - trainable,
+        unused=sum(rows.elements[key] for key in unused),
         bytes=measure(0),
         macs=sum(mode.macs.values()),
         elementwise=sum(mode.elementwise.values()),
-        activations=lifetimes.total(),
-        peak=lifetimes.peak(),
+        activations=total(0),
+        peak=peak(0),
         weight_footprint=Footprint.of(measure),
-        activation_footprint=Footprint.of(lifetimes.total),
-        peak_footprint=Footprint.of(lifetimes.peak),
+        activation_footprint=Footprint.of(total),
+        peak_footprint=Footprint.of(peak),
         modules=_modules(tree, rows.rows(unused), mode),
         work=dict(mode.macs),
         elementwise_work=dict(mode.elementwise),
         operator_calls=dict(mode.calls),
-        readers={first_name[key]: tuple(sorted(names)) for key, names in mode.readers.items()},
-        shapes={
-            path: (format_shapes(taken), format_shapes(given))
-            for path in mode.stack.calls
-            for taken, given in [mode.stack.shapes.get(path, ((), ()))]
+        readers={
+            first_name[key]: (*names,) if len(names) == 1 else tuple(sorted(names))
+            for key, names in mode.readers.items()
         },
+        shapes={path: tuple(map(_shapes, mode.stack.shapes.get(path, ((), ())))) for path in mode.stack.calls},
         unused_names=tuple(first_name[key] for key in rows.by_id if key in unused),
         active=active,
         notes=(*_notes(mode), *_note_active(rows, active), *note_storage(tree, rows)),
@@ -55,7 +61,7 @@ def summarise(subject: Subject, rows: TensorRows, mode: CountingMode) -> Cost:
 
 def _count_active(rows: TensorRows, mode: CountingMode) -> int:
     """Take from each expert's parameters the share that is not chosen."""
-    active = sum(map(elements, rows.by_id.values()))
+    active = sum(rows.elements.values())
     for key in mode.routed & rows.by_id.keys():
         tensor = rows.by_id[key]
         fitting = [each for each in mode.choices if tensor.dim() == 3 and each[1] == len(tensor)] or mode.choices
@@ -65,7 +71,7 @@ def _count_active(rows: TensorRows, mode: CountingMode) -> int:
 
 
 def _note_active(rows: TensorRows, active: int) -> Iterator[str]:
-    total = sum(map(elements, rows.by_id.values()))
+    total = sum(rows.elements.values())
     if active != total:
         yield f"of {total:,} parameters {active:,} are active for one token: the experts that it goes to, and the rest"
 

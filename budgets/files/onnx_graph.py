@@ -290,6 +290,7 @@ class _Graph:
             )
             for place in dict.fromkeys([*held, *macs, *elementwise, *written])
         )
+        total, peak = self.lifetimes.total(), self.lifetimes.peak()
         bytes_ = sum(row.bytes for row in rows)
         floats = sum(prod(each.dims) for each in self.weights.values() if torch_type(each.data_type).is_floating_point)
         rest = bytes_ - sum(
@@ -308,12 +309,12 @@ class _Graph:
             bytes=bytes_,
             macs=sum(macs.values()),
             elementwise=sum(elementwise.values()),
-            activations=self.lifetimes.total(),
-            peak=self.lifetimes.peak(),
+            activations=total(0),
+            peak=peak(0),
             exported=file_bytes(path, self.weights.values()),
             weight_footprint=Footprint.of(lambda size: floats * size + rest),
-            activation_footprint=Footprint.of(self.lifetimes.total),
-            peak_footprint=Footprint.of(self.lifetimes.peak),
+            activation_footprint=Footprint.of(total),
+            peak_footprint=Footprint.of(peak),
             modules=rows,
             work=dict(self.macs),
             elementwise_work=dict(self.elementwise),
