@@ -119,9 +119,10 @@ def audit_cost(cost: Cost, budget: Budget | None, *, name: str, strict_claims: b
     wanted = describe_inputs(budget.make_inputs()) if budget else cost.signature
     same_shape = cost.method != WEIGHTS and same_inputs(wanted, cost.signature)
     limits: Mapping[str, Limits] = budget.components if budget else {}
+    places = {path: place for place, path in enumerate(cost.shapes)}
     components = [
         _component(part, row, limits.get(part), whole=cost, shaped=same_shape).model_copy(
-            update={"shapes": shapes_of(parts[part], cost)}
+            update={"shapes": shapes_of(parts[part], cost, places)}
         )
         for part, row in rows.items()
     ]

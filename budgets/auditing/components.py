@@ -1,5 +1,6 @@
 """Which component each row of a count belongs to."""
 
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
 from featherpress.budgets.auditing.budget_file import Budget, Component
@@ -44,11 +45,13 @@ def split(cost: Cost, budget: Budget | None = None) -> dict[str, list[ModuleCost
     return {name: rows for name, rows in parts.items() if name not in idle}
 
 
-def shapes_of(rows: list[ModuleCost], cost: Cost) -> tuple[str, str] | None:
-    """Return the shapes that a component takes and returns: of the first and the last of its modules that ran."""
-    inside = {row.path for row in rows}
-    ran = [path for path in cost.shapes if path in inside]
-    outermost = [path for path in ran if not any(above in inside and above in cost.shapes for above in ancestors(path))]
+def shapes_of(rows: list[ModuleCost], cost: Cost, places: Mapping[str, int]) -> tuple[str, str] | None:
+    """Return the shapes that a component takes and returns: of the first and the last of its modules that ran.
+
+    `places` tell which module ran first.
+    """
+    ran = {row.path for row in rows} & places.keys()
+    outermost = sorted((path for path in ran if ran.isdisjoint(ancestors(path))), key=places.__getitem__)
     return (cost.shapes[outermost[0]][0], cost.shapes[outermost[-1]][1]) if outermost else None
 
 

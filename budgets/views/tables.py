@@ -62,7 +62,8 @@ def render_brief(result: Audit) -> RenderableType:
 def render_markdown(result: Audit, *, verbose: bool = False, shapes: bool = False) -> str:
     """Make GitHub-flavoured Markdown, with what `render_table` has."""
     lines = [f"## {escape_markdown(result.model)}", ""]
-    lines += markdown_table(_columns(result), [_cells(row, result) for row in (*result.components, result.total)])
+    rows, checked = (*result.components, result.total), _has_checks(result)
+    lines += markdown_table(_columns(result), [_cells(row, result, checked) for row in rows])
     if shapes:
         lines += ["", *markdown_table(SHAPE_COLUMNS, _shape_rows(result))]
     if result.claims:
@@ -99,16 +100,17 @@ def render_csv(result: Audit) -> str:
 def _components_table(result: Audit) -> Table:
     """Lay the rows out for 80 columns: a verdict is a word or two, and breaks between words."""
     rows = (*result.components, result.total)
-    cells = [_cells(row, result) for row in rows]
+    checked = _has_checks(result)
+    cells = [_cells(row, result, checked) for row in rows]
     verdicts = [Text(_verdict(row, short=True), style=STYLES.get(row.verdict, "")) for row in rows]
-    if _has_checks(result):
+    if checked:
         cells = [[*row[:-1], verdict] for row, verdict in zip(cells, verdicts, strict=True)]
     *cells, total = cells
     table = console_table(
         _columns(result), cells, total=total, title=result.model, title_justify="left", collapse_padding=True
     )
     table.columns[0].min_width = min(max(len(row.name) for row in rows), 20)
-    if _has_checks(result):
+    if checked:
         table.columns[-1].min_width = max(len(line) for verdict in verdicts for line in verdict.plain.split("\n"))
     return table
 
@@ -123,14 +125,14 @@ def _columns(result: Audit) -> tuple[str, ...]:
     return ("component", "params", "%", *work, *(CHECK_COLUMNS if _has_checks(result) else ()))
 
 
-def _cells(row: Component, result: Audit) -> list[Any]:
+def _cells(row: Component, result: Audit, checked: bool) -> list[Any]:
     """Format a row, one text per column."""
     cells = [row.name, f"{row.params:,}", percent(row.params, result.total.params)]
     if result.cost.method == WEIGHTS:
         cells += [f"{row.bytes:,}", ", ".join(row.types or ())]
     else:
         cells += [format_macs(row.macs), format_macs(row.flops)]
-    if _has_checks(result):
+    if checked:
         cells.append("-" if row.target is None else f"{row.target:,}")
         cells.append("-" if row.difference is None else f"{row.difference:+,}" if row.difference else "0")
         cells.append(_verdict(row))
