@@ -54,10 +54,10 @@ class Snapshot:
             was = dict(zip(islice(keys, size), islice(held, size), strict=True))
             _reset(item, was, item.__setitem__, item.__delitem__)
         for item, size in zip(self.lists, sizes, strict=True):
-            was = list(islice(held, size))
-            if len(item) != size or not all(map(is_, item, was)):
+            listed = list(islice(held, size))
+            if len(item) != size or not all(map(is_, item, listed)):
                 item.clear()
-                (item.update if type(item) is set else item.extend)(was)
+                (item.update if type(item) is set else item.extend)(listed)
 
     def watch_class(self, kind: type) -> Iterable[Any]:
         """Note a class; return what it holds, out of what functions are wrapped in."""

@@ -50,7 +50,11 @@ def summarise(subject: Subject, rows: TensorRows, mode: CountingMode) -> Cost:
             first_name[key]: (*names,) if len(names) == 1 else tuple(sorted(names))
             for key, names in mode.readers.items()
         },
-        shapes={path: tuple(map(_shapes, mode.stack.shapes.get(path, ((), ())))) for path in mode.stack.calls},
+        shapes={
+            path: (_shapes(taken), _shapes(given))
+            for path in mode.stack.calls
+            for taken, given in [mode.stack.shapes.get(path, ((), ()))]
+        },
         unused_names=tuple(first_name[key] for key in rows.by_id if key in unused),
         active=active,
         notes=(*_notes(mode), *_note_active(rows, active), *note_storage(tree, rows)),
