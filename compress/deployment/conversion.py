@@ -9,6 +9,7 @@ from torch.export import Dim, ExportedProgram
 
 from featherpress.compress.deployment.graphs import LEAST_SIDE, Subject
 from featherpress.compress.deployment.quiet import quiet
+from featherpress.compress.deployment.rewriting import TRACED_OPSET, lower, lowest_opset, simplify
 from featherpress.errors import ExportError
 from featherpress.extras import require_torch
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 INPUT = "images"
 LEAST_TORCH = "2.9"
-NEWEST_OPSET = 25
-"""What onnxscript converts to and onnxruntime runs."""
 
 _NO_COUNTERPART = re.compile(r"No ONNX function found for <OpOverload\(op='([\w.:]+)'")
 
@@ -57,11 +56,27 @@ def _image_shape(program: ExportedProgram) -> torch.Size:
     return shape
 
 
-def convert(subject: Subject, program: ExportedProgram, *, opset: int = NEWEST_OPSET) -> "onnx.ModelProto":
-    """Translate a traced model into ONNX operators.
+def convert(subject: Subject, program: ExportedProgram, *, opset: int | None = None) -> "onnx.ModelProto":
+    """Translate a traced model into ONNX operators, of the oldest operator set that has them unless one is named.
 
-    Errors: `ExportError` that names the operator without a counterpart, and the module that uses it.
+    Errors: `ExportError` that names the operator without a counterpart, and the module that uses it, and for an
+    operator set in which the graph cannot be written.
     """
+    proto = _translate(subject, program, max(opset or 0, TRACED_OPSET))
+    if opset is None or opset <= TRACED_OPSET:
+        needed = lowest_opset(proto)
+        if opset is not None and opset < needed:
+            raise ExportError(f"{subject.name} needs the operator set {needed}, {opset} was asked for")
+        opset = opset or needed
+        proto = _translate(subject, program, opset) if opset > TRACED_OPSET else proto
+    simplify(proto)
+    if opset < TRACED_OPSET:
+        lower(proto)
+    _name_axes(proto, subject.dynamic)
+    return proto
+
+
+def _translate(subject: Subject, program: ExportedProgram, opset: int) -> "onnx.ModelProto":
     try:
         with quiet():
             translated = torch.onnx.export(
@@ -77,7 +92,6 @@ def convert(subject: Subject, program: ExportedProgram, *, opset: int = NEWEST_O
     assert translated is not None
     proto: onnx.ModelProto = translated.model_proto
     _forget_sources(proto)
-    _name_axes(proto, subject.dynamic)
     return proto
 
 

@@ -12,12 +12,13 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from featherpress import __version__
-from featherpress.compress.deployment.conversion import NEWEST_OPSET, capture, convert
-from featherpress.compress.deployment.graphs import LEAST_SIDE, GraphOptions, Subject, find_subject, flat_outputs
+from featherpress.compress.deployment.conversion import capture, convert
+from featherpress.compress.deployment.graphs import GraphOptions, Subject, find_subject, flat_outputs
 from featherpress.compress.deployment.parity import check_parity
 from featherpress.compress.deployment.quantization import Images, Quantization, calibration_images, quantize
 from featherpress.compress.deployment.quiet import quiet
 from featherpress.compress.deployment.sessions import Session, SessionDetector, SessionModel
+from featherpress.compress.deployment.suppression import OUTPUTS, suppress
 from featherpress.compress.evaluation.detector.settings import DetectionSettings
 from featherpress.compress.evaluation.saved_scores import detection_scores
 from featherpress.compress.runtime.environment import software
@@ -72,12 +73,16 @@ class Int8Data(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Int8Request:
-    """How to quantise a face detector: settings, images to calibrate on, and other images to score on."""
+    """How to quantise a face detector: settings, images to calibrate on, and other images to score on.
+
+    `side` is the longer side of them all in pixels, 0 for images as they are.
+    """
 
     calibration: "SampleDataset"
     validation: "SampleDataset"
     about: Mapping[str, Any]
     how: Quantization = field(default_factory=Quantization)
+    side: int = 0
     metric: Metric = AP
     scores: Callable[[Sequence[Any]], Scores] = detection_scores
 
@@ -88,21 +93,24 @@ class Int8Request:
 
     def images(self) -> Iterator[Images]:
         """Read the images to calibrate on."""
-        return calibration_images(self.calibration, self.count)
+        return calibration_images(self.calibration, self.count, side=self.side)
 
     def score(self, model: nn.Module, label: str) -> "EvaluationResult":
         """Score an exported detector by AP."""
         from featherpress.compress.evaluation.detector.inference import evaluate_model  # noqa: PLC0415
 
         assert isinstance(model, Detector)
-        return evaluate_model(model, self.validation, settings=DetectionSettings(), label=label, data=self.about)
+        return evaluate_model(
+            model, self.validation, settings=DetectionSettings(long_side=self.side), label=label, data=self.about
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportRequest:
     """The requested files, named after `out`, which ends in `.onnx`; with `program`, a torch program beside it.
 
-    A `model` that was built already, from `settings` and with its weights, is exported as `target`.
+    With `nms`, an IoU, the options decode, and ONNX files suppress what scores `threshold` or more. A `model` that was
+    built already, from `settings` and with its weights, is exported as `target`.
     """
 
     target: str
@@ -112,7 +120,9 @@ class ExportRequest:
     out: Path | None = None
     options: GraphOptions = field(default_factory=GraphOptions)
     side: int | None = None
-    opset: int = NEWEST_OPSET
+    opset: int | None = None
+    nms: float | None = None
+    threshold: float = DetectionSettings().score_threshold
     program: bool = False
     onnx: bool = True
     int8: Int8Data | None = None
@@ -130,15 +140,20 @@ def export(request: ExportRequest) -> dict[str, Any]:
     elif request.int8 or not request.program:
         raise UsageError("without ONNX there is nothing to quantise; ask for --program alone, or leave --no-onnx out")
     subject = find_subject(
-        request.target, request.weights, options=request.options, side=request.side, model=request.model
+        request.target,
+        request.weights,
+        options=request.options,
+        side=request.side,
+        fixed=request.side is not None,
+        model=request.model,
     )
-    if request.side is not None and subject.detector:
-        raise UsageError(f"a detector is exported for every size from {LEAST_SIDE} pixels on; leave --input out")
     if isinstance(request.int8, Int8Request) and subject.detector is None:
         raise UsageError(
             f"--int8 scores what it writes: give --recipe, whose task says how to score {subject.name}; without one it "
             "must be a detector of faces"
         )
+    if request.nms is not None and (not (request.onnx and subject.detector) or request.options.priors):
+        raise UsageError("--nms suppresses what a face detector finds, in an ONNX file, where --priors are of no use")
     places = _places(request, subject.name)
     with ExitStack() as stack:
         temporary = {kind: stack.enter_context(replacing(path)) for kind, path in places.items()}
@@ -180,10 +195,15 @@ def _write(
         files.append(_write_onnx(convert(subject, program, opset=request.opset), subject, about, places["onnx"]))
     if request.program:
         files.append(_write_program(program, subject, about, places["program"]))
-    if not request.int8:
-        return {"files": files, "evaluation": None}
-    entry, evaluation = _write_int8(request.int8, subject, about, places)
-    return {"files": [*files, entry], "evaluation": evaluation}
+    evaluation = None
+    if request.int8:
+        entry, evaluation = _write_int8(request.int8, subject, about, places)
+        files.append(entry)
+    for entry in files if request.nms is not None else ():
+        if entry["kind"] != "program":
+            suppress(places[entry["kind"]], subject, iou=request.nms or 0, threshold=request.threshold)
+            entry["bytes"] = places[entry["kind"]].stat().st_size
+    return {"files": files, "evaluation": evaluation}
 
 
 def _write_onnx(proto: "onnx.ModelProto", subject: Subject, about: Mapping[str, str], path: Path) -> dict[str, Any]:
@@ -281,7 +301,8 @@ def _record(request: ExportRequest, subject: Subject) -> dict[str, Any]:
         "input": {"name": "images", "shape": list(subject.example), "dynamic": list(subject.dynamic.values())},
         "preprocessing": _PREPROCESSING if subject.detector else _preprocessing(takes) if takes else None,
         **({"takes": asdict(takes)} if takes and not subject.detector else {}),
-        "outputs": list(subject.outputs),
+        "outputs": list(subject.outputs if request.nms is None else OUTPUTS),
+        **({} if request.nms is None else {"suppression": {"iou": request.nms, "threshold": request.threshold}}),
         "decoded": request.options.decode,
         "deformable": request.options.deformable,
         "folded": True,

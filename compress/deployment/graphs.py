@@ -106,6 +106,7 @@ def find_subject(
     *,
     options: GraphOptions,
     side: int | None = None,
+    fixed: bool = False,
     random: bool = False,
     model: nn.Module | None = None,
 ) -> Subject:
@@ -113,13 +114,14 @@ def find_subject(
 
     `target` may be empty where the weights file says which model it is of; a `model` that was built already, with its
     weights, is only prepared. `side` is the input's where the model is no detector, else the one that model or weights
-    say, else 640; `random` allows a model of the zoo without weights, whose speed is the same.
+    say, else 640; with `fixed` a detector too takes one image of that side and no other. `random` allows a model of the
+    zoo without weights, whose speed is the same.
 
     Errors: `UsageError` for names, files and options that do not go together; `CheckpointError` as `load_weights`.
     """
     model = (model or _load(target, weights, random=random)).eval().requires_grad_(False)
     if isinstance(model, Detector):
-        return _detector_subject(target, model, options)
+        return _detector_subject(target, model, options, side if fixed else None)
     if options.priors or options.decode:
         raise UsageError(f"{target} is not a featherpress detector, so there are no priors to add or to decode with")
     takes = input_of(model) or (read_input(weights) if weights else None)
@@ -151,17 +153,20 @@ def _load(target: str, weights: Path | None, *, random: bool) -> nn.Module:
     return build_with_weights(lambda: load_factory(target, settings), weights)
 
 
-def _detector_subject(target: str, model: Detector, options: GraphOptions) -> Subject:
+def _detector_subject(target: str, model: Detector, options: GraphOptions, side: int | None) -> Subject:
+    if side is not None and side < LEAST_SIDE:
+        raise UsageError(f"a detector takes images of {LEAST_SIDE} pixels a side or more, got --input {side}")
     origin = origin_of(model)
     graph = DetectorGraph(model, options)
+    one = (1, 3, side or 0, side or 0)
     return Subject(
         name=origin.name if origin else target,
         original=graph,
         module=DetectorGraph(_folded(model, options), options),
         outputs=graph.outputs,
-        example=_DETECTOR_EXAMPLE,
-        shapes=_DETECTOR_SHAPES,
-        dynamic=_AXES,
+        example=one if side else _DETECTOR_EXAMPLE,
+        shapes=(one,) if side else _DETECTOR_SHAPES,
+        dynamic={} if side else _AXES,
     )
 
 

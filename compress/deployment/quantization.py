@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from torchvision.transforms.v2.functional import resize
 
 from featherpress.compress.data import SampleDataset
 from featherpress.compress.deployment.conversion import INPUT
@@ -47,16 +48,20 @@ class Quantization:
     outputs: bool = False
 
 
-def calibration_images(dataset: SampleDataset, count: int) -> Iterator[Images]:
-    """Read the first images of a data set as a detector sees them, one at a time.
+def calibration_images(dataset: SampleDataset, count: int, *, side: int = 0) -> Iterator[Images]:
+    """Read the first images of a data set as a detector sees them, one at a time; with `side` scaled to fill a square.
 
-    Shapes: each (1, 3, H, W), H and W at least 64.
+    Shapes: each (1, 3, H, W), H and W at least 64, and `side` where it is given.
     """
     with Progress("calibrating", total=count) as progress:
         for index in range(count):
             image = dataset[index].image
+            if side:
+                scale = side / max(image.shape[-2:])
+                image = resize(image, [max(round(length * scale), 1) for length in image.shape[-2:]])
             rows, columns = image.shape[-2:]
-            missing = (0, max(LEAST_SIDE - columns, 0), 0, max(LEAST_SIDE - rows, 0))
+            least = side or LEAST_SIDE
+            missing = (0, max(least - columns, 0), 0, max(least - rows, 0))
             yield torch.nn.functional.pad(normalize(image[None]), missing).numpy()
             progress.advance()
 

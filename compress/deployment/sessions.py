@@ -39,6 +39,7 @@ class Session:
             raise _refused(path, error) from error
         self._path = path
         self.outputs: tuple[str, ...] = tuple(each.name for each in self._session.get_outputs())
+        self.size = self._session.get_inputs()[0].shape[2:4]
         self.free_batch = not isinstance(self._session.get_inputs()[0].shape[0], int)
 
     def run(self, images: npt.NDArray[np.float32]) -> list[npt.NDArray[Any]]:
@@ -57,24 +58,36 @@ def _refused(path: Path, error: Exception) -> ExportError:
 class SessionDetector(Detector):
     """An exported detector with the interface of the model it was exported from, so that one evaluation serves both.
 
-    Where the graph decodes, decoding is undone.
+    Where the graph decodes, decoding is undone. A file of one size sees a smaller image with its mean beyond it.
     """
 
     def __init__(self, session: Session, detector: Detector) -> None:
         super().__init__(detector.anchors)
         self._session = session
+        height, width = session.size
+        self.fixed = (height, width) if isinstance(height, int) and isinstance(width, int) else None
         # Tells which device and type the outputs have.
         self.anchor = nn.Parameter(torch.empty(0), requires_grad=False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Run the file; shapes as `Detector`."""
-        found = [torch.from_numpy(each) for each in self._session.run(images.contiguous().numpy())]
+        if self.fixed:
+            missing = (self.fixed[0] - images.shape[-2], self.fixed[1] - images.shape[-1])
+            images = nn.functional.pad(images, (0, missing[1], 0, missing[0]))
+            parts = [self._session.run(each[None].contiguous().numpy()) for each in images]
+            found = [torch.from_numpy(np.concatenate(each)) for each in zip(*parts, strict=True)]
+        else:
+            found = [torch.from_numpy(each) for each in self._session.run(images.contiguous().numpy())]
         boxes, logits, landmarks = found[:3]
         if "scores" not in self._session.outputs:
             return boxes, logits, landmarks
         priors = self.priors(*images.shape[-2:])
         logits = torch.stack([1 - logits, logits], dim=-1).log()
         return encode_boxes(boxes, priors), logits, encode_landmarks(landmarks, priors)
+
+    def priors(self, height: int, width: int) -> Tensor:
+        """Return the priors of the file's size, where it has one."""
+        return super().priors(*(self.fixed or (height, width)))
 
 
 class SessionModel(nn.Module):

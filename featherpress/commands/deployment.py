@@ -38,16 +38,32 @@ def export(
     decode: Annotated[
         bool, typer.Option("--decode", help="Output boxes and landmarks in pixels, and scores, instead of raw outputs.")
     ] = False,
+    nms: Annotated[
+        float | None,
+        typer.Option(
+            metavar="IOU",
+            min=0,
+            max=1,
+            help="Decode, and suppress boxes that overlap a better one by this, in the file.",
+        ),
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option(metavar="SCORE", min=0, max=1, help="With --nms: leave out detections below this score.")
+    ] = 0.02,
     deformable: Annotated[
         Literal["samples", "operator"],
         typer.Option(metavar="FORM", help="Deformable convolutions as GridSample (`samples`) or as one `operator`."),
     ] = "samples",
     no_fuse: Annotated[bool, typer.Option("--no-fuse", help="Leave BatchNorms as they are.")] = False,
-    # GridSample is what torch computes since 20.
-    opset: Annotated[int, typer.Option(metavar="N", min=20, max=25, help="Version of ONNX's operator set.")] = 25,
+    opset: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=17, max=25, help="ONNX's operator set; the oldest that has all that is needed."),
+    ] = None,
     side: Annotated[
         int | None,
-        typer.Option("--input", metavar="N", min=1, help="Side of the input of a model that is not of the zoo; 640."),
+        typer.Option(
+            "--input", metavar="N", min=1, help="One image of this side and no other; without it a detector takes any."
+        ),
     ] = None,
     program: Annotated[bool, typer.Option("--program", help="Write a torch.export program too, .pt2.")] = False,
     no_onnx: Annotated[bool, typer.Option("--no-onnx", help="Leave ONNX out.")] = False,
@@ -95,7 +111,9 @@ def export(
     """
     from featherpress.compress.deployment import exporting, graphs, listing, quantization
 
-    options = graphs.GraphOptions(priors=priors, decode=decode, deformable=deformable, fuse=not no_fuse)
+    options = graphs.GraphOptions(
+        priors=priors, decode=decode or nms is not None, deformable=deformable, fuse=not no_fuse
+    )
     how = quantization.Quantization(calibration=calibration)
     built: nn.Module | None = None
     own: Mapping[str, Any] = {}
@@ -108,7 +126,7 @@ def export(
         if settings:
             raise UsageError("--set changes a recipe; name it with --recipe")
         weights = weights if ":" in model else weights_or_shipped(weights, model)
-        eight = _ask_for_int8(data, limit=limit, images=images, how=how) if int8 else None
+        eight = _ask_for_int8(data, limit=limit, images=images, how=how, side=side or 0) if int8 else None
     request = exporting.ExportRequest(
         target=model,
         weights=weights,
@@ -118,6 +136,8 @@ def export(
         options=options,
         side=side,
         opset=opset,
+        nms=nms,
+        threshold=threshold,
         program=program,
         onnx=not no_onnx,
         int8=eight,
@@ -177,7 +197,7 @@ def bench(
     show(record, as_json, lambda: listing.render_bench(record))
 
 
-def _ask_for_int8(data: Path | None, *, limit: int, images: int, how: "Quantization") -> "Int8Request":
+def _ask_for_int8(data: Path | None, *, limit: int, images: int, how: "Quantization", side: int) -> "Int8Request":
     """Open the images to calibrate on and to score on: a folder's splits train and val, or synthetic faces."""
     from featherpress.compress.data import SampleDataset, SyntheticFaces
     from featherpress.compress.deployment.exporting import Int8Request
@@ -193,6 +213,7 @@ def _ask_for_int8(data: Path | None, *, limit: int, images: int, how: "Quantizat
         validation=sides[1],
         about={"name": data.name if data else "synthetic faces", "split": "val"},
         how=how,
+        side=side,
     )
 
 

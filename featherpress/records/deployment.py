@@ -140,6 +140,7 @@ class Export(Record):
     takes: dict[str, Any] | None = None
     outputs: tuple[str, ...] = ()
     decoded: bool = False
+    suppression: dict[str, float] | None = None
     deformable: str = ""
     folded: bool = True
     environment: dict[str, Any] | None = None

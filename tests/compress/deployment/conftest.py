@@ -55,6 +55,27 @@ class Branch(nn.Module):
         return x * 2 if x.sum() > 0 else x
 
 
+class Gates(nn.Module):
+    # What V2's attention and pyramid do: global pools, maps over channels, and a product with a number.
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, stride=2, padding=1), nn.LeakyReLU(0.1))
+        self.gate, self.map, self.last = nn.Conv2d(16, 16, 1), nn.Conv2d(2, 1, 3, padding=1), nn.Conv2d(16, 32, 1)
+        self.weights = nn.Parameter(torch.tensor([0.3, 0.6]))
+
+    def forward(self, images):
+        x = self.stem(images / 64)
+        y = x * torch.sigmoid(self.gate(x.mean(dim=(2, 3), keepdim=True)) + self.gate(x.amax((2, 3), keepdim=True)))
+        maps = torch.cat([y.amax(1, keepdim=True), y.mean(1, keepdim=True)], dim=1)
+        y = y * torch.sigmoid(self.map(maps))
+        return torch.relu(self.last(torch.relu(self.weights[0] * x + y * self.weights[1])))
+
+
+def gates():
+    torch.manual_seed(0)
+    return Gates()
+
+
 def small():
     torch.manual_seed(0)
     return Small()

@@ -86,7 +86,7 @@ def test_file_says_what_it_is(exported: Exported) -> None:
     assert len(shapes) == 3
     assert any(shape[0] == 2 for shape in shapes)
     assert any(shape[2] != shape[3] for shape in shapes)
-    assert proto.opset_import[0].version == 25
+    assert proto.opset_import[0].version == 20
     content = path.read_bytes()
     assert str(Path(__file__).parents[3]).encode() not in content
     assert b"site-packages" not in content
