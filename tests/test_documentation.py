@@ -1,9 +1,14 @@
 """The documents: their links lead somewhere, and the page of public names is what the docstrings say."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+import yaml
+from typer.main import get_command
+
+from featherpress.cli import app
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = sorted([REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *(REPOSITORY / "docs").rglob("*.md")])
@@ -19,6 +24,42 @@ def test_links_lead_somewhere(page: Path) -> None:
     links = [link for link, _ in _LINK.findall(text) if "://" not in link]
     missing = [link for link in links if not (page.parent / link).exists()]
     assert not missing
+
+
+def test_commands_of_the_readme_parse() -> None:
+    """Every command that the first page shows exists, and takes these arguments and options."""
+    blocks = re.findall(
+        r"^```sh\n(.*?)^```$", (REPOSITORY / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith("featherpress ")]
+    assert len(lines) > 20
+    group = get_command(app)
+    for line in lines:
+        words = shlex.split(line, comments=True)[1:]
+        group.commands[words[0]].make_context(words[0], words[1:])  # type: ignore[attr-defined]
+
+
+def test_a_tag_publishes_what_was_checked() -> None:
+    """Without a tag of a version nothing is published; with one, after the wheel has run on all systems."""
+    workflow = yaml.safe_load((REPOSITORY / ".github" / "workflows" / "wheel.yml").read_text(encoding="utf-8"))
+    publish = workflow["jobs"]["publish"]
+    assert publish["if"] == "startsWith(github.ref, 'refs/tags/v')"
+    assert publish["needs"] == ["build", "run"]
+    assert publish["permissions"] == {"id-token": "write"}
+
+
+def test_versions_are_said_as_they_are() -> None:
+    """The versions on the first page are those of the lock file, and the oldest that are allowed."""
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    locked = dict(
+        re.findall(r"^(torch|torchvision)==(\S+)$", (REPOSITORY / "constraints.txt").read_text(), re.MULTILINE)
+    )
+    assert f"PyTorch {locked['torch']} with torchvision {locked['torchvision']}" in readme
+    floor = re.findall(r'"(torch|torchvision)>=([\d.]+)"', (REPOSITORY / "pyproject.toml").read_text())
+    assert (
+        "FLOOR := " + " ".join(f"{name}=={least}.0" for name, least in floor) in (REPOSITORY / "Makefile").read_text()
+    )
+    assert f"{floor[0][1]}.0 with {floor[1][1]}.0 (`make test-floor`)" in readme
 
 
 def test_every_document_is_linked() -> None:
