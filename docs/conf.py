@@ -10,7 +10,8 @@ project = "Featherpress"
 author = copyright = "The Featherpress authors"  # noqa: A001  (Sphinx's name)
 version = release = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary"]
+autosummary_generate = False
 html_theme = "furo"
 html_title = f"Featherpress {__version__}"
 html_copy_source = False
@@ -20,6 +21,8 @@ suppress_warnings = ["myst.xref_missing"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
+# Types that a module names without importing them.
+autodoc_type_aliases = {"Budget": "featherpress.budgets.Budget"}
 
 # Names that are imported when first asked for are asked for.
 for _package in (budgets, compress, models):
