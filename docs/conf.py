@@ -21,6 +21,7 @@ suppress_warnings = ["myst.xref_missing"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
+maximum_signature_line_length = 90
 # Types that a module names without importing them.
 autodoc_type_aliases = {"Budget": "featherpress.budgets.Budget"}
 

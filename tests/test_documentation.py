@@ -1,5 +1,6 @@
 """The documents: their links lead somewhere, and the page of public names is what the docstrings say."""
 
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -60,6 +61,19 @@ def test_versions_are_said_as_they_are() -> None:
         "FLOOR := " + " ".join(f"{name}=={least}.0" for name, least in floor) in (REPOSITORY / "Makefile").read_text()
     )
     assert f"{floor[0][1]}.0 with {floor[1][1]}.0 (`make test-floor`)" in readme
+
+
+def test_public_names_are_in_a_table() -> None:
+    """What a package exports, or what its page names, is there and stands in one of its page's tables."""
+    named: dict[str, set[str]] = {}
+    for page in sorted((REPOSITORY / "docs" / "api").glob("*.md")):
+        for block in re.findall(r"currentmodule:: (\S+)\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+            named.setdefault(block[0], set()).update(re.findall(r"^   (\w+)$", block[1], re.MULTILINE))
+    assert {f"featherpress.{name}" for name in ("models", "budgets", "compress", "verdicts", "reports")} <= set(named)
+    for module, names in named.items():
+        found = importlib.import_module(module)
+        assert not {name for name in names if not hasattr(found, name)}, module
+        assert not set(getattr(found, "__all__", ())) - names, module
 
 
 def test_every_document_is_linked() -> None:
