@@ -296,8 +296,9 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_
         """Return an axis that goes into an operator, is as wide or so many times, and not yet tied."""
         for axes in record.taken:
             for each in axes:
-                wide = each is not None and len(each) % len(ids) == 0
-                if wide and not np.isin(self.labels.tied.find(each), own).any():
+                if each is None or len(each) % len(ids):
+                    continue
+                if not np.isin(self.labels.tied.find(each), own).any():
                     return each
         return None
 

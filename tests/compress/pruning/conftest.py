@@ -27,15 +27,18 @@ class Steps(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def take_steps() -> Callable[..., Steps]:
+def take_steps() -> Callable[..., Steps | None]:
     """Do what `prune` does up to the choice."""
 
-    def take(model: nn.Module, example: Tensor, *, params: int | None = None, macs: int | None = None, **how: Any):
-        limits = make_limits(count(model, example), params=params, macs=macs, budget=how.pop("budget", None))
-        followed = follow(Subject(model=model, args=(example,), kwargs={}), **how)
-        chooser = Chooser(followed.space, limits, weigh_units(followed.space, model, "l2"))
+    def take(
+        model: nn.Module, example: Tensor, *, floor: float = 0.1, strict: bool = True, **limits: Any
+    ) -> Steps | None:
+        amounts = {"params": None, "macs": None, "budget": None, **limits}
+        found = make_limits(count(model, example), **amounts)
+        followed = follow(Subject(model=model, args=(example,), kwargs={}), share=floor)
+        chooser = Chooser(followed.space, found, weigh_units(followed.space, model, "l2"))
         kept = chooser.choose()
-        assert kept is not None
-        return Steps(followed, chooser, kept)
+        assert kept is not None or not strict
+        return None if kept is None else Steps(followed, chooser, kept)
 
     return take
