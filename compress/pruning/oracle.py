@@ -5,13 +5,13 @@ from math import isfinite
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from featherpress.budgets.counting.global_state import preserve_global_state
 from featherpress.budgets.counting.replicas import copy_with, meta_twin
 from featherpress.budgets.counting.tensors import tensors_in
-from featherpress.compress.pruning.following import Followed
+from featherpress.compress.pruning.following import Followed, Named
 from featherpress.compress.pruning.labels import Comparison, Ids
 from featherpress.compress.pruning.rules import REDUCTIONS, bind, reduced
 from featherpress.compress.pruning.surgery import Cut
@@ -21,6 +21,8 @@ from featherpress.compress.pruning.tracing import Subject, Trace, Tracer, guarde
 _LARGE, _MORE = 96, 32
 #: Below this share of the results a signal drowns in rounding.
 _FAINT = 1e-5
+#: How often random weights are drawn until a signal comes through.
+_SEEDS = 3
 
 Given = tuple[Any, Any]
 Resize = Callable[[int], int]
@@ -33,13 +35,13 @@ def measure_error(followed: Followed, cut: Cut) -> float:
     It is relative to the signal between two inputs. The weights are the model's own, and random ones, through which a
     signal is sure to come; sizes of images are two where the model allows two.
     """
-    subject = followed.subject
     first, second = _choose_sizes(followed, cut)
     own = _compare(followed, cut, own_values, first)
-    live = _compare(followed, cut, live_values(subject.model), second)
-    if not live[1]:
-        return float("inf")
-    return max(error for error, clear in (own, live) if clear)
+    for seed in range(_SEEDS):
+        live = _compare(followed, cut, live_values(followed.space.tensors, seed), second)
+        if live[1]:
+            return max(error for error, clear in (own, live) if clear)
+    return own[0] if own[1] else float("inf")
 
 
 def _choose_sizes(followed: Followed, cut: Cut) -> tuple[Resize, Resize]:
@@ -98,19 +100,23 @@ def own_values(tensor: Tensor) -> Tensor:
     return made.double() if made.is_floating_point() else made
 
 
-def live_values(model: nn.Module) -> Values:
-    """Return random values for each tensor of a model, of a size that lets signals through; numbers alone stay."""
-    chance = torch.Generator().manual_seed(0)
-    held = {id(each): each for each in (*model.parameters(), *model.buffers())}
+def live_values(tensors: Named, seed: int = 0) -> Values:
+    """Return random values for each tensor of a model, of a size that lets signals through; numbers alone stay.
+
+    Factors and variances are about 1, biases and means about 0.
+    """
+    chance = torch.Generator().manual_seed(seed)
     drawn: dict[int, Tensor] = {}
-    for key, tensor in held.items():
+    for key, (tensor, names) in tensors.items():
         if not tensor.is_floating_point() or tensor.numel() < 2:
             continue
+        shape, normal = tensor.shape, {"generator": chance, "dtype": torch.float64}
         if tensor.dim() > 1:
-            spread = (tensor.numel() / tensor.shape[0]) ** -0.5
-            drawn[key] = torch.randn(tensor.shape, generator=chance, dtype=torch.float64) * (1.4 * spread)
+            drawn[key] = torch.randn(shape, **normal) * (1.4 * (tensor.numel() / shape[0]) ** -0.5)
+        elif names[0].endswith(("bias", "running_mean")):
+            drawn[key] = torch.randn(shape, **normal) * 0.2
         else:
-            drawn[key] = torch.rand(tensor.shape, generator=chance, dtype=torch.float64) + 0.5
+            drawn[key] = torch.rand(shape, **normal) + 0.5
     return lambda tensor: drawn[id(tensor)].clone() if id(tensor) in drawn else own_values(tensor)
 
 

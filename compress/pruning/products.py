@@ -40,7 +40,9 @@ def _convolve(
             labels.lock(tracer.of(image)[axis], "convolved along it")
     channels = tracer.of(image)[1]
     taken, given = (own[0], own[1]) if transposed else (own[1], own[0])
-    if groups == 1:
+    # Of groups that go whole a single one may be left.
+    last = labels.checks and tracer.decisions.chosen.get((tracer.key, 0)) == "whole"
+    if groups == 1 and not last:
         _meet(tracer, channels, taken, image.shape[1])
     else:
         given = _grouped(tracer, channels, own, weight, groups, transposed=transposed)

@@ -1,0 +1,68 @@
+"""Networks that people use, small: what can be followed, what cannot, and how little is locked."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+from torchvision import models
+
+from featherpress.budgets import count
+from featherpress.compress import prune
+from featherpress.errors import PruneError
+from featherpress.models import create_model
+
+Make = Callable[[], nn.Module]
+BLOCK = models.convnext.CNBlockConfig
+KNOWN: dict[str, tuple[Make, int, float]] = {
+    "resnet": (lambda: models.resnet18(num_classes=10), 64, 0.01),
+    "resnext": (lambda: models.ResNet(models.resnet.Bottleneck, [1, 1, 1, 1], groups=8, width_per_group=4), 64, 0.01),
+    "mobilenet_v2": (lambda: models.mobilenet_v2(width_mult=0.35, num_classes=10), 64, 0.02),
+    "mobilenet_v3_small": (lambda: models.mobilenet_v3_small(num_classes=10), 64, 0.01),
+    "mnasnet": (lambda: models.mnasnet0_5(num_classes=10), 64, 0.01),
+    "squeezenet": (lambda: models.squeezenet1_1(num_classes=10), 64, 0.01),
+    "googlenet": (lambda: models.googlenet(num_classes=10, aux_logits=False, init_weights=False), 64, 0.01),
+    "densenet": (lambda: models.DenseNet(8, (2, 2, 2), 16, num_classes=10), 64, 0.1),
+    "shufflenet": (lambda: models.shufflenet_v2_x0_5(num_classes=10), 64, 0.03),
+    "regnet": (lambda: models.regnet_x_400mf(num_classes=10), 64, 0.02),
+    "efficientnet": (lambda: models.efficientnet_b0(num_classes=10), 64, 0.01),
+    "convnext": (lambda: models.ConvNeXt([BLOCK(24, 48, 1), BLOCK(48, None, 1)], num_classes=10), 64, 0.06),
+    "vit": (lambda: models.VisionTransformer(32, 8, 2, 4, 48, 96, num_classes=10), 32, 0.08),
+    "swin": (lambda: models.SwinTransformer([4, 4], 24, [2, 2], [2, 4], [4, 4], num_classes=10), 64, 0.1),
+    "featherface_v2": (lambda: create_model("featherface_v2"), 96, 0.1),
+    "featherface_v1": (lambda: create_model("featherface_v1"), 96, 0.05),
+    "retinaface": (lambda: create_model("retinaface_mnet025"), 96, 0.02),
+}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_half_of_a_known_model(name: str) -> None:
+    """Half of the parameters and 60% of the MACs, exactly; what cannot shrink at all is little."""
+    torch.manual_seed(0)
+    make, side, least = KNOWN[name]
+    model, image = make(), torch.zeros(1, 3, side, side)
+    whole = count(model, image)
+    made = prune(model, image, params=whole.params // 2, macs=int(whole.macs * 0.6))
+    assert made.cost.params <= whole.params // 2
+    assert made.cost.macs <= whole.macs * 0.6
+    assert made.error < 1e-9
+    with pytest.raises(PruneError) as caught:
+        prune(model, image, params=1, floor=0)
+    assert caught.value.least["params"] / whole.params < least
+
+
+def test_parts_that_a_forward_does_not_run_stay_and_are_named() -> None:
+    """GoogLeNet's auxiliary heads do not run in eval mode: they are whole, and the reason says why."""
+    torch.manual_seed(0)
+    model, image = models.googlenet(num_classes=10, aux_logits=True, init_weights=False), torch.zeros(1, 3, 64, 64)
+    made = prune(model, image, params=int(count(model, image).params * 0.8))
+    assert made.model.aux1.fc1.weight.shape == model.aux1.fc1.weight.shape
+    reasons = {unit.axes[0]: unit.locked for unit in made.locked}
+    assert reasons["aux1.fc1.weight[0]"] == "not used by this forward"
+
+
+def test_a_face_detector_at_the_size_of_another() -> None:
+    """V1 at V2's 256,000 parameters, just below."""
+    model, image = create_model("featherface_v1"), torch.zeros(1, 3, 96, 96)
+    made = prune(model, image, params=256_000)
+    assert 255_000 < made.cost.params <= 256_000
