@@ -1,12 +1,16 @@
 """Files are replaced whole, or left as they were."""
 
+import errno
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from torch import nn
 
-from featherpress.files import replacing, write_json
+from featherpress.files import replacing, stamp_file, write_json, write_text
+from featherpress.models import save_weights
 
 
 def test_a_failed_block_leaves_the_old_file(tmp_path: Path) -> None:
@@ -28,3 +32,52 @@ def test_a_record_that_is_not_json_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "a.json", {"n": float("nan")})
     assert json.loads((tmp_path / "a.json").read_text()) == {"n": 1}
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    """A device and a pipe are written to, of a link the file is replaced, a folder is refused by its name."""
+    write_text(Path(os.devnull), "text")
+    assert Path(os.devnull).is_char_device()
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_text(tmp_path / "pipe", "text")
+    assert os.read(reader, 10) == b"text"
+    os.close(reader)
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    write_text(tmp_path / "link", "text")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text() == "text"
+    with pytest.raises(IsADirectoryError) as refused:
+        write_text(tmp_path, "text")
+    assert refused.value.filename == str(tmp_path)
+
+
+def test_a_full_disk_says_what_it_was_to_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights, records and tables name their file, and leave nothing half written."""
+
+    def refuse(_number: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", refuse)
+    weights = nn.Linear(2, 2)
+    for write in (lambda path: write_json(path, {}), lambda path: save_weights(weights, path)):
+        with pytest.raises(OSError, match="No space left") as full:
+            write(tmp_path / "a.safetensors")
+        assert full.value.filename == str(tmp_path / "a.safetensors")
+        assert [*tmp_path.iterdir()] == []
+
+
+def test_a_stamp_changes_with_the_content(tmp_path: Path) -> None:
+    """Of small files any byte, of large ones what a photograph would change; nothing for what is no file."""
+    small, large = tmp_path / "small", tmp_path / "large"
+    small.write_bytes(b"a" * 1000)
+    large.write_bytes(b"a" * 1_000_000)
+    before = (stamp_file(small), stamp_file(large))
+    os.utime(small, (0, 0))
+    assert (stamp_file(small), stamp_file(large)) == before
+    small.write_bytes(b"a" * 999 + b"b")
+    large.write_bytes(b"a" * 500_000 + b"b" * 100_000 + b"a" * 400_000)
+    assert stamp_file(small) != before[0]
+    assert stamp_file(large) != before[1]
+    os.mkfifo(tmp_path / "pipe")
+    assert stamp_file(tmp_path / "pipe") == stamp_file(tmp_path / "nothing") == ""
