@@ -4,7 +4,8 @@ SOURCE := models budgets compress reports featherpress cli.py
 
 # The oldest PyTorch and torchvision that pyproject.toml allows; they have wheels for Python 3.11 to 3.13.
 FLOOR := torch==2.6.0 torchvision==0.21.0
-.PHONY: demo test test-floor mutants fuzz lint format docs build release constraints lines clean
+
+.PHONY: demo test test-floor mutants fuzz kill lint format docs build release constraints lines clean
 
 # $(call install,FOLDER,WHAT): versions are those of constraints.txt, so that a new release elsewhere changes nothing here.
 # Compiled on all cores: without it Python compiles at every start where it may not write (PYTHONDONTWRITEBYTECODE); some
@@ -53,6 +54,9 @@ mutants: .venv/.installed
 
 fuzz: .venv/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz $(FUZZ)
+
+kill: .venv/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.stopping $(KILL)
 
 format: .venv/.installed
 	$(BIN)/ruff format

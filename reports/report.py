@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from featherpress.errors import FileError, UsageError
-from featherpress.reports.blocks import Block, Heading
+from featherpress.reports.blocks import Block, Heading, Picture, Remark
 from featherpress.reports.figures.style import save
 from featherpress.reports.given import ReadScores
 from featherpress.reports.runs import Run
@@ -32,6 +32,8 @@ from featherpress.reports.writers.markdown import to_markdown
 from featherpress.reports.writers.page import to_page
 
 COSTS = (costs.where_parameters_went, costs.costs, costs.architecture, checks.budgets, checks.claims)
+DRAWN = 24
+"""Of so many of the runs that are set side by side figures are drawn, which take most of the time."""
 COUNTED = (*COSTS, provenance.reproduction)
 SECTIONS = (
     pruning.pruned,
@@ -122,10 +124,23 @@ def _compose(sources: Sources) -> tuple[list[Block], dict[str, Draw]]:
             prefix = f"{number}-{slug(run.name)}-"
             context = replace(whole, run=run, prefix=prefix, level=3)
             named = "" if run.counted_only else f"Run {number}, `{run.name}`: "
-            blocks += [Heading(text=f"{named}{summary.title(run)}", level=2), *_write(context)]
+            said = _write(context)
+            if number > DRAWN:
+                said = _without_pictures(said, whole.figures)
+            blocks += [Heading(text=f"{named}{summary.title(run)}", level=2), *said]
+        if len(runs) > DRAWN:
+            text = f"Figures are drawn of the first {DRAWN} alone: name those of which you want to see more."
+            blocks.append(Remark(text=text, kind="note"))
     for section in SHARED if lead else (sweep.swept, tradeoff.as_given, *SHARED):
         blocks += section(whole)
     return blocks, whole.figures
+
+
+def _without_pictures(blocks: Sequence[Block], figures: dict[str, Draw]) -> list[Block]:
+    for block in blocks:
+        if isinstance(block, Picture):
+            del figures[block.file]
+    return [block for block in blocks if not isinstance(block, Picture)]
 
 
 def _write(context: RunContext) -> list[Block]:

@@ -30,6 +30,7 @@ logger = logging.getLogger("featherpress")
 HOLDOUT = "holdout"
 """The name of what is saved of training images that were held out."""
 
+_NOT_BEGUN = Provenance(run="", recipe={}, parts={}, machine={})
 _SPLITS = {"val": "validation", "holdout": "held-out training"}
 
 
@@ -47,7 +48,7 @@ class Experiment:
     audit: AuditModel | None = None
     settings: Sequence[str] = ()
     allow_changed: bool = False
-    provenance: Provenance = field(init=False)
+    provenance: Provenance = field(init=False, default=_NOT_BEGUN)
     task: Task = field(init=False)
     training: Any = field(init=False)
     holdout: Any = field(init=False)
@@ -80,7 +81,8 @@ class Experiment:
 
         Errors: `TrainingError` for others.
         """
-        self._hold(lambda: check_teachers(self.out, hashes, allow_changed=self.allow_changed))
+        if self.provenance is not _NOT_BEGUN:
+            self._hold(lambda: check_teachers(self.out, hashes, allow_changed=self.allow_changed))
 
     def _hold(self, check: Callable[[], Provenance]) -> None:
         """Let the first process check, and all keep what it found."""

@@ -43,6 +43,7 @@ def test_the_control_differs_in_the_teacher_alone(
 
     recipe = tiny("seeds=[3, 5]")
     experiment = Experiment(recipe, tmp_path / "run", {})
+    experiment.begin("distill")
     loaded = prepare_teachers(experiment)
     monkeypatch.setattr(experiments, "prepare_teachers", lambda _experiment: loaded)
     monkeypatch.setattr(Experiment, "trainer", note)
