@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from featherpress.compress import load_pruned
-from featherpress.models import load_weights, save_weights
+from featherpress.compress import load_pruned, prune
+from featherpress.errors import CheckpointError
+from featherpress.models import create_model, load_detector, load_weights, save_weights
 from featherpress.models.factories import load_factory
 
 Run = Callable[..., Any]
@@ -145,3 +146,13 @@ def test_what_is_not_followed_stays_and_is_named(run: Run) -> None:
     ending = run("prune", "nets:sorting", "--params", "400", *INPUT)
     assert ending.code == 1
     assert "sort" in ending.err
+
+
+def test_a_pruned_model_of_the_zoo_is_named_by_its_file(tmp_path: Path) -> None:
+    """The file says which model it is of, and its shape: nothing else is needed to load it."""
+    pruned = prune(create_model("retinaface_mnet025"), torch.zeros(1, 3, 64, 64), params=300_000)
+    pruned.save(tmp_path / "small.safetensors")
+    model = load_detector(tmp_path / "small.safetensors")
+    assert sum(weight.numel() for weight in model.parameters()) == pruned.cost.params <= 300_000
+    with pytest.raises(CheckpointError, match="wrongly shaped"):
+        load_weights(create_model("retinaface_mnet025"), tmp_path / "small.safetensors")
