@@ -127,6 +127,8 @@ def lower(proto: "onnx.ModelProto") -> None:
             axes = known[node.input[1]].tolist()
             del node.input[1:]
             node.attribute.append(helper.make_attribute("axes", axes))
+            for each in [each for each in node.attribute if each.name == "noop_with_empty_axes"]:
+                node.attribute.remove(each)
         for each in [each for each in node.attribute if each.name in _SINCE_18.get(node.op_type, ())]:
             node.attribute.remove(each)
     for each in proto.opset_import:
