@@ -1,7 +1,7 @@
 """The oracle: in double precision, what is left computes what the original does without the channels that were cut."""
 
 from collections.abc import Callable, Sequence
-from math import isfinite
+from math import isfinite, prod
 from typing import Any
 
 import torch
@@ -21,8 +21,8 @@ from featherpress.compress.pruning.tracing import Subject, Trace, Tracer, guarde
 _LARGE, _MORE = 96, 32
 #: Below this share of the results a signal drowns in rounding.
 _FAINT = 1e-5
-#: How often random weights are drawn until a signal comes through.
-_SEEDS = 3
+#: Sizes of random weights, beside the root of what they add up, that are tried until a signal comes through.
+_GAINS = (1.5, 2.2, 3.3)
 
 Given = tuple[Any, Any]
 Resize = Callable[[int], int]
@@ -37,8 +37,8 @@ def measure_error(followed: Followed, cut: Cut) -> float:
     """
     first, second = _choose_sizes(followed, cut)
     own = _compare(followed, cut, own_values, first)
-    for seed in range(_SEEDS):
-        live = _compare(followed, cut, live_values(followed.space.tensors, seed), second)
+    for gain in _GAINS:
+        live = _compare(followed, cut, live_values(followed.space.tensors, cut, gain), second)
         if live[1]:
             return max(error for error, clear in (own, live) if clear)
     return own[0] if own[1] else float("inf")
@@ -100,19 +100,19 @@ def own_values(tensor: Tensor) -> Tensor:
     return made.double() if made.is_floating_point() else made
 
 
-def live_values(tensors: Named, seed: int = 0) -> Values:
-    """Return random values for each tensor of a model, of a size that lets signals through; numbers alone stay.
+def live_values(tensors: Named, cut: Cut, gain: float) -> Values:
+    """Return random values for each tensor, of a size that lets signals through what is left; numbers alone stay.
 
     Factors and variances are about 1, biases and means about 0.
     """
-    chance = torch.Generator().manual_seed(seed)
+    chance = torch.Generator().manual_seed(0)
     drawn: dict[int, Tensor] = {}
     for key, (tensor, names) in tensors.items():
         if not tensor.is_floating_point() or tensor.numel() < 2:
             continue
         shape, normal = tensor.shape, {"generator": chance, "dtype": torch.float64}
         if tensor.dim() > 1:
-            drawn[key] = torch.randn(shape, **normal) * (1.4 * (tensor.numel() / shape[0]) ** -0.5)
+            drawn[key] = torch.randn(shape, **normal) * (gain * prod(cut.shape(tensor)[1:]) ** -0.5)
         elif names[0].endswith(("bias", "running_mean")):
             drawn[key] = torch.randn(shape, **normal) * 0.2
         else:
