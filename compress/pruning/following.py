@@ -143,6 +143,14 @@ def trace_whole(subject: Subject, tensors: Named, decisions: Decisions, kept: se
     except Exception as error:
         name = type(subject.model).__name__
         raise UsageError(f"{name} cannot be followed on this example: {describe(error)}") from error
+    if unread := tensors.keys() - trace.read:
+        read = set(trace.read)
+        try:
+            with guarded(subject):
+                run_traced(subject, trace, decisions, axes=trace.params, training=True)
+            trace.trained = bool(unread & trace.read)
+        except Exception:  # it may want targets, or more than one example
+            trace.read = read
     for key in tensors.keys() - trace.read:
         for ids in trace.params[key]:
             labels.lock(ids, "not used by this forward")

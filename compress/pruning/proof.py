@@ -36,17 +36,19 @@ def compare(subject: Subject, first: Trace, space: Space, decisions: Decisions, 
     def prepare(tracer: Tracer) -> None:
         tracer.kept = cut.kept
 
-    with guarded(subject), suppress(Exception):
-        run_traced(
-            subject,
-            second,
-            decisions,
-            axes=second.params,
-            reference=first,
-            twin=cut.twin,
-            change=lambda replica: set_attributes(replica, changes),
-            prepare=prepare,
-        )
+    for training in (False, True) if first.trained else (False,):
+        with guarded(subject), suppress(Exception):
+            run_traced(
+                subject,
+                second,
+                decisions,
+                axes=second.params,
+                reference=first,
+                twin=cut.twin,
+                change=lambda replica: set_attributes(replica, changes),
+                prepare=prepare,
+                training=training,
+            )
     if second.failure and not second.faults:
         second.faults = {second.failure[0]: [second.failure[1]]}
     else:

@@ -103,6 +103,8 @@ class Trace:
     #: Of a grouped convolution's or normalisation's weight, by id: how its groups are cut.
     groups: dict[int, str] = field(default_factory=dict)
     read: set[int] = field(default_factory=set)
+    #: Whether the model was followed in training as well, where more of it runs.
+    trained: bool = False
     #: Ids of the parameters among the tensors, and of running variances.
     parameters: set[int] = field(default_factory=set)
     variances: set[int] = field(default_factory=set)
@@ -157,6 +159,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_
         #: Calls of modules in which something was put right, so that what follows proves nothing.
         self.doubtful: set[tuple[str, int]] = set()
         self.counts: Counter[tuple[str, int, str]] = Counter()
+        self.training = False
         self.key: Key = ("", 0, "", 0)
         self.sizes: Callable[[Ids], int] = len
         self.kept: Callable[[Ids], Ids] = lambda ids: ids
@@ -243,7 +246,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_
             args, kwargs = _on_meta(args, kwargs)
         tensors = [each for each in _flat((args, kwargs)) if isinstance(each, Tensor)]
         self.trace.read.update(self.originals[id(each)] for each in tensors if id(each) in self.originals)
-        call = (self.stack.path, self.stack.calls[self.stack.path], name)
+        turn = self.stack.calls[self.stack.path]
+        call = (self.stack.path, -turn if self.training else turn, name)
         self.key = (*call, self.counts[call])
         self.counts[call] += 1
         return self._run(Call(func=func, args=args, kwargs=kwargs, tensors=tensors), facts, rule or follow_unknown)
@@ -263,7 +267,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_
             for each in call.results:
                 self.hold(each)
             self._apply(rule, call)
-            if facts.name in FORMULAS and not labels.checks:
+            if facts.name in FORMULAS and not (labels.checks or self.training):
                 self._note_work(facts.name, call.args, call.out)
         if self.compute:
             labels.take_faults()
@@ -453,20 +457,24 @@ def run_traced(
     twin: Cut = meta_twin,
     change: Callable[[nn.Module], None] | None = None,
     prepare: Callable[[Tracer], None] | None = None,
+    training: bool = False,
 ) -> list[Tensor]:
     """Run a copy whose tensors are made by `twin`; `axes` are the labels of its parameters and buffers.
+
+    `training` follows what a model does in training, after what it does in eval mode.
 
     Errors: UsageError if it cannot be copied; those of the forward.
     """
     memo: dict[int, Any] = {}
     replica = copy_with(subject.model, twin, memo)
-    replica.eval()
+    replica.train(training)
     inner = meta_twin if twin is meta_twin or prepare is None else twin
     args, kwargs = copy_with((subject.args, dict(subject.kwargs)), inner, memo)
     if change:
         change(replica)
     stack = ModuleStack(replica)
     tracer = Tracer(trace, stack, decisions, reference)
+    tracer.training = training
     for key, labels in axes.items():
         copied = memo[key]
         tracer.originals[id(copied)] = key

@@ -51,14 +51,26 @@ def test_half_of_a_known_model(name: str) -> None:
     assert caught.value.least["params"] / whole.params < least
 
 
-def test_parts_that_a_forward_does_not_run_stay_and_are_named() -> None:
-    """GoogLeNet's auxiliary heads do not run in eval mode: they are whole, and the reason says why."""
+def test_parts_that_run_in_training_alone_shrink_with_the_rest() -> None:
+    """GoogLeNet's auxiliary heads do not run in eval mode: what is pruned trains with them all the same."""
     torch.manual_seed(0)
     model, image = models.googlenet(num_classes=10, aux_logits=True, init_weights=False), torch.zeros(1, 3, 64, 64)
-    made = prune(model, image, params=int(count(model, image).params * 0.8))
-    assert made.model.aux1.fc1.weight.shape == model.aux1.fc1.weight.shape
+    cost = count(model, image)
+    made = prune(model, image, params=cost.params // 2, macs=cost.macs // 3)
+    assert made.model.aux1.conv.conv.in_channels < model.aux1.conv.conv.in_channels
+    assert made.model.aux1.fc1.out_features < model.aux1.fc1.out_features
+    results = made.model.train()(torch.randn(2, 3, 64, 64))
+    assert [tuple(each.shape) for each in results] == [(2, 10)] * 3
+
+
+def test_parts_that_never_run_stay_and_are_named() -> None:
+    """A layer that no forward reads is whole, and the reason says why."""
+    model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2))
+    model[1].spare = nn.Linear(7, 9)
+    made = prune(model, torch.zeros(1, 4), params=150)
+    assert made.model[1].spare.weight.shape == (9, 7)
     reasons = {unit.axes[0]: unit.locked for unit in made.locked}
-    assert reasons["aux1.fc1.weight[0]"] == "not used by this forward"
+    assert reasons["1.spare.weight[0]"] == "not used by this forward"
 
 
 def test_a_face_detector_at_the_size_of_another() -> None:
