@@ -56,7 +56,7 @@ def test_parts_that_run_in_training_alone_shrink_with_the_rest() -> None:
     torch.manual_seed(0)
     model, image = models.googlenet(num_classes=10, aux_logits=True, init_weights=False), torch.zeros(1, 3, 64, 64)
     cost = count(model, image)
-    made = prune(model, image, params=cost.params // 2, macs=cost.macs // 3)
+    made = prune(model, image, params=cost.params // 10, macs=cost.macs // 10)
     assert made.model.aux1.conv.conv.in_channels < model.aux1.conv.conv.in_channels
     assert made.model.aux1.fc1.out_features < model.aux1.fc1.out_features
     results = made.model.train()(torch.randn(2, 3, 64, 64))
