@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from featherpress.compress.tasks.classification import base
 from tests.compress.training.forked_runs import ended, start
 from tests.recipes import DRAWN_FACES
 
@@ -34,7 +35,7 @@ RECIPES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "faces": ("train", DRAWN_FACES, FACES),
     "classifier": ("distill", "classifier", (*CLASSES, *TAUGHT)),
     "accumulated": ("train", DRAWN_FACES, (*FACES, "schedule.accumulate=2", "schedule.batch_size=1")),
-    "digits": ("distill", "digits", ("seeds=[0]", *DIGITS, "data.validation_images=20", "teacher.schedule.epochs=1")),
+    "digits": ("distill", "digits", ("seeds=[0]", *DIGITS, "data.validation_images=20", *TAUGHT)),
     "bfloat16": ("train", DRAWN_FACES, (*FACES, "schedule.precision=bf16", "teacher.schedule.precision=bf16")),
 }
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
@@ -112,6 +113,7 @@ def main() -> int:
     parser.add_argument("--only", choices=RECIPES)
     asked = parser.parse_args()
     torch.set_num_threads(1)
+    base._BETTER_THAN_CHANCE = 0.0  # teachers need not be good
     chance, problems, total = random.Random(asked.seed), [], 0  # noqa: S311 - to be the same again
     names = [asked.only] if asked.only else [*RECIPES]
     with tempfile.TemporaryDirectory() as folder:
