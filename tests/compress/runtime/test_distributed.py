@@ -40,7 +40,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
     runpy.run_path(str(SCRIPT))["main"](one)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    ended = subprocess.run([*torchrun, str(SCRIPT), str(two)], check=False, capture_output=True, text=True)
+    around = os.environ | {"PYTHONPATH": str(SCRIPT.parents[3])}  # where `tests` lies
+    ended = subprocess.run([*torchrun, str(SCRIPT), str(two)], check=False, capture_output=True, text=True, env=around)
     assert ended.returncode == 0, ended.stderr
     return one, two
 

@@ -1,6 +1,7 @@
 """A run killed at any moment and resumed ends like one left alone, and a full disk costs no run."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,9 @@ SEED, STEPS = 3, 40
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """Let the script do all its runs, in one process that has imported what takes long."""
     out = tmp_path_factory.mktemp("forked")
-    ended = subprocess.run([sys.executable, str(SCRIPT), str(out), str(SEED)], capture_output=True, text=True)  # noqa: PLW1510
+    around = os.environ | {"PYTHONPATH": str(SCRIPT.parents[3])}  # where `tests` lies
+    command = [sys.executable, str(SCRIPT), str(out), str(SEED)]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, env=around)
     assert ended.returncode == 0, ended.stderr
     return out, json.loads(ended.stdout)
 
