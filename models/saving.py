@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from featherpress.files import write_bytes
 from featherpress.models.checkpoints import fill_tied, load_weights, read_weights, require_fit, tied_names
 from featherpress.models.creation import Origin, create_model, origin_of
 from featherpress.models.detectors import Detector, create_detector, require_detector
+from featherpress.models.factories import load_factory
 from featherpress.models.inputs import ModelInput, input_of
 from featherpress.models.pruned import is_pruned, load_pruned, pruned_state
 
@@ -113,6 +115,23 @@ def build_with_weights(factory: Callable[[], nn.Module], path: str | Path) -> nn
     model = factory()
     load_weights(model, path)
     return model
+
+
+def split_weights(name: str) -> tuple[str, Path | None]:
+    """Split `TARGET@FILE`, a model with a file's weights, and the shape of a pruned one; without a file None."""
+    target, _, file = name.partition("@")
+    return target, Path(file) if file else None
+
+
+def load_named(name: str) -> nn.Module:
+    """Build the model of `TARGET`, or of `TARGET@FILE` with that file's weights.
+
+    Errors: those of `load_factory` and `build_with_weights`.
+    """
+    target, file = split_weights(name)
+    if file is None:
+        return load_factory(target)
+    return build_with_weights(partial(load_factory, target, settings_of_file(file, target)), file)
 
 
 def settings_of_file(path: str | Path, target: str) -> dict[str, Any]:

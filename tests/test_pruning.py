@@ -96,6 +96,15 @@ def test_audit_diff_and_export_read_the_pruned_file(run: Run, small: Path) -> No
     assert 0 < total["params"] <= counted
 
 
+def test_a_benchmark_names_the_file_with_the_model(run: Run, small: Path) -> None:
+    """Both stand in one table, each with what it costs."""
+    own = ("--size", "64", "--backend", "eager", "--rounds", "1", "--no-memory", "--json")
+    rows = json.loads(run("bench", "nets:net", f"nets:net@{small}", *own).out)["results"]
+    assert [row["model"] for row in rows] == ["nets:net", "nets:net@small.safetensors"]
+    assert rows[0]["params"] == WHOLE
+    assert rows[1]["params"] <= 2_000
+
+
 def test_trained_weights_keep_the_shape(run: Run, small: Path, tmp_path: Path) -> None:
     """Built back, trained, saved: the file builds the same model, and fits a model of the same shape."""
     model = load_pruned(lambda: load_factory("nets:net", {"width": 30}), small)

@@ -107,19 +107,17 @@ def find_subject(
     options: GraphOptions,
     side: int | None = None,
     fixed: bool = False,
-    random: bool = False,
     model: nn.Module | None = None,
 ) -> Subject:
     """Build a model of the zoo with its weights, or anyone's by `package.module:factory`, and prepare it for tracing.
 
-    `target` may be empty where the weights file says which model it is of; a `model` that was built already, with its
-    weights, is only prepared. `side` is the input's where the model is no detector, else the one that model or weights
-    say, else 640; with `fixed` a detector too takes one image of that side and no other. `random` allows a model of the
-    zoo without weights, whose speed is the same.
+    `target` may be empty where the weights file says which model it is of; a `model` that was built already is only
+    prepared. `side` is the input's where the model is no detector, else the one that model or weights say, else 640;
+    with `fixed` a detector too takes one image of that side and no other.
 
     Errors: `UsageError` for names, files and options that do not go together; `CheckpointError` as `load_weights`.
     """
-    model = (model or _load(target, weights, random=random)).eval().requires_grad_(False)
+    model = (model or _load(target, weights)).eval().requires_grad_(False)
     if isinstance(model, Detector):
         return _detector_subject(target, model, options, side if fixed else None)
     if options.priors or options.decode:
@@ -139,9 +137,9 @@ def find_subject(
     return _plain_subject(target, model, side or 640, options)
 
 
-def _load(target: str, weights: Path | None, *, random: bool) -> nn.Module:
+def _load(target: str, weights: Path | None) -> nn.Module:
     if weights is None:
-        if ":" not in target and not random:
+        if ":" not in target:
             raise UsageError("export needs --weights: without them a model of the zoo is random")
         return load_factory(target)
     origin = None if ":" in target else read_origin(weights)

@@ -26,7 +26,7 @@ from featherpress.compress.deployment.quiet import quiet
 from featherpress.compress.runtime.environment import software
 from featherpress.compress.runtime.progress import Progress
 from featherpress.errors import UsageError
-from featherpress.models.factories import load_factory
+from featherpress.models.saving import load_named
 from featherpress.records.deployment import Bench, Latency, LeftOut, Timing
 
 Key = TypeVar("Key")
@@ -112,7 +112,7 @@ def _write_files(request: BenchRequest, backends: Sequence[Backend], folder: Pat
         for number, name in enumerate(request.models):
             own = folder / str(number)
             own.mkdir()
-            subject = find_subject(name, None, options=GraphOptions(), side=request.sizes[0], random=True)
+            subject = find_subject(name, None, options=GraphOptions(), side=request.sizes[0], model=load_named(name))
             written = write_onnx_files(subject, own, int8="onnx-int8" in backends)
             files |= {(name, backend): path for backend, path in written.items()}
             progress.advance()
@@ -124,7 +124,7 @@ def _prepare_all(request: BenchRequest, backends: Sequence[Backend], size: int, 
     works: dict[Case, Work] = {}
     for name in request.models:
         torch.manual_seed(0)
-        model = load_factory(name).eval()
+        model = load_named(name).eval()
         for backend in backends:
             file = files.get((name, backend))
             works[name, size, backend] = prepare(backend, model, images, file=file, threads=request.threads)

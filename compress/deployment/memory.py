@@ -54,12 +54,12 @@ def _measure_torch(request: dict[str, Any]) -> int:
     import torch  # noqa: PLC0415
 
     from featherpress.compress.deployment.backends import prepare  # noqa: PLC0415
-    from featherpress.models.factories import load_factory  # noqa: PLC0415
+    from featherpress.models.saving import load_named  # noqa: PLC0415
 
     torch.set_num_threads(request["threads"])
     before = _begin()
     with torch.inference_mode():
-        work = prepare(request["backend"], load_factory(request["target"]).eval(), torch.zeros(request["shape"]))
+        work = prepare(request["backend"], load_named(request["target"]).eval(), torch.zeros(request["shape"]))
         for _ in range(_FORWARDS):
             work()
     return _resident("VmHWM") - before

@@ -148,7 +148,9 @@ def export(
 
 
 def bench(
-    models: Annotated[list[str], typer.Argument(help="Models of the zoo, or `package.module:factory`.")],
+    models: Annotated[
+        list[str], typer.Argument(help="Models of the zoo, or `package.module:factory`; of a pruned one, `NAME@FILE`.")
+    ],
     backend: Annotated[
         list[BackendName] | None,
         typer.Option(metavar="NAME", help="eager, fused, compiled, onnx or onnx-int8; repeatable; all unless given."),
@@ -174,6 +176,7 @@ def bench(
     ```
     featherpress bench featherface_v1 featherface_v2 --out bench.json
     featherpress bench featherface_v2 --backend fused --backend onnx
+    featherpress bench my:net my:net@pruned.safetensors --size 224
     ```
     """
     from featherpress.compress.deployment import backends, latency, listing
@@ -219,9 +222,11 @@ def _ask_for_int8(data: Path | None, *, limit: int, images: int, how: "Quantizat
 
 def _count_models(names: Sequence[str], sizes: Sequence[int]) -> "Costs":
     """Count every model at every size; MACs that cannot be counted are left open."""
+    from featherpress.models.saving import split_weights
 
     def cost(name: str, size: int) -> tuple[int, int | None]:
-        params, audit = count_model(name, inputs=[str(size)])
+        target, weights = split_weights(name)
+        params, audit = count_model(target, inputs=[str(size)], weights=weights)
         return params, audit.cost.macs if audit else None
 
     return {name: {size: cost(name, size) for size in sizes} for name in dict.fromkeys(names)}
