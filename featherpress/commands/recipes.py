@@ -167,9 +167,10 @@ def _costs(recipe: "Recipe", *, without_teachers: bool) -> Iterator[str]:
     cost, audit = _cost(recipe, recipe.student)
     cut = recipe.student.prune
     if cut:
-        most = [f"{cut.params:,} parameters"] * bool(cut.params) + [f"{cut.macs:,} MACs"] * bool(cut.macs)
-        held = [f"the budget {recipe.budget}"] * bool(recipe.budget)
-        yield f"student: {cost}; pruned to at most {', '.join([*most, *held])}"
+        limits = ((cut.params, "parameters"), (cut.macs, "MACs"))
+        most = [f"at most {amount:,} {unit}" for amount, unit in limits if amount is not None]
+        held = [f"the budget {recipe.budget}"] if recipe.budget else []
+        yield f"student: {cost}; pruned to {', '.join([*most, *held])}"
         return
     within = ""
     if recipe.budget and audit is not None:

@@ -1,6 +1,7 @@
 """Students that are pruned: cut once, started from alike, and built back for whatever comes after."""
 
 import json
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,14 @@ def test_a_recipes_budget_file_holds_too(tiny: Callable[..., Recipe], run_comman
     assert "at most 300 0 parameters" in text
     assert f"From the original's 2,307 parameters to the pruned student's {student.total.params}" in text
     assert Path("run/report/figures/pruned.png").stat().st_size > 5_000
+
+
+def test_a_dry_run_says_what_the_student_is_pruned_to(tiny: Callable[..., Recipe], run_command: Run) -> None:
+    ending = run_command("distill", "tiny.toml", "--dry-run", *words(FROM_TEACHER))
+    assert ending.code == 0, ending.err
+    said = "# student: tiny_models:net, 2,307 parameters, 251.2 k MACs at 64x64; pruned to at most 500 parameters"
+    assert said in ending.out.splitlines()
+    assert tomllib.loads(ending.out)["student"]["prune"]["params"] == ROOM
 
 
 def test_a_preflight_cuts_once_and_passes(tiny: Callable[..., Recipe]) -> None:
