@@ -1,6 +1,8 @@
 """Export of a model: traced, written, checked against torch, quantised, and recorded."""
 
 import json
+import math
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -14,7 +16,8 @@ from torch.export import ExportedProgram
 from featherpress import __version__
 from featherpress.compress.deployment.conversion import capture, convert
 from featherpress.compress.deployment.graphs import GraphOptions, Subject, find_subject, flat_outputs
-from featherpress.compress.deployment.parity import check_parity
+from featherpress.compress.deployment.parity import check_parity, example_images
+from featherpress.compress.deployment.planning import FASTER, Trial, require_known, try_plans
 from featherpress.compress.deployment.quantization import Images, Quantization, calibration_images, quantize
 from featherpress.compress.deployment.quiet import quiet
 from featherpress.compress.deployment.sessions import Session, SessionDetector, SessionModel
@@ -38,8 +41,13 @@ if TYPE_CHECKING:
     from featherpress.compress.data import SampleDataset
     from featherpress.compress.evaluation.detector.inference import EvaluationResult
 
-INT8_MARGIN = 0.01
+INT8_MARGIN = 0.005
 """By how much a score may fall for eight bits to be as good as the float file."""
+
+MEASURED_SIDE = 640
+"""Side of the image on which plans for eight bits are timed where a file takes any."""
+_SCORED_PLANS = 2
+"""So many of the faster plans are scored at most, each on all images."""
 
 _SUFFIXES = {"record": ".export.json", "onnx": ".onnx", "int8": ".int8.onnx", "program": ".pt2"}
 
@@ -236,27 +244,53 @@ def _write_int8(
 
     source, target = places["onnx"], places["int8"]
     count = 0 if request.how.calibration == "none" else request.count
-    kept = quantize(source, target, request.images(), count=count, how=request.how)
+    before = request.score(_session_model(source, subject), "scoring float32")
+    trials, say = _plans(request.how, subject, source, target.parent)
+    for trial in trials:
+        kept = quantize(source, target, request.images(), count=count, how=request.how, nodes=trial.nodes)
+        after = request.score(_session_model(target, subject), f"scoring int8, {trial.kind}")
+        if after.score >= before.score - INT8_MARGIN:
+            break
     proto = onnx.load(target)
     calibration = {"calibration": request.how.calibration, "calibration_images": count}
     _describe(proto, {**about, "precision": "int8", **{key: _text(value) for key, value in calibration.items()}})
     target.write_bytes(proto.SerializeToString())
-    labels = {"onnx": "scoring float32", "int8": "scoring int8"}
-    results = {kind: request.score(_session_model(places[kind], subject), label) for kind, label in labels.items()}
     entry = {"kind": "int8", "precision": "int8", "bytes": target.stat().st_size, "kept_in_float": len(kept)}
-    entry |= calibration
-    before, after = (results[kind].record for kind in ("onnx", "int8"))
-    scores = [_scored(each, request.metric) for each in (before, after)]
+    time = {"time": round(trial.time, 3)} if math.isfinite(trial.time) else {}
+    entry |= {**calibration, "plan": {**say, "kind": trial.kind, "quantized": list(trial.nodes or ()), **time}}
+    scores = [_scored(each.record, request.metric) for each in (before, after)]
     known = None not in (scores[0]["score"], scores[1]["score"])
     return entry, {
-        "data": before["data"],
-        "protocol": before.get("protocol"),
+        "data": before.record["data"],
+        "protocol": before.record.get("protocol"),
         "metric": request.metric.to_dict(),
         "float32": scores[0],
         "int8": scores[1],
         "difference": scores[1]["score"] - scores[0]["score"] if known else None,
-        "gate": _gate(results, request) if known else None,
+        "gate": _gate(before, after, request) if known else None,
     }
+
+
+def _plans(how: Quantization, subject: Subject, source: Path, folder: Path) -> tuple[list[Trial], dict[str, Any]]:
+    """Return the sets of convolutions to quantise until one scores well, and what was tried to find them.
+
+    All of them come last, for their size: they are what is left where nothing is faster.
+    """
+    import onnx  # noqa: PLC0415  (optional)
+
+    if not isinstance(how.plan, str):
+        require_known(how.plan, onnx.load(source))
+        return [Trial(kind="as given", nodes=how.plan, time=math.nan)], {"by": "file"}
+    if how.plan == "all" or how.calibration == "none":
+        return [Trial(kind="all", nodes=None, time=math.nan)], {"by": "all"}
+    shape = subject.shapes[0] if not subject.dynamic else (1, 3, MEASURED_SIDE, MEASURED_SIDE)
+    images = example_images(shape, takes=input_of(subject.original)).numpy()
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        tried = try_plans(source, images, Path(name))
+    faster = [each for each in tried if each.time <= FASTER][:_SCORED_PLANS]
+    rest = [each for each in tried if each.nodes is None and each not in faster]
+    times = [{"kind": each.kind, "time": round(each.time, 3)} for each in tried]
+    return [*faster, *rest], {"by": "auto", "tried": times}
 
 
 def _scored(record: Mapping[str, Any], metric: Metric) -> dict[str, Any]:
@@ -264,9 +298,9 @@ def _scored(record: Mapping[str, Any], metric: Metric) -> dict[str, Any]:
     return {"score": metric.read(record), **{key: record[key] for key in ("by_height", "by_class") if key in record}}
 
 
-def _gate(results: "Mapping[str, EvaluationResult]", request: Int8Data) -> str:
+def _gate(before: "EvaluationResult", after: "EvaluationResult", request: Int8Data) -> str:
     """Say whether eight bits are as good as the float file, by `gate`'s words."""
-    ours, theirs = (request.scores([results[kind].predictions]) for kind in ("int8", "onnx"))
+    ours, theirs = (request.scores([each.predictions]) for each in (after, before))
     names = ("the int8 file", "the float32 file")
     return gate(ours, theirs, margin=INT8_MARGIN, metric=request.metric.name, names=names, unit="images").sentence
 

@@ -31,7 +31,19 @@ def _quantized(entry: Mapping[str, Any]) -> str:
     how = (
         f"activations by {entry['calibration']} of {images} images" if images else "weights alone, activations in float"
     )
-    return f"int8: {how}; {kept} convolutions kept in float"
+    return f"int8: {how}; {kept} convolutions kept in float{_planned(entry.get('plan') or {})}"
+
+
+def _planned(plan: Mapping[str, Any]) -> str:
+    """Return which convolutions are in eight bits, and how the time that was measured chose them."""
+    if plan.get("by") != "auto":
+        return ""
+    tried = ", ".join(f"{each['time']:.2f} {each['kind']}" for each in plan["tried"])
+    chosen = f"in eight bits are: {plan['kind']}"
+    if not plan["quantized"]:
+        chosen = "nothing good enough is faster here, so that all are in eight bits, for the size alone"
+    chosen += f"; {plan['time']:.2f} of float's time"
+    return f"\n{chosen}; tried, least processor time on one thread over float's: {tried}"
 
 
 def _largest(parity: Mapping[str, Any] | None) -> str:

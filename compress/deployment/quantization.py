@@ -3,7 +3,7 @@
 import contextlib
 import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +17,7 @@ from featherpress.compress.data import SampleDataset
 from featherpress.compress.deployment.conversion import INPUT
 from featherpress.compress.deployment.graphs import LEAST_SIDE
 from featherpress.compress.deployment.quiet import quiet
+from featherpress.compress.deployment.rewriting import made_convolutions
 from featherpress.compress.runtime.progress import Progress
 from featherpress.errors import ExportError
 from featherpress.models import normalize
@@ -30,11 +31,15 @@ Calibration = Literal["percentile", "minmax", "entropy", "none"]
 
 _QUANTIZED = ("Conv",)
 """Activations, resampling and fusion weights stay in float: they are cheap, and their ranges differ by image."""
+_ACTIVATIONS = ("LeakyRelu", "Relu", "Clip")
+"""In eight bits where the convolution before them is, so that a runtime computes both at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantization:
     """How a file is quantised to eight bits; the defaults lost least on training photographs.
+
+    `plan` says which convolutions are: `all`, those that `auto` finds to be faster, or their nodes by name.
 
     `calibration` says how the range of what goes into a convolution is found on images: up to a `percentile` of its
     values, up to the largest, or by the least entropy lost; `none` leaves it in float and quantises weights only. The
@@ -42,6 +47,7 @@ class Quantization:
     out of a convolution too, before its activation.
     """
 
+    plan: str | tuple[str, ...] = "all"
     calibration: Calibration = "percentile"
     percentile: float = 99.999
     first: float = 0.01
@@ -66,17 +72,28 @@ def calibration_images(dataset: SampleDataset, count: int, *, side: int = 0) -> 
             progress.advance()
 
 
-def quantize(source: Path, target: Path, images: Iterator[Images], *, count: int, how: Quantization) -> list[str]:
-    """Quantise an ONNX file with `count` images, and return the nodes that were kept in float.
+def quantize(
+    source: Path,
+    target: Path,
+    images: Iterator[Images],
+    *,
+    count: int,
+    how: Quantization,
+    nodes: Sequence[str] | None = None,
+) -> list[str]:
+    """Quantise an ONNX file with `count` images, and return the convolutions that were kept in float.
 
-    Weights are int8 with a scale a channel, activations uint8 with the range seen on the images.
+    Weights are int8 with a scale a channel, activations uint8 with the range seen on the images. With `nodes` these
+    convolutions alone are quantised, what comes out of them and the activations after them too.
 
     Errors: `ExportError` when onnxruntime cannot quantise the file.
     """
     import onnx  # noqa: PLC0415  (optional)
 
     proto = onnx.load(source)
-    kept = sorted({*kept_in_float(proto), *first_convolutions(proto, share=how.first)})
+    kept = sorted({*kept_in_float(proto), *first_convolutions(proto, share=how.first), *made_convolutions(proto)})
+    if nodes is not None:
+        kept = [node.name for node in proto.graph.node if node.op_type == "Conv" and node.name not in nodes]
     if how.calibration == "none":
         _quantize_weights(proto, kept)
         onnx.save(proto, target)
@@ -84,13 +101,28 @@ def quantize(source: Path, target: Path, images: Iterator[Images], *, count: int
     try:
         # Its histograms are announced on standard output, image by image.
         with quiet(), contextlib.redirect_stdout(io.StringIO()):
-            _quantize_static(source, target, _reader(images, count), how, kept)
+            others = [] if nodes is None else _activations_of(proto, kept)
+            _quantize_static(source, target, _reader(images, count), how, [*kept, *others], whole=nodes is not None)
     except (ValueError, RuntimeError, TypeError, KeyError, AssertionError) as error:
         raise ExportError(f"onnxruntime cannot quantise {source.name}: {str(error).splitlines()[0][:300]}") from error
     return kept
 
 
-def _quantize_static(source: Path, target: Path, reader: Any, how: Quantization, kept: list[str]) -> None:
+def _activations_of(proto: "onnx.ModelProto", kept: list[str]) -> list[str]:
+    """Name the activations of what stays in float."""
+    made = {name: node for node in proto.graph.node for name in node.output}
+    activations = [node for node in proto.graph.node if node.op_type in _ACTIVATIONS]
+    producers = {node.name: made.get(node.input[0]) for node in activations}
+    return [name for name, made_by in producers.items() if made_by is None or _stays(made_by, kept)]
+
+
+def _stays(node: "onnx.NodeProto", kept: list[str]) -> bool:
+    return node.op_type != "Conv" or node.name in kept
+
+
+def _quantize_static(
+    source: Path, target: Path, reader: Any, how: Quantization, kept: list[str], *, whole: bool
+) -> None:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static  # noqa: PLC0415
 
     methods = {
@@ -100,14 +132,14 @@ def _quantize_static(source: Path, target: Path, reader: Any, how: Quantization,
     }
     # One image at a time: histograms of several want them of one size, and all would be held at once.
     options: dict[str, Any] = {"CalibStridedMinMax": 1, "CalibPercentile": how.percentile}
-    if not how.outputs:
+    if not (how.outputs or whole):
         options["OpTypesToExcludeOutputQuantization"] = list(_QUANTIZED)
     quantize_static(
         source,
         target,
         reader,
         quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=list(_QUANTIZED),
+        op_types_to_quantize=[*_QUANTIZED, *(_ACTIVATIONS if whole else ())],
         per_channel=True,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,

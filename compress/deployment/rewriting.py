@@ -95,6 +95,12 @@ def _convolution(
     return helper.make_node("Conv", [source, name], node.output, node.name, group=group, kernel_shape=[1, 1])
 
 
+def made_convolutions(proto: "onnx.ModelProto") -> list[str]:
+    """Name the convolutions that `simplify` made of other operators, which eight bits would hurt."""
+    convolutions = [node for node in proto.graph.node if node.op_type == "Conv"]
+    return [node.name for node in convolutions if node.input[1] == f"{node.output[0]}_weights"]
+
+
 def lowest_opset(proto: "onnx.ModelProto") -> int:
     """Return the oldest operator set, from 17 on, in which a graph of torch's can be written."""
     from onnx import defs  # noqa: PLC0415  (optional)

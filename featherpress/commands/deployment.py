@@ -68,6 +68,14 @@ def export(
     program: Annotated[bool, typer.Option("--program", help="Write a torch.export program too, .pt2.")] = False,
     no_onnx: Annotated[bool, typer.Option("--no-onnx", help="Leave ONNX out.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Quantise too, and score before and after.")] = False,
+    plan: Annotated[
+        str,
+        typer.Option(
+            "--int8-plan",
+            metavar="PLAN",
+            help="Convolutions in eight bits: those that are faster here (auto), all, or those in a file.",
+        ),
+    ] = "auto",
     data: Annotated[
         Path | None,
         typer.Option(
@@ -109,12 +117,13 @@ def export(
     featherpress export --recipe digits --weights last.safetensors --int8
     ```
     """
-    from featherpress.compress.deployment import exporting, graphs, listing, quantization
+    from featherpress.compress.deployment import exporting, graphs, listing, planning, quantization
 
     options = graphs.GraphOptions(
         priors=priors, decode=decode or nms is not None, deformable=deformable, fuse=not no_fuse
     )
-    how = quantization.Quantization(calibration=calibration)
+    chosen = plan if plan in {"auto", "all"} else planning.read_plan(Path(plan))
+    how = quantization.Quantization(plan=chosen, calibration=calibration)
     built: nn.Module | None = None
     own: Mapping[str, Any] = {}
     eight: exporting.Int8Data | None = None

@@ -84,6 +84,19 @@ class Parity(Part):
         return max((each for shape in self.checked for each in shape.difference.values()), default=None)
 
 
+class Plan(Part):
+    """Which convolutions are in eight bits, and why: `tried` are sets of them, `time` that of the file over float's.
+
+    Without `quantized` all are that eight bits do not hurt.
+    """
+
+    by: str
+    kind: str = ""
+    quantized: tuple[str, ...] = ()
+    time: float | None = None
+    tried: tuple[dict[str, Any], ...] = ()
+
+
 class Exported(Part):
     """One file that was written.
 
@@ -98,6 +111,7 @@ class Exported(Part):
     kept_in_float: int | None = None
     calibration: str | None = None
     calibration_images: int | None = None
+    plan: Plan | None = None
     parity: Parity | None = None
     file: str = ""
 

@@ -71,6 +71,14 @@ class Gates(nn.Module):
         return torch.relu(self.last(torch.relu(self.weights[0] * x + y * self.weights[1])))
 
 
+def wide():
+    torch.manual_seed(0)
+    pairs = [(16, 32, nn.LeakyReLU(0.1)), (32, 64, nn.ReLU()), (64, 64, nn.ReLU())]
+    layers = [layer for a, b, relu in pairs for layer in (nn.Conv2d(a, b, 1), relu)]
+    depthwise = nn.Conv2d(32, 32, 3, padding=1, groups=32)
+    return nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), *layers[:2], depthwise, *layers[2:], nn.Conv2d(64, 4, 1))
+
+
 def gates():
     torch.manual_seed(0)
     return Gates()

@@ -1,0 +1,175 @@
+"""Which convolutions are worth eight bits on this machine: sets of them are tried, and their time is measured."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featherpress.compress.deployment.quantization import (
+    Images,
+    Quantization,
+    first_convolutions,
+    kept_in_float,
+    quantize,
+)
+from featherpress.compress.deployment.rewriting import attribute, made_convolutions
+from featherpress.compress.deployment.sessions import Session
+from featherpress.compress.runtime.progress import Progress
+from featherpress.errors import ExportError, FileError
+
+if TYPE_CHECKING:
+    import onnx
+
+FASTER = 0.98
+"""What is to be called faster takes at most this share of float's time."""
+
+_SECONDS = 60.0
+_ROUNDS = 25
+_POOLS = {"GlobalAveragePool", "GlobalMaxPool"}
+
+Measure = Callable[[Mapping[str, Path], Images], Mapping[str, float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """Some convolutions in eight bits: what they are, their nodes, and the time of the whole over float's.
+
+    Without `nodes` all convolutions are, and what comes out of them stays in float.
+    """
+
+    kind: str
+    nodes: tuple[str, ...] | None
+    time: float
+
+
+def least_times(files: Mapping[str, Path], images: Images, *, rounds: int = _ROUNDS) -> dict[str, float]:
+    """Return the least processor time of one forward of each file, on one thread, all by turns.
+
+    Units: seconds.
+    """
+    sessions = {name: Session(file, threads=1) for name, file in files.items()}
+    best = dict.fromkeys(sessions, math.inf)
+    for number in range(rounds + 1):
+        for name, session in sessions.items():
+            began = time.process_time()
+            session.run(images)
+            if number:  # the first is to warm up
+                best[name] = min(best[name], time.process_time() - began)
+    return best
+
+
+def try_plans(
+    source: Path, images: Images, folder: Path, *, seconds: float = _SECONDS, measure: Measure = least_times
+) -> list[Trial]:
+    """Quantise sets of convolutions, and measure each against float: the fastest first.
+
+    Pointwise ones by their width, then the fastest set with the other kinds; sets are tried until `seconds` are over.
+    """
+    import onnx  # noqa: PLC0415  (optional)
+
+    began, kinds = time.monotonic(), group_convolutions(onnx.load(source))
+    sets: dict[str, tuple[str, ...] | None] = {"all": None}
+    sets |= {kind: nodes for kind, nodes in kinds.items() if kind.startswith("pointwise") and nodes}
+    found = _try_sets(source, images, folder, sets, until=began + seconds / 2, measure=measure)
+    best = min((each for each in found if each.nodes), key=lambda each: each.time, default=None)
+    if best is not None and best.nodes:
+        others = {f"{best.kind}, {kind}": (*best.nodes, *kinds[kind]) for kind in ("depthwise", "other") if kinds[kind]}
+        found += _try_sets(source, images, folder, others, until=began + seconds, measure=measure)
+    found = sorted(found, key=lambda each: each.time)
+    # The least of several is too low by chance: what seems to be faster must be so twice.
+    sure = [_again(source, images, folder, each, measure) if each.time <= FASTER else each for each in found[:2]]
+    return sorted([*sure, *found[2:]], key=lambda each: each.time)
+
+
+def _again(source: Path, images: Images, folder: Path, trial: Trial, measure: Measure) -> Trial:
+    sets = {trial.kind: trial.nodes}
+    [again] = _try_sets(source, images, folder, sets, until=math.inf, measure=measure)
+    return trial if again.time < trial.time else again
+
+
+def _try_sets(
+    source: Path,
+    images: Images,
+    folder: Path,
+    sets: Mapping[str, tuple[str, ...] | None],
+    *,
+    until: float,
+    measure: Measure,
+) -> list[Trial]:
+    files = {"float": source}
+    with Progress("trying eight bits", total=len(sets)) as progress:
+        for number, (kind, nodes) in enumerate(sets.items()):
+            if time.monotonic() < until or len(files) == 1:
+                files[kind] = folder / f"{number}.onnx"
+                # Speed does not depend on ranges: one image is enough to find some.
+                quantize(
+                    source, files[kind], iter([images]), count=1, how=Quantization(calibration="minmax"), nodes=nodes
+                )
+            progress.advance()
+    times = measure(files, images)
+    return [Trial(kind=kind, nodes=sets[kind], time=times[kind] / times["float"]) for kind in files if kind != "float"]
+
+
+def group_convolutions(proto: "onnx.ModelProto") -> dict[str, tuple[str, ...]]:
+    """Group the convolutions that may be in eight bits by kind: pointwise by width, depthwise, and others.
+
+    Left out are those that eight bits hurt, and those that see one pooled value a channel.
+    """
+    sizes = {each.name: tuple(each.dims) for each in proto.graph.initializer}
+    hurt = {*kept_in_float(proto), *first_convolutions(proto, share=0.01), *_pooled(proto), *made_convolutions(proto)}
+    groups: dict[str, list[str]] = {"pointwise": [], "pointwise from 32 channels": [], "pointwise from 64 channels": []}
+    groups |= {"depthwise": [], "other": []}
+    for node in proto.graph.node:
+        shape = sizes.get(node.input[1], ()) if node.op_type == "Conv" else ()
+        if len(shape) != 4 or node.name in hurt or min(shape[0], shape[1] * attribute(node, "group", 1)) < 8:
+            continue
+        if attribute(node, "group", 1) == shape[0]:
+            groups["depthwise"].append(node.name)
+        elif attribute(node, "group", 1) > 1 or shape[2:] != (1, 1):
+            groups["other"].append(node.name)
+        else:
+            for least, kind in zip((0, 32, 64), groups, strict=False):
+                groups[kind] += [node.name] if min(shape[:2]) >= least else []
+    return {kind: tuple(nodes) for kind, nodes in groups.items()}
+
+
+def _pooled(proto: "onnx.ModelProto") -> Iterator[str]:
+    """Name the convolutions between a global pool and what it weighs."""
+    pooled = set[str]()
+    for node in proto.graph.node:
+        inside = node.op_type in _POOLS or (bool(node.input) and node.input[0] in pooled and node.op_type != "Mul")
+        if inside:
+            pooled.update(node.output)
+            if node.op_type == "Conv":
+                yield node.name
+
+
+def read_plan(file: Path) -> tuple[str, ...]:
+    """Return the nodes in eight bits of a plan: `quantized` in a JSON object, or in the record of an export.
+
+    Errors: `FileError` for another content.
+    """
+    try:
+        content: Any = json.loads(file.read_text(encoding="utf-8"))
+        if "files" in content:
+            content = next(each["plan"] for each in content["files"] if "plan" in each)
+        return tuple(map(str, content["quantized"]))
+    except (OSError, ValueError, LookupError, TypeError, StopIteration) as error:
+        raise FileError(
+            f"{file}: expected a plan, a JSON object whose `quantized` lists convolutions by name, or the record of an "
+            f"export that has one ({type(error).__name__})"
+        ) from error
+
+
+def require_known(nodes: Sequence[str], proto: "onnx.ModelProto") -> None:
+    """Refuse a plan of another graph.
+
+    Errors: `ExportError` that names the first that is no convolution of this one.
+    """
+    known = {node.name for node in proto.graph.node if node.op_type == "Conv"}
+    unknown = [name for name in nodes if name not in known]
+    if unknown:
+        raise ExportError(f"the plan names {unknown[0]!r}, which is no convolution of this graph; {len(known)} are")
