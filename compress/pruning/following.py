@@ -88,13 +88,20 @@ def follow(
 
 def make_cut(trace: Trace, space: Space, decisions: Decisions, kept: Sequence[Ids]) -> Cut:
     """Return the cut that leaves these units of each family."""
-    attributes = {}
-    for place, (key, given, tensor, axis) in decisions.attributes.items():
-        record = trace.records[key]
-        ids = (record.given if given else record.taken)[tensor][axis]
-        if ids is not None:
-            attributes[place] = ids
+    attributes = {place: axes[0] for place in decisions.attributes if (axes := named_axes(trace, decisions, place))}
     return Cut(trace, space.alive(kept), attributes)
+
+
+def named_axes(trace: Trace, decisions: Decisions, place: tuple[str, str]) -> list[Ids]:
+    """Return the labels of all axes that a number of a module is the width of."""
+    found = []
+    for key, given, tensor, axis in sorted(decisions.attributes[place]):
+        record = trace.records.get(key)
+        if record is not None:
+            ids = (record.given if given else record.taken)[tensor][axis]
+            if ids is not None:
+                found.append(ids)
+    return found
 
 
 def match_kept(model: nn.Module, tensors: Named, keep: Sequence[str]) -> set[int]:
@@ -121,18 +128,8 @@ def trace_whole(subject: Subject, tensors: Named, decisions: Decisions, kept: se
 
     Errors: UsageError for a model that fails, or that runs on its values.
     """
-    labels = Labels()
-    trace = Trace(labels=labels)
-    for key, (tensor, names) in tensors.items():
-        axes: Axes = tuple(labels.fresh(size) if size > 1 else None for size in tensor.shape)
-        trace.params[key] = axes
-        if isinstance(tensor, nn.Parameter):
-            trace.parameters.add(key)
-        if any(name.endswith("running_var") for name in names):
-            trace.variances.add(key)
-        if key in kept:
-            for ids in axes:
-                labels.lock(ids, "kept, as asked")
+    trace = _label(tensors, kept)
+    labels = trace.labels
     for (key, axis), reason in decisions.still.items():
         labels.lock(trace.params[key][axis], reason)
     try:
@@ -154,8 +151,35 @@ def trace_whole(subject: Subject, tensors: Named, decisions: Decisions, kept: se
     for key in tensors.keys() - trace.read:
         for ids in trace.params[key]:
             labels.lock(ids, "not used by this forward")
+    _tie_named(trace, decisions)
     labels.finish()
     return trace
+
+
+def _label(tensors: Named, kept: set[int]) -> Trace:
+    """Give labels to every axis of every tensor, and lock those that are kept."""
+    labels = Labels()
+    trace = Trace(labels=labels)
+    for key, (tensor, names) in tensors.items():
+        axes: Axes = tuple(labels.fresh(size) if size > 1 else None for size in tensor.shape)
+        trace.params[key] = axes
+        if isinstance(tensor, nn.Parameter):
+            trace.parameters.add(key)
+        if any(name.endswith("running_var") for name in names):
+            trace.variances.add(key)
+        if key in kept:
+            for ids in axes:
+                labels.lock(ids, "kept, as asked")
+    return trace
+
+
+def _tie_named(trace: Trace, decisions: Decisions) -> None:
+    """Tie axes that one number of a module is the width of."""
+    for place in decisions.attributes:
+        axes = named_axes(trace, decisions, place)
+        for ids in axes[1:]:
+            if len(ids) == len(axes[0]):
+                trace.labels.tie(axes[0], ids)
 
 
 def locked_axes(followed: Followed) -> Iterator[tuple[str, int, str]]:

@@ -17,6 +17,10 @@ _KNOWN = frozenset(
 )
 
 
+#: After so many ways to mend a module that fails nothing of the model is cut.
+_PATIENCE = 3
+#: Within so many operators after the last one that ran is that which failed: a reshape may copy first.
+_NEAR = 3
 #: In which powers of a width numbers come.
 _POWERS = (1, -1, 0.5, -0.5, 0.25, -0.25)
 
@@ -33,8 +37,12 @@ class _Traces:
 def mend(decisions: Decisions, first: Trace, second: Trace, model: nn.Module) -> None:
     """Try the next way at each operator with a fault."""
     if second.failure is not None:
-        _mend_module(decisions, first, *second.failure)
-        return
+        key, fault = second.failure
+        after = _next_view(first, key)
+        if after is None or decisions.tried.get(after, 0) > _PATIENCE:
+            _mend_module(decisions, first, key, fault)
+            return
+        second.faults = {after: [fault]}
     traces = _Traces(model, first, second)
     for key, faults in second.faults.items():
         begins = key not in decisions.tried
@@ -42,6 +50,14 @@ def mend(decisions: Decisions, first: Trace, second: Trace, model: nn.Module) ->
         for other in _siblings(first, key, model) if begins and mended else ():
             if other not in decisions.tried and other not in second.faults:
                 _mend_operator(decisions, traces, other, faults[0])
+
+
+def _next_view(first: Trace, key: Key) -> Key | None:
+    """Return the view that comes next in the code of a module: one that fails may never be seen."""
+    keys = list(first.records)
+    start = keys.index(key) + 1 if key in first.records else len(keys)
+    after = [each for each in keys[start : start + _NEAR] if each[0] == key[0] and each[2] in VIEWING]
+    return after[0] if after else None
 
 
 def _siblings(first: Trace, key: Key, model: nn.Module) -> list[Key]:
@@ -63,9 +79,7 @@ def _mend_operator(decisions: Decisions, traces: _Traces, key: Key, fault: str) 
     step = decisions.tried.get(key, 0)
     decisions.tried[key] = step + 1
     record = traces.first.records.get(key)
-    own = {place for place, (where, *_) in decisions.attributes.items() if where == key}
-    for place in own:
-        del decisions.attributes[place]
+    _drop_claims(decisions, key)
     found = dict(_find_attributes(key, record, traces.model)) if record else {}
     ways: list[str] = ["number"] if found else []
     if key[2] in VIEWING:
@@ -73,7 +87,8 @@ def _mend_operator(decisions: Decisions, traces: _Traces, key: Key, fault: str) 
     decisions.widths.discard(key)
     if step < len(ways):
         if "number" in ways[step]:
-            decisions.attributes.update(found)
+            for place, claim in found.items():
+                decisions.attributes.setdefault(place, set()).add(claim)
         if "width" in ways[step]:
             decisions.widths.add(key)
         return True
@@ -82,16 +97,33 @@ def _mend_operator(decisions: Decisions, traces: _Traces, key: Key, fault: str) 
         decisions.refused.setdefault(key, set()).update(chosen)
         decisions.tried[key] = 0
     else:
-        _lock(decisions, key, fault)
-        # What is locked and still at fault follows a width from elsewhere: all around it stays, further each time.
-        around = [key[0], *reversed(ancestors(key[0]))]
-        locked = decisions.spread.get(key, -1)
-        decisions.spread[key] = locked + 1
-        if locked >= 0:
-            for each in traces.first.records:
-                if is_inside(each[0], around[min(locked, len(around) - 1)]):
-                    _lock(decisions, each, fault)
+        _lock_around(decisions, traces.first, key, fault)
     return False
+
+
+def _drop_claims(decisions: Decisions, key: Key) -> None:
+    """Take back that numbers of modules are the width of what an operator handles."""
+    for place, claims in list(decisions.attributes.items()):
+        left = {claim for claim in claims if claim[0] != key}
+        if left:
+            decisions.attributes[place] = left
+        else:
+            del decisions.attributes[place]
+
+
+def _lock_around(decisions: Decisions, first: Trace, key: Key, fault: str) -> None:
+    """Lock an operator; where it is at fault still, a width from elsewhere is the cause: lock all around, step by step.
+
+    The steps are the module that runs it, the one around that, and so on.
+    """
+    _lock(decisions, key, fault)
+    around = [key[0], *reversed(ancestors(key[0]))]
+    locked = decisions.spread.get(key, -1)
+    decisions.spread[key] = locked + 1
+    if locked >= 0:
+        for each in first.records:
+            if is_inside(each[0], around[min(locked, len(around) - 1)]):
+                _lock(decisions, each, fault)
 
 
 def _find_widths(traces: _Traces, key: Key) -> Iterator[tuple[int, int]]:
@@ -125,7 +157,7 @@ def _mend_module(decisions: Decisions, first: Trace, key: Key, fault: str) -> No
     if step == 0 and views:
         decisions.widths |= views
     else:
-        for each in inside:
+        for each in inside if step < _PATIENCE else first.records:
             _lock(decisions, each, fault)
 
 

@@ -1,7 +1,5 @@
 """Proof of a cut: a second trace with the original's labels, and an oracle in double precision."""
 
-from contextlib import suppress
-
 import numpy as np
 
 from featherpress.compress.pruning.labels import Comparison, Ids
@@ -37,18 +35,22 @@ def compare(subject: Subject, first: Trace, space: Space, decisions: Decisions, 
         tracer.kept = cut.kept
 
     for training in (False, True) if first.trained else (False,):
-        with guarded(subject), suppress(Exception):
-            run_traced(
-                subject,
-                second,
-                decisions,
-                axes=second.params,
-                reference=first,
-                twin=cut.twin,
-                change=lambda replica: set_attributes(replica, changes),
-                prepare=prepare,
-                training=training,
-            )
+        try:
+            with guarded(subject):
+                run_traced(
+                    subject,
+                    second,
+                    decisions,
+                    axes=second.params,
+                    reference=first,
+                    twin=cut.twin,
+                    change=lambda replica: set_attributes(replica, changes),
+                    prepare=prepare,
+                    training=training,
+                )
+        except Exception:
+            if second.failure is None:  # not of the model's own code
+                raise
     if second.failure and not second.faults:
         second.faults = {second.failure[0]: [second.failure[1]]}
     else:

@@ -71,8 +71,8 @@ class Decisions:
     refused: dict[Key, set[Any]] = field(default_factory=dict)
     #: Operators whose channels stay, with the reason.
     locked: dict[Key, str] = field(default_factory=dict)
-    #: Numbers that modules keep, by path and name, and the axis of an operator's result that each is the width of.
-    attributes: dict[tuple[str, str], tuple[Key, bool, int, int]] = field(default_factory=dict)
+    #: Numbers that modules keep, by path and name, and the axes of operators' tensors that each is the width of.
+    attributes: dict[tuple[str, str], set[tuple[Key, bool, int, int]]] = field(default_factory=dict)
     #: Views whose width is computed from that of the layer before them, and modules all of whose views are such.
     widths: set[Key] = field(default_factory=set)
     attention: set[str] = field(default_factory=set)

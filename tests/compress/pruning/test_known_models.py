@@ -63,6 +63,31 @@ def test_parts_that_run_in_training_alone_shrink_with_the_rest() -> None:
     assert [tuple(each.shape) for each in results] == [(2, 10)] * 3
 
 
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "bert"])
+def test_transformers_of_other_packages(name: str) -> None:
+    """Heads, their width and what numbers modules keep of both follow; the residual shrinks too, where it may."""
+    torch.manual_seed(0)
+    if name == "bert":
+        transformers = pytest.importorskip("transformers")
+        config = transformers.BertConfig(
+            vocab_size=50, hidden_size=48, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96
+        )
+        model, example = transformers.BertModel(config).eval(), torch.arange(16)[None]
+    else:
+        timm = pytest.importorskip("timm")
+        model = timm.create_model(name, depth=2, img_size=32, num_classes=10).eval()
+        example = torch.zeros(1, 3, 32, 32)
+    made = prune(model, example, params=int(count(model, example).params * 0.75))
+    assert made.error < 1e-9
+    if name == "bert":
+        block = made.model.encoder.layer[0].attention.self
+        assert block.all_head_size == block.attention_head_size * 4 == block.query.out_features < 48
+    else:
+        block = made.model.blocks[0].attn
+        assert block.head_dim * 3 == block.qkv.out_features // 3
+        assert made.model.pos_embed.shape[2] == block.qkv.in_features < 192
+
+
 def test_parts_that_never_run_stay_and_are_named() -> None:
     """A layer that no forward reads is whole, and the reason says why."""
     model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2))

@@ -180,6 +180,33 @@ def test_a_floor_is_a_share_of_each_axis() -> None:
     assert {each.out_channels for each in made.model.body if isinstance(each, nn.Conv2d)} == {2}
 
 
+class Branches(nn.Module):
+    """Cheap units, half of them weak, beside dear ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cheap = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 2))
+        self.dear = nn.Sequential(nn.Linear(100, 8), nn.ReLU(), nn.Linear(8, 2))
+        with torch.no_grad():
+            for tensor in (self.cheap[0].weight, self.cheap[0].bias, self.cheap[2].weight.T):
+                tensor[16:] *= 1e-6
+
+    def forward(self, some: Tensor, more: Tensor) -> Tensor:
+        return self.cheap(some) + self.dear(more)
+
+
+def test_what_a_dear_unit_leaves_is_filled_with_cheap_ones() -> None:
+    """The weak go first, then a dear unit, which saves more than was wanted: weak ones come back until none fits."""
+    torch.manual_seed(0)
+    model = Branches()
+    whole = sum(each.numel() for each in model.parameters())
+    cheap, dear = 4 + 1 + 2, 100 + 1 + 2
+    made = prune(model, (torch.zeros(1, 4), torch.zeros(1, 100)), params=whole - 16 * cheap - dear // 2)
+    assert made.model.dear[0].out_features == 7
+    assert made.model.cheap[0].out_features == 16 + (dear - dear // 2) // cheap
+    assert made.slack["params"] < cheap
+
+
 @pytest.mark.parametrize("importance", ["l2", "l1", "batchnorm", "taylor"])
 def test_the_least_important_go_first(importance: str) -> None:
     """Channels that a measure calls weak are those that go."""
