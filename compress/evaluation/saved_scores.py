@@ -229,7 +229,10 @@ def _matches(kind: object, images: dict[Any, int], labels: Sequence[Any], rows: 
 
 def _corners(rows: Sequence[Any]) -> tuple[Array, Array]:
     """Split rows of x, y, width, height and one more value into corners and that value."""
-    table = np.array(rows, dtype=np.float64).reshape(-1, 5)
+    try:
+        table = np.array(rows, dtype=np.float64).reshape(-1, 5)
+    except OverflowError as error:
+        raise ValueError("a box or a score is beyond what a number can be") from error
     if not np.isfinite(table).all():
         raise ValueError("a box or a score is not a finite number")
     return corners(table), table[:, 4]

@@ -4,7 +4,7 @@ With one process nothing is sent.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -111,6 +111,23 @@ def gather_processes(value: Tensor) -> Tensor:
     parts = [torch.empty_like(value) for _ in range(world)]
     distributed.all_gather(parts, value.detach().contiguous())
     return torch.stack(parts)
+
+
+def average_gradients(weights: Sequence[Tensor]) -> None:
+    """Average the gradients of weights over processes; a weight that has none on any of them stays without."""
+    if process_count() == 1:
+        return
+    held = torch.tensor([float(weight.grad is not None) for weight in weights], device=weights[0].device)
+    distributed.all_reduce(held)
+    shared = [weight for weight, count in zip(weights, held.tolist(), strict=True) if count]
+    for weight in shared:
+        weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
+    flat = torch.cat([weight.grad.float().flatten() for weight in shared if weight.grad is not None])
+    distributed.all_reduce(flat)
+    flat /= process_count()
+    for weight, part in zip(shared, flat.split([weight.numel() for weight in shared]), strict=True):
+        assert weight.grad is not None
+        weight.grad.copy_(part.view(weight.shape))
 
 
 class _Sum(torch.autograd.Function):

@@ -19,7 +19,7 @@ from featherpress.compress.data.crops.sampling import batch_lengths, batches_per
 from featherpress.compress.distillation.step import Step
 from featherpress.compress.recipes import ScheduleRecipe
 from featherpress.compress.runtime.devices import open_accelerator
-from featherpress.compress.runtime.distributed import gather_processes
+from featherpress.compress.runtime.distributed import average_gradients, gather_processes
 from featherpress.compress.runtime.progress import Progress
 from featherpress.compress.runtime.run_folder import MetricsFile, TrainingFolder
 from featherpress.compress.tasks.base import Task
@@ -96,10 +96,11 @@ class Trainer:
             fused=schedule.precision != "fp16",
         )
         self.scheduler = self._build_cycle(optimizer)
-        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        # Not wrapped: several processes average their gradients, and a weight that no loss reaches is no obstacle.
+        self.model = self.accelerator.prepare_model(model, evaluation_mode=True)
+        self.optimizer = self.accelerator.prepare_optimizer(optimizer)
         self.position = _Position()
         self._losses: list[float] = []  # the task's, of the epoch at hand
-        self._checked = False
         self._saved = self._began = 0.0  # when the last state was saved, and the step at hand began
 
     @property
@@ -252,7 +253,7 @@ class Trainer:
             values = (*terms.values(), *kd_terms.values(), task, loss)
             rows.append(torch.stack([value.detach().float() for value in values]))
         numbers = self._finite_means((*terms, *kd_terms, "task", "loss"), torch.stack(rows), parts)
-        self._require_gradients()
+        average_gradients([weight for weight in self.plain.parameters() if weight.requires_grad])
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.schedule.clip or math.inf)
         if not self.accelerator.scaler and not norm.isfinite():  # a scaler of float16 skips such steps
             raise TrainingError(
@@ -267,24 +268,6 @@ class Trainer:
         self.average.update(self.plain)
         ramp = {"ramp": self.distiller.ramp(self.position.step, self.total)} if self.distiller else {}
         return numbers | ratio | ramp
-
-    def _require_gradients(self) -> None:
-        """Refuse, at the first step of several processes, weights of which none learns anything: they cannot be shared.
-
-        Errors: `TrainingError` that names them, on every process.
-        """
-        if self.accelerator.num_processes == 1 or self._checked:
-            return
-        self._checked = True
-        unused = [
-            name for name, weight in self.plain.named_parameters() if weight.requires_grad and weight.grad is None
-        ]
-        if unused:
-            more = f" and {len(unused) - 1} more" if len(unused) > 1 else ""
-            raise TrainingError(
-                f"the {self.label} has weights that no loss reaches, {unused[0]}{more}, and several processes need a "
-                "gradient of each: leave them out by schedule.freeze, or train with one process"
-            )
 
     def _normalizers(self, targets: Sequence[Any]) -> Tensor:
         """Average the normalizers over a step's batches and processes, so that many small batches equal one."""

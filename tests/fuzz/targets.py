@@ -175,7 +175,7 @@ TARGETS: dict[str, Target] = {
     "widerface": Target(
         file="wider_face_split/wider_face_val_bbx_gt.txt",
         seeds=[WIDER],
-        read=lambda folder: WiderFaces(folder, "val")[0],
+        read=lambda folder: [*WiderFaces(folder, "val")][:1],
         beside={"WIDER_val/images/0--Test/a.jpg": JPEG},
     ),
     "mask": Target(

@@ -4,13 +4,12 @@ Source: Lin et al. 2014, Microsoft COCO, and its data format.
 """
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from featherpress.compress.data.sources.coco_points import PointOrder, read_points
+from featherpress.compress.data.sources.coco_points import PointOrder, is_finite, read_points
 from featherpress.compress.data.sources.image_files import ImageFiles, best_folder, is_inside_name
 from featherpress.compress.data.sources.labels import Box, Labels, labelled_image, require_new_names
 from featherpress.compress.data.sources.segments import box_of_segments
@@ -94,7 +93,7 @@ def _categories(content: Mapping[str, list[Any]], path: Path, left_out: Counter[
         key = _id(row["id"], where, "a category")
         if key in rows:
             raise DataError(f"{where}: expected a new category, got the id {key!r} a second time")
-        if row["name"] in above and row.get("supercategory") in {None, "", "none"} and key not in used:
+        if row["name"] in above and row.get("supercategory") in (None, "", "none") and key not in used:
             left_out[f"category {row['name']!r}, which only heads others"] += 1
         else:
             rows[key] = PointOrder.of(row, content["annotations"], key, where)
@@ -194,11 +193,6 @@ def _id(value: object, where: str, what: str) -> object:
 
 def _is_id(value: object) -> bool:
     return isinstance(value, str | int | float) and not isinstance(value, bool)
-
-
-def is_finite(value: object) -> bool:
-    """Return whether a JSON value is a finite number, and none beyond a float."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _kind(value: object) -> str:

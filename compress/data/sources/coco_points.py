@@ -1,7 +1,7 @@
 """Key points in COCO's format: five of them are a face's landmarks, in the order that their names say."""
 
-import math
 import re
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -88,10 +88,15 @@ def read_points(row: Mapping[str, Any], order: PointOrder, where: str, left_out:
     if not order.places or len(values) < 15 or (not order.points and len(values) != 15):
         left_out["boxes with other key points, which were not read"] += 1
         return []
-    if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
+    if not all(map(is_finite, values)):
         raise DataError(f"{where}: expected finite numbers as keypoints, got {str(values)[:60]}")
     points = [values[3 * place : 3 * place + 3] for place in order.places]
     if min(point[2] for point in points) > 0:
         return [value for point in points for value in point[:2]]
     left_out["boxes without landmarks, for not all five are labelled"] += any(point[2] > 0 for point in points)
     return []
+
+
+def is_finite(value: object) -> bool:
+    """Return whether a JSON value is a finite number, and none beyond a float."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

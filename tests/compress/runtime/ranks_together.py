@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from featherpress.compress.runtime.distributed import gather_processes, is_lost
-from featherpress.compress.runtime.ranks import is_leader
+from featherpress.compress.runtime.distributed import average_gradients, gather_processes, is_lost
+from featherpress.compress.runtime.ranks import is_leader, rank
 from featherpress.compress.runtime.run_folder import check_folder, open_run
 from featherpress.errors import UsageError
 
@@ -28,6 +28,12 @@ def main(out: Path) -> None:
             check_folder(out / name, resume=False, overwrite=False)
         except UsageError as error:
             said[name] = str(error).replace(str(out), "OUT")
+    weights = [torch.zeros(2, requires_grad=True) for _ in range(3)]
+    weights[0].grad = torch.full((2,), 2.0 + rank())
+    if is_leader():
+        weights[1].grad = torch.ones(2)
+    average_gradients(weights)
+    said["gradients"] = [None if weight.grad is None else weight.grad.tolist() for weight in weights]
     if not is_leader():
         print(json.dumps(said), flush=True)
         os._exit(9)

@@ -102,6 +102,7 @@ def test_processes_look_at_a_folder_together(tmp_path: Path) -> None:
     assert first == second | {"lost": True}
     assert second == {
         "fresh": True,
+        "gradients": [[2.5, 2.5], [0.5, 0.5], None],
         "filled": "OUT/filled is not empty; add --resume to go on with it or --overwrite to start again",
         "filled/control": "OUT/filled/control lies in the run OUT/filled, whose files these would be; "
         "choose another --out",

@@ -429,12 +429,3 @@ def test_an_evaluation_counts_once(tmp_path: Path, stoppable: None) -> None:
     resumed = make(tmp_path, evaluate=lambda _model: 0.5, **options)
     resumed.run()
     assert (resumed.position.step, resumed.position.stale) == (6, 2)
-
-
-def test_weights_that_learn_nothing_cannot_be_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With several processes a weight that no loss reaches is refused by its name; one process trains all the same."""
-    monkeypatch.setattr("accelerate.Accelerator.num_processes", 2)
-    trainer = make(tmp_path, batch_size=2)
-    trainer.plain.aux = nn.Linear(1, 1)
-    with pytest.raises(TrainingError, match=r"no loss reaches, aux\.weight and 1 more, .*schedule\.freeze"):
-        trainer.run()
