@@ -114,15 +114,18 @@ def _run(
         add_point,
         budget_folder,
         has_teachers,
+        is_begun,
         is_done,
         measure_point,
         share_teachers,
     )
     from featherpress.compress.recipes import recipe_to_toml
+    from featherpress.compress.runtime.ranks import is_leader
     from featherpress.files import write_text
 
-    write_text(out / "recipe.toml", recipe_to_toml(recipe))
-    sweep.save(out / SWEEP)
+    if is_leader():
+        write_text(out / "recipe.toml", recipe_to_toml(recipe))
+        sweep.save(out / SWEEP)
     folders = [budget_folder(out, sweep.quantity, each.budget) for each in students]
     trained = next((folder for folder in folders if has_teachers(folder)), folders[0])
     closing: list[str] = []
@@ -130,8 +133,10 @@ def _run(
     for folder, each in sorted(zip(folders, students, strict=True), key=lambda pair: pair[0] != trained):
         if not is_done(folder):
             own = each.recipe if folder == trained else share_teachers(each.recipe, trained)
-            begun = (folder / "recipe.toml").is_file()
+            begun = is_begun(folder)
             closing = distil_recipe(own, folder, resume=begun, allow_leak=allow_leak, no_preflight=no_preflight)
+        if not is_leader():
+            continue
         point = measure_point(
             folder, name=folder.name, budget=each.budget, made_by=sweep.made_by, settings=each.settings
         )
