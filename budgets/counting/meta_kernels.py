@@ -40,12 +40,53 @@ def _made(shape: Sequence[int], like: Tensor) -> Tensor:
 def _same(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
     """One tensor, and numbers that change neither shape nor type."""
     x = args[0]
-    numbers = all(isinstance(other, (int, float, str)) for other in (*args[1:], *kwargs.values()))
-    return _made(x.shape, x) if numbers and _plain(x) else None
+    if not all(isinstance(other, (int, float, str)) for other in (*args[1:], *kwargs.values())):
+        return None
+    return _made(x.shape, x) if _plain(x) else _in_order(x)
+
+
+def _in_order(x: Tensor) -> Tensor | None:
+    """Make a dense result whose axes follow one another as those of a view do."""
+    strides = x.stride()
+    if not _alike(x, x) or 0 in x.shape or 0 in strides or len(set(strides)) < len(strides):
+        return None
+    steps, step = list(strides), 1
+    for axis in sorted(range(x.dim()), key=strides.__getitem__):
+        steps[axis], step = step, step * x.shape[axis]
+    return torch.empty_strided(x.shape, steps, dtype=x.dtype, device=META)
+
+
+def _compare(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """One tensor with a number."""
+    x, number = args
+    fits = isinstance(number, (int, float)) and _plain(x)
+    return torch.empty(x.shape, dtype=torch.bool, device=META) if fits else None
+
+
+def _masked_fill(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
+    x, mask, number = args
+    fits = mask.dtype is torch.bool and mask.is_meta and mask.is_contiguous() and isinstance(number, (int, float))
+    return _made(x.shape, x) if fits and mask.shape == x.shape and _plain(x) else None
+
+
+def _roll(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
+    x, shifts, dims = args[0], args[1], args[2] if len(args) > 2 else []
+    fits = len(shifts) == len(dims) and len(dims) > 0 and all(-x.dim() <= dim < x.dim() for dim in dims)
+    return _made(x.shape, x) if fits and 0 not in x.shape and _plain(x) else None
+
+
+def _look_up(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """Rows by their numbers."""
+    x, indices = args
+    index = indices[0]
+    if len(indices) != 1 or index is None or index.dtype is not torch.int64 or not index.is_meta or x.dim() < 2:
+        return None
+    fits = type(index) in CLASSES and index.is_contiguous() and 0 not in (*index.shape, *x.shape) and _plain(x)
+    return _made((*index.shape, *x.shape[1:]), x) if fits else None
 
 
 def _same_in_place(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
-    return None if _same(args, kwargs) is None else args[0]
+    return args[0] if _plain(args[0]) and _same(args, kwargs) is not None else None
 
 
 def _clone(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
@@ -291,6 +332,10 @@ META_KERNELS: Mapping[Any, MetaKernel] = {
     **{_operator(name, "Scalar"): _same for name in _BINARY},
     **{_operator(name, "Tensor"): _binary for name in _BINARY},
     **{_operator(name + "_", "Tensor"): _binary_in_place for name in _BINARY},
+    **{_operator(name, "Scalar"): _compare for name in ("eq", "ne", "lt", "le", "gt", "ge")},
+    aten.masked_fill.Scalar: _masked_fill,
+    aten.roll.default: _roll,
+    aten.index.Tensor: _look_up,
     aten.clone.default: _clone,
     aten.empty.memory_format: _empty,
     aten.convolution.default: _convolution,
