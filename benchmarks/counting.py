@@ -1,24 +1,22 @@
 """Counting a model: how long it takes and how much memory, against fvcore and thop, in one run.
 
-    python benchmarks/counting.py [--rounds 5] [--wait 60] [--skip-large] [NAME ...]
+    python benchmarks/counting.py [--rounds 5] [--skip-large] [NAME ...]
 
 The tools take turns on one model, so that a change of the machine's speed falls on all. Each gets a copy of the
 model that is made outside the timing (ours makes one more, of shapes only, inside). Times are the best of the rounds
-in wall time, of those that no other program disturbed if there are any; "quiet" says how many of the tools' turns
-these were, and `--wait` for how long a turn may wait for a quiet moment. Ratios are to ours. Memory is how far a fresh
+in CPU time, on one thread: what other programs do then matters little. Ratios are to ours. Memory is how far a fresh
 process grows beyond the imports, a first count of a small model and the model and image themselves.
 """
 
 import argparse
 import copy
 import importlib
-import os
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,46 +64,18 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-class Turn(NamedTuple):
-    """Whether other programs had a part of the machine, and seconds; the least of several is the best quiet one."""
-
-    noisy: bool
-    took: float
-
-
-def others() -> float:
-    """CPU seconds that other programs have had since the machine started; real runs on half a machine prove little."""
-    with open("/proc/stat", encoding="ascii") as lines:  # noqa: PTH123 - a pseudo-file
-        user, nice, system, _, _, *interrupts = map(int, next(lines).split()[1:8])
-    mine = os.times()
-    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK") - mine.user - mine.system
-
-
-def await_quiet(most: float) -> None:
-    """Wait until the machine has nothing to do for a moment, or for as long as may be."""
-    until = time.perf_counter() + most
-    while time.perf_counter() < until:
-        before = others()
-        time.sleep(0.2)
-        if others() - before < 0.05:
-            return
-
-
-def compare(
-    name: str, side: int, rounds: int, tools: Sequence[str] = TOOLS, wait: float = 0.0
-) -> dict[str, list[Turn]]:
-    """Let the tools take turns after one warm-up."""
+def compare(name: str, side: int, rounds: int, tools: Sequence[str] = TOOLS) -> dict[str, float]:
+    """Let the tools take turns after one warm-up; return the least that each took."""
     model, image = make(name, side)
-    turns: dict[str, list[Turn]] = {tool: [] for tool in tools}
+    took: dict[str, list[float]] = {tool: [] for tool in tools}
     for turn in range(rounds + 1):
         for tool in tools:
             replica = copy.deepcopy(model)
-            await_quiet(wait if turn else 0.0)
-            before = others()
-            took = seconds(lambda tool=tool, replica=replica: ask(tool, replica, image))
+            began = time.process_time()
+            ask(tool, replica, image)
             if turn or rounds == 1:
-                turns[tool].append(Turn(others() - before > 0.02 + 0.05 * took, took))
-    return turns
+                took[tool].append(time.process_time() - began)
+    return {tool: min(times) for tool, times in took.items()}
 
 
 def status_kilobytes(key: str) -> int:
@@ -130,17 +100,14 @@ def memory(tool: str, name: str, side: int) -> float:
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])  # noqa: S603
 
 
-def report(name: str, side: int, rounds: int, wait: float) -> None:
-    turns = compare(name, side, rounds, wait=wait)
-    best = {tool: min(turns[tool]).took for tool in TOOLS}
-    quiet = [not turn.noisy for tool in TOOLS for turn in turns[tool]]
+def report(name: str, side: int, rounds: int) -> None:
+    best = compare(name, side, rounds)
     held = [memory(tool, name, side) for tool in TOOLS]
     print(
         f"{name:<26}{side:>5}"
         + "".join(f"{1000 * best[tool]:>9.0f}" for tool in TOOLS)
         + "".join(f"{best[tool] / best['ours']:>8.1f}" for tool in TOOLS[1:])
-        + "".join(f"{amount:>9.1f}" for amount in held)
-        + f"{sum(quiet):>5}/{len(quiet)}",
+        + "".join(f"{amount:>9.1f}" for amount in held),
         flush=True,
     )
 
@@ -149,23 +116,23 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="*")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--wait", type=float, default=0.0)
     parser.add_argument("--skip-large", action="store_true")
     parser.add_argument("--grown", nargs=3)
     options = parser.parse_args()
     if options.grown:
         tool, name, side = options.grown
         return grown(tool, name, int(side))
-    head = ("ms ours", "fvcore", "thop", "x fvc.", "x thop", "MB ours", "fvcore", "thop", "quiet")
-    widths = (9, 9, 9, 8, 8, 9, 9, 9, 8)
+    torch.set_num_threads(1)
+    head = ("ms ours", "fvcore", "thop", "x fvc.", "x thop", "MB ours", "fvcore", "thop")
+    widths = (9, 9, 9, 8, 8, 9, 9, 9)
     print(f"{'model':<26}{'side':>5}" + "".join(f"{text:>{w}}" for text, w in zip(head, widths, strict=True)))
     for name in options.names or (*PRESETS, *OTHERS):
-        report(name, 640 if name in PRESETS else 224, options.rounds, options.wait)
+        report(name, 640 if name in PRESETS else 224, options.rounds)
     if not options.skip_large and not options.names:
         name, side = LARGE
-        report(name, side, 1, options.wait)
-        turns = [[min(compare(name, at, 3, ["ours"])["ours"]) for at in (640, side)] for _ in range(3)]
-        small, large = (min(column).took for column in zip(*turns, strict=True))
+        report(name, side, 1)
+        turns = [[compare(name, at, 3, ["ours"])["ours"] for at in (640, side)] for _ in range(3)]
+        small, large = (min(column) for column in zip(*turns, strict=True))
         print(f"ours at {side} against 640: {large / small:.2f} times as long")
     if not options.names:
         base, whole = start_up(options.rounds)

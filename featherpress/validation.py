@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 from pydantic import ValidationError
@@ -31,7 +32,19 @@ def first_finding(error: ValidationError) -> tuple[Any, str]:
     """Return the finding that says most, and how many more there are, in brackets."""
     # A key that is missing is often there under a name that is not known, which says more.
     findings = sorted(error.errors(include_url=False), key=lambda finding: finding["type"] != "extra_forbidden")
-    return findings[0], f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+    unknown = {finding["loc"][-1] for finding in findings if finding["type"] == "extra_forbidden"}
+    # What may be of several types is found wrong once for each, and a key in another table is missing in its own.
+    places = {
+        tuple(takewhile(lambda part: not names_a_type(part), finding["loc"]))
+        for finding in findings
+        if finding["type"] != "missing" or finding["loc"][-1] not in unknown
+    }
+    return findings[0], f" (and {len(places) - 1} more)" if len(places) > 1 else ""
+
+
+def names_a_type(part: int | str) -> bool:
+    """Tell pydantic's names for the members of a union from keys."""
+    return isinstance(part, str) and (part in {"int", "str", "constrained-str"} or "[" in part)
 
 
 def explain(finding: Any, place: Sequence[int | str], *, known: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 from featherpress.budgets.auditing.toml_lines import find_line
 from featherpress.budgets.counting.inputs import Inputs, make_inputs
 from featherpress.errors import BudgetFileError, UsageError
-from featherpress.validation import explain, first_finding
+from featherpress.validation import explain, first_finding, names_a_type
 
 Amount = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Size = Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -233,15 +233,12 @@ def _shown(path: Path) -> str:
 def _explain(error: ValidationError, text: str, file: str) -> str:
     """Turn the first of pydantic's findings into a sentence with its line."""
     first, more = first_finding(error)
-    place = [part for part in first["loc"] if not _names_a_type(part)]
+    place = [part for part in first["loc"] if not names_a_type(part)]
     line = find_line(text, place)
     where = f"{file}, line {line}" if line else file
+    if first["type"] == "extra_forbidden" and len(place) > 1 and place[-1] in {"model", "input", "convention"}:
+        return f"{where}: {place[-1]!r} stands in [{place[0]}]: it goes to the top of the file, above all tables{more}"
     return f"{where}: {explain(first, place, known=_keys(place[:-1]))}{more}"
-
-
-def _names_a_type(part: int | str) -> bool:
-    """Tell pydantic's names for the members of a union from keys."""
-    return isinstance(part, str) and (part in {"int", "str"} or "[" in part)
 
 
 def _keys(parents: Sequence[int | str]) -> list[str]:

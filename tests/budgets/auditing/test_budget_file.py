@@ -207,3 +207,19 @@ def test_a_rounded_claim_is_borne_out_by_what_rounds_to_it() -> None:
     budget = parse_budget(text, file="toy.toml")
     found = [audit(nn.Linear(4, out, bias=False), budget, name="toy").claims[0].verdict for out in (24, 10, 13, 37, 38)]
     assert found == ["equal", "differs", "equal", "equal", "differs"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('model = "m"\n[total]\ninput = 640\n', "line 3: 'input' stands in [total]: it goes to the top of the file"),
+        ('model = "m"\ninput = 640\n', "line 2: input: expected a list, got 640"),
+        ('model = "m"\ninput = [1, "x"]\n', "line 2: input[2]: expected a whole number, got 'x'"),
+    ],
+)
+def test_one_mistake_counts_once(text: str, sentence: str) -> None:
+    """A key in the wrong table is missing in its own, and a value may fit none of several types: nothing more."""
+    with pytest.raises(BudgetFileError) as caught:
+        parse_budget(text, file="toy.toml")
+    assert sentence in str(caught.value)
+    assert "more)" not in str(caught.value)
