@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from featherpress.budgets.counting.memory import measure_of, size_of
+from featherpress.budgets.counting.packed import PACKED, note_packed
 from featherpress.errors import UsageError
 
 #: All modules of a model by path, itself first, one that has several paths under each.
@@ -145,6 +146,12 @@ def note_storage(tree: Tree, rows: TensorRows) -> Iterator[str]:
             f"{sum(part.numel() for part in hidden):,} weights that a library packed are not among the parameters, and "
             f"take {kept:,} bytes more"
         )
+    yield from note_packed(
+        (f"{path}.{name}", held.shape)
+        for path, module in tree
+        for name, held in (*module._parameters.items(), *module._buffers.items())
+        if held is not None and name in PACKED
+    )
     yield from _note_zeros(tree, rows)
 
 

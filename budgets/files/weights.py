@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from featherpress.budgets.counting.costs import WEIGHTS, Cost, ModuleCost
 from featherpress.budgets.counting.memory import Footprint, storage_key
+from featherpress.budgets.counting.packed import note_packed
 from featherpress.errors import FileError
 
 #: Where checkpoints keep the model among other things.
@@ -30,6 +31,7 @@ class Held:
     bytes: int
     type: str
     key: Any
+    shape: Sequence[int] = ()
     is_float: bool = False
 
 
@@ -67,7 +69,15 @@ def read_safetensors_header(path: Path) -> Weights:
             elements *= size
         kind = _type_name(about["dtype"])
         found.append(
-            Held(name=name, elements=elements, bytes=end - begin, type=kind, key=(path, name), is_float="float" in kind)
+            Held(
+                name=name,
+                elements=elements,
+                bytes=end - begin,
+                type=kind,
+                key=(path, name),
+                shape=about["shape"],
+                is_float="float" in kind,
+            )
         )
     return Weights(found)
 
@@ -98,6 +108,7 @@ def list_checkpoint(content: object, path: Path) -> Weights:
             bytes=tensor.numel() * tensor.itemsize,
             type=str(tensor.dtype).removeprefix("torch."),
             key=(storage_key(tensor), tensor.storage_offset() if tensor.layout is torch.strided else 0, tensor.shape),
+            shape=tensor.shape,
             is_float=tensor.is_floating_point(),
         )
         for name, tensor in _flatten(content, "")
@@ -137,6 +148,7 @@ def count_weights(weights: Weights, *, name: str, size: int) -> tuple[Cost, dict
         notes.append(f"{buffers - params:,} numbers are no parameters by their names, such as running_mean")
     if len(tensors) < len(weights.tensors):
         notes.append(f"{len(weights.tensors) - len(tensors):,} names share the memory of others, and count once")
+    notes += note_packed((each.name, each.shape) for each in tensors)
     cost = Cost(
         model=name,
         inputs=(),

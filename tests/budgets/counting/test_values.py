@@ -4,6 +4,7 @@ import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.utils.prune
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence
 
 from featherpress.budgets import count
+from featherpress.budgets.files.weights import count_weights, read_safetensors_header
 from featherpress.errors import CountError, UsageError
 
 from .does import Does
@@ -318,3 +321,25 @@ def test_a_loop_over_what_is_found_is_left_to_a_real_run() -> None:
 
     cost = count(Does(forward, layer=nn.Linear(50, 4)), torch.zeros(50, 50))
     assert (cost.method, cost.macs) == ("real", 10000)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "bits"),
+    [
+        ({"qweight": (128 * 4 // 32, 64), "qzeros": (1, 8), "scales": (1, 64), "g_idx": (128,)}, 4),
+        ({"qweight": (128 * 3 // 32, 64), "qzeros": (1, 6), "scales": (1, 64)}, 3),
+        ({"qweight": (128, 64 * 4 // 32), "qzeros": (1, 8), "scales": (1, 64)}, 4),
+    ],
+    ids=["GPTQ", "GPTQ in order", "AWQ"],
+)
+def test_weights_packed_into_words_are_told_by_what_they_stand_for(shapes: Any, bits: int, tmp_path: Path) -> None:
+    """128 inputs by 64 outputs, in a module's buffers and in a file alike."""
+    layer = nn.Module()
+    for name, shape in shapes.items():
+        layer.register_buffer(name, torch.ones(shape, dtype=torch.half if name == "scales" else torch.int32))
+    note = f"8,192 weights of {bits} bits are packed in qweight, qzeros, scales, g_idx (layers: 1)"
+    assert count(Does(lambda s, x: x, layer=layer), torch.zeros(1)).notes[-1].startswith(note)
+    path = tmp_path / "w.safetensors"
+    save_file(nn.ModuleDict({"layer": layer}).state_dict(), path)
+    cost, _ = count_weights(read_safetensors_header(path), name="w", size=1)
+    assert cost.notes[-1].startswith(note)
