@@ -4,16 +4,18 @@ It sees operators below autograd and below every decomposition, so that `F.conv2
 a weight handed to another function all arrive as the same operator.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from featherpress.budgets.counting.costs import ROOT, Cost, format_shapes
 from featherpress.budgets.counting.formulas import FORMULAS, Formula
 from featherpress.budgets.counting.forward import Subject, run_forward
 from featherpress.budgets.counting.global_state import preserve_global_state
+from featherpress.budgets.counting.meta_kernels import CLASSES
 from featherpress.budgets.counting.probes import NoAnswer, verify
 from featherpress.budgets.counting.summary import summarise
 from featherpress.budgets.counting.surroundings import Surroundings, untouched
@@ -49,13 +51,14 @@ def count(
     tree = _tree(model := unwrap(model) if isinstance(model, nn.Module) else model)
     inputs = (example_inputs, dict(kwargs or {}))
     subject = Subject(tree=tree, inputs=inputs, table={**FORMULAS, **(formulas or {})})
-    weights = (held for _, module in tree for held in (*module._parameters.values(), *module._buffers.values()))
-    has_values = not any(tensor.is_meta for tensor in (*weights, *tensors_in(inputs)) if tensor is not None)
+    has_values = not any(tensor.is_meta for tensor in _held(subject))
     failure: BaseException | None = None
     for method in METHODS:
         # Fake tensors have no more values than those on meta, but know the device of what is held.
         if method != "meta" and (not has_values or (method == "fake" and _wants_values(failure))):
             continue
+        if method == "real":
+            _require_memory(subject, failure)
         try:
             return _count_by(method, subject)
         except CountError:
@@ -63,6 +66,35 @@ def count(
         except (Exception, SystemExit) as error:
             failure = error
     raise _failed(subject, failure, has_values=has_values) from failure
+
+
+def _held(subject: Subject) -> Iterator[Tensor]:
+    """List all tensors of a model and its inputs, one that several modules hold as often."""
+    for _, module in subject.tree:
+        yield from (held for held in (*module._parameters.values(), *module._buffers.values()) if held is not None)
+    yield from tensors_in(subject.inputs)
+
+
+def _require_memory(subject: Subject, failure: BaseException | None) -> None:
+    """Refuse a real run whose copy would not fit into memory."""
+    held = {id(tensor): tensor for tensor in _held(subject) if type(tensor) in CLASSES}.values()
+    needed = sum(tensor.nbytes for tensor in held if tensor.layout is torch.strided)
+    free = _free_memory()
+    if free is not None and needed > free:
+        raise UsageError(
+            f"{subject.name} asks for values, and a real run that has them would need {needed / 1e9:,.1f} GB for a copy "
+            f"of its weights and inputs alone, with {free / 1e9:,.1f} GB free: feed it a smaller input, make it smaller, or "
+            f"count the part that needs none ({_first_line(failure)})"
+        )
+
+
+def _free_memory() -> int | None:
+    """Return the bytes that may be had without swapping, where the system says so."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")), None)
 
 
 def _count_by(method: str, subject: Subject) -> Cost:

@@ -343,3 +343,13 @@ def test_weights_packed_into_words_are_told_by_what_they_stand_for(shapes: Any, 
     save_file(nn.ModuleDict({"layer": layer}).state_dict(), path)
     cost, _ = count_weights(read_safetensors_header(path), name="w", size=1)
     assert cost.notes[-1].startswith(note)
+
+
+def test_a_real_run_that_does_not_fit_is_refused_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sentence with both sizes; a model that needs no values is counted as ever."""
+    monkeypatch.setattr("featherpress.budgets.counting.count._free_memory", lambda: 1000)
+    layer = nn.Linear(64, 64, bias=False)
+    reads = Does(lambda s, x: s.layer(x) if float(x.sum()) < 1 else x, layer=layer)
+    with pytest.raises(UsageError, match=r"a real run that has them would need 0\.0 GB for a copy of its weights"):
+        count(reads, torch.zeros(1, 64))
+    assert count(layer, torch.zeros(1, 64)).macs == 4096
