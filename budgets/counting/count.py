@@ -82,9 +82,9 @@ def _require_memory(subject: Subject, failure: BaseException | None) -> None:
     free = _free_memory()
     if free is not None and needed > free:
         raise UsageError(
-            f"{subject.name} asks for values, and a real run that has them would need {needed / 1e9:,.1f} GB for a copy "
-            f"of its weights and inputs alone, with {free / 1e9:,.1f} GB free: feed it a smaller input, make it smaller, or "
-            f"count the part that needs none ({_first_line(failure)})"
+            f"{subject.name} asks for values ({_first_line(failure)}), and a real run that has them needs "
+            f"{needed / 1e9:,.1f} GB for a copy of its weights and inputs alone, with {free / 1e9:,.1f} GB free: feed "
+            "it a smaller input, make it smaller, or count the part that needs none"
         )
 
 

@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from featherpress.budgets.counting.deep_copies import ATOMS, deep
 from featherpress.budgets.counting.meta_kernels import CLASSES, META
+from featherpress.budgets.counting.wrappers import as_written
 from featherpress.errors import UsageError
 
 Twin = Callable[[Tensor], Tensor]
@@ -98,6 +99,9 @@ def _copy_plain_modules(modules: Sequence[nn.Module], memo: dict[int, Any]) -> N
     plain = [m for m in modules if kinds[type(m)] and COPY_METHODS.isdisjoint(vars(m)) and id(m) not in memo]
     # All shells first, so that whatever refers to a module finds its copy.
     memo.update((id(module), type(module).__new__(type(module))) for module in plain)
+    memo.update(
+        (id(m), memo[id(as_written(m))]) for m in modules if "_orig_mod" in m._modules and id(as_written(m)) in memo
+    )
     for module in plain:
         shell = memo[id(module)]
         usual = type(module).__setstate__ is nn.Module.__setstate__

@@ -14,6 +14,7 @@ from torch.nn.parameter import is_lazy
 
 from featherpress.budgets.counting.memory import measure_of, size_of
 from featherpress.budgets.counting.packed import PACKED, note_packed
+from featherpress.budgets.counting.wrappers import as_written
 from featherpress.errors import UsageError
 
 #: All modules of a model by path, itself first, one that has several paths under each.
@@ -62,7 +63,7 @@ class TensorRows:
 
 
 def list_modules(model: nn.Module) -> Tree:
-    """List all modules under all their names, the model first."""
+    """List all modules under all their names, the model first; a compiled one as it was written."""
     found: list[tuple[str, nn.Module]] = []
     _walk("", model, found)
     return found
@@ -73,7 +74,7 @@ def _walk(path: str, module: nn.Module, found: list[tuple[str, nn.Module]]) -> N
     prefix = path and path + "."
     for name, child in module._modules.items():
         if child is not None:
-            _walk(prefix + name, child, found)
+            _walk(prefix + name, as_written(child), found)
 
 
 def list_tensors(tree: Tree) -> TensorRows:

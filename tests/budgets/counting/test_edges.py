@@ -313,3 +313,16 @@ def test_a_kernel_without_a_place_is_refused(layer: nn.Module) -> None:
     x = torch.zeros(1, 2, 1, 1, dtype=layer.weight.dtype)
     with pytest.raises(UsageError, match="fails on inputs 1x2x1x1"):
         count(layer, x)
+
+
+def test_a_compiled_part_counts_as_it_was_written() -> None:
+    """Under the names that it had before; keywords reach a batch norm too."""
+
+    def forward(module: Any, x: Tensor) -> Tensor:
+        norms = {"weight": None, "bias": None, "running_mean": module.zero, "running_var": module.one}
+        return torch.batch_norm(module.part(x), **norms, training=False, momentum=0.1, eps=1e-5, cudnn_enabled=False)
+
+    part: Any = torch.compile(nn.Linear(8, 4))
+    cost = count(Does(forward, part=part, zero=torch.zeros(4), one=torch.ones(4)), torch.zeros(2, 8))
+    assert (cost.method, cost.macs, cost.subtree("part").params) == ("meta", 64, 36)
+    assert "part.weight" in cost.readers

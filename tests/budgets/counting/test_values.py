@@ -350,6 +350,6 @@ def test_a_real_run_that_does_not_fit_is_refused_before_it_begins(monkeypatch: p
     monkeypatch.setattr("featherpress.budgets.counting.count._free_memory", lambda: 1000)
     layer = nn.Linear(64, 64, bias=False)
     reads = Does(lambda s, x: s.layer(x) if float(x.sum()) < 1 else x, layer=layer)
-    with pytest.raises(UsageError, match=r"a real run that has them would need 0\.0 GB for a copy of its weights"):
+    with pytest.raises(UsageError, match=r"a real run that has them needs 0\.0 GB for a copy of its weights"):
         count(reads, torch.zeros(1, 64))
     assert count(layer, torch.zeros(1, 64)).macs == 4096
