@@ -7,27 +7,31 @@ FLOOR := torch==2.6.0 torchvision==0.21.0
 
 .PHONY: demo test test-floor mutants fuzz kill lint format docs build release constraints lines clean
 
-# $(call install,FOLDER,WHAT): versions are those of constraints.txt, so that a new release elsewhere changes nothing here.
-# Compiled on all cores: without it Python compiles at every start where it may not write (PYTHONDONTWRITEBYTECODE); some
-# packages ship templates that are no Python.
+# What is imported is compiled when it first is, and kept: half of what is installed never is.
+export PYTHONDONTWRITEBYTECODE :=
+
+# Into the target's folder goes WHAT.
 define install
-@$(PYTHON) -m venv $(1)
-@$(1)/bin/python -m pip install --quiet --no-compile $(2)
-@$(1)/bin/python -m compileall -q -j 0 $(1)/lib >/dev/null 2>&1 || true
+@$(PYTHON) -m venv $(@D)
+@$(@D)/bin/python -m pip install --quiet --no-compile $(WHAT)
 @touch $@
 endef
 
+# In the versions of constraints.txt, so that a new release elsewhere changes nothing here.
+.venv/.demo: WHAT = --constraint constraints.txt --editable '.[train,report]'
 .venv/.demo: pyproject.toml constraints.txt
 	@echo "Installing into .venv: PyTorch is most of it, some 5 GB on disk and a few minutes."
-	$(call install,.venv,--constraint constraints.txt --editable '.[train,report]')
+	$(install)
 
+.venv/.installed: WHAT = --constraint constraints.txt --editable '.[all,test]'
 .venv/.installed: .venv/.demo
 	@echo "Installing what tests and documentation need too."
-	$(call install,.venv,--constraint constraints.txt --editable '.[all,test]')
+	$(install)
 
+.venv-floor/.installed: WHAT = --editable '.[all,test]' $(FLOOR)
 .venv-floor/.installed: pyproject.toml
 	@echo "Installing into .venv-floor: $(FLOOR)."
-	$(call install,.venv-floor,--editable '.[all,test]' $(FLOOR))
+	$(install)
 
 demo: .venv/.demo
 	@$(BIN)/featherpress demo --overwrite
