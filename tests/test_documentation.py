@@ -3,7 +3,9 @@
 import importlib
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -38,6 +40,21 @@ def test_commands_of_the_readme_parse() -> None:
     for line in lines:
         words = shlex.split(line, comments=True)[1:]
         group.commands[words[0]].make_context(words[0], words[1:])  # type: ignore[attr-defined]
+
+
+def test_a_model_of_ones_own_is_audited_as_shown(run_command: Callable[..., Any], tmp_path: Path) -> None:
+    """The first page's `my_nets.py` and its commands on it, those aside that need more than is there."""
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    [module] = [block for block in blocks if "def encoder" in block]
+    lines = [
+        shlex.split(line, comments=True)[1:] for line in re.findall(r"^featherpress.* my_nets:encoder.*", readme, re.M)
+    ]
+    shown = [words for words in lines if words[0] == "audit" and "--cross-check" not in words]
+    assert len(shown) == 5
+    (tmp_path / "my_nets.py").write_text(module, encoding="utf-8")
+    for words in shown:
+        assert run_command(*words).code == 0, words
 
 
 def test_a_tag_publishes_what_was_checked() -> None:
