@@ -121,7 +121,7 @@ class Labels:
         names, places = np.unique(roots, return_inverse=True)
         places = places.reshape(roots.shape)
         local.grow(len(names))
-        local.union(np.repeat(places[:, 0], places.shape[1]), places.ravel())
+        local.union(np.repeat(places[:, 0], roots.shape[1]), places.ravel())
         return len(np.unique(local.find(np.arange(len(names)))))
 
     def finish(self) -> None:

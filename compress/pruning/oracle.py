@@ -1,6 +1,6 @@
 """The oracle: in double precision, what is left computes what the original does without the channels that were cut."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import isfinite, prod
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from featherpress.budgets.counting.global_state import preserve_global_state
 from featherpress.budgets.counting.replicas import copy_with, meta_twin
 from featherpress.budgets.counting.tensors import tensors_in
-from featherpress.compress.pruning.following import Followed, Named
+from featherpress.compress.pruning.following import Followed
 from featherpress.compress.pruning.labels import Comparison, Ids
 from featherpress.compress.pruning.rules import REDUCTIONS, bind, reduced
 from featherpress.compress.pruning.surgery import Cut
@@ -100,7 +100,7 @@ def own_values(tensor: Tensor) -> Tensor:
     return made.double() if made.is_floating_point() else made
 
 
-def live_values(tensors: Named, cut: Cut, gain: float) -> Values:
+def live_values(tensors: Mapping[int, tuple[Tensor, tuple[str, ...]]], cut: Cut, gain: float) -> Values:
     """Return random values for each tensor, of a size that lets signals through what is left; numbers alone stay.
 
     Factors and variances are about 1, biases and means about 0.
@@ -110,13 +110,14 @@ def live_values(tensors: Named, cut: Cut, gain: float) -> Values:
     for key, (tensor, names) in tensors.items():
         if not tensor.is_floating_point() or tensor.numel() < 2:
             continue
-        shape, normal = tensor.shape, {"generator": chance, "dtype": torch.float64}
+        shape = tensor.shape
+        normal = torch.randn(shape, generator=chance, dtype=torch.float64)
         if tensor.dim() > 1:
-            drawn[key] = torch.randn(shape, **normal) * (gain * prod(cut.shape(tensor)[1:]) ** -0.5)
+            drawn[key] = normal * (gain * prod(cut.shape(tensor)[1:]) ** -0.5)
         elif names[0].endswith(("bias", "running_mean")):
-            drawn[key] = torch.randn(shape, **normal) * 0.2
+            drawn[key] = normal * 0.2
         else:
-            drawn[key] = torch.rand(shape, **normal) + 0.5
+            drawn[key] = torch.rand(shape, generator=chance, dtype=torch.float64) + 0.5
     return lambda tensor: drawn[id(tensor)].clone() if id(tensor) in drawn else own_values(tensor)
 
 
