@@ -82,7 +82,23 @@ class Code:
     summary: str = ""
 
 
+_FEW = 4
+
 Block: TypeAlias = Heading | Paragraph | Table | Picture | Remark | Code
+
+
+def contents(blocks: Sequence[Block]) -> list[tuple[str, str]]:
+    """Return the sections of a report as (anchor, title), each anchor as GitHub derives it from the title; else none.
+
+    Few sections need no list.
+    """
+    titles = [block.text for block in blocks if isinstance(block, Heading) and block.level == 2]
+    found: list[tuple[str, str]] = []
+    for title in titles:
+        anchor = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+        taken = sum(re.sub(r"-\d+$", "", other) == anchor for other, _ in found)
+        found.append((f"{anchor}-{taken}" if taken else anchor, title))
+    return found if len(found) >= _FEW else []
 
 
 def origin(records: Sequence[str]) -> str:

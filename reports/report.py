@@ -79,7 +79,9 @@ def write_report(
     Errors: `UsageError` without a run or an audit, without `out` where no run says where to, and for audits to be
     compared that were counted at different inputs; `FileError` when a record is broken or the folder cannot be written.
     """
-    sources = load_sources(paths, read_scores)
+    options = [*(["--out", str(out)] if out else []), *(["--html"] if page else [])]
+    options += [*(["--format", "latex"] if latex else []), *(f"--figures={kind}" for kind in sorted(vectors))]
+    sources = replace(load_sources(paths, read_scores), asked=[*map(str, paths), *options])
     for run in sources.runs:
         _require_one_size(run)
     if out is None:

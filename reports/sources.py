@@ -27,7 +27,7 @@ class Sources:
 
     Audits of models that no run holds make a run of their own, which has nothing but its budget. `sweeps` are over
     budgets; `named` are the records that were named; `given` are numbers measured elsewhere, whose scores per example
-    `read_scores` reads; `unread` says what was left out.
+    `read_scores` reads; `unread` says what was left out, `asked` how the report was asked for.
     """
 
     runs: Sequence[Run]
@@ -39,19 +39,13 @@ class Sources:
     unread: Sequence[str]
     given: Sequence[Given]
     read_scores: ReadScores
+    asked: Sequence[str] = ()
 
     def settings_of(self, audit: Audit) -> Mapping[str, str]:
         """Return what a counted model was built from: as its audit says, or else what is known of its name."""
         if audit.settings:
             return {key: _word(value) for key, value in audit.settings.items()}
         return self.settings.get(audit.model, {})
-
-    def needed(self, run: Run) -> list[Path]:
-        """Return what has to be named for a report of this run: its folder or its audits, and the records beside it."""
-        audits = {audit.file for each in self.runs if each.counted_only for _, audit in each.audits}
-        own = [audit.file for _, audit in run.audits] if run.counted_only else [run.path]
-        others = (record.file for record in self.named if record.file not in audits)
-        return [*own, *others, *(each.file for each in self.given)]
 
 
 def read_csv_scores(files: Sequence[Path], order: Sequence[str] | None) -> Side:

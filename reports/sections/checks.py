@@ -1,6 +1,6 @@
 """What was promised of the models: budgets, and what documents claim."""
 
-from featherpress.records.audit import Check
+from featherpress.records.audit import Audit, Check, Component
 from featherpress.reports.blocks import Block, Paragraph, Remark, Table, bold
 from featherpress.reports.formats import DASH, MINUS, bounds, integer, label, signed_integer
 from featherpress.reports.sections.context import RunContext
@@ -15,16 +15,11 @@ def budgets(context: RunContext) -> list[Block]:
     if not audits:
         return []
     parts: list[Block] = [context.heading("Budgets")]
-    rows = [
-        _check_row(audit.model, part.name, check)
-        for audit in audits
-        for part in (*audit.components, audit.total)
-        for check in part.checks
-    ]
+    rows = [_check_row(audit.model, part.name, check) for audit in audits for part, check in _deviations_first(audit)]
     if rows:
         header = ["model", "component", "of", "counted", "target", f"counted {MINUS} target", "allowed", "verdict"]
         verdicts = ", ".join(f"`{audit.model}` **{audit.verdict}**" for audit in audits)
-        title = "Every limit of the budgets, and what was counted"
+        title = "Every limit of the budgets, and what was counted; what deviates first, model by model"
         records = counted_in(context.run)
         table = Table(name="budgets", title=title, header=header, rows=rows, align="lllrrrll", records=records)
         parts += [Paragraph(text=f"Verdicts: {verdicts}."), table]
@@ -32,6 +27,11 @@ def budgets(context: RunContext) -> list[Block]:
     if unchecked:
         parts.append(Remark(text=f"No budget was given for {' and '.join(unchecked)}: counted, not checked."))
     return [*parts, *(Remark(text=f"{each}.", kind="warning") for audit in audits for each in audit.failures)]
+
+
+def _deviations_first(audit: Audit) -> list[tuple[Component, Check]]:
+    checks = [(part, check) for part in (*audit.components, audit.total) for check in part.checks]
+    return sorted(checks, key=lambda pair: (pair[1].verdict == "within", pair[1].actual == pair[1].target))
 
 
 def _check_row(model: str, component: str, check: Check) -> list[str]:

@@ -82,8 +82,7 @@ def reproduction(context: RunContext) -> list[Block]:
         # Its program by its name alone: where it was installed helps nobody.
         program, *arguments = run.environment.command
         lines.append(shlex.join([Path(program).name, *arguments]))
-    report = ["featherpress", "report", *(str(path) for path in context.sources.needed(run))]
-    lines.append(shlex.join([*report, *(["--out", "report"] if run.counted_only else [])]))
+    lines.append(shlex.join(["featherpress", "report", *context.sources.asked]))
     parts: list[Block] = [context.heading("Reproduce it"), Code(text="\n".join(lines), language="sh")]
     if run.counted_only or run.in_a_loop:
         return parts

@@ -39,7 +39,7 @@ def _file(context: RunContext, given: Given) -> list[Block]:
     first = next((model.name for model in given.models if model.scores), "")
     header = ["model", *(["seeds"] if _seeded(given) else [])]
     header += [f"{column}, as given" for column in given.columns]
-    header += [f"score less that of {_code(first)}", f"its {CONFIDENCE:.0%} interval"] if differences else []
+    header += [f"score less that of {_code(first)}", f"its {100 * CONFIDENCE:g} % interval"] if differences else []
     header += costs
     table = Table(
         name="given",

@@ -6,12 +6,18 @@ from collections.abc import Sequence
 
 from featherpress.escaping import escape_markdown as escape
 from featherpress.escaping import visible
-from featherpress.reports.blocks import Block, Code, Heading, Paragraph, Picture, Remark, Table, origin
+from featherpress.reports.blocks import Block, Code, Heading, Paragraph, Picture, Remark, Table, contents, origin
 
 
 def to_markdown(blocks: Sequence[Block]) -> str:
     """Return the whole report as one Markdown text."""
-    return "\n\n".join(map(_render, blocks)) + "\n"
+    sections = contents(blocks)
+    texts = [_render(block) for block in blocks]
+    if sections:
+        first = next(place for place, each in enumerate(blocks) if isinstance(each, Heading) and each.level == 2)
+        links = (f"[{title.replace('`', '')}](#{anchor})" for anchor, title in sections)
+        texts.insert(first, f"Contents: {', '.join(links)}.")
+    return "\n\n".join(texts) + "\n"
 
 
 def _render(block: Block) -> str:

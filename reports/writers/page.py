@@ -7,7 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 
 from featherpress.escaping import visible
-from featherpress.reports.blocks import Block, Code, Heading, Paragraph, Picture, Remark, Table, origin, render_inline
+from featherpress.reports.blocks import (
+    Block,
+    Code,
+    Heading,
+    Paragraph,
+    Picture,
+    Remark,
+    Table,
+    contents,
+    origin,
+    render_inline,
+)
 
 # Nothing may be loaded, from wherever the page is opened.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -33,8 +44,20 @@ def to_page(blocks: Sequence[Block], pictures: Mapping[str, bytes]) -> str:
         f"<style>\n{style}\n</style>",
         "<main>",
     ]
-    body = [_render(block, pictures) for block in blocks]
+    body, anchors = [], iter(contents(blocks))
+    for block in blocks:
+        text = _render(block, pictures)
+        if isinstance(block, Heading) and block.level == 2 and (known := next(anchors, None)):
+            if known == contents(blocks)[0]:
+                body.append(_contents(blocks))
+            text = text.replace("<h2>", f'<h2 id="{known[0]}">', 1)
+        body.append(text)
     return "\n".join([*head, *body, "</main>", f"<script>\n{script}\n</script>", "</html>"]) + "\n"
+
+
+def _contents(blocks: Sequence[Block]) -> str:
+    links = (f'<li><a href="#{anchor}">{_inline(title)}</a></li>' for anchor, title in contents(blocks))
+    return f'<nav aria-label="Contents"><ul>{"".join(links)}</ul></nav>'
 
 
 def sort_value(cell: str) -> str:
@@ -94,8 +117,10 @@ def _picture(picture: Picture, png: bytes) -> str:
 def _table(table: Table) -> Iterator[str]:
     """Give the lines of a table; pinned rows stand in a body of their own."""
     title = _escape(table.title.replace("`", ""))
+    # Outside what scrolls, so that it stays in sight on a narrow screen.
+    yield f'<p class="caption">{_inline(f"{table.title}. {origin(table.records)}")}</p>'
     yield f'<div class="scroll" role="region" aria-label="{title}" tabindex="0">'
-    yield f"<table>\n<caption>{_inline(f'{table.title}. {origin(table.records)}')}</caption>\n<thead>"
+    yield f'<table aria-label="{title}">\n<thead>'
     heads = (
         f'<th scope="col" class="{side}" aria-sort="none"><button type="button">{_inline(text) or "row"}</button></th>'
         for text, side in zip(table.header, table.align, strict=True)

@@ -53,7 +53,7 @@ def test_numbers_stand_beside_what_was_counted_and_timed(
     """A row has the numbers with their digits, marked as given, then parameters, MACs and latencies by the name."""
     text = reported(NUMBERS, *audits, bench)
     found = rows(text)
-    assert text.startswith("# Comparing `featherface_v2` with `featherface_v1`\n\n## As given in `mine.csv`")
+    assert text.startswith("# Comparing `featherface_v2` with `featherface_v1`\n\nContents: [As given in mine.csv](#as")
     assert found["model"][:5] == ["top1, as given", "loss, as given", "parameters", "MACs", found["model"][4]]
     assert found["model"][4] == "latency, eager, 320 px, batch 1"
     assert found["featherface_v2"][:5] == ["74.20", f"{MINUS}1.5", "256,812", "429,603,776", "12.5 ms"]
@@ -69,7 +69,7 @@ def test_numbers_alone_make_a_report(reported: Callable[..., str]) -> None:
     assert rows(text)["model"] == ["top1, as given", "loss, as given"]
     assert "Not counted: `featherface_v2`, `featherface_v1`." in text
     assert "Not timed: `featherface_v2`, `featherface_v1`." in text
-    assert "featherpress report mine.csv --out report" in text
+    assert "featherpress report mine.csv --out out" in text
     assert not [*Path("out/figures").iterdir()]
 
 
@@ -95,7 +95,7 @@ def test_scores_per_example_give_an_interval(reported: Callable[..., str]) -> No
         Path(f"x/{name}.csv").write_text("\n".join(["example,score", *lines[:: -1 if shift else 1]]), encoding="utf-8")
     text = reported("model,top1,scores\nz,3,\na,1,a.csv\nb,2,b.csv\n", name="x/mine.csv")
     found = rows(text)
-    assert found["model"][1:] == ["score less that of `a`", "its 95% interval"]
+    assert found["model"][1:] == ["score less that of `a`", "its 95 % interval"]
     assert [found[name][1:] for name in "zab"] == [["—", "—"], ["—", "—"], ["+0.250", "[+0.250, +0.250]"]]
     assert "over 40 examples" in text
     assert "not about how they were trained" in text

@@ -53,7 +53,8 @@ class Balance(HTMLParser):
         self.loaded: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.loaded += [value or "" for name, value in attrs if name in {"src", "href", "srcset", "action"}]
+        wanted = [value or "" for name, value in attrs if name in {"src", "href", "srcset", "action"}]
+        self.loaded += [value for value in wanted if not value.startswith("#")]  # which is a place in the page
         if tag not in {"meta", "img", "html", "wbr"}:
             self.open.append(tag)
 
@@ -70,6 +71,10 @@ def test_page_is_whole_and_alone(page: Path) -> None:
     assert parser.open == []
     assert len(parser.loaded) == 8
     assert all(source.startswith("data:image/png;base64,iVBOR") for source in parser.loaded)
+    links = re.findall(r'<a href="#([^"]+)"', text)
+    assert len(links) > 4
+    assert links == re.findall(r'<h2 id="([^"]+)"', text)
+    assert "<caption" not in text
     assert not re.search(r"@import|url\(|https?:", re.sub(r"data:[^\"]*", "", text))
 
 

@@ -61,7 +61,7 @@ def test_what_is_given_twice_is_shown_once(run_dir: Path, bench: Path) -> None:
     text = write_report([run_dir, bench, Path("runs/../runs/v1-to-v2"), bench]).read_text(encoding="utf-8")
     assert text.startswith("# Distilling")
     assert len(re.findall(r"^\| model +\| backend", text, re.MULTILINE)) == 1
-    assert f"featherpress report {run_dir} {bench}\n" in text
+    assert f"featherpress report {run_dir} {bench} runs/../runs/v1-to-v2 {bench}\n" in text
 
 
 def test_foreign_files_in_a_folder_do_not_matter(run_dir: Path, bench: Path) -> None:
@@ -106,9 +106,8 @@ def test_several_counts_are_named_and_tabled(run_dir: Path) -> None:
     rows = {row.split("`")[1]: row for row in re.findall(r"^\| `\w+` .*$", text.partition("\n## ")[0], re.MULTILINE)}
     assert f"{MINUS}47.1 %" in rows["featherface_v2"]
     assert DASH in rows["featherface_v1"]
-    assert re.findall(r"^featherpress report .*", text, re.MULTILINE) == [
-        f"featherpress report audit-0.json audit-{number}.json --out report" for number in (1, 2)
-    ]
+    said = re.findall(r"^featherpress report .*", text, re.MULTILINE)
+    assert set(said) == {"featherpress report audit-0.json audit-1.json audit-2.json --out counted"}
 
 
 def test_growth_is_never_called_a_reduction(run_dir: Path) -> None:
