@@ -108,10 +108,10 @@ def _modules(tree: Tree, held: Mapping[str, dict[str, Any]], mode: CountingMode)
         ModuleCost(
             path=path,
             kind=kinds.get(path, ""),
-            macs=macs[path],
-            elementwise=elementwise[path],
-            activations=written[path],
-            calls=calls[path],
+            macs=macs.get(path, 0),
+            elementwise=elementwise.get(path, 0),
+            activations=written.get(path, 0),
+            calls=calls.get(path, 0),
             **left.pop(path, {}),
         )
         for path in order
