@@ -383,3 +383,16 @@ def test_audits_of_different_inputs_are_not_compared(tmp_path: Path, run_dir: Pa
     with pytest.raises(UsageError, match="featherface_v1 at 1x3x640x640, featherface_v2 at 1x3x64x64"):
         write_report([tmp_path / "teacher.json", tmp_path / "student.json"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_figures_of_many_are_of_the_first(tmp_path: Path, run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many audits are reported on in seconds: all their tables are there, and figures of the first, as is said."""
+    monkeypatch.setattr("featherpress.reports.report.DRAWN", 1)
+    audit = json.loads((run_dir / "budget.json").read_text())["student"]
+    names = ("one", "two", "three", "four")
+    for name in names:
+        (tmp_path / f"{name}.json").write_text(json.dumps(audit | {"model": name}))
+    text = write_report([tmp_path / f"{name}.json" for name in names], tmp_path / "out").read_text()
+    assert "Figures are drawn of the first 1 alone" in text
+    assert {path.name.split("-")[0] for path in (tmp_path / "out" / "figures").iterdir()} == {"1"}
+    assert all(f"`{name}`" in text for name in names)

@@ -93,7 +93,8 @@ def _categories(content: Mapping[str, list[Any]], path: Path, left_out: Counter[
         key = _id(row["id"], where, "a category")
         if key in rows:
             raise DataError(f"{where}: expected a new category, got the id {key!r} a second time")
-        if row["name"] in above and row.get("supercategory") in (None, "", "none") and key not in used:
+        heads = isinstance(row["name"], str) and row["name"] in above
+        if heads and row.get("supercategory") in (None, "", "none") and key not in used:
             left_out[f"category {row['name']!r}, which only heads others"] += 1
         else:
             rows[key] = PointOrder.of(row, content["annotations"], key, where)

@@ -172,7 +172,7 @@ def _read_page(path: Path, key: str) -> _Page:
 def _size(page: ET.Element) -> tuple[int, int] | None:
     """Return the size a page says; tools that could not read the image write 0."""
     said = [(page.findtext(f"size/{side}") or "").strip() for side in ("width", "height")]
-    width, height = (int(text) if text.isdigit() else 0 for text in said)
+    width, height = (int(text) if text.isdecimal() and len(text) < 10 else 0 for text in said)
     return (width, height) if width and height else None
 
 
