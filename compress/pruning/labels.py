@@ -119,9 +119,9 @@ class Labels:
             return len(np.unique(low))
         local = UnionFind()
         names, places = np.unique(roots, return_inverse=True)
-        places = places.reshape(roots.shape)
+        rows: Ids = places.astype(np.int64).reshape(roots.shape)
         local.grow(len(names))
-        local.union(np.repeat(places[:, 0], roots.shape[1]), places.ravel())
+        local.union(np.repeat(rows[:, 0], rows.shape[1]), rows.ravel())
         return len(np.unique(local.find(np.arange(len(names)))))
 
     def finish(self) -> None:
