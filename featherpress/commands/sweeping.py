@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featherpress.commands.printing import plain_console, print_closing
-from featherpress.commands.recipes import audit_recipe, find_recipe, open_logged_run
+from featherpress.commands.recipes import audit_recipe, find_recipe, open_logged_run, student_auditor
 from featherpress.commands.sweep_plan import Student, describe_plan, plan_students, read_request
-from featherpress.commands.training import distil_recipe
+from featherpress.commands.training import prepare_distillation
 from featherpress.errors import UsageError
 from featherpress.extras import require_extra
 from featherpress.options import (
@@ -110,6 +110,7 @@ def _run(
     no_preflight: bool,
 ) -> list[str]:
     """Distil every student that is not done, and keep the record after each; return what is to be said."""
+    from featherpress.compress.experiments.distill import distill
     from featherpress.compress.experiments.sweep import (
         add_point,
         budget_folder,
@@ -134,7 +135,11 @@ def _run(
         if not is_done(folder):
             own = each.recipe if folder == trained else share_teachers(each.recipe, trained)
             begun = is_begun(folder)
-            closing = distil_recipe(own, folder, resume=begun, allow_leak=allow_leak, no_preflight=no_preflight)
+            audits, closing = prepare_distillation(
+                own, folder, resume=begun, allow_leak=allow_leak, no_preflight=no_preflight
+            )
+            with open_logged_run(own, folder, resume=begun, overwrite=False):
+                distill(own, folder, audits=audits, audit=student_auditor(own))
         if not is_leader():
             continue
         point = measure_point(

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -135,44 +135,48 @@ def distill(
         return print_dry_run(loaded, _list_models(loaded, arms, ablate=ablate is not None))
     if ablate and len(arms) < 2:
         raise UsageError("--ablate compares with the control, so that it trains both: leave --arm out")
-    closing = distil_recipe(
+    from featherpress.compress.experiments.ablation import ablate_losses
+    from featherpress.compress.experiments.distill import distill
+
+    folder = run_folder(loaded, out)
+    audits, closing = prepare_distillation(
         loaded,
-        run_folder(loaded, out),
+        folder,
         arms=arms,
         ablate=ablate is not None,
-        settings=settings or (),
         resume=resume,
-        allow_changed=allow_changed,
         overwrite=overwrite,
         allow_over_budget=allow_over_budget,
         allow_leak=allow_leak,
         no_preflight=no_preflight,
     )
-    folder = run_folder(loaded, out)
+    with open_logged_run(loaded, out, resume=resume, overwrite=overwrite):
+        if ablate:
+            closing = [ablate_losses(loaded, folder, audits=audits, audit=student_auditor(loaded)), *closing]
+        else:
+            distill(loaded, folder, audits=audits, audit=student_auditor(loaded), arms=arms)
     print_closing(*closing, f"distilled: {folder}; `featherpress report {folder}` writes it up")
     return None
 
 
-def distil_recipe(
+def prepare_distillation(
     recipe: "Recipe",
     out: Path,
     *,
     arms: "Sequence[Arm]" = ("student", "control"),
     ablate: bool = False,
-    settings: Sequence[str] = (),
     resume: bool = False,
-    allow_changed: bool = False,
     overwrite: bool = False,
     allow_over_budget: bool = False,
     allow_leak: bool = False,
     no_preflight: bool = False,
-) -> list[str]:
-    """Check a recipe, then distil it into a folder; return what is to be said at the end.
+) -> tuple[dict[str, Any], list[str]]:
+    """Check a recipe that is to be distilled into a folder; return its audits, and what is said at the end.
 
-    Errors: those of a run, before anything is written where they can be known by then.
+    Errors: those of a run, before anything is written, where they can be known by then.
     """
-    from featherpress.compress.experiments.ablation import ablate_losses, variants
-    from featherpress.compress.experiments.distill import check, describe_left_out, distill
+    from featherpress.compress.experiments.ablation import variants
+    from featherpress.compress.experiments.distill import check, describe_left_out
     from featherpress.compress.experiments.preflight import require_sound
     from featherpress.compress.recipes.required_files import require_needs
     from featherpress.compress.runtime.run_folder import check_folder
@@ -185,27 +189,7 @@ def distil_recipe(
     closing = describe_left_out(recipe) if resume else check(recipe, allow_leak=allow_leak)
     if not (resume or no_preflight) and "student" in arms:
         require_sound(recipe)
-    with open_logged_run(recipe, out, resume=resume, overwrite=overwrite) as folder:
-        if ablate:
-            table = ablate_losses(
-                recipe,
-                folder,
-                audits=audits,
-                audit=student_auditor(recipe),
-                settings=settings,
-                allow_changed=allow_changed,
-            )
-            return [table, *closing]
-        distill(
-            recipe,
-            folder,
-            audits=audits,
-            audit=student_auditor(recipe),
-            arms=arms,
-            settings=settings,
-            allow_changed=allow_changed,
-        )
-    return closing
+    return audits, closing
 
 
 def preflight(

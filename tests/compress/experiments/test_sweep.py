@@ -51,19 +51,19 @@ def test_students_keep_their_budgets_and_share_a_teacher(sweep: Run, run_command
 
 def test_an_interrupted_sweep_goes_on(sweep: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is done is kept as it is, what was begun is gone on with, and further budgets may be given."""
-    whole = training.distil_recipe
+    whole = training.prepare_distillation
 
-    def stop(recipe: Recipe, *arguments: Any, **options: Any) -> list[str]:
+    def stop(recipe: Recipe, *arguments: Any, **options: Any) -> Any:
         if "1000" in recipe.name:
             raise TrainingError("stopped")
         return whole(recipe, *arguments, **options)
 
-    monkeypatch.setattr("featherpress.commands.sweeping.distil_recipe", stop)
+    monkeypatch.setattr("featherpress.commands.sweeping.prepare_distillation", stop)
     assert sweep("--params", "500,1000").code == 2
     assert Sweep.load(Path("curve/sweep.json")).left == (1000,)
     first = Path("curve/params-500/weights/last.safetensors")
     before = first.stat().st_mtime_ns
-    monkeypatch.setattr("featherpress.commands.sweeping.distil_recipe", whole)
+    monkeypatch.setattr("featherpress.commands.sweeping.prepare_distillation", whole)
     assert sweep("--params", "500").code == 2, "a sweep that is there is not begun again"
     assert sweep("--resume", "--macs", "500").code == 2
     assert sweep("--resume", "--params", "2K,300").code == 0
