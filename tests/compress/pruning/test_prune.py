@@ -89,7 +89,9 @@ def test_a_limit_out_of_reach_says_the_least() -> None:
     least = caught.value.least["params"]
     assert caught.value.exit_code == 1
     assert caught.value.reasons
-    assert prune(make(), IMAGE, params=least).cost.params == least
+    made = prune(make(), IMAGE, params=least)
+    assert made.cost.params == least
+    assert made.model.head.out_features == 5
     with pytest.raises(PruneError):
         prune(make(), IMAGE, params=least - 1)
 
