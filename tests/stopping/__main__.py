@@ -66,15 +66,16 @@ def require_equal(whole: Path, stopped: Path) -> list[str]:
     return problems + left
 
 
-def stop_once(child: int, chance: random.Random, pace: float) -> tuple[signal.Signals, int] | None:
+def stop_once(child: int, chance: random.Random, pace: float) -> tuple[list[signal.Signals], int] | None:
     """Send a signal, or one and another, at a random moment; None where the run ended before."""
     time.sleep(chance.uniform(0, pace))
-    sent = chance.choice(SIGNALS)
+    sent = [chance.choice(SIGNALS)]
     try:
-        os.kill(child, sent)
+        os.kill(child, sent[0])
         if chance.random() < 0.4:
             time.sleep(chance.uniform(0, 0.2))
-            os.kill(child, chance.choice(SIGNALS[:3]))
+            sent.append(chance.choice(SIGNALS[:3]))
+            os.kill(child, sent[1])
     except ProcessLookupError:
         return None
     return sent, ended(child)
@@ -93,13 +94,14 @@ def stop_until_done(name: str, out: Path, chance: random.Random, *, signals: int
         if stopped is None:
             ended(child)
             break
-        number, code = stopped
+        numbers, code = stopped
         sent += 1
         said = [line for line in errors.read_text().splitlines() if line.startswith("featherpress: ")]
-        if number != signal.SIGKILL and code not in {0, 128 + number, -number}:
-            problems.append(f"{name}: {number.name} ended with {code}: {said}")
+        # Two that arrive together are taken in the order of their numbers.
+        if code not in {0, *(128 + number for number in numbers), *(-number for number in numbers)}:
+            problems.append(f"{name}: {numbers} ended with {code}: {said}")
         if "Traceback" in errors.read_text() or (code > 128 and len(said) != 1):
-            problems.append(f"{name}: after {number.name}: {errors.read_text()[-500:]}")
+            problems.append(f"{name}: after {numbers}: {errors.read_text()[-500:]}")
         if code == 0:
             break
     code = ended(start([*arguments(name, run), *(["--resume"] if (run / "recipe.toml").is_file() else [])], errors))
