@@ -5,7 +5,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,7 +17,7 @@ from featherpress import __version__
 from featherpress.compress.deployment.conversion import capture, convert
 from featherpress.compress.deployment.graphs import GraphOptions, Subject, find_subject, flat_outputs
 from featherpress.compress.deployment.parity import check_parity, example_images
-from featherpress.compress.deployment.planning import FASTER, Trial, require_known, try_plans
+from featherpress.compress.deployment.planning import FASTER, WEIGHTS, Trial, require_known, try_plans
 from featherpress.compress.deployment.quantization import Images, Quantization, calibration_images, quantize
 from featherpress.compress.deployment.quiet import quiet
 from featherpress.compress.deployment.sessions import Session, SessionDetector, SessionModel
@@ -243,16 +243,17 @@ def _write_int8(
     import onnx  # noqa: PLC0415  (optional)
 
     source, target = places["onnx"], places["int8"]
-    count = 0 if request.how.calibration == "none" else request.count
     before = request.score(_session_model(source, subject), "scoring float32")
     trials, say = _plans(request.how, subject, source, target.parent)
     for trial in trials:
-        kept = quantize(source, target, request.images(), count=count, how=request.how, nodes=trial.nodes)
+        how = replace(request.how, calibration="none") if trial.kind == WEIGHTS else request.how
+        count = 0 if how.calibration == "none" else request.count
+        kept = quantize(source, target, request.images(), count=count, how=how, nodes=trial.nodes)
         after = request.score(_session_model(target, subject), f"scoring int8, {trial.kind}")
         if after.score >= before.score - INT8_MARGIN:
             break
     proto = onnx.load(target)
-    calibration = {"calibration": request.how.calibration, "calibration_images": count}
+    calibration = {"calibration": how.calibration, "calibration_images": count}
     _describe(proto, {**about, "precision": "int8", **{key: _text(value) for key, value in calibration.items()}})
     target.write_bytes(proto.SerializeToString())
     entry = {"kind": "int8", "precision": "int8", "bytes": target.stat().st_size, "kept_in_float": len(kept)}
@@ -274,7 +275,7 @@ def _write_int8(
 def _plans(how: Quantization, subject: Subject, source: Path, folder: Path) -> tuple[list[Trial], dict[str, Any]]:
     """Return the sets of convolutions to quantise until one scores well, and what was tried to find them.
 
-    All of them come last, for their size: they are what is left where nothing is faster.
+    Weights alone come last, for their size: that is what is left where nothing is faster.
     """
     import onnx  # noqa: PLC0415  (optional)
 

@@ -41,7 +41,7 @@ def _planned(plan: Mapping[str, Any]) -> str:
     tried = ", ".join(f"{each['time']:.2f} {each['kind']}" for each in plan["tried"])
     chosen = f"in eight bits are: {plan['kind']}"
     if not plan["quantized"]:
-        chosen = "nothing good enough is faster here, so that all are in eight bits, for the size alone"
+        chosen = "nothing good enough is faster here, so that weights alone are in eight bits, for the size"
     chosen += f"; {plan['time']:.2f} of float's time"
     return f"\n{chosen}; tried, least processor time on one thread over float's: {tried}"
 

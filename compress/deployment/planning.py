@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 FASTER = 0.98
 """What is to be called faster takes at most this share of float's time."""
 
+WEIGHTS = "weights alone"
+
 _SECONDS = 60.0
 _ROUNDS = 25
 _POOLS = {"GlobalAveragePool", "GlobalMaxPool"}
@@ -37,7 +39,7 @@ Measure = Callable[[Mapping[str, Path], Images], Mapping[str, float]]
 class Trial:
     """Some convolutions in eight bits: what they are, their nodes, and the time of the whole over float's.
 
-    Without `nodes` all convolutions are, and what comes out of them stays in float.
+    Without `nodes` the weights of all are, and activations stay in float.
     """
 
     kind: str
@@ -71,7 +73,7 @@ def try_plans(
     import onnx  # noqa: PLC0415  (optional)
 
     began, kinds = time.monotonic(), group_convolutions(onnx.load(source))
-    sets: dict[str, tuple[str, ...] | None] = {"all": None}
+    sets: dict[str, tuple[str, ...] | None] = {WEIGHTS: None}
     sets |= {kind: nodes for kind, nodes in kinds.items() if kind.startswith("pointwise") and nodes}
     found = _try_sets(source, images, folder, sets, until=began + seconds / 2, measure=measure)
     best = min((each for each in found if each.nodes), key=lambda each: each.time, default=None)
@@ -105,9 +107,8 @@ def _try_sets(
             if time.monotonic() < until or len(files) == 1:
                 files[kind] = folder / f"{number}.onnx"
                 # Speed does not depend on ranges: one image is enough to find some.
-                quantize(
-                    source, files[kind], iter([images]), count=1, how=Quantization(calibration="minmax"), nodes=nodes
-                )
+                how = Quantization(calibration="none" if nodes is None else "minmax")
+                quantize(source, files[kind], iter([images]), count=1, how=how, nodes=nodes)
             progress.advance()
     times = measure(files, images)
     return [Trial(kind=kind, nodes=sets[kind], time=times[kind] / times["float"]) for kind in files if kind != "float"]

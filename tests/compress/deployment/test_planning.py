@@ -63,7 +63,7 @@ def test_what_sees_a_pooled_value_stays_in_float(nets: Path, tmp_path: Path) -> 
 
 def test_sets_are_tried_and_the_fastest_come_first(wide: Path, tmp_path: Path) -> None:
     """Sets by width, then the fastest of them with the other kinds, each by its time over float's."""
-    seconds = {"float": 2.0, "all": 3.0, "pointwise": 1.8, "pointwise from 32 channels": 1.0}
+    seconds = {"float": 2.0, "weights alone": 3.0, "pointwise": 1.8, "pointwise from 32 channels": 1.0}
     seconds |= {"pointwise from 64 channels": 1.4, "pointwise from 32 channels, depthwise": 0.8}
     asked: list[set[str]] = []
 
@@ -77,7 +77,7 @@ def test_sets_are_tried_and_the_fastest_come_first(wide: Path, tmp_path: Path) -
         ("pointwise from 32 channels", 0.5),
         ("pointwise from 64 channels", 0.7),
     ]
-    assert (found[-1].kind, found[-1].nodes) == ("all", None)
+    assert (found[-1].kind, found[-1].nodes) == ("weights alone", None)
     assert asked[1] == asked[2] == {"float", "pointwise from 32 channels, depthwise"}
     seconds["float"] = 1.25
     calls = iter([1.0, 1.0, 0.9, 1.0])
@@ -88,7 +88,7 @@ def test_sets_are_tried_and_the_fastest_come_first(wide: Path, tmp_path: Path) -
 
     found = try_plans(wide, images(), tmp_path, measure=differently)
     assert [each.time for each in found][:2] == pytest.approx([0.8 / 1.125, 0.8])
-    assert [each.kind for each in try_plans(wide, images(), tmp_path, seconds=0, measure=measure)] == ["all"]
+    assert [each.kind for each in try_plans(wide, images(), tmp_path, seconds=0, measure=measure)] == ["weights alone"]
 
 
 def test_measuring_takes_turns(wide: Path) -> None:
@@ -117,18 +117,18 @@ def test_a_plan_quantises_what_it_names_and_the_activation_after(wide: Path, tmp
     assert read[leaky.output[0]].op_type == "QuantizeLinear"
 
 
-@pytest.mark.parametrize("case", [(0.9, 0.0, "some"), (0.99, 0.0, "all"), (0.9, 0.006, "all")])
+@pytest.mark.parametrize("case", [(0.9, 0.0, "some"), (0.99, 0.0, "weights alone"), (0.9, 0.006, "weights alone")])
 def test_what_is_faster_and_no_worse_is_kept(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: tuple[float, float, str]
 ) -> None:
-    """A set that gains too little, or loses more than 0.005, leaves all in eight bits for their size, and says so."""
+    """A set that gains too little, or loses more than 0.005, leaves weights alone in eight bits."""
     faster, drop, kind = case
 
     def tried(source: Path, given: Images, folder: Path) -> list[Trial]:
         assert given.shape == (1, 3, 96, 96)
         return [
             Trial(kind="some", nodes=tuple(convolutions(source)[:1]), time=faster),
-            Trial(kind="all", nodes=None, time=1.5),
+            Trial(kind="weights alone", nodes=None, time=1.5),
         ]
 
     class Scores(Int8Request):
@@ -144,7 +144,9 @@ def test_what_is_faster_and_no_worse_is_kept(
     request = ExportRequest(
         target="export_nets:small", weights=exported.weights, out=tmp_path / "a.onnx", side=96, int8=int8
     )
-    plan = export(request)["files"][-1]["plan"]
+    entry = export(request)["files"][-1]
+    plan = entry["plan"]
+    assert entry["calibration"] == ("percentile" if kind == "some" else "none")
     assert (plan["by"], plan["kind"], plan["time"]) == ("auto", kind, faster if kind == "some" else 1.5)
     assert [each["time"] for each in plan["tried"]] == [faster, 1.5]
     assert len(plan["quantized"]) == (1 if kind == "some" else 0)
