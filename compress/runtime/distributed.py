@@ -125,7 +125,8 @@ def average_gradients(weights: Sequence[Tensor]) -> None:
     flat = torch.cat([weight.grad.float().flatten() for weight in shared if weight.grad is not None])
     distributed.all_reduce(flat)
     flat /= process_count()
-    for weight, part in zip(shared, flat.split([weight.numel() for weight in shared]), strict=True):
+    parts = torch.split(flat, [weight.numel() for weight in shared])
+    for weight, part in zip(shared, parts, strict=True):
         assert weight.grad is not None
         weight.grad.copy_(part.view(weight.shape))
 
