@@ -60,6 +60,13 @@ def test_what_no_rule_knows_is_locked_with_its_name() -> None:
         prune(Sorted(), example, params=100)
 
 
+def test_the_axis_that_a_number_is_computed_from_stays() -> None:
+    """A division by a width that no weight can make good locks that width, and no other."""
+    model, example = build("divided later")
+    made = prune(model, example, params=int(count(model, example).params * 0.5))
+    assert (made.model.a.out_channels, made.model.b.out_channels) == (16, 2)
+
+
 def test_numbers_of_a_module_follow_the_width_that_they_name() -> None:
     """`head_dim` is the width of a head after the cut; the constant scale stays."""
     model, example = build("timm")

@@ -148,7 +148,7 @@ def test_the_model_given_is_untouched() -> None:
     assert not made.model.body[0].training
     assert not made.model.head.weight.requires_grad
     made.model(image)
-    assert not {id(each) for each in made.model.parameters()} & {id(each) for each in model.parameters()}
+    assert not {each.data_ptr() for each in made.model.parameters()} & {each.data_ptr() for each in model.parameters()}
 
 
 def test_kept_modules_stay_whole() -> None:
@@ -255,7 +255,9 @@ def test_the_oracle_sees_a_row_in_another_place(take_steps: Callable[..., Any]) 
 
 def test_a_pruned_model_can_be_pruned_again(tmp_path: Path) -> None:
     """The file of what was cut twice builds back from the first factory."""
-    once = prune(make(), IMAGE, params=6000)
-    twice = prune(once.model, IMAGE, params=3000)
+    once = prune(make(), IMAGE, params=1200)
+    twice = prune(once.model, IMAGE, params=1100, keep=("body.0",))
     twice.save(tmp_path / "student.safetensors")
-    assert count(load_pruned(make, tmp_path / "student.safetensors"), IMAGE).params == twice.cost.params <= 3000
+    back = load_pruned(make, tmp_path / "student.safetensors")
+    assert count(back, IMAGE).params == twice.cost.params <= 1100
+    assert back.body[0].out_channels == back.body[0].weight.shape[0] < 16
