@@ -65,6 +65,9 @@ def test_the_axis_that_a_number_is_computed_from_stays() -> None:
     model, example = build("divided later")
     made = prune(model, example, params=int(count(model, example).params * 0.5))
     assert (made.model.a.out_channels, made.model.b.out_channels) == (16, 2)
+    with pytest.raises(PruneError) as caught:
+        prune(model, example, params=1, floor=0)
+    assert caught.value.least["params"] > 0.4 * count(model, example).params
 
 
 def test_numbers_of_a_module_follow_the_width_that_they_name() -> None:
