@@ -128,8 +128,10 @@ class Trainer:
                 self._began = time.monotonic()
                 epoch, start = divmod(self.position.step, self.per_epoch)
                 for parts in self._steps(epoch, start):
-                    with defer_signals():
-                        self._advance(parts, epoch, writer, progress)
+                    with defer_signals():  # a step, its row and its state are one
+                        logged = (self.position.step + 1) % self.schedule.log_every == 0
+                        terms = self._step(parts, measure=logged)
+                        self._note(terms, sum(map(len, parts)), epoch, writer, progress, logged=logged)
             self._save()
             self._write_weights(self.folder.last_weights)
             if self.position.step > first and self.evaluate is not None:
@@ -139,13 +141,20 @@ class Trainer:
         broadcast(list(self.average.model.state_dict().values()))
         return self.average.model
 
-    def _advance(self, parts: Sequence[Batch], epoch: int, writer: SummaryWriter | None, progress: Progress) -> None:
-        """Take one step with all that it leaves: its row, and the state where one is due."""
-        logged = (self.position.step + 1) % self.schedule.log_every == 0
-        terms = self._step(parts, measure=logged)
+    def _note(
+        self,
+        terms: Mapping[str, float],
+        images: int,
+        epoch: int,
+        writer: SummaryWriter | None,
+        progress: Progress,
+        *,
+        logged: bool,
+    ) -> None:
+        """Keep what a step of so many images leaves: its row, and the state where one is due."""
         self.position.step += 1
         now = time.monotonic()
-        speed, self._began = sum(map(len, parts)) * self.accelerator.num_processes / (now - self._began), now
+        speed, self._began = images * self.accelerator.num_processes / (now - self._began), now
         progress.advance(loss=terms["loss"], images_per_second=speed)
         self._losses.append(terms["task"])
         if logged or self.position.step == self.total:

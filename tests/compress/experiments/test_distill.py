@@ -240,6 +240,7 @@ def test_every_process_has_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     for local, device in ((None, "cuda"), ("0", "cuda:0"), ("1", "cuda:1"), ("3", "cuda:1")):
+        monkeypatch.setenv("WORLD_SIZE", "1" if local is None else "4")
         if local is None:
             monkeypatch.delenv("LOCAL_RANK", raising=False)
         else:
