@@ -56,7 +56,12 @@ published 4.96 G are 8.33 G.
 
 **Aliases.** timm builds resnext101_32x8d under the names ig_resnext101_32x16d, 32x32d and 32x48d. The figures are
 right, what one gets by these names is another model. ecaresnext50t_32x4d has the figures of ecaresnext26t_32x4d:
-its definition has changed since, as that of regnety_2560 has, which nothing counted here gives and which stays open.
+its definition has changed since.
+
+**RegNetY-256GF.** The row of regnety_2560 at 224, which nothing counted in the run gives, is of an earlier definition
+that timm's source keeps as a comment: w0 of 640, wa of 124.47, wm of 2.04, groups of 848. Built so it has 826,140,008
+parameters, the published 826.14 M, and 256,897,604,224 MACs; two operations for each of the 87,408,160 values that its
+norms read make 257.07 G. The row at 384 is of today's definition.
 
 ## What we got wrong
 
