@@ -32,7 +32,8 @@ _MARKDOWN = re.compile(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)|\[(?=[^\]]*\]\()|\\*\|")
 _ENTITIES = {"<": "&lt;", "&": "&amp;"}
 _FORMULA = re.compile(r"[=+\-@\t\r]")
 _QUOTED = 120
-_ENDLESS = re.compile(rf"'[^']{{{_QUOTED},}}'|\"[^\"]{{{_QUOTED},}}\"|[^\s]{{{4 * _QUOTED},}}")
+_QUOTES = re.compile(rf"(?<!\w)'[^']*'|\"[^\"]*\"|[^\s]{{{4 * _QUOTED},}}")
+"""What is quoted, an apostrophe inside a word begins nothing; and what has no end."""
 _NUMBER = re.compile(r"[+-]?(\d[\d,]*\.?\d*|\.\d+)([eE][+-]?\d+)?%?")
 
 
@@ -82,4 +83,6 @@ def escape_cell(cell: object) -> object:
 
 def shorten(sentence: str) -> str:
     """Return a sentence without the bulk of a value that it quotes whole, or of a word that never ends."""
-    return _ENDLESS.sub(lambda found: f"{found[0][:_QUOTED]}...{found[0][-1]}", sentence)
+    return _QUOTES.sub(
+        lambda found: found[0] if len(found[0]) < _QUOTED + 2 else f"{found[0][:_QUOTED]}...{found[0][-1]}", sentence
+    )

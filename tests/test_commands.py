@@ -18,6 +18,7 @@ def test_one_process_of_a_run_prints_its_closing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of the processes that torchrun started, the first says how the run ended."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
     print_closing("trained: here")
     assert capsys.readouterr().out == ""

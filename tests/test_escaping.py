@@ -146,3 +146,12 @@ def test_long_values_are_shortened() -> None:
     assert len(sentence) < 500
     assert sentence.startswith("a/b.toml: expected a number, got 'xxx")
     assert shorten(f"no {'a/' * 100}") == f"no {'a/' * 100}"
+
+
+def test_what_is_quoted_whole_is_shortened() -> None:
+    """A value of any length is cut; an apostrophe inside a word, and what lies between two short values, is not."""
+    plain = "COCO's AP needs " + "accelerate, " * 20 + "install 'it[all]'"
+    between = "'a' and " + "so on " * 30 + "'b'"
+    assert [shorten(each) for each in (plain, between)] == [plain, between]
+    for quote in "'\"":
+        assert shorten(f"no {quote}{'x' * 999}{quote} here") == f"no {quote}{'x' * 119}...{quote} here"

@@ -284,7 +284,7 @@ def _plans(how: Quantization, subject: Subject, source: Path, folder: Path) -> t
         return [Trial(kind="as given", nodes=how.plan, time=math.nan)], {"by": "file"}
     if how.plan == "all" or how.calibration == "none":
         return [Trial(kind="all", nodes=None, time=math.nan)], {"by": "all"}
-    shape = subject.shapes[0] if not subject.dynamic else (1, 3, MEASURED_SIDE, MEASURED_SIDE)
+    shape = subject.shapes[0] if 2 not in subject.dynamic else (1, 3, MEASURED_SIDE, MEASURED_SIDE)
     images = example_images(shape, takes=input_of(subject.original)).numpy()
     with tempfile.TemporaryDirectory(dir=folder) as name:
         tried = try_plans(source, images, Path(name))

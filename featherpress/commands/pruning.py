@@ -61,7 +61,7 @@ def prune(
 
     Examples:
     ```
-    featherpress prune my_models:net --params 1M --macs 150M --out small.safetensors
+    featherpress prune mine:net --params 1M --macs 150M --out small.safetensors
     featherpress prune torchvision.models:resnet18 --params 5M --keep fc
     featherpress prune mine:net --budget mine.toml --weights trained.safetensors
     ```

@@ -151,10 +151,12 @@ def distill(
         no_preflight=no_preflight,
     )
     with open_logged_run(loaded, out, resume=resume, overwrite=overwrite):
+        told: dict[str, Any] = {"audits": audits, "audit": student_auditor(loaded)}
+        told |= {"settings": settings or (), "allow_changed": allow_changed}
         if ablate:
-            closing = [ablate_losses(loaded, folder, audits=audits, audit=student_auditor(loaded)), *closing]
+            closing = [ablate_losses(loaded, folder, **told), *closing]
         else:
-            distill(loaded, folder, audits=audits, audit=student_auditor(loaded), arms=arms)
+            distill(loaded, folder, **told, arms=arms)
     print_closing(*closing, f"distilled: {folder}; `featherpress report {folder}` writes it up")
     return None
 

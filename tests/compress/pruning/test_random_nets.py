@@ -101,7 +101,7 @@ class Random(nn.Module):
 
 
 @settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(
     parts=st.lists(st.tuples(st.sampled_from(PARTS), WIDTHS, st.booleans()), min_size=1, max_size=4),

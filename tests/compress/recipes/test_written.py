@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from featherpress.compress.recipes import Recipe, load_recipe, recipe_to_toml
 from featherpress.errors import RecipeError
+from tests.recipes import DRAWN_FACES
 
 texts = st.text(st.characters(), max_size=12) | st.sampled_from(
     ["a.b", 'a "b"', "\ud800", "\x00", "\u2028", "größe", "'''"]
@@ -75,5 +76,5 @@ def test_recipes_read_back(  # noqa: PLR0917
 def test_what_cannot_be_written_is_refused(setting: str, said: str) -> None:
     """Halves of letters, numbers that are none, nesting and digits without end: one sentence each."""
     with pytest.raises(RecipeError, match=said) as refused:
-        load_recipe("demo", settings=[setting])
+        load_recipe(DRAWN_FACES, settings=[setting])
     assert len(str(refused.value)) < 300

@@ -15,6 +15,7 @@ def test_one_of_several_processes_shows_its_bar(
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.delenv("RANK", raising=False)
     if rank is not None:
+        monkeypatch.setenv("WORLD_SIZE", "2")
         monkeypatch.setenv("RANK", rank)
     with Progress("counting", total=1) as progress:
         progress.advance()
