@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -111,3 +112,11 @@ def weights(tmp_path: Path) -> Path:
     path = tmp_path / "v2.safetensors"
     save_weights(create_model("featherface_v2"), path, metadata={"model": "featherface_v2"})
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heard_signals() -> None:
+    """Hear signals, which a shell that starts the tests in the background has them ignore."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_DFL)
