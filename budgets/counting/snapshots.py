@@ -27,7 +27,7 @@ class Snapshot:
     def close(self) -> None:
         """Note what the containers hold now."""
         self._sizes = list(map(len, chain(self.dicts, self.lists)))
-        self._keys = list(chain.from_iterable(self.dicts))
+        self._keys = list(self._names())
         self._held = list(self._holds())
 
     def put_back(self) -> bool:
@@ -40,13 +40,17 @@ class Snapshot:
             self._refill()
         return any(changed)
 
+    def _names(self) -> Iterator[Any]:
+        # In the order of `_holds`: an OrderedDict would name its keys in its own, which may be another.
+        return chain.from_iterable(map(dict.keys, self.dicts))
+
     def _holds(self) -> Iterator[Any]:
         return chain(chain.from_iterable(map(dict.values, self.dicts)), chain.from_iterable(self.lists))
 
     def _differs(self) -> bool:
         same = list(map(len, chain(self.dicts, self.lists))) == self._sizes
         same = same and all(map(is_, self._holds(), self._held))
-        return not (same and all(map(is_, chain.from_iterable(self.dicts), self._keys)))
+        return not (same and all(map(is_, self._names(), self._keys)))
 
     def _refill(self) -> None:
         sizes, keys, held = iter(self._sizes), iter(self._keys), iter(self._held)

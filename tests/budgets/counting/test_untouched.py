@@ -3,6 +3,7 @@
 import sys
 import threading
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, ClassVar
@@ -21,6 +22,7 @@ FOUND: dict[str, Any] = {}
 LAST: Any = None
 LOCAL = threading.local()
 MODELS: list[nn.Module] = []
+RECENT = OrderedDict(a=1, b=2, c=3)
 STEPS = torch.zeros(1)
 
 
@@ -230,6 +232,13 @@ def test_what_is_kept_elsewhere_is_counted_and_put_back(place: Any, side: int, r
 def test_what_cannot_be_followed_is_refused_and_taken_out(place: Any, fails: bool) -> None:
     """What is written where nothing was noted is found, taken away, and the count refused in a sentence."""
     check(place, 8, ran=False, fails=fails)
+
+
+def test_a_dictionary_in_the_order_of_use_stays_as_it_was() -> None:
+    """Its keys lie in another order than in memory; that something beside it is put back leaves them their values."""
+    RECENT.move_to_end("a")
+    check(in_a_global_variable, 8, ran=False, fails=False)
+    assert [*RECENT.items()] == [("b", 2), ("c", 3), ("a", 1)]
 
 
 def test_switches_and_modes_of_pytorch_are_put_back() -> None:
