@@ -87,7 +87,7 @@ def _check_unread(run: Run, rows: TensorRows, attempt: _Try) -> None:
     mode, evidence = run.mode, run.mode.evidence
     assert evidence is not None
     names = [name for key, names in rows.names.items() if key not in mode.readers for name in names]
-    names = [name for name in names if mode.stack.calls[name.rpartition(".")[0]]]
+    names = [name for name in names if mode.stack.calls.get(name.rpartition(".")[0])]
     dead = evidence.dead | set(evidence.unread.values())
     if not names and not dead:
         return

@@ -191,6 +191,13 @@ def test_a_mixture_of_experts_does_fixed_work(x: Tensor) -> None:
     assert (cost.params, cost.active) == (2080, 1056)
 
 
+def test_only_what_ran_has_shapes() -> None:
+    """Also where a real run looked at the weights that no operator reads."""
+    reads = Does(lambda s, x: s.layer(x) if float(x.sum()) < 1 else x, layer=nn.Linear(4, 4), idle=nn.Linear(4, 4))
+    cost = count(reads, torch.zeros(1, 4))
+    assert (cost.method, [*cost.shapes]) == ("real", ["", "layer"])
+
+
 @pytest.mark.needs_torch("2.8", "_grouped_mm")
 def test_a_grouped_product_needs_no_half_precision() -> None:
     """10 rows by 8 x 16, also where the model is too large to be run."""
