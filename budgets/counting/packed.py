@@ -33,6 +33,7 @@ def _stands_for(held: dict[str, Sequence[int]]) -> tuple[int, int] | None:
     if packed[1] != outputs:
         bits = packed[1] * _WORD // outputs
         return (packed[0] * outputs, bits) if 0 < bits < _WORD else None
-    (inputs,) = held.get("g_idx", (0,)) if len(held.get("g_idx", (0,))) == 1 else (0,)
+    groups = held.get("g_idx", ())
+    inputs = groups[0] if len(groups) == 1 else 0
     bits = packed[0] * _WORD // inputs if inputs else zeros[1] * _WORD // outputs if len(zeros) == 2 else 0
     return (packed[0] * _WORD // bits * outputs, bits) if 0 < bits < _WORD else None

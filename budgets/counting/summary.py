@@ -19,10 +19,8 @@ def summarise(subject: Subject, rows: TensorRows, mode: CountingMode) -> Cost:
     tree = subject.tree
     unused = set(rows.by_id) - mode.readers.keys()
     total, peak = mode.lifetimes.total(), mode.lifetimes.peak()
-    params, trainable = (
-        sum(rows.elements.values()),
-        sum(rows.elements[k] for k, t in rows.by_id.items() if t.requires_grad),
-    )
+    params = sum(rows.elements.values())
+    trainable = sum(rows.elements[key] for key, tensor in rows.by_id.items() if tensor.requires_grad)
     first_name = {key: names[0] for key, names in rows.names.items()}
     active, measure = _count_active(rows, mode), rows.measure()
     cost = Cost(
@@ -46,10 +44,7 @@ def summarise(subject: Subject, rows: TensorRows, mode: CountingMode) -> Cost:
         work=dict(mode.macs),
         elementwise_work=dict(mode.elementwise),
         operator_calls=dict(mode.calls),
-        readers={
-            first_name[key]: (*names,) if len(names) == 1 else tuple(sorted(names))
-            for key, names in mode.readers.items()
-        },
+        readers={first_name[key]: tuple(sorted(names)) for key, names in mode.readers.items()},
         shapes={
             path: (_shapes(taken), _shapes(given))
             for path in mode.stack.calls
