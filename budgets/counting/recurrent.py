@@ -1,4 +1,4 @@
-"""LSTM, GRU and RNN at once: PyTorch would go step by step on tensors without values."""
+"""LSTM, GRU and RNN at once, not step by step as PyTorch goes on tensors without values; batch norm without detours."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ class Ledger(Protocol):
 
 @contextmanager
 def closed_form(ledger: Ledger) -> Iterator[None]:
-    """Answer recurrent layers on meta tensors of this thread as one operator each."""
+    """Answer recurrent layers and batch norms on meta tensors of this thread as one operator each."""
     thread = get_ident()
 
     def answer(name: str, usual: Callable[..., Any], *args: Any) -> Any:

@@ -46,7 +46,7 @@ class Surroundings:
         self.made: list[ref[Tensor]] = []
         #: By id, and so held alive for as long as the id is to be good.
         self._seen: dict[int, Any] = {}
-        #: Which of so many items of these types can change: containers, and others.
+        #: By the types of some items, which of them are containers, and which others can change or lead on.
         self._sieves: dict[tuple[type, ...], tuple[list[bool], list[bool]]] = {}
         #: Classes, caches and globals: no part of the model, though it may lead to them.
         self._around: dict[int, Any] | None = {}
