@@ -11,11 +11,13 @@ process grows beyond the imports, a first count of a small model and the model a
 import argparse
 import copy
 import importlib
+import resource
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,6 +35,7 @@ PRESETS = (
 )
 OTHERS = ("resnet18", "mobilenet_v3_small", "vit_b_16", "swin_t")
 LARGE = ("featherface_v1", 4000)
+LAYERS = 20_000
 TOOLS = ("ours", "fvcore", "thop")
 
 
@@ -137,6 +140,8 @@ def main() -> None:
     if not options.names:
         base, whole = start_up(options.rounds)
         print(f"audit featherface_v2: {whole:.2f} s, {whole / base:.2f} times importing torch and torchvision")
+        for block in (200, 1):
+            print(f"audit of {LAYERS:,} layers in {LAYERS // block:,} rows: {audit_many(block):.1f} s of CPU time")
     return None
 
 
@@ -149,6 +154,27 @@ def start_up(rounds: int) -> tuple[float, float]:
     ]
     base, whole = (min(column) for column in zip(*times, strict=True))
     return base, whole
+
+
+def many(block: int = 1) -> nn.Module:
+    """Make a model of many layers in blocks of so many."""
+    layers = [nn.Linear(4, 4) for _ in range(LAYERS)]
+    blocks = [nn.Sequential(*layers[first : first + block]) for first in range(0, LAYERS, block)]
+    return nn.Sequential(*(blocks if block > 1 else layers))
+
+
+def audit_many(block: int) -> float:
+    """CPU time of the command that audits such a model."""
+    words = ("audit", f"{Path(__file__).stem}:many", "--set", f"block={block}", "--input", "1x4")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "featherpress.cli", *words],
+        check=True,
+        capture_output=True,
+        cwd=Path(__file__).parent,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 if __name__ == "__main__":

@@ -156,8 +156,9 @@ def _documents(result: Audit) -> list[str]:
 
 
 def _claims_heading(result: Audit) -> str:
-    """State whose claims the table has, and where they were noted."""
-    return f"What {' and '.join(_documents(result))} says, beside the count:"
+    """State whose claims the table has."""
+    documents = _documents(result)
+    return f"What {' and '.join(documents)} {'say' if len(documents) > 1 else 'says'}, beside the count:"
 
 
 def _reasons(result: Audit) -> list[str]:

@@ -178,6 +178,15 @@ def test_claims_stand_beside_and_fail_only_when_strict() -> None:
     )
 
 
+def test_claims_are_headed_by_their_documents() -> None:
+    """One says, two say; a reason names the document only where there are several."""
+    one, two = (audit(Toy(), budget(text), name="toy") for text in (CLAIMS, CLAIMS.replace('"paper"', '"card"')))
+    assert "What paper says, beside the count:" in render_markdown(one)
+    assert "What card and paper say, beside the count:" in render_markdown(two)
+    assert "[page 3]" in render_markdown(one)
+    assert "[paper, page 3]" in render_markdown(two)
+
+
 def test_another_input_shape_leaves_macs_unchecked() -> None:
     """Limits on MACs hold for the file's input alone; parameters are checked at any, and a note says so."""
     limits = budget("[total]\nparams = { max = 2_000 }\nmacs = { max = 1 }")
