@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 from featherpress.compress.deployment.quantization import (
     Images,
     Quantization,
-    first_convolutions,
-    kept_in_float,
+    hurt_convolutions,
     quantize,
 )
-from featherpress.compress.deployment.rewriting import attribute, made_convolutions
+from featherpress.compress.deployment.rewriting import attribute
 from featherpress.compress.deployment.sessions import Session
 from featherpress.compress.runtime.progress import Progress
 from featherpress.errors import ExportError, FileError
@@ -120,7 +119,7 @@ def group_convolutions(proto: "onnx.ModelProto") -> dict[str, tuple[str, ...]]:
     Left out are those that eight bits hurt, and those that see one pooled value a channel.
     """
     sizes = {each.name: tuple(each.dims) for each in proto.graph.initializer}
-    hurt = {*kept_in_float(proto), *first_convolutions(proto, share=0.01), *_pooled(proto), *made_convolutions(proto)}
+    hurt = {*hurt_convolutions(proto, share=Quantization().first), *_pooled(proto)}
     groups: dict[str, list[str]] = {"pointwise": [], "pointwise from 32 channels": [], "pointwise from 64 channels": []}
     groups |= {"depthwise": [], "other": []}
     for node in proto.graph.node:

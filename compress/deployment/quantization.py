@@ -91,8 +91,9 @@ def quantize(
     import onnx  # noqa: PLC0415  (optional)
 
     proto = onnx.load(source)
-    kept = sorted({*kept_in_float(proto), *first_convolutions(proto, share=how.first), *made_convolutions(proto)})
-    if nodes is not None:
+    if nodes is None:
+        kept = sorted(hurt_convolutions(proto, share=how.first))
+    else:
         kept = [node.name for node in proto.graph.node if node.op_type == "Conv" and node.name not in nodes]
     if how.calibration == "none":
         _quantize_weights(proto, kept)
@@ -110,14 +111,9 @@ def quantize(
 
 def _activations_of(proto: "onnx.ModelProto", kept: list[str]) -> list[str]:
     """Name the activations of what stays in float."""
-    made = {name: node for node in proto.graph.node for name in node.output}
-    activations = [node for node in proto.graph.node if node.op_type in _ACTIVATIONS]
-    producers = {node.name: made.get(node.input[0]) for node in activations}
-    return [name for name, made_by in producers.items() if made_by is None or _stays(made_by, kept)]
-
-
-def _stays(node: "onnx.NodeProto", kept: list[str]) -> bool:
-    return node.op_type != "Conv" or node.name in kept
+    nodes = proto.graph.node
+    quantized = {node.output[0] for node in nodes if node.op_type == "Conv" and node.name not in kept}
+    return [node.name for node in nodes if node.op_type in _ACTIVATIONS and node.input[0] not in quantized]
 
 
 def _quantize_static(
@@ -176,6 +172,11 @@ def _quantize_weights(proto: "onnx.ModelProto", kept: list[str]) -> None:
     for name in added:
         if not read[name]:
             proto.graph.initializer.remove(weights[name])
+
+
+def hurt_convolutions(proto: "onnx.ModelProto", *, share: float) -> set[str]:
+    """Name the convolutions that lose more by eight bits than is gained: the first, up to this share, and others."""
+    return {*kept_in_float(proto), *first_convolutions(proto, share=share), *made_convolutions(proto)}
 
 
 def first_convolutions(proto: "onnx.ModelProto", *, share: float) -> list[str]:
