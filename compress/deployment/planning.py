@@ -26,6 +26,8 @@ FASTER = 0.98
 """What is to be called faster takes at most this share of float's time."""
 
 WEIGHTS = "weights alone"
+_POINTWISE = {"pointwise": 0, "pointwise from 32 channels": 32, "pointwise from 64 channels": 64}
+"""Sets of pointwise convolutions, by the channels that all of theirs have at least."""
 
 _SECONDS = 60.0
 _ROUNDS = 25
@@ -73,7 +75,7 @@ def try_plans(
 
     began, kinds = time.monotonic(), group_convolutions(onnx.load(source))
     sets: dict[str, tuple[str, ...] | None] = {WEIGHTS: None}
-    sets |= {kind: nodes for kind, nodes in kinds.items() if kind.startswith("pointwise") and nodes}
+    sets |= {kind: kinds[kind] for kind in _POINTWISE if kinds[kind]}
     found = _try_sets(source, images, folder, sets, until=began + seconds / 2, measure=measure)
     best = min((each for each in found if each.nodes), key=lambda each: each.time, default=None)
     if best is not None and best.nodes:
@@ -120,20 +122,23 @@ def group_convolutions(proto: "onnx.ModelProto") -> dict[str, tuple[str, ...]]:
     """
     sizes = {each.name: tuple(each.dims) for each in proto.graph.initializer}
     hurt = {*hurt_convolutions(proto, share=Quantization().first), *_pooled(proto)}
-    groups: dict[str, list[str]] = {"pointwise": [], "pointwise from 32 channels": [], "pointwise from 64 channels": []}
-    groups |= {"depthwise": [], "other": []}
+    groups: dict[str, list[str]] = {kind: [] for kind in (*_POINTWISE, "depthwise", "other")}
     for node in proto.graph.node:
-        shape = sizes.get(node.input[1], ()) if node.op_type == "Conv" else ()
-        if len(shape) != 4 or node.name in hurt or min(shape[0], shape[1] * attribute(node, "group", 1)) < 8:
-            continue
-        if attribute(node, "group", 1) == shape[0]:
-            groups["depthwise"].append(node.name)
-        elif attribute(node, "group", 1) > 1 or shape[2:] != (1, 1):
-            groups["other"].append(node.name)
-        else:
-            for least, kind in zip((0, 32, 64), groups, strict=False):
-                groups[kind] += [node.name] if min(shape[:2]) >= least else []
+        if node.op_type == "Conv" and node.name not in hurt and node.input[1] in sizes:
+            for kind in _kinds(sizes[node.input[1]], attribute(node, "group", 1)):
+                groups[kind].append(node.name)
     return {kind: tuple(nodes) for kind, nodes in groups.items()}
+
+
+def _kinds(shape: tuple[int, ...], group: int) -> list[str]:
+    """Name the groups of a convolution by its weights' shape; none where it is too narrow or not over a plane."""
+    if len(shape) != 4 or min(shape[0], shape[1] * group) < 8:
+        return []
+    if group == shape[0]:
+        return ["depthwise"]
+    if group > 1 or shape[2:] != (1, 1):
+        return ["other"]
+    return [kind for kind, least in _POINTWISE.items() if min(shape[:2]) >= least]
 
 
 def _pooled(proto: "onnx.ModelProto") -> Iterator[str]:
