@@ -39,8 +39,9 @@ class Session:
             raise _refused(path, error) from error
         self._path = path
         self.outputs: tuple[str, ...] = tuple(each.name for each in self._session.get_outputs())
-        self.size = self._session.get_inputs()[0].shape[2:4]
-        self.free_batch = not isinstance(self._session.get_inputs()[0].shape[0], int)
+        batch, _, *sides = self._session.get_inputs()[0].shape
+        self.free_batch = not isinstance(batch, int)
+        self.size = (sides[0], sides[1]) if all(isinstance(side, int) for side in sides) else None
 
     def run(self, images: npt.NDArray[np.float32]) -> list[npt.NDArray[Any]]:
         """Compute every output; shapes: images (N, 3, H, W)."""
@@ -55,6 +56,13 @@ def _refused(path: Path, error: Exception) -> ExportError:
     return ExportError(f"onnxruntime cannot run {path.name}: {str(error).splitlines()[0][:300]}")
 
 
+def _run(session: Session, images: Tensor) -> list[Tensor]:
+    """Compute every output; a file that takes one image at a time gets them one by one."""
+    parts = [images] if session.free_batch else images.split(1)
+    found = [session.run(part.contiguous().numpy()) for part in parts]
+    return [torch.from_numpy(np.concatenate(each)) for each in zip(*found, strict=True)]
+
+
 class SessionDetector(Detector):
     """An exported detector with the interface of the model it was exported from, so that one evaluation serves both.
 
@@ -64,21 +72,14 @@ class SessionDetector(Detector):
     def __init__(self, session: Session, detector: Detector) -> None:
         super().__init__(detector.anchors)
         self._session = session
-        height, width = session.size
-        self.fixed = (height, width) if isinstance(height, int) and isinstance(width, int) else None
         # Tells which device and type the outputs have.
         self.anchor = nn.Parameter(torch.empty(0), requires_grad=False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Run the file; shapes as `Detector`."""
-        if self.fixed:
-            missing = (self.fixed[0] - images.shape[-2], self.fixed[1] - images.shape[-1])
-            images = nn.functional.pad(images, (0, missing[1], 0, missing[0]))
-            parts = [self._session.run(each[None].contiguous().numpy()) for each in images]
-            found = [torch.from_numpy(np.concatenate(each)) for each in zip(*parts, strict=True)]
-        else:
-            found = [torch.from_numpy(each) for each in self._session.run(images.contiguous().numpy())]
-        boxes, logits, landmarks = found[:3]
+        if size := self._session.size:
+            images = nn.functional.pad(images, (0, size[1] - images.shape[-1], 0, size[0] - images.shape[-2]))
+        boxes, logits, landmarks = _run(self._session, images)[:3]
         if "scores" not in self._session.outputs:
             return boxes, logits, landmarks
         priors = self.priors(*images.shape[-2:])
@@ -87,7 +88,7 @@ class SessionDetector(Detector):
 
     def priors(self, height: int, width: int) -> Tensor:
         """Return the priors of the file's size, where it has one."""
-        return super().priors(*(self.fixed or (height, width)))
+        return super().priors(*(self._session.size or (height, width)))
 
 
 class SessionModel(nn.Module):
@@ -108,8 +109,5 @@ class SessionModel(nn.Module):
             remember_input(self, takes)
 
     def forward(self, images: Tensor) -> Any:
-        """Run the file; one that takes one image at a time gets them one by one."""
-        parts = [images] if self._session.free_batch else [images[place : place + 1] for place in range(len(images))]
-        found = [self._session.run(part.contiguous().numpy()) for part in parts]
-        joined = [torch.from_numpy(np.concatenate(each)) for each in zip(*found, strict=True)]
-        return tree_unflatten(joined, self._form)
+        """Run the file."""
+        return tree_unflatten(_run(self._session, images), self._form)
