@@ -207,10 +207,11 @@ def _write(
     if request.int8:
         entry, evaluation = _write_int8(request.int8, subject, about, places)
         files.append(entry)
-    for entry in files if request.nms is not None else ():
-        if entry["kind"] != "program":
-            suppress(places[entry["kind"]], subject, iou=request.nms or 0, threshold=request.threshold)
-            entry["bytes"] = places[entry["kind"]].stat().st_size
+    if request.nms is not None:
+        for entry in files:
+            if entry["kind"] != "program":
+                suppress(places[entry["kind"]], subject, iou=request.nms, threshold=request.threshold)
+                entry["bytes"] = places[entry["kind"]].stat().st_size
     return {"files": files, "evaluation": evaluation}
 
 
@@ -259,9 +260,14 @@ def _write_int8(
     entry = {"kind": "int8", "precision": "int8", "bytes": target.stat().st_size, "kept_in_float": len(kept)}
     time = {"time": round(trial.time, 3)} if math.isfinite(trial.time) else {}
     entry |= {**calibration, "plan": {**say, "kind": trial.kind, "quantized": list(trial.nodes or ()), **time}}
+    return entry, _compare(before, after, request)
+
+
+def _compare(before: "EvaluationResult", after: "EvaluationResult", request: Int8Data) -> dict[str, Any]:
+    """Return the entry `evaluation` of a record: what both files score, and how they differ."""
     scores = [_scored(each.record, request.metric) for each in (before, after)]
     known = None not in (scores[0]["score"], scores[1]["score"])
-    return entry, {
+    return {
         "data": before.record["data"],
         "protocol": before.record.get("protocol"),
         "metric": request.metric.to_dict(),
