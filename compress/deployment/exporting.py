@@ -208,10 +208,12 @@ def _write(
         entry, evaluation = _write_int8(request.int8, subject, about, places)
         files.append(entry)
     if request.nms is not None:
-        for entry in files:
-            if entry["kind"] != "program":
-                suppress(places[entry["kind"]], subject, iou=request.nms, threshold=request.threshold)
-                entry["bytes"] = places[entry["kind"]].stat().st_size
+        for entry in [each for each in files if each["kind"] != "program"]:
+            path = places[entry["kind"]]
+            nodes = suppress(path, subject, iou=request.nms, threshold=request.threshold)
+            entry["bytes"] = path.stat().st_size
+            if "nodes" in entry:
+                entry["nodes"] = nodes
     return {"files": files, "evaluation": evaluation}
 
 

@@ -18,8 +18,10 @@ OUTPUTS = ("boxes", "scores", "landmarks", "images_of_faces")
 """What comes out: the faces of all images in a row, and the number of the image that each is in."""
 
 
-def suppress(path: Path, subject: Subject, *, iou: float, threshold: float) -> None:
+def suppress(path: Path, subject: Subject, *, iou: float, threshold: float) -> int:
     """Let a decoded detector's file suppress: of overlapping boxes from a score on the best stays, TOP_K an image.
+
+    Returns how many nodes it then has.
 
     Errors: `ExportError` where torchvision keeps others.
     """
@@ -38,6 +40,7 @@ def suppress(path: Path, subject: Subject, *, iou: float, threshold: float) -> N
     found = sorted(zip(numbers.tolist(), scores.tolist(), strict=True))
     if len(boxes) != len(scores) or (len(kept) <= TOP_K and not _same(found, expected)):
         raise ExportError(f"the graph keeps {len(found)} faces, torchvision's suppression {len(expected)}")
+    return len(proto.graph.node)
 
 
 def _same(found: list[tuple[int, float]], expected: list[tuple[int, float]]) -> bool:

@@ -111,6 +111,7 @@ def test_suppression_in_the_graph(exported: Exported, nets: Path, tmp_path: Path
     record = export(request)
     assert record["outputs"] == ["boxes", "scores", "landmarks", "images_of_faces"]
     assert record["suppression"] == {"iou": 0.4, "threshold": 0.3}
+    assert record["files"][0]["nodes"] == len(onnx.load(out).graph.node)
     images = parity.example_images((2, 3, 96, 80), seed=3)
     boxes, scores, landmarks, numbers = Session(out, threads=1).run(images.numpy())
     whole = Session(exported.folder / "small.onnx", threads=1).run(images.numpy())
