@@ -48,13 +48,11 @@ def _simpler(
     from onnx import helper  # noqa: PLC0415  (optional)
 
     kind, first = node.op_type, shapes.get(node.input[0], ()) if node.input else ()
-    if kind in _POOLS and len(first) == 4 and attribute(node, "keepdims", 1) and _axes(node, known) == [2, 3]:
+    reduces = kind in _POOLS and len(first) == 4 and attribute(node, "keepdims", 1)
+    if reduces and _axes(node, known) == [2, 3]:
         yield helper.make_node(_POOLS[kind], node.input[:1], node.output, node.name)
-    elif kind == "ReduceMean" and len(first) == 4 and first[1] and _axes(node, known) == [1]:
-        if attribute(node, "keepdims", 1):
-            yield _convolution(proto, node, node.input[0], np.full((1, first[1], 1, 1), 1 / first[1]))
-        else:
-            yield node
+    elif reduces and kind == "ReduceMean" and first[1] and _axes(node, known) == [1]:
+        yield _convolution(proto, node, node.input[0], np.full((1, first[1], 1, 1), 1 / first[1]))
     elif kind == "Mul":
         yield from _product(proto, node, shapes, known)
     else:
@@ -133,10 +131,8 @@ def lower(proto: "onnx.ModelProto") -> None:
             axes = known[node.input[1]].tolist()
             del node.input[1:]
             node.attribute.append(helper.make_attribute("axes", axes))
-            for each in [each for each in node.attribute if each.name == "noop_with_empty_axes"]:
-                node.attribute.remove(each)
-        for each in [each for each in node.attribute if each.name in _SINCE_18.get(node.op_type, ())]:
-            node.attribute.remove(each)
+            _remove_attributes(node, ("noop_with_empty_axes",))
+        _remove_attributes(node, _SINCE_18.get(node.op_type, ()))
     for each in proto.opset_import:
         each.version = each.version if each.domain else OLDEST_OPSET
     proto.ir_version = helper.find_min_ir_version_for(proto.opset_import)
@@ -160,6 +156,11 @@ def attribute(node: "onnx.NodeProto", name: str, default: Any) -> Any:
     from onnx import helper  # noqa: PLC0415  (optional)
 
     return next((helper.get_attribute_value(each) for each in node.attribute if each.name == name), default)
+
+
+def _remove_attributes(node: "onnx.NodeProto", names: Sequence[str]) -> None:
+    for each in [each for each in node.attribute if each.name in names]:
+        node.attribute.remove(each)
 
 
 def _axes(node: "onnx.NodeProto", known: Constants) -> list[int] | None:
