@@ -156,15 +156,15 @@ def _detector_subject(target: str, model: Detector, options: GraphOptions, side:
         raise UsageError(f"a detector takes images of {LEAST_SIDE} pixels a side or more, got --input {side}")
     origin = origin_of(model)
     graph = DetectorGraph(model, options)
-    one = (1, 3, side or 0, side or 0)
+    one = (1, 3, side, side) if side else None
     return Subject(
         name=origin.name if origin else target,
         original=graph,
         module=DetectorGraph(_folded(model, options), options),
         outputs=graph.outputs,
-        example=one if side else _DETECTOR_EXAMPLE,
-        shapes=(one,) if side else _DETECTOR_SHAPES,
-        dynamic={} if side else _AXES,
+        example=one or _DETECTOR_EXAMPLE,
+        shapes=(one,) if one else _DETECTOR_SHAPES,
+        dynamic={} if one else _AXES,
     )
 
 
