@@ -10,6 +10,8 @@ from featherpress.models.creation import create_model
 from featherpress.models.priors import PriorSpec
 
 MEAN_BGR = (104.0, 117.0, 123.0)
+LEAST_SIDE = 64
+"""So many pixels a side an image has at least that a detector takes."""
 
 
 def normalize(images: Tensor) -> Tensor:

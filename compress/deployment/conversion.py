@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.export import Dim, ExportedProgram
 
-from featherpress.compress.deployment.graphs import LEAST_SIDE, Subject
+from featherpress.compress.deployment.graphs import Subject
 from featherpress.compress.deployment.quiet import quiet
 from featherpress.compress.deployment.rewriting import TRACED_OPSET, lower, lowest_opset, simplify
 from featherpress.errors import ExportError
 from featherpress.extras import require_torch
+from featherpress.models.detectors import LEAST_SIDE
 
 if TYPE_CHECKING:
     import onnx

@@ -15,6 +15,7 @@ from featherpress.errors import ExportError, UsageError
 from featherpress.models import Detector, fuse, load_model
 from featherpress.models.creation import origin_of
 from featherpress.models.decoded import ONE_STAGE, DecodedDetector
+from featherpress.models.detectors import LEAST_SIDE
 from featherpress.models.factories import load_factory
 from featherpress.models.inputs import ModelInput, input_of, remember_input
 from featherpress.models.layers.deformable import DeformableConv
@@ -28,7 +29,6 @@ Model = TypeVar("Model", bound=nn.Module)
 _DETECTOR_EXAMPLE = (2, 3, 99, 163)
 """Odd sizes, of which no level is divisible: what is traced must hold for every size."""
 _DETECTOR_SHAPES = ((1, 3, 64, 64), (2, 3, 96, 160), (1, 3, 333, 250))
-LEAST_SIDE = 64
 _AXES = {0: "batch", 2: "height", 3: "width"}
 
 

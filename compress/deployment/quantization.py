@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torchvision.transforms.v2.functional import resize
 
 from featherpress.compress.data import SampleDataset
 from featherpress.compress.deployment.conversion import INPUT
-from featherpress.compress.deployment.graphs import LEAST_SIDE
 from featherpress.compress.deployment.quiet import quiet
 from featherpress.compress.deployment.rewriting import made_convolutions
+from featherpress.compress.evaluation.detector.preprocess import pad_to, scale_to
 from featherpress.compress.runtime.progress import Progress
 from featherpress.errors import ExportError
 from featherpress.models import normalize
+from featherpress.models.detectors import LEAST_SIDE
 
 if TYPE_CHECKING:
     import onnx
@@ -61,14 +60,8 @@ def calibration_images(dataset: SampleDataset, count: int, *, side: int = 0) -> 
     """
     with Progress("calibrating", total=count) as progress:
         for index in range(count):
-            image = dataset[index].image
-            if side:
-                scale = side / max(image.shape[-2:])
-                image = resize(image, [max(round(length * scale), 1) for length in image.shape[-2:]])
-            rows, columns = image.shape[-2:]
-            least = side or LEAST_SIDE
-            missing = (0, max(least - columns, 0), 0, max(least - rows, 0))
-            yield torch.nn.functional.pad(normalize(image[None]), missing).numpy()
+            image = scale_to(dataset[index].image, side)
+            yield pad_to(normalize(image[None]), side or LEAST_SIDE).numpy()
             progress.advance()
 
 

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
 from featherpress.compress.data import Sample, SampleDataset
 from featherpress.compress.evaluation.detections import Detections, DetectionSet, Truth
 from featherpress.compress.evaluation.detector.postprocess import decode_outputs, select_detections
+from featherpress.compress.evaluation.detector.preprocess import pad_to, scale_to
 from featherpress.compress.evaluation.detector.settings import THRESHOLD, DetectionSettings
 from featherpress.compress.evaluation.metrics.average_precision import (
     average_precision,
@@ -25,12 +25,12 @@ from featherpress.compress.evaluation.metrics.average_precision import (
 from featherpress.compress.runtime.progress import Progress
 from featherpress.errors import DataError
 from featherpress.models import Detector, normalize
+from featherpress.models.detectors import LEAST_SIDE
 
 logger = logging.getLogger("featherpress")
 
 Item = TypeVar("Item")
 
-_MIN_SIDE = 64
 _MOST_WAITING = 8
 """How many batches' worth of images wait for others of their size: enough for a few sizes, and little memory."""
 
@@ -50,13 +50,11 @@ def detect_batch(model: Detector, images: Tensor, *, settings: DetectionSettings
     Shapes: images (N, 3, H, W) uint8 RGB -> N times at most TOP_K detections in their pixels, by falling score.
     """
     count, _, height, width = images.shape
-    scale = settings.long_side / max(height, width) if settings.long_side else 1.0
-    scaled = images if scale == 1.0 else F.resize(images, [max(round(height * scale), 1), max(round(width * scale), 1)])
+    scaled = scale_to(images, settings.long_side)
     rows, columns = scaled.shape[-2:]
     inputs = normalize(scaled.to(next(model.parameters()).device, memory_format=torch.channels_last))
-    if min(rows, columns) < _MIN_SIDE:  # a model needs 64 pixels a side; beyond the image it sees its mean
-        inputs = torch.nn.functional.pad(inputs, (0, max(_MIN_SIDE - columns, 0), 0, max(_MIN_SIDE - rows, 0)))
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
+    if min(rows, columns) < LEAST_SIDE:
+        inputs = pad_to(inputs, LEAST_SIDE).contiguous(memory_format=torch.channels_last)
     priors = model.priors(*inputs.shape[-2:])
     candidates = decode_outputs(model(inputs), priors, score_threshold=settings.score_threshold)
     if settings.flip:
