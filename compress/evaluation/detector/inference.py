@@ -127,13 +127,48 @@ def evaluate_model(
 
     Errors: `DataError` for an image that cannot be read, unless `skip_broken`; then it is counted.
     """
-    began, was_training = time.monotonic(), model.training
+    began = time.monotonic()
     chosen = range(len(dataset)) if indices is None else indices
+    samples = _samples(dataset, chosen, skip_broken=skip_broken)
+    predictions = _detect_all(model, samples, settings=settings, batch=batch, label=label, total=len(chosen))
+    matches = match(predictions.detections, predictions.truths)
+    score = average_precision(matches)
+    by_height = average_precision_by_height(predictions.detections, predictions.truths)
+    counts = {
+        "images": len(predictions.names),
+        "skipped": len(chosen) - len(predictions.names),
+        "faces": score.faces,
+        "ignored": sum(int(truth.ignored.sum()) for truth in predictions.truths),
+    }
+    record = {
+        "schema": "featherpress.evaluation/1",
+        **(about or {}),
+        "data": {**(data or {}), **counts},
+        "protocol": settings.to_dict(),
+        **score.to_dict(),
+        "working_point": working_point(matches, at).to_dict(),
+        "best_f1": working_point(matches, best_threshold(matches)).to_dict(),
+        "by_height": [height.to_dict() for height in by_height],
+        "seconds": round(time.monotonic() - began, 3),
+    }
+    return EvaluationResult(predictions=predictions, score=score.ap or 0.0, record=record)
+
+
+def _detect_all(
+    model: Detector,
+    samples: Iterable[tuple[int, Sample]],
+    *,
+    settings: DetectionSettings,
+    batch: int,
+    label: str,
+    total: int,
+) -> DetectionSet:
+    """Find the faces of all samples in eval mode, and return them in the order of their places."""
+    was_training = model.training
     rows: dict[int, tuple[str, Detections, Truth]] = {}
     model.eval()
     try:
-        with Progress(label, total=len(chosen)) as progress:
-            samples = _samples(dataset, chosen, skip_broken=skip_broken)
+        with Progress(label, total=total) as progress:
             for group, images in grouped_by_size(samples, lambda each: each[1].image, batch=batch):
                 detections = detect_batch(model, images, settings=settings)
                 for (place, sample), each in zip(group, detections, strict=True):
@@ -143,33 +178,11 @@ def evaluate_model(
     finally:
         model.train(was_training)
     ordered = [rows[place] for place in sorted(rows)]
-    predictions = DetectionSet(
+    return DetectionSet(
         names=tuple(name for name, _, _ in ordered),
         detections=tuple(each for _, each, _ in ordered),
         truths=tuple(truth for _, _, truth in ordered),
     )
-    matches = match(predictions.detections, predictions.truths)
-    score = average_precision(matches)
-    record = {
-        "schema": "featherpress.evaluation/1",
-        **(about or {}),
-        "data": {
-            **(data or {}),
-            "images": len(ordered),
-            "skipped": len(chosen) - len(rows),
-            "faces": score.faces,
-            "ignored": sum(int(truth.ignored.sum()) for truth in predictions.truths),
-        },
-        "protocol": settings.to_dict(),
-        **score.to_dict(),
-        "working_point": working_point(matches, at).to_dict(),
-        "best_f1": working_point(matches, best_threshold(matches)).to_dict(),
-        "by_height": [
-            height.to_dict() for height in average_precision_by_height(predictions.detections, predictions.truths)
-        ],
-        "seconds": round(time.monotonic() - began, 3),
-    }
-    return EvaluationResult(predictions=predictions, score=score.ap or 0.0, record=record)
 
 
 def _samples(dataset: SampleDataset, chosen: Sequence[int], *, skip_broken: bool) -> Iterator[tuple[int, Sample]]:
