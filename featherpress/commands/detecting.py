@@ -153,9 +153,9 @@ def evaluate(
 
     from featherpress.compress.evaluation import scoring
     from featherpress.compress.evaluation.detector.listing import render_evaluation
-    from featherpress.compress.evaluation.detector.settings import DetectionSettings
+    from featherpress.compress.evaluation.detector.settings import THRESHOLD, DetectionSettings
 
-    at = max(threshold, 0.5) if at is None else at
+    at = max(threshold, THRESHOLD) if at is None else at
     if at < threshold:
         raise UsageError(f"--at {at:g} is below --threshold {threshold:g}, which leaves its detections out")
     protocol = DetectionSettings(long_side=long_side, flip=flip, score_threshold=threshold, nms_iou=nms)

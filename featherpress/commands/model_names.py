@@ -44,10 +44,12 @@ def open_detector(weights: Path, model: str) -> "Detector":
 
 def threshold_of(weights: Path) -> float:
     """Return the score of the best F1 by the model card, the Markdown file beside the weights, and say so; else 0.5."""
+    from featherpress.compress.evaluation.detector.settings import THRESHOLD
+
     card = weights.with_suffix(".md")
     found = _BEST_F1.search(card.read_text(encoding="utf-8")) if card.is_file() else None
     if found is None:
-        return 0.5
+        return THRESHOLD
     logger.warning("faces from a score of %s on, the best F1 by %s; --threshold changes it", found[1], card.name)
     return float(found[1])
 
