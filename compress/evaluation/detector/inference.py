@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -66,13 +66,9 @@ def detect_batch(model: Detector, images: Tensor, *, settings: DetectionSettings
 
 def _in_image(detections: Detections, *, width: int, height: int, columns: int, rows: int) -> Detections:
     """Scale what was found in columns x rows pixels back to the image, and cut boxes at its borders."""
-    back = np.array([width / columns, height / rows], dtype=np.float32)
+    found = detections.scaled(np.array([width / columns, height / rows], dtype=np.float32))
     limits = np.array([width, height] * 2, dtype=np.float32)
-    return Detections(
-        boxes=np.clip(detections.boxes * np.tile(back, 2), 0, limits),
-        scores=detections.scores,
-        landmarks=detections.landmarks * np.tile(back, 5),
-    )
+    return replace(found, boxes=np.clip(found.boxes, 0, limits))
 
 
 def grouped_by_size(

@@ -166,9 +166,8 @@ def record_faces(photograph: Photograph, image: Tensor, detections: Detections) 
     with _any_size():
         width, height = image_size(photograph.path)
     seen = image.shape[-1], image.shape[-2]
-    back = np.array([width / seen[0], height / seen[1]])
-    boxes, points = detections.boxes * np.tile(back, 2), detections.landmarks * np.tile(back, 5)
-    found = zip(boxes.tolist(), detections.scores.tolist(), points.tolist(), strict=True)
+    back = detections.scaled(np.array([width / seen[0], height / seen[1]]))
+    found = zip(back.boxes.tolist(), back.scores.tolist(), back.landmarks.tolist(), strict=True)
     faces = tuple(DetectedFace(box=box, score=score, landmarks=landmarks) for box, score, landmarks in found)
     scaled = {"searched_at": seen} if seen != (width, height) else {}
     return DetectedImage(file=str(photograph.path), width=width, height=height, faces=faces, **scaled)
