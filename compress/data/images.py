@@ -51,8 +51,7 @@ def decode_reduced(path: Path | str, side: int, *, channels_last: bool = False) 
             image.draft(None, (width // factor, height // factor))
         pixels = _decode_plain(image) if factor == 1 else None
         if pixels is None:
-            layout = torch.preserve_format if channels_last else torch.contiguous_format
-            pixels = torch.from_numpy(np.asarray(_load_rgb(image))).permute(2, 0, 1).clone(memory_format=layout)
+            pixels = _to_tensor(_load_rgb(image), torch.preserve_format if channels_last else torch.contiguous_format)
     return pixels if channels_last else pixels.contiguous(), factor
 
 
@@ -71,8 +70,7 @@ def decode_within(path: Path | str, pixels: int) -> Tensor:
             shown = _load_rgb(image)
             scale = math.sqrt(pixels / math.prod(shown.size))
             width, height = (max(int(side * scale), 1) for side in shown.size)
-            shown = shown.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
-            return torch.from_numpy(np.asarray(shown)).permute(2, 0, 1).clone(memory_format=torch.contiguous_format)
+            return _to_tensor(shown.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0))
     return decode_image(path)
 
 
@@ -153,6 +151,11 @@ def _decode_plain(image: Image.Image) -> Tensor | None:
         return pixels
     except (AttributeError, RuntimeError):  # a torchvision without the decoder, or what Pillow says better
         return None
+
+
+def _to_tensor(image: Image.Image, layout: torch.memory_format = torch.contiguous_format) -> Tensor:
+    """Copy an image of RGB; shapes: -> (3, H, W)."""
+    return torch.from_numpy(np.asarray(image)).permute(2, 0, 1).clone(memory_format=layout)
 
 
 def _orientation(image: Image.Image) -> int:
