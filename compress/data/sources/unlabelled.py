@@ -64,9 +64,9 @@ class LabelledPhotographs:
         return replace(self.photographs[index], objects=self.objects[index])
 
     def cache_key(self, index: int) -> str:
-        """Return a text that changes with a photograph's file, if it has one, and its labels."""
-        files = getattr(self.photographs, "files", None)
-        return cache_key_of(files[index] if files else None, self.objects[index])
+        """Return a text that changes with a photograph, where that has such a text, and its labels."""
+        cache_key = getattr(self.photographs, "cache_key", None)
+        return cache_key_of(cache_key(index) if cache_key else "", self.objects[index])
 
 
 def open_photographs(recipe: UnlabelledRecipe) -> list[Photographs]:
