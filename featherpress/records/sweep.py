@@ -20,6 +20,10 @@ class SweepTeacher(TeacherScore):
     params: int | None = None
     macs: int | None = None
 
+    def cost(self, quantity: Quantity) -> int | None:
+        """Return what the teacher costs, None where that is not known."""
+        return self.params if quantity == "params" else self.macs
+
 
 class SweepTarget(Part):
     """What the recipe's budget file allows of the quantity that was swept."""

@@ -71,7 +71,7 @@ def _teacher(axes: Axes, sweep: Sweep, costs: list[int]) -> bool:
     teacher = sweep.teacher
     if teacher is None or teacher.score is None:
         return False
-    stroke, cost = ROLES["teacher"], teacher.params if sweep.quantity == "params" else teacher.macs
+    stroke, cost = ROLES["teacher"], teacher.cost(sweep.quantity)
     axes.axhline(teacher.score, color=stroke.color, linestyle="--", linewidth=0.9, label="teacher")
     if cost:
         axes.plot([cost], [teacher.score], marker=stroke.marker, color=stroke.color, ms=5)

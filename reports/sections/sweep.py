@@ -72,20 +72,15 @@ def _written(context: RunContext, sweep: Sweep) -> list[Block]:
 
 def _shown(sweep: Sweep) -> str:
     """Say in a sentence how the smallest and the largest student stand to the teacher."""
-    assert sweep.teacher is not None
-    ends = [sweep.points[-1], *sweep.points[:-1][:1]]
-    said = [
-        f"{change(found.mean)} ({_bounds(found)}) with {integer(point.cost(sweep.quantity))} {UNITS[sweep.quantity]}"
-        for point, found in ((point, point.beside_teacher) for point in ends)
-    ]
     assert sweep.metric is not None
-    teacher = f"the teacher, `{sweep.teacher.model}`, with {integer(_teacher_cost(sweep))} {UNITS[sweep.quantity]}"
-    return f"**{metric_title(sweep.metric)} less that of {teacher}: {', '.join(said)}.**"
-
-
-def _teacher_cost(sweep: Sweep) -> int | None:
     assert sweep.teacher is not None
-    return sweep.teacher.params if sweep.quantity == "params" else sweep.teacher.macs
+    unit = UNITS[sweep.quantity]
+    said = []
+    for point in (sweep.points[-1], *sweep.points[:-1][:1]):
+        found = point.beside_teacher
+        said.append(f"{change(found.mean)} ({_bounds(found)}) with {integer(point.cost(sweep.quantity))} {unit}")
+    teacher = f"the teacher, `{sweep.teacher.model}`, with {integer(sweep.teacher.cost(sweep.quantity))} {unit}"
+    return f"**{metric_title(sweep.metric)} less that of {teacher}: {', '.join(said)}.**"
 
 
 def _table(sweep: Sweep, record: str) -> Table:
