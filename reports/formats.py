@@ -1,6 +1,7 @@
 """Numbers as the report prints them: with separators, with units, and never rounded into a verdict."""
 
 import math
+from collections.abc import Callable
 
 DASH = "\N{EM DASH}"
 MINUS = "\N{MINUS SIGN}"
@@ -46,6 +47,16 @@ def change(value: float) -> str:
         return "0.000"
     decimals = 3 if abs(value) >= 0.0005 else -math.floor(math.log10(abs(value)))
     return f"{value:+.{decimals}f}".replace("-", MINUS)
+
+
+def interval(low: float, high: float, write: Callable[[float], str] = change) -> str:
+    """Return both limits of an interval of differences, or of scores written by `fraction`."""
+    return f"[{write(low)}, {write(high)}]"
+
+
+def percent(share: float) -> str:
+    """Return a share in %, with the digits that it was given with."""
+    return f"{100 * share:g} %"
 
 
 def relative_change(before: int, after: int) -> str:

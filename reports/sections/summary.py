@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from featherpress.records.audit import Audit
 from featherpress.records.evaluation import AnyEvaluation, ClassifierEvaluation, DetectorEvaluation, TaskEvaluation
 from featherpress.reports.blocks import Block, Heading, Paragraph, Table, origin
-from featherpress.reports.formats import DASH, change, integer, less, relative_change, spread
+from featherpress.reports.formats import DASH, change, integer, interval, less, relative_change, spread
 from featherpress.reports.metrics import score, scores, with_unit
 from featherpress.reports.metrics import title as metric_title
 from featherpress.reports.runs import EVALUATION, Run
@@ -147,7 +147,7 @@ def _run_row(run: Run) -> list[str]:
         spread(control.mean, control.std),
         spread(distilled.mean, distilled.std),
         change(found.mean),
-        f"[{change(found.low)}, {change(found.high)}]",
+        interval(found.low, found.high),
         run.comparison.verdict,
     ]
 

@@ -3,12 +3,12 @@
 import shlex
 from functools import partial
 
-from featherpress.records.comparison import Arm, Difference
+from featherpress.records.comparison import Arm
 from featherpress.records.sweep import Quantity, Sweep, SweepPoint
 from featherpress.reports.blocks import Block, Code, Heading, Paragraph, Remark, Table
 from featherpress.reports.figures.curve import draw_curve
 from featherpress.reports.figures.style import PAGE
-from featherpress.reports.formats import DASH, change, fraction, integer, spread
+from featherpress.reports.formats import DASH, change, fraction, integer, interval, percent, spread
 from featherpress.reports.metrics import title as metric_title
 from featherpress.reports.metrics import with_unit
 from featherpress.reports.sections.context import RunContext
@@ -78,7 +78,8 @@ def _shown(sweep: Sweep) -> str:
     said = []
     for point in (sweep.points[-1], *sweep.points[:-1][:1]):
         found = point.beside_teacher
-        said.append(f"{change(found.mean)} ({_bounds(found)}) with {integer(point.cost(sweep.quantity))} {unit}")
+        limits, cost = interval(found.low, found.high), integer(point.cost(sweep.quantity))
+        said.append(f"{change(found.mean)} ({limits}) with {cost} {unit}")
     teacher = f"the teacher, `{sweep.teacher.model}`, with {integer(sweep.teacher.cost(sweep.quantity))} {unit}"
     return f"**{metric_title(sweep.metric)} less that of {teacher}: {', '.join(said)}.**"
 
@@ -106,8 +107,8 @@ def _table(sweep: Sweep, record: str) -> Table:
 def _row(point: SweepPoint) -> list[str]:
     made = ", ".join(f"{key} {value}" for key, value in point.settings.items()) or "pruned"
     row = [integer(point.budget), made, integer(point.params), integer(point.macs)]
-    row += [_arm(point.control), _arm(point.student), _bounds(point.score, signed=False)]
-    row += [change(point.beside_teacher.mean), _bounds(point.beside_teacher)]
+    row += [_arm(point.control), _arm(point.student), interval(point.score.low, point.score.high, fraction)]
+    row += [change(point.beside_teacher.mean), interval(point.beside_teacher.low, point.beside_teacher.high)]
     return [*row, f"{change(point.gain.mean)}, {point.verdict}" if point.gain else DASH]
 
 
@@ -115,13 +116,8 @@ def _arm(arm: Arm | None) -> str:
     return spread(arm.mean, arm.std) if arm else DASH
 
 
-def _bounds(found: Difference, *, signed: bool = True) -> str:
-    write = change if signed else fraction
-    return f"[{write(found.low)}, {write(found.high)}]"
-
-
 def _level(sweep: Sweep) -> str:
-    return f"{100 * sweep.points[0].score.confidence:g} %"
+    return percent(sweep.points[0].score.confidence)
 
 
 def _remarks(sweep: Sweep) -> list[Block]:

@@ -8,7 +8,7 @@ from featherpress.errors import UsageError
 from featherpress.reports.blocks import Block, Heading, Paragraph, Remark, Table
 from featherpress.reports.figures.style import COLUMN, PAGE
 from featherpress.reports.figures.tradeoff import score_against_cost
-from featherpress.reports.formats import DASH, MINUS, change, integer, milliseconds
+from featherpress.reports.formats import DASH, MINUS, change, integer, interval, milliseconds, percent
 from featherpress.reports.given import SCORES, Given, GivenModel, ReadScores
 from featherpress.reports.sections.context import RunContext
 from featherpress.verdicts import MIN_EXAMPLES, Interval, paired_interval
@@ -39,7 +39,7 @@ def _file(context: RunContext, given: Given) -> list[Block]:
     first = next((model.name for model in given.models if model.scores), "")
     header = ["model", *(["seeds"] if _seeded(given) else [])]
     header += [f"{column}, as given" for column in given.columns]
-    header += [f"score less that of {_code(first)}", f"its {100 * CONFIDENCE:g} % interval"] if differences else []
+    header += [f"score less that of {_code(first)}", f"its {percent(CONFIDENCE)} interval"] if differences else []
     header += costs
     table = Table(
         name="given",
@@ -72,7 +72,7 @@ def _row(model: GivenModel, given: Given, costs: Costs, differences: Mapping[str
     row += [_number(model, column) for column in given.columns]
     if differences:
         found = differences.get(model.name)
-        row += [change(found.difference), f"[{change(found.low)}, {change(found.high)}]"] if found else [DASH, DASH]
+        row += [change(found.difference), interval(found.low, found.high)] if found else [DASH, DASH]
     return [*row, *(_cost(name, each.get(model.name)) for name, each in costs.items())]
 
 

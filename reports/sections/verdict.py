@@ -7,7 +7,7 @@ from functools import partial
 from featherpress.records.comparison import Comparison
 from featherpress.reports.blocks import Block, Paragraph, Picture, Remark, Table, bold
 from featherpress.reports.figures.differences import draw_differences
-from featherpress.reports.formats import change, fraction, integer, spread
+from featherpress.reports.formats import change, fraction, integer, interval, percent, spread
 from featherpress.reports.metrics import title, with_unit
 from featherpress.reports.runs import COMPARISON
 from featherpress.reports.sections.context import RunContext
@@ -51,7 +51,7 @@ def _explain(comparison: Comparison) -> str:
 
 def _figure(context: RunContext, comparison: Comparison) -> Picture:
     """Draw what every arm scores above the control."""
-    name, level = comparison.scored_by.name, f"{100 * comparison.difference.confidence:g} %"
+    name, level = comparison.scored_by.name, percent(comparison.difference.confidence)
     seeds = "; dots: each seed" if len(comparison.seeds) > 1 else ""
     return context.figure(
         "differences",
@@ -85,7 +85,7 @@ def _others_table(comparison: Comparison, records: Sequence[str]) -> Table:
             *map(integer, each.steps[:1]),
             spread(each.scores.mean, each.scores.std),
             change(each.difference.mean),
-            f"[{change(each.difference.low)}, {change(each.difference.high)}]",
+            interval(each.difference.low, each.difference.high),
             each.verdict,
         ]
         for each in comparison.others
@@ -135,6 +135,6 @@ def interval_sentence(comparison: Comparison) -> str:
         covered = f"{integer(found.seeds)} seeds and of {covered}"
     return (
         f"Difference in {with_unit(comparison.scored_by)}, distilled less control: {change(found.mean)}. "
-        f"Its {100 * found.confidence:g} % interval, [{change(found.low)}, {change(found.high)}], {meaning}. "
+        f"Its {percent(found.confidence)} interval, {interval(found.low, found.high)}, {meaning}. "
         f"It covers the choice of {covered}. Method: {found.method}, {integer(found.resamples)} resamples."
     )
