@@ -44,19 +44,20 @@ def to_page(blocks: Sequence[Block], pictures: Mapping[str, bytes]) -> str:
         f"<style>\n{style}\n</style>",
         "<main>",
     ]
-    body, anchors = [], iter(contents(blocks))
+    sections, body = contents(blocks), []
+    anchors = iter(sections)
     for block in blocks:
         text = _render(block, pictures)
         if isinstance(block, Heading) and block.level == 2 and (known := next(anchors, None)):
-            if known == contents(blocks)[0]:
-                body.append(_contents(blocks))
+            if known == sections[0]:
+                body.append(_contents(sections))
             text = text.replace("<h2>", f'<h2 id="{known[0]}">', 1)
         body.append(text)
     return "\n".join([*head, *body, "</main>", f"<script>\n{script}\n</script>", "</html>"]) + "\n"
 
 
-def _contents(blocks: Sequence[Block]) -> str:
-    links = (f'<li><a href="#{anchor}">{_inline(title)}</a></li>' for anchor, title in contents(blocks))
+def _contents(sections: Sequence[tuple[str, str]]) -> str:
+    links = (f'<li><a href="#{anchor}">{_inline(title)}</a></li>' for anchor, title in sections)
     return f'<nav aria-label="Contents"><ul>{"".join(links)}</ul></nav>'
 
 
