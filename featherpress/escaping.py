@@ -3,6 +3,7 @@
 Each format has one function, and every writer of it uses that one.
 """
 
+import html
 import re
 import unicodedata
 
@@ -65,6 +66,11 @@ def escape_markdown(text: str) -> str:
     """Return one line of text that Markdown shows as it is, in a table too: no tag, entity, link or edge of a cell."""
     flat = " ".join(visible(text).split())
     return _MARKDOWN.sub(lambda found: _ENTITIES.get(found[0]) or re.sub(r"([\\[|])", r"\\\1", found[0]), flat)
+
+
+def escape_html(text: str, *, lines: bool = False) -> str:
+    """Return text that HTML shows as it is, in an attribute too; line ends become spaces unless `lines` may stay."""
+    return html.escape(visible(text, lines=lines))
 
 
 def escape_latex(text: str) -> str:

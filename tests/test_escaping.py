@@ -14,7 +14,7 @@ from featherpress.budgets.views.junit import Case, render_suite
 from featherpress.budgets.views.layout import console_table, csv_table, markdown_table
 from featherpress.commands.printing import complain, echo, plain_console
 from featherpress.compress.experiments.ablation import Row, ablation_markdown
-from featherpress.escaping import escape_cell, escape_latex, escape_markdown, shorten, visible
+from featherpress.escaping import escape_cell, escape_html, escape_latex, escape_markdown, shorten, visible
 from featherpress.reports.blocks import Block, Code, Heading, Paragraph, Remark, Table
 from featherpress.reports.writers.latex import to_latex
 from featherpress.reports.writers.markdown import to_markdown
@@ -129,6 +129,8 @@ def test_by_hand() -> None:
         == "\N{WOMAN}\u200d\N{PERSONAL COMPUTER} gr\N{LATIN SMALL LETTER O WITH DIAERESIS}"
     )
     assert escape_markdown("<b> 1 < 2 & a|b &amp; [x](y) [0]") == "&lt;b> 1 < 2 & a\\|b &amp;amp; \\[x](y) [0]"
+    assert escape_html('<b> "a" & b\nc') == "&lt;b&gt; &quot;a&quot; &amp; b c"
+    assert escape_html("a\nb\x07", lines=True) == "a\nb\\x07"
     assert escape_latex("100% a_b\n\\x") == r"100\% a\_\allowbreak{}b \textbackslash{}x"
     assert [escape_cell(cell) for cell in ("=1+1", "-1", "-a", "+4.5%", 3, "a=b")] == [
         "'=1+1",

@@ -1,11 +1,10 @@
 """Markdown that GitHub renders: tables with aligned columns, and text that cannot break out of its cell."""
 
-import html
 import re
 from collections.abc import Sequence
 
+from featherpress.escaping import escape_html, visible
 from featherpress.escaping import escape_markdown as escape
-from featherpress.escaping import visible
 from featherpress.reports.blocks import Block, Code, Heading, Paragraph, Picture, Remark, Table, contents, origin
 
 
@@ -42,7 +41,7 @@ def _render(block: Block) -> str:
 def _picture(picture: Picture) -> str:
     # Widths in proportion to the figures' inches, so that their letters come out alike.
     width = round(120 * picture.width)
-    tag = f'<img src="figures/{picture.file}.png" alt="{html.escape(visible(picture.alt))}" width="{width}">'
+    tag = f'<img src="figures/{picture.file}.png" alt="{escape_html(picture.alt)}" width="{width}">'
     return f"{tag}\n\n*Figure {picture.number}. {escape(f'{picture.caption} {origin(picture.records)}'.strip())}*"
 
 

@@ -1,12 +1,11 @@
 """One HTML page that needs nothing else: its style, its few lines of script and its pictures are inside."""
 
 import base64
-import html
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 
-from featherpress.escaping import visible
+from featherpress.escaping import escape_html
 from featherpress.reports.blocks import (
     Block,
     Code,
@@ -40,7 +39,7 @@ def to_page(blocks: Sequence[Block], pictures: Mapping[str, bytes]) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         '<meta name="color-scheme" content="light dark">',
-        f"<title>{_escape(title.replace('`', ''))}</title>",
+        f"<title>{escape_html(title.replace('`', ''))}</title>",
         f"<style>\n{style}\n</style>",
         "<main>",
     ]
@@ -70,17 +69,13 @@ def sort_value(cell: str) -> str:
     return found[0].replace(",", "").replace("\N{MINUS SIGN}", "-").lstrip("+") if found else ""
 
 
-def _escape(text: str, *, lines: bool = False) -> str:
-    return html.escape(visible(text, lines=lines))
-
-
 def _inline(text: str) -> str:
     return render_inline(
         " ".join(text.split()),
-        plain=_escape,
+        plain=escape_html,
         bold="<strong>{}</strong>".format,
         # Long names may break where a reader would break them.
-        code=lambda raw: f"<code>{_escape(raw).replace('_', '_<wbr>')}</code>",
+        code=lambda raw: f"<code>{escape_html(raw).replace('_', '_<wbr>')}</code>",
     )
 
 
@@ -98,7 +93,7 @@ def _render(block: Block, pictures: Mapping[str, bytes]) -> str:
             name = block.kind.capitalize()
             return f'<aside class="{block.kind}"><p><strong>{name}.</strong> {_inline(block.text)}</p></aside>'
         case Code():
-            code = f'<pre tabindex="0"><code>{_escape(block.text.rstrip(), lines=True)}</code></pre>'
+            code = f'<pre tabindex="0"><code>{escape_html(block.text.rstrip(), lines=True)}</code></pre>'
             summary = f"<summary>{_inline(block.summary)}</summary>"
             return f"<details>\n{summary}\n{code}\n</details>" if block.summary else code
 
@@ -108,7 +103,7 @@ def _picture(picture: Picture, png: bytes) -> str:
     # A little larger than the 96 pixels of an inch on paper, as screens are farther away.
     width = round(120 * picture.width)
     caption = _inline(f"{picture.caption} {origin(picture.records)}")
-    image = f'<img src="{source}" alt="{_escape(picture.alt)}" width="{width}">'
+    image = f'<img src="{source}" alt="{escape_html(picture.alt)}" width="{width}">'
     return (
         f'<figure style="width: {width + 20}px">\n{image}\n'
         f"<figcaption><strong>Figure {picture.number}.</strong> {caption}</figcaption>\n</figure>"
@@ -117,7 +112,7 @@ def _picture(picture: Picture, png: bytes) -> str:
 
 def _table(table: Table) -> Iterator[str]:
     """Give the lines of a table; pinned rows stand in a body of their own."""
-    title = _escape(table.title.replace("`", ""))
+    title = escape_html(table.title.replace("`", ""))
     # Outside what scrolls, so that it stays in sight on a narrow screen.
     yield f'<p class="caption">{_inline(f"{table.title}. {origin(table.records)}")}</p>'
     yield f'<div class="scroll" role="region" aria-label="{title}" tabindex="0">'
