@@ -114,7 +114,10 @@ def _compose(sources: Sources) -> tuple[list[Block], dict[str, Draw]]:
     given = tradeoff.as_given(whole) if lead else []
     blocks: list[Block]
     if sources.sweeps and not runs:
-        return [*sweep.swept(whole, title=True), *sweep.reproduction(whole)], whole.figures
+        blocks = sweep.swept(whole, title=True)
+        for section in (tradeoff.as_given, *SHARED, sweep.reproduction):
+            blocks += section(whole)
+        return blocks, whole.figures
     if len(runs) < 2:
         title = summary.compared(tradeoff.names(whole)) if lead else summary.title(whole.run)
         blocks = [Heading(text=title, level=1), *given, *_write(whole)]
@@ -133,7 +136,7 @@ def _compose(sources: Sources) -> tuple[list[Block], dict[str, Draw]]:
         if len(runs) > DRAWN:
             text = f"Figures are drawn of the first {DRAWN} alone: name those of which you want to see more."
             blocks.append(Remark(text=text, kind="note"))
-    for section in SHARED if lead else (sweep.swept, tradeoff.as_given, *SHARED):
+    for section in (sweep.swept, *(() if lead else (tradeoff.as_given,)), *SHARED):
         blocks += section(whole)
     return blocks, whole.figures
 

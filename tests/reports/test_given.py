@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from featherpress.errors import DataError, FileError, UsageError
+from featherpress.records.sweep import SWEEP, Sweep
 from featherpress.reports import write_report
 from featherpress.reports.figures.tradeoff import score_against_cost
 from featherpress.reports.formats import MINUS
@@ -61,6 +62,18 @@ def test_numbers_stand_beside_what_was_counted_and_timed(
     assert "From `mine.csv`, `teacher.json`, `student.json` and `bench.json`." in text
     assert "nothing is said of accuracy" not in text
     assert (Path("out/figures/given-0.png")).exists()
+
+
+def test_a_sweep_and_numbers_stand_in_one_report(reported: Callable[..., str], audits: list[Path], bench: Path) -> None:
+    """Neither is left out for the other, with models that were counted and without, and a benchmark is shown too."""
+    Path("curve").mkdir()
+    record = Sweep(recipe="r", model="net", quantity="params", made_by="fit", limits=(9,), seeds=(0,))
+    record.save(Path("curve") / SWEEP)
+    for others in ([bench], [bench, *audits]):
+        text = reported(NUMBERS, Path("curve"), *others)
+        assert "What each budget costs: `net`" in text
+        assert "## As given in `mine.csv`" in text
+        assert "## Latency, throughput and memory" in text
 
 
 def test_numbers_alone_make_a_report(reported: Callable[..., str]) -> None:
