@@ -67,7 +67,7 @@ def run_ncnn(file: Path, images: Any) -> tuple[str, Run]:
     folder.mkdir(exist_ok=True)
     shutil.copy(file, folder / "net.onnx")
     pnnx = shutil.which("pnnx") or str(Path(sys.executable).with_name("pnnx"))
-    shape = "x".join(map(str, images.shape)).replace("x", ",")
+    shape = ",".join(map(str, images.shape))
     made = subprocess.run(  # noqa: S603 (as named here)
         [pnnx, "net.onnx", f"inputshape=[{shape}]", "fp16=0"], cwd=folder, capture_output=True, check=True
     )
