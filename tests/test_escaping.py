@@ -82,6 +82,22 @@ def test_reports(name: str) -> None:
 
 
 @given(names)
+@example("\n\n# x")
+@example("](javascript:y) [")
+def test_contents(name: str) -> None:
+    """A list of sections is one line of links into the page, whatever they are called."""
+    headings = [Heading(text=f"Of {name}", level=2)] * 4
+    markdown, page = to_markdown(headings), to_page(headings, {})
+    lines = markdown.splitlines()
+    assert len(lines) == 9
+    assert len(re.findall(r"\]\(#[^)]*\)", lines[0])) == lines[0].count("](") == 4
+    assert not re.search(r"<[A-Za-z/!?]", lines[0])
+    assert Tags(page).found == Tags(to_page([Heading(text="Of x", level=2)] * 4, {})).found
+    for text in (markdown, page):
+        require_plain(text)
+
+
+@given(names)
 @settings(max_examples=150)
 def test_tables_of_costs(name: str) -> None:
     """Cells stay cells in Markdown and CSV; no spreadsheet finds a formula; XML is well formed; a terminal is calm."""

@@ -7,6 +7,9 @@ from featherpress.escaping import escape_html, visible
 from featherpress.escaping import escape_markdown as escape
 from featherpress.reports.blocks import Block, Code, Heading, Paragraph, Picture, Remark, Table, contents, origin
 
+_AS_LINK = str.maketrans("[]", "()", "`")
+"""A link's text is in brackets, which no other bracket may close."""
+
 
 def to_markdown(blocks: Sequence[Block]) -> str:
     """Return the whole report as one Markdown text."""
@@ -14,7 +17,7 @@ def to_markdown(blocks: Sequence[Block]) -> str:
     texts = [_render(block) for block in blocks]
     if sections:
         first = next(place for place, each in enumerate(blocks) if isinstance(each, Heading) and each.level == 2)
-        links = (f"[{title.replace('`', '')}](#{anchor})" for anchor, title in sections)
+        links = (f"[{escape(title.translate(_AS_LINK))}](#{anchor})" for anchor, title in sections)
         texts.insert(first, f"Contents: {', '.join(links)}.")
     return "\n\n".join(texts) + "\n"
 
