@@ -27,8 +27,10 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, Tensor]]:
 
 
 def remember_plan(model: nn.Module, attributes: Attributes) -> None:
-    """Note on a model how it was pruned; copies keep it, and `save_weights` writes it."""
-    model.__dict__["_plan"] = attributes
+    """Note on a model how it was pruned, beside how it was before; copies keep it, and `save_weights` writes it."""
+    before: Attributes = model.__dict__.get("_plan", {})
+    paths = {**before, **attributes}
+    model.__dict__["_plan"] = {path: {**before.get(path, {}), **attributes.get(path, {})} for path in paths}
 
 
 def pruned_state(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]] | None:

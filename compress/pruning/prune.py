@@ -86,7 +86,7 @@ def prune(
     agree = cut.scale(second)
     made = followed.build(cut)
     changes = cut.attributes(model)
-    remember_plan(made, _join_plans(vars(model).get("_plan", {}), changes))
+    remember_plan(made, changes)
     after = count(made, *inputs.args, kwargs=inputs.kwargs)
     slack = {limit.name: limit.amount - measured(after, limit) for limit in limits}
     if min(slack.values()) < 0 or after.params > before.params or after.macs > before.macs:
@@ -146,11 +146,6 @@ def _require_costs(followed: Followed, cost: Cost) -> None:
             raise UsageError(
                 f"{cost.model} cannot be followed: {found:,} of its {getattr(cost, quantity):,} {quantity} were seen"
             )
-
-
-def _join_plans(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Add to the plan of a model that was pruned before."""
-    return {path: {**before.get(path, {}), **now.get(path, {})} for path in {**before, **now}}
 
 
 def list_units(followed: Followed, kept: Ids) -> Iterable[Unit]:
