@@ -17,8 +17,8 @@ KEY, FORM = "featherpress.pruned", 1
 Attributes = Mapping[str, Mapping[str, Any]]
 
 
-def _tensors(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, Tensor]]:
-    """List parameters and buffers under all their names."""
+def named_tensors(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, Tensor]]:
+    """List parameters and buffers under all their names, each with its module and its name there."""
     for path, module in model.named_modules(remove_duplicate=False):
         for held in (module._parameters, module._buffers):
             for name, tensor in held.items():
@@ -41,7 +41,7 @@ def pruned_state(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]] |
     first: dict[int, str] = {}
     tensors: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
-    for name, _, _, tensor in _tensors(model):
+    for name, _, _, tensor in named_tensors(model):
         if id(tensor) in first:
             aliases[name] = first[id(tensor)]
         else:
@@ -163,7 +163,7 @@ def _set_attributes(model: nn.Module, attributes: Attributes, path: str | Path) 
 def _fill(model: nn.Module, held: Mapping[str, Tensor], aliases: Mapping[str, str], path: str | Path) -> None:
     """Put the file's tensors in the place of the factory's, one object for all owners."""
     made: dict[str, Tensor] = {}
-    wanted = list(_tensors(model))
+    wanted = list(named_tensors(model))
     names = {name for name, *_ in wanted}
     missing, foreign = names - held.keys() - aliases.keys(), (held.keys() | aliases.keys()) - names
     if missing or foreign:

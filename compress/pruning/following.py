@@ -15,6 +15,7 @@ from featherpress.compress.pruning.surgery import Cut, set_attributes
 from featherpress.compress.pruning.tracing import Decisions, Subject, Trace, guarded, run_traced
 from featherpress.compress.pruning.units import Space
 from featherpress.errors import UsageError
+from featherpress.models.pruned import named_tensors
 
 #: Trials before we give up.
 _ROUNDS = 40
@@ -51,12 +52,9 @@ class Followed:
 def name_tensors(model: nn.Module) -> Named:
     """List parameters and buffers by identity, with all their names."""
     found: Named = {}
-    for path, module in model.named_modules(remove_duplicate=False):
-        for held in (module._parameters, module._buffers):
-            for name, tensor in held.items():
-                if tensor is not None:
-                    names = found.get(id(tensor), (tensor, ()))[1]
-                    found[id(tensor)] = (tensor, (*names, f"{path}.{name}" if path else name))
+    for name, _, _, tensor in named_tensors(model):
+        names = found.get(id(tensor), (tensor, ()))[1]
+        found[id(tensor)] = (tensor, (*names, name))
     return found
 
 
