@@ -28,8 +28,7 @@ def split(cost: Cost, budget: Budget | None = None) -> dict[str, list[ModuleCost
         if row.path == UNATTRIBUTED:
             name = "unattributed"
         else:
-            places = [owner.rpartition(".")[0] for owner in row.owners] or [row.path]
-            names = {named.get(place) or _default(place, taken) for place in places}
+            names = {named.get(place) or _default(place, taken) for place in row.places}
             name = names.pop() if len(names) == 1 else tied_name
         parts.setdefault(name, []).append(row)
     for name in taken - parts.keys():

@@ -45,6 +45,11 @@ class ModuleCost:
         """Two for each multiply-accumulate."""
         return 2 * self.macs
 
+    @property
+    def places(self) -> list[str]:
+        """Paths of the modules that it belongs to."""
+        return [name.rpartition(".")[0] for name in self.owners] or [self.path]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
@@ -108,8 +113,7 @@ class Cost:
         """
 
         def is_inside(row: ModuleCost) -> bool:
-            places = [name.rpartition(".")[0] for name in row.owners] or [row.path]
-            return not path or all(place == path or place.startswith(path + ".") for place in places)
+            return not path or all(place == path or place.startswith(path + ".") for place in row.places)
 
         inside = list(filter(is_inside, self.modules))
         if not inside:

@@ -8,8 +8,8 @@ from featherpress.budgets.counting.costs import Cost
 from featherpress.compress.pruning.units import Limit
 from featherpress.errors import UsageError
 
-#: What follows from widths by formulas; other limits of a file are only checked.
-FOLLOWED = ("params", "macs", "bytes")
+#: What follows from widths by formulas; a file that limits anything else is refused.
+_FOLLOWED = ("params", "macs", "bytes")
 
 
 def make_limits(cost: Cost, *, params: int | None, macs: int | None, budget: Budget | str | Path | None) -> list[Limit]:
@@ -36,9 +36,7 @@ def _of_file(cost: Cost, budget: Budget) -> list[Limit]:
     found = _limits("total", budget.total, budget, None)
     rows = split(cost, budget)
     for name, component in budget.components.items():
-        paths = frozenset(
-            owner.rpartition(".")[0] for row in rows[name] for owner in row.owners
-        ) | frozenset(row.path for row in rows[name] if not row.owners)  # fmt: skip
+        paths = frozenset(place for row in rows[name] for place in row.places)
         found += _limits(name, component, budget, paths)
     return found
 
@@ -50,7 +48,7 @@ def _limits(name: str, limits: Limits, budget: Budget, modules: frozenset[str] |
         high = getattr(limit, "high", None)
         if high is None:
             continue
-        if quantity not in FOLLOWED:
+        if quantity not in _FOLLOWED:
             raise UsageError(
                 f"{budget.file} limits {quantity} of {name}, which pruning cannot promise: it keeps limits of "
                 "params, macs and bytes"
@@ -63,9 +61,4 @@ def measured(cost: Cost, limit: Limit) -> int:
     """Return what a count says of a limited quantity."""
     if limit.modules is None:
         return int(getattr(cost, limit.quantity))
-    inside = [
-        row
-        for row in cost.modules
-        if all(place in limit.modules for place in ([o.rpartition(".")[0] for o in row.owners] or [row.path]))
-    ]
-    return sum(int(getattr(row, limit.quantity)) for row in inside)
+    return sum(int(getattr(row, limit.quantity)) for row in cost.modules if limit.modules.issuperset(row.places))
