@@ -77,12 +77,11 @@ class Labels:
         """Return the labels that were made at a place by an earlier trace."""
         return None
 
-    def same(self, some: Ids | None, others: Ids | None, reason: str = "") -> None:
+    def same(self, some: Ids | None, others: Ids | None) -> None:
         """State that positions are paired; beside an axis that keeps its size both do."""
         if some is None or others is None:
             for each in (some, others):
-                if each is not None:
-                    self.lock(each, reason or "paired with an axis that keeps its size")
+                self.lock(each, "paired with an axis that keeps its size")
         else:
             self.alike.union(some, others)
             self.tied.union(some, others)
@@ -187,21 +186,18 @@ class Comparison(Labels):
             return np.full(many, -1, dtype=np.int64)
         return made
 
-    def same(self, some: Ids | None, others: Ids | None, reason: str = "") -> None:
+    def same(self, some: Ids | None, others: Ids | None) -> None:
         """Compare a pairing."""
         if some is None or others is None:
             for each in (some, others):
-                self.lock(each, reason or "paired with an axis that keeps its size")
+                self.lock(each, "paired with an axis that keeps its size")
         elif not self.agrees(some, others):
             self.note_fault("paired with other channels than in the original")
 
     def agrees(self, some: Ids | None, others: Ids | None) -> bool:
-        """Return whether labels are the same ones in the first trace."""
-        if some is None or others is None:
-            return some is others
-        if len(some) != len(others) or (len(some) and min(some.min(), others.min()) < 0):
-            return False
-        return np.array_equal(self.first.alike.find(some), self.first.alike.find(others))
+        """Return whether labels are the same ones in the first trace; nobody's are none."""
+        nobodys = any(ids is not None and (ids < 0).any() for ids in (some, others))
+        return not nobodys and self.first.agrees(some, others)
 
     def tie(self, some: Ids, others: Ids) -> None:
         """Compare a tie."""

@@ -43,19 +43,20 @@ def _convolve(
     # Of groups that go whole a single one may be left.
     last = labels.checks and tracer.decisions.chosen.get((tracer.key, 0)) == "whole"
     if groups == 1 and not last:
-        _meet(tracer, channels, taken, image.shape[1])
+        meet(tracer, channels, taken, image.shape[1])
     else:
         given = _grouped(tracer, channels, own, weight, groups, transposed=transposed)
     if bias is not None:
-        _meet(tracer, given, tracer.of(bias)[0], bias.shape[0])
+        meet(tracer, given, tracer.of(bias)[0], bias.shape[0])
     tracer.give(out, [None, given, *[None] * (out.dim() - 2)])
     if not transposed and given is not None:
         tracer.origins.begin(out, 1, tuple(filter(None, map(tracer.owner, (weight, bias)))))
 
 
-def _meet(tracer: Tracer, some: Ids | None, others: Ids | None, size: int) -> None:
-    if size > 1 and not (some is None and others is None):
-        tracer.labels.same(some, others, "")
+def meet(tracer: Tracer, some: Ids | None, others: Ids | None, size: int) -> None:
+    """Pair two axes, position by position; one of a single position broadcasts."""
+    if size > 1:
+        tracer.labels.same(some, others)
 
 
 def _grouped(
@@ -106,10 +107,10 @@ def added_product(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[s
 def _multiply(tracer: Tracer, left: Tensor, right: Tensor, out: Tensor) -> None:
     some, others = tracer.of(left), tracer.of(right)
     inner = left.shape[-1]
-    _meet(tracer, some[-1], others[-2 if right.dim() > 1 else 0], inner)
+    meet(tracer, some[-1], others[-2 if right.dim() > 1 else 0], inner)
     batch = []
     for place in range(out.dim() - 2 if right.dim() > 1 else 0):
-        _meet(tracer, some[place], others[place], left.shape[place])
+        meet(tracer, some[place], others[place], left.shape[place])
         batch.append(some[place])
     rows = list(some[len(batch) : -1])
     tracer.give(out, [*batch, *rows, *(others[-1:] if right.dim() > 1 else ())])

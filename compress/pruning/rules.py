@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from featherpress.budgets.counting.operators import facts_of
-from featherpress.compress.pruning.labels import Ids
-from featherpress.compress.pruning.products import PRODUCTS
+from featherpress.compress.pruning.products import PRODUCTS, meet
 from featherpress.compress.pruning.tracing import Tracer
 from featherpress.compress.pruning.views import VIEWS, Rule, lock_axes, same_axes, still
 
@@ -109,10 +108,10 @@ def pad(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Tensor) -> None:
     tracer.give(out, axes)
 
 
-def reduced(shape: int, dims: Any) -> set[int]:
-    """Return which axes are reduced; none named is all of them."""
+def reduced(many: int, dims: Any) -> set[int]:
+    """Return which of so many axes are reduced; none named is all of them."""
     dims = [dims] if isinstance(dims, int) else dims
-    return {axis % shape for axis in dims} if dims else set(range(shape))
+    return {axis % many for axis in dims} if dims else set(range(many))
 
 
 def reduction(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
@@ -139,14 +138,9 @@ def batch_norm(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> N
     """Weight, bias, mean and variance have one number a channel."""
     axes = tracer.of(args[0])
     for each in tensors_of(list(args[1:5])):
-        _same_if_wide(tracer, axes[1], tracer.of(each)[0], each.shape[0])
+        meet(tracer, axes[1], tracer.of(each)[0], each.shape[0])
     result = tensors_of(out)[0]
     tracer.give(result, axes)
-
-
-def _same_if_wide(tracer: Tracer, some: Ids | None, others: Ids | None, size: int) -> None:
-    if size > 1 and not (some is None and others is None):
-        tracer.labels.same(some, others)
 
 
 def layer_norm(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
@@ -154,7 +148,7 @@ def layer_norm(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> N
     axes = tracer.of(args[0])
     for each in tensors_of(list(args[2:4])):
         for ids, own, size in zip(axes[-each.dim() :], tracer.of(each), each.shape, strict=True):
-            _same_if_wide(tracer, ids, own, size)
+            meet(tracer, ids, own, size)
     tracer.give(tensors_of(out)[0], axes)
 
 
@@ -164,7 +158,7 @@ def group_norm(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> N
     axes, groups = tracer.of(args[0]), named["group"]
     for each in (named["weight"], named["bias"]):
         if each is not None:
-            _same_if_wide(tracer, axes[1], tracer.of(each)[0], each.shape[0])
+            meet(tracer, axes[1], tracer.of(each)[0], each.shape[0])
     ids = axes[1]
     if ids is not None and groups > 1:
         rows, labels = ids.reshape(groups, -1), tracer.labels
