@@ -17,11 +17,12 @@ from featherpress.compress.pruning.limits import make_limits, measured
 from featherpress.compress.pruning.mending import mend
 from featherpress.compress.pruning.oracle import measure_error
 from featherpress.compress.pruning.proof import TOLERANCE, compare
-from featherpress.compress.pruning.result import Pruned, Unit
+from featherpress.compress.pruning.result import Pruned
 from featherpress.compress.pruning.tracing import Decisions, Subject, guarded
 from featherpress.compress.pruning.units import Limit
 from featherpress.errors import PruneError, UsageError
 from featherpress.models.pruned import remember_plan
+from featherpress.records.pruning import PrunedUnit
 
 if TYPE_CHECKING:
     from featherpress.budgets.auditing.budget_file import Budget
@@ -85,8 +86,7 @@ def prune(
         raise UsageError(f"{before.model} cannot be followed: it does something else after each cut")
     agree = cut.scale(second)
     made = followed.build(cut)
-    changes = cut.attributes(model)
-    remember_plan(made, changes)
+    remember_plan(made, cut.attributes(model))
     after = count(made, *inputs.args, kwargs=inputs.kwargs)
     slack = {limit.name: limit.amount - measured(after, limit) for limit in limits}
     if min(slack.values()) < 0 or after.params > before.params or after.macs > before.macs:
@@ -101,7 +101,7 @@ def prune(
     return Pruned(
         model=made,
         cost=after,
-        units=tuple(list_units(followed, kept)),
+        units=tuple(_list_units(followed, kept)),
         before=before,
         limits={limit.name: limit.amount for limit in limits},
         slack=slack,
@@ -109,7 +109,6 @@ def prune(
         if uniform is None
         else dict(zip([each.name for each in limits], chooser.costs(uniform), strict=True)),
         error=error,
-        attributes=changes,
     )
 
 
@@ -148,15 +147,16 @@ def _require_costs(followed: Followed, cost: Cost) -> None:
             )
 
 
-def list_units(followed: Followed, kept: Ids) -> Iterable[Unit]:
+def _list_units(followed: Followed, kept: Ids) -> Iterable[PrunedUnit]:
     """List what was cut together, and what is locked."""
     for family, many in zip(followed.space.families, kept.tolist(), strict=True):
         narrow = "too few channels to cut, or no multiple" if family.least == len(family) else ""
         channels = min((count for _, count in family.places), default=1)
         if family.places:
-            yield Unit(axes=tuple(family.names), before=len(family), after=many, channels=channels, locked=narrow)
+            axes = tuple(family.names)
+            yield PrunedUnit(axes=axes, before=len(family), after=many, channels=channels, locked=narrow)
     for name, many, reason in locked_axes(followed):
-        yield Unit(axes=(name,), before=many, after=many, locked=reason)
+        yield PrunedUnit(axes=(name,), before=many, after=many, channels=1, locked=reason)
 
 
 def _unreachable(followed: Followed, chooser: Chooser, before: Cost) -> PruneError:

@@ -1,9 +1,8 @@
 """What pruning gives: a smaller model, its cost, and what was cut together or is locked."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -11,21 +10,6 @@ from featherpress.budgets.counting.costs import Cost
 from featherpress.models.pruned import load_pruned as load_pruned  # noqa: PLC0414 (the package's face)
 from featherpress.models.saving import save_weights
 from featherpress.records.pruning import PrunedCost, PrunedUnit, Pruning
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unit:
-    """Axes that shrink together: `before` units of channels of which `after` are left.
-
-    `axes` are the tensors and their axes, as "conv1.weight[0]"; `channels` is how many positions of the first axis go
-    with one unit. `locked` says why it could not shrink, "" where it could.
-    """
-
-    axes: tuple[str, ...]
-    before: int
-    after: int
-    channels: int = 1
-    locked: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,16 +23,15 @@ class Pruned:
 
     model: nn.Module = field(repr=False)
     cost: Cost = field(repr=False)
-    units: tuple[Unit, ...] = field(repr=False)
+    units: tuple[PrunedUnit, ...] = field(repr=False)
     before: Cost = field(repr=False)
     limits: Mapping[str, int]
     slack: Mapping[str, int]
     uniform: Mapping[str, int]
     error: float
-    attributes: Mapping[str, Mapping[str, Any]] = field(repr=False)
 
     @property
-    def locked(self) -> tuple[Unit, ...]:
+    def locked(self) -> tuple[PrunedUnit, ...]:
         """The axes that cannot shrink, with the reason."""
         return tuple(unit for unit in self.units if unit.locked)
 
@@ -62,7 +45,7 @@ class Pruned:
             slack=dict(self.slack),
             uniform=dict(self.uniform),
             error=self.error,
-            units=tuple(PrunedUnit(**asdict(unit)) for unit in self.units),
+            units=self.units,
         )
 
     def save(self, path: str | Path) -> None:

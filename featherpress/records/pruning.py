@@ -8,7 +8,11 @@ from featherpress.records.record import Part, Record
 
 
 class PrunedUnit(Part):
-    """Axes that shrink together, from so many to so many; `locked` says why they could not."""
+    """Axes that shrink together: `before` units of channels of which `after` are left.
+
+    `axes` are the tensors and their axes, as "conv1.weight[0]"; `channels` is how many positions of the first axis go
+    with one unit. `locked` says why it could not shrink, "" where it could.
+    """
 
     axes: tuple[str, ...]
     before: int
