@@ -10,7 +10,7 @@ import typer
 from featherpress.commands.model_files import is_file
 from featherpress.commands.places import require_place
 from featherpress.commands.printing import plain_console, print_json, stdout_to_stderr
-from featherpress.commands.subjects import advise_inputs, list_knobs, open_subject, read_settings
+from featherpress.commands.subjects import advised, list_knobs, open_subject, read_settings
 from featherpress.errors import UsageError
 from featherpress.options import ArgumentOption, InputOption, JsonOption, MacsOption, ParamsOption, ShapedOption
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from featherpress.budgets.views.diff import Diff
-    from featherpress.commands.subjects import Subject
     from featherpress.compress.pruning.result import Pruned
     from featherpress.records.pruning import Pruning
 
@@ -67,6 +66,7 @@ def prune(
     ```
     """
     from featherpress.budgets import diff, load_budget
+    from featherpress.compress import prune as cut
 
     if is_file(model):
         raise UsageError(f"prune needs what builds the model, package.module:factory, and {model} is a file")
@@ -77,8 +77,18 @@ def prune(
         )
     chosen, limits = read_settings(settings), load_budget(budget) if budget else None
     subject = open_subject(model, inputs=inputs or (), settings=chosen, budget=limits, weights=weights)
-    given = {"params": params, "macs": macs, "budget": limits, "keep": tuple(keep or ())}
-    result = _cut(subject, {**given, "importance": importance, "floor": floor, "multiple_of": multiple_of})
+    with advised(subject), stdout_to_stderr():
+        result = cut(
+            subject.model,
+            subject.inputs,
+            params=params,
+            macs=macs,
+            budget=limits,
+            keep=tuple(keep or ()),
+            importance=importance,
+            floor=floor,
+            multiple_of=multiple_of,
+        )
     if out is not None:
         _write(result, out, model, chosen)
     compared = diff(result.before, result.cost, names=(model, "pruned"))
@@ -88,22 +98,6 @@ def prune(
         print_json({**record.to_dict(), **file, "components": compared.to_dict()["components"]})
     else:
         plain_console().print(_render(record, compared, _hints(model, out)))
-
-
-def _cut(subject: "Subject", how: Mapping[str, Any]) -> "Pruned":
-    """Prune a subject; where it fails on its inputs, the sentence says what to give instead.
-
-    Errors: those of `prune`.
-    """
-    from featherpress.compress import prune as cut
-
-    try:
-        with stdout_to_stderr():
-            return cut(subject.model, subject.inputs, **how)  # type: ignore[no-any-return]
-    except UsageError as error:
-        if " fails on inputs " not in str(error):
-            raise
-        raise UsageError(f"{error}; {advise_inputs(subject)}") from error
 
 
 def _write(result: "Pruned", out: Path, model: str, settings: Mapping[str, Any]) -> None:

@@ -2,7 +2,8 @@
 
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -101,25 +102,31 @@ def audit_subject(
     from featherpress.budgets import audit as run_audit
 
     name, model, (args, kwargs), source = subject
-    try:
-        with stdout_to_stderr():
-            result = run_audit(
-                model,
-                budget,
-                name=name,
-                example_inputs=args,
-                kwargs=kwargs,
-                formulas=formulas,
-                strict_claims=strict_claims,
-            )
-    except UsageError as error:
-        if " fails on inputs " not in str(error):
-            raise
-        raise UsageError(f"{error}; {advise_inputs(subject)}") from error
+    with advised(subject), stdout_to_stderr():
+        result = run_audit(
+            model,
+            budget,
+            name=name,
+            example_inputs=args,
+            kwargs=kwargs,
+            formulas=formulas,
+            strict_claims=strict_claims,
+        )
     return result.model_copy(update={"input_source": source})
 
 
-def advise_inputs(subject: Subject) -> str:
+@contextmanager
+def advised(subject: Subject) -> Iterator[None]:
+    """Where a subject fails on its inputs inside, let the sentence say what to give instead."""
+    try:
+        yield
+    except UsageError as error:
+        if " fails on inputs " not in str(error):
+            raise
+        raise UsageError(f"{error}; {_advise_inputs(subject)}") from error
+
+
+def _advise_inputs(subject: Subject) -> str:
     """State what a model was fed, why, and what to give instead."""
     from featherpress.budgets.counting.inputs import describe_inputs
     from featherpress.models.inputs import suggest_inputs
