@@ -139,9 +139,7 @@ class Chooser:
         """Return how many units are worth more than a mark, in whole steps and not below the least."""
         kept = []
         for family, worth in zip(self.space.families, self.worth, strict=True):
-            many = len(family) if np.isinf(worth).all() else int((worth > mark).sum())
-            many = len(family) if many == len(family) else many // family.step * family.step
-            kept.append(max(many, family.least))
+            kept.append(family.allowed(len(family) if np.isinf(worth).all() else int((worth > mark).sum())))
         return np.array(kept, dtype=np.int64)
 
     def refill(self, kept: Ids) -> Ids:
@@ -170,11 +168,7 @@ class Chooser:
         for _ in range(30):
             share = (low + high) / 2
             kept = np.array(
-                [
-                    max(int(len(family) * share) // family.step * family.step, family.least)
-                    for family in self.space.families
-                ],
-                dtype=np.int64,
+                [family.allowed(int(len(family) * share)) for family in self.space.families], dtype=np.int64
             )
             if self.fits(kept):
                 found, low = kept, share

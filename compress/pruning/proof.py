@@ -20,8 +20,7 @@ def trial(space: Space, seed: int = 0) -> list[Ids]:
         if family.least == many:
             kept.append(family.units)
             continue
-        left = min(max(round(many * chance.uniform(0.5, 0.85)), family.least), many - 1)
-        left = max(left // family.step * family.step, family.least)
+        left = family.allowed(min(round(many * chance.uniform(0.5, 0.85)), many - 1))
         kept.append(np.sort(chance.choice(family.units, left, replace=False)))
     return kept
 

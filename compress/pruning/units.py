@@ -1,8 +1,8 @@
 """Units, the channels that can only go together, and what a model costs with so many of each kind."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from math import gcd, lcm, prod
+from dataclasses import dataclass
+from math import ceil, gcd, lcm, prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,20 +26,24 @@ class Limit:
     modules: frozenset[str] | None = None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
     """Units that are alike: each has as many channels on the same axes, so that they are chosen by importance alone."""
 
-    units: NDArray[np.int64]
+    units: Ids
     #: Cut at most down to so many, and in steps of so many.
-    least: int = 1
-    step: int = 1
+    least: int
+    step: int
     #: (array, channels of one unit on it).
-    places: tuple[tuple[int, int], ...] = ()
-    names: list[str] = field(default_factory=list)
+    places: tuple[tuple[int, int], ...]
+    names: list[str]
 
     def __len__(self) -> int:
         return len(self.units)
+
+    def allowed(self, many: int) -> int:
+        """Return the most units that may stay of so many: whole steps, and not below the least."""
+        return max(many // self.step * self.step, self.least)
 
 
 class Terms:
@@ -58,7 +62,7 @@ class Terms:
 class Space:
     """All that can be cut: families of units, the axes that they are on, and the costs.
 
-    `tensors` are the model's by name of each owner; `reasons` are locks beside those of the trace, by label.
+    `tensors` are the model's by id, with their names by each owner.
     """
 
     def __init__(
@@ -82,7 +86,7 @@ class Space:
         self._counts: list[tuple[Ids, Ids]] = []
         self.base: list[int] = []
         self._axis_names: dict[int, list[str]] = {}
-        terms = self._collect()
+        self._terms = self._collect()
         self.families = self._make_families(multiple_of, share)
         matrix = np.zeros((len(self.base) + 1, max(len(self.families), 1)), dtype=np.int64)
         for column, family in enumerate(self.families):
@@ -90,7 +94,6 @@ class Space:
                 matrix[array, column] = count
         self.matrix = matrix
         self.lengths_of_locked = np.array([*self.base, 1], dtype=np.int64)
-        self._terms = terms
 
     def array(self, ids: Ids) -> int:
         """Return the number of an axis; axes of the same units have one."""
@@ -99,8 +102,7 @@ class Space:
         found = self._arrays.get(key)
         if found is None:
             found = self._arrays[key] = len(self.base)
-            names, counts = np.unique(units[units >= 0], return_counts=True)
-            self._counts.append((names, counts))
+            self._counts.append(self._count(ids))
             self.base.append(int((units < 0).sum()))
         return found
 
@@ -116,7 +118,7 @@ class Space:
             fixed = prod(size for size, ids in zip(tensor.shape, axes, strict=True) if ids is None)
             places = tuple(name.rpartition(".")[0] for name in names)
             terms.append(("bytes", places, factors, fixed * tensor.itemsize))
-            if self._is_parameter(key):
+            if key in self.trace.parameters:
                 terms.append(("params", places, factors, fixed))
         for work in self.trace.work:
             factors = tuple(self.array(ids) for ids in work.factors)
@@ -125,42 +127,44 @@ class Space:
             terms.append(("macs", (work.path,), factors, fixed))
         return terms
 
-    def _is_parameter(self, key: int) -> bool:
-        return key in self.trace.parameters
+    def _count(self, ids: Ids) -> tuple[Ids, Ids]:
+        """Return the units on an axis, and how many channels each has there."""
+        units = self.unit_of[ids]
+        return np.unique(units[units >= 0], return_counts=True)
 
     def _make_families(self, multiple_of: int, share: float) -> list[Family]:
-        costly = len(self.base)
-        on: list[list[tuple[int, int]]] = [[] for _ in range(self.many)]
+        places: list[list[tuple[int, int]]] = [[] for _ in range(self.many)]
         for array, (units, counts) in enumerate(self._counts):
             for unit, count in zip(units.tolist(), counts.tolist(), strict=True):
-                on[unit].append((array, count))
-        narrow = np.full(self.many, 2**31, dtype=np.int64)
-        seen = set()
-        for ids in self.trace.arrays:
-            key = ids.tobytes()
-            if key not in seen:
-                seen.add(key)
-                units = self.unit_of[ids]
-                names, counts = np.unique(units[units >= 0], return_counts=True)
-                narrow[names] = np.minimum(narrow[names], counts)
+                places[unit].append((array, count))
         groups: dict[tuple[tuple[int, int], ...], list[int]] = {}
-        for unit, own in enumerate(on):
+        for unit, own in enumerate(places):
             groups.setdefault(tuple(own), []).append(unit)
-            narrow[unit] = min([narrow[unit], *(count for _, count in own)])
-        assert costly == len(self.base)
-        families = []
-        for places, alike in groups.items():
-            units = np.array(alike)
-            least = 1 if int(narrow[units].min()) > 1 else 2
-            step = lcm(*(multiple_of // gcd(multiple_of, count) for _, count in places)) if places else 1
-            family = Family(units=units, step=step, places=places)
-            family.names = list(dict.fromkeys(name for array, _ in places for name in self._axis_names.get(array, ())))
-            floor = max(least, -int(-share * len(units) // 1))
-            family.least = min(-(-floor // step) * step, len(units))
-            if len(units) % step or len(units) <= family.least or not places:
-                family.least = len(units)
-            families.append(family)
-        return families
+        narrow = self._narrowest()
+        return [
+            self._make_family(np.array(alike), own, multiple_of, share, least=1 if narrow[alike].min() > 1 else 2)
+            for own, alike in groups.items()
+        ]
+
+    def _narrowest(self) -> Ids:
+        """Return how many channels each unit has on the axis where they are fewest."""
+        narrow = np.full(self.many, 2**31, dtype=np.int64)
+        arrays = {ids.tobytes(): ids for ids in self.trace.arrays}
+        for units, counts in (*self._counts, *map(self._count, arrays.values())):
+            narrow[units] = np.minimum(narrow[units], counts)
+        return narrow
+
+    def _make_family(
+        self, units: Ids, places: tuple[tuple[int, int], ...], multiple_of: int, share: float, *, least: int
+    ) -> Family:
+        """Make a family of which all stay where no step is both a multiple and a cut."""
+        step = lcm(*(multiple_of // gcd(multiple_of, count) for _, count in places))
+        floor = max(least, ceil(share * len(units)))
+        least = ceil(floor / step) * step
+        if len(units) % step or len(units) <= least or not places:
+            least = len(units)
+        names = dict.fromkeys(name for array, _ in places for name in self._axis_names.get(array, ()))
+        return Family(units=units, least=least, step=step, places=places, names=list(names))
 
     def terms(self, limit: Limit) -> Terms:
         """Add up the terms of a limited quantity."""
