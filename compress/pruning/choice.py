@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from featherpress.budgets.counting.replicas import copy_with
 from featherpress.compress.pruning.labels import Ids
 from featherpress.compress.pruning.units import Limit, Space, Terms
 
@@ -29,12 +30,7 @@ def weigh_units(
     for key, (tensor, _) in space.tensors.items():
         if key not in space.trace.parameters or not tensor.is_floating_point():
             continue
-        values = tensor.detach().double().cpu()
-        if importance == "taylor":
-            gradient = (gradients or {}).get(key)
-            values = torch.zeros_like(values) if gradient is None else (values * gradient.double().cpu()).abs()
-        else:
-            values = values.abs() if importance == "l1" else values.square()
+        values = _weigh(tensor, importance, (gradients or {}).get(key))
         for axis, ids in enumerate(space.trace.params[key]):
             if ids is None:
                 continue
@@ -52,18 +48,24 @@ def weigh_units(
     return scores
 
 
+def _weigh(tensor: Tensor, importance: Importance, gradient: Tensor | None) -> Tensor:
+    """Return what each number of a tensor counts for in its unit's importance."""
+    values = tensor.detach().double().cpu()
+    if importance == "taylor":
+        return torch.zeros_like(values) if gradient is None else (values * gradient.double().cpu()).abs()
+    return values.abs() if importance == "l1" else values.square()
+
+
 def _scales(model: nn.Module) -> set[int]:
     """Return the ids of BatchNorm's weights."""
-    kinds = (nn.modules.batchnorm._BatchNorm,)
-    return {id(each.weight) for each in model.modules() if isinstance(each, kinds) and each.weight is not None}
+    kind = nn.modules.batchnorm._BatchNorm
+    return {id(each.weight) for each in model.modules() if isinstance(each, kind) and each.weight is not None}
 
 
 def gather_gradients(
     model: nn.Module, batches: Iterable[Any], loss: Callable[[nn.Module, Any], Tensor]
 ) -> dict[int, Tensor]:
     """Add up the gradients of a copy over batches; return them by id of the original's parameter."""
-    from featherpress.budgets.counting.replicas import copy_with  # noqa: PLC0415
-
     memo: dict[int, Any] = {}
     replica = copy_with(model, lambda tensor: tensor.detach().clone(), memo)
     replica.eval()

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from featherpress.budgets.counting.global_state import preserve_global_state
-from featherpress.budgets.counting.replicas import copy_with, meta_twin
+from featherpress.budgets.counting.replicas import copy_with, meta_twin, real_twin
 from featherpress.budgets.counting.tensors import tensors_in
 from featherpress.compress.pruning.following import Followed
 from featherpress.compress.pruning.labels import Comparison, Ids
@@ -17,6 +17,8 @@ from featherpress.compress.pruning.rules import REDUCTIONS, bind, reduced
 from featherpress.compress.pruning.surgery import Cut
 from featherpress.compress.pruning.tracing import Subject, Trace, Tracer, guarded, run_traced
 
+#: The largest error that is rounding, relative to the signal.
+TOLERANCE = 1e-9
 #: A side of an image that is as large is tried smaller: at a half, and at as much more.
 _LARGE, _MORE = 96, 32
 #: Below this share of the results a signal drowns in rounding.
@@ -88,7 +90,7 @@ def draw(subject: Subject, seed: int, resize: Resize) -> Given | None:
         if tensor.dtype in {torch.int64, torch.int32} and tensor.numel():
             low, high = min(int(tensor.min()), 0), max(int(tensor.max()), 1)
             return torch.randint(low, high + 1, shape, generator=chance, dtype=tensor.dtype)
-        return tensor.detach().cpu().clone()
+        return real_twin(tensor)
 
     drawn = copy_with((subject.args, dict(subject.kwargs)), one, {})
     return drawn if changed else None
@@ -96,7 +98,7 @@ def draw(subject: Subject, seed: int, resize: Resize) -> Given | None:
 
 def own_values(tensor: Tensor) -> Tensor:
     """Return a tensor's values in double precision."""
-    made = tensor.detach().to(device="cpu", copy=True)
+    made = real_twin(tensor)
     return made.double() if made.is_floating_point() else made
 
 

@@ -1,4 +1,4 @@
-"""Proof of a cut: a second trace with the original's labels, and an oracle in double precision."""
+"""Proof of a cut: a second trace with the original's labels."""
 
 import numpy as np
 
@@ -6,9 +6,6 @@ from featherpress.compress.pruning.labels import Comparison, Ids
 from featherpress.compress.pruning.surgery import Cut, set_attributes
 from featherpress.compress.pruning.tracing import Decisions, Subject, Trace, Tracer, guarded, run_traced
 from featherpress.compress.pruning.units import Space
-
-#: The largest error of the oracle, relative to the signal.
-TOLERANCE = 1e-9
 
 
 def trial(space: Space, seed: int = 0) -> list[Ids]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from torch import Tensor, nn
 
@@ -15,8 +15,8 @@ from featherpress.compress.pruning.following import Followed, follow, locked_axe
 from featherpress.compress.pruning.labels import Ids
 from featherpress.compress.pruning.limits import make_limits, measured
 from featherpress.compress.pruning.mending import mend
-from featherpress.compress.pruning.oracle import measure_error
-from featherpress.compress.pruning.proof import TOLERANCE, compare
+from featherpress.compress.pruning.oracle import TOLERANCE, measure_error
+from featherpress.compress.pruning.proof import compare
 from featherpress.compress.pruning.result import Pruned
 from featherpress.compress.pruning.tracing import Decisions, Subject, guarded
 from featherpress.compress.pruning.units import Limit
@@ -119,7 +119,7 @@ def _check(
         raise UsageError(f"multiple_of is a whole number of at least 1, got {multiple_of}")
     if not 0 <= floor < 1:
         raise UsageError(f"floor is a share of the channels, at least 0 and below 1, got {floor}")
-    if importance not in {"l2", "l1", "batchnorm", "taylor"}:
+    if importance not in get_args(Importance):
         raise UsageError(f"importance is l2, l1, batchnorm or taylor, got {importance!r}")
     if (importance == "taylor") != (batches is not None and loss is not None):
         raise UsageError('importance "taylor" needs batches and loss, which no other takes')
