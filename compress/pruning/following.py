@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from featherpress.budgets.counting.replicas import copy_with
-from featherpress.compress.pruning.labels import Axes, Ids, Labels, describe
+from featherpress.compress.pruning.labels import Axes, Ids, Labels
 from featherpress.compress.pruning.mending import mend
 from featherpress.compress.pruning.proof import compare, trial
+from featherpress.compress.pruning.running import guarded, run_traced
 from featherpress.compress.pruning.surgery import Cut, set_attributes
-from featherpress.compress.pruning.tracing import Decisions, Subject, Trace, guarded, run_traced
+from featherpress.compress.pruning.trace import Decisions, Subject, Trace, describe
 from featherpress.compress.pruning.units import Space
 from featherpress.errors import UsageError
 from featherpress.models.pruned import named_tensors
@@ -131,8 +132,7 @@ def trace_whole(subject: Subject, tensors: Named, decisions: Decisions, kept: se
     for (key, axis), reason in decisions.still.items():
         labels.lock(trace.params[key][axis], reason)
     try:
-        with guarded(subject):
-            run_traced(subject, trace, decisions, axes=trace.params)
+        run_traced(subject, trace, decisions)
     except UsageError:
         raise
     except Exception as error:
@@ -141,8 +141,7 @@ def trace_whole(subject: Subject, tensors: Named, decisions: Decisions, kept: se
     if unread := tensors.keys() - trace.read:
         read = set(trace.read)
         try:
-            with guarded(subject):
-                run_traced(subject, trace, decisions, axes=trace.params, training=True)
+            run_traced(subject, trace, decisions, training=True)
             trace.trained = bool(unread & trace.read)
         except Exception:  # it may want targets, or more than one example
             trace.read = read

@@ -5,7 +5,6 @@ keeps its size. Two labels are the `same` where an operator pairs them, and a `t
 """
 
 from collections.abc import Hashable, Iterable, Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -221,9 +220,3 @@ class Comparison(Labels):
     def components(self, members: Ids) -> int:
         """Count as the first trace did."""
         return self.first.components(members)
-
-
-def describe(value: Any) -> str:
-    """Shorten a failure to its first line."""
-    text = str(value).strip()
-    return text.splitlines()[0][:160] if text else type(value).__name__

@@ -8,14 +8,13 @@ from typing import Any
 from torch import nn
 
 from featherpress.budgets.counting.costs import ancestors
-from featherpress.compress.pruning.tracing import VIEWING, Decisions, Key, Record, Trace, is_inside
+from featherpress.compress.pruning.trace import VIEWING, Decisions, Key, Record, Trace, is_inside
 
 #: What follows a known attribute is not to be guessed.
 _KNOWN = frozenset(
     {"in_channels", "out_channels", "groups", "in_features", "out_features", "num_features", "num_channels"}
     | {"embed_dim", "kdim", "vdim", "num_heads", "num_groups", "embedding_dim", "num_embeddings"}
 )
-
 
 #: After so many ways to mend a module that fails nothing of the model is cut.
 _PATIENCE = 3

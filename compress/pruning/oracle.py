@@ -12,10 +12,11 @@ from featherpress.budgets.counting.global_state import preserve_global_state
 from featherpress.budgets.counting.replicas import copy_with, meta_twin, real_twin
 from featherpress.budgets.counting.tensors import tensors_in
 from featherpress.compress.pruning.following import Followed
-from featherpress.compress.pruning.labels import Comparison, Ids
-from featherpress.compress.pruning.rules import REDUCTIONS, bind, reduced
+from featherpress.compress.pruning.labels import Comparison
+from featherpress.compress.pruning.masking import Masked
+from featherpress.compress.pruning.running import run_traced
 from featherpress.compress.pruning.surgery import Cut
-from featherpress.compress.pruning.tracing import Subject, Trace, Tracer, guarded, run_traced
+from featherpress.compress.pruning.trace import Subject, Trace
 
 #: The largest error that is rounding, relative to the signal.
 TOLERANCE = 1e-9
@@ -160,110 +161,12 @@ def _runs(followed: Followed, given: Given) -> bool:
 def run_reference(followed: Followed, cut: Cut, values: Values, given: Given) -> list[Tensor]:
     """Run the original with zeros for what was cut; what is reduced or normalised over channels is so over the rest."""
     subject = Subject(model=followed.subject.model, args=given[0], kwargs=given[1])
-    trace = Trace(labels=Comparison(followed.trace.labels, followed.space.locked))
-
-    def prepare(tracer: Tracer) -> None:
-        tracer.kept = cut.kept
-        tracer.compute = _Masked(cut)
-        torch.manual_seed(0)
+    trace = Trace(labels=Comparison(followed.trace.labels, followed.space.locked), params=cut.params)
 
     def twin(tensor: Tensor) -> Tensor:
         return cut.zeroed(tensor, values(tensor)) if id(tensor) in cut.params else own_values(tensor)
 
-    with guarded(subject):
-        return run_traced(
-            subject, trace, followed.decisions, axes=cut.params, reference=followed.trace, twin=twin, prepare=prepare
-        )
-
-
-class _Masked:
-    """Computes operators that mix channels on those that are kept."""
-
-    def __init__(self, cut: Cut) -> None:
-        self.cut = cut
-
-    def __call__(self, tracer: Tracer, func: Any, args: Any, kwargs: Any) -> Any:
-        how = _MASKED.get(tracer.key[2])
-        out = how(self, tracer, func, args, kwargs) if how else None
-        return func(*args, **kwargs) if out is None else out
-
-    def places(self, ids: Ids | None) -> Tensor | None:
-        """Return the positions of an axis that are kept, None if all are."""
-        if ids is None or self.cut.alive[ids].all():
-            return None
-        return torch.from_numpy(self.cut.alive[ids].nonzero()[0])
-
-    def select(self, tracer: Tracer, tensor: Tensor, axes: Sequence[int]) -> tuple[Tensor, dict[int, Tensor]]:
-        """Take what is kept along axes."""
-        found = {axis: places for axis in axes if (places := self.places(tracer.of(tensor)[axis])) is not None}
-        for axis, places in found.items():
-            tensor = tensor.index_select(axis, places)
-        return tensor, found
-
-
-def _put(small: Tensor, places: dict[int, Tensor], shape: Sequence[int]) -> Tensor:
-    """Put results back among zeros."""
-    for axis, where in places.items():
-        sizes = list(small.shape)
-        sizes[axis] = shape[axis]
-        small = small.new_zeros(sizes).index_copy(axis, where, small)
-    return small
-
-
-def _reduce(mask: _Masked, tracer: Tracer, func: Any, args: Any, kwargs: Any) -> Any:
-    gone = reduced(args[0].dim(), bind(func, args, kwargs).get("dim"))
-    small, places = mask.select(tracer, args[0], sorted(gone))
-    return func(small, *args[1:], **kwargs) if places else None
-
-
-def _layer_norm(mask: _Masked, tracer: Tracer, func: Any, args: Any, kwargs: Any) -> Any:
-    many = len(args[1])
-    last = list(range(args[0].dim() - many, args[0].dim()))
-    small, places = mask.select(tracer, args[0], last)
-    if not places:
-        return None
-    rest = []
-    for each in args[2:4]:
-        for axis, where in places.items() if each is not None else ():
-            each = each.index_select(axis - last[0], where)  # noqa: PLW2901
-        rest.append(each)
-    out = func(small, list(small.shape[-many:]), *rest, *args[4:], **kwargs)
-    return (
-        (_put(out[0], places, args[0].shape), *out[1:]) if isinstance(out, tuple) else _put(out, places, args[0].shape)
-    )
-
-
-def _group_norm(mask: _Masked, tracer: Tracer, func: Any, args: Any, kwargs: Any) -> Any:
-    image, weight, bias, batch, channels, positions, groups, *rest = args
-    small, places = mask.select(tracer, image, [1])
-    if not places:
-        return None
-    left = len(places[1])
-    if left % groups != 0 or tracer.decisions.chosen.get((tracer.key, 0)) == "whole":
-        groups = left // (channels // groups)
-    some = [None if each is None else each.index_select(0, places[1]) for each in (weight, bias)]
-    out = func(small, *some, batch, left, positions, groups, *rest, **kwargs)
-    return (_put(out[0], places, image.shape), *out[1:])
-
-
-def _product(mask: _Masked, tracer: Tracer, func: Any, args: Any, kwargs: Any) -> Any:
-    place = 1 if tracer.key[2] in {"aten::addmm", "aten::baddbmm"} else 0
-    left = args[place]
-    where = mask.places(tracer.of(left)[-1])
-    if where is None:
-        return None
-    shown = torch.zeros(left.shape[-1], dtype=left.dtype)
-    shown[where] = 1
-    return func(*args[:place], left * shown, *args[place + 1 :], **kwargs)
-
-
-_MASKED: dict[str, Callable[..., Any]] = {
-    **{f"aten::{name}": _reduce for name in REDUCTIONS.split()},
-    "aten::native_layer_norm": _layer_norm,
-    "aten::_fused_rms_norm": _layer_norm,
-    "aten::native_group_norm": _group_norm,
-    **{f"aten::{name}": _product for name in ("mm", "bmm", "addmm", "baddbmm")},
-}
+    return run_traced(subject, trace, followed.decisions, twin=twin, compute=Masked(cut))
 
 
 def difference(some: Sequence[Tensor], others: Sequence[Tensor]) -> float:

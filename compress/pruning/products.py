@@ -1,4 +1,4 @@
-"""Rules of operators that multiply and accumulate: they make the labels of what they give."""
+"""Operators that multiply and accumulate: their rules make the labels of what they give, and their work is noted."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from featherpress.compress.pruning.labels import Ids
+from featherpress.compress.pruning.labels import Axes, Ids
+from featherpress.compress.pruning.trace import Work
 from featherpress.compress.pruning.tracing import Tracer
 from featherpress.compress.pruning.views import Rule, argument, same_axes
 
@@ -117,6 +118,25 @@ def _multiply(tracer: Tracer, left: Tensor, right: Tensor, out: Tensor) -> None:
     owner = tracer.owner(right)
     if owner and id(right) in tracer.weights and others[-1] is not None and right.dim() == 2:
         tracer.origins.begin(out, out.dim() - 1, (owner,))
+
+
+def note_work(tracer: Tracer, args: Sequence[Any], macs: int) -> None:
+    """Write down the factors of an operator that multiplies and accumulates: axes that can shrink."""
+    path, _, name, _ = tracer.key
+    axes: Axes = ()
+    match name:
+        case "aten::convolution" | "torchvision::deform_conv2d":
+            axes = tracer.of(args[1])
+        case "aten::mm" | "aten::bmm":
+            axes = (*tracer.of(args[0]), *tracer.of(args[1])[-1:])
+        case "aten::mv":
+            axes = tracer.of(args[0])
+        case "aten::addmm" | "aten::baddbmm":
+            axes = (*tracer.of(args[1]), *tracer.of(args[2])[-1:])
+        case _:
+            for tensor in (each for each in args if isinstance(each, Tensor)):
+                tracer.lock(tensor, f"goes into {name}, whose cost is not followed")
+    tracer.trace.work.append(Work(path, macs, [ids for ids in axes if ids is not None]))
 
 
 PRODUCTS: dict[str, Rule] = {

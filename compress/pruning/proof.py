@@ -3,8 +3,9 @@
 import numpy as np
 
 from featherpress.compress.pruning.labels import Comparison, Ids
-from featherpress.compress.pruning.surgery import Cut, set_attributes
-from featherpress.compress.pruning.tracing import Decisions, Subject, Trace, Tracer, guarded, run_traced
+from featherpress.compress.pruning.running import run_traced
+from featherpress.compress.pruning.surgery import Cut
+from featherpress.compress.pruning.trace import Decisions, Subject, Trace
 from featherpress.compress.pruning.units import Space
 
 
@@ -26,24 +27,18 @@ def compare(subject: Subject, first: Trace, space: Space, decisions: Decisions, 
     """Trace a cut copy, and compare its labels with those of the whole."""
     second = Trace(labels=Comparison(first.labels, space.locked), params=cut.axes())
     changes = cut.attributes(subject.model)
-
-    def prepare(tracer: Tracer) -> None:
-        tracer.kept = cut.kept
-
     for training in (False, True) if first.trained else (False,):
         try:
-            with guarded(subject):
-                run_traced(
-                    subject,
-                    second,
-                    decisions,
-                    axes=second.params,
-                    reference=first,
-                    twin=cut.twin,
-                    change=lambda replica: set_attributes(replica, changes),
-                    prepare=prepare,
-                    training=training,
-                )
+            run_traced(
+                subject,
+                second,
+                decisions,
+                twin=cut.twin,
+                attributes=changes,
+                kept=cut.kept,
+                whole=first,
+                training=training,
+            )
         except Exception:
             if second.failure is None:  # not of the model's own code
                 raise

@@ -18,7 +18,8 @@ from featherpress.compress.pruning.mending import mend
 from featherpress.compress.pruning.oracle import TOLERANCE, measure_error
 from featherpress.compress.pruning.proof import compare
 from featherpress.compress.pruning.result import Pruned
-from featherpress.compress.pruning.tracing import Decisions, Subject, guarded
+from featherpress.compress.pruning.running import guarded
+from featherpress.compress.pruning.trace import Decisions, Subject
 from featherpress.compress.pruning.units import Limit
 from featherpress.errors import PruneError, UsageError
 from featherpress.models.pruned import remember_plan

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from featherpress.budgets.counting.operators import facts_of
+from featherpress.compress.pruning.calls import tensors_of
 from featherpress.compress.pruning.products import PRODUCTS, meet
 from featherpress.compress.pruning.tracing import Tracer
 from featherpress.compress.pruning.views import VIEWS, Rule, lock_axes, same_axes, still
@@ -22,19 +23,10 @@ def bind(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Arguments
     return {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
 
 
-def tensors_of(value: Any) -> list[Tensor]:
-    """List tensors in arguments or results, which may be lists of them."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, list | tuple):
-        return [each for item in value for each in tensors_of(item)]
-    return []
-
-
 def pointwise(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """Each element by itself: axes that meet are the same."""
     results = tensors_of(out)
-    given = [*tensors_of(args), *tensors_of(list(kwargs.values()))]
+    given = tensors_of((args, kwargs))
     for result in results:
         axes = same_axes(tracer, given, result)
         tracer.give(result, axes)
@@ -48,7 +40,7 @@ def pointwise(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> No
 
 def unknown(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """Lock all that goes in."""
-    for tensor in [*tensors_of(args), *tensors_of(list(kwargs.values()))]:
+    for tensor in tensors_of((args, kwargs)):
         tracer.lock(tensor, f"goes into {tracer.key[2].removeprefix('aten::')}, which is not followed")
     for result in tensors_of(out):
         tracer.give(result, [None] * result.dim())
@@ -85,7 +77,7 @@ def spatial(many: int) -> Rule:
         for result in tensors_of(out):
             last = set(range(result.dim() - many, result.dim()))
             lock_axes(tracer, args[0], result, last, "sampled along it")
-        for tensor in tensors_of(list(args[1:])):
+        for tensor in tensors_of(args[1:]):
             tracer.lock(tensor, "places to sample at")
 
     return rule
@@ -137,7 +129,7 @@ def along(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
 def batch_norm(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """Weight, bias, mean and variance have one number a channel."""
     axes = tracer.of(args[0])
-    for each in tensors_of(list(args[1:5])):
+    for each in tensors_of(args[1:5]):
         meet(tracer, axes[1], tracer.of(each)[0], each.shape[0])
     result = tensors_of(out)[0]
     tracer.give(result, axes)
@@ -146,7 +138,7 @@ def batch_norm(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> N
 def layer_norm(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """Normalise over the last axes, whose weight and bias are as wide."""
     axes = tracer.of(args[0])
-    for each in tensors_of(list(args[2:4])):
+    for each in tensors_of(args[2:4]):
         for ids, own, size in zip(axes[-each.dim() :], tracer.of(each), each.shape, strict=True):
             meet(tracer, ids, own, size)
     tracer.give(tensors_of(out)[0], axes)

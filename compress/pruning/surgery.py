@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from featherpress.budgets.counting.meta_kernels import META
 from featherpress.budgets.counting.replicas import meta_twin
 from featherpress.compress.pruning.labels import Axes, Ids
-from featherpress.compress.pruning.tracing import Trace
+from featherpress.compress.pruning.trace import Trace
 
 Shape = tuple[int, ...]
 

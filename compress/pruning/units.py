@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featherpress.compress.pruning.labels import Ids
-from featherpress.compress.pruning.tracing import Trace
+from featherpress.compress.pruning.trace import Trace
 
 #: The largest product of factors that is followed.
 _FACTORS = 4

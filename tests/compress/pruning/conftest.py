@@ -11,7 +11,7 @@ from featherpress.compress.pruning.choice import Chooser, weigh_units
 from featherpress.compress.pruning.following import Followed, follow
 from featherpress.compress.pruning.labels import Ids
 from featherpress.compress.pruning.limits import make_limits
-from featherpress.compress.pruning.tracing import Subject
+from featherpress.compress.pruning.trace import Subject
 
 
 class Steps(NamedTuple):
