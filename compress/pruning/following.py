@@ -1,19 +1,16 @@
 """From a model to what of it can be cut: traced, cut on trial, traced again, and mended until both agree."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-import torch
 from torch import Tensor, nn
 
-from featherpress.budgets.counting.replicas import copy_with
-from featherpress.compress.pruning.labels import Axes, Ids, Labels
+from featherpress.compress.pruning.followed import Followed, named_axes
+from featherpress.compress.pruning.labels import Axes, Labels
 from featherpress.compress.pruning.mending import mend
 from featherpress.compress.pruning.proof import compare, trial
-from featherpress.compress.pruning.running import guarded, run_traced
-from featherpress.compress.pruning.surgery import Cut, set_attributes
-from featherpress.compress.pruning.trace import Decisions, Subject, Trace, describe
+from featherpress.compress.pruning.running import run_traced
+from featherpress.compress.pruning.trace import Decisions, Named, Subject, Trace, describe
 from featherpress.compress.pruning.units import Space
 from featherpress.errors import UsageError
 from featherpress.models.pruned import named_tensors
@@ -21,38 +18,10 @@ from featherpress.models.pruned import named_tensors
 #: Trials before we give up.
 _ROUNDS = 40
 
-Named = dict[int, tuple[Tensor, tuple[str, ...]]]
-
-
-@dataclass(slots=True, kw_only=True)
-class Followed:
-    """A model that can be cut, and how."""
-
-    subject: Subject
-    trace: Trace
-    space: Space
-    decisions: Decisions
-
-    def cut(self, kept: Sequence[Ids]) -> Cut:
-        """Return the cut that leaves these units of each family."""
-        return make_cut(self.trace, self.space, self.decisions, kept)
-
-    def build(self, cut: Cut, values: Callable[[Tensor], Tensor] | None = None) -> nn.Module:
-        """Return a copy of the model that is cut, of its own values or of others."""
-        model = self.subject.model
-
-        def twin(tensor: Tensor) -> Tensor:
-            return cut.sliced(tensor, None if values is None else values(tensor))
-
-        with torch.no_grad(), guarded(self.subject):
-            made = copy_with(model, twin, {})
-        set_attributes(made, cut.attributes(model))
-        return made
-
 
 def name_tensors(model: nn.Module) -> Named:
     """List parameters and buffers by identity, with all their names."""
-    found: Named = {}
+    found: dict[int, tuple[Tensor, tuple[str, ...]]] = {}
     for name, _, _, tensor in named_tensors(model):
         names = found.get(id(tensor), (tensor, ()))[1]
         found[id(tensor)] = (tensor, (*names, name))
@@ -75,32 +44,15 @@ def follow(
     for turn in range(_ROUNDS):
         trace = trace_whole(subject, tensors, decisions, kept)
         space = Space(trace, tensors, multiple_of=multiple_of, share=share)
+        followed = Followed(subject=subject, trace=trace, space=space, decisions=decisions)
         for seed in (2 * turn, 2 * turn + 1):
-            second = compare(subject, trace, space, decisions, make_cut(trace, space, decisions, trial(space, seed)))
+            second = compare(followed, followed.cut(trial(space, seed)))
             if second.faults:
-                mend(decisions, trace, second, model)
+                mend(followed, second)
                 break
         else:
-            return Followed(subject=subject, trace=trace, space=space, decisions=decisions)
+            return followed
     raise UsageError(f"{type(model).__name__} cannot be followed: it does something else after each trial cut")
-
-
-def make_cut(trace: Trace, space: Space, decisions: Decisions, kept: Sequence[Ids]) -> Cut:
-    """Return the cut that leaves these units of each family."""
-    attributes = {place: axes[0] for place in decisions.attributes if (axes := named_axes(trace, decisions, place))}
-    return Cut(trace, space.alive(kept), attributes)
-
-
-def named_axes(trace: Trace, decisions: Decisions, place: tuple[str, str]) -> list[Ids]:
-    """Return the labels of all axes that a number of a module is the width of."""
-    found = []
-    for key, given, tensor, axis in sorted(decisions.attributes[place]):
-        record = trace.records.get(key)
-        if record is not None:
-            ids = (record.given if given else record.taken)[tensor][axis]
-            if ids is not None:
-                found.append(ids)
-    return found
 
 
 def match_kept(model: nn.Module, tensors: Named, keep: Sequence[str]) -> set[int]:
@@ -177,20 +129,3 @@ def _tie_named(trace: Trace, decisions: Decisions) -> None:
         for ids in axes[1:]:
             if len(ids) == len(axes[0]):
                 trace.labels.tie(axes[0], ids)
-
-
-def locked_axes(followed: Followed) -> Iterator[tuple[str, int, str]]:
-    """List tensors' axes of which positions are locked: name, how many, and why."""
-    space, labels = followed.space, followed.trace.labels
-    for key, (_, names) in space.tensors.items():
-        for axis, ids in enumerate(followed.trace.params[key]):
-            if ids is None:
-                continue
-            roots = labels.tied.find(ids)
-            reasons: dict[str, int] = {}
-            for root in roots[space.unit_of[ids] < 0].tolist():
-                reason = space.locked[root]
-                reasons[reason] = reasons.get(reason, 0) + 1
-            for reason, many in reasons.items():
-                if reason != "a kernel":
-                    yield f"{names[0]}[{axis}]", many, reason

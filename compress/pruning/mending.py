@@ -1,13 +1,13 @@
 """What to do where a second trace finds a fault: another attribute, another tie, another choice, or a lock."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import isclose
 from typing import Any
 
 from torch import nn
 
 from featherpress.budgets.counting.costs import ancestors
+from featherpress.compress.pruning.followed import Followed
 from featherpress.compress.pruning.trace import VIEWING, Decisions, Key, Record, Trace, is_inside
 
 #: What follows a known attribute is not to be guessed.
@@ -24,17 +24,9 @@ _NEAR = 3
 _POWERS = (1, -1, 0.5, -0.5, 0.25, -0.25)
 
 
-@dataclass(frozen=True, slots=True)
-class _Traces:
-    """A model, the trace of the whole, and that of a cut."""
-
-    model: nn.Module
-    first: Trace
-    second: Trace
-
-
-def mend(decisions: Decisions, first: Trace, second: Trace, model: nn.Module) -> None:
+def mend(followed: Followed, second: Trace) -> None:
     """Try the next way at each operator with a fault."""
+    first, decisions = followed.trace, followed.decisions
     if second.failure is not None:
         key, fault = second.failure
         after = _next_view(first, key)
@@ -42,13 +34,12 @@ def mend(decisions: Decisions, first: Trace, second: Trace, model: nn.Module) ->
             _mend_module(decisions, first, key, fault)
             return
         second.faults = {after: [fault]}
-    traces = _Traces(model, first, second)
     for key, faults in second.faults.items():
         begins = key not in decisions.tried
-        mended = _mend_operator(decisions, traces, key, faults[0])
-        for other in _siblings(first, key, model) if begins and mended else ():
+        mended = _mend_operator(followed, second, key, faults[0])
+        for other in _siblings(first, key, followed.subject.model) if begins and mended else ():
             if other not in decisions.tried and other not in second.faults:
-                _mend_operator(decisions, traces, other, faults[0])
+                _mend_operator(followed, second, other, faults[0])
 
 
 def _next_view(first: Trace, key: Key) -> Key | None:
@@ -66,23 +57,24 @@ def _siblings(first: Trace, key: Key, model: nn.Module) -> list[Key]:
     return [each for each in first.records if each[1:] == key[1:] and kinds.get(each[0]) is kind and each != key]
 
 
-def _mend_operator(decisions: Decisions, traces: _Traces, key: Key, fault: str) -> bool:
+def _mend_operator(followed: Followed, second: Trace, key: Key, fault: str) -> bool:
     """Take the next step of: a number the module keeps, a width that is computed, both, another axis, a lock.
 
     Return whether it is one of the first three.
     """
-    widths = list(_find_widths(traces, key))
+    first, decisions = followed.trace, followed.decisions
+    widths = list(_find_widths(first, second, key))
     if widths:
         decisions.still.update(dict.fromkeys(widths, f"a number in {key[0] or 'the model'} is computed from it"))
         return False
     step = decisions.tried.get(key, 0)
     decisions.tried[key] = step + 1
-    record = traces.first.records.get(key)
+    record = first.records.get(key)
     _drop_claims(decisions, key)
-    found = dict(_find_attributes(key, record, traces.model)) if record else {}
-    ways: list[str] = ["number"] if found else []
+    found = dict(_find_attributes(key, record, followed.subject.model)) if record else {}
+    ways = [{"number"}] if found else []
     if key[2] in VIEWING:
-        ways += ["width", *(["number and width"] if found else [])]
+        ways += [{"width"}, *([{"number", "width"}] if found else [])]
     decisions.widths.discard(key)
     if step < len(ways):
         if "number" in ways[step]:
@@ -96,7 +88,7 @@ def _mend_operator(decisions: Decisions, traces: _Traces, key: Key, fault: str) 
         decisions.refused.setdefault(key, set()).update(chosen)
         decisions.tried[key] = 0
     else:
-        _lock_around(decisions, traces.first, key, fault)
+        _lock_around(decisions, first, key, fault)
     return False
 
 
@@ -125,14 +117,14 @@ def _lock_around(decisions: Decisions, first: Trace, key: Key, fault: str) -> No
                 _lock(decisions, each, fault)
 
 
-def _find_widths(traces: _Traces, key: Key) -> Iterator[tuple[int, int]]:
+def _find_widths(first: Trace, second: Trace, key: Key) -> Iterator[tuple[int, int]]:
     """Find the axes whose lengths explain how a number has changed: by their ratio, its inverse, or roots of these."""
-    for before, after in traces.second.numbers.get(key, ()):
+    for before, after in second.numbers.get(key, ()):
         if before <= 0 or after <= 0:
             continue
-        for tensor, axes in traces.first.params.items():
+        for tensor, axes in first.params.items():
             for axis, ids in enumerate(axes):
-                left = traces.second.params[tensor][axis]
+                left = second.params[tensor][axis]
                 if ids is None or left is None or len(left) == len(ids):
                     continue
                 ratio = len(left) / len(ids)

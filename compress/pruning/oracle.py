@@ -1,6 +1,6 @@
 """The oracle: in double precision, what is left computes what the original does without the channels that were cut."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from math import isfinite, prod
 from typing import Any
 
@@ -11,12 +11,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from featherpress.budgets.counting.global_state import preserve_global_state
 from featherpress.budgets.counting.replicas import copy_with, meta_twin, real_twin
 from featherpress.budgets.counting.tensors import tensors_in
-from featherpress.compress.pruning.following import Followed
+from featherpress.compress.pruning.followed import Followed
 from featherpress.compress.pruning.labels import Comparison
 from featherpress.compress.pruning.masking import Masked
 from featherpress.compress.pruning.running import run_traced
 from featherpress.compress.pruning.surgery import Cut
-from featherpress.compress.pruning.trace import Subject, Trace
+from featherpress.compress.pruning.trace import Named, Subject, Trace
 
 #: The largest error that is rounding, relative to the signal.
 TOLERANCE = 1e-9
@@ -103,7 +103,7 @@ def own_values(tensor: Tensor) -> Tensor:
     return made.double() if made.is_floating_point() else made
 
 
-def live_values(tensors: Mapping[int, tuple[Tensor, tuple[str, ...]]], cut: Cut, gain: float) -> Values:
+def live_values(tensors: Named, cut: Cut, gain: float) -> Values:
     """Return random values for each tensor, of a size that lets signals through what is left; numbers alone stay.
 
     Factors and variances are about 1, biases and means about 0.

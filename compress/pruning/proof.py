@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from featherpress.compress.pruning.followed import Followed
 from featherpress.compress.pruning.labels import Comparison, Ids
 from featherpress.compress.pruning.running import run_traced
 from featherpress.compress.pruning.surgery import Cut
-from featherpress.compress.pruning.trace import Decisions, Subject, Trace
+from featherpress.compress.pruning.trace import Trace
 from featherpress.compress.pruning.units import Space
 
 
@@ -23,16 +24,17 @@ def trial(space: Space, seed: int = 0) -> list[Ids]:
     return kept
 
 
-def compare(subject: Subject, first: Trace, space: Space, decisions: Decisions, cut: Cut) -> Trace:
+def compare(followed: Followed, cut: Cut) -> Trace:
     """Trace a cut copy, and compare its labels with those of the whole."""
-    second = Trace(labels=Comparison(first.labels, space.locked), params=cut.axes())
+    subject, first = followed.subject, followed.trace
+    second = Trace(labels=Comparison(first.labels, followed.space.locked), params=cut.axes())
     changes = cut.attributes(subject.model)
     for training in (False, True) if first.trained else (False,):
         try:
             run_traced(
                 subject,
                 second,
-                decisions,
+                followed.decisions,
                 twin=cut.twin,
                 attributes=changes,
                 kept=cut.kept,

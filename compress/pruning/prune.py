@@ -11,7 +11,8 @@ from featherpress.budgets.counting.count import count
 from featherpress.budgets.counting.inputs import Inputs
 from featherpress.budgets.counting.wrappers import unwrap
 from featherpress.compress.pruning.choice import Chooser, Importance, gather_gradients, weigh_units
-from featherpress.compress.pruning.following import Followed, follow, locked_axes
+from featherpress.compress.pruning.followed import Followed, locked_axes
+from featherpress.compress.pruning.following import follow
 from featherpress.compress.pruning.labels import Ids
 from featherpress.compress.pruning.limits import make_limits, measured
 from featherpress.compress.pruning.mending import mend
@@ -79,10 +80,10 @@ def prune(
         if kept is None:
             raise _unreachable(followed, chooser, before)
         cut = followed.cut(chooser.units(kept))
-        second = compare(subject, followed.trace, followed.space, decisions, cut)
+        second = compare(followed, cut)
         if not second.faults:
             break
-        mend(decisions, followed.trace, second, model)
+        mend(followed, second)
     else:
         raise UsageError(f"{before.model} cannot be followed: it does something else after each cut")
     agree = cut.scale(second)

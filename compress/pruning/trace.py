@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from featherpress.compress.pruning.labels import Axes, Ids, Labels
 
 #: Operators that change a shape.
 VIEWING = frozenset({"aten::view", "aten::_unsafe_view", "aten::reshape", "aten::_reshape_alias"})
+#: A model's tensors by id, with all their names.
+Named = Mapping[int, tuple[Tensor, tuple[str, ...]]]
 #: Where an operator ran: the module's path, its call, the operator, and which of these in that call.
 Key = tuple[str, int, str, int]
 

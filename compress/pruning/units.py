@@ -6,10 +6,9 @@ from math import ceil, gcd, lcm, prod
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from featherpress.compress.pruning.labels import Ids
-from featherpress.compress.pruning.trace import Trace
+from featherpress.compress.pruning.trace import Named, Trace
 
 #: The largest product of factors that is followed.
 _FACTORS = 4
@@ -60,15 +59,12 @@ class Terms:
 
 
 class Space:
-    """All that can be cut: families of units, the axes that they are on, and the costs.
-
-    `tensors` are the model's by id, with their names by each owner.
-    """
+    """All that can be cut: families of units, the axes that they are on, and the costs."""
 
     def __init__(
         self,
         trace: Trace,
-        tensors: Mapping[int, tuple[Tensor, tuple[str, ...]]],
+        tensors: Named,
         *,
         multiple_of: int = 1,
         share: float = 0.1,

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from featherpress.budgets import count
 from featherpress.compress.pruning.choice import Chooser, weigh_units
-from featherpress.compress.pruning.following import Followed, follow
+from featherpress.compress.pruning.followed import Followed
+from featherpress.compress.pruning.following import follow
 from featherpress.compress.pruning.labels import Ids
 from featherpress.compress.pruning.limits import make_limits
 from featherpress.compress.pruning.trace import Subject
