@@ -100,6 +100,10 @@ class Chooser:
         lengths = self.space.lengths(kept)
         return [terms.total(lengths) for terms in self.terms]
 
+    def named_costs(self, kept: Ids) -> dict[str, int]:
+        """Return the same by the names of the limits."""
+        return dict(zip([limit.name for limit in self.limits], self.costs(kept), strict=True))
+
     def fits(self, kept: Ids) -> bool:
         """Return whether all limits hold."""
         return all(cost <= limit.amount for cost, limit in zip(self.costs(kept), self.limits, strict=True))
@@ -163,8 +167,8 @@ class Chooser:
                 full.add(place)
         return kept
 
-    def uniform(self) -> Ids | None:
-        """Return the largest share of every family that fits, the baseline; None if none does."""
+    def uniform(self) -> dict[str, int]:
+        """Return what is limited with the largest share of every family that fits, the baseline; empty if none does."""
         low, high = 0.0, 1.0
         found = None
         for _ in range(30):
@@ -176,7 +180,7 @@ class Chooser:
                 found, low = kept, share
             else:
                 high = share
-        return found
+        return {} if found is None else self.named_costs(found)
 
     def units(self, kept: Ids) -> list[Ids]:
         """Return the units that stay of each family."""

@@ -1,6 +1,8 @@
 """A student within an absolute budget, out of any model."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -10,7 +12,7 @@ from featherpress.budgets.counting.costs import Cost
 from featherpress.budgets.counting.count import count
 from featherpress.budgets.counting.inputs import Inputs
 from featherpress.budgets.counting.wrappers import unwrap
-from featherpress.compress.pruning.choice import Chooser, Importance, gather_gradients, weigh_units
+from featherpress.compress.pruning.choice import Chooser, Importance, Scores, gather_gradients, weigh_units
 from featherpress.compress.pruning.followed import Followed, locked_axes
 from featherpress.compress.pruning.following import follow
 from featherpress.compress.pruning.labels import Ids
@@ -20,8 +22,9 @@ from featherpress.compress.pruning.oracle import TOLERANCE, measure_error
 from featherpress.compress.pruning.proof import compare
 from featherpress.compress.pruning.result import Pruned
 from featherpress.compress.pruning.running import guarded
+from featherpress.compress.pruning.surgery import Cut
 from featherpress.compress.pruning.trace import Decisions, Subject
-from featherpress.compress.pruning.units import Limit
+from featherpress.compress.pruning.units import Limit, Space
 from featherpress.errors import PruneError, UsageError
 from featherpress.models.pruned import remember_plan
 from featherpress.records.pruning import PrunedUnit
@@ -65,53 +68,92 @@ def prune(
     before = count(model, *inputs.args, kwargs=inputs.kwargs)
     limits = make_limits(before, params=params, macs=macs, budget=budget)
     subject = Subject(model=model, args=inputs.args, kwargs=inputs.kwargs)
-    gradients = None
-    if importance == "taylor":
-        assert batches is not None
-        assert loss is not None
-        with guarded(subject):
-            gradients = gather_gradients(model, batches, loss)
-    decisions = Decisions()
+    gradients = _gather(subject, batches, loss)
+    choice = _choose(
+        before,
+        limits,
+        partial(follow, subject, keep=keep, multiple_of=multiple_of, share=floor, decisions=Decisions()),
+        partial(weigh_units, model=model, importance=importance, gradients=gradients),
+    )
+    made = choice.followed.build(choice.cut)
+    remember_plan(made, choice.cut.attributes(model))
+    after = count(made, *inputs.args, kwargs=inputs.kwargs)
+    return Pruned(
+        model=made,
+        cost=after,
+        units=tuple(_list_units(choice.followed, choice.kept)),
+        before=before,
+        limits={limit.name: limit.amount for limit in limits},
+        slack=_require_limits(limits, before, after),
+        uniform=choice.chooser.uniform(),
+        error=_require_equal(choice),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Choice:
+    """Units that stay, and the cut that leaves them; `agrees` unless a row would have to make good for two numbers."""
+
+    followed: Followed
+    chooser: Chooser
+    kept: Ids
+    cut: Cut
+    agrees: bool
+
+
+def _choose(
+    before: Cost, limits: Sequence[Limit], follow_model: Callable[[], Followed], weigh: Callable[[Space], Scores]
+) -> _Choice:
+    """Choose what stays, trace that very cut, and follow the model anew for as long as that finds something wrong."""
     for _ in range(_ROUNDS):
-        followed = follow(subject, keep=keep, multiple_of=multiple_of, share=floor, decisions=decisions)
+        followed = follow_model()
         _require_costs(followed, before)
-        chooser = Chooser(followed.space, limits, weigh_units(followed.space, model, importance, gradients))
+        chooser = Chooser(followed.space, limits, weigh(followed.space))
         kept = chooser.choose()
         if kept is None:
             raise _unreachable(followed, chooser, before)
         cut = followed.cut(chooser.units(kept))
         second = compare(followed, cut)
         if not second.faults:
-            break
+            return _Choice(followed=followed, chooser=chooser, kept=kept, cut=cut, agrees=cut.scale(second))
         mend(followed, second)
-    else:
-        raise UsageError(f"{before.model} cannot be followed: it does something else after each cut")
-    agree = cut.scale(second)
-    made = followed.build(cut)
-    remember_plan(made, cut.attributes(model))
-    after = count(made, *inputs.args, kwargs=inputs.kwargs)
+    raise UsageError(f"{before.model} cannot be followed: it does something else after each cut")
+
+
+def _gather(
+    subject: Subject, batches: Iterable[Any] | None, loss: Callable[[nn.Module, Any], Tensor] | None
+) -> dict[int, Tensor] | None:
+    """Return the gradients that importance wants, if it does."""
+    if batches is None or loss is None:
+        return None
+    with guarded(subject):
+        return gather_gradients(subject.model, batches, loss)
+
+
+def _require_limits(limits: Sequence[Limit], before: Cost, after: Cost) -> dict[str, int]:
+    """Return what is left of each limit.
+
+    Errors: AssertionError where one does not hold, or the cost has grown.
+    """
     slack = {limit.name: limit.amount - measured(after, limit) for limit in limits}
     if min(slack.values()) < 0 or after.params > before.params or after.macs > before.macs:
         raise AssertionError(f"the count of the pruned model is beyond a limit: {slack}")
-    error = measure_error(followed, cut)
-    if not (agree and error < TOLERANCE):
+    return slack
+
+
+def _require_equal(choice: _Choice) -> float:
+    """Return the error of what is left.
+
+    Errors: PruneError where it is more than rounding.
+    """
+    error = measure_error(choice.followed, choice.cut)
+    if not (choice.agrees and error < TOLERANCE):
         raise PruneError(
-            f"{type(model).__name__} without some channels does not compute what it did with zeros for them (error "
-            f"{error:.1e} of the signal): a number in its code depends on their count, or its weights are no numbers"
+            f"{type(choice.followed.subject.model).__name__} without some channels does not compute what it did with "
+            f"zeros for them (error {error:.1e} of the signal): a number in its code depends on their count, or its "
+            "weights are no numbers"
         )
-    uniform = chooser.uniform()
-    return Pruned(
-        model=made,
-        cost=after,
-        units=tuple(_list_units(followed, kept)),
-        before=before,
-        limits={limit.name: limit.amount for limit in limits},
-        slack=slack,
-        uniform={}
-        if uniform is None
-        else dict(zip([each.name for each in limits], chooser.costs(uniform), strict=True)),
-        error=error,
-    )
+    return error
 
 
 def _check(
@@ -163,7 +205,7 @@ def _list_units(followed: Followed, kept: Ids) -> Iterable[PrunedUnit]:
 
 def _unreachable(followed: Followed, chooser: Chooser, before: Cost) -> PruneError:
     """Say what the least is that can be reached, and what stands in the way."""
-    least = dict(zip([limit.name for limit in chooser.limits], chooser.costs(followed.space.least()), strict=True))
+    least = chooser.named_costs(followed.space.least())
     over = [f"{limit.name} {least[limit.name]:,} of {limit.amount:,}" for limit in chooser.limits
             if least[limit.name] > limit.amount]  # fmt: skip
     locked = sorted(locked_axes(followed), key=lambda each: -each[1])[:_NAMED]
