@@ -1,11 +1,12 @@
 """The oracle: in double precision, what is left computes what the original does without the channels that were cut."""
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from math import isfinite, prod
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from featherpress.budgets.counting.global_state import preserve_global_state
@@ -38,7 +39,7 @@ def measure_error(followed: Followed, cut: Cut) -> float:
     It is relative to the signal between two inputs. The weights are the model's own, and random ones, through which a
     signal is sure to come; sizes of images are two where the model allows two.
     """
-    first, second = _choose_sizes(followed, cut)
+    first, second = _choose_sizes(followed.subject)
     own = _compare(followed, cut, own_values, first)
     for gain in _GAINS:
         live = _compare(followed, cut, live_values(followed.space.tensors, cut, gain), second)
@@ -47,14 +48,15 @@ def measure_error(followed: Followed, cut: Cut) -> float:
     return own[0] if own[1] else float("inf")
 
 
-def _choose_sizes(followed: Followed, cut: Cut) -> tuple[Resize, Resize]:
+def _choose_sizes(subject: Subject) -> tuple[Resize, Resize]:
     """Find two sizes of images on which the model runs, small ones first; else the example's."""
-    found: list[Resize] = []
-    for resize in (_half, _half_and_more, _more):
-        drawn = draw(followed.subject, 1, resize)
-        if drawn is not None and len(found) < 2 and _runs(followed, drawn):
-            found.append(resize)
-    return (*found, _as_it_is, _as_it_is)[:2]  # type: ignore[return-value]
+    given = tensors_in((subject.args, subject.kwargs))
+    others = [
+        resize for resize in (_half, _half_and_more, _more) if any(_shape(each, resize) != each.shape for each in given)
+    ]
+    found = islice((resize for resize in others if _runs(subject.model, draw(subject, 1, resize))), 2)
+    first, second, *_ = *found, _as_it_is, _as_it_is
+    return first, second
 
 
 def _half(side: int) -> int:
@@ -73,17 +75,19 @@ def _as_it_is(side: int) -> int:
     return side
 
 
-def draw(subject: Subject, seed: int, resize: Resize) -> Given | None:
-    """Draw inputs like the example's, images of another size; None if that is the example's."""
+def _shape(tensor: Tensor, resize: Resize) -> tuple[int, ...]:
+    """Return the shape of an input; of an image in another size."""
+    if tensor.dim() == 4 and tensor.is_floating_point():
+        return (*tensor.shape[:2], *map(resize, tensor.shape[2:]))
+    return tuple(tensor.shape)
+
+
+def draw(subject: Subject, seed: int, resize: Resize) -> Given:
+    """Draw inputs like the example's, images of another size."""
     chance = torch.Generator().manual_seed(seed)
-    changed = resize is _as_it_is
 
     def one(tensor: Tensor) -> Tensor:
-        nonlocal changed
-        shape = list(tensor.shape)
-        if tensor.dim() == 4 and tensor.is_floating_point():
-            shape[2:] = map(resize, shape[2:])
-            changed = changed or shape != list(tensor.shape)
+        shape = _shape(tensor, resize)
         if tensor.is_floating_point():
             return torch.randn(shape, generator=chance, dtype=torch.float64)
         if tensor.is_meta:
@@ -93,8 +97,7 @@ def draw(subject: Subject, seed: int, resize: Resize) -> Given | None:
             return torch.randint(low, high + 1, shape, generator=chance, dtype=tensor.dtype)
         return real_twin(tensor)
 
-    drawn = copy_with((subject.args, dict(subject.kwargs)), one, {})
-    return drawn if changed else None
+    return copy_with((subject.args, dict(subject.kwargs)), one, {})
 
 
 def own_values(tensor: Tensor) -> Tensor:
@@ -127,8 +130,7 @@ def live_values(tensors: Named, cut: Cut, gain: float) -> Values:
 def _compare(followed: Followed, cut: Cut, values: Values, resize: Resize) -> tuple[float, bool]:
     """Return the error with some values, and whether a signal came through to compare by."""
     given, other = (draw(followed.subject, seed, resize) for seed in (1, 2))
-    assert given is not None
-    got, second = run_pruned(followed, cut, values, given), run_pruned(followed, cut, values, other or given)
+    got, second = run_pruned(followed, cut, values, given), run_pruned(followed, cut, values, other)
     signal, size = difference(got, second), _size(got)
     wanted = run_reference(followed, cut, values, given)
     if not (isfinite(signal) and signal > _FAINT * size):
@@ -146,10 +148,10 @@ def run_pruned(followed: Followed, cut: Cut, values: Values, given: Given) -> li
         return tensors_in(replica(*args, **kwargs))
 
 
-def _runs(followed: Followed, given: Given) -> bool:
-    """Return whether the original runs on other sizes."""
+def _runs(model: nn.Module, given: Given) -> bool:
+    """Return whether a model runs on inputs."""
     fed = copy_with(given, meta_twin, {})
-    replica = copy_with(followed.subject.model, meta_twin, {}).eval()
+    replica = copy_with(model, meta_twin, {}).eval()
     try:
         with preserve_global_state(), torch.no_grad(), torch.device("meta"):
             replica(*fed[0], **fed[1])
