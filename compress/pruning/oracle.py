@@ -144,7 +144,7 @@ def run_pruned(followed: Followed, cut: Cut, values: Values, given: Given) -> li
     replica.eval()
     args, kwargs = copy_with(given, torch.clone, {})
     with preserve_global_state(), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         return tensors_in(replica(*args, **kwargs))
 
 

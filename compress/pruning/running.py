@@ -61,7 +61,7 @@ def run_traced(
             tracer.give(memo[key], axes)
         comparer = Comparer(tracer, whole) if whole else None
         mode = Dispatch(tracer, ModuleStack(replica), comparer=comparer, compute=compute, training=training)
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)  # `torch.manual_seed` turns the generators of all devices too
         try:
             with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), mode:
                 results = tensors_in(replica(*args, **kwargs))

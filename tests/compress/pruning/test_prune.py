@@ -120,7 +120,7 @@ def numbers() -> list[int]:
     return np.random.get_state()[1].tolist()  # noqa: NPY002  # the state that all share
 
 
-def test_the_model_given_is_untouched() -> None:
+def test_the_model_given_is_untouched(monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights, buffers, gradients, hooks, modes and random states are as they were, and it still runs."""
     model = make().train()
     model.body[0].eval()
@@ -132,10 +132,13 @@ def test_the_model_given_is_untouched() -> None:
     torch.manual_seed(5)
     states = torch.get_rng_state(), random.getstate(), numbers()
     vars_before = {path: sorted(vars(each)) for path, each in model.named_modules()}
+    seeds: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)  # of devices that may be used later, too
     made = prune(model, IMAGE, params=3000)
     assert torch.equal(torch.get_rng_state(), states[0])
     assert random.getstate() == states[1]
     assert numbers() == states[2]
+    assert not seeds
     assert not calls
     assert {path: sorted(vars(each)) for path, each in model.named_modules()} == vars_before
     for name, held in model.state_dict(keep_vars=True).items():
