@@ -1,10 +1,12 @@
 """One operator at work: what it is given, and what it gives without memory."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.utils._pytree import tree_map_only
 
 from featherpress.budgets.counting.meta_kernels import META, META_KERNELS
@@ -37,6 +39,19 @@ class Call:
     def scalars(self) -> tuple[float, ...]:
         """All numbers that it was given."""
         return tuple(float(each) for each in _flat((self.args, self.kwargs)) if isinstance(each, int | float))
+
+
+def bind(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Name the arguments of an operator as its schema does."""
+    names, defaults = _signature(func)
+    return {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
+
+
+@cache
+def _signature(func: OpOverload) -> tuple[list[str], dict[str, Any]]:
+    """Return the names of all arguments, and the defaults of those that have one."""
+    known = func._schema.arguments
+    return [each.name for each in known], {each.name: each.default_value for each in known if each.has_default_value()}
 
 
 def tensors_of(value: Any) -> list[Tensor]:

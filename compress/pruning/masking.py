@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from featherpress.compress.pruning.calls import bind
 from featherpress.compress.pruning.labels import Ids
-from featherpress.compress.pruning.rules import REDUCTIONS, bind, reduced
+from featherpress.compress.pruning.rules import REDUCTIONS, reduced
 from featherpress.compress.pruning.surgery import Cut
 from featherpress.compress.pruning.tracing import Tracer
 

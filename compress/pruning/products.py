@@ -6,17 +6,18 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from featherpress.compress.pruning.calls import bind
 from featherpress.compress.pruning.labels import Axes, Ids
 from featherpress.compress.pruning.trace import Work
 from featherpress.compress.pruning.tracing import Tracer
-from featherpress.compress.pruning.views import Rule, argument, same_axes
+from featherpress.compress.pruning.views import Rule, same_axes
 
 
 def convolution(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> None:
     """Channels in by channels out by kernel."""
-    image, weight, bias = args[0], args[1], argument(args, kwargs, 2, "bias")
-    transposed, groups = argument(args, kwargs, 6, "transposed", False), argument(args, kwargs, 8, "groups", 1)
-    _convolve(tracer, image, weight, bias, out, groups=groups, transposed=transposed)
+    named = bind(func, args, kwargs)
+    image, weight, bias = named["input"], named["weight"], named["bias"]
+    _convolve(tracer, image, weight, bias, out, groups=named["groups"], transposed=named["transposed"])
 
 
 def deformable(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> None:

@@ -1,6 +1,5 @@
 """One rule per operator: what becomes of the labels. An operator without one locks all that goes in."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,19 +7,10 @@ import torch
 from torch import Tensor
 
 from featherpress.budgets.counting.operators import facts_of
-from featherpress.compress.pruning.calls import tensors_of
+from featherpress.compress.pruning.calls import bind, tensors_of
 from featherpress.compress.pruning.products import PRODUCTS, meet
 from featherpress.compress.pruning.tracing import Tracer
 from featherpress.compress.pruning.views import VIEWS, Rule, lock_axes, same_axes, still
-
-Arguments = dict[str, Any]
-
-
-def bind(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Arguments:
-    """Name the arguments of an operator as its schema does."""
-    names = [each.name for each in func._schema.arguments]
-    defaults = {each.name: each.default_value for each in func._schema.arguments if each.has_default_value()}
-    return {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
 
 
 def pointwise(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:

@@ -7,15 +7,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from featherpress.compress.pruning.calls import bind
 from featherpress.compress.pruning.labels import Axes, Ids
 from featherpress.compress.pruning.tracing import Tracer
 
 Rule = Callable[[Tracer, Any, Sequence[Any], dict[str, Any], Any], None]
-
-
-def argument(args: Sequence[Any], kwargs: dict[str, Any], place: int, name: str, default: Any = None) -> Any:
-    """Return an argument by place or name."""
-    return args[place] if len(args) > place else kwargs.get(name, default)
 
 
 def align(before: Sequence[int], after: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
@@ -136,7 +132,7 @@ def unsqueeze(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[str, 
 def squeeze(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> None:
     """Take axes of one position away."""
     many = args[0].dim()
-    given = argument(args, kwargs, 1, "dim", list(range(many)))
+    given = bind(func, args, kwargs).get("dim", list(range(many)))
     given = [given] if isinstance(given, int) else given
     gone = {axis % many for axis in given if args[0].shape[axis] == 1} if many else set()
     move(tracer, args, out, [axis for axis in range(many) if axis not in gone])
@@ -166,16 +162,16 @@ def select(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[str, Any
 
 def unbind(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Sequence[Tensor]) -> None:
     """Take every position of an axis."""
-    axis = argument(args, kwargs, 1, "dim", 0)
+    axis = bind(func, args, kwargs)["dim"]
     for place, each in enumerate(out):
         select(tracer, func, [args[0], axis, place], {}, each)
 
 
 def slice_(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> None:
     """Take a run of positions."""
-    axis = argument(args, kwargs, 1, "dim", 0) % args[0].dim()
-    start, end = argument(args, kwargs, 2, "start"), argument(args, kwargs, 3, "end")
-    _take(tracer, args[0], out, axis, slice(start, end, argument(args, kwargs, 4, "step", 1)))
+    named = bind(func, args, kwargs)
+    which = slice(named["start"], named["end"], named["step"])
+    _take(tracer, args[0], out, named["dim"] % args[0].dim(), which)
 
 
 def _take(tracer: Tracer, source: Tensor, out: Tensor, axis: int, which: slice) -> None:
@@ -190,7 +186,7 @@ def _take(tracer: Tracer, source: Tensor, out: Tensor, axis: int, which: slice) 
 
 def split(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Sequence[Tensor]) -> None:
     """Take an axis apart; parts of one size are tied, position by position."""
-    axis = argument(args, kwargs, 2, "dim", 0) % args[0].dim()
+    axis = bind(func, args, kwargs)["dim"] % args[0].dim()
     ids = tracer.of(args[0])[axis]
     sizes = [each.shape[axis] for each in out]
     if ids is not None and len(set(sizes)) == 1:
@@ -204,7 +200,7 @@ def split(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[str, Any]
 def cat(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> None:
     """Put axes one after another; the others are the same."""
     tensors = [each for each in args[0] if not (each.dim() == 1 and each.shape[0] == 0)]
-    axis = argument(args, kwargs, 1, "dim", 0) % out.dim()
+    axis = bind(func, args, kwargs)["dim"] % out.dim()
     axes: list[Ids | None] = list(same_axes(tracer, tensors, out, skip=axis))
     parts = [tracer.of(each)[axis] for each in tensors]
     if any(ids is not None for ids in parts):
@@ -225,7 +221,7 @@ def still(tracer: Tracer, many: int, place: int = 0) -> Ids:
 
 def stack(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> None:
     """Put tensors side by side along a new axis."""
-    axis = argument(args, kwargs, 1, "dim", 0) % out.dim()
+    axis = bind(func, args, kwargs)["dim"] % out.dim()
     axes = same_axes(tracer, args[0], args[0][0])
     tracer.give(out, [*axes[:axis], None, *axes[axis:]])
 
@@ -269,7 +265,7 @@ def flip(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[str, Any],
 
 def roll(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> None:
     """Shift axes, which locks those that are shifted."""
-    moved = {axis % out.dim() for axis in argument(args, kwargs, 2, "dims", []) or range(out.dim())}
+    moved = {axis % out.dim() for axis in bind(func, args, kwargs)["dims"] or range(out.dim())}
     lock_axes(tracer, args[0], out, moved, "shifted along it")
 
 
