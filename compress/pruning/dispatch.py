@@ -16,8 +16,7 @@ from featherpress.compress.pruning.labels import Axes
 from featherpress.compress.pruning.products import note_work
 from featherpress.compress.pruning.rules import RULES, follow_unknown, unknown
 from featherpress.compress.pruning.trace import VIEWING, Record, describe
-from featherpress.compress.pruning.tracing import Tracer
-from featherpress.compress.pruning.views import Rule
+from featherpress.compress.pruning.tracing import Rule, Tracer
 from featherpress.compress.pruning.widths import tie_width
 
 #: Computes an operator: of a tracer, the operator and its arguments.

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from featherpress.compress.pruning.calls import bind
 from featherpress.compress.pruning.labels import Axes, Ids
+from featherpress.compress.pruning.parts import same_axes
 from featherpress.compress.pruning.trace import Work
-from featherpress.compress.pruning.tracing import Tracer
-from featherpress.compress.pruning.views import Rule, same_axes
+from featherpress.compress.pruning.tracing import Rule, Tracer
 
 
 def convolution(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> None:

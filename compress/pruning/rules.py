@@ -8,9 +8,10 @@ from torch import Tensor
 
 from featherpress.budgets.counting.operators import facts_of
 from featherpress.compress.pruning.calls import bind, tensors_of
+from featherpress.compress.pruning.parts import PARTS, lock_axes, same_axes, still
 from featherpress.compress.pruning.products import PRODUCTS, meet
-from featherpress.compress.pruning.tracing import Tracer
-from featherpress.compress.pruning.views import VIEWS, Rule, lock_axes, same_axes, still
+from featherpress.compress.pruning.tracing import Rule, Tracer
+from featherpress.compress.pruning.views import VIEWS
 
 
 def pointwise(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
@@ -183,18 +184,21 @@ native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training 
 _batch_norm_no_update _batch_norm_with_update
 """
 
+_MAKERS = "new_zeros new_ones new_empty new_full"
+
 #: By the operator's name, without overload and in-place underscore.
 RULES: dict[str, Rule] = {
     f"aten::{name}": rule
     for name, rule in {
         **VIEWS,
+        **PARTS,
         **dict.fromkeys(_POINTWISE.split(), pointwise),
         **dict.fromkeys(REDUCTIONS.split(), reduction),
         **dict.fromkeys(_ALONG.split(), along),
         **{name: spatial(many) for many, names in _SPATIAL.items() for name in names.split()},
         **dict.fromkeys(_BATCH_NORMS.split(), batch_norm),
         **dict.fromkeys(("native_layer_norm", "_fused_rms_norm"), layer_norm),
-        **dict.fromkeys(("new_zeros", "new_ones", "new_empty", "new_full"), make),
+        **dict.fromkeys(_MAKERS.split(), make),
         "native_group_norm": group_norm,
         "constant_pad_nd": pad,
         "glu": glu,
@@ -202,10 +206,11 @@ RULES: dict[str, Rule] = {
         "grid_sampler_3d": grid_sample,
     }.items()
 } | PRODUCTS
+_SHAPED = """
+constant_pad_nd native_group_norm native_layer_norm _fused_rms_norm convolution empty zeros ones full arange linspace
+"""
 #: Operators whose numbers are shapes, places and groups: what they do is compared by its result.
 SHAPES_IN_ARGUMENTS = frozenset(
-    [f"aten::{name}" for name in (*VIEWS, "constant_pad_nd", "native_group_norm", "native_layer_norm")]
-    + [f"aten::{name}" for name in (*_BATCH_NORMS.split(), "convolution", "expand", "empty", "zeros", "ones", "full")]
-    + [f"aten::{name}" for name in ("new_zeros", "new_ones", "new_empty", "new_full", "arange", "linspace")]
-    + ["torchvision::deform_conv2d", "aten::_fused_rms_norm"]
+    [f"aten::{name}" for name in (*VIEWS, *PARTS, *_BATCH_NORMS.split(), *_MAKERS.split(), *_SHAPED.split())]
+    + ["torchvision::deform_conv2d"]
 )

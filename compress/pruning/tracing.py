@@ -94,3 +94,7 @@ class Tracer:
             best = max((units for units, _ in left), default=0)
             chosen[place] = next((option for units, option in left if units == best), None)
         return chosen[place]
+
+
+#: Says what becomes of labels: of a tracer, an operator, its arguments and what it gave.
+Rule = Callable[[Tracer, Any, Sequence[Any], dict[str, Any], Any], None]
