@@ -1,6 +1,6 @@
 """What a request comes to, step by step, for tests that look at the steps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -13,6 +13,7 @@ from featherpress.compress.pruning.following import follow
 from featherpress.compress.pruning.labels import Ids
 from featherpress.compress.pruning.limits import make_limits
 from featherpress.compress.pruning.trace import Subject
+from featherpress.compress.pruning.units import Family
 
 
 class Steps(NamedTuple):
@@ -22,9 +23,13 @@ class Steps(NamedTuple):
     chooser: Chooser
     kept: Ids
 
-    def build(self, kept: Ids) -> nn.Module:
-        """Build what stays with so many units of each family."""
-        return self.followed.build(self.followed.cut(self.chooser.units(kept)))
+    def give_back(self) -> Iterator[tuple[Family, nn.Module]]:
+        """For each family that was cut, build what would stay with one step more of it."""
+        for place, family in enumerate(self.followed.space.families):
+            if self.kept[place] < len(family):
+                more = self.kept.copy()
+                more[place] += family.step
+                yield family, self.followed.build(self.followed.cut(self.chooser.units(more)))
 
 
 @pytest.fixture(scope="session")

@@ -43,13 +43,10 @@ def test_no_unit_that_was_cut_can_be_given_back(name: str, take_steps: Callable[
     limits = {"params": int(cost.params * 0.6), "macs": int(cost.macs * 0.6)}
     steps = take_steps(model, example, **limits)
     tried = 0
-    for place, family in enumerate(steps.followed.space.families):
-        if steps.kept[place] < len(family):
-            more = steps.kept.copy()
-            more[place] += family.step
-            after = count(steps.build(more), example)
-            assert after.params > limits["params"] or after.macs > limits["macs"], family.names
-            tried += 1
+    for family, larger in steps.give_back():
+        after = count(larger, example)
+        assert after.params > limits["params"] or after.macs > limits["macs"], family.names
+        tried += 1
     assert tried
 
 
