@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from featherpress.errors import CheckpointError
@@ -34,7 +35,7 @@ def remember_plan(model: nn.Module, attributes: Attributes) -> None:
 
 
 def pruned_state(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]] | None:
-    """Return a pruned model's unique tensors, and as metadata what else makes the model; None for any other model."""
+    """Return a pruned model's tensors, each once, and as metadata what else makes the model; None for any other."""
     attributes: Attributes | None = model.__dict__.get("_plan")
     if attributes is None:
         return None
@@ -46,7 +47,7 @@ def pruned_state(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]] |
             aliases[name] = first[id(tensor)]
         else:
             first[id(tensor)] = name
-            tensors[name] = tensor.detach().cpu().contiguous().clone()
+            tensors[name] = tensor
     plan = {"form": FORM, "class": type(model).__name__, "attributes": attributes, "aliases": aliases}
     return tensors, {KEY: json.dumps(plan, sort_keys=True)}
 
@@ -114,10 +115,8 @@ def load_pruned(factory: Callable[[], nn.Module], path: str | Path) -> nn.Module
     model = _build(factory)
     if type(model).__name__ != plan["class"]:
         raise CheckpointError(f"{path} is a pruned {plan['class']}, and the factory makes a {type(model).__name__}")
-    with safe_open(path, framework="pt") as file:
-        held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dictionary
     _set_attributes(model, plan["attributes"], path)
-    _fill(model, held, plan["aliases"], path)
+    _fill(model, load_file(path), plan["aliases"], path)
     remember_plan(model, plan["attributes"])
     return model
 

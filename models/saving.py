@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from featherpress.errors import CheckpointError, UsageError
 from featherpress.files import write_bytes
@@ -82,27 +82,30 @@ def save_weights(model: nn.Module, path: str | Path, *, metadata: Mapping[str, s
     that is known, and how it was pruned.
     """
     path = Path(path)
-    pruned = pruned_state(model)
-    state, plan = pruned or (_tensors_once(model), {})
+    state, plan = pruned_state(model) or (_untied(model), {})
     origin = origin_of(model)
     named = {"model": origin.name, "settings": json.dumps(dict(origin.settings))} if origin else {}
     takes = input_of(model)
     if takes is not None:
         named["input"] = json.dumps(asdict(takes))
-    write_bytes(path, save(state, metadata={**(metadata or {}), **named, **plan}))
+    write_bytes(path, save(_apart(state), metadata={**(metadata or {}), **named, **plan}))
 
 
-def _tensors_once(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return a model's tensors, those under several names under the first alone, as a file can hold them."""
-    tied, places = tied_names(model), set[int]()
-    state = {}
-    for key, value in model.state_dict().items():
-        if key not in tied:
-            tensor = value.detach().cpu().contiguous()
-            place = tensor.untyped_storage().data_ptr()
-            state[key] = tensor.clone() if place in places else tensor
-            places.add(place)
-    return state
+def _untied(model: nn.Module) -> dict[str, Tensor]:
+    """Return a model's tensors, those under several names under the first alone."""
+    tied = tied_names(model)
+    return {key: value for key, value in model.state_dict().items() if key not in tied}
+
+
+def _apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors as a file can hold them: none in the memory of another."""
+    made, places = {}, set[int]()
+    for key, value in state.items():
+        tensor = value.detach().cpu().contiguous()
+        place = tensor.untyped_storage().data_ptr()
+        made[key] = tensor.clone() if place in places else tensor
+        places.add(place)
+    return made
 
 
 def build_with_weights(factory: Callable[[], nn.Module], path: str | Path) -> nn.Module:
