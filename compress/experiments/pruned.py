@@ -33,10 +33,10 @@ def starts_pruned(recipe: Recipe) -> bool:
 
 def load_start(recipe: Recipe, build: Callable[[], nn.Module], folder: Path | None) -> nn.Module | None:
     """Build the pruned student that a run, or the recipe, keeps; None where there is none."""
-    kept = expand_path(recipe.student.pruned) if recipe.student.pruned else folder / PRUNED if folder else None
-    if kept is None or not (recipe.student.pruned or kept.is_file()):
-        return None
-    return build_with_weights(build, kept)
+    if recipe.student.pruned:
+        return build_with_weights(build, expand_path(recipe.student.pruned))
+    kept = folder / PRUNED if folder else None
+    return build_with_weights(build, kept) if kept and kept.is_file() else None
 
 
 def prune_student(recipe: Recipe, model: nn.Module) -> Pruned:
@@ -79,7 +79,7 @@ def take_weights(student: nn.Module, teachers: Sequence[nn.Module]) -> None:
     )
 
 
-def log_pruning(pruned: Pruned) -> None:
+def _log(pruned: Pruned) -> None:
     """Say in the log what was cut."""
     left = ", ".join(f"{name} {amount:,} ({pruned.slack[name]:,} left)" for name, amount in pruned.limits.items())
     logger.info("pruned: %s of %s parameters, within %s", f"{pruned.cost.params:,}", f"{pruned.before.params:,}", left)
@@ -90,6 +90,6 @@ def keep_pruned(recipe: Recipe, whole: nn.Module, folder: Path) -> None:
     if not (recipe.student.weights or recipe.student.backbone):
         logger.warning("the student is pruned out of weights that were never trained; give `student.weights`")
     pruned = prune_student(recipe, whole)
-    log_pruning(pruned)
+    _log(pruned)
     pruned.describe(recipe.student.model).save(folder / PRUNING)
     pruned.save(folder / PRUNED)
