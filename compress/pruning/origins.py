@@ -9,9 +9,13 @@ from featherpress.compress.pruning.labels import Ids
 
 
 class Origins:
-    """Arrays that broadcast to a tensor's shape, with the row's number in a table of all rows."""
+    """Arrays that broadcast to a tensor's shape, with the row's number in a table of all rows.
 
-    def __init__(self) -> None:
+    They keep their tensors alive; where none is `wanted` there are none.
+    """
+
+    def __init__(self, *, wanted: bool) -> None:
+        self.wanted = wanted
         self._arrays: dict[int, tuple[Tensor, Ids]] = {}
         #: By number: the ids of the tensors whose row it is, and which row.
         self.rows: list[tuple[tuple[int, ...], int]] = []
@@ -23,6 +27,8 @@ class Origins:
 
     def begin(self, tensor: Tensor, axis: int, owners: tuple[int, ...]) -> None:
         """Note the output of a layer: position k of an axis is from row k of its weight and bias."""
+        if not self.wanted:
+            return
         size = tensor.shape[axis]
         start = len(self.rows)
         self.rows.extend((owners, place) for place in range(size))

@@ -33,7 +33,8 @@ class Tracer:
         self.axes: dict[int, Axes] = {}
         #: Of transposed weights: the original's tensor.
         self.weights: dict[int, int] = {}
-        self.origins = Origins()
+        #: What makes good for numbers that change, which only a comparison finds.
+        self.origins = Origins(wanted=trace.labels.checks and not values)
         self.held: list[Tensor] = []
         #: Where we are.
         self.key: Key = ("", 0, "", 0)
