@@ -3,17 +3,16 @@
 import copy
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from featherpress.compress.evaluation.comparison import compare, make_arm
 from featherpress.compress.experiments.arms import arm_trainer, keep_terms
 from featherpress.compress.experiments.conclusion import method_claim, seed_folder
 from featherpress.compress.experiments.distill import distill
-from featherpress.compress.experiments.experiment import HOLDOUT, Experiment
-from featherpress.compress.experiments.pruned import AuditModel
+from featherpress.compress.experiments.experiment import HOLDOUT, Experiment, Told
 from featherpress.compress.experiments.teachers import prepare_teachers, require_unchanged
 from featherpress.compress.recipes import Recipe
 from featherpress.compress.runtime.ranks import is_leader
@@ -65,15 +64,7 @@ def variants(recipe: Recipe) -> dict[str, Recipe]:
     return alone | left_out
 
 
-def ablate_losses(
-    recipe: Recipe,
-    out: Path,
-    *,
-    audits: Mapping[str, Mapping[str, Any]] | None = None,
-    audit: AuditModel | None = None,
-    settings: Sequence[str] = (),
-    allow_changed: bool = False,
-) -> str:
+def ablate_losses(recipe: Recipe, out: Path, **told: Unpack[Told]) -> str:
     """Run the whole distillation with its control, then every variant in `ablation/`, and compare all with the control.
 
     An ablation is used to choose losses. It is therefore scored on the held-out training images if there are any, and
@@ -82,8 +73,8 @@ def ablate_losses(
     """
     chosen = variants(recipe)
     recipe = recipe.model_copy(update={"control": True})
-    distill(recipe, out, audits=audits, audit=audit, settings=settings, allow_changed=allow_changed)
-    experiment = Experiment(recipe, out, audits or {}, audit, settings)
+    distill(recipe, out, **told)
+    experiment = Experiment(recipe, out, **told)
     experiment.begin("distill")
     loaded = prepare_teachers(experiment)
     folders = {name: out / "ablation" / name.replace(" ", "-") for name in chosen}

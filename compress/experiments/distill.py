@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
@@ -16,8 +16,8 @@ from featherpress.compress.experiments.build import build_student, build_teacher
 from featherpress.compress.experiments.conclusion import record_comparison, seed_folder
 from featherpress.compress.experiments.correlation import record_correlation
 from featherpress.compress.experiments.estimate import planned_steps
-from featherpress.compress.experiments.experiment import Experiment
-from featherpress.compress.experiments.pruned import PRUNED, AuditModel, keep_pruned
+from featherpress.compress.experiments.experiment import Experiment, Told
+from featherpress.compress.experiments.pruned import PRUNED, keep_pruned
 from featherpress.compress.experiments.teachers import (
     LoadedTeacher,
     evaluate_teacher,
@@ -99,23 +99,15 @@ def _check_leaks(training: Any, validation: Any, *, allow: bool) -> None:
         logger.warning("%s", sentence)
 
 
-def train(
-    recipe: Recipe,
-    out: Path,
-    *,
-    audits: Mapping[str, Mapping[str, Any]] | None = None,
-    audit: AuditModel | None = None,
-    settings: Sequence[str] = (),
-    allow_changed: bool = False,
-) -> Path:
-    """Train a recipe's student alone, for its first seed, and evaluate it; `audit` counts it where it is pruned here.
+def train(recipe: Recipe, out: Path, **told: Unpack[Told]) -> Path:
+    """Train a recipe's student alone, for its first seed, and evaluate it; `told` may say more, as `Told` has it.
 
-    Returns the run's folder. What is done already is not repeated; `settings` are those of the command line.
+    Returns the run's folder. What is done already is not repeated.
 
     Errors: `TrainingError` for a run that is not what it began as, unless that is allowed.
     """
     began = time.monotonic()
-    experiment = Experiment(recipe, out, audits or {}, audit, settings, allow_changed)
+    experiment = Experiment(recipe, out, **told)
     experiment.begin("train")
     _prune(experiment, ())
     seed = recipe.seeds[0]
@@ -137,25 +129,21 @@ def distill(
     recipe: Recipe,
     out: Path,
     *,
-    audits: Mapping[str, Mapping[str, Any]] | None = None,
-    audit: AuditModel | None = None,
     arms: Sequence[Arm] = ("student", "control"),
-    settings: Sequence[str] = (),
-    allow_changed: bool = False,
+    **told: Unpack[Told],
 ) -> Path:
     """Distil a recipe's teachers into its student, train the control, evaluate all, and compare.
 
-    `audit` counts a student that is pruned here.
-
     The control starts from the same weights and sees as many crops in the same order for as long, without a teacher.
-    Returns the run's folder; what is there already is not done again. With one arm only, nothing is compared.
+    Returns the run's folder; what is there already is not done again. With one arm only, nothing is compared. `told`
+    may say more, as `Told` has it.
 
     Errors: `UsageError` without a teacher; `TrainingError` when a teacher scores too low or changed, and as `train`.
     """
     if not recipe.all_teachers:
         raise UsageError(f"the recipe {recipe.name} has no teacher to distil; use `featherpress train`")
     began = time.monotonic()
-    experiment = Experiment(recipe, out, audits or {}, audit, settings, allow_changed)
+    experiment = Experiment(recipe, out, **told)
     experiment.begin("distill")
     loaded = prepare_teachers(experiment)
     _prune(experiment, loaded)

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from torch import nn
 
@@ -34,17 +34,26 @@ _NOT_BEGUN = Provenance(run="", recipe={}, parts={}, machine={})
 _SPLITS = {"val": "validation", "holdout": "held-out training"}
 
 
+class Told(TypedDict, total=False):
+    """What a command says of a run, beside its recipe and its folder.
+
+    `audits` are what its models cost, `audit` counts a student that is pruned here, whose cost is not known before.
+    `settings` are those of the command line. A run that is not what it began as goes on only with `allow_changed`.
+    """
+
+    audits: Mapping[str, Mapping[str, Any]]
+    audit: AuditModel
+    settings: Sequence[str]
+    allow_changed: bool
+
+
 @dataclass(slots=True)
 class Experiment:
-    """A recipe in a folder: trains models on its data and scores them.
-
-    `settings` are those of its command line. A run that is not what it began as goes on only if that is allowed.
-    `audit` counts a student that is pruned here, whose cost is not known before.
-    """
+    """A recipe in a folder: trains models on its data and scores them; the rest is what `Told` says."""
 
     recipe: Recipe
     out: Path
-    audits: Mapping[str, Mapping[str, Any]]
+    audits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     audit: AuditModel | None = None
     settings: Sequence[str] = ()
     allow_changed: bool = False

@@ -1,7 +1,7 @@
 """`train`, `distill` and `preflight`: running recipes."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -35,6 +35,7 @@ from featherpress.options import (
 
 if TYPE_CHECKING:
     from featherpress.compress.experiments.arms import Arm
+    from featherpress.compress.experiments.experiment import Told
     from featherpress.compress.recipes import Recipe
 
 
@@ -77,14 +78,7 @@ def train(
     audits = audit_recipe(loaded, allow_over_budget=allow_over_budget)
     counted = describe_left_out(loaded) if resume else check(loaded, without_teachers=True, allow_leak=allow_leak)
     with open_logged_run(loaded, out, resume=resume, overwrite=overwrite) as folder:
-        train(
-            loaded,
-            folder,
-            audits=audits,
-            audit=student_auditor(loaded),
-            settings=settings or (),
-            allow_changed=allow_changed,
-        )
+        train(loaded, folder, **_told(loaded, audits, settings, allow_changed=allow_changed))
     last = f"trained: {folder}; `featherpress report {folder}` writes it up"
     print_closing(*counted, last)
     return None
@@ -151,14 +145,24 @@ def distill(
         no_preflight=no_preflight,
     )
     with open_logged_run(loaded, out, resume=resume, overwrite=overwrite):
-        told: dict[str, Any] = {"audits": audits, "audit": student_auditor(loaded)}
-        told |= {"settings": settings or (), "allow_changed": allow_changed}
+        told = _told(loaded, audits, settings, allow_changed=allow_changed)
         if ablate:
             closing = [ablate_losses(loaded, folder, **told), *closing]
         else:
-            distill(loaded, folder, **told, arms=arms)
+            distill(loaded, folder, arms=arms, **told)
     print_closing(*closing, f"distilled: {folder}; `featherpress report {folder}` writes it up")
     return None
+
+
+def _told(
+    recipe: "Recipe", audits: Mapping[str, Any], settings: Sequence[str] | None, *, allow_changed: bool
+) -> "Told":
+    return {
+        "audits": audits,
+        "audit": student_auditor(recipe),
+        "settings": settings or (),
+        "allow_changed": allow_changed,
+    }
 
 
 def prepare_distillation(
