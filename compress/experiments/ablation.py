@@ -12,7 +12,7 @@ from featherpress.compress.evaluation.comparison import compare, make_arm
 from featherpress.compress.experiments.arms import arm_trainer, keep_terms
 from featherpress.compress.experiments.conclusion import method_claim, seed_folder
 from featherpress.compress.experiments.distill import distill
-from featherpress.compress.experiments.experiment import HOLDOUT, Experiment, Told
+from featherpress.compress.experiments.experiment import HOLDOUT, Experiment, Told, kept_audits
 from featherpress.compress.experiments.teachers import prepare_teachers, require_unchanged
 from featherpress.compress.recipes import Recipe
 from featherpress.compress.runtime.ranks import is_leader
@@ -74,6 +74,7 @@ def ablate_losses(recipe: Recipe, out: Path, **told: Unpack[Told]) -> str:
     chosen = variants(recipe)
     recipe = recipe.model_copy(update={"control": True})
     distill(recipe, out, **told)
+    told["audits"] = kept_audits(out)
     experiment = Experiment(recipe, out, **told)
     experiment.begin("distill")
     loaded = prepare_teachers(experiment)

@@ -47,6 +47,13 @@ class Told(TypedDict, total=False):
     allow_changed: bool
 
 
+def kept_audits(out: Path) -> dict[str, Any]:
+    """Read what a run has noted of its models' costs, its adapters' and a pruned student's among them."""
+    path = out / "budget.json"
+    noted: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return noted
+
+
 @dataclass(slots=True)
 class Experiment:
     """A recipe in a folder: trains models on its data and scores them; the rest is what `Told` says."""

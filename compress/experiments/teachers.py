@@ -1,7 +1,6 @@
 """Teachers: loaded or trained first, scored, and attached to a student."""
 
 import copy
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from torch import nn
 from featherpress.compress.data import Crops
 from featherpress.compress.distillation.distiller import Distiller
 from featherpress.compress.experiments.build import build_teacher, find_weights, taps_of
-from featherpress.compress.experiments.experiment import Experiment
+from featherpress.compress.experiments.experiment import Experiment, kept_audits
 from featherpress.compress.experiments.recipe_distiller import RecipeDistiller, build_term
 from featherpress.compress.experiments.teacher_outputs import CachedTeacher
 from featherpress.compress.recipes import Recipe, TeacherRecipe
@@ -150,10 +149,10 @@ def _name_outputs(task: Task, raw: Any) -> Mapping[str, torch.Tensor]:
 
 def note_adapters(out: Path, distiller: RecipeDistiller) -> None:
     """Write the number of the adapters' weights into `budget.json`: they are trained, but part of no model."""
-    path = out / "budget.json"
-    if path.exists():
+    noted = kept_audits(out)
+    if noted:
         params = sum(weight.numel() for weight in distiller.kd.parameters())
-        write_json(path, json.loads(path.read_text(encoding="utf-8")) | {"adapters": {"params": params}})
+        write_json(out / "budget.json", noted | {"adapters": {"params": params}})
 
 
 def require_unchanged(loaded: Sequence[LoadedTeacher]) -> None:

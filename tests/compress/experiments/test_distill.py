@@ -363,6 +363,28 @@ def test_ablation(tiny: Callable[..., Recipe], tmp_path: Path, monkeypatch: pyte
     assert ablate_losses(recipe, tmp_path / "run") == shown
 
 
+COST = {"total": {"macs": 7}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ((), {"audits": {"student": COST}}),
+        (("student.settings={width=12,classes=3}", "student.prune={params='500'}"), {"audit": lambda _student: COST}),
+    ],
+    ids=["whole", "pruned"],
+)
+def test_an_ablation_keeps_what_was_counted(
+    tiny: Callable[..., Recipe], tmp_path: Path, settings: tuple[str, ...], told: Any
+) -> None:
+    """Adapters stay in `budget.json`, and each set of losses knows what its student costs, one that is cut here too."""
+    ablate_losses(tiny(*settings), tmp_path / "run", **told)
+    budget = json.loads((tmp_path / "run" / "budget.json").read_text())
+    assert (budget["student"], budget["adapters"]["params"] > 0) == (COST, True)
+    records = [tmp_path / "run" / "ablation" / f"only-{name}" / "eval" for name in ("logits", "feature")]
+    assert [json.loads((each / "validation.json").read_text())["macs"] for each in records] == [7, 7]
+
+
 def test_few_calls_lie_between_the_command_and_a_loss(
     tiny: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
