@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -32,6 +32,10 @@ class BackendName(StrEnum):
     ONNX_INT8 = "onnx-int8"
 
 
+def _amount(help_text: str) -> Any:
+    return typer.Option(metavar="N", parser=read_amount, help=help_text)
+
+
 WeightsOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="A checkpoint; the shipped weights unless given.")
 ]
@@ -57,13 +61,8 @@ ArgumentOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="An argument of the factory, as num_classes=10; repeatable."),
 ]
-ParamsOption = Annotated[
-    int | None, typer.Option(metavar="N", parser=read_amount, help="The most parameters, as 256812, 128K or 1.5M.")
-]
-MacsOption = Annotated[
-    int | None,
-    typer.Option(metavar="N", parser=read_amount, help="The most MACs at the input's size, as 150M or 1.2G."),
-]
+ParamsOption = Annotated[int | None, _amount("The most parameters, as 256812, 128K or 1.5M.")]
+MacsOption = Annotated[int | None, _amount("The most MACs at the input's size, as 150M or 1.2G.")]
 KnobOption = Annotated[
     list[str] | None,
     typer.Option(
