@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from featherpress.errors import UsageError
 from featherpress.escaping import escape_markdown
-from featherpress.records.sweep import SWEEP, Quantity, Sweep
+from featherpress.records.sweep import SWEEP, UNITS, Quantity, Sweep
 
 if TYPE_CHECKING:
     from featherpress.verdicts import GateResult
-
-_UNITS: dict[Quantity, str] = {"params": "parameters", "macs": "MACs"}
 
 
 def is_sweep(paths: Sequence[Path]) -> bool:
@@ -63,7 +61,7 @@ class SweepGate:
     @property
     def sentence(self) -> str:
         """From which budget on the loss is more than the margin."""
-        unit, rival = _UNITS[self.quantity], f"{self.baseline} by more than {self.margin:g}"
+        unit, rival = UNITS[self.quantity], f"{self.baseline} by more than {self.margin:g}"
         between: dict[str, list[str]] = {}
         for budget, result in self.results:
             if budget not in {*self.holding, *self.losing}:
@@ -124,7 +122,7 @@ def writers(found: SweepGate) -> dict[str, Callable[[], str]]:
 
 
 def _lines(found: SweepGate) -> list[str]:
-    return [f"{budget:,} {_UNITS[found.quantity]}: {result.sentence}" for budget, result in found.results]
+    return [f"{budget:,} {UNITS[found.quantity]}: {result.sentence}" for budget, result in found.results]
 
 
 def render_sweep_markdown(found: SweepGate) -> str:
@@ -143,7 +141,7 @@ def render_sweep_markdown(found: SweepGate) -> str:
     ]
     first = found.results[0][1]
     header = [
-        f"budget ({_UNITS[found.quantity]})",
+        f"budget ({UNITS[found.quantity]})",
         first.metric,
         "difference",
         f"{100 * first.confidence:g}% ends",
@@ -162,6 +160,6 @@ def render_sweep_junit(found: SweepGate) -> str:
     for budget, result in found.results:
         rival = f"{result.metric} not worse than {found.baseline} by {found.margin:g}"
         cases.append(
-            make_case(result, f"{budget:,} {_UNITS[found.quantity]}: {rival}", failed=result.outcome == "worse")
+            make_case(result, f"{budget:,} {UNITS[found.quantity]}: {rival}", failed=result.outcome == "worse")
         )
     return render_suite("featherpress gate", cases, classname="sweep", said=[found.sentence])

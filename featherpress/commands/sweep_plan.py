@@ -10,7 +10,7 @@ from featherpress.commands.model_names import shape_seen
 from featherpress.commands.printing import stdout_to_stderr
 from featherpress.commands.subjects import choose_fit_inputs, usual_knobs
 from featherpress.errors import UsageError
-from featherpress.records.sweep import SWEEP, MadeBy, Quantity, Sweep, SweepTarget
+from featherpress.records.sweep import SWEEP, UNITS, MadeBy, Quantity, Sweep, SweepTarget
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from featherpress.budgets.fitting.fit import FitRow
     from featherpress.compress.recipes import Recipe
-
-_UNITS = {"params": "parameters", "macs": "MACs"}
 
 
 class Student(NamedTuple):
@@ -61,7 +59,7 @@ def read_request(
             or tuple(knobs or began.knobs) != began.knobs
         ):
             raise UsageError(
-                f"the sweep in {folder} is over {_UNITS[began.quantity]}, its students made by {began.made_by}; "
+                f"the sweep in {folder} is over {UNITS[began.quantity]}, its students made by {began.made_by}; "
                 "resume it with the same, or name another --out"
             )
         return began.model_copy(update={"limits": tuple(sorted({*began.limits, *limits}))})
@@ -141,7 +139,7 @@ def _fit_all(recipe: "Recipe", sweep: Sweep) -> "dict[int, FitRow]":
         if not result.rows:
             least = min(getattr(row, sweep.quantity) for row in result.neighbours)
             raise UsageError(
-                f"no settings of {name} come to {limit:,} {_UNITS[sweep.quantity]}: {least:,} is the nearest; leave "
+                f"no settings of {name} come to {limit:,} {UNITS[sweep.quantity]}: {least:,} is the nearest; leave "
                 "that budget out, or give --by prune"
             )
         found[limit] = result.rows[0]
@@ -188,7 +186,7 @@ def describe_plan(recipe: "Recipe", sweep: Sweep, students: Sequence[Student]) -
                 "-" if cost is None else f"{each.budget - cost:,}",
             ]
         )
-    header = (f"budget ({_UNITS[sweep.quantity]})", "student", "params", "MACs", "left")
+    header = (f"budget ({UNITS[sweep.quantity]})", "student", "params", "MACs", "left")
     made = f"{sweep.model}, made by {sweep.made_by}"
     if sweep.made_by == "prune" and any(not each.weights for each in recipe.all_teachers[:1]):
         made += "; costs may differ a little once the weights are trained, and stay within the budgets"
@@ -199,7 +197,7 @@ def describe_plan(recipe: "Recipe", sweep: Sweep, students: Sequence[Student]) -
 def _target_line(sweep: Sweep) -> list[str]:
     if sweep.target is None:
         return []
-    return [f"the budget {sweep.target.budget} allows {sweep.target.amount:,} {_UNITS[sweep.quantity]}"]
+    return [f"the budget {sweep.target.budget} allows {sweep.target.amount:,} {UNITS[sweep.quantity]}"]
 
 
 def _size_lines(recipe: "Recipe", students: Sequence[Student]) -> Iterator[str]:

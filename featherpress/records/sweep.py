@@ -9,6 +9,9 @@ from featherpress.records.evaluation import Metric
 from featherpress.records.record import Part, Record
 
 Quantity = Literal["params", "macs"]
+UNITS: dict[Quantity, str] = {"params": "parameters", "macs": "MACs"}
+"""What sentences call a quantity."""
+
 MadeBy = Literal["fit", "prune"]
 SWEEP = "sweep.json"
 """Where a sweep's record lies in its folder."""

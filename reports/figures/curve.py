@@ -7,11 +7,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from featherpress.records.comparison import Difference
-from featherpress.records.sweep import Sweep
+from featherpress.records.sweep import UNITS, Sweep
 from featherpress.reports.figures.style import INK, LEGEND, MUTED, PAGE, ROLES, SMALL, canvas, thousands, tidy
 from featherpress.reports.metrics import with_unit
 
-UNITS = {"params": "parameters", "macs": "MACs"}
 # A teacher that costs as many times the smallest student is drawn on a logarithmic axis.
 FAR = 8
 

@@ -4,7 +4,7 @@ import shlex
 from functools import partial
 
 from featherpress.records.comparison import Arm
-from featherpress.records.sweep import Quantity, Sweep, SweepPoint
+from featherpress.records.sweep import UNITS, Sweep, SweepPoint
 from featherpress.reports.blocks import Block, Code, Heading, Paragraph, Remark, Table
 from featherpress.reports.figures.curve import draw_curve
 from featherpress.reports.figures.style import PAGE
@@ -13,7 +13,6 @@ from featherpress.reports.metrics import title as metric_title
 from featherpress.reports.metrics import with_unit
 from featherpress.reports.sections.context import RunContext
 
-UNITS: dict[Quantity, str] = {"params": "parameters", "macs": "MACs"}
 MADE_BY = {
     "fit": "the settings that use its budget best, by `featherpress fit`",
     "prune": "what `featherpress prune` leaves of the same network within its budget",
