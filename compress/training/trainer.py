@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from accelerate.utils import broadcast
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 
 from featherpress.compress.data import Batch, Crops, batches
 from featherpress.compress.data.crops.sampling import batch_lengths, batches_per_epoch
@@ -20,13 +19,13 @@ from featherpress.compress.distillation.step import Step
 from featherpress.compress.recipes import ScheduleRecipe
 from featherpress.compress.runtime.devices import open_accelerator
 from featherpress.compress.runtime.distributed import average_gradients, gather_processes
-from featherpress.compress.runtime.progress import Progress
-from featherpress.compress.runtime.run_folder import MetricsFile, TrainingFolder
+from featherpress.compress.runtime.run_folder import TrainingFolder
 from featherpress.compress.tasks.base import Task
 from featherpress.compress.training.checkpoints import latest_state, save_state
 from featherpress.compress.training.distilling import Distilling
 from featherpress.compress.training.ema import MovingAverage
 from featherpress.compress.training.freezing import freeze, normalisations
+from featherpress.compress.training.training_log import TrainingLog, open_log
 from featherpress.errors import StoppedError, TrainingError
 from featherpress.models import load_weights, save_weights
 from featherpress.stopping import defer_signals, exit_code_of
@@ -121,17 +120,17 @@ class Trainer:
                 self.distiller.kd.close()
             load_weights(self.average.model, self.folder.last_weights)
             return self.average.model
-        with self._open() as (writer, progress):
+        with self._open() as log:
             self._saved = started = time.monotonic()
             first = self.position.step
-            while self._goes_on(writer):
+            while self._goes_on(log):
                 self._began = time.monotonic()
                 epoch, start = divmod(self.position.step, self.per_epoch)
                 for parts in self._steps(epoch, start):
                     with defer_signals():  # a step, its row and its state are one
                         logged = (self.position.step + 1) % self.schedule.log_every == 0
                         terms = self._step(parts, measure=logged)
-                        self._note(terms, sum(map(len, parts)), epoch, writer, progress, logged=logged)
+                        self._note(log, terms, epoch, images=sum(map(len, parts)), logged=logged)
             self._save()
             self._write_weights(self.folder.last_weights)
             if self.position.step > first and self.evaluate is not None:
@@ -141,47 +140,40 @@ class Trainer:
         broadcast(list(self.average.model.state_dict().values()))
         return self.average.model
 
-    def _note(
-        self,
-        terms: Mapping[str, float],
-        images: int,
-        epoch: int,
-        writer: SummaryWriter | None,
-        progress: Progress,
-        *,
-        logged: bool,
-    ) -> None:
+    def _note(self, log: TrainingLog, terms: Mapping[str, float], epoch: int, *, images: int, logged: bool) -> None:
         """Keep what a step of so many images leaves: its row, and the state where one is due."""
         self.position.step += 1
         now = time.monotonic()
         speed, self._began = images * self.accelerator.num_processes / (now - self._began), now
-        progress.advance(loss=terms["loss"], images_per_second=speed)
+        log.progress.advance(loss=terms["loss"], images_per_second=speed)
         self._losses.append(terms["task"])
         if logged or self.position.step == self.total:
-            self._log(writer, terms, epoch, speed)
+            rate = float(self.scheduler.get_last_lr()[0])
+            row = {"step": self.position.step, "epoch": epoch, "lr": rate, "images_per_second": speed}
+            log.record(row | dict(terms))
         if time.monotonic() - self._saved >= self.schedule.save_every:
             self._save()
             self._saved = time.monotonic()
 
     @contextmanager
-    def _open(self) -> Iterator[tuple[SummaryWriter | None, Progress]]:
+    def _open(self) -> Iterator[TrainingLog]:
         """Go on from the last state, and open what a run writes to; a signal keeps what is done."""
         self._restore()
         # Accelerate keeps one number for all of a process, that of the trainer built last.
         self.accelerator.gradient_accumulation_steps = self.schedule.accumulate
-        self.metrics = MetricsFile(self.folder.path / "metrics.csv", self._columns())
-        with ExitStack() as stack:
-            writer = None
-            if self.accelerator.is_main_process:
-                self.metrics.keep_until(self.position.step, evaluated=self.position.epochs * self.per_epoch)
-                writer = SummaryWriter(str(self.folder.path), purge_step=self.position.step + 1)
-                stack.callback(writer.close)
-            if self.distiller:
-                stack.callback(self.distiller.kd.close)
-            progress = stack.enter_context(Progress(self.label, total=self.total, done=self.position.step))
+        opened = open_log(
+            self.folder.path,
+            self._columns(),
+            label=self.label,
+            step=self.position.step,
+            evaluated=self.position.epochs * self.per_epoch,
+            total=self.total,
+            leads=self.accelerator.is_main_process,
+        )
+        with opened as log, closing(self.distiller.kd) if self.distiller else nullcontext():
             self._set_modes()
             try:
-                yield writer, progress
+                yield log
             except KeyboardInterrupt as stop:
                 with defer_signals(drop=True):
                     self._save()
@@ -208,13 +200,13 @@ class Trainer:
         for module in self._frozen:
             module.eval()
 
-    def _goes_on(self, writer: SummaryWriter | None) -> bool:
+    def _goes_on(self, log: TrainingLog) -> bool:
         """End the epoch that is done, if one is, and return whether another one is trained."""
         epoch, start = divmod(self.position.step, self.per_epoch)
         if start == 0 and epoch > self.position.epochs:
             score = self._score(epoch - 1)
             with defer_signals():
-                self._end_epoch(writer, epoch - 1, score)
+                self._end_epoch(log, epoch - 1, score)
                 self.position.epochs = epoch
                 self._losses.clear()
         return self.position.step < self.total and not self._is_stale()
@@ -319,18 +311,6 @@ class Trainer:
         loss = self.task.compute_loss(outputs, batch, targets, normalizers)
         return loss.terms, loss.context, outputs, step
 
-    def _log(self, writer: SummaryWriter | None, terms: Mapping[str, float], epoch: int, speed: float) -> None:
-        rate = float(self.scheduler.get_last_lr()[0])
-        row = {"step": self.position.step, "epoch": epoch, "lr": rate, "images_per_second": speed}
-        self._record(writer, row | dict(terms))
-
-    def _record(self, writer: SummaryWriter | None, row: Mapping[str, float]) -> None:
-        if writer is not None:
-            self.metrics.append(row)
-            for name, value in row.items():
-                if name not in ("step", "epoch"):
-                    writer.add_scalar(name, value, int(row["step"]))
-
     def _score(self, epoch: int) -> float | None:
         """Evaluate when it is time, on the first process, and share the score with the others."""
         every = self.schedule.evaluate_every
@@ -341,12 +321,12 @@ class Trainer:
             score += self.evaluate(self.average.model)
         return float(gather_processes(score).sum())
 
-    def _end_epoch(self, writer: SummaryWriter | None, epoch: int, score: float | None) -> None:
+    def _end_epoch(self, log: TrainingLog, epoch: int, score: float | None) -> None:
         """Record the epoch's score, and keep the best weights."""
         if score is None:
             return
         name, column = self.task.metric.name, f"val_{self.task.metric.key}"
-        self._record(writer, {"step": self.position.step, "epoch": epoch, column: score})
+        log.record({"step": self.position.step, "epoch": epoch, column: score})
         # The task's loss alone, which student and control have in common; none is known right after a resume.
         loss = f", loss {fmean(self._losses):.2f}" if self._losses else ""
         count = f" on up to {self.schedule.evaluate_images} images" if self.schedule.evaluate_images else ""
