@@ -74,11 +74,6 @@ def has_teachers(folder: Path) -> bool:
     return (folder / teacher_name(0) / "weights").is_dir()
 
 
-def is_begun(folder: Path) -> bool:
-    """Tell whether a run has left anything to go on with."""
-    return folder.is_dir() and any(item.name != ".lock" for item in folder.iterdir())
-
-
 def is_done(folder: Path) -> bool:
     """Tell whether a run has ended: its environment is written last."""
     return (folder / "environment.json").is_file()

@@ -67,12 +67,17 @@ def _check(folder: Path, *, resume: bool, overwrite: bool) -> bool:
     owner = next((each for each in folder.absolute().parents if (each / PROVENANCE).is_file()), None)
     if owner is not None:
         raise UsageError(f"{folder} lies in the run {owner}, whose files these would be; choose another --out")
-    filled = folder.is_dir() and any(item.name != ".lock" for item in folder.iterdir())
+    filled = is_begun(folder)
     if filled and not resume and not overwrite:
         raise UsageError(f"{folder} is not empty; add --resume to go on with it or --overwrite to start again")
     if resume and not filled:
         raise UsageError(f"there is no run in {folder} to resume")
     return filled
+
+
+def is_begun(folder: Path) -> bool:
+    """Return whether a run has left anything in its folder to go on with."""
+    return folder.is_dir() and any(item.name != ".lock" for item in folder.iterdir())
 
 
 def _lock(lock: FileLock, folder: Path) -> None:

@@ -115,13 +115,13 @@ def _run(
         add_point,
         budget_folder,
         has_teachers,
-        is_begun,
         is_done,
         measure_point,
         share_teachers,
     )
     from featherpress.compress.recipes import recipe_to_toml
     from featherpress.compress.runtime.ranks import is_leader
+    from featherpress.compress.runtime.run_folder import is_begun
     from featherpress.files import write_text
 
     if is_leader():
