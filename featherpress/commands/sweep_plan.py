@@ -1,6 +1,6 @@
 """What a sweep is to do: which budgets, and the student that is made for each."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -130,12 +130,12 @@ def _fit_all(recipe: "Recipe", sweep: Sweep) -> "dict[int, FitRow]":
     name, knobs = recipe.student.model, [parse_knob(text) for text in sweep.knobs]
     make = partial(_build, name, recipe.student.settings)
     args, kwargs = choose_fit_inputs(name, make, knobs, inputs=[shape_seen(recipe)], formulas={})
-    kept = cache(make)
+    build = _keep_outlines(make)
     found = {}
     for limit in sweep.limits:
         with stdout_to_stderr():
             params, macs = (limit, None) if sweep.quantity == "params" else (None, limit)
-            result = fit(kept, knobs, name=name, params=params, macs=macs, example_inputs=args, kwargs=kwargs)
+            result = fit(build, knobs, name=name, params=params, macs=macs, example_inputs=args, kwargs=kwargs)
         if not result.rows:
             least = min(getattr(row, sweep.quantity) for row in result.neighbours)
             raise UsageError(
@@ -145,6 +145,18 @@ def _fit_all(recipe: "Recipe", sweep: Sweep) -> "dict[int, FitRow]":
         found[limit] = result.rows[0]
     _require_different(found, sweep)
     return found
+
+
+def _keep_outlines(make: "Callable[..., nn.Module]") -> "Callable[..., nn.Module]":
+    """Build every candidate once for all budgets; one that is built with memory, to be counted, is another."""
+    import torch
+
+    kept = cache(make)
+
+    def build(**turned: Any) -> "nn.Module":
+        return kept(**turned) if torch.empty(0).is_meta else make(**turned)
+
+    return build
 
 
 def _require_different(found: "Mapping[int, FitRow]", sweep: Sweep) -> None:

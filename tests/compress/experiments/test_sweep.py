@@ -104,6 +104,29 @@ def test_a_dry_run_says_what_each_student_is(sweep: Run) -> None:
     assert not Path("curve").exists()
 
 
+READING = """
+from torch import Tensor, nn
+from tiny_models import net as whole
+
+
+class Reading(nn.Sequential):
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images * float(self[0][0].weight.detach().sum() > -1e9))
+
+
+def net(*, width: int = 8, classes: int = 3) -> nn.Module:
+    return Reading(*whole(width=width, classes=classes))
+"""
+
+
+def test_a_model_that_reads_its_weights_is_fitted_too(sweep: Run, tmp_path: Path) -> None:
+    """Such a one is counted with memory, which candidates are first built without."""
+    (tmp_path / "reading_models.py").write_text(READING)
+    ending = sweep("--macs", "100K", "--dry-run", "--set", "student.model=reading_models:net")
+    assert ending.code == 0, ending.err
+    assert "width 5     648" in ending.out
+
+
 @pytest.fixture
 def curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A sweep of three seeds whose students are as good as their teacher, a little worse, and much worse."""
