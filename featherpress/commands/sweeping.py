@@ -85,7 +85,7 @@ def sweep(
     check_folder(folder, resume=resume, overwrite=overwrite)
     _check_all(students, allow_leak=allow_leak)
     with open_logged_run(loaded, folder, resume=resume, overwrite=overwrite):
-        done = _run(loaded, folder, request, students, allow_leak=allow_leak, no_preflight=no_preflight)
+        done = _run(loaded, folder, request, students, no_preflight=no_preflight)
     print_closing(*done, f"swept: {folder}; `featherpress report {folder}` writes it up")
 
 
@@ -100,15 +100,7 @@ def _check_all(students: Sequence[Student], *, allow_leak: bool) -> None:
         check(each.recipe, allow_leak=allow_leak, leaks=number == 0)
 
 
-def _run(
-    recipe: "Recipe",
-    out: Path,
-    sweep: Sweep,
-    students: Sequence[Student],
-    *,
-    allow_leak: bool,
-    no_preflight: bool,
-) -> list[str]:
+def _run(recipe: "Recipe", out: Path, sweep: Sweep, students: Sequence[Student], *, no_preflight: bool) -> list[str]:
     """Distil every student that is not done, and keep the record after each; return what is to be said."""
     from featherpress.compress.experiments.distill import distill
     from featherpress.compress.experiments.sweep import (
@@ -135,9 +127,8 @@ def _run(
         if not is_done(folder):
             own = each.recipe if folder == trained else share_teachers(each.recipe, trained)
             begun = is_begun(folder)
-            audits, closing = prepare_distillation(
-                own, folder, resume=begun, allow_leak=allow_leak, no_preflight=no_preflight
-            )
+            # All budgets have the same images, which were looked through at the start.
+            audits, closing = prepare_distillation(own, folder, resume=begun, leaks=False, no_preflight=no_preflight)
             with open_logged_run(own, folder, resume=begun, overwrite=False):
                 distill(own, folder, audits=audits, audit=student_auditor(own))
         if not is_leader():

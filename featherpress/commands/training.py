@@ -175,10 +175,12 @@ def prepare_distillation(
     overwrite: bool = False,
     allow_over_budget: bool = False,
     allow_leak: bool = False,
+    leaks: bool = True,
     no_preflight: bool = False,
 ) -> tuple[dict[str, Any], list[str]]:
     """Check a recipe that is to be distilled into a folder; return its audits, and what is said at the end.
 
+    No image is looked for in both splits without `leaks`.
     Errors: those of a run, before anything is written, where they can be known by then.
     """
     from featherpress.compress.experiments.ablation import variants
@@ -192,7 +194,7 @@ def prepare_distillation(
     audits = audit_recipe(recipe, allow_over_budget=allow_over_budget)
     if ablate:
         variants(recipe)
-    closing = describe_left_out(recipe) if resume else check(recipe, allow_leak=allow_leak)
+    closing = describe_left_out(recipe) if resume else check(recipe, allow_leak=allow_leak, leaks=leaks)
     if not (resume or no_preflight) and "student" in arms:
         require_sound(recipe)
     return audits, closing
