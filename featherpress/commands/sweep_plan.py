@@ -48,21 +48,18 @@ def read_request(
     began = Sweep.find(folder / SWEEP) if resume else None
     if params and macs:
         raise UsageError("a sweep is over --params or over --macs: give one of the two")
-    if not (params or macs or began):
-        raise UsageError("a sweep needs budgets: --params 128K,256K, or --macs 50M,100M")
+    quantity: Quantity = "macs" if macs else "params"
     limits = read_amounts(params or macs) if params or macs else ()
-    quantity: Quantity = "params" if params else "macs" if macs else began.quantity if began else "params"
     if began is not None:
-        if (
-            quantity != began.quantity
-            or (by or began.made_by) != began.made_by
-            or tuple(knobs or began.knobs) != began.knobs
-        ):
+        asked = (quantity if limits else began.quantity, by or began.made_by, tuple(knobs or began.knobs))
+        if asked != (began.quantity, began.made_by, began.knobs):
             raise UsageError(
                 f"the sweep in {folder} is over {UNITS[began.quantity]}, its students made by {began.made_by}; "
                 "resume it with the same, or name another --out"
             )
         return began.model_copy(update={"limits": tuple(sorted({*began.limits, *limits}))})
+    if not limits:
+        raise UsageError("a sweep needs budgets: --params 128K,256K, or --macs 50M,100M")
     turned = tuple(knobs or usual_knobs(recipe.student.model))
     made_by: MadeBy = by or ("fit" if turned and not recipe.student.prune else "prune")
     if made_by == "fit" and not turned:
@@ -239,10 +236,6 @@ def _size_lines(recipe: "Recipe", students: Sequence[Student]) -> Iterator[str]:
 
 
 def _duration(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 90
-        else f"{seconds / 60:.0f} min"
-        if seconds < 5400
-        else f"{seconds / 3600:.1f} h"
-    )
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
