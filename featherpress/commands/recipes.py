@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from featherpress.commands.model_names import settings_of, shape_seen
 from featherpress.commands.printing import echo
-from featherpress.commands.subjects import Subject, audit_model, audit_subject, count_model, find_budget, open_subject
+from featherpress.commands.subjects import audit_model, audit_subject, count_model, open_subject
 from featherpress.errors import CountError, StoppedError, TrainingError, UsageError
 from featherpress.stopping import exit_code_of
 
@@ -127,13 +127,14 @@ def _pruned_file(recipe: "Recipe") -> Path | None:
 
 def student_auditor(recipe: "Recipe") -> "AuditModel":
     """Return what counts a recipe's student once it is cut, as `audit_recipe` counts others."""
+    from featherpress.budgets import load_budget
+
     own = recipe.student
 
     def count(model: "nn.Module") -> dict[str, Any]:
-        name, _, inputs, source = open_subject(own.model, inputs=[shape_seen(recipe)], settings=own.settings)
-        counted = audit_subject(
-            Subject(name, model, inputs, source), find_budget(name, recipe.budget, {"pruned": True})
-        )
+        subject = open_subject(own.model, inputs=[shape_seen(recipe)], settings=own.settings)
+        limits = load_budget(recipe.budget) if recipe.budget else None  # a shipped one is the whole model's
+        counted = audit_subject(subject._replace(model=model), limits)
         return counted.to_dict() | {"settings": settings_of(own.model, own.settings)}
 
     return count
