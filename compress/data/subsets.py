@@ -38,6 +38,12 @@ def origin(dataset: Any, index: int) -> tuple[Any, int]:
     return dataset.rows[index] if isinstance(dataset, SelectedSamples) else (dataset, index)
 
 
+def cache_key(dataset: Any, index: int) -> str:
+    """Return a text that changes with an image's file and its labels; empty where both are drawn."""
+    base, number = origin(dataset, index)
+    return str(base.cache_key(number)) if hasattr(base, "cache_key") else ""
+
+
 def left_out(*datasets: Any) -> dict[str, int]:
     """Return how much data sets found and do not use, by what it is, as each counts it in `left_out`."""
     origins = (origin(each, index)[0] for each in datasets for index in range(len(each)))

@@ -58,7 +58,7 @@ def _refused(path: Path, error: Exception) -> ExportError:
 
 def _run(session: Session, images: Tensor) -> list[Tensor]:
     """Compute every output; a file that takes one image at a time gets them one by one."""
-    parts = [images] if session.free_batch else images.split(1)
+    parts = [images] if session.free_batch else [image[None] for image in images]
     found = [session.run(part.contiguous().numpy()) for part in parts]
     return [torch.from_numpy(np.concatenate(each)) for each in zip(*found, strict=True)]
 

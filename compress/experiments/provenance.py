@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from featherpress import __version__
-from featherpress.compress.data.subsets import origin
+from featherpress.compress.data.subsets import cache_key
 from featherpress.compress.recipes import Recipe, load_recipe
 from featherpress.compress.recipes.files import expand_path
 from featherpress.compress.runtime.devices import default_device
@@ -177,9 +177,7 @@ def _stamp(dataset: Any) -> str:
     """Hash the names of a data set's images and, where they are files, their content with their labels."""
     digest = hashlib.blake2b(digest_size=8)
     for index in range(len(dataset)):
-        base, number = origin(dataset, index)
-        content = base.cache_key(number) if hasattr(base, "cache_key") else ""
-        digest.update(f"{dataset.name(index)}\0{content}\0".encode(errors="surrogatepass"))
+        digest.update(f"{dataset.name(index)}\0{cache_key(dataset, index)}\0".encode(errors="surrogatepass"))
     return f"#{digest.hexdigest()}"
 
 

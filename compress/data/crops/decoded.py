@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from featherpress.compress.data.cache import Kept
-from featherpress.compress.data.subsets import origin
+from featherpress.compress.data.subsets import cache_key, origin
 from featherpress.files import replacing
 
 logger = logging.getLogger("featherpress")
@@ -53,9 +53,7 @@ class DiskCache(Generic[Kept]):
         return sample
 
     def _path(self, index: int) -> Path:
-        base, number = origin(self.dataset, index)
-        cache_key = getattr(base, "cache_key", None)
-        made_from = f"{self.dataset.name(index)}\0{self.side}\0{cache_key(number) if cache_key else ''}"
+        made_from = f"{self.dataset.name(index)}\0{self.side}\0{cache_key(self.dataset, index)}"
         return self.folder / f"{index:08d}-{hashlib.blake2b(made_from.encode(), digest_size=8).hexdigest()}.safetensors"
 
     def _keep(self, path: Path, sample: Kept) -> None:

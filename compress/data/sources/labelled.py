@@ -97,7 +97,7 @@ class LabelledFolder:
     def cache_key(self, index: int, /) -> str:
         """Return a text that changes with an image's file and its labels."""
         row = self.labelled[index]
-        return cache_key_of(stamp_file(self.images / row.name), row.objects)
+        return f"{stamp_file(self.images / row.name)} {key_of_objects(row.objects)}"
 
     def name(self, index: int, /) -> str:
         """Name one image as the label file does: folder and file."""
@@ -171,10 +171,9 @@ class LabelledFolder:
             )
 
 
-def cache_key_of(image: str, objects: Objects) -> str:
-    """Return a text that changes with what stands for an image, and its labels."""
-    labels = [getattr(objects, field.name).tolist() for field in fields(objects)]
-    return f"{image} {labels}"
+def key_of_objects(objects: Objects) -> str:
+    """Return a text that changes with an image's labels."""
+    return str([getattr(objects, field.name).tolist() for field in fields(objects)])
 
 
 class Checked(Protocol):

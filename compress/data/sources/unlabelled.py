@@ -9,7 +9,8 @@ from typing import Any
 from featherpress.compress.data.images import decode_image, image_size
 from featherpress.compress.data.samples import Objects, Sample, SampleDataset
 from featherpress.compress.data.sources.image_files import IMAGE_SUFFIXES, warn_of_unread
-from featherpress.compress.data.sources.labelled import cache_key_of
+from featherpress.compress.data.sources.labelled import key_of_objects
+from featherpress.compress.data.subsets import cache_key
 from featherpress.compress.recipes.data import UnlabelledRecipe
 from featherpress.compress.recipes.files import expand_path
 from featherpress.compress.runtime.ranks import is_leader
@@ -64,9 +65,8 @@ class LabelledPhotographs:
         return replace(self.photographs[index], objects=self.objects[index])
 
     def cache_key(self, index: int) -> str:
-        """Return a text that changes with a photograph, where that has such a text, and its labels."""
-        cache_key = getattr(self.photographs, "cache_key", None)
-        return cache_key_of(cache_key(index) if cache_key else "", self.objects[index])
+        """Return a text that changes with a photograph's file, if it has one, and its labels."""
+        return f"{cache_key(self.photographs, index)} {key_of_objects(self.objects[index])}"
 
 
 def open_photographs(recipe: UnlabelledRecipe) -> list[Photographs]:
