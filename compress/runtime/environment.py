@@ -1,6 +1,5 @@
 """The environment that a run was made in, for its record."""
 
-import json
 import platform
 import sys
 from collections.abc import Mapping
@@ -43,7 +42,7 @@ def write_environment(out: Path, seconds: float, *, changed: Mapping[str, str]) 
         "seconds": 0.0,
     }
     record = Environment.find(path) or Environment.model_validate(began)
-    content = record.to_dict() | {"seconds": round(record.seconds + seconds, 1)}
+    ended: dict[str, Any] = {"seconds": round(record.seconds + seconds, 1)}
     if changed:
-        content["went on although"] = "; ".join(changed.values())
-    Environment.model_validate_json(json.dumps(content)).save(path)
+        ended["went on although"] = "; ".join(changed.values())
+    record.model_copy(update=ended).save(path)
