@@ -101,7 +101,7 @@ def build_teacher(recipe: Recipe, number: int, *, task: Task) -> nn.Module:
     """Build a recipe's teacher of a number, with its weights unless it is trained first."""
     own = recipe.all_teachers[number]
     torch.manual_seed(recipe.seeds[0])
-    model = task.build(own.model, own.settings, **input_settings(own))
+    model = model_builder(own, task)()
     if own.weights:
         load_weights(model, find_weights(own))
     return model

@@ -10,7 +10,7 @@ from torch import nn
 
 from featherpress.compress.data.crops.sampling import batches_per_epoch
 from featherpress.compress.distillation.taps import tap_shapes
-from featherpress.compress.experiments.build import input_settings, taps_of
+from featherpress.compress.experiments.build import model_builder, taps_of
 from featherpress.compress.recipes import Recipe, ScheduleRecipe
 from featherpress.compress.recipes.required_files import list_needs
 from featherpress.compress.runtime.devices import default_device
@@ -86,12 +86,10 @@ def seconds_per_step(recipe: Recipe, student: nn.Module | None = None) -> float 
     `student` is one that is pruned already. Nothing comes of a model that computes its own loss: it does not run in
     training without targets.
     """
-    task, own = task_of(recipe), recipe.student
-    device = default_device()
+    task, device = task_of(recipe), default_device()
     images = task.example().to(device).expand(recipe.schedule.batch_size, -1, -1, -1)
-    student = (student or task.build(own.model, own.settings, **input_settings(own))).to(device)
-    first = recipe.all_teachers[0]
-    teacher = task.build(first.model, first.settings, **input_settings(first)).to(device).eval()
+    student = (student or model_builder(recipe.student, task)()).to(device)
+    teacher = model_builder(recipe.all_teachers[0], task)().to(device).eval()
     try:
         forward = min(_seconds(lambda: torch.autograd.backward(_sum_outputs(task, student, images))) for _ in range(2))
         with torch.no_grad():
@@ -120,7 +118,7 @@ def _bytes_per_crop(recipe: Recipe, task: Task, side: int) -> int:
     for number, teacher in enumerate(recipe.all_teachers):
         if not teacher.cache:
             continue
-        model = task.build(teacher.model, teacher.settings, **input_settings(teacher)).eval()
+        model = model_builder(teacher, task)().eval()
         images = torch.zeros(1, 3, teacher.size or side, teacher.size or side)
         with torch.no_grad():
             numbers = sum(output.numel() for output in task.name_outputs(model(images)).values())
