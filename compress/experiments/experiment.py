@@ -81,7 +81,7 @@ class Experiment:
 
         Errors: `TrainingError` for a run that is not what it began as.
         """
-        self._hold(lambda: begin(self, method=method, settings=self.settings, allow_changed=self.allow_changed))
+        self._hold(lambda: begin(self, method))
         self.write_heading()
 
     def write_heading(self) -> None:

@@ -47,14 +47,14 @@ def recipe_to_resume(name: str, folder: Path, settings: Sequence[str]) -> Recipe
     return load_recipe(name, settings=_laid_over(began.settings, settings))
 
 
-def begin(experiment: "Experiment", *, method: str, settings: Sequence[str], allow_changed: bool) -> Provenance:
+def begin(experiment: "Experiment", method: str) -> Provenance:
     """Note what a run belongs to, or check that it still is what it began as.
 
     Errors: `TrainingError` that names what has changed, unless that is allowed; then the record names it.
     """
-    path, out = experiment.out / PROVENANCE, experiment.out
+    path, out, allow_changed = experiment.out / PROVENANCE, experiment.out, experiment.allow_changed
     began = Provenance.find(path)
-    now = _describe(experiment, method, settings=_laid_over(began.settings if began else (), settings))
+    now = _describe(experiment, method, settings=_laid_over(began.settings if began else (), experiment.settings))
     if began is None:
         trained = any(out.rglob("state/step-*.pt"))
         if trained and not allow_changed:
