@@ -69,13 +69,13 @@ def gate(
             swept = sweep_gating.gate_sweep(
                 candidate[0], baseline or (), margin=margin, metric=metric, confidence=confidence
             )
-            return _end(swept.exit_code, undecided, style, sweep_gating.writers(swept))
+            return _end(swept.exit_code, undecided, style, sweep_gating.writers(swept, undecided))
         if not baseline:
             raise UsageError("gate compares with a --baseline; only a sweep has one of its own, its teacher")
         result = run_gate(
             candidate, baseline, margin=margin, metric=metric, confidence=confidence, ground_truth=ground_truth
         )
-    failed = _settle(result.exit_code, undecided) != 0
+    failed = settle(result.exit_code, undecided) != 0
     written = {
         "json": lambda: json.dumps(result.to_dict(), indent=2) + "\n",
         "text": lambda: f"{result.sentence}\n",
@@ -85,7 +85,7 @@ def gate(
     return _end(result.exit_code, undecided, style, written)
 
 
-def _settle(code: int, undecided: UndecidedAs | None) -> int:
+def settle(code: int, undecided: UndecidedAs | None) -> int:
     """Return the exit code that a build asked for where nothing is decided."""
     return int(undecided == "fail") if code == 3 and undecided is not None else code
 
@@ -93,7 +93,7 @@ def _settle(code: int, undecided: UndecidedAs | None) -> int:
 def _end(code: int, undecided: UndecidedAs | None, style: str, written: Mapping[str, Callable[[], str]]) -> None:
     echo(written[style](), nl=False)
     append_step_summary(written["markdown"]())
-    raise typer.Exit(_settle(code, undecided))
+    raise typer.Exit(settle(code, undecided))
 
 
 def run_gate(

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featherpress.commands.gating import make_case, run_gate, settle
 from featherpress.errors import UsageError
 from featherpress.escaping import escape_markdown
+from featherpress.options import UndecidedAs
 from featherpress.records.sweep import SWEEP, UNITS, Quantity, Sweep
 
 if TYPE_CHECKING:
@@ -94,8 +96,6 @@ def gate_sweep(
 
     Errors: UsageError for a sweep of which nothing is done; those of the gate.
     """
-    from featherpress.commands.gating import run_gate
-
     sweep = Sweep.load(folder / SWEEP)
     if not sweep.points:
         raise UsageError(
@@ -111,13 +111,13 @@ def gate_sweep(
     return SweepGate(quantity=sweep.quantity, margin=results[0][1].margin, baseline=named, results=tuple(results))
 
 
-def writers(found: SweepGate) -> dict[str, Callable[[], str]]:
+def writers(found: SweepGate, undecided: UndecidedAs | None) -> dict[str, Callable[[], str]]:
     """Return what writes a sweep's gate in each format."""
     return {
         "json": lambda: json.dumps(found.to_dict(), indent=2) + "\n",
         "text": lambda: "".join(f"{line}\n" for line in (*_lines(found), found.sentence)),
-        "markdown": lambda: render_sweep_markdown(found),
-        "junit": lambda: render_sweep_junit(found),
+        "markdown": lambda: render_sweep_markdown(found, undecided),
+        "junit": lambda: render_sweep_junit(found, undecided),
     }
 
 
@@ -125,7 +125,7 @@ def _lines(found: SweepGate) -> list[str]:
     return [f"{budget:,} {UNITS[found.quantity]}: {result.sentence}" for budget, result in found.results]
 
 
-def render_sweep_markdown(found: SweepGate) -> str:
+def render_sweep_markdown(found: SweepGate, undecided: UndecidedAs | None) -> str:
     """Make GitHub-flavoured Markdown: a row a budget, and the sentence."""
     from featherpress.budgets.views.layout import markdown_table
 
@@ -135,7 +135,7 @@ def render_sweep_markdown(found: SweepGate) -> str:
             f"{result.scores[0]:.4f}",
             f"{result.interval.difference:+.4f}",
             f"{result.interval.low:+.4f} to {result.interval.high:+.4f}",
-            result.outcome if result.outcome == "not worse" else f"**{result.outcome}**",
+            f"**{result.outcome}**" if settle(result.exit_code, undecided) else result.outcome,
         ]
         for budget, result in found.results
     ]
@@ -151,15 +151,13 @@ def render_sweep_markdown(found: SweepGate) -> str:
     return "\n".join([f"## {title}", "", *markdown_table(header, rows), "", escape_markdown(found.sentence)]) + "\n"
 
 
-def render_sweep_junit(found: SweepGate) -> str:
-    """Make JUnit XML: a case a budget."""
+def render_sweep_junit(found: SweepGate, undecided: UndecidedAs | None) -> str:
+    """Make JUnit XML: a case a budget, failed where one that was asked alone would be."""
     from featherpress.budgets.views.junit import render_suite
-    from featherpress.commands.gating import make_case
 
     cases = []
     for budget, result in found.results:
         rival = f"{result.metric} not worse than {found.baseline} by {found.margin:g}"
-        cases.append(
-            make_case(result, f"{budget:,} {UNITS[found.quantity]}: {rival}", failed=result.outcome == "worse")
-        )
+        failed = settle(result.exit_code, undecided) != 0
+        cases.append(make_case(result, f"{budget:,} {UNITS[found.quantity]}: {rival}", failed=failed))
     return render_suite("featherpress gate", cases, classname="sweep", said=[found.sentence])

@@ -215,8 +215,14 @@ def test_the_gate_says_from_which_budget_on(
     found = json.loads(run_command("gate", curve, "--margin", margin, "--format", "json").out)
     assert (found["sentence"], len(found["budgets"])) == (sentence, 3)
     assert sentence in run_command("gate", curve, "--margin", margin, "--format", "markdown").out
-    junit = run_command("gate", curve, "--margin", margin, "--format", "junit").out
-    assert f'failures="{len(found["losing"])}"' in junit
+    worse, open_ = (sum(each["outcome"] == what for each in found["budgets"]) for what in ("worse", "undecided"))
+    for words, failures, skipped in (
+        ((), worse + open_, 0),
+        (("--undecided", "fail"), worse + open_, 0),
+        (("--undecided", "pass"), worse, open_),
+    ):
+        junit = run_command("gate", curve, "--margin", margin, "--format", "junit", *words).out
+        assert f'failures="{failures}" errors="0" skipped="{skipped}"' in junit
 
 
 def test_a_sweep_is_gated_against_another_baseline_too(curve: Path, run_command: Run) -> None:
