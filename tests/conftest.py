@@ -16,6 +16,7 @@ from rich.console import Console, RenderableType
 
 from featherpress.compress.data import SyntheticFaces
 from featherpress.models import create_model, save_weights
+from featherpress.stopping import SIGNALS
 
 # A slow machine is no failure: speed lives in benchmarks.
 settings.register_profile("steady", deadline=None)
@@ -120,3 +121,12 @@ def heard_signals() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for each in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, signal.SIG_DFL)
+
+
+@pytest.fixture
+def _handlers_put_back() -> Iterator[None]:
+    """Leave signals to those that they had, whatever a test lets hear them."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

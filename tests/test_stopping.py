@@ -1,20 +1,14 @@
 """Signals that ask to stop: one exception, repeats that disturb nothing, and the exit code of each."""
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from featherpress.stopping import SIGNALS, Stop, defer_signals, exit_code_of, stop_on_signals
+from featherpress.stopping import Stop, defer_signals, exit_code_of, stop_on_signals
 
-
-@pytest.fixture(autouse=True)
-def _put_handlers_back() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("_handlers_put_back")
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])

@@ -3,7 +3,7 @@
 import csv
 import logging
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,13 +30,9 @@ from tests.recipes import DRAWN_FACES
 
 
 @pytest.fixture
-def stoppable() -> Iterator[None]:
+def stoppable(_handlers_put_back: None) -> None:
     """Signals as the command line takes them."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
     stop_on_signals()
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @dataclass
