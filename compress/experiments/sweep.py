@@ -1,6 +1,6 @@
 """A sweep over budgets: a recipe for each, the same teachers for all, and what each student scores."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +32,13 @@ def fitted_recipe(recipe: Recipe, name: str, settings: Mapping[str, Any]) -> Rec
     return recipe.model_copy(update={"name": f"{recipe.name}-{name}", "budget": "", "student": student})
 
 
-def pruned_recipe(recipe: Recipe, name: str, quantity: Quantity, limit: int, keep: Sequence[str] = ()) -> Recipe:
+def pruned_recipe(recipe: Recipe, name: str, quantity: Quantity, limit: int) -> Recipe:
     """Return the recipe of a student that is cut to one limit; how, says the recipe's own `student.prune`.
 
     Where it has no weights and a teacher is the same model, it is cut out of the teacher.
     """
     given = recipe.student
     own = (given.prune or PruneRecipe()).model_copy(update={"params": None, "macs": None, quantity: limit})
-    if keep:
-        own = own.model_copy(update={"keep": tuple(keep)})
     original = any((each.model, each.settings) == (given.model, given.settings) for each in recipe.all_teachers)
     weights = given.weights or ("teacher" if original and not given.backbone else "")
     student = given.model_copy(update={"prune": own, "weights": weights})

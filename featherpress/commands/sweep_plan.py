@@ -197,7 +197,7 @@ def describe_plan(recipe: "Recipe", sweep: Sweep, students: Sequence[Student]) -
         )
     header = (f"budget ({UNITS[sweep.quantity]})", "student", "params", "MACs", "left")
     made = f"{sweep.model}, made by {sweep.made_by}"
-    if sweep.made_by == "prune" and any(not each.weights for each in recipe.all_teachers[:1]):
+    if sweep.made_by == "prune" and not recipe.all_teachers[0].weights:
         made += "; costs may differ a little once the weights are trained, and stay within the budgets"
     lines = [made, *_target_line(sweep), "", *_size_lines(recipe, students)]
     return Group(console_table(header, rows), Text(), *map(Text, lines))
