@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.export import Dim, ExportedProgram
+from torch.fx import Node
 
 from featherpress.compress.deployment.graphs import Subject
 from featherpress.compress.deployment.quiet import quiet
@@ -47,7 +48,24 @@ def capture(subject: Subject) -> ExportedProgram:
     fixed = [name for axis, name in subject.dynamic.items() if isinstance(_image_shape(program)[axis], int)]
     if fixed:
         raise ExportError(f"{subject.name} was traced for one {' and '.join(fixed)} only; its code branches on it")
+    _tie(program)
     return program
+
+
+def _tie(program: ExportedProgram) -> None:
+    """Let a tensor that modules share be one input of the graph, which is saved once, under its first name."""
+    first: dict[int, Node] = {}
+    specs = program.graph_signature.input_specs
+    for node, spec in zip(program.graph.find_nodes(op="placeholder"), [*specs], strict=True):
+        if spec.target not in program.state_dict:
+            continue
+        kept = first.setdefault(id(program.state_dict[spec.target]), node)
+        if kept is not node:
+            node.replace_all_uses_with(kept)
+            program.graph.erase_node(node)
+            specs.remove(spec)
+            del program.state_dict[spec.target]
+    program.graph_module.recompile()
 
 
 def _image_shape(program: ExportedProgram) -> torch.Size:

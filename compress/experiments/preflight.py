@@ -29,6 +29,7 @@ from featherpress.compress.tasks import task_of
 from featherpress.compress.tasks.base import Task
 from featherpress.compress.training.trainer import Trainer
 from featherpress.errors import FeatherpressError, TrainingError, UsageError
+from featherpress.models.checkpoints import tied_names
 
 logger = logging.getLogger("featherpress")
 
@@ -179,7 +180,7 @@ def _recorded_score(task: Task, teacher: LoadedTeacher, names: Sequence[str]) ->
 
 def _fly(recipe: Recipe, task: Task, loaded: Sequence[LoadedTeacher], folder: Path) -> list[Finding]:
     student = _student(recipe, task, loaded)
-    keys = frozenset(student.state_dict())
+    keys = frozenset(student.state_dict().keys() - tied_names(student).keys())
     distiller = _distiller(recipe, task, loaded, student, folder)
     trainer = _trainer(recipe, task, student, folder / "taught", distiller)
     before = {name: weight.detach().clone() for name, weight in distiller.kd.adapters.named_parameters()}

@@ -12,3 +12,11 @@ def net(*, width: int = 8, classes: int = 3) -> nn.Module:
         nn.Flatten(),
         nn.Linear(width, classes),
     )
+
+
+def tied(*, classes: int = 3) -> nn.Module:
+    """Build the same with one block under three names."""
+    model = net(classes=classes)
+    block = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+    model[1].extend([block] * 3)  # type: ignore[operator, union-attr]
+    return model
