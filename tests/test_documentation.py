@@ -1,8 +1,10 @@
 """The documents: their links lead somewhere, and the page of public names is what the docstrings say."""
 
 import importlib
+import os
 import re
 import shlex
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,23 @@ def test_a_tag_publishes_what_was_checked() -> None:
     assert publish["if"] == "startsWith(github.ref, 'refs/tags/v')"
     assert publish["needs"] == ["build", "run"]
     assert publish["permissions"] == {"id-token": "write"}
+
+
+def test_links_of_the_published_readme_are_whole(tmp_path: Path) -> None:
+    """Where the package is published the repository's files are not: its first page leads to them by address."""
+    workflow = yaml.safe_load((REPOSITORY / ".github" / "workflows" / "wheel.yml").read_text(encoding="utf-8"))
+    [step] = [each for each in workflow["jobs"]["build"]["steps"] if "README" in each.get("name", "")]
+    before = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "README.md").write_text(before, encoding="utf-8")
+    told = {**os.environ, "GITHUB_REPOSITORY": "someone/featherpress", "GITHUB_SHA": "1a2b3c"}
+    subprocess.run(["/bin/bash", "-euc", step["run"]], check=True, cwd=tmp_path, env=told)
+    after = (tmp_path / "README.md").read_text(encoding="utf-8")
+    files = "https://github.com/someone/featherpress/"
+    shown = re.findall(r'src="([^"]+)"', before)
+    assert re.findall(r'src="([^"]+)"', after) == [f"{files}raw/1a2b3c/{each}" for each in shown] != []
+    links = [link for link, _ in _LINK.findall(before)]
+    assert [link for link, _ in _LINK.findall(after)] == [f"{files}blob/1a2b3c/{link}" for link in links]
+    assert after.replace(f"{files}blob/1a2b3c/", "").replace(f"{files}raw/1a2b3c/", "") == before
 
 
 def test_versions_are_said_as_they_are() -> None:
