@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from featherpress.reports.formats import MINUS
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heading:
@@ -114,6 +116,18 @@ def bold(row: Sequence[str]) -> list[str]:
     return [f"**{cell}**" for cell in row]
 
 
+_SIGNS = re.compile(r"(?P<code>`[^`]+`)|(?P<minus>(?<![\w.)\]])-(?=\.?\d))|(?P<percent>(?<=\d)%)|\+-")
+
+
+def typeset(text: str) -> str:
+    """Return a text with the signs of reports for those of records and terminals: a minus, a space before %, and ±."""
+
+    def sign(found: "re.Match[str]") -> str:
+        return found["code"] or (MINUS if found["minus"] else " %" if found["percent"] else "\N{PLUS-MINUS SIGN}")
+
+    return _SIGNS.sub(sign, text)
+
+
 _MARK = re.compile(r"\*\*(?P<bold>.+?)\*\*|`(?P<code>[^`]+)`")
 
 
@@ -121,7 +135,7 @@ def render_inline(
     text: str, *, plain: Callable[[str], str], bold: Callable[[str], str], code: Callable[[str], str]
 ) -> str:
     """Return a text with each part rendered: `bold` gets what is already rendered, the others raw text."""
-    done, parts = 0, []
+    text, done, parts = typeset(text), 0, []
     for found in _MARK.finditer(text):
         parts.append(plain(text[done : found.start()]))
         if found["bold"] is not None:

@@ -16,6 +16,7 @@ from featherpress.reports.sections import (
     checks,
     classes,
     costs,
+    decision,
     deployment,
     learning,
     provenance,
@@ -111,7 +112,7 @@ def _compose(sources: Sources) -> tuple[list[Block], dict[str, Draw]]:
     runs = sources.runs
     whole = RunContext(run=runs[0] if runs else Run(path=Path(), counted_only=True), sources=sources, figures={})
     lead = sources.given and whole.run.counted_only
-    given = tradeoff.as_given(whole) if lead else []
+    given = _table_first(tradeoff.as_given(whole)) if lead else []
     blocks: list[Block]
     if sources.sweeps and not runs:
         blocks = sweep.swept(whole, title=True)
@@ -120,11 +121,12 @@ def _compose(sources: Sources) -> tuple[list[Block], dict[str, Draw]]:
         return blocks, whole.figures
     if len(runs) < 2:
         title = summary.compared(tradeoff.names(whole)) if lead else summary.title(whole.run)
-        blocks = [Heading(text=title, level=1), *given, *_write(whole)]
+        blocks = [Heading(text=title, level=1), *(given or decision.decision(whole, runs)), *_write(whole)]
     else:
-        blocks = summary.side_by_side(runs)
+        first, *rest = summary.side_by_side(runs)
         if lead:
-            blocks = [Heading(text=summary.compared(tradeoff.names(whole)), level=1), *given, *blocks[1:]]
+            first = Heading(text=summary.compared(tradeoff.names(whole)), level=1)
+        blocks = [first, *(given or decision.decision(whole, runs)), *rest]
         for number, run in enumerate(runs, start=1):
             prefix = f"{number}-{slug(run.name)}-"
             context = replace(whole, run=run, prefix=prefix, level=3)
@@ -139,6 +141,12 @@ def _compose(sources: Sources) -> tuple[list[Block], dict[str, Draw]]:
     for section in (sweep.swept, *(() if lead else (tradeoff.as_given,)), *SHARED):
         blocks += section(whole)
     return blocks, whole.figures
+
+
+def _table_first(blocks: Sequence[Block]) -> list[Block]:
+    """Put the table to decide by above the first section's title, and with it above the contents."""
+    title, table, *rest = blocks
+    return [table, *([title] if rest and not isinstance(rest[0], Heading) else []), *rest]
 
 
 def _without_pictures(blocks: Sequence[Block], figures: dict[str, Draw]) -> list[Block]:

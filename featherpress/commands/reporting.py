@@ -1,9 +1,9 @@
 """`report` and `demo`: the write-up of runs, and the whole path in one command."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,6 +12,9 @@ from featherpress.commands.recipes import audit_recipe, find_recipe, open_logged
 from featherpress.commands.subjects import audit_model
 from featherpress.extras import require_extra
 from featherpress.options import FigureFormat, OverwriteOption
+
+if TYPE_CHECKING:
+    from featherpress.verdicts.tables import Side
 
 DEMO = (
     "A face detector of 485,599 parameters, V1, is distilled into one of 256,812, V2, on pictures that this program "
@@ -55,7 +58,6 @@ def report(
     ```
     """
     require_extra("report", "a report")
-    from featherpress.commands.gating import read_side
     from featherpress.reports import write_report
 
     latex = style == "latex"
@@ -65,13 +67,19 @@ def report(
         page=html,
         latex=latex,
         vectors=[each.value for each in figures or ()],
-        read_scores=lambda files, order: read_side(files, order=order),
+        read_scores=_read_scores,
     )
     echo(f"report: {written}")
     if html:
         echo(f"page: {written.with_name('report.html')}")
     if latex:
         echo(f"tables: {written.with_name('tables.tex')}")
+
+
+def _read_scores(files: Sequence[Path], order: Sequence[str] | None) -> "Side":
+    from featherpress.commands.gating import read_side
+
+    return read_side(files, order=order)
 
 
 def demo(
@@ -114,7 +122,7 @@ def demo(
     comparison = json.loads((folder / "eval" / "comparison.json").read_text(encoding="utf-8"))
     console.print(explain(comparison), highlight=False)
     say(console, writing)
-    echo(f"report: {write_report([folder])}")
+    echo(f"report: {write_report([folder], read_scores=_read_scores)}")
 
 
 def explain(comparison: Mapping[str, Any]) -> str:

@@ -44,7 +44,7 @@ def precision_recall(
 
     Shapes: a curve is recall (k,), rising, and precision (k,).
     """
-    figure = canvas(COLUMN, 2.7)
+    figure = canvas(COLUMN, 2.55 + 0.14 * len(curves))
     axes = figure.add_subplot()
     for (name, seeds), other in zip(curves.items(), cycle(OTHERS), strict=False):
         stroke = ROLES.get(name, other)
@@ -65,7 +65,7 @@ def precision_recall(
         )
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
     tidy(axes, x="recall" if iou is None else f"recall at IoU {iou:g}", y="precision")
-    axes.legend(loc="lower left", handlelength=2.6, **LEGEND)
+    figure.legend(loc="outside upper left", handlelength=2.6, **LEGEND)  # above: curves may go anywhere
     return figure
 
 

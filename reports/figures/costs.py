@@ -16,11 +16,11 @@ from featherpress.reports.figures.style import (
     canvas,
     role_keys,
     row_bars,
-    thousands,
+    short,
     tidy,
     write_beside,
 )
-from featherpress.reports.formats import integer, label, signed_integer
+from featherpress.reports.formats import label
 
 
 def pair_components(first: Audit, second: Audit) -> dict[str, tuple[Component, Component]]:
@@ -31,7 +31,7 @@ def pair_components(first: Audit, second: Audit) -> dict[str, tuple[Component, C
 
 
 def costs_by_component(audits: Sequence[tuple[str, Audit]]) -> Figure:
-    """Draw horizontal bars of the parameters of every component, and below them of its MACs, with exact numbers.
+    """Draw horizontal bars of the parameters of every component, and below them of its MACs, with rounded numbers.
 
     `audits` holds (role, audit), one or two of them.
     """
@@ -41,14 +41,13 @@ def costs_by_component(audits: Sequence[tuple[str, Audit]]) -> Figure:
     for axes, title, quantity in zip(figure.subplots(2, 1), ("Parameters", "MACs"), ("params", "macs"), strict=True):
         counts = {role: {c.name: getattr(c, quantity) for c in audit.components} for role, audit in audits}
         bars = {
-            role: [(found[name], integer(found[name])) if name in found else None for name in names]
+            role: [(found[name], short(found[name])) if name in found else None for name in names]
             for role, found in counts.items()
         }
         row_bars(axes, [label(name) for name in names], bars)
-        # Room for the longest number beyond the longest bar.
-        axes.margins(x=0.36 if quantity == "macs" else 0.24)
+        axes.margins(x=0.18)  # room for the number beyond the longest bar
         axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-        axes.xaxis.set_major_formatter(lambda value, _: thousands(value))
+        axes.xaxis.set_major_formatter(lambda value, _: short(value))
         tidy(axes, title=title, grid="x")
     # Of "first", "second" and "model" the name alone says more.
     named = {role: f"{role} " if role in {"teacher", "student"} else "" for role, _ in audits}
@@ -69,20 +68,20 @@ def waterfall(first: tuple[str, Audit], second: tuple[str, Audit]) -> Figure:
     last = len(steps) + 1
     for y, (role, audit) in ((0, first), (last, second)):
         axes.barh(y, audit.total.params, height=0.66, color=ROLES[role].color)
-        write_beside(axes, integer(audit.total.params), audit.total.params, y, weight="bold")
+        write_beside(axes, short(audit.total.params), audit.total.params, y, weight="bold")
     level = before.total.params
     for y, change in enumerate(steps.values(), start=1):
         start, level = level, level + change
         _step(axes, y, start, level)
-        write_beside(axes, signed_integer(change), max(start, level), y)
+        write_beside(axes, short(change, signed=True), max(start, level), y)
     axes.plot([level, level], [last - 0.67, last - 0.33], color=MUTED, linewidth=0.6)
     assert level == after.total.params
     ends = [before.model, *map(label, steps), after.model]
     axes.set_yticks(range(last + 1), [_broken(name) for name in ends])
     axes.set_ylim(last + 0.5, -0.5)
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_formatter(lambda value, _: thousands(value))
-    axes.margins(x=0.26)
+    axes.xaxis.set_major_formatter(lambda value, _: short(value))
+    axes.margins(x=0.2)
     tidy(axes, x="parameters", grid="x")
     return figure
 

@@ -8,7 +8,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from featherpress.records.comparison import Difference
 from featherpress.records.sweep import UNITS, Sweep
-from featherpress.reports.figures.style import INK, LEGEND, MUTED, PAGE, ROLES, SMALL, canvas, thousands, tidy
+from featherpress.reports.figures.style import INK, LEGEND, MUTED, PAGE, ROLES, SMALL, canvas, short, tidy
 from featherpress.reports.metrics import with_unit
 
 # A teacher that costs as many times the smallest student is drawn on a logarithmic axis.
@@ -39,7 +39,7 @@ def draw_curve(sweep: Sweep) -> Figure:
     else:
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_formatter(lambda value, _: _short(value))
+    axes.xaxis.set_major_formatter(lambda value, _: short(value))
     tidy(axes, x=UNITS[sweep.quantity], y=with_unit(sweep.metric), grid="y")
     figure.legend(loc="outside upper left", ncols=4, **LEGEND)
     return figure
@@ -81,9 +81,5 @@ def _teacher(axes: Axes, sweep: Sweep, costs: list[int]) -> bool:
             "fontsize": SMALL,
             "color": INK,
         }
-        axes.annotate(_short(cost), (cost, teacher.score), **below)
+        axes.annotate(short(cost), (cost, teacher.score), **below)
     return cost is not None and cost > FAR * min(costs)
-
-
-def _short(value: float) -> str:
-    return thousands(float(f"{value:.3g}"))

@@ -80,7 +80,8 @@ def _draw_ratio(axes: Axes, students: Sequence[pd.DataFrame]) -> None:
     axes.set_ylim(0, axes.get_ylim()[1] * 1.16)
     low, high = HEALTHY
     said = f"grey: {low:g} to {high:g}, healthy"
-    axes.text(1, 0.99, said, transform=axes.transAxes, ha="right", va="top", fontsize=SMALL, color=INK)
+    ground = {"boxstyle": "square,pad=0.15", "facecolor": "white", "edgecolor": "none"}
+    axes.text(0.95, 0.98, said, transform=axes.transAxes, ha="right", va="top", fontsize=SMALL, color=INK, bbox=ground)
 
 
 def _panel(axes: Axes, lines: Iterable[Line], *, title: str, y: str, x: str = "step") -> None:

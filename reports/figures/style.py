@@ -14,6 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from featherpress.reports.formats import MINUS
+
 COLUMN, PAGE = 3.5, 7.0  # inches: one column of a paper, and both
 DPI = 200
 TEXT, SMALL = 7.5, 6.5  # points
@@ -103,9 +105,14 @@ def write_beside(axes: Axes, text: str, x: float, y: float, *, weight: Literal["
     )
 
 
-def thousands(value: float) -> str:
-    """Return a count as an axis has it: 0, 200 K, 1.5 M."""
-    return f"{value / 1e6:,g} M" if value >= 1e6 else f"{value / 1e3:,g} K" if value else "0"
+PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "K"))
+
+
+def short(value: float, *, signed: bool = False) -> str:
+    """Return a count with three digits at most, as figures have it: 0, 996, 213K, 1.2M, and with its sign +4.22K."""
+    rounded = float(f"{value:.3g}")
+    size, prefix = next(((size, prefix) for size, prefix in PREFIXES if abs(rounded) >= size), (1.0, ""))
+    return f"{rounded / size:{'+' if signed else ''}.3g}{prefix}".replace("-", MINUS)
 
 
 def role_keys(figure: Figure, labels: Mapping[str, str], *, columns: int = 1) -> None:

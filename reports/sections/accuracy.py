@@ -124,7 +124,7 @@ def _working_points(context: RunContext) -> list[Block]:
         Table(
             name="working_points",
             title="Detections from a score on: the share that are faces, the share of faces found, and F1",
-            header=["", "", "from a score of", "precision", "recall", "F1"],
+            header=["model", "detections", "from a score of", "precision", "recall", "F1"],
             rows=rows,
             align="llrrrr",
             records=context.files(known, EVALUATION),
@@ -139,7 +139,7 @@ def _by_role(context: RunContext) -> list[Block]:
     table = Table(
         name="accuracy",
         title=f"{title(run.metric)} on validation images" + (", and other scores" if further else ""),
-        header=["", "model", "parameters", name, *further],
+        header=["role", "model", "parameters", name, *further],
         rows=[
             [
                 role,

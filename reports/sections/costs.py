@@ -71,9 +71,10 @@ def costs(context: RunContext) -> list[Block]:
     if first is second:
         heading = context.heading(f"What `{first.model}` costs")
         return [heading, _components_table(run), Paragraph(text=_convention(first))]
+    one, other = _called(run)
     notes = (
-        f"A change is that from {one} to {other}, in % of the {one}'s count: {MINUS} is fewer, + is more, and new is "
-        f"what only the {other} has. {_convention(first)}"
+        f"A change is that from {one} to {other}, in % of the former: {MINUS} is fewer, + is more, and new is "
+        f"what only the latter has. {_convention(first)}"
     )
     if run.budget is not None and run.budget.adapters is not None:
         notes += (
@@ -119,13 +120,24 @@ def _convention(audit: Audit) -> str:
     return f"MACs (multiply-accumulates) for an input of {_shapes(audit)}; FLOPs are twice as many. {convention}."
 
 
+def _called(run: Run) -> list[str]:
+    """Return what to call both models: by their names, of a run by what they are in it."""
+    alike = len({audit.model for _, audit in run.audits}) < len(run.audits)
+    return [f"`{audit.model}`" if run.counted_only and not alike else role for role, audit in run.audits]
+
+
+def _in_full(run: Run) -> list[str]:
+    names = [f"`{audit.model}`" for _, audit in run.audits]
+    return [name if name == called else f"{called} {name}" for name, called in zip(names, _called(run), strict=True)]
+
+
 def _components_table(run: Run) -> Table:
     """Return what every component costs, in one model or in both with the change from the first."""
-    (one, first), (other, second) = run.audits[0], run.audits[-1]
+    (_, first), (_, second) = run.audits[0], run.audits[-1]
     title, columns = f"Cost of every component of `{first.model}`", ["parameters", "MACs"]
     if first is not second:
-        title = f"Cost of every component: {one} `{first.model}`, {other} `{second.model}`"
-        columns = [f"{role} {unit}" for unit in columns for role in (one, other, "change of")]
+        title = f"Cost of every component of {' and '.join(_in_full(run))}"
+        columns = [f"{name} {unit}" for unit in columns for name in (*_called(run), "change of")]
     pairs = [*pair_components(first, second).items(), ("total", (first.total, second.total))]
     rows = [[label(name), *_counts(*pair)] for name, pair in pairs]
     return Table(
@@ -160,7 +172,7 @@ def _whole_table(context: RunContext, first: Audit, second: Audit) -> Table:
         rows.append(_row("weight file", size, *files))
     timed = _latency_rows(context, first, second)
     rows += [*timed, *_score_rows(run)]
-    header = ["", f"{one} `{first.model}`", f"{other} `{second.model}`", f"{other} against {one}"]
+    header = ["measure", *_in_full(run), " against ".join(reversed(_called(run)))]
     records = [*counted_in(run), *context.files(evaluated, EVALUATION)]
     records += [str(bench.file) for bench in context.sources.benches if timed]
     title = "The models as wholes"

@@ -70,7 +70,7 @@ def environment(context: RunContext) -> list[Block]:
     if found is None:
         return [*parts, Remark(text=f"`{ENVIRONMENT}` is missing: the machine and the versions are not known.")]
     rows = [*map(list, found.facts.items()), ["time taken", duration(found.seconds)]]
-    title, header, records = "The machine and the versions", ["", "value"], [ENVIRONMENT]
+    title, header, records = "The machine and the versions", ["fact", "value"], [ENVIRONMENT]
     return [*parts, Table(name="environment", title=title, header=header, rows=rows, align="ll", records=records)]
 
 

@@ -6,7 +6,6 @@ from functools import partial
 
 from featherpress.errors import UsageError
 from featherpress.reports.blocks import Block, Heading, Paragraph, Remark, Table
-from featherpress.reports.figures.style import COLUMN, PAGE
 from featherpress.reports.figures.tradeoff import score_against_cost
 from featherpress.reports.formats import DASH, MINUS, change, integer, interval, milliseconds, percent
 from featherpress.reports.given import SCORES, Given, GivenModel, ReadScores
@@ -43,7 +42,7 @@ def _file(context: RunContext, given: Given) -> list[Block]:
     header += costs
     table = Table(
         name="given",
-        title="Numbers as given, not measured here, beside what was counted and timed here",
+        title="Numbers as given, beside what was counted and timed here; the least of each cost in bold",
         header=header,
         rows=[_row(model, given, costs, differences) for model in given.models],
         align="l" + "r" * (len(header) - 1),
@@ -55,7 +54,7 @@ def _file(context: RunContext, given: Given) -> list[Block]:
         table,
         *([Paragraph(text=" ".join(notes))] if notes else []),
         *(Remark(text=text) for text in _missing(given, costs)),
-        *_figure(context, given, costs, records),
+        *_figures(context, given, costs, records),
     ]
 
 
@@ -73,13 +72,15 @@ def _row(model: GivenModel, given: Given, costs: Costs, differences: Mapping[str
     if differences:
         found = differences.get(model.name)
         row += [change(found.difference), interval(found.low, found.high)] if found else [DASH, DASH]
-    return [*row, *(_cost(name, each.get(model.name)) for name, each in costs.items())]
+    return [*row, *(_cost(name, found, model.name) for name, found in costs.items())]
 
 
-def _cost(name: str, value: float | None) -> str:
-    if value is None:
+def _cost(name: str, found: Mapping[str, float], model: str) -> str:
+    """Return what a model costs, in bold where no other costs less."""
+    if model not in found:
         return DASH
-    return milliseconds(value) if name.startswith("latency") else integer(int(value))
+    text = milliseconds(found[model]) if name.startswith("latency") else integer(int(found[model]))
+    return f"**{text}**" if len(found) > 1 and found[model] == min(found.values()) else text
 
 
 def _number(model: GivenModel, column: str) -> str:
@@ -165,27 +166,26 @@ def _missing(given: Given, costs: Costs) -> list[str]:
     return texts
 
 
-def _figure(context: RunContext, given: Given, costs: Costs, records: Sequence[str]) -> list[Block]:
-    """Draw the first column of numbers against the costs that two models or more have; one latency of several."""
+def _figures(context: RunContext, given: Given, costs: Costs, records: Sequence[str]) -> list[Block]:
+    """Draw the first column of numbers against each cost that two models or more have, a point for each of them."""
     column = given.columns[0]
     scores = {model.name: model.numbers(column) for model in given.models if model.numbers(column)}
     known = {name: {m: v for m, v in found.items() if m in scores} for name, found in costs.items()}
-    known = {name: found for name, found in known.items() if len(found) > 1}
-    latencies = [name for name in known if name.startswith("latency")]
-    drawn = {name: found for name, found in known.items() if name not in latencies[1:]}
-    if not drawn:
-        return []
-    caption = f"`{column}` as given, against {' and '.join(drawn)}."
-    if _seeded(given):
-        caption += " Points: mean over seeds; bars: standard deviation."
-    titles = {f"{name} (ms)" if name in latencies else name: found for name, found in drawn.items()}
+    seeds = " Points: mean over seeds; bars: standard deviation." if _seeded(given) else ""
     return [
         context.figure(
             f"given-{len(context.figures)}",
-            partial(score_against_cost, titles, scores, metric=column),
-            alt=f"{column} against cost",
-            caption=caption,
+            partial(
+                score_against_cost,
+                found,
+                scores,
+                cost=f"{name} (ms)" if name.startswith("latency") else name,
+                metric=column,
+            ),
+            alt=f"{column} against {name}",
+            caption=f"`{column}` as given, against {name}.{seeds}",
             records=[str(given.file), *records],
-            width=COLUMN if len(drawn) == 1 else PAGE,
         )
+        for name, found in known.items()
+        if len(found) > 1
     ]

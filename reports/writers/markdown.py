@@ -3,9 +3,19 @@
 import re
 from collections.abc import Sequence
 
-from featherpress.escaping import escape_html, visible
-from featherpress.escaping import escape_markdown as escape
-from featherpress.reports.blocks import Block, Code, Heading, Paragraph, Picture, Remark, Table, contents, origin
+from featherpress.escaping import escape_html, escape_markdown, visible
+from featherpress.reports.blocks import (
+    Block,
+    Code,
+    Heading,
+    Paragraph,
+    Picture,
+    Remark,
+    Table,
+    contents,
+    origin,
+    typeset,
+)
 
 _AS_LINK = str.maketrans("[]", "()", "`")
 """A link's text is in brackets, which no other bracket may close."""
@@ -20,6 +30,11 @@ def to_markdown(blocks: Sequence[Block]) -> str:
         links = (f"[{escape(title.translate(_AS_LINK))}](#{anchor})" for anchor, title in sections)
         texts.insert(first, f"Contents: {', '.join(links)}.")
     return "\n\n".join(texts) + "\n"
+
+
+def escape(text: str) -> str:
+    """Return a text of blocks as Markdown."""
+    return escape_markdown(typeset(text))
 
 
 def _render(block: Block) -> str:

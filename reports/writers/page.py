@@ -21,6 +21,8 @@ from featherpress.reports.blocks import (
 
 # Nothing may be loaded, from wherever the page is opened.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+ONE_LINE = 18
+"""Letters of a name that fits into the first column of a table on a telephone."""
 _NUMBER = re.compile(r"[+\N{MINUS SIGN}-]?\d[\d,]*(?:\.\d+)?")
 
 
@@ -74,9 +76,14 @@ def _inline(text: str) -> str:
         " ".join(text.split()),
         plain=escape_html,
         bold="<strong>{}</strong>".format,
-        # Long names may break where a reader would break them.
-        code=lambda raw: f"<code>{escape_html(raw).replace('_', '_<wbr>')}</code>",
+        code=_code,
     )
+
+
+def _code(raw: str) -> str:
+    """Return a name that stays in one line, or breaks where a reader would break it if it is long."""
+    text = escape_html(raw)
+    return f"<code>{text if len(raw) <= ONE_LINE else text.replace('_', '_<wbr>')}</code>"
 
 
 def _render(block: Block, pictures: Mapping[str, bytes]) -> str:
@@ -118,7 +125,7 @@ def _table(table: Table) -> Iterator[str]:
     yield f'<div class="scroll" role="region" aria-label="{title}" tabindex="0">'
     yield f'<table aria-label="{title}">\n<thead>'
     heads = (
-        f'<th scope="col" class="{side}" aria-sort="none"><button type="button">{_inline(text) or "row"}</button></th>'
+        f'<th scope="col" class="{side}" aria-sort="none"><button type="button">{_inline(text)}</button></th>'
         for text, side in zip(table.header, table.align, strict=True)
     )
     yield f"<tr>{''.join(heads)}</tr>\n</thead>"

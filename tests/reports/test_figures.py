@@ -14,7 +14,8 @@ from featherpress.reports.figures.accuracy import ap_by_height, precision_recall
 from featherpress.reports.figures.costs import costs_by_component, waterfall
 from featherpress.reports.figures.gallery import PENS, draw_gallery, mark, pictures_shown
 from featherpress.reports.figures.learning import level_correlation, training_curves
-from featherpress.reports.figures.style import ROLES, save
+from featherpress.reports.figures.style import ROLES, save, short
+from featherpress.reports.formats import MINUS
 from featherpress.reports.metrics import mean_score, scores
 from featherpress.reports.runs import Run, load_run
 
@@ -98,6 +99,35 @@ def test_legend_of_precision_and_recall_has_the_ap(run: Run) -> None:
     figure = precision_recall(curves, {r: mean_score(scores(run.detectors[r])) for r in run.roles}, iou=0.5)
     labels = figure.axes[0].get_legend_handles_labels()[1]
     assert labels == ["teacher: AP 0.812", "control: AP 0.569", "student: AP 0.596"]
+
+
+def test_key_of_precision_and_recall_covers_no_curve(run: Run) -> None:
+    """The key stands above the panel, wherever the curves go."""
+    curves = {role: [(e.curve.recall, e.curve.precision) for e in run.detectors[role]] for role in run.roles}
+    figure = precision_recall(curves, dict.fromkeys(run.roles, 0.5))
+    figure.draw_without_rendering()
+    assert figure.legends[0].get_window_extent().y0 >= figure.axes[0].get_window_extent().y1
+
+
+def test_what_grey_means_stays_within_its_panel(run: Run) -> None:
+    """The words about the grey band touch neither edge, and no grid line runs through them."""
+    figure = training_curves({"student": run.logged["student"]}, metric=AP)
+    figure.draw_without_rendering()
+    axes = figure.axes[3]
+    words, panel = axes.texts[0].get_window_extent(), axes.get_window_extent()
+    assert panel.x0 + 2 < words.x0
+    assert words.x1 < panel.x1 - 2
+    assert axes.texts[0].get_bbox_patch() is not None
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (996, "996"), (11_528, "11.5K"), (999_999, "1M"), (1_200_000, "1.2M"), (332_851_200, "333M")],
+)
+def test_large_numbers_in_figures_are_short(value: int, text: str) -> None:
+    """Three digits and a letter; a change has its sign."""
+    assert short(value) == text
+    assert short(-value, signed=True) == (f"{MINUS}{text}" if value else "+0")
 
 
 def test_height_bars_are_means_over_seeds(run: Run) -> None:

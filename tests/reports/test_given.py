@@ -54,14 +54,24 @@ def test_numbers_stand_beside_what_was_counted_and_timed(
     """A row has the numbers with their digits, marked as given, then parameters, MACs and latencies by the name."""
     text = reported(NUMBERS, *audits, bench)
     found = rows(text)
-    assert text.startswith("# Comparing `featherface_v2` with `featherface_v1`\n\nContents: [As given in mine.csv](#as")
+    assert text.startswith("# Comparing `featherface_v2` with `featherface_v1`\n\n*Numbers as given, beside")
+    assert text.index("| `featherface_v2`") < text.index("Contents: [As given in mine.csv](#as")
     assert found["model"][:5] == ["top1, as given", "loss, as given", "parameters", "MACs", found["model"][4]]
     assert found["model"][4] == "latency, eager, 320 px, batch 1"
-    assert found["featherface_v2"][:5] == ["74.20", f"{MINUS}1.5", "256,812", "429,603,776", "12.5 ms"]
+    assert found["featherface_v2"][:5] == ["74.20", f"{MINUS}1.5", "**256,812**", "**429,603,776**", "**12.5 ms**"]
     assert found["featherface_v1"][:5] == ["76.1", "—", "485,599", "927,736,256", "30.0 ms"]
     assert "From `mine.csv`, `teacher.json`, `student.json` and `bench.json`." in text
     assert "nothing is said of accuracy" not in text
     assert (Path("out/figures/given-0.png")).exists()
+
+
+def test_each_latency_has_its_figure(reported: Callable[..., str], audits: list[Path], bench: Path) -> None:
+    """Every setting in which two models or more were timed is drawn, a point for each of them."""
+    record = json.loads(bench.read_text(encoding="utf-8"))
+    text = reported("model,top1\nfeatherface_v2,74\nfeatherface_v1,76\n", *audits, bench)
+    settings = {f"{t['backend']}, {t['size']} px, batch {t.get('batch', 1)}" for t in record["results"]}
+    assert len(settings) == 4
+    assert set(re.findall(r"`top1` as given, against latency, (.*?)\.", text)) == settings
 
 
 def test_a_sweep_and_numbers_stand_in_one_report(reported: Callable[..., str], audits: list[Path], bench: Path) -> None:
@@ -90,7 +100,7 @@ def test_numbers_beside_a_run_come_after_it(reported: Callable[..., str], one_se
     """A run's report keeps its title; its audits count."""
     text = reported(NUMBERS, one_seed.resolve())
     assert text.startswith("# Distilling")
-    assert re.search(rf"^\| `featherface_v2` +\| +74.20 \| +{MINUS}1.5 \| +256,812 \|", text, re.MULTILINE)
+    assert re.search(rf"^\| `featherface_v2` +\| +74.20 \| +{MINUS}1.5 \| +\*\*256,812\*\* \|", text, re.MULTILINE)
 
 
 def test_seeds_have_mean_and_spread(reported: Callable[..., str]) -> None:
@@ -168,10 +178,10 @@ def test_a_report_of_numbers_needs_a_place(tmp_path: Path) -> None:
         write_report([tmp_path / "mine.csv"])
 
 
-def test_a_point_a_model_and_a_panel_a_cost() -> None:
-    """Every model that has the cost is a point at its mean."""
-    costs = {"parameters": {"a": 1e6, "b": 2e6}, "MACs": {"a": 5e8}}
-    first, second = score_against_cost(costs, {"a": [0.5, 0.7], "b": [0.4]}, metric="top1").axes
-    points = [(bar.lines[0].get_xdata()[0], bar.lines[0].get_ydata()[0]) for bar in first.containers]  # type: ignore[attr-defined]
+def test_a_point_a_model() -> None:
+    """Every model that has the cost is a point at its mean, and no other."""
+    scores = {"a": [0.5, 0.7], "b": [0.4], "c": [0.3]}
+    axes = score_against_cost({"a": 1e6, "b": 2e6}, scores, cost="parameters", metric="top1").axes[0]
+    points = [(bar.lines[0].get_xdata()[0], bar.lines[0].get_ydata()[0]) for bar in axes.containers]  # type: ignore[attr-defined]
     assert points == [(1e6, pytest.approx(0.6)), (2e6, 0.4)]
-    assert len(second.containers) == 1
+    assert axes.xaxis.get_major_formatter()(1.2e6) == "1.2M"

@@ -59,7 +59,7 @@ def test_marks_become_commands() -> None:
 
 def test_every_row_has_its_columns(tables: str) -> None:
     """Each row of each table has one cell a column, and environments open and close in pairs."""
-    assert len(re.findall(r"\\begin\{longtable\}", tables)) == 13
+    assert len(re.findall(r"\\begin\{longtable\}", tables)) == 14
     for columns, body in re.findall(r"\\begin\{longtable\}\{([^\n]*)\}\n(.*?)\\end\{longtable\}", tables, re.DOTALL):
         types = re.sub(r">\{.*?\}p\{.*?\}", "l", columns)
         assert set(types) <= {"l", "r"}
@@ -72,7 +72,7 @@ def test_every_row_has_its_columns(tables: str) -> None:
 def test_labels_are_unique(tables: str) -> None:
     """Tables can be referred to: no two share a label."""
     labels = re.findall(r"\\label\{(.*?)\}", tables)
-    assert len(labels) == len(set(labels)) == 13
+    assert len(labels) == len(set(labels)) == 14
     assert "tab:components" in labels
 
 

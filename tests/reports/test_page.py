@@ -108,6 +108,22 @@ def test_page_never_scrolls_sideways(browser: Any, width: int) -> None:
     assert browser.evaluate(outside) == []
 
 
+@in_browser
+def test_a_telephone_shows_names_whole_and_keeps_them_in_sight(browser: Any) -> None:
+    """At 390 pixels the names of models are not broken, captions do not scroll, and the first column stays."""
+    browser.size(390)
+    names = "[...document.querySelectorAll('th code')].filter((e) => e.textContent.length <= 18)"
+    assert browser.evaluate(f"{names}.length") > 20
+    assert browser.evaluate(f"{names}.filter((e) => e.getClientRects().length > 1).map((e) => e.textContent)") == []
+    assert browser.evaluate("document.querySelectorAll('.scroll .caption, table caption').length") == 0
+    frame = "document.querySelector('.scroll')"
+    assert browser.evaluate(f"{frame}.scrollWidth > {frame}.clientWidth")
+    first = f"{frame}.querySelector('tbody th').getBoundingClientRect().left"
+    before = browser.evaluate(first)
+    assert browser.evaluate(f"{frame}.scrollLeft = 200, {frame}.scrollLeft") > 0
+    assert browser.evaluate(first) == before
+
+
 # The contrast of a text with what is behind it, by WCAG 2's formula, for every element that holds text of its own.
 CONTRAST = """(() => {
   const light = ([r, g, b]) => {
@@ -142,6 +158,8 @@ def test_every_text_stands_out(browser: Any, scheme: str, ground: str) -> None:
     assert worst[0][0] >= 4.5, worst
 
 
+COMPONENTS = 1  # the table to decide by is before it
+
 COLUMN = """[...document.querySelectorAll('table')[{table}].tBodies].map(
   (body) => [...body.rows].map((row) => row.cells[{column}].textContent))"""
 
@@ -155,20 +173,21 @@ def column(browser: Any, table: int, number: int) -> list[list[str]]:
 @in_browser
 def test_columns_sort_by_click_and_key(browser: Any) -> None:
     """Numbers sort as numbers, both ways, by mouse and keyboard; the total stays last and the state is told."""
-    button = "document.querySelectorAll('table')[0].querySelectorAll('thead button')[{0}]"
-    state = "[...document.querySelectorAll('table')[0].tHead.rows[0].cells].map((c) => c.getAttribute('aria-sort'))"
+    button = f"document.querySelectorAll('table')[{COMPONENTS}].querySelectorAll('thead button')[{{0}}]"
+    heads = f"[...document.querySelectorAll('table')[{COMPONENTS}].tHead.rows[0].cells]"
+    state = f"{heads}.map((c) => c.getAttribute('aria-sort'))"
     browser.evaluate(f"{button.format(1)}.click()")
-    rows, total = column(browser, 0, 1)
+    rows, total = column(browser, COMPONENTS, 1)
     assert rows == ["0", "2,310", "7,200", "11,528", "112,413", "139,076", "213,072"]
     assert total == ["485,599"]
     assert browser.evaluate(state) == ["none", "ascending", *["none"] * 5]
     browser.evaluate(f"{button.format(1)}.focus()")
     browser.press("Enter", 13)
-    assert column(browser, 0, 1)[0] == rows[::-1]
+    assert column(browser, COMPONENTS, 1)[0] == rows[::-1]
     assert browser.evaluate(state)[1] == "descending"
     browser.evaluate(f"{button.format(0)}.focus()")
     browser.press(" ", 32)
-    names = column(browser, 0, 0)[0]
+    names = column(browser, COMPONENTS, 0)[0]
     assert names == sorted(names, key=str.lower)
     assert browser.evaluate(state)[:2] == ["ascending", "none"]
 
@@ -177,11 +196,11 @@ def test_columns_sort_by_click_and_key(browser: Any) -> None:
 @pytest.mark.parametrize("clicks", [1, 2])
 def test_what_has_no_number_is_last(browser: Any, clicks: int) -> None:
     """A dash comes after all numbers, whichever way the column is sorted."""
-    heads = "document.querySelectorAll('table')[0].querySelectorAll('thead button')"
+    heads = f"document.querySelectorAll('table')[{COMPONENTS}].querySelectorAll('thead button')"
     browser.evaluate(f"{heads}[2].click(), {heads}[3].click()")
     for _ in range(clicks - 1):
         browser.evaluate(f"{heads}[3].click()")
-    cells = column(browser, 0, 3)[0]
+    cells = column(browser, COMPONENTS, 3)[0]
     assert cells[-1] == "—"
     values = [float(sort_value(cell)) for cell in cells[:-1]]
     assert values == sorted(values, reverse=clicks == 2)

@@ -62,7 +62,7 @@ def test_whole_numbers_are_in_the_records(run_dir: Path, bench: Path) -> None:
 def test_wholes_follow_from_their_two_columns(run_dir: Path, bench: Path) -> None:
     """Each row of the table of wholes says by how much its second number is less than its first."""
     text = write_report([run_dir, bench]).read_text(encoding="utf-8")
-    rows = {row[0]: row[1:] for row in table(text, "| teacher `featherface_v1`")}
+    rows = {row[0]: row[1:] for row in table(text, "measure | teacher `featherface_v1`")}
     assert rows["width of the pyramid (channels)"][:2] == ["74", "32"]
     assert rows["BiFPN repeats"][:2] == ["3", "2"]
     assert rows["latency, eager, 640 px, batch 1"][:2] == ["120 ms", "50.0 ms"]
