@@ -211,7 +211,7 @@ def test_finding_faces_loads_no_losses() -> None:
 @pytest.mark.parametrize(
     ("words", "without"),
     [
-        (("--help",), {"torch", "numpy"}),
+        (("--help",), {"torch", "numpy", "pydantic"}),
         (("models",), {"torch", "numpy"}),
         (("models", "--json"), {"torch", "numpy"}),
         (("audit", "featherface_v2"), {"torch._dynamo", *UNUSED}),

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from featherpress.commands.printing import plain_console, print_closing
 from featherpress.commands.recipes import audit_recipe, find_recipe, open_logged_run, student_auditor
-from featherpress.commands.sweep_plan import Student, describe_plan, plan_students, read_request
 from featherpress.commands.training import prepare_distillation
 from featherpress.errors import UsageError
 from featherpress.extras import require_extra
@@ -20,10 +19,11 @@ from featherpress.options import (
     ResumeOption,
     SetOption,
 )
-from featherpress.records.sweep import SWEEP, MadeBy, Sweep
 
 if TYPE_CHECKING:
+    from featherpress.commands.sweep_plan import Student
     from featherpress.compress.recipes import Recipe
+    from featherpress.records.sweep import Sweep
 
 
 def sweep(
@@ -33,7 +33,7 @@ def sweep(
     ] = "",
     macs: Annotated[str, typer.Option(metavar="N,N,...", help="Or budgets in MACs, as 50M,100M.")] = "",
     by: Annotated[
-        MadeBy | None,
+        Literal["fit", "prune"] | None,
         typer.Option(
             metavar="HOW",
             help="How students are made: `fit`, by a model's knobs, where it has some; else `prune`, out of its "
@@ -69,6 +69,8 @@ def sweep(
     ```
     """
     require_extra("train", "a sweep")
+    from featherpress.commands.sweep_plan import describe_plan, plan_students, read_request
+
     loaded = find_recipe(recipe, settings, cache=cache, resume=False, overwrite=overwrite)
     folder = out or Path("runs") / f"{loaded.name}-sweep"
     if resume:
@@ -89,7 +91,7 @@ def sweep(
     print_closing(*done, f"swept: {folder}; `featherpress report {folder}` writes it up")
 
 
-def _check_all(students: Sequence[Student], *, allow_leak: bool) -> None:
+def _check_all(students: "Sequence[Student]", *, allow_leak: bool) -> None:
     """Find out before the first training whether each student can be trained."""
     from featherpress.compress.experiments.distill import check
     from featherpress.compress.recipes.required_files import require_needs
@@ -100,7 +102,9 @@ def _check_all(students: Sequence[Student], *, allow_leak: bool) -> None:
         check(each.recipe, allow_leak=allow_leak, leaks=number == 0)
 
 
-def _run(recipe: "Recipe", out: Path, sweep: Sweep, students: Sequence[Student], *, no_preflight: bool) -> list[str]:
+def _run(
+    recipe: "Recipe", out: Path, sweep: "Sweep", students: "Sequence[Student]", *, no_preflight: bool
+) -> list[str]:
     """Distil every student that is not done, and keep the record after each; return what is to be said."""
     from featherpress.compress.experiments.distill import distill
     from featherpress.compress.experiments.sweep import (
@@ -115,6 +119,7 @@ def _run(recipe: "Recipe", out: Path, sweep: Sweep, students: Sequence[Student],
     from featherpress.compress.runtime.ranks import is_leader
     from featherpress.compress.runtime.run_folder import is_begun
     from featherpress.files import write_text
+    from featherpress.records.sweep import SWEEP
 
     if is_leader():
         write_text(out / "recipe.toml", recipe_to_toml(recipe))
