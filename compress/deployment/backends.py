@@ -15,6 +15,7 @@ from featherpress.compress.deployment.parity import example_images
 from featherpress.compress.deployment.quantization import Quantization, quantize
 from featherpress.compress.deployment.quiet import quiet
 from featherpress.compress.deployment.sessions import Session
+from featherpress.errors import UsageError
 from featherpress.extras import missing_packages
 from featherpress.models import fuse
 
@@ -51,7 +52,10 @@ def write_onnx_files(subject: Subject, folder: Path, *, int8: bool) -> dict[Back
 def prepare(
     backend: Backend, model: nn.Module | None, images: Tensor, *, file: Path | None = None, threads: int = 1
 ) -> Work:
-    """Prepare one forward: by torch from a model, by onnxruntime from a file."""
+    """Prepare one forward: by torch from a model, by onnxruntime from a file.
+
+    Errors: `UsageError` for a model that cannot be compiled here.
+    """
     if file is not None:
         return partial(Session(file, threads=threads).run, images.numpy())
     assert model is not None
@@ -60,4 +64,14 @@ def prepare(
             # In the layout in which oneDNN needs no reordering; what `fuse` returns is a copy.
             model = fuse(model).to(memory_format=torch.channels_last)
             images = images.contiguous(memory_format=torch.channels_last)
-        return partial(torch.compile(model, dynamic=False) if backend == "compiled" else model, images)
+        return _compile(model, images) if backend == "compiled" else partial(model, images)
+
+
+def _compile(model: nn.Module, images: Tensor) -> Work:
+    work = partial(torch.compile(model, dynamic=False), images)
+    try:
+        work()
+    except Exception as error:  # compilers and their caches raise what they like
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UsageError(f"torch.compile fails here: {reason[:200]}") from error
+    return work

@@ -1,5 +1,6 @@
 """Export of a model: traced, written, checked against torch, quantised, and recorded."""
 
+import io
 import json
 import math
 import tempfile
@@ -231,8 +232,10 @@ def _write_onnx(proto: "onnx.ModelProto", subject: Subject, about: Mapping[str, 
 
 
 def _write_program(program: ExportedProgram, subject: Subject, about: Mapping[str, str], path: Path) -> dict[str, Any]:
-    with quiet(), path.open("w+b") as file:
+    # In memory first: on a full disk PyTorch, writing files itself, ends the process.
+    with quiet(), io.BytesIO() as file:
         torch.export.save(program, file, extra_files={"featherpress.json": json.dumps(dict(about))})
+        path.write_bytes(file.getbuffer())
         # What is read back here was written by the line above.
         module = torch.export.load(file).module()
         parity = check_parity(subject, lambda images: flat_outputs(module(images)), what="the torch program")

@@ -76,17 +76,18 @@ def bench(request: BenchRequest) -> dict[str, Any]:
     """
     left_out = [LeftOut(backend=each, reason=reason) for each in request.backends if (reason := why_not(each))]
     backends = [each for each in request.backends if not why_not(each)]
-    if not backends:
-        raise UsageError(f"nothing to measure: {left_out[0].backend} is left out, {left_out[0].reason}")
     results = []
     with ExitStack() as stack, tempfile.TemporaryDirectory() as folder, quiet():
         stack.callback(torch.set_num_threads, torch.get_num_threads())
         torch.set_num_threads(request.threads)
         files = _write_files(request, backends, Path(folder))
         for size in request.sizes:
-            works = _prepare_all(request, backends, size, files)
+            works, failed = _prepare_all(request, backends, size, files)
+            left_out += [each for each in failed if each not in left_out]
             seconds = interleave(works, rounds=request.rounds, warm_up=_WARM_UP, label=f"measuring at {size}")
             results += [_row(request, case, seconds[case], files) for case in works]
+    if not results:
+        raise UsageError(f"nothing to measure: {left_out[0].backend} is left out, {left_out[0].reason}")
     return Bench(
         featherpress=__version__,
         environment=software("onnxruntime"),
@@ -119,16 +120,23 @@ def _write_files(request: BenchRequest, backends: Sequence[Backend], folder: Pat
     return files
 
 
-def _prepare_all(request: BenchRequest, backends: Sequence[Backend], size: int, files: Files) -> dict[Case, Work]:
+def _prepare_all(
+    request: BenchRequest, backends: Sequence[Backend], size: int, files: Files
+) -> tuple[dict[Case, Work], list[LeftOut]]:
+    """Prepare every model in every backend; where one cannot be compiled, that is left out, with the reason."""
     images = example_images((request.batch, 3, size, size))
     works: dict[Case, Work] = {}
+    failed = []
     for name in request.models:
         torch.manual_seed(0)
         model = load_named(name).eval()
         for backend in backends:
             file = files.get((name, backend))
-            works[name, size, backend] = prepare(backend, model, images, file=file, threads=request.threads)
-    return works
+            try:
+                works[name, size, backend] = prepare(backend, model, images, file=file, threads=request.threads)
+            except UsageError as error:
+                failed.append(LeftOut(backend=backend, reason=f"as for {name} {error}"))
+    return works, failed
 
 
 def _row(request: BenchRequest, case: Case, seconds: Sequence[float], files: Files) -> Timing:

@@ -47,6 +47,8 @@ def log_to_stderr() -> None:
         _LOGGER.addHandler(_StderrHandler())
     # The first process of a run logs everything, the others only warnings.
     _LOGGER.setLevel(logging.INFO if is_leader() else logging.WARNING)
+    # It warns where there is no home to keep its list of fonts in, and does without.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 
 @contextmanager

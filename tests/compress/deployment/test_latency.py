@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -59,6 +59,21 @@ def test_bench_leaves_out_what_is_not_installed(run_command: Run, monkeypatch: p
     table = run_command(*arguments, "--backend", "eager").out
     assert "onnx: left out, as no-such-package" in " ".join(table.split())
     assert max(map(len, table.splitlines())) <= 80
+
+
+def test_bench_leaves_out_what_cannot_be_compiled(run_command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever torch.compile ends in is a reason, and the other backends are measured all the same."""
+
+    def refuse(*_given: object, **_named: object) -> NoReturn:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr("torch.compile", lambda *_, **__: refuse)
+    monkeypatch.setattr("featherpress.compress.deployment.latency.why_not", lambda _: "")
+    arguments = ("bench", "retinaface_mnet025", "--size", "64", "--rounds", "1", "--no-memory", "--backend", "compiled")
+    ending = run_command(*arguments)
+    assert ending.code == 2
+    assert "nothing to measure: compiled is left out, as for retinaface_mnet025 torch.compile fails here" in ending.err
+    assert "uid not found" in " ".join(run_command(*arguments, "--backend", "eager").out.split())
 
 
 @pytest.mark.needs_torch("2.9", "exporting")
