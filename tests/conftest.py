@@ -123,6 +123,23 @@ def heard_signals() -> None:
         signal.signal(each, signal.SIG_DFL)
 
 
+@pytest.fixture(autouse=True)
+def _threads_stay() -> Iterator[None]:
+    """Hold every test to the threads that it found: what one more costs, all tests after it would pay."""
+    threads = torch.get_num_threads()
+    yield
+    assert torch.get_num_threads() == threads
+
+
+@pytest.fixture
+def more_threads(_threads_stay: None) -> Iterator[int]:
+    """Compute with one thread more than before."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    yield threads + 1
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def _handlers_put_back() -> Iterator[None]:
     """Leave signals to those that they had, whatever a test lets hear them."""
