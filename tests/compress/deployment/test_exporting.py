@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
-from onnx.numpy_helper import to_array
+from onnx.numpy_helper import from_array, to_array
 from rich.console import RenderableType
 from torch import Tensor, nn
 
@@ -168,6 +169,31 @@ def test_calibrates_on_images_of_several_sizes(
     seen = parity.example_images((1, 3, 64, 96), seed=96).numpy()
     ours, theirs = (Session(path, threads=1).run(seen)[1] for path in (source, target))
     assert 0 < abs(ours - theirs).max() < 0.1
+
+
+def test_two_products_never_leave_sixteen_bits(tmp_path: Path) -> None:
+    """Beside activations in eight bits a weight is at most 64 steps, so that no processor cuts off what it adds."""
+    channels = 64
+    weights = np.full((channels, channels, 1, 1), 1 / channels, np.float32)
+    bias = np.zeros(channels, np.float32)
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Conv", ["images", "w", "b"], ["middle"], name="one"),
+            onnx.helper.make_node("Conv", ["middle", "w", "b"], ["end"], name="two"),
+        ],
+        "flat",
+        [onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, [1, channels, 8, 8])],
+        [onnx.helper.make_tensor_value_info("end", onnx.TensorProto.FLOAT, [1, channels, 8, 8])],
+        [from_array(weights, "w"), from_array(bias, "b")],
+    )
+    source, target = tmp_path / "flat.onnx", tmp_path / "q.onnx"
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8), source)
+    ones = np.ones((1, channels, 8, 8), np.float32)
+    quantize(source, target, iter([ones]), count=1, how=Quantization(calibration="minmax"), nodes=["one", "two"])
+    steps = [to_array(each) for each in onnx.load(target).graph.initializer if each.data_type == onnx.TensorProto.INT8]
+    assert max(abs(each.astype(int)).max() for each in steps) == 64
+    assert abs(Session(target, threads=1).run(ones)[0] - 1).max() < 0.02
 
 
 def test_weights_alone_in_eight_bits(exported: Exported, tmp_path: Path) -> None:
