@@ -2,12 +2,13 @@
 
     python benchmarks/demo.py [--out runs/demo_again] [--repetitions 5]
 
-Each repetition is the shipped recipe with seeds and pictures of its own, a teacher trained anew among them. Ended ones
-are kept, and one that was interrupted goes on where it was.
+Each repetition is the shipped recipe with seeds and pictures of its own, a teacher trained anew among them, on one
+thread as in the demo. Ended ones are kept, and one that was interrupted goes on where it was.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ def run(folder: Path, number: int) -> None:
     told = [part for each in settings for part in ("--set", each)]
     on = ["--resume"] if (folder / "recipe.toml").exists() else []
     command = [sys.executable, "-m", "featherpress.cli", "distill", "demo", "--out", str(folder), *told, *on]
-    subprocess.run(command, check=True)  # noqa: S603 - our own command
+    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})  # noqa: S603 - our own command
 
 
 def main() -> None:

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from featherpress.commands.reporting import DEMO, explain
 from featherpress.compress.recipes import load_recipe
+from featherpress.records.run import Environment
+from featherpress.reports.blocks import typeset
 
 SMALL = (
     "data.size=64",
@@ -29,9 +32,12 @@ SMALL = (
 
 
 def test_demo_says_what_it_does_and_ends_with_its_report(
-    run_command: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_command: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more_threads: int
 ) -> None:
-    """Each step is announced in 80 columns without colour, losses and AP are shown, the last line names the report."""
+    """Each step is announced in 80 columns without colour, losses and AP are shown, the last line names the report.
+
+    It trains with one thread, whatever there are.
+    """
     small = load_recipe("demo", settings=SMALL)
     monkeypatch.setattr("featherpress.commands.reporting.find_recipe", lambda *_, **__: small)
     monkeypatch.setattr("featherpress.compress.tasks.detection.task.DetectionTask.min_teacher_score", 0.0)
@@ -48,9 +54,11 @@ def test_demo_says_what_it_does_and_ends_with_its_report(
         assert f"{role}: {steps} steps in 0 min " in ending.err
     comparison = json.loads((tmp_path / "run" / "eval" / "comparison.json").read_text())
     assert explain(comparison) in words
+    assert Environment.load(tmp_path / "run" / "environment.json").facts["threads"] == "1"
+    assert torch.get_num_threads() == more_threads
     assert ending.out.splitlines()[-1] == "report: run/report/report.md"
     text = (tmp_path / "run" / "report" / "report.md").read_text()
-    assert comparison["sentence"] in text
+    assert typeset(comparison["sentence"]) in text
     assert "Where the parameters went" in text
 
 
