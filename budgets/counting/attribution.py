@@ -1,7 +1,7 @@
 """Which module an operator belongs to: a stack of the modules whose forward is running."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from threading import get_ident
 from typing import Any
@@ -28,6 +28,8 @@ class ModuleStack:
         #: Set once a module ran where nothing is seen.
         self.refusal: CountError | None = None
         self.running: list[str] = []
+        #: Answers a module's call without running it, or returns None.
+        self.answer: Callable[[nn.Module, Any], Tensor | None] = run_it
         #: Shapes of what each module took and returned at its first call.
         self.shapes: dict[str, tuple[Shapes, Shapes]] = {}
         paths: defaultdict[int, list[str]] = defaultdict(list)
@@ -52,8 +54,12 @@ class ModuleStack:
         path = paths[0] if len(paths) == 1 else self._resolve(paths)
         self.running.append(path)
         self.calls[path] += 1
+        called: Any = module()
         try:
-            called: Any = module()
+            if len(args) == 1 and not kwargs and (result := self.answer(called, args[0])) is not None:
+                if path not in self.shapes:
+                    self.shapes[path] = (args[0].shape,), (result.shape,)
+                return result
             result = called._call_impl(*args, **kwargs)
             if path not in self.shapes:
                 self.shapes[path] = tuple(_shapes((*args, *kwargs.values()))), tuple(_shapes((result,)))
@@ -67,6 +73,10 @@ class ModuleStack:
             if inside:
                 return inside[0]
         return candidates[0]
+
+
+def run_it(module: nn.Module, x: Any) -> None:
+    """Answer no call."""
 
 
 def _shapes(values: Iterable[Any]) -> list[tuple[int, ...]]:

@@ -60,6 +60,8 @@ def _share(item: Any, memo: Memo) -> Any:
 
 def _dict(item: Any, memo: Memo) -> Any:
     made = memo[id(item)] = type(item)()
+    if not item:
+        return made
     if _NAMES.issuperset(map(type, item)):  # as in most modules, whose tensors and children are copied already
         found = list(map(memo.get, map(id, item.values())))
         if all(map(is_not, found, repeat(None))):

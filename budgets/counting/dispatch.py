@@ -16,6 +16,7 @@ from featherpress.budgets.counting.attribution import ModuleStack
 from featherpress.budgets.counting.costs import ROOT, UNATTRIBUTED
 from featherpress.budgets.counting.evidence import Evidence
 from featherpress.budgets.counting.formulas import Formula
+from featherpress.budgets.counting.layers import answer_layer
 from featherpress.budgets.counting.memory import Lifetimes, storage_key
 from featherpress.budgets.counting.meta_kernels import CLASSES, META, META_KERNELS, MetaKernel
 from featherpress.budgets.counting.operators import Facts, changes_shape_with_data, facts_of
@@ -62,6 +63,8 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
         self.parameters = parameters
         self.method, self.on_meta, self.has_values = method, method == "meta", method == "real"
         self.plans: dict[int, _Plan] = {}
+        #: How operators get here; where they do otherwise, layers run as they are. None: they always do.
+        self.state: tuple[Any, ...] | None = None
         self.macs: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.elementwise: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.calls: defaultdict[str, int] = defaultdict(int)
@@ -113,26 +116,48 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
             return self._refuse(facts.name) if out is NotImplemented else out
         if facts.makes and self.on_meta:
             kwargs = {**kwargs, "device": META}
-        tensors = _given(facts, args, kwargs)
-        keys = self._note_reads(facts.name, tensors)
-        if facts.mutates and not self.protected.isdisjoint(keys):
-            self._refuse_writing(facts, args, kwargs)
+        tensors, keys = self._read(facts, args, kwargs)
         if self.evidence:
             self.evidence.reads(facts, tensors, keys)
         out = meta_kernel(args, kwargs) if meta_kernel else None
         if out is None:
             out = self._run(func, facts, tensors, args, kwargs)
+        results = self._write(plan, args, out, keys, tensors)
+        if self.evidence:
+            self.evidence.writes(facts, results, keys)
+        return out
+
+    def answer(self, module: nn.Module, x: Any) -> Tensor | None:
+        """Count a call of a layer of PyTorch's without running it; None where its forward has to run."""
+        answer = answer_layer(module, x, self.state) if self.state else None
+        if answer is None:
+            return None
+        out, steps = answer
+        for operator, args, result in steps:
+            plan = self.plans.get(id(operator)) or self._plan(operator)
+            tensors, keys = self._read(plan[0], args, {})
+            self._write(plan, args, result, keys, tensors)
+        return out
+
+    def _read(self, facts: Facts, args: Any, kwargs: Any) -> tuple[list[Tensor], list[int]]:
+        """Note what an operator is given; return its tensors, and their storages."""
+        tensors = _given(facts, args, kwargs)
+        keys = self._note_reads(facts.name, tensors)
+        if facts.mutates and not self.protected.isdisjoint(keys):
+            self._refuse_writing(facts, args, kwargs)
+        return tensors, keys
+
+    def _write(self, plan: _Plan, args: Any, out: Any, keys: list[int], tensors: list[Tensor]) -> list[Tensor]:
+        """Count an operator, and note what it returns; list the tensors of that."""
         results = [out] if type(out) is Tensor else _tensors((out,))
         self._count(plan, args, out, keys, tensors + results)
         for tensor in results if not self.has_values else ():
             # A kernel that nothing sees would write to no memory.
             torch._C._set_throw_on_mutable_data_ptr(tensor)
-        if facts.writes:
+        if plan[0].writes:
             self.lifetimes.write(results, keys, self.stack.path)
             self.made.extend(map(ref, results))
-        if self.evidence:
-            self.evidence.writes(facts, results, keys)
-        return out
+        return results
 
     def _run(self, func: Any, facts: Facts, tensors: Sequence[Tensor], args: Any, kwargs: Any) -> Any:
         """Let PyTorch answer; a result as large as values say may be asked for in another size."""

@@ -9,10 +9,11 @@ from weakref import ref
 import torch
 from torch import Tensor, nn
 
-from featherpress.budgets.counting.attribution import ModuleStack
+from featherpress.budgets.counting.attribution import ModuleStack, run_it
 from featherpress.budgets.counting.dispatch import CountingMode, see_higher_order
 from featherpress.budgets.counting.evidence import Evidence
-from featherpress.budgets.counting.formulas import Formula
+from featherpress.budgets.counting.formulas import FORMULAS, Formula
+from featherpress.budgets.counting.layers import dispatcher_state
 from featherpress.budgets.counting.memory import storage_key
 from featherpress.budgets.counting.recurrent import closed_form
 from featherpress.budgets.counting.replicas import Twin, copy_with, meta_twin, real_twin
@@ -100,11 +101,14 @@ def run_forward(
         contexts.enter_context(fake_mode)
         contexts.enter_context(closed_form(mode) if method == "meta" else Escapes(mode.note_escape, mode.note_arrival))
         contexts.enter_context(mode)
+        if method == "meta" and subject.table == FORMULAS:
+            mode.state, stack.answer = dispatcher_state(), mode.answer
         try:
             results = tensors_in(replica(*args, **kwargs))
             if mode.evidence:
                 mode.evidence.returns(results)
         finally:
+            stack.answer = run_it  # nothing is to hold the copy
             # A model may catch exceptions; it cannot hide from us that an operator had no formula, or no answer.
             if refusal := mode.refusal or stack.refusal or mode.failure:
                 raise refusal

@@ -6,7 +6,7 @@ else, invalid calls included, so that PyTorch gives the answer or raises the err
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import zip_longest
 from typing import Any
 
@@ -28,19 +28,31 @@ def _plain(first: Any, *others: Any) -> bool:
     dtype = first.dtype
     if dtype not in FLOATS or type(first) not in CLASSES or not (first.is_meta and first.is_contiguous()):
         return False
-    return all(
-        other.dtype is dtype and type(other) in CLASSES and other.is_meta and other.is_contiguous() for other in others
-    )
+    for other in others:  # twice as fast as `all`
+        if other.dtype is not dtype or type(other) not in CLASSES or not (other.is_meta and other.is_contiguous()):
+            return False
+    return True
+
+
+@lru_cache(maxsize=4096)
+def _steps(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the strides of a contiguous tensor."""
+    steps, step = [], 1
+    for side in reversed(shape):
+        steps.append(step)
+        step *= max(side, 1)
+    return tuple(reversed(steps))
 
 
 def _made(shape: Sequence[int], like: Tensor) -> Tensor:
-    return torch.empty(shape, dtype=like.dtype, device=META)
+    # `torch.empty` looks for a memory format first, and takes twice as long.
+    return torch.empty_strided(shape, _steps(tuple(shape)), dtype=like.dtype, device=META)
 
 
 def _same(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
     """One tensor, and numbers that change neither shape nor type."""
     x = args[0]
-    if not all(isinstance(other, (int, float, str)) for other in (*args[1:], *kwargs.values())):
+    if (kwargs or len(args) > 1) and not all(isinstance(v, (int, float, str)) for v in (*args[1:], *kwargs.values())):
         return None
     return _made(x.shape, x) if _plain(x) else _in_order(x)
 
@@ -135,8 +147,10 @@ def _window_sides(
     dilation: Sequence[int],
 ) -> list[int]:
     """Count the places of a window along each axis."""
-    axes = zip(sides, kernel, stride, padding, dilation, strict=True)
-    return [(side + 2 * pad - gap * (size - 1) - 1) // step + 1 for side, size, step, pad, gap in axes]
+    return [
+        (side + 2 * pad - gap * (size - 1) - 1) // step + 1
+        for side, size, step, pad, gap in zip(sides, kernel, stride, padding, dilation, strict=True)
+    ]
 
 
 def _convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:

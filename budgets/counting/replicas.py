@@ -5,7 +5,7 @@ Every tensor is replaced by one twin, wherever and however often it is held, so 
 
 import copyreg
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
+from itertools import chain, compress
 from operator import call
 from typing import Any, TypeVar
 
@@ -34,13 +34,18 @@ REGISTRIES = {
 }
 
 
+#: What these add to a module's state is missing in old files alone, and so in no module that is there.
+_FOR_OLD_FILES = frozenset({nn.Module.__setstate__, nn.Conv2d.__setstate__})
+
+
 def meta_twin(tensor: Tensor) -> Tensor:
     """Make a tensor of the same shape, strides and type that has no memory; as a copy, it overlaps nowhere."""
     if tensor.layout is not torch.strided:
         raise UsageError("what is stored of a sparse tensor is in its values, which meta tensors do not have")
-    overlaps = any(step == 0 and side > 1 for step, side in zip(tensor.stride(), tensor.shape, strict=True))
-    like = torch.empty(tensor.shape, device=META) if overlaps else tensor
-    made = torch.empty_strided(tensor.shape, like.stride(), dtype=tensor.dtype, device=META)
+    shape, steps = tensor.shape, tensor.stride()
+    if 0 in steps and any(step == 0 and side > 1 for step, side in zip(steps, shape, strict=True)):
+        steps = torch.empty(shape, device=META).stride()
+    made = torch.empty_strided(shape, steps, dtype=tensor.dtype, device=META)
     torch._C._set_throw_on_mutable_data_ptr(made)  # who takes its address works where nothing is seen
     return made
 
@@ -102,14 +107,15 @@ def _copy_plain_modules(modules: Sequence[nn.Module], memo: dict[int, Any]) -> N
     memo.update(
         (id(m), memo[id(as_written(m))]) for m in modules if "_orig_mod" in m._modules and id(as_written(m)) in memo
     )
+    sieves: dict[tuple[Any, ...], list[bool]] = {}
     for module in plain:
-        shell = memo[id(module)]
-        usual = type(module).__setstate__ is nn.Module.__setstate__
-        state = vars(shell) if usual else {}
-        _copy_items(vars(module), state, memo)
+        shell, held = memo[id(module)], vars(module)
+        restores = type(module).__setstate__ not in _FOR_OLD_FILES
+        state = {} if restores else vars(shell)
+        _copy_items(held, state, memo, sieves)
         # The copy runs as it was written, whatever the original was compiled to.
         state.pop("_compiled_call_impl", None)
-        if not usual:
+        if restores:
             shell.__setstate__(state)
 
 
@@ -119,18 +125,24 @@ def _is_plain(kind: type[nn.Module]) -> bool:
     return usual and kind not in copyreg.dispatch_table and not copyreg._slotnames(kind)  # type: ignore[attr-defined]
 
 
-def _copy_items(held: Mapping[Any, Any], made: dict[Any, Any], memo: dict[int, Any]) -> None:
+def _copy_items(
+    held: Mapping[str, Any], made: dict[str, Any], memo: dict[int, Any], sieves: dict[tuple[Any, ...], list[bool]]
+) -> None:
     """Copy a dictionary's items into another: twins and modules are in the memo, numbers and names are shared."""
     made.update(held)
     bare = REGISTRIES.keys() <= held.keys() and not any(map(held.get, REGISTRIES))
     if bare:
         made.update(zip(REGISTRIES, map(call, REGISTRIES.values()), strict=True))
-    for key, item in held.items():
-        kind = type(item)
-        if kind in ATOMS or (bare and key in REGISTRIES) or (kind is tuple and ATOMS.issuperset(map(type, item))):
-            continue
-        copied = memo.get(id(item))
-        made[key] = deep(item, memo) if copied is None else copied
+    look = (bare, *held, *map(type, held.values()))
+    sieve = sieves.get(look)
+    if sieve is None:  # the same for all modules of a class
+        sieve = sieves[look] = [
+            type(item) not in ATOMS and not (bare and key in REGISTRIES) for key, item in held.items()
+        ]
+    for key, item in compress(held.items(), sieve):
+        if type(item) is not tuple or not ATOMS.issuperset(map(type, item)):
+            copied = memo.get(id(item))
+            made[key] = deep(item, memo) if copied is None else copied
 
 
 def copy_with(value: T, twin: Twin, memo: dict[int, Any]) -> T:
