@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import takewhile
 from threading import get_ident
 from typing import Any
 from weakref import ref
@@ -28,6 +29,9 @@ class ModuleStack:
         #: Set once a module ran where nothing is seen.
         self.refusal: CountError | None = None
         self.running: list[str] = []
+        #: The calls that were entered last, and the classes of their modules by path.
+        self.entered: Sequence[tuple[str, str, str]] = ()
+        self.kinds: dict[str, str] = {}
         #: Answers a module's call without running it, or returns None.
         self.answer: Callable[[nn.Module, Any], Tensor | None] = run_it
         #: Shapes of what each module took and returned at its first call.
@@ -52,6 +56,7 @@ class ModuleStack:
             )
             raise self.refusal
         path = paths[0] if len(paths) == 1 else self._resolve(paths)
+        depth = len(self.running)
         self.running.append(path)
         self.calls[path] += 1
         called: Any = module()
@@ -65,7 +70,15 @@ class ModuleStack:
                 self.shapes[path] = tuple(_shapes((*args, *kwargs.values()))), tuple(_shapes((result,)))
             return result
         finally:
-            self.running.pop()
+            del self.running[depth:]
+
+    def enter(self, around: Sequence[tuple[str, str, str]]) -> None:
+        """Go on in modules that the whole model does not call any more: (name of the call, path, class) of each."""
+        same = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(around, self.entered, strict=False))))
+        for _, path, kind in around[same:]:
+            self.calls[path] += 1
+            self.kinds[path] = kind
+        self.entered, self.running[1:] = around, [path for _, path, _ in around]
 
     def _resolve(self, candidates: Sequence[str]) -> str:
         for around in reversed(self.running):

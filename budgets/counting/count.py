@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from featherpress.budgets.counting.costs import ROOT, Cost, format_shapes
+from featherpress.budgets.counting.exported import module_of
 from featherpress.budgets.counting.formulas import FORMULAS, Formula
 from featherpress.budgets.counting.forward import Subject, run_forward
 from featherpress.budgets.counting.global_state import preserve_global_state
@@ -47,7 +48,7 @@ def count(
     work is done that no operator does; UsageError if the model cannot be copied or fails on these inputs.
     """
     if type(model).__module__ == "torch.export.exported_program":
-        model = model.module()  # type: ignore[operator]
+        model = module_of(model)
     tree = _tree(model := unwrap(model) if isinstance(model, nn.Module) else model)
     inputs = (example_inputs, dict(kwargs or {}))
     subject = Subject(tree=tree, inputs=inputs, table={**FORMULAS, **(formulas or {})})

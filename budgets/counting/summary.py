@@ -94,7 +94,7 @@ def _modules(tree: Tree, held: Mapping[str, dict[str, Any]], mode: CountingMode)
     macs, elementwise = sum_by_path(mode.macs), sum_by_path(mode.elementwise)
     written, calls = mode.lifetimes.written(), mode.stack.calls
     left = dict(held)
-    kinds = {path: type(module).__name__ for path, module in tree}
+    kinds = {path: type(module).__name__ for path, module in tree} | mode.stack.kinds
     # A module with several paths has its row at the first; at another only if work was done there.
     first = {id(module): path for path, module in reversed(tree)}
     order = dict.fromkeys(first[id(module)] for _, module in tree)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from featherpress.budgets.counting.exported import module_of
 from featherpress.budgets.counting.inputs import Inputs
 from featherpress.errors import FileError
 from featherpress.extras import require_torch
@@ -53,7 +54,7 @@ def open_program(path: Path) -> tuple[nn.Module, Inputs]:
     except Exception as error:  # whatever torch makes of a file that is broken or of another version
         raise FileError(f"{path} cannot be read: {(str(error) or type(error).__name__).splitlines()[0]}") from error
     args, kwargs = program.example_inputs or ((), {})
-    return program.module(check_guards=False), Inputs(tuple(args), dict(kwargs))
+    return module_of(program), Inputs(tuple(args), dict(kwargs))
 
 
 def _danger(files: dict[str, bytes]) -> str:

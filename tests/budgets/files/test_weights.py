@@ -5,6 +5,7 @@ import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -117,6 +118,50 @@ def test_a_program_is_counted(run: Run, program: Path) -> None:
     assert count(module, *inputs.args).macs == 4 * 12
     record = json.loads(run("audit", str(program), "--input", "6x3", "--json")[1])
     assert (record["total"]["macs"], record["total"]["params"]) == (72, 16)
+
+
+@PROGRAMS
+def test_a_programs_work_is_its_modules(run: Run, tmp_path: Path) -> None:
+    """Rows as of the model that it was exported from: its classes, its calls, one called twice, one without weights."""
+
+    class Calls(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.twice = nn.Sequential(nn.Conv2d(3, 3, 1, bias=False), nn.ReLU())
+            self.once, self.head = nn.Conv2d(3, 3, 3), nn.Sequential(nn.Flatten(), nn.Linear(48, 5))
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.head(self.twice(self.once(self.twice(x))))
+            return out
+
+    model = Calls().eval()
+    image = torch.zeros(1, 3, 6, 6)
+    program = torch.export.export(model, (image,))
+    torch.export.save(program, tmp_path / "p.pt2")
+    module, inputs = open_program(tmp_path / "p.pt2")
+    usual = count(model, image)
+    for cost in (count(module, *inputs.args), count(cast("nn.Module", program), image)):
+        rows = {row.path: row for row in cost.modules if row.path}
+        assert (rows["once"].macs, rows["twice.0"].calls) == (81 * 16, 2)
+        assert rows == {row.path: row for row in usual.modules if row.path}
+        assert cost.work == usual.work
+    components = json.loads(run("audit", str(tmp_path / "p.pt2"), "--json")[1])["components"]
+    macs = {each["name"]: each["macs"] for each in components}
+    assert macs == {"twice": 9 * 36 + 9 * 16, "once": 81 * 16, "head": 240}
+
+
+@PROGRAMS
+def test_a_programs_paths_are_no_code(program: Path, tmp_path: Path) -> None:
+    """Whatever a file calls its modules is a name."""
+    with zipfile.ZipFile(program) as source, zipfile.ZipFile(tmp_path / "p.pt2", "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name.endswith("models/model.json"):
+                assert b",line," in content
+                content = content.replace(b",line,", rb",')+1/0+(\",")
+            target.writestr(name, content)
+    module, inputs = open_program(tmp_path / "p.pt2")
+    assert {row.path: row.macs for row in count(module, *inputs.args).modules}["')+1/0+(\""] == 48
 
 
 @PROGRAMS
