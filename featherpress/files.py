@@ -29,13 +29,21 @@ def replacing(path: Path) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        yield temporary
-        temporary.replace(target)
-    except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk does not say what it was to hold
-        raise
+        with naming(path):
+            yield temporary
+            temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an error of the disk name the file: a full one does not say what it was to hold."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:

@@ -235,7 +235,7 @@ def _write_program(program: ExportedProgram, subject: Subject, about: Mapping[st
     # In memory first: on a full disk PyTorch, writing files itself, ends the process.
     with quiet(), io.BytesIO() as file:
         torch.export.save(program, file, extra_files={"featherpress.json": json.dumps(dict(about))})
-        path.write_bytes(file.getbuffer())
+        path.write_bytes(file.getvalue())
         # What is read back here was written by the line above.
         module = torch.export.load(file).module()
         parity = check_parity(subject, lambda images: flat_outputs(module(images)), what="the torch program")

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from featherpress.compress.runtime.distributed import by_leader
 from featherpress.errors import UsageError
-from featherpress.files import write_text
+from featherpress.files import naming, write_text
 from featherpress.records.run import PROVENANCE
 
 logger = logging.getLogger("featherpress")
@@ -170,7 +170,7 @@ class MetricsFile:
     def append(self, row: Mapping[str, float | int]) -> None:
         """Add a row; columns it does not name stay empty."""
         cells = (_cell(row[name]) if name in row else "" for name in self.columns)
-        with self.path.open("a", encoding="utf-8") as file:
+        with naming(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(",".join(cells) + "\n")
             file.flush()
             os.fsync(file.fileno())

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from featherpress import extras
 from featherpress.compress.deployment import parity
 from featherpress.compress.deployment.conversion import capture, convert
-from featherpress.compress.deployment.exporting import ExportRequest, export
+from featherpress.compress.deployment.exporting import ExportRequest, _write_program, export
 from featherpress.compress.deployment.graphs import GraphOptions, find_subject, flat_outputs
 from featherpress.compress.deployment.listing import render_export
 from featherpress.compress.deployment.quantization import (
@@ -303,6 +303,14 @@ def test_failed_parity_leaves_nothing(nets: Path, tmp_path: Path, monkeypatch: p
     with pytest.raises(ExportError, match=r"does not compute what .* does: output differs by"):
         export(request("export_nets:classifier", tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_program_on_a_full_disk(nets: Path) -> None:
+    """The disk's own error comes through, where PyTorch, writing by itself, would end the process."""
+    subject = find_subject("export_nets:classifier", None, options=GraphOptions(), side=8)
+    with pytest.raises(OSError, match="No space left on device"):
+        _write_program(capture(subject), subject, {}, Path("/dev/full"))
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), 0.01])

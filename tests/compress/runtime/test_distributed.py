@@ -82,7 +82,7 @@ def test_batch_that_cannot_be_spread(make_trainer: Any, recipe: Recipe, monkeypa
 
 
 def test_processes_look_at_a_folder_together(tmp_path: Path) -> None:
-    """The others wait for the first, are refused by its words, and the end of one is known for what it is."""
+    """The others wait for the first, are refused by its words, and one that is killed ends them in a sentence."""
     (tmp_path / "filled").mkdir()
     (tmp_path / "filled" / "provenance.json").write_text("{}")
     with socket.socket() as free:
@@ -98,8 +98,8 @@ def test_processes_look_at_a_folder_together(tmp_path: Path) -> None:
         )
         for number in "01"
     ]
-    first, second = (json.loads(each.communicate()[0]) for each in started)
-    assert first == second | {"lost": True}
+    first, second = (json.loads(each.communicate(timeout=120)[0]) for each in started)
+    assert first == second | {"lost": "another process of this run ended; the same command with --resume goes on"}
     assert second == {
         "fresh": True,
         "gradients": [[2.5, 2.5], [0.5, 0.5], None],

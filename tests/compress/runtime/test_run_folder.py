@@ -1,6 +1,7 @@
 """Run directories and states: nothing half-written, nothing lost."""
 
 import errno
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from featherpress.compress.runtime.distributed import open_processes
+from featherpress.compress.runtime.logs import log_into
 from featherpress.compress.runtime.ranks import is_leader
 from featherpress.compress.runtime.run_folder import MetricsFile, TrainingFolder, open_run
 from featherpress.compress.training.checkpoints import latest_state, save_state
@@ -111,6 +113,17 @@ def test_metrics_go_on_where_the_state_is(tmp_path: Path) -> None:
     assert (tmp_path / "metrics.csv").read_text() == "step,loss,val_ap\n1,0.5,\n2,1,\n3,,0.25\n"
     metrics.keep_until(3, evaluated=2)
     assert (tmp_path / "metrics.csv").read_text() == "step,loss,val_ap\n1,0.5,\n2,1,\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_names_what_is_lost(caplog: pytest.LogCaptureFixture) -> None:
+    """A row that cannot be kept says where; lines of a log that cannot are let go, and are no error as it is closed."""
+    with pytest.raises(OSError, match="No space left") as full:
+        MetricsFile(Path("/dev/full"), ("step",)).append({"step": 1})
+    assert full.value.filename == "/dev/full"
+    with log_into(Path("/dev/full")):
+        logging.getLogger("featherpress").warning("said")
+    assert "said" in caplog.text
 
 
 def whole_state(step: int) -> dict[str, Any]:
