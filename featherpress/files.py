@@ -25,7 +25,7 @@ def replacing(path: Path) -> Iterator[Path]:
     if path.exists() and not path.is_file():  # a device or a pipe is written to, and not replaced
         yield path
         return
-    target = path.resolve() if path.is_symlink() else path
+    target = resolve(path) if path.is_symlink() else path
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
@@ -34,6 +34,11 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def resolve(path: Path) -> Path:
+    """Return where a path leads in the end; a link that leads to itself stays what it is, and is no error."""
+    return Path(os.path.realpath(path))
 
 
 @contextmanager

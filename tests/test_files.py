@@ -47,6 +47,9 @@ def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
     write_text(tmp_path / "link", "text")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "file").read_text() == "text"
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    write_text(tmp_path / "loop", "text")
+    assert (tmp_path / "loop").read_text() == "text"
     with pytest.raises(IsADirectoryError) as refused:
         write_text(tmp_path, "text")
     assert refused.value.filename == str(tmp_path)

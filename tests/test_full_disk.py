@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,18 @@ def disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
     subprocess.run([str(shutil.which("umount")), str(folder)], check=True)
 
 
-def test_training_on_a_full_disk(disk: Callable[[int], Path], run_command: Callable[..., Any], tmp_path: Path) -> None:
-    """Whatever is written when it fills is named; each time there is more room, the run goes on to the same weights."""
+def test_training_on_a_full_disk(
+    disk: Callable[[int], Path], run_command: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is written when it fills is named; each time there is more room, the run goes on to the same weights.
+
+    The clock is put back all the while, which nothing minds.
+    """
     shutil.copy(HERE / "compress" / "experiments" / "tiny_models.py", tmp_path)
     (tmp_path / "full.toml").write_text(RECIPE)
     assert run_command("train", "full.toml", "--out", "whole").code == 0
+    times = count(2_000_000_000, -86_400)
+    monkeypatch.setattr("time.time", lambda: float(next(times)))
     named = set()
     for kilobytes in SIZES:
         run = disk(kilobytes) / "run"

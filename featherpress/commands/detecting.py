@@ -12,6 +12,7 @@ from featherpress.commands.printing import echo, print_json, show
 from featherpress.commands.scoring import evaluate_by_recipe
 from featherpress.errors import UsageError
 from featherpress.extras import require_extra
+from featherpress.files import resolve
 from featherpress.options import (
     BatchOption,
     FlipOption,
@@ -338,9 +339,9 @@ def _draw_curves(out: Path, curves: "Mapping[str, tuple[FloatArray, FloatArray]]
 
 def _refuse_overwriting(targets: Sequence[Path], images: Sequence[Path]) -> None:
     """Refuse to draw over an image that was given, or over another drawing."""
-    given = {path.resolve() for path in images}
+    given = {resolve(path) for path in images}
     for number, target in enumerate(targets):
-        if target.resolve() in given:
+        if resolve(target) in given:
             raise UsageError(f"drawing into {target} would overwrite an image you gave; choose another --out")
         if target in targets[:number]:
             raise UsageError(f"two images would be drawn into {target}; give them in two calls with different --out")

@@ -21,6 +21,7 @@ from featherpress.compress.evaluation.detector.settings import DetectionSettings
 from featherpress.compress.evaluation.detector.tiling import Tiling, detect_tiled
 from featherpress.compress.runtime.progress import Progress
 from featherpress.errors import DataError, UsageError
+from featherpress.files import resolve
 from featherpress.models import Detector
 from featherpress.records.run import DetectedFace, DetectedImage
 
@@ -54,14 +55,14 @@ def find_photographs(
     Errors: UsageError where something does not exist, or holds no image.
     """
     chosen: dict[Path, Photograph] = {}
-    without = leave_out.resolve() if leave_out else None
+    without = resolve(leave_out) if leave_out else None
     for name in named:
         photographs = list(_matching(name, recursive=recursive))
         if not photographs:
             hint = "" if recursive else "; --recursive searches the folders in it"
             raise UsageError(f"expected images in {name}, found none{hint if name.is_dir() else ''}")
         for each in photographs:
-            if without is None or not name.is_dir() or not each.path.resolve().is_relative_to(without):
+            if without is None or not name.is_dir() or not resolve(each.path).is_relative_to(without):
                 chosen.setdefault(each.path, each)
     return list(chosen.values())
 
