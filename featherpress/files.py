@@ -36,6 +36,16 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def read_bytes(path: Path, *, pipes: bool = True) -> bytes:
+    """Read a file whole, or a pipe to its end unless no `pipes` are to be waited for.
+
+    Errors: `OSError`, for a device too, which may never end.
+    """
+    if path.is_char_device() or path.is_block_device() or (path.is_fifo() and not pipes):
+        raise OSError(errno.EINVAL, "not a file", str(path))
+    return path.read_bytes()
+
+
 def resolve(path: Path) -> Path:
     """Return where a path leads in the end; a link that leads to itself stays what it is, and is no error."""
     return Path(os.path.realpath(path))

@@ -9,6 +9,7 @@ from typing import TypeVar
 import pandas as pd
 
 from featherpress.errors import FileError
+from featherpress.files import resolve
 from featherpress.records.audit import Audit, Budget
 from featherpress.records.comparison import Comparison
 from featherpress.records.evaluation import (
@@ -65,7 +66,7 @@ class Run:
     @property
     def name(self) -> str:
         """The directory's own name."""
-        return self.path.resolve().name
+        return resolve(self.path).name
 
     @property
     def compared_in(self) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from featherpress.errors import FileError, UsageError
+from featherpress.files import resolve
 from featherpress.records.audit import Audit, Budget, Model
 from featherpress.records.deployment import Bench, Export
 from featherpress.records.record import Record, read_bytes, read_kind
@@ -101,7 +102,7 @@ def load_sources(paths: Sequence[Path], read_scores: ReadScores = read_csv_score
 def _run_of(path: Path) -> Path:
     if path.name != IN_A_LOOP or not path.is_file():
         return path
-    return path.parent.parent if path.resolve().match(COMPARISON) else path.parent
+    return path.parent.parent if resolve(path).match(COMPARISON) else path.parent
 
 
 def _word(value: object) -> str:

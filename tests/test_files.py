@@ -3,14 +3,19 @@
 import errno
 import json
 import os
+import threading
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from torch import nn
 
-from featherpress.files import replacing, stamp_file, write_json, write_text
+from featherpress.budgets.auditing.budget_file import load_budget
+from featherpress.compress.data.sources.label_lines import LabelLines
+from featherpress.errors import BudgetFileError, FileError
+from featherpress.files import read_bytes, replacing, stamp_file, write_json, write_text
 from featherpress.models import save_weights
+from featherpress.records.record import read_text
 
 
 def test_a_failed_block_leaves_the_old_file(tmp_path: Path) -> None:
@@ -53,6 +58,25 @@ def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError) as refused:
         write_text(tmp_path, "text")
     assert refused.value.filename == str(tmp_path)
+
+
+def test_what_never_ends_is_not_read(tmp_path: Path) -> None:
+    """A device is refused, and so is a pipe among the files of a data set; a pipe that is named is read to its end."""
+    (tmp_path / "link").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="not a file"):
+        read_bytes(tmp_path / "link")
+    with pytest.raises(FileError, match="expected a readable file"):
+        read_text(tmp_path / "link")
+    with pytest.raises(BudgetFileError, match="not a file"):
+        load_budget(tmp_path / "link")
+    for name in ("link", "pipe"):
+        with pytest.raises(OSError, match="not a file"):
+            LabelLines(tmp_path / name)
+    writing = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(b"text",))
+    writing.start()
+    assert read_bytes(tmp_path / "pipe") == b"text"
+    writing.join()
 
 
 def test_a_full_disk_says_what_it_was_to_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from featherpress.cli import app
 from featherpress.commands.gating import run_gate
 from featherpress.compress.evaluation import Detections, DetectionSet, Truth
 from featherpress.compress.evaluation.metrics.accuracy import ClassPredictions
-from featherpress.errors import FeatherpressError
+from featherpress.errors import FeatherpressError, UsageError
 
 
 def table(path: Path, scores: Sequence[float], *, seed: str = "", names: Sequence[str] = ()) -> Path:
@@ -31,6 +31,14 @@ def table(path: Path, scores: Sequence[float], *, seed: str = "", names: Sequenc
 
 def gate(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["gate", *map(str, arguments)])
+
+
+def test_annotations_that_nobody_reads(tmp_path: Path) -> None:
+    """Ground truth is refused where no side holds COCO results."""
+    scores = table(tmp_path / "old.csv", [0.0, 1.0])
+    ended = gate(scores, "--baseline", scores, "--margin", "0.1", "--ground-truth", tmp_path / "nothing.json")
+    assert isinstance(ended.exception, UsageError)
+    assert "goes with COCO results" in str(ended.exception)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 from featherpress.budgets.auditing.toml_lines import find_line
 from featherpress.budgets.counting.inputs import Inputs, make_inputs
 from featherpress.errors import BudgetFileError, UsageError
+from featherpress.files import read_bytes
 from featherpress.validation import explain, first_finding, names_a_type
 
 Amount = Annotated[int, Field(ge=0, le=2**63 - 1)]
@@ -195,7 +196,7 @@ def load_budget(name_or_path: str | Path) -> Budget:
     shipped = list_budgets()
     path = SHIPPED / f"{name_or_path}.toml" if name_or_path in shipped else Path(name_or_path)
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BudgetFileError(f"{path}: expected a TOML file in UTF-8, got byte {error.start} that is not") from error
     except FileNotFoundError as error:

@@ -18,6 +18,7 @@ from featherpress.compress.evaluation.metrics.mean_precision import ObjectSet, m
 from featherpress.compress.evaluation.metrics.overlap import MaskOverlaps, weighted_miou
 from featherpress.compress.evaluation.metrics.values import ExampleValues
 from featherpress.errors import DataError, FileError
+from featherpress.files import read_bytes
 from featherpress.verdicts import Scores
 from featherpress.verdicts.intervals import Array
 from featherpress.verdicts.tables import Side, match_examples
@@ -207,7 +208,7 @@ def read_coco_results(path: Path, ground_truth: Path, *, order: Sequence[str] | 
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(read_bytes(path).decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {error}") from error
     except OSError as error:

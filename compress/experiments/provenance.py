@@ -21,6 +21,7 @@ from featherpress.errors import TrainingError
 from featherpress.files import hash_file
 from featherpress.models.factories import import_factory
 from featherpress.records.run import PROVENANCE, Provenance
+from featherpress.records.sweep import SWEEP, Sweep
 
 if TYPE_CHECKING:
     from featherpress.compress.experiments.experiment import Experiment
@@ -44,7 +45,20 @@ def recipe_to_resume(name: str, folder: Path, settings: Sequence[str]) -> Recipe
     began, own = Provenance.find(folder / PROVENANCE), folder / "recipe.toml"
     if not name or began is None or _differences(began.recipe, _flat_recipe(load_recipe(own))):
         return load_recipe(own, settings=settings)
-    return load_recipe(name, settings=_laid_over(began.settings, settings))
+    return load_recipe(name, settings=lay_over(began.settings, settings))
+
+
+def sweep_to_resume(name: str, folder: Path, settings: Sequence[str], *, allow_changed: bool) -> Recipe:
+    """Return the recipe of a sweep to go on with: the one that is named, under all settings that were ever given.
+
+    Errors: `TrainingError` where it is not what the sweep began with, unless that is allowed.
+    """
+    own, began = folder / "recipe.toml", Sweep.find(folder / SWEEP)
+    recipe = load_recipe(name, settings=lay_over(began.settings if began else (), settings))
+    if own.is_file():
+        was, now = (_flat_recipe(each) for each in (load_recipe(own, settings=settings), recipe))
+        _require_same(folder, _differences(was, now), allow_changed=allow_changed)
+    return recipe
 
 
 def begin(experiment: "Experiment", method: str) -> Provenance:
@@ -54,7 +68,7 @@ def begin(experiment: "Experiment", method: str) -> Provenance:
     """
     path, out, allow_changed = experiment.out / PROVENANCE, experiment.out, experiment.allow_changed
     began = Provenance.find(path)
-    now = _describe(experiment, method, settings=_laid_over(began.settings if began else (), experiment.settings))
+    now = _describe(experiment, method, settings=lay_over(began.settings if began else (), experiment.settings))
     if began is None:
         trained = any(out.rglob("state/step-*.pt"))
         if trained and not allow_changed:
@@ -93,6 +107,17 @@ def _go_on(
 ) -> Provenance:
     if not changed:
         return began
+    _require_same(out, changed, allow_changed=allow_changed)
+    going_on = now.model_copy(update={"run": began.run, "changed": {**began.changed, **changed}})
+    _forget_answers(out)
+    going_on.save(out / PROVENANCE)
+    return going_on
+
+
+def _require_same(out: Path, changed: Mapping[str, str], *, allow_changed: bool) -> None:
+    """Name what has changed, as an error unless it is allowed."""
+    if not changed:
+        return
     named = "; ".join([*changed.values()][:_NAMED_AT_ONCE])
     more = f"; and {len(changed) - _NAMED_AT_ONCE} more" if len(changed) > _NAMED_AT_ONCE else ""
     if not allow_changed:
@@ -101,10 +126,6 @@ def _go_on(
             "on with --allow-changed, which the record will say"
         )
     logger.warning("going on although %s%s", named, more)
-    going_on = now.model_copy(update={"run": began.run, "changed": {**began.changed, **changed}})
-    _forget_answers(out)
-    going_on.save(out / PROVENANCE)
-    return going_on
 
 
 def _forget_answers(out: Path) -> None:
@@ -185,7 +206,8 @@ def _hash(path: Path) -> str:
     return f"#{hash_file(path)[:16]}"
 
 
-def _laid_over(settings: Sequence[str], over: Sequence[str]) -> list[str]:
+def lay_over(settings: Sequence[str], over: Sequence[str]) -> list[str]:
+    """Return settings of before with those that are given now, which come last."""
     return [*(each for each in settings if each not in over), *over]
 
 

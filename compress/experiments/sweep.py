@@ -72,11 +72,6 @@ def has_teachers(folder: Path) -> bool:
     return (folder / teacher_name(0) / "weights").is_dir()
 
 
-def is_done(folder: Path) -> bool:
-    """Tell whether a run has ended: its environment is written last."""
-    return (folder / "environment.json").is_file()
-
-
 def measure_point(folder: Path, *, name: str, budget: int, made_by: MadeBy, settings: Mapping[str, Any]) -> SweepPoint:
     """Read what a run's student costs and scores, beside its teacher and its control.
 

@@ -65,6 +65,8 @@ def gate(
     from featherpress.commands import sweep_gating
 
     with junit_on_error(style == "junit", "featherpress gate"):
+        if ground_truth is not None and not any(each.suffix == ".json" for each in (*candidate, *(baseline or ()))):
+            raise UsageError("--ground-truth goes with COCO results, files that end in .json, and none was given")
         if sweep_gating.is_sweep(candidate):
             swept = sweep_gating.gate_sweep(
                 candidate[0], baseline or (), margin=margin, metric=metric, confidence=confidence

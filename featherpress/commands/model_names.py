@@ -46,7 +46,7 @@ def threshold_of(weights: Path) -> float:
     """Return the score of the best F1 by the model card, the Markdown file beside the weights, and say so; else 0.5."""
     from featherpress.compress.evaluation.detector.settings import THRESHOLD
 
-    card = weights.with_suffix(".md")
+    card = weights.parent / f"{weights.stem}.md"
     found = _BEST_F1.search(card.read_text(encoding="utf-8")) if card.is_file() else None
     if found is None:
         return THRESHOLD

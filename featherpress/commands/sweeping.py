@@ -13,6 +13,7 @@ from featherpress.errors import UsageError
 from featherpress.extras import require_extra
 from featherpress.options import (
     CacheOption,
+    ChangedOption,
     KnobOption,
     LeakOption,
     OverwriteOption,
@@ -46,6 +47,7 @@ def sweep(
         Path | None, typer.Option("--out", metavar="FOLDER", help="The sweep's folder; `runs/NAME-sweep` unless given.")
     ] = None,
     resume: ResumeOption = False,
+    allow_changed: ChangedOption = False,
     overwrite: OverwriteOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print each student, and how long all would take; train nothing.")
@@ -59,7 +61,7 @@ def sweep(
     """Distil a student within each of several budgets, and say what each costs in accuracy.
 
     Teachers are trained once. The folder of each budget is a run of its own. With --resume further budgets may be
-    given.
+    given; those that are done have to be what they were.
 
     Examples:
     ```
@@ -74,7 +76,10 @@ def sweep(
     loaded = find_recipe(recipe, settings, cache=cache, resume=False, overwrite=overwrite)
     folder = out or Path("runs") / f"{loaded.name}-sweep"
     if resume:
-        loaded = find_recipe(recipe, settings, cache=cache, resume=True, overwrite=overwrite, out=folder)
+        from featherpress.compress.experiments.provenance import sweep_to_resume
+
+        given = [*(settings or ()), *([f"data.cache={cache}"] if cache else [])]
+        loaded = sweep_to_resume(recipe, folder, given, allow_changed=allow_changed)
     if not loaded.all_teachers:
         raise UsageError(f"the recipe {loaded.name} has no teacher, and a sweep distils each of its students")
     request = read_request(loaded, folder, params=params, macs=macs, by=by, knobs=knob, resume=resume)
@@ -82,12 +87,14 @@ def sweep(
     if dry_run:
         plain_console().print(describe_plan(loaded, request, students))
         return
+    from featherpress.compress.experiments.provenance import lay_over
     from featherpress.compress.runtime.run_folder import check_folder
 
     check_folder(folder, resume=resume, overwrite=overwrite)
     _check_all(students, allow_leak=allow_leak)
     with open_logged_run(loaded, folder, resume=resume, overwrite=overwrite):
-        done = _run(loaded, folder, request, students, no_preflight=no_preflight)
+        request = request.model_copy(update={"settings": tuple(lay_over(request.settings, settings or ()))})
+        done = _run(loaded, folder, request, students, allow_changed=allow_changed, no_preflight=no_preflight)
     print_closing(*done, f"swept: {folder}; `featherpress report {folder}` writes it up")
 
 
@@ -103,15 +110,23 @@ def _check_all(students: "Sequence[Student]", *, allow_leak: bool) -> None:
 
 
 def _run(
-    recipe: "Recipe", out: Path, sweep: "Sweep", students: "Sequence[Student]", *, no_preflight: bool
+    recipe: "Recipe",
+    out: Path,
+    sweep: "Sweep",
+    students: "Sequence[Student]",
+    *,
+    allow_changed: bool,
+    no_preflight: bool,
 ) -> list[str]:
-    """Distil every student that is not done, and keep the record after each; return what is to be said."""
+    """Distil every student, and keep the record after each; return what is to be said.
+
+    Those that are done are not trained again, but held against what they began as.
+    """
     from featherpress.compress.experiments.distill import distill
     from featherpress.compress.experiments.sweep import (
         add_point,
         budget_folder,
         has_teachers,
-        is_done,
         measure_point,
         share_teachers,
     )
@@ -121,26 +136,35 @@ def _run(
     from featherpress.files import write_text
     from featherpress.records.sweep import SWEEP
 
-    if is_leader():
+    def keep() -> None:
         write_text(out / "recipe.toml", recipe_to_toml(recipe))
         sweep.save(out / SWEEP)
+
+    if is_leader() and not (out / SWEEP).is_file():
+        keep()
     folders = [budget_folder(out, sweep.quantity, each.budget) for each in students]
     trained = next((folder for folder in folders if has_teachers(folder)), folders[0])
     closing: list[str] = []
     # The one whose teachers the others share comes first.
     for folder, each in sorted(zip(folders, students, strict=True), key=lambda pair: pair[0] != trained):
-        if not is_done(folder):
-            own = each.recipe if folder == trained else share_teachers(each.recipe, trained)
-            begun = is_begun(folder)
-            # All budgets have the same images, which were looked through at the start.
-            audits, closing = prepare_distillation(own, folder, resume=begun, leaks=False, no_preflight=no_preflight)
-            with open_logged_run(own, folder, resume=begun, overwrite=False):
-                distill(own, folder, audits=audits, audit=student_auditor(own))
+        own = each.recipe if folder == trained else share_teachers(each.recipe, trained)
+        begun = is_begun(folder)
+        # All budgets have the same images, which were looked through at the start.
+        audits, closing = prepare_distillation(own, folder, resume=begun, leaks=False, no_preflight=no_preflight)
+        with open_logged_run(own, folder, resume=begun, overwrite=False):
+            distill(
+                own,
+                folder,
+                audits=audits,
+                audit=student_auditor(own),
+                settings=sweep.settings,
+                allow_changed=allow_changed,
+            )
         if not is_leader():
             continue
         point = measure_point(
             folder, name=folder.name, budget=each.budget, made_by=sweep.made_by, settings=each.settings
         )
         sweep = add_point(sweep, each.recipe, folder, point)
-        sweep.save(out / SWEEP)
+        keep()
     return closing

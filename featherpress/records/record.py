@@ -14,6 +14,7 @@ from pydantic import (
     model_serializer,
 )
 
+from featherpress import files
 from featherpress.errors import FileError
 from featherpress.files import write_json
 from featherpress.validation import explain, first_finding
@@ -89,7 +90,7 @@ def read_bytes(file: Path) -> bytes:
     Errors: `FileError` when it cannot be read.
     """
     try:
-        return file.read_bytes()
+        return files.read_bytes(file)
     except OSError as error:
         raise FileError(f"{file}: expected a readable file, got {type(error).__name__}.") from error
 

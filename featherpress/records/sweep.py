@@ -64,8 +64,8 @@ class SweepPoint(Part):
 class Sweep(Record):
     """A sweep over budgets: what was asked, the budgets that are done, and what they are set against.
 
-    `limits` are all budgets asked for, smallest first; `points` those that are done. The teacher and the metric are
-    known from the first one on.
+    `settings` are those that commands gave over the recipe's. `limits` are all budgets asked for, smallest first;
+    `points` those that are done. The teacher and the metric are known from the first one on.
     """
 
     SCHEMA: ClassVar[str] = "featherpress.sweep/1"
@@ -75,6 +75,7 @@ class Sweep(Record):
     quantity: Quantity
     made_by: MadeBy
     knobs: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
     limits: Annotated[tuple[int, ...], Field(min_length=1)]
     seeds: tuple[int, ...]
     target: SweepTarget | None = None

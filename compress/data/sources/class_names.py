@@ -9,6 +9,7 @@ from featherpress.compress.data.sources.label_lines import LabelLines
 from featherpress.compress.data.sources.labels import SPLITS
 from featherpress.errors import DataError
 from featherpress.extras import require_extra
+from featherpress.files import read_bytes
 
 SETTINGS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 LISTS = ("classes.txt", "obj.names", "classes.names", "_darknet.labels", "labels/classes.txt")
@@ -62,7 +63,7 @@ def _read_settings(path: Path) -> ClassNames:
     import yaml  # noqa: PLC0415
 
     try:
-        content = yaml.safe_load(path.read_bytes())
+        content = yaml.safe_load(read_bytes(path, pipes=False))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     names = content.get("names") if isinstance(content, dict) else None

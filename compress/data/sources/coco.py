@@ -14,6 +14,7 @@ from featherpress.compress.data.sources.image_files import ImageFiles, best_fold
 from featherpress.compress.data.sources.labels import Box, Labels, labelled_image, require_new_names
 from featherpress.compress.data.sources.segments import box_of_segments
 from featherpress.errors import DataError
+from featherpress.files import read_bytes
 
 LISTS = ("images", "annotations", "categories")
 """What such a file is made of."""
@@ -62,7 +63,7 @@ def read_coco(path: Path, folders: Sequence[Path] = ()) -> Labels:
 
 def _load(path: Path) -> dict[str, list[Any]]:
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_bytes(path, pipes=False))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):

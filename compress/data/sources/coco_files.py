@@ -6,6 +6,7 @@ from pathlib import Path
 from featherpress.compress.data.sources.coco import LISTS, read_coco
 from featherpress.compress.data.sources.labels import SPLITS, Labels
 from featherpress.errors import DataError
+from featherpress.files import read_bytes
 
 FILES = ("annotations.json", "_annotations.coco.json", "result.json", "labels.json", "coco.json")
 """Ours and CVAT's, Roboflow's, Label Studio's, FiftyOne's; COCO's own lie in a folder `annotations`."""
@@ -45,7 +46,7 @@ def _patterns(split: str) -> list[str]:
 
 def _looks_right(path: Path) -> bool:
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_bytes(path, pipes=False))
     except (ValueError, RecursionError):
         return False
     return isinstance(content, dict) and all(key in content for key in LISTS)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from featherpress.compress.data.sources.image_files import is_inside_name
 from featherpress.errors import DataError
+from featherpress.files import read_bytes
 
 BOX_FIELDS = 10
 """x, y, w, h, blur, expression, illumination, invalid, occlusion, pose."""
@@ -14,7 +15,7 @@ class LabelLines:
     """The lines of a label file and where reading stands; UTF-8 with or without a mark, else Latin-1."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.number, data = path, 0, path.read_bytes()
+        self.path, self.number, data = path, 0, read_bytes(path, pipes=False)
         try:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError:

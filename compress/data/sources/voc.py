@@ -14,6 +14,7 @@ from featherpress.compress.data.sources.image_files import ImageFiles, best_fold
 from featherpress.compress.data.sources.label_lines import LabelLines
 from featherpress.compress.data.sources.labels import SPLITS, Box, Labels, labelled_image, require_new_names
 from featherpress.errors import DataError
+from featherpress.files import read_bytes
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -155,7 +156,7 @@ def _read_pages(paths: Iterable[Path], folder: Path) -> dict[str, _Page]:
 
 
 def _read_page(path: Path, key: str) -> _Page:
-    data = path.read_bytes()
+    data = read_bytes(path, pipes=False)
     if b"<!ENTITY" in data:
         raise DataError(f"{path}: expected plain XML, got one that defines entities")
     try:

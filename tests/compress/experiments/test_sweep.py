@@ -81,6 +81,27 @@ def test_an_interrupted_sweep_goes_on(sweep: Run, monkeypatch: pytest.MonkeyPatc
     assert tomllib.loads(Path("curve/params-2000/recipe.toml").read_text())["teacher"]["weights"]
 
 
+def test_budgets_that_differ_otherwise_are_named(sweep: Run, tmp_path: Path) -> None:
+    """A sweep goes on with what it began with; a budget that is done is held against it, like one that is not."""
+    epochs = ("--set", "schedule.epochs=2")
+    assert sweep("--params", "500", *epochs).code == 0
+    assert sweep("--params", "500", "--resume").code == 0, "settings outlive a resume"
+    recipe = (tmp_path / "tiny.toml").read_text()
+    (tmp_path / "tiny.toml").write_text(recipe.replace('loss = "kl"', 'loss = "kl"\nweight = 3.0'))
+    refused = sweep("--params", "500,1K", "--resume")
+    assert (refused.code, "losses.logits.weight was 1.0 and is 3.0" in refused.err) == (2, True), refused.err
+    (tmp_path / "tiny.toml").write_text(recipe)
+    refused = sweep("--params", "500,1K", "--resume", "--set", "schedule.epochs=3")
+    assert (refused.code, "schedule.epochs was 2 and is 3" in refused.err) == (2, True), refused.err
+    assert Sweep.load(Path("curve/sweep.json")).settings == ("schedule.epochs=2",)
+    assert not Path("curve/params-1000/weights").exists()
+    allowed = sweep("--params", "500,1K", "--resume", "--allow-changed", "--set", "schedule.epochs=3")
+    assert allowed.code == 0, allowed.err
+    comparison = json.loads(Path("curve/params-500/eval/comparison.json").read_text())
+    assert comparison["changed"] == ["schedule.epochs was 2 and is 3"]
+    assert tomllib.loads(Path("curve/recipe.toml").read_text())["schedule"]["epochs"] == 3
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
