@@ -1,12 +1,14 @@
 """Image files to tensors: one decoder for every mode and orientation, strict about broken files."""
 
+import ctypes
 import math
 import struct
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 """What Pillow's decoders raise on files that are cut short, corrupt or of no known kind."""
 
 _WIDTH, _LENGTH, _ORIENTATION = 0x0100, 0x0101, 0x0112
+_ROWS = 64  # of a large image that are worked on at a time
 _END_OF_JPEG, _RGB = b"\xff\xd9", 3  # as torchvision numbers the modes
 
 
@@ -63,15 +66,43 @@ def decode_within(path: Path | str, pixels: int) -> Tensor:
     Shapes: -> (3, H, W).
     Errors: as `decode_image`.
     """
-    with open_image(Path(path)) as image:
+    shown = _decode_shrunk(Path(path), pixels)
+    if shown is None:
+        return decode_image(path)
+    _give_back()
+    return _to_tensor(shown)
+
+
+def _decode_shrunk(path: Path, pixels: int) -> Image.Image | None:
+    """Decode an image file of more than so many pixels, scaled down to them; None for a smaller one."""
+    with open_image(path) as image:
         scale = math.sqrt(pixels / math.prod(image.size))
-        if scale < 1:
-            image.draft(None, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
-            shown = _load_rgb(image)
-            scale = math.sqrt(pixels / math.prod(shown.size))
-            width, height = (max(int(side * scale), 1) for side in shown.size)
-            return _to_tensor(shown.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0))
-    return decode_image(path)
+        if scale >= 1:
+            return None
+        image.draft(None, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
+        loaded, orientation = _load(image)
+        scale = math.sqrt(pixels / math.prod(loaded.size))
+        width, height = (max(int(side * scale), 1) for side in loaded.size)
+        return _turned(_shrink(loaded, width, height), orientation)
+
+
+def _give_back() -> None:
+    """Return freed memory to the system, for what comes next; Linux keeps blocks as large as Pillow's otherwise."""
+    with suppress(OSError, AttributeError, TypeError):  # another system
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _shrink(image: Image.Image, width: int, height: int) -> Image.Image:
+    """Scale an image down as RGB, some rows at a time: of the whole there is never a second copy."""
+    shrunk, step = Image.new("RGB", (width, height)), image.height / height
+    for top in range(0, height, _ROWS):
+        bottom = min(top + _ROWS, height)
+        # The filter looks a step beyond what it makes.
+        first, last = max(int((top - 1) * step) - 1, 0), min(math.ceil((bottom + 1) * step) + 1, image.height)
+        rows = _flatten(image.crop((0, first, image.width, last)))
+        box = (0, top * step - first, image.width, bottom * step - first)
+        shrunk.paste(rows.resize((width, bottom - top), Image.Resampling.BILINEAR, box=box), (0, top))
+    return shrunk
 
 
 def image_size(path: Path | str) -> tuple[int, int]:
@@ -165,15 +196,36 @@ def _orientation(image: Image.Image) -> int:
 def _load_rgb(image: Image.Image) -> Image.Image:
     """Decode an open image file of any of Pillow's modes, upright.
 
-    Errors: DataError for colours of 16 bits that leave the upper bits empty, as Pillow reads no others of them.
+    Errors: as `_load`.
+    """
+    return _flatten(_turned(*_load(image)))
+
+
+def _load(image: Image.Image) -> tuple[Image.Image, int]:
+    """Decode an open image file, in eight bits; return it as it lies in the file, and how it is to be turned.
+
+    Errors: ValueError for colours of 16 bits that leave the upper bits empty, as Pillow reads no others of them.
     """
     deep = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
     load_strictly(image)
-    image = image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
+    orientation = _orientation(image)
     if image.mode.startswith("I") or image.mode == "F":
-        image = _eight_bits(image)
-    elif deep and np.asarray(image.convert("RGB")).max() < 64:
+        return _eight_bits(image), orientation
+    if deep and _brightest(image if image.mode == "RGB" else image.convert("RGB")) < 64:
         raise ValueError("16-bit colours that leave the upper two bits empty, which would be black")
+    return image, orientation
+
+
+def _brightest(image: Image.Image) -> float:
+    return max(high for _, high in cast("tuple[tuple[float, float], ...]", image.getextrema()))
+
+
+def _turned(image: Image.Image, orientation: int) -> Image.Image:
+    return image if orientation == 1 else turn_upright(image, orientation)
+
+
+def _flatten(image: Image.Image) -> Image.Image:
+    """Lay transparency over white, and turn all but RGB into it."""
     if image.mode in {"La", "RGBa"}:
         image = image.convert(image.mode.upper())
     if image.has_transparency_data:
@@ -190,17 +242,22 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
     Errors: ValueError where no value is finite.
     """
-    values = np.asarray(image).astype(np.float32)
-    sample = values.reshape(-1)[:: max(values.size >> 20, 1)]
+    values = np.asarray(image)
+    sample = values.reshape(-1)[:: max(values.size >> 20, 1)].astype(np.float32)
     sample = sample[np.isfinite(sample)]
     if not sample.size:
         raise ValueError("no value that is finite")
     low, high = map(float, np.quantile(sample, (0.001, 0.999)))
     whites = (1.0, 255.0) if image.mode == "F" else (65535.0,)
     white = next((each for each in whites if low >= 0 and high <= each), 0.0)
+    black = 0.0
     if low < high and high - low < (white / 4 or math.inf):
-        white, values = high - low, values - low
-    return Image.fromarray(np.nan_to_num(np.clip(values * (255 / (white or 255)), 0, 255)).astype(np.uint8))
+        white, black = high - low, low
+    levels = np.empty(values.shape, np.uint8)
+    for first in range(0, len(values), _ROWS):
+        rows = (values[first : first + _ROWS].astype(np.float32) - np.float32(black)) * np.float32(255 / (white or 255))
+        levels[first : first + _ROWS] = np.nan_to_num(np.clip(rows, 0, 255))
+    return Image.fromarray(levels)
 
 
 def _reason(error: BaseException) -> str:

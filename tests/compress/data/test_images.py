@@ -1,6 +1,8 @@
 """The decoder: every mode, orientation, and broken files."""
 
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -205,6 +207,43 @@ def test_large_images_are_read_scaled_down(tmp_path: Path, suffix: str) -> None:
     assert int(small[0, :24].min()) > 200
     assert int(small[0, 26:].max()) < 50
     assert torch.equal(decode_within(path, 80000), decode_image(path))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "I;16"])
+def test_scaling_down_by_rows_is_scaling_down(tmp_path: Path, mode: str) -> None:
+    """What is made some rows at a time is what is made at once, to a level."""
+    seed = np.random.default_rng(0)
+    if mode == "I;16":
+        small = Image.fromarray(seed.integers(0, 255, (30, 40), dtype=np.uint8)).resize((800, 600))
+        image = Image.fromarray(np.asarray(small).astype(np.uint16) * 257)
+    else:
+        image = Image.fromarray(seed.integers(0, 255, (30, 40, len(mode)), dtype=np.uint8), mode).resize((800, 600))
+    path = saved(image, tmp_path / "a.png")
+    whole = Image.fromarray(decode_image(path).permute(1, 2, 0).numpy())
+    expected = np.asarray(whole.resize((400, 300), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+    assert np.abs(decode_within(path, 120000).numpy().astype(int) - expected).max() <= 1
+
+
+GROWTH = """
+import resource, sys
+from pathlib import Path
+from featherpress.compress.data.images import decode_within
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+decode_within(Path(sys.argv[1]), 1000)
+before = peak()
+decode_within(Path(sys.argv[2]), 1 << 20)
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is counted in other units elsewhere")
+@pytest.mark.parametrize(("mode", "pixel"), [("RGB", 4), ("RGBA", 4), ("I;16", 6)])
+def test_a_large_image_is_in_memory_once(tmp_path: Path, mode: str, pixel: int) -> None:
+    """Reading 24 megapixels scaled down takes what Pillow decodes them to and little more, no copy of the whole."""
+    large = saved(Image.new(mode, (6000, 4000)), tmp_path / "large.png", compress_level=1)
+    small = saved(Image.new(mode, (60, 40)), tmp_path / "small.png")
+    done = subprocess.run([sys.executable, "-c", GROWTH, small, large], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 24 * pixel + 40
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"quality": 30}], ids=str)
