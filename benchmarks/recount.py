@@ -186,7 +186,7 @@ def _rows(rows: Sequence[RecountRow]) -> str:
         ]
         for row in rows
     ]
-    return "\n".join(markdown_table(("model", "input", "G MACs", "published", "deviation", "verdict"), cells))
+    return "\n".join(markdown_table(("model", "input", "G MACs", "published", "largest deviation", "verdict"), cells))
 
 
 if __name__ == "__main__":

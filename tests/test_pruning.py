@@ -54,6 +54,12 @@ def run(run_command: Run, tmp_path: Path) -> Run:
     return run_command
 
 
+def test_what_fits_is_left_whole(run: Run) -> None:
+    """Nothing is cut, and the uniform width beside it is the whole too."""
+    found = json.loads(run("prune", "nets:plain", "--params", "1M", *INPUT, "--json").out)
+    assert (found["slack"]["params"], found["uniform"]["params"]) == (1_000_000 - WHOLE, WHOLE)
+
+
 def test_the_table_says_what_was_cut_and_what_is_locked(run: Run) -> None:
     """Components before and after, each limit with what is left, the locked axes with their reason; nothing written."""
     ending = run("prune", "nets:plain", "--params", "2K", "--macs", "400K", *INPUT)
@@ -67,6 +73,9 @@ def test_the_table_says_what_was_cut_and_what_is_locked(run: Run) -> None:
     assert limits["params"][0] == "2,000"
     assert "head.weight[0]" in ending.out
     assert "part of the output" in ending.out
+    assert "what was cut rests on the weights that nets:plain begins with: --weights gives it trained ones" in " ".join(
+        ending.out.split()
+    )
     assert sorted(path.name for path in Path().iterdir() if path.suffix) == ["nets.py"]
     assert "featherpress fit" not in ending.out
 

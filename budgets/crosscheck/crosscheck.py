@@ -181,8 +181,6 @@ def _disagreements(
             elsewhere = total.peer_macs[tool] == total.macs and row.peer_params[tool] in {row.params, None}
             if not reason and elsewhere:
                 reason = "credits work to another component than the one that runs; its total agrees"
-            sentence = (
-                f"{tool} {reason}" if reason else f"{tool} differs and no evidence says why: do not trust this count"
-            )
+            sentence = f"{tool} {reason}" if reason else f"{tool} differs and no evidence says why: trust neither count"
             found.append(Disagreement(tool=tool, component=row.name, sentence=sentence, explained=bool(reason)))
     return found

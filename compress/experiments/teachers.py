@@ -84,8 +84,8 @@ def evaluate_teacher(experiment: Experiment, teacher: LoadedTeacher) -> Any:
         saved.unlink()
         metric = experiment.task.metric.name
         raise TrainingError(
-            f"the {teacher.name}'s {metric} on the validation images is {score:.3f}, too low to teach; check its "
-            "weights and data"
+            f"the {teacher.name}'s {metric} on the validation images is {score:.3f}, too low to teach: "
+            f"{experiment.task.min_teacher_score:.3g} is the least; check its weights and data, or train it longer"
         )
     return predictions
 

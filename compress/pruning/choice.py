@@ -169,10 +169,9 @@ class Chooser:
 
     def uniform(self) -> dict[str, int]:
         """Return what is limited with the largest share of every family that fits, the baseline; empty if none does."""
-        low, high = 0.0, 1.0
+        low, high, share = 0.0, 1.0, 1.0  # all of it may fit
         found = None
         for _ in range(30):
-            share = (low + high) / 2
             kept = np.array(
                 [family.allowed(int(len(family) * share)) for family in self.space.families], dtype=np.int64
             )
@@ -180,6 +179,7 @@ class Chooser:
                 found, low = kept, share
             else:
                 high = share
+            share = (low + high) / 2
         return {} if found is None else self.named_costs(found)
 
     def units(self, kept: Ids) -> list[Ids]:

@@ -97,7 +97,7 @@ def prune(
         file = {"file": str(out)} if out else {}
         print_json({**record.to_dict(), **file, "components": compared.to_dict()["components"]})
     else:
-        plain_console().print(_render(record, compared, _hints(model, out)))
+        plain_console().print(_render(record, compared, _hints(model, weights, out)))
 
 
 def _write(result: "Pruned", out: Path, model: str, settings: Mapping[str, Any]) -> None:
@@ -140,9 +140,11 @@ def _proof(record: "Pruning") -> str:
     )
 
 
-def _hints(model: str, out: Path | None) -> list[str]:
+def _hints(model: str, weights: Path | None, out: Path | None) -> list[str]:
     """Say what comes next, and what else there is where the model has knobs."""
     lines = []
+    if weights is None:
+        lines.append(f"what was cut rests on the weights that {model} begins with: --weights gives it trained ones")
     if out is not None:
         lines.append(f"wrote {out}; `featherpress audit {model} --weights {out}` counts it")
     knobs = list_knobs(model)

@@ -47,14 +47,18 @@ def open_subject(
 ) -> Subject:
     """Build a model, and what it is fed: `inputs`, else its budget's or its pin's, else one image of its usual size.
 
-    With `weights` it has those of a file, and the shape of a pruned one. Nothing is downloaded: the backbones of
-    torchvision's detectors come without weights.
+    With `weights` it has those of a file, and the shape of a pruned one. Weights that are drawn are the same every
+    time, for a forward may branch by them. Nothing is downloaded: the backbones of torchvision's detectors come without
+    weights.
     """
+    import torch
+
     from featherpress.models.factories import import_offline, load_factory
     from featherpress.models.saving import build_with_weights, settings_of_file
 
     # What other packages say of their progress is not our output, which may be JSON.
     with stdout_to_stderr():
+        torch.manual_seed(0)
         factory, offline = import_offline(name)
         built = {**offline, **(settings_of_file(weights, name) if weights else {}), **(settings or {})}
         make = partial(load_factory, name, built)
@@ -133,7 +137,10 @@ def _advise_inputs(subject: Subject) -> str:
 
     fed = ", ".join(describe_inputs(subject.inputs)) or "nothing"
     by_default = not subject.source.startswith(("as given", "from "))
-    given = " ".join(f"--input {text}" for text in suggest_inputs(subject.model))
+    suggested = suggest_inputs(subject.model)
+    given = " ".join(f"--input {text}" for text in suggested)
+    if [text.partition("=")[2] for text in suggested] == [fed]:  # which failed just now
+        given = f"another size, as {given.replace(fed, '1x3x64x64')}"
     fed = f"one image of {fed} was fed by default" if by_default else f"{fed} was fed"
     return (
         f"{fed} ({subject.source}): try {given}, or name a function of yours that returns a module which makes its "

@@ -79,9 +79,10 @@ def _of_method(claim: Claim, interval: Interval, verdict: Verdict, reason: str) 
     if verdict == "undecided":
         return f"No verdict on {claim.method}: {reason} ({differs}, {bounds})."
     if verdict == "not shown":
+        sign = "gain" if interval.difference > 0 else "loss"
         return (
-            f"A gain from {claim.method}{beyond} is not shown: {differs}, and the {bounds} holds 0; such a difference "
-            f"would show with {needs_to_show(interval).phrase(claim.unit, about_seeds=True)}."
+            f"A {sign} from {claim.method}{beyond} is not shown: {differs}, and the {bounds} holds 0; such a "
+            f"difference would show with {needs_to_show(interval).phrase(claim.unit, about_seeds=True)}."
         )
     verb = "raised" if verdict == "better" else "lowered"
     method = f"{claim.method[0].upper()}{claim.method[1:]}"

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from featherpress.errors import UsageError
 from featherpress.verdicts.claims import MIN_EXAMPLES, MIN_SEEDS, basis
 from featherpress.verdicts.intervals import Interval, Scores, paired_interval
-from featherpress.verdicts.sample_size import MOST_EXAMPLES, needs_to_show
+from featherpress.verdicts.sample_size import MOST_EXAMPLES, MOST_SEEDS, needs_to_show
 
 Outcome: TypeAlias = Literal["not worse", "worse", "undecided"]
 
@@ -132,4 +132,5 @@ def _decide(interval: Interval, *, margin: float, holding: int, unit: str) -> tu
     needs = needs_to_show(interval, apart_from=-margin)
     if needs.seeds or needs.examples:
         return "undecided", f"{needs.phrase(unit, about_seeds=False)} would decide, if the difference stays"
-    return "undecided", f"not even {MOST_EXAMPLES:,} {unit} would decide, if the difference stays"
+    seeds = f"{MOST_SEEDS} seeds or " if interval.seeds > 1 else ""
+    return "undecided", f"not even {seeds}{MOST_EXAMPLES:,} {unit} would decide, if the difference stays"

@@ -96,6 +96,9 @@ def test_sentences_about_a_method() -> None:
         "A gain from distillation is not shown: AP differs by +0.020, and the 95% interval -0.010 to 0.050 over 5 "
         "seeds and 240 images holds 0; such a difference would show with "
     )
+    assert sentence_about(METHOD, interval(-0.02, 0.03), "not shown").startswith(
+        "A loss from distillation is not shown: "
+    )
     verdict, reason = judge(interval(-0.0001, 0.03, seeds=2), METHOD, holding=200)
     assert sentence_about(METHOD, interval(-0.0001, 0.03, seeds=2), verdict, reason) == (
         "No verdict on distillation: 2 seeds, and a claim about a method takes 3 or more "

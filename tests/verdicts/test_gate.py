@@ -55,6 +55,14 @@ def test_undecided_says_how_many_examples_would_decide() -> None:
     assert "images would decide, if the difference stays" in found.sentence
 
 
+def test_undecided_says_where_neither_seeds_nor_examples_would_decide() -> None:
+    """Three seeds that differ by much, around the margin itself."""
+    seeds = np.stack([np.full(40, 0.0), np.full(40, 0.25), np.full(40, -0.25)])
+    found = gate(seeds, np.full((3, 40), 0.25), margin=0.25, unit="images")
+    assert found.outcome == "undecided"
+    assert found.reason == "not even 100 seeds or 1,000,000 images would decide, if the difference stays"
+
+
 def test_the_margin_is_printed_where_it_decides() -> None:
     sentence = gate(SEEDS, BASE, margin=0.005, metric="AP", names=("a.csv", "b.csv")).sentence
     assert sentence == (

@@ -184,7 +184,7 @@ def test_what_runs_deep_inside_is_not_the_roots(monkeypatch: pytest.MonkeyPatch)
             return y
 
     found = sentences(cross_check(Outer(), torch.randn(2, 8)), "fvcore")
-    assert found["(root)"] == "fvcore differs and no evidence says why: do not trust this count"
+    assert found["(root)"] == "fvcore differs and no evidence says why: trust neither count"
     assert found["inner"].startswith("fvcore has no handle for aten::lstm")
 
 
@@ -217,7 +217,7 @@ def test_a_loss_without_evidence_stays_open(monkeypatch: pytest.MonkeyPatch) -> 
     halved = {**handles, "aten::linear": lambda inputs, outputs: handles["aten::linear"](inputs, outputs) // 2}
     monkeypatch.setattr(counters, "_fvcore_handles", lambda: halved)
     result = cross_check(nn.Sequential(nn.Linear(8, 8), nn.LSTM(8, 8)), torch.randn(2, 8))
-    assert sentences(result, "fvcore")["0"] == "fvcore differs and no evidence says why: do not trust this count"
+    assert sentences(result, "fvcore")["0"] == "fvcore differs and no evidence says why: trust neither count"
     assert not result.explained
 
 
@@ -231,9 +231,9 @@ def test_a_formula_that_is_there_is_no_excuse(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setitem(COUNTERS, "torch", blind)
     result = cross_check(nn.Linear(8, 8), torch.randn(2, 8))
-    assert sentences(result, "torch") == {
-        "total": "torch differs and no evidence says why: do not trust this count"
-    } or ("no evidence" in next(iter(sentences(result, "torch").values())))
+    assert sentences(result, "torch") == {"total": "torch differs and no evidence says why: trust neither count"} or (
+        "no evidence" in next(iter(sentences(result, "torch").values()))
+    )
     assert not result.explained
 
 
@@ -319,7 +319,7 @@ class Products(nn.Module):
         # It says less for the LSTM than anyone, and its weights are no sum of ours.
         (
             {"body": (2560, 7, {"cells": (2560, 7, {})}), "norm": (0, 200, {})},
-            {"body": "thop differs and no evidence says why: do not trust this count"},
+            {"body": "thop differs and no evidence says why: trust neither count"},
         ),
     ],
     ids=["functions too", "other weights"],

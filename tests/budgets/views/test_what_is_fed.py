@@ -184,6 +184,44 @@ def test_a_model_that_fails_on_the_guess_is_answered_with_what_to_try(run: Run, 
     assert "makes its own input" in err
 
 
+def test_a_size_that_failed_is_not_advised_again(run: Run, tmp_path: Path) -> None:
+    """A model of images that takes no 224x224 hears of another size."""
+    module = """
+from torch import nn
+
+
+def net():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LayerNorm(36))
+"""
+    (tmp_path / "small.py").write_text(module)
+    code, _, err = run("audit", "small:net")
+    assert code == 2
+    assert "was fed by default" in err
+    assert ": try another size, as --input input=1x3x64x64, or name" in err
+
+
+def test_weights_that_are_drawn_are_the_same_every_time(run: Run, tmp_path: Path) -> None:
+    """A forward that branches by its weights costs the same at every audit, whatever was drawn before."""
+    module = """
+from torch import nn
+
+
+class Gate(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.judge, self.body = nn.Linear(4, 1), nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.body(x) if self.judge.weight.sum() > 0 else x
+"""
+    (tmp_path / "gated.py").write_text(module)
+    found = set()
+    for seed in range(6):
+        torch.manual_seed(seed)
+        found.add(record(run, "audit", "gated:Gate", "--input", "1x4")["total"]["macs"])
+    assert len(found) == 1
+
+
 def test_what_was_given_and_fails_is_answered_too(run: Run) -> None:
     """Then nothing was fed by default."""
     code, _, err = run("audit", "mine:Tok", "--input", "1x7")
