@@ -42,6 +42,12 @@ def sorting():
             x = torch.sort(self.stem(image), dim=1).values
             return self.head(x.mean((2, 3)))
     return Odd(24, 5)
+
+def gated():
+    class Gated(Net):
+        def forward(self, image):
+            return super().forward(image if image.mean() > 0 else -image)
+    return Gated(24, 5)
 """
 WHOLE = 3 * 24 * 9 + 24 + 48 + 2 * (24 * 24 * 9 + 24) + 48 + 24 * 5 + 5
 INPUT = ("--input", "16")
@@ -151,6 +157,7 @@ def test_json_has_the_units_and_the_components(run: Run) -> None:
         (("nets:plain", "--params", "2K", "--floor", "2"), 2, "floor"),
         (("net.onnx", "--params", "2K"), 2, "net.onnx is a file"),
         (("nets:none", "--params", "2K"), 2, "has no 'none'"),
+        (("nets:gated", "--params", "400"), 2, "Gated cannot be followed on this example: its forward goes by values"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(run: Run, words: tuple[str, ...], code: int, said: str) -> None:

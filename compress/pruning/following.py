@@ -88,8 +88,10 @@ def trace_whole(subject: Subject, tensors: Named, decisions: Decisions, kept: se
     except UsageError:
         raise
     except Exception as error:
-        name = type(subject.model).__name__
-        raise UsageError(f"{name} cannot be followed on this example: {describe(error)}") from error
+        name, reason = type(subject.model).__name__, describe(error)
+        if "meta tensor" in reason:
+            reason = f"its forward goes by values, and a trial cut has none ({reason})"
+        raise UsageError(f"{name} cannot be followed on this example: {reason}") from error
     if unread := tensors.keys() - trace.read:
         read = set(trace.read)
         try:
