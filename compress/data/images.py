@@ -70,11 +70,14 @@ def decode_within(path: Path | str, pixels: int) -> Tensor:
     if shown is None:
         return decode_image(path)
     _give_back()
-    return _to_tensor(shown)
+    return shown
 
 
-def _decode_shrunk(path: Path, pixels: int) -> Image.Image | None:
-    """Decode an image file of more than so many pixels, scaled down to them; None for a smaller one."""
+def _decode_shrunk(path: Path, pixels: int) -> Tensor | None:
+    """Decode an image file of more than so many pixels, scaled down to them; None for a smaller one.
+
+    Shapes: -> (3, H, W).
+    """
     with open_image(path) as image:
         scale = math.sqrt(pixels / math.prod(image.size))
         if scale >= 1:
@@ -83,7 +86,7 @@ def _decode_shrunk(path: Path, pixels: int) -> Image.Image | None:
         loaded, orientation = _load(image)
         scale = math.sqrt(pixels / math.prod(loaded.size))
         width, height = (max(int(side * scale), 1) for side in loaded.size)
-        return _turned(_shrink(loaded, width, height), orientation)
+        return _to_tensor(_turned(_shrink(loaded, width, height), orientation))
 
 
 def _give_back() -> None:
