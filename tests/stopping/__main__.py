@@ -116,7 +116,7 @@ def main() -> int:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     base._BETTER_THAN_CHANCE = 0.0  # teachers need not be good
-    chance, problems, total = random.Random(asked.seed), [], 0  # noqa: S311 - to be the same again
+    chance, problems, total, told = random.Random(asked.seed), [], 0, 0  # noqa: S311 - to be the same again
     names = [asked.only] if asked.only else [*RECIPES]
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder, "whole")
@@ -137,7 +137,9 @@ def main() -> int:
                 sent, found = stop_until_done(name, out, chance, signals=min(wanted, 8), pace=pace)
                 wanted, total, round_number = wanted - max(sent, 1), total + sent, round_number + 1
                 problems += found + [f"{name}: {each}" for each in require_equal(whole / name, out / name)]
-    print("\n".join(problems))
+                print(f"{name}: {total} signals so far, {len(problems)} faults", *problems[told:], sep="\n", flush=True)
+                told = len(problems)
+    print(*problems[told:], sep="\n")
     print(f"{total} signals over {len(names)} recipes, {len(problems)} faults")
     return int(bool(problems))
 
