@@ -1,6 +1,6 @@
 """An exported detector in the runtimes of small detectors: whether each loads it, computes the same, and how fast.
 
-    python benchmarks/runtimes.py [--int8] [--peers FOLDER] [--python PYTHON]
+    python benchmarks/runtimes.py [--int8 [--int8-plan all]] [--peers FOLDER] [--python PYTHON]
 
 V2 is exported for one image of 640 x 640. The runtimes are those of the interpreter PYTHON, into which `pip install
 onnxruntime opencv-python-headless openvino ncnn pnnx` may put them; one that is not there is left out with the reason.
@@ -151,7 +151,11 @@ def write_files(folder: Path, options: argparse.Namespace) -> None:
 
     weights = options.weights or shipped_weights("featherface_v2")
     command = ["export", "--weights", str(weights), "--input", str(SIDE), "--out", str(folder / "float32.onnx")]
-    more = ["--int8", *(["--data", str(options.data)] if options.data else [])] if options.int8 else []
+    more = (
+        ["--int8", "--int8-plan", options.int8_plan, *(["--data", str(options.data)] if options.data else [])]
+        if options.int8
+        else []
+    )
     run = [sys.executable, "-c", "import sys; from featherpress.cli import main; sys.exit(main())"]
     subprocess.run([*run, *command, *more], check=True, stdout=sys.stderr)  # noqa: S603 (the programs are named here)
     if options.int8:
@@ -170,6 +174,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--data", type=Path, help="labelled images for --int8; drawn faces unless given")
     parser.add_argument("--int8", action="store_true", help="the file in eight bits too")
+    parser.add_argument("--int8-plan", default="auto", metavar="auto|all|FILE", help="which convolutions --int8 is of")
     parser.add_argument("--peers", type=Path, help="a folder of other detectors' ONNX files, for onnxruntime alone")
     parser.add_argument("--python", default=sys.executable, help="the interpreter that has the runtimes")
     parser.add_argument("--rounds", type=int, default=30)
