@@ -196,8 +196,10 @@ def _batch_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor,
     vectors = [vector for vector in (weight, bias, mean, var) if vector is not None]
     if training or mean is None or var is None or x.dim() < 2 or x.dtype not in WIDE or not _plain(x, *vectors):
         return None
-    if any(vector.shape != x.shape[1:2] for vector in vectors):
-        return None
+    channels = x.shape[1:2]
+    for vector in vectors:
+        if vector.shape != channels:
+            return None
     nothing = _made((0,), x)
     return _made(x.shape, x), nothing, nothing
 
@@ -240,10 +242,11 @@ def _cat(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
     if any(t.dim() != first.dim() for t in tensors) or not -first.dim() <= dim < first.dim():
         return None
     axis = dim % first.dim()
-    shape = list(first.shape)
-    if any(s != shape[i] for t in tensors for i, s in enumerate(t.shape) if i != axis) or 0 in shape:
-        return None
-    shape[axis] = sum(t.shape[axis] for t in tensors)
+    shape, before, after = list(first.shape), first.shape[:axis], first.shape[axis + 1 :]
+    for each in tensors:
+        if each.shape[:axis] != before or each.shape[axis + 1 :] != after or 0 in each.shape:
+            return None
+    shape[axis] = sum([each.shape[axis] for each in tensors])
     return _made(shape, first)
 
 
