@@ -15,6 +15,7 @@ from featherpress.compress.data.sources.label_lines import LabelLines, numbers_o
 from featherpress.compress.data.sources.labelled import LabelledImage
 from featherpress.compress.data.sources.labels import SPLITS, Box, Labels, labelled_image, require_new_names
 from featherpress.errors import DataError
+from featherpress.files import read_bytes
 
 _OVER = 1.001
 """How far rounding may take a share of an image beyond 1."""
@@ -103,7 +104,7 @@ def read_yolo(images: Path, labels: Path, names: ClassNames) -> Labels:
         path = owned.get(name)
         left_out["images without a label file, kept as background"] += path is None
         left_out["images with an empty label file, kept as background"] += (
-            path is not None and not path.read_bytes().strip()
+            path is not None and not read_bytes(path, pipes=False).strip()
         )
         rows.append(_read_image(images / name, name, path, names, left_out, place=place))
     if all(row.file is None for row in rows):
