@@ -96,10 +96,14 @@ def contents(blocks: Sequence[Block]) -> list[tuple[str, str]]:
     """
     titles = [block.text for block in blocks if isinstance(block, Heading) and block.level == 2]
     found: list[tuple[str, str]] = []
+    taken: dict[str, int] = {}
     for title in titles:
-        anchor = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
-        taken = sum(re.sub(r"-\d+$", "", other) == anchor for other, _ in found)
-        found.append((f"{anchor}-{taken}" if taken else anchor, title))
+        anchor = plain = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+        while anchor in taken:
+            taken[plain] += 1
+            anchor = f"{plain}-{taken[plain]}"
+        taken[anchor] = 0
+        found.append((anchor, title))
     return found if len(found) >= _FEW else []
 
 

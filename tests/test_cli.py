@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from featherpress.models import create_model, save_weights
+from featherpress.reports.blocks import typeset
 from tests.recipes import DRAWN_FACES
 
 Run = Callable[..., Any]
@@ -261,7 +262,7 @@ def test_distil_from_start_to_report(run: Run, tmp_path: Path, monkeypatch: pyte
     assert written.code == 0, written.err
     text = (folder / "report" / "report.md").read_text()
     assert "256,812" in text
-    assert comparison["sentence"] in text
+    assert typeset(comparison["sentence"]) in text
     before = (folder / "weights" / "last.safetensors").stat().st_mtime_ns
     began = json.loads((folder / "environment.json").read_text())
     assert run("distill", "--out", "run", "--resume").code == 0

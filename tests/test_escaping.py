@@ -84,6 +84,7 @@ def test_reports(name: str) -> None:
 @given(names)
 @example("\n\n# x")
 @example("](javascript:y) [")
+@example("a-1")
 def test_contents(name: str) -> None:
     """A list of sections is one line of links into the page, whatever they are called."""
     headings = [Heading(text=f"Of {name}", level=2)] * 4

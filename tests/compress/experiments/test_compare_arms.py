@@ -16,6 +16,7 @@ from featherpress.compress import compare_arms
 from featherpress.compress.distillation.placebos import PLACEBOS
 from featherpress.errors import DataError, UsageError
 from featherpress.reports import write_report
+from featherpress.reports.blocks import typeset
 from featherpress.verdicts import Scores, paired_interval
 
 EXAMPLES = np.random.default_rng(0).normal(size=200)
@@ -198,8 +199,8 @@ def test_the_report_reads_the_record(tmp_path: Path) -> None:
     """`featherpress report` writes up what is left in the folder: the same sentence, metric, placebos and figure."""
     found = compare_arms(build, train, score, out=tmp_path, metric="worth", placebos=["shuffled"], confidence=0.9)
     text = write_report([tmp_path]).read_text(encoding="utf-8")
-    assert f"**{found.sentence}**" in text
-    assert found.knowledge in text
+    assert f"**{typeset(found.sentence)}**" in text
+    assert typeset(found.knowledge) in text
     assert "Its 90 % interval" in text
     assert "| `shuffled` |" in text
     assert (tmp_path / "report/figures/differences.png").stat().st_size > 1000
