@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DEMO = (
     "A face detector of 485,599 parameters, V1, is distilled into one of 256,812, V2, on pictures that this program "
-    "draws itself. Nothing is downloaded. Some ten minutes on two idle cores; longer where others use them.",
+    "draws itself. Nothing is downloaded. Some eleven minutes of an idle core; longer where others use it.",
     "1 of 4. Count both models, part by part, and hold each to the budget file that comes with it. Seconds.",
     "2 of 4. Train V1, the teacher, on 640 drawn pictures and their labels; then V2, from three random starts twice "
     "each. Both times it knows the labels of 16 pictures alone: `student` sees the other 624 too, with what V1 says of "
@@ -87,7 +87,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="The demo's run folder.")] = Path("runs/demo"),
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Do all of it on synthetic faces, in minutes on two cores: audit, distil, evaluate, report.
+    """Do all of it on synthetic faces, in minutes of a core: audit, distil, evaluate, report.
 
     Examples:
     ```
