@@ -15,6 +15,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from featherpress.compress.data.examples import Example
+from featherpress.compress.runtime.threads import computing_threads
 from featherpress.errors import UsageError
 from featherpress.validation import suggest
 
@@ -135,17 +136,14 @@ def drawing_from(seed: int) -> Iterator[None]:
     Inside runs one thread, for a mean over an image depends on their number, and a pixel on the mean.
     """
     # torch.manual_seed would seed GPUs too.
-    generator, threads = torch.default_generator, torch.get_num_threads()
+    generator = torch.default_generator
     state = generator.get_state()
     generator.manual_seed(seed)
     try:
-        if threads > 1:
-            torch.set_num_threads(1)
-        yield
+        with computing_threads(1):
+            yield
     finally:
         generator.set_state(state)
-        if threads > 1:
-            torch.set_num_threads(threads)
 
 
 def _build(step: Step, ignore: int) -> Any:

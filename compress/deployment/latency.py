@@ -3,7 +3,6 @@
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +24,7 @@ from featherpress.compress.deployment.parity import example_images
 from featherpress.compress.deployment.quiet import quiet
 from featherpress.compress.runtime.environment import software
 from featherpress.compress.runtime.progress import Progress
+from featherpress.compress.runtime.threads import computing_threads
 from featherpress.errors import UsageError
 from featherpress.models.saving import load_named
 from featherpress.records.deployment import Bench, Latency, LeftOut, Timing
@@ -77,9 +77,7 @@ def bench(request: BenchRequest) -> dict[str, Any]:
     left_out = [LeftOut(backend=each, reason=reason) for each in request.backends if (reason := why_not(each))]
     backends = [each for each in request.backends if not why_not(each)]
     results = []
-    with ExitStack() as stack, tempfile.TemporaryDirectory() as folder, quiet():
-        stack.callback(torch.set_num_threads, torch.get_num_threads())
-        torch.set_num_threads(request.threads)
+    with computing_threads(request.threads), tempfile.TemporaryDirectory() as folder, quiet():
         files = _write_files(request, backends, Path(folder))
         for size in request.sizes:
             works, failed = _prepare_all(request, backends, size, files)

@@ -1,8 +1,7 @@
 """`report` and `demo`: the write-up of runs, and the whole path in one command."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -99,6 +98,7 @@ def demo(
     require_extra("report", "the demo's report")
     from featherpress.budgets.views.tables import render_brief
     from featherpress.compress.experiments.distill import distill
+    from featherpress.compress.runtime.threads import computing_threads
     from featherpress.reports import write_report
 
     console = plain_console()
@@ -117,26 +117,14 @@ def demo(
         highlight=False,
     )
     say(console, training)
-    with open_logged_run(recipe, out, resume=False, overwrite=overwrite) as folder, _one_thread():
+    # On pictures so small several threads wait for each other longer than they work.
+    with open_logged_run(recipe, out, resume=False, overwrite=overwrite) as folder, computing_threads(1):
         distill(recipe, folder, audits=audits)
     say(console, comparing)
     comparison = json.loads((folder / "eval" / "comparison.json").read_text(encoding="utf-8"))
     console.print(explain(comparison), highlight=False)
     say(console, writing)
     echo(f"report: {write_report([folder], read_scores=_read_scores)}")
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute with one thread: on pictures so small several wait for each other longer than they work."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def explain(comparison: Mapping[str, Any]) -> str:
