@@ -139,8 +139,8 @@ def _advise_inputs(subject: Subject) -> str:
     by_default = not subject.source.startswith(("as given", "from "))
     suggested = suggest_inputs(subject.model)
     given = " ".join(f"--input {text}" for text in suggested)
-    if [text.partition("=")[2] for text in suggested] == [fed]:  # which failed just now
-        given = f"another size, as {given.replace(fed, '1x3x64x64')}"
+    if [text.partition("=")[2] for text in suggested] == [fed] and "224x224" in fed:  # which failed just now
+        given = f"another size, as {given.replace('224x224', '64x64')}"
     fed = f"one image of {fed} was fed by default" if by_default else f"{fed} was fed"
     return (
         f"{fed} ({subject.source}): try {given}, or name a function of yours that returns a module which makes its "

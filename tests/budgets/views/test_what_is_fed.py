@@ -190,14 +190,16 @@ def test_a_size_that_failed_is_not_advised_again(run: Run, tmp_path: Path) -> No
 from torch import nn
 
 
-def net():
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LayerNorm(36))
+def net(channels=3):
+    return nn.Sequential(nn.Conv2d(channels, 4, 3), nn.Flatten(), nn.LayerNorm(36))
 """
     (tmp_path / "small.py").write_text(module)
     code, _, err = run("audit", "small:net")
     assert code == 2
     assert "was fed by default" in err
     assert ": try another size, as --input input=1x3x64x64, or name" in err
+    grey = run("audit", "small:net", "--set", "channels=1", "--input", "1x1x224x224")[2]
+    assert ": try another size, as --input input=1x1x64x64, or name" in grey
 
 
 def test_weights_that_are_drawn_are_the_same_every_time(run: Run, tmp_path: Path) -> None:
