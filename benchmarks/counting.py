@@ -1,6 +1,7 @@
 """Counting a model: how long it takes and how much memory, against fvcore and thop, in one run.
 
     python benchmarks/counting.py [--rounds 5] [--skip-large] [NAME ...]
+    python benchmarks/counting.py --commands [--rounds 8]
 
 The tools take turns on one model, so that a change of the machine's speed falls on all. Each gets a copy of the
 model that is made outside the timing (ours makes one more, of shapes only, inside). Times are the best of the rounds
@@ -121,10 +122,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--skip-large", action="store_true")
     parser.add_argument("--grown", nargs=3)
+    parser.add_argument("--commands", action="store_true", help="time whole commands alone")
     options = parser.parse_args()
     if options.grown:
         tool, name, side = options.grown
         return grown(tool, name, int(side))
+    if options.commands:
+        return time_commands(options.rounds)
     torch.set_num_threads(1)
     head = ("ms ours", "fvcore", "thop", "x fvc.", "x thop", "MB ours", "fvcore", "thop")
     widths = (9, 9, 9, 8, 8, 9, 9, 9)
@@ -138,22 +142,26 @@ def main() -> None:
         small, large = (min(column) for column in zip(*turns, strict=True))
         print(f"ours at {side} against 640: {large / small:.2f} times as long")
     if not options.names:
-        base, whole = start_up(options.rounds)
-        print(f"audit featherface_v2: {whole:.2f} s, {whole / base:.2f} times importing torch and torchvision")
-        for block in (200, 1):
-            print(f"audit of {LAYERS:,} layers in {LAYERS // block:,} rows: {audit_many(block):.1f} s of CPU time")
+        time_commands(options.rounds)
     return None
 
 
-def start_up(rounds: int) -> tuple[float, float]:
-    """Best wall times of importing torch and torchvision, and of a whole audit, in turns of fresh processes."""
-    commands = (["-c", "import torch, torchvision"], ["-m", "featherpress.cli", "audit", "featherface_v2"])
-    times = [
-        [seconds(lambda c=c: subprocess.run([sys.executable, *c], check=True, capture_output=True)) for c in commands]  # noqa: S603
-        for _ in range(rounds)
-    ]
-    base, whole = (min(column) for column in zip(*times, strict=True))
-    return base, whole
+def time_commands(rounds: int) -> None:
+    """Print the CPU time of whole commands, imports included: a small audit beside importing torch, and large ones."""
+    torch_alone, audit = ["-c", "import torch"], ["-m", "featherpress.cli", "audit", "featherface_v2"]
+    turns = [(child_seconds(torch_alone), child_seconds(audit)) for _ in range(rounds)]
+    base, whole = map(min, zip(*turns, strict=True))
+    print(f"importing torch: {base:.2f} s of CPU time, audit featherface_v2: {whole:.2f}, {whole - base:.2f} more")
+    for block in (200, 1):
+        print(f"audit of {LAYERS:,} layers in {LAYERS // block:,} rows: {audit_many(block):.1f} s of CPU time")
+
+
+def child_seconds(words: Sequence[str]) -> float:
+    """CPU time of a process of Python's, which finds this file's models."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, *words], check=True, capture_output=True, cwd=Path(__file__).parent)  # noqa: S603
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def many(block: int = 1) -> nn.Module:
@@ -165,16 +173,8 @@ def many(block: int = 1) -> nn.Module:
 
 def audit_many(block: int) -> float:
     """CPU time of the command that audits such a model."""
-    words = ("audit", f"{Path(__file__).stem}:many", "--set", f"block={block}", "--input", "1x4")
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "featherpress.cli", *words],
-        check=True,
-        capture_output=True,
-        cwd=Path(__file__).parent,
-    )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    model = f"{Path(__file__).stem}:many"
+    return child_seconds(["-m", "featherpress.cli", "audit", model, "--set", f"block={block}", "--input", "1x4"])
 
 
 if __name__ == "__main__":
