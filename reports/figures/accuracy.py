@@ -17,6 +17,7 @@ from featherpress.reports.figures.style import (
     PAGE,
     ROLES,
     SMALL,
+    Bar,
     canvas,
     role_keys,
     row_bars,
@@ -134,8 +135,7 @@ def confusion_matrix(classes: Sequence[str], counts: Numbers) -> Figure:
     return figure
 
 
-def _bar(values: Sequence[float]) -> tuple[float, str]:
+def _bar(values: Sequence[float]) -> Bar:
     """Return no bar, and a dash, where there is no score."""
     mean = mean_score(values)
-    # The text stands clear of the dots of seeds that lie beyond the mean.
-    return mean or 0.0, f"{'   ' if len(values) > 1 else ''}{fraction(mean)}"
+    return Bar(mean or 0.0, fraction(mean), reach=max(values, default=0.0))

@@ -13,6 +13,7 @@ from featherpress.reports.figures.style import (
     LOSS,
     MUTED,
     ROLES,
+    Bar,
     canvas,
     role_keys,
     row_bars,
@@ -41,7 +42,7 @@ def costs_by_component(audits: Sequence[tuple[str, Audit]]) -> Figure:
     for axes, title, quantity in zip(figure.subplots(2, 1), ("Parameters", "MACs"), ("params", "macs"), strict=True):
         counts = {role: {c.name: getattr(c, quantity) for c in audit.components} for role, audit in audits}
         bars = {
-            role: [(found[name], short(found[name])) if name in found else None for name in names]
+            role: [Bar(found[name], short(found[name])) if name in found else None for name in names]
             for role, found in counts.items()
         }
         row_bars(axes, [label(name) for name in names], bars)

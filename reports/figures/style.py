@@ -6,7 +6,7 @@ Source: Okabe and Ito 2008, Color Universal Design, for the colours.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -73,18 +73,26 @@ def tidy(axes: Axes, *, title: str = "", x: str = "", y: str = "", grid: Literal
         axes.tick_params(axis="y", length=0)
 
 
-def row_bars(axes: Axes, groups: Sequence[str], sides: Mapping[str, Sequence[tuple[float, str] | None]]) -> None:
-    """Draw groups of horizontal bars, one a role in each, with its text at its end; None leaves a gap.
+class Bar(NamedTuple):
+    """A bar, its text, and how far what else is drawn in its row reaches."""
+
+    length: float
+    text: str
+    reach: float = 0.0
+
+
+def row_bars(axes: Axes, groups: Sequence[str], sides: Mapping[str, Sequence[Bar | None]]) -> None:
+    """Draw groups of horizontal bars, one a role in each, with its text beyond all in its row; None leaves a gap.
 
     Shapes: every role has as many bars as there are groups.
     """
     thick = 0.8 / len(sides)
     for place, (role, bars) in enumerate(sides.items()):
-        rows = [(i - 0.4 + thick * (place + 0.5), *bar) for i, bar in enumerate(bars) if bar is not None]
-        lengths = [value for _, value, _ in rows]
-        axes.barh([y for y, _, _ in rows], lengths, height=thick * 0.92, color=ROLES[role].color)
-        for y, value, text in rows:
-            write_beside(axes, text, value, y)
+        rows = [(i - 0.4 + thick * (place + 0.5), bar) for i, bar in enumerate(bars) if bar is not None]
+        lengths = [bar.length for _, bar in rows]
+        axes.barh([y for y, _ in rows], lengths, height=thick * 0.92, color=ROLES[role].color)
+        for y, bar in rows:
+            write_beside(axes, bar.text, max(bar.length, bar.reach), y)
     axes.set_yticks(range(len(groups)), list(groups))
     axes.set_ylim(len(groups) - 0.45, -0.55)
 

@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from featherpress.errors import FileError
 from featherpress.records.evaluation import ACCURACY, AP
 from featherpress.records.run import Prediction, Truth
-from featherpress.reports.figures.accuracy import ap_by_height, precision_recall
+from featherpress.reports.figures.accuracy import ap_by_height, precision_recall, scores_by_group
 from featherpress.reports.figures.costs import costs_by_component, waterfall
 from featherpress.reports.figures.gallery import PENS, draw_gallery, mark, pictures_shown
 from featherpress.reports.figures.learning import level_correlation, training_curves
@@ -206,3 +206,13 @@ def test_broken_picture_is_named(run: Run) -> None:
     (run.gallery.file.parent / run.gallery.images[1].file).write_bytes(b"no picture")
     with pytest.raises(FileError, match=r"001\.jpg: expected a picture"):
         draw_gallery(run.gallery, iou=0.5)
+
+
+def test_numbers_stand_beyond_the_dots_of_all_seeds() -> None:
+    """A number has a white ground, which would hide what lies below it."""
+    figure = scores_by_group(
+        ["all", "small"], {"teacher": [[0.5], [0.4]], "student": [[0.1, 0.3], [0.0, 0.7]]}, x="AP", y=""
+    )
+    [axes] = figure.axes
+    beside = {text.get_text(): text.xy[0] for text in axes.texts}
+    assert beside == {"0.500": 0.5, "0.400": 0.4, "0.200": 0.3, "0.350": 0.7}
