@@ -2,6 +2,7 @@
 
 import math
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,17 +50,17 @@ def develop(random: np.random.Generator, picture: Array) -> torch.Tensor:
 
 def _noise(random: np.random.Generator, channels: int, cells: int, height: int, width: int) -> Array:
     """Enlarge a small grid of noise; shape (channels, height, width), about -1 to 1."""
-    grid = random.uniform(-1, 1, (channels, cells, cells)).astype(np.float32)
-    smooth: Array = np.matmul(np.matmul(_weights(height, cells), grid), _weights(width, cells).T)
+    # In double: the last digits of a product depend on NumPy's number of threads, and in single a pixel would.
+    grid = random.uniform(-1, 1, (channels, cells, cells))
+    smooth: Array = np.matmul(np.matmul(_weights(height, cells), grid), _weights(width, cells).T).astype(np.float32)
     return smooth
 
 
 @cache
-def _weights(length: int, cells: int) -> Array:
-    """Weight every cell at every pixel of a line, by cubic interpolation; shape (length, cells)."""
-    each = torch.eye(cells)[None, :, None]
-    weights: Array = F.interpolate(each, (1, length), mode="bicubic", align_corners=True)[0, :, 0].T.numpy()
-    return weights
+def _weights(length: int, cells: int) -> Any:
+    """Weight every cell at every pixel of a line, by cubic interpolation; shape (length, cells), double."""
+    each = torch.eye(cells, dtype=torch.float64)[None, :, None]
+    return F.interpolate(each, (1, length), mode="bicubic", align_corners=True)[0, :, 0].T.numpy()
 
 
 def _stripes(random: np.random.Generator, height: int, width: int) -> Array:

@@ -1,11 +1,23 @@
 """Synthetic faces: determinism, labels, variety."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 
 from featherpress.compress.data import Sample, SyntheticFaces
 from featherpress.errors import UsageError
+
+NOISE = """
+import hashlib
+import numpy as np
+from featherpress.compress.data.synthetic.scenes import _noise
+drawn = [_noise(np.random.default_rng(seed), 1, cells, 320, 320) for seed in range(4) for cells in (24, 64)]
+print(hashlib.sha256(b"".join(each.tobytes() for each in drawn)).hexdigest())
+"""
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +39,22 @@ def test_a_picture_depends_on_seed_and_index_alone() -> None:
     assert torch.equal(first.objects.landmarks, again.objects.landmarks)
     assert not torch.equal(first.image, SyntheticFaces(length=4, seed=6, size=(96, 96))[3].image)
     assert not torch.equal(first.image, other[4].image)
+
+
+def test_a_picture_does_not_depend_on_threads() -> None:
+    """NumPy's products on one thread and on two end in other digits; what is drawn does not, to the last bit."""
+    ended = [
+        subprocess.run(
+            [sys.executable, "-c", NOISE],
+            check=True,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads},
+        )
+        for threads in ("1", "2")
+    ]
+    assert ended[0].stdout
+    assert ended[0].stdout == ended[1].stdout
 
 
 def test_boxes_lie_in_the_picture_and_landmarks_in_the_boxes(samples: list[Sample]) -> None:
