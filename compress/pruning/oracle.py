@@ -124,13 +124,13 @@ def live_values(tensors: Named, cut: Cut, gain: float) -> Values:
             drawn[key] = normal * 0.2
         else:
             drawn[key] = torch.rand(shape, generator=chance, dtype=torch.float64) + 0.5
-    return lambda tensor: drawn[id(tensor)].clone() if id(tensor) in drawn else own_values(tensor)
+    return lambda tensor: drawn[id(tensor)] if id(tensor) in drawn else own_values(tensor)
 
 
 def _compare(followed: Followed, cut: Cut, values: Values, resize: Resize) -> tuple[float, bool]:
     """Return the error with some values, and whether a signal came through to compare by."""
     given, other = (draw(followed.subject, seed, resize) for seed in (1, 2))
-    got, second = run_pruned(followed, cut, values, given), run_pruned(followed, cut, values, other)
+    got, second = run_pruned(followed, cut, values, given, other)
     signal, size = difference(got, second), _size(got)
     wanted = run_reference(followed, cut, values, given)
     if not (isfinite(signal) and signal > _FAINT * size):
@@ -138,14 +138,17 @@ def _compare(followed: Followed, cut: Cut, values: Values, resize: Resize) -> tu
     return difference(wanted, got) / signal, True
 
 
-def run_pruned(followed: Followed, cut: Cut, values: Values, given: Given) -> list[Tensor]:
-    """Run what is left of a model with some values in double precision."""
+def run_pruned(followed: Followed, cut: Cut, values: Values, *inputs: Given) -> list[list[Tensor]]:
+    """Run what is left of a model with some values in double precision, on each of several inputs."""
     replica = followed.build(cut, values)
     replica.eval()
-    args, kwargs = copy_with(given, torch.clone, {})
-    with preserve_global_state(), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-        torch.default_generator.manual_seed(0)
-        return tensors_in(replica(*args, **kwargs))
+    results = []
+    for given in inputs:
+        args, kwargs = copy_with(given, torch.clone, {})
+        with preserve_global_state(), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+            torch.default_generator.manual_seed(0)
+            results.append(tensors_in(replica(*args, **kwargs)))
+    return results
 
 
 def _runs(model: nn.Module, given: Given) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from featherpress.budgets import count
 from featherpress.compress import load_pruned, prune
-from featherpress.compress.pruning import prune as pruning
+from featherpress.compress.pruning import proven
 from featherpress.errors import CheckpointError, PruneError, UsageError
 
 from .nets import IMAGE, NETS, Pooled, build, chain
@@ -235,8 +235,8 @@ def test_the_least_important_go_first(importance: str) -> None:
 
 
 def test_a_wrong_result_is_never_returned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model that does not compute what it should is refused, whatever its cost."""
-    monkeypatch.setattr(pruning, "measure_error", lambda *_: 1e-6)
+    """Where not even the whole model can be proven the request is refused, whatever it would cost."""
+    monkeypatch.setattr(proven, "measure_error", lambda *_: 1e-6)
     with pytest.raises(PruneError, match="does not compute what it did"):
         prune(make(), IMAGE, params=3000)
 

@@ -1,0 +1,148 @@
+"""A choice that holds: chosen, cut and proven; units of which the proof fails are locked, and the rest chosen anew."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import inf
+
+import numpy as np
+
+from featherpress.budgets.counting.costs import Cost
+from featherpress.compress.pruning.choice import Chooser, Scores
+from featherpress.compress.pruning.followed import Followed, locked_axes
+from featherpress.compress.pruning.labels import Ids
+from featherpress.compress.pruning.mending import mend
+from featherpress.compress.pruning.oracle import TOLERANCE, measure_error
+from featherpress.compress.pruning.proof import compare
+from featherpress.compress.pruning.surgery import Cut
+from featherpress.compress.pruning.trace import Trace
+from featherpress.compress.pruning.units import Limit, Space
+from featherpress.errors import PruneError, UsageError
+
+#: How many axes that stay are named where a limit cannot be reached.
+_NAMED = 3
+#: How often a choice may turn out to do something else: at first an operator is mended, later units are locked.
+_ROUNDS, _MENDED = 12, 5
+#: Why units are locked of which the oracle says no.
+DIFFERS = "with fewer of them the model computes something else"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proven:
+    """Units that stay, the cut that leaves them, and its error, which is rounding."""
+
+    followed: Followed
+    chooser: Chooser
+    kept: Ids
+    cut: Cut
+    error: float
+
+
+def choose_proven(
+    before: Cost, limits: Sequence[Limit], follow_model: Callable[[], Followed], weigh: Callable[[Space], Scores]
+) -> Proven:
+    """Choose what stays and prove that very cut; lock the units that a proof fails of, and choose again.
+
+    Errors: PruneError if a limit cannot be reached, with the least that can, which is proven too, or if nothing can be
+    proven; UsageError if the trace misses some of the cost.
+    """
+    for turn in range(_ROUNDS):
+        followed = follow_model()
+        _require_costs(followed, before)
+        chooser = Chooser(followed.space, limits, weigh(followed.space))
+        chosen = chooser.choose()
+        kept = followed.space.least() if chosen is None else chosen
+        cut = followed.cut(chooser.units(kept))
+        second = compare(followed, cut)
+        if second.faults and turn < _MENDED:
+            mend(followed, second)
+            continue
+        error = _measure(followed, cut, second)
+        if error < TOLERANCE and chosen is None:
+            raise _unreachable(followed, chooser, before)
+        if error < TOLERANCE:
+            return Proven(followed=followed, chooser=chooser, kept=kept, cut=cut, error=error)
+        if not _lock_causes(followed, chooser, kept):
+            break
+    raise PruneError(
+        f"{before.model} without some channels does not compute what it did with zeros for them (error {error:.1e} of "
+        "the signal), and no channels can be found that are the cause: its weights may be no numbers, or its results "
+        "the same for all inputs"
+    )
+
+
+def _measure(followed: Followed, cut: Cut, second: Trace) -> float:
+    """Return the error of a cut; infinite if its trace has faults, a row would need two factors, or it does not run."""
+    if second.faults or not cut.scale(second):
+        return inf
+    try:
+        return measure_error(followed, cut)
+    except Exception:  # of the model's own code, on values
+        return inf
+
+
+def _lock_causes(followed: Followed, chooser: Chooser, kept: Ids) -> bool:
+    """Lock the families whose cut makes a difference, one by one until the rest makes none; return whether any was.
+
+    Of families in a row, the first so many prove sound and the first so many and one do not: that one is a cause.
+    """
+    whole = followed.space.whole()
+    left = [place for place in np.flatnonzero(kept < whole).tolist() if followed.space.families[place].names]
+
+    def is_sound(places: list[int]) -> bool:
+        some = whole.copy()
+        some[places] = kept[places]
+        cut = followed.cut(chooser.units(some))
+        return _measure(followed, cut, compare(followed, cut)) < TOLERANCE
+
+    if not is_sound([]):
+        return False
+    low = 0
+    while low < len(left):
+        high = len(left)  # what comes in front of `low` is sound, and all of it was not
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if is_sound(left[:middle]) else (low, middle)
+        _lock(followed, left.pop(low))
+        if is_sound(left):
+            break
+    return True
+
+
+def _lock(followed: Followed, place: int) -> None:
+    """Keep a family from being cut, by the axis of a tensor that holds the least beside it."""
+    space, units = followed.space, followed.space.families[place].units
+    axes = {
+        (key, axis): len(ids)
+        for key, labels in followed.trace.params.items()
+        for axis, ids in enumerate(labels)
+        if ids is not None and np.isin(units, space.unit_of[ids]).all()
+    }
+    followed.decisions.still[min(axes, key=lambda each: axes[each])] = DIFFERS
+
+
+def _require_costs(followed: Followed, cost: Cost) -> None:
+    """Refuse to promise what is not followed: the sums of the trace are those of the count.
+
+    Errors: UsageError.
+    """
+    lengths = followed.space.lengths(followed.space.whole())
+    for quantity in ("params", "macs"):
+        found = followed.space.terms(Limit(name=quantity, quantity=quantity, amount=0)).total(lengths)
+        if found != getattr(cost, quantity):
+            raise UsageError(
+                f"{cost.model} cannot be followed: {found:,} of its {getattr(cost, quantity):,} {quantity} were seen"
+            )
+
+
+def _unreachable(followed: Followed, chooser: Chooser, before: Cost) -> PruneError:
+    """Say what the least is that can be reached, and what stands in the way."""
+    least = chooser.named_costs(followed.space.least())
+    over = [f"{limit.name} {least[limit.name]:,} of {limit.amount:,}" for limit in chooser.limits
+            if least[limit.name] > limit.amount]  # fmt: skip
+    locked = sorted(locked_axes(followed), key=lambda each: -each[1])[:_NAMED]
+    ways = "; ".join(f"{name} ({reason})" for name, _, reason in locked) or "the floor of each axis"
+    return PruneError(
+        f"{before.model} cannot be cut to that: the least that can be reached is {', '.join(over)}; in the way: {ways}",
+        least=least,
+        reasons=tuple(f"{name}: {reason}" for name, _, reason in locked),
+    )
