@@ -40,7 +40,7 @@ TORCHVISION = (
     "googlenet", "densenet121", "shufflenet_v2_x1_0", "resnext50_32x4d", "regnet_y_400mf", "efficientnet_b0",
     "convnext_tiny", "lraspp_mobilenet_v3_large", "vit_b_16", "swin_t",
 )  # fmt: skip
-#: Seconds of waiting for the peer's answer at one ratio.
+#: Seconds of computing for the peer's answer at one ratio.
 PATIENCE = 120
 TITLE = """# Every pruning request that was measured
 
@@ -101,17 +101,17 @@ def make(name: str) -> tuple[nn.Module, Tensor]:
 
 @contextmanager
 def patience(seconds: int) -> Iterator[None]:
-    """Give up after so long."""
+    """Give up after so many seconds of computing."""
 
     def give_up(*_: Any) -> None:
         raise TimeoutError
 
-    signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(seconds)
+    signal.signal(signal.SIGPROF, give_up)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def ask_peer(name: str) -> list[Answer] | str:
@@ -263,23 +263,20 @@ def summary(rows: Sequence[Row]) -> list[str]:
     models = list(dict.fromkeys(row.model for row in rows))
     ours = [row.left(row.got) for row in rows]
     worst = max(rows, key=lambda row: row.left(row.got))
-    nearer = sum(row.got >= row.uniform for row in rows)
-    silent = [name for name in models if all(row.peer.startswith("fails") for row in rows if row.model == name)]
-    return [
-        f"**{inside} of {len(rows)} requests are at or under their limit**, over {len(models)} models. Of a limit "
-        f"{median(ours):.2%} is left in the median and {max(ours):.1%} at worst ({worst.model}, {worst.share:.0%} of its "
-        f"{worst.quantity}). The largest error of all is {max(row.error for row in rows):.0e} of the signal; a request "
-        f"takes {median(row.seconds for row in rows):.0f} s of one core in the median, "
+    silent = ", ".join(name for name in models if all(row.peer_amount is None for row in rows if row.model == name))
+    lines = [
+        f"**{inside} of {len(rows)} requests are at or under their limit**, over {len(models)} models.",
+        f"Of a limit {median(ours):.2%} is left in the median, and {max(ours):.1%} at worst ({worst.model}, "
+        f"{worst.share:.0%} of its {worst.quantity}).",
+        f"The largest error of all is {max(row.error for row in rows):.0e} of the signal.",
+        f"A request takes {median(row.seconds for row in rows):.0f} s of one core in the median, and "
         f"{max(row.seconds for row in rows):.0f} s at most.",
-        "",
-        f"The uniform width leaves {median(row.left(row.uniform) for row in rows):.2%} in the median; in {nearer} of "
-        f"{len(rows)} rows the choice by importance comes as near to the limit or nearer. Torch-Pruning 1.6.1, the best "
-        f"of nine ratios, has an answer within the limit in {len(answered)} rows and leaves "
-        f"{median(row.left(row.peer_amount or 0) for row in answered):.1%} in the median; it has none at all for "
-        f"{len(silent)} of {len(models)} models" + (f" ({', '.join(silent)})." if silent else "."),
-        "",
-        *_per_model(rows, models),
+        f"The largest uniform width leaves {median(row.left(row.uniform) for row in rows):.2%} in the median.",
+        f"Torch-Pruning, the best of nine ratios, has an answer within the limit in {len(answered)} rows, and leaves "
+        f"{median(row.left(row.peer_amount or 0) for row in answered):.1%} in the median; it has none for: "
+        f"{silent or 'no model'}.",
     ]
+    return [*lines, "", *_per_model(rows, models)]
 
 
 def _per_model(rows: Sequence[Row], models: Sequence[str]) -> list[str]:
