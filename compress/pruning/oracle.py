@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import islice
-from math import isfinite, prod
+from math import isfinite, nan, prod
 from typing import Any
 
 import torch
@@ -36,8 +36,9 @@ Values = Callable[[Tensor], Tensor]
 def measure_error(followed: Followed, cut: Cut) -> float:
     """Return the largest difference between the pruned model and the original with zeros for what was cut.
 
-    It is relative to the signal between two inputs. The weights are the model's own, and random ones, through which a
-    signal is sure to come; sizes of images are two where the model allows two.
+    It is relative to the signal between two inputs, and no number if none comes through. The weights are the model's
+    own, and random ones, through which a signal is all but sure to come; sizes of images are two where the model allows
+    two.
     """
     first, second = _choose_sizes(followed.subject)
     own = _compare(followed, cut, own_values, first)
@@ -45,7 +46,7 @@ def measure_error(followed: Followed, cut: Cut) -> float:
         live = _compare(followed, cut, live_values(followed.space.tensors, cut, gain), second)
         if live[1]:
             return max(error for error, clear in (own, live) if clear)
-    return own[0] if own[1] else float("inf")
+    return own[0] if own[1] or own[0] >= TOLERANCE else nan
 
 
 def _choose_sizes(subject: Subject) -> tuple[Resize, Resize]:

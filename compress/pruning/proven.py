@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, isnan
 
 import numpy as np
 
@@ -22,8 +22,9 @@ from featherpress.errors import PruneError, UsageError
 _NAMED = 3
 #: How often a choice may turn out to do something else: at first an operator is mended, later units are locked.
 _ROUNDS, _MENDED = 12, 5
-#: Why units are locked of which the oracle says no.
+#: Why units are locked: the oracle finds a difference, or no signal to find one by.
 DIFFERS = "with fewer of them the model computes something else"
+SILENT = "with fewer of them too little comes through to prove anything by"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +43,8 @@ def choose_proven(
 ) -> Proven:
     """Choose what stays and prove that very cut; lock the units that a proof fails of, and choose again.
 
-    Errors: PruneError if a limit cannot be reached, with the least that can, which is proven too, or if nothing can be
-    proven; UsageError if the trace misses some of the cost.
+    Errors: PruneError if a limit cannot be reached, with the least that can, which is proven too where a signal comes
+    through, or if nothing can be proven; UsageError if the trace misses some of the cost.
     """
     for turn in range(_ROUNDS):
         followed = follow_model()
@@ -57,11 +58,11 @@ def choose_proven(
             mend(followed, second)
             continue
         error = _measure(followed, cut, second)
-        if error < TOLERANCE and chosen is None:
+        if chosen is None and (error < TOLERANCE or isnan(error)):
             raise _unreachable(followed, chooser, before)
         if error < TOLERANCE:
             return Proven(followed=followed, chooser=chooser, kept=kept, cut=cut, error=error)
-        if not _lock_causes(followed, chooser, kept):
+        if not _lock_causes(followed, chooser, kept, SILENT if isnan(error) else DIFFERS):
             break
     raise PruneError(
         f"{before.model} without some channels does not compute what it did with zeros for them (error {error:.1e} of "
@@ -71,7 +72,10 @@ def choose_proven(
 
 
 def _measure(followed: Followed, cut: Cut, second: Trace) -> float:
-    """Return the error of a cut; infinite if its trace has faults, a row would need two factors, or it does not run."""
+    """Return the error of a cut; infinite if its trace has faults, a row would need two factors, or it does not run.
+
+    It is no number where no signal comes through.
+    """
     if second.faults or not cut.scale(second):
         return inf
     try:
@@ -80,7 +84,7 @@ def _measure(followed: Followed, cut: Cut, second: Trace) -> float:
         return inf
 
 
-def _lock_causes(followed: Followed, chooser: Chooser, kept: Ids) -> bool:
+def _lock_causes(followed: Followed, chooser: Chooser, kept: Ids, reason: str) -> bool:
     """Lock the families whose cut makes a difference, one by one until the rest makes none; return whether any was.
 
     Of families in a row, the first so many prove sound and the first so many and one do not: that one is a cause.
@@ -102,13 +106,13 @@ def _lock_causes(followed: Followed, chooser: Chooser, kept: Ids) -> bool:
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if is_sound(left[:middle]) else (low, middle)
-        _lock(followed, left.pop(low))
+        _lock(followed, left.pop(low), reason)
         if is_sound(left):
             break
     return True
 
 
-def _lock(followed: Followed, place: int) -> None:
+def _lock(followed: Followed, place: int, reason: str) -> None:
     """Keep a family from being cut, by the axis of a tensor that holds the least beside it."""
     space, units = followed.space, followed.space.families[place].units
     axes = {
@@ -117,7 +121,7 @@ def _lock(followed: Followed, place: int) -> None:
         for axis, ids in enumerate(labels)
         if ids is not None and np.isin(units, space.unit_of[ids]).all()
     }
-    followed.decisions.still[min(axes, key=lambda each: axes[each])] = DIFFERS
+    followed.decisions.still[min(axes, key=lambda each: axes[each])] = reason
 
 
 def _require_costs(followed: Followed, cost: Cost) -> None:

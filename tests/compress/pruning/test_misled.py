@@ -1,6 +1,7 @@
 """Models that compute from widths where no trace sees it: a smaller exact one, or none; never a wrong one."""
 
 from collections.abc import Callable
+from math import nan
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from featherpress.budgets import count
 from featherpress.compress import prune
+from featherpress.compress.pruning import proven
 from featherpress.compress.pruning.proven import DIFFERS
 from featherpress.errors import FeatherpressError, PruneError
 
@@ -75,6 +77,18 @@ def test_the_widths_that_a_number_comes_from_stay(how: Callable[[Tensor, Tensor]
     assert all(getattr(made.model, name).out_channels == WIDTH for name in stay)
 
 
+def vanishing(x: Tensor, _: Tensor) -> Tensor:
+    return x * torch.tensor(float(x.shape[1] == WIDTH))
+
+
+def test_a_result_that_is_the_same_for_all_inputs_is_a_difference() -> None:
+    """Where nothing comes through what is left, and something does through the original, that is no rounding."""
+    model = make(vanishing)
+    made = prune(model, IMAGE, params=count(model, IMAGE).params // 2)
+    assert made.model.b.out_channels == WIDTH
+    assert any(unit.locked == DIFFERS for unit in made.units)
+
+
 def test_of_two_widths_that_are_compared_one_stays() -> None:
     model = make(compared)
     made = prune(model, IMAGE, params=int(count(model, IMAGE).params * 0.4))
@@ -92,6 +106,22 @@ def test_where_the_rest_is_not_enough_the_least_is_one_that_can_be_had() -> None
     made = prune(model, IMAGE, params=least)
     assert (made.cost.params, made.model.b.out_channels) == (least, WIDTH)
     assert made.error < 1e-9
+
+
+def test_where_no_signal_comes_through_the_cut_is_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be proven is not returned, and the reason is another one; a limit out of reach is refused as ever."""
+    model = make(lambda x, _: x)
+
+    def measure(_: Any, cut: Any) -> float:
+        return 1e-15 if cut.shape(model.b.weight)[0] == WIDTH else nan
+
+    monkeypatch.setattr(proven, "measure_error", measure)
+    made = prune(model, IMAGE, params=count(model, IMAGE).params // 2)
+    assert made.model.b.out_channels == WIDTH
+    assert any(unit.locked == proven.SILENT for unit in made.units)
+    with pytest.raises(PruneError) as caught:
+        prune(model, IMAGE, params=10)
+    assert not any(proven.SILENT in reason for reason in caught.value.reasons)
 
 
 class Everywhere(nn.Module):
