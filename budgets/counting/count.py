@@ -5,6 +5,7 @@ a weight handed to another function all arrive as the same operator.
 """
 
 from collections.abc import Iterator, Mapping
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def _count_by(method: str, subject: Subject) -> Cost:
     """Run one step of the ladder."""
     depth = max(path.count(".") for path, _ in subject.tree)
     with preserve_global_state(depth), untouched(subject.model, [module for _, module in subject.tree]) as surroundings:
-        return _counted(method, subject, surroundings)
+        return copy_context().run(_counted, method, subject, surroundings)  # what forward sets there ends with it
 
 
 def _counted(method: str, subject: Subject, surroundings: Surroundings) -> Cost:

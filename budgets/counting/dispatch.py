@@ -19,13 +19,13 @@ from featherpress.budgets.counting.formulas import Formula
 from featherpress.budgets.counting.layers import answer_layer
 from featherpress.budgets.counting.memory import Lifetimes, storage_key
 from featherpress.budgets.counting.meta_kernels import CLASSES, META, META_KERNELS, MetaKernel
-from featherpress.budgets.counting.operators import Facts, changes_shape_with_data, facts_of
+from featherpress.budgets.counting.operators import STORES_VALUES, Facts, changes_shape_with_data, facts_of
 from featherpress.budgets.counting.replicas import meta_twin
 from featherpress.budgets.counting.values import shrunk, sized
 from featherpress.errors import CountError
 
 #: Operators that give values to Python, or do as much as values say.
-READS_VALUES = frozenset({"aten::_local_scalar_dense", "aten::equal", "aten::_pack_padded_sequence"})
+READS_VALUES = STORES_VALUES | {"aten::_local_scalar_dense", "aten::equal", "aten::_pack_padded_sequence"}
 #: Products of rows with the matrix of their group: those of experts.
 _GROUPED = frozenset({"aten::_grouped_mm", "aten::_scaled_grouped_mm", "aten::_scaled_grouped_mm_v2"})
 #: How many results as large as values say are followed without values: a loop over the largest has no end.
@@ -219,9 +219,9 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
     def _plan(self, func: Any) -> _Plan:
         facts = facts_of(func)
         if self.has_values and facts.name in READS_VALUES:
-            self.note_values(
-                facts.name, "reads a value: where the forward goes another way by it, another input costs otherwise"
-            )
+            sparse = "stores as much as values say: where products follow, another input costs otherwise"
+            read = "reads a value: where the forward goes another way by it, another input costs otherwise"
+            self.note_values(facts.name, sparse if facts.name in STORES_VALUES else read)
         meta_kernel = (META_KERNELS.get(func) or META_KERNELS.get(facts.name)) if self.on_meta else None
         plan = self.plans[id(func)] = facts, self.table.get(facts.name), meta_kernel
         return plan

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from weakref import ref
 
-from torch import Tensor, nan
+from torch import Tensor, nan, strided
 
 from featherpress.budgets.counting.memory import storage_key
 from featherpress.budgets.counting.operators import Facts
@@ -49,7 +49,7 @@ class Evidence:
             self.known.add(key)
             if key not in keys and key in self.unread:
                 self.dead.add(self.unread.pop(key))
-            if tensor.is_meta:
+            if tensor.is_meta or tensor.layout is not strided:  # a sparse one has no memory of its own
                 continue
             if facts.name in BLANK or (facts.name in _CONSTANT and key in self.blank):
                 self.blank[key] = checksum(tensor), ref(tensor)

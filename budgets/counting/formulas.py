@@ -47,7 +47,15 @@ def _matrix_product(left: Tensor, right: Tensor) -> int:
     """(..., n, k) by (..., k, m): every element of the left meets m columns; of a sparse one those that are stored."""
     if left.layout is torch.strided and right.layout is not torch.strided:
         return int(left.numel() // left.shape[-1] * right._nnz())
+    if right.layout is not torch.strided:
+        stored = (_stored(each, axis, right.shape[-2]) for each, axis in ((left, -1), (right, -2)))
+        return int(torch.stack(tuple(stored)).prod(0).sum())
     return int((left.numel() if left.layout is torch.strided else left._nnz()) * right.shape[-1])
+
+
+def _stored(tensor: Tensor, axis: int, length: int) -> Tensor:
+    """How many elements a sparse matrix stores at each place of an axis."""
+    return torch.bincount(tensor.to_sparse_coo().coalesce().indices()[axis], minlength=length)
 
 
 def _mm(args: Sequence[Any], out: Any) -> int:

@@ -1,8 +1,10 @@
 """One forward of a copy, every operator seen."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
+from types import FunctionType, MethodType
 from typing import Any
 from weakref import ref
 
@@ -20,6 +22,10 @@ from featherpress.budgets.counting.replicas import Twin, copy_with, meta_twin, r
 from featherpress.budgets.counting.surroundings import Surroundings
 from featherpress.budgets.counting.tensors import TensorRows, Tree, tensors_in
 from featherpress.budgets.counting.values import Escapes
+from featherpress.errors import CountError
+
+#: What may be returned in place of results, with its work still to be done.
+_LATER = (Iterator, AsyncIterator, Awaitable, FunctionType, MethodType, partial)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +95,7 @@ def run_forward(
         parameters |= {storage_key(memo[key]): key for key in rows.by_id}
         mode = CountingMode(subject.table, stack, replica, parameters, method=method)
         mode.size, mode.protected, mode.made = variation.size, surroundings.tensors, surroundings.made
-        mode.made.extend(ref(memo[key]) for key in rows.by_id)
+        mode.made.extend(map(ref, (*(memo[key] for key in rows.by_id), *fed)))
         if variation.change:
             variation.change(replica, fed)
         mode.lifetimes.take(fed)
@@ -104,7 +110,9 @@ def run_forward(
         if method == "meta" and subject.table == FORMULAS:
             mode.state, stack.answer = dispatcher_state(), mode.answer
         try:
-            results = tensors_in(replica(*args, **kwargs))
+            returned = replica(*args, **kwargs)
+            _require_done(returned, subject.name)
+            results = tensors_in(returned)
             if mode.evidence:
                 mode.evidence.returns(results)
         finally:
@@ -114,6 +122,16 @@ def run_forward(
                 raise refusal
     mode.lifetimes.keep(results)
     return Run(mode=mode, results=results)
+
+
+def _require_done(returned: Any, name: str) -> None:
+    """Refuse what works only when it is read, awaited or called: none of that was seen."""
+    parts = returned if isinstance(returned, (tuple, list)) else (returned,)
+    if later := [part for part in parts if isinstance(part, _LATER)]:
+        raise CountError(
+            f"the forward of {name} returns a {type(later[0]).__name__}, whose work is done after it: count a model "
+            "that does it, and returns tensors"
+        )
 
 
 def _twins(method: str) -> tuple[Twin, AbstractContextManager[object]]:

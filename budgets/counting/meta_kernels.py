@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from featherpress.budgets.counting.operators import STORES_VALUES
+
 MetaKernel = Callable[[Sequence[Any], Mapping[str, Any]], Any]
 FLOATS = frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16})
 #: Types whose norms keep their statistics in the type itself.
@@ -327,6 +329,11 @@ def _unsafe_view(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | Non
     return x.view(shape) if x.is_meta and x.is_contiguous() else None
 
 
+def _store_values(args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """How much a sparse tensor stores is in values."""
+    raise RuntimeError("what a sparse tensor stores is in values that meta tensors do not have")
+
+
 _UNARY = (
     *("relu", "leaky_relu", "sigmoid", "silu", "hardswish", "hardsigmoid", "gelu", "tanh", "elu", "hardtanh", "mish"),
     *("exp", "sqrt", "rsqrt", "neg"),
@@ -380,4 +387,5 @@ META_KERNELS: Mapping[Any, MetaKernel] = {
     "aten::grid_sampler_2d": _grid_sample,
     "aten::grid_sampler_3d": _grid_sample,
     "aten::_grouped_mm": _grouped_product,
+    **dict.fromkeys(STORES_VALUES, _store_values),
 }

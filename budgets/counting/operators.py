@@ -71,7 +71,7 @@ sym_constrain_range sym_constrain_range_for_size
 _coalesce _coalesced _indices _values _nnz indices values coalesce crow_indices col_indices ccol_indices row_indices
 sparse_dim dense_dim _sparse_coo_tensor_with_dims _sparse_coo_tensor_with_dims_and_tensors
 _sparse_compressed_tensor_unsafe sparse_resize sparse_resize_and_clear _to_dense _to_sparse _to_sparse_csr
-_to_sparse_csc sparse_mask
+_to_sparse_csc _to_sparse_bsr _to_sparse_bsc sparse_mask is_coalesced
 """
 
 #: What goes to and from four and eight bits.
@@ -89,6 +89,10 @@ ELEMENTWISE = frozenset(
 )
 FREE = frozenset(_FREE.split())
 INDEXES = frozenset({"aten::index", "aten::_unsafe_index"})
+#: What makes sparse tensors, which store as much as values say.
+STORES_VALUES = frozenset(f"aten::{name}" for name in (
+    "_to_sparse", "_to_sparse_csr", "_to_sparse_csc", "_to_sparse_bsr", "_to_sparse_bsc", "_coalesce",
+))  # fmt: skip
 #: Enough to look for tensors among those of an operator without a schema.
 MOST_ARGUMENTS = 32
 

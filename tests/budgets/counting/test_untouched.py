@@ -5,7 +5,9 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import cache, partial
+from queue import Queue
 from typing import Any, ClassVar
 
 import pytest
@@ -21,6 +23,7 @@ from featherpress.errors import CountError, UsageError
 FOUND: dict[str, Any] = {}
 LAST: Any = None
 LOCAL = threading.local()
+CONTEXT: ContextVar[Any] = ContextVar("CONTEXT")
 MODELS: list[nn.Module] = []
 RECENT = OrderedDict(a=1, b=2, c=3)
 STEPS = torch.zeros(1)
@@ -138,6 +141,11 @@ def table(side: int) -> Tensor:
     return torch.ones(side, side)
 
 
+def in_a_context_variable(model: Any) -> Any:
+    model.keep, model.get = CONTEXT.set, CONTEXT.get
+    return lambda: CONTEXT.get(None)
+
+
 def in_a_cache(model: Any) -> Any:
     kept: list[Any] = []
     model.kept = kept
@@ -149,7 +157,7 @@ def in_a_cache(model: Any) -> Any:
 EXACT = (
     in_a_hooks_closure, in_a_variable_of_a_function, in_a_default, in_a_functions_attribute, in_a_partial,
     in_a_lists_own_method, by_a_weak_reference, by_a_proxy, in_a_global_dictionary, in_a_global_variable, in_the_class,
-    in_a_dictionary_of_the_class, in_a_cache,
+    in_a_dictionary_of_the_class, in_a_cache, in_a_context_variable,
 )  # fmt: skip
 
 
@@ -184,6 +192,20 @@ REFUSED = (
     in_a_threads_own_place, in_a_class_of_pytorch, in_another_package, in_the_model_by_its_global_name,
     in_a_global_tensor,
 )  # fmt: skip
+
+
+def test_an_input_that_is_kept_elsewhere_is_taken_out() -> None:
+    """What the model was fed is a tensor of the count too."""
+    kept: Queue[Any] = Queue()
+
+    class Keeps(Tapped):
+        def forward(self, x: Tensor) -> Any:
+            kept.put(x)
+            return self.head(self.backbone(x))
+
+    with pytest.raises(CountError, match="keeps tensors of the count"):
+        count(Keeps(), torch.zeros(1, 3, 4, 4))
+    assert kept.empty()
 
 
 def check(place: Callable[[Any], Any], side: int, *, ran: bool, fails: bool) -> None:

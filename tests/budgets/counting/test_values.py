@@ -3,7 +3,7 @@
 import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -242,6 +242,58 @@ def test_sparse_inputs_cost_what_they_store() -> None:
         assert count(Does(lambda s, x, y: x @ y), left, torch.randn(6, 3)).macs == 18
     assert count(nn.Linear(6, 3), sparse).macs == 18
     assert count(Does(lambda s, x: s.layer(x.to_dense()), layer=nn.Linear(6, 3)), sparse).macs == 108
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")
+@pytest.mark.parametrize(
+    ("forward", "macs"),
+    [
+        (lambda w, x: torch.sparse.mm(w.to_sparse(), x), 12 * 3),
+        (lambda w, x: w.to_sparse_csr() @ x, 12 * 3),
+        (lambda w, x: torch.mv(w.to_sparse_csr(), x[:, 0]), 12),
+        (lambda w, x: torch.bmm(w[None].to_sparse(), x[None]), 12 * 3),
+        (lambda w, x: (w.to_sparse_csr() @ torch.eye(6).to_sparse_csr()).to_dense() + x.sum(), 12),
+        (lambda w, x: (w.to_sparse_csc() @ w.T.to_sparse_csr()).to_dense() + x.sum(), 2 * 6 * 6),
+        (lambda w, x: torch.sparse_coo_tensor(torch.zeros(2, 9).long(), torch.ones(9), (6, 6)).coalesce() @ x, 3),
+    ],
+)
+def test_what_is_made_sparse_costs_what_it_stores(forward: Any, macs: int) -> None:
+    """Tensors without values store nothing: without a real run that would be a silent zero."""
+    weight = torch.zeros(6, 6)
+    weight[:, [0, 3]] = torch.rand(6, 2) + 1
+    cost = count(Does(lambda s, x: forward(s.w, x), w=nn.Parameter(weight)), torch.ones(6, 3))
+    assert (cost.macs, cost.method) == (macs, "real")
+    assert any("stores as much as values say" in note for note in cost.notes)
+
+
+def test_inputs_made_sparse_have_to_be_given() -> None:
+    """Zeros that stand for an input store nothing: other inputs do, and the count is refused."""
+    model = Does(lambda s, x: torch.sparse.mm(x.to_sparse(), x))
+    with pytest.raises(CountError, match="other work where its inputs are not all zero"):
+        count(model, torch.zeros(4, 4))
+    assert count(model, torch.eye(4)).macs == 16
+
+
+async def later(module: Any, x: Tensor) -> Tensor:
+    return module.layer(x)  # type: ignore[no-any-return]
+
+
+@pytest.mark.filterwarnings("ignore:coroutine")
+@pytest.mark.parametrize(
+    ("forward", "what"),
+    [
+        (lambda s, x: (s.layer(x) for _ in range(3)), "generator"),
+        (lambda s, x: map(s.layer, [x]), "map"),
+        (later, "coroutine"),
+        (lambda s, x: (x, lambda: s.layer(x)), "function"),
+        (lambda s, x: [x, s.layer.forward], "method"),
+        (lambda s, x: partial(s.layer, x), "partial"),
+    ],
+)
+def test_work_that_is_put_off_is_refused(forward: Any, what: str) -> None:
+    """What is done when the result is read, awaited or called would be a silent zero."""
+    with pytest.raises(CountError, match=f"returns a {what}, whose work is done after it"):
+        count(Does(forward, layer=nn.Linear(8, 8)), torch.zeros(1, 8))
 
 
 def test_exported_programs_and_scaled_products_are_counted() -> None:
