@@ -35,7 +35,7 @@ class Comparer:
             found.append(describe(call.failure))
         right = known is None or (call.failure is None and self._agrees(call.results, known))
         if not right:
-            found = found or ["gives other channels than in the original"]
+            found = found or ["it gives other channels"]
             self.doubtful.add(key[:2])
         if known and call.scalars != known.scalars and not found and key[:2] not in self.doubtful:
             found = self._changed(known.scalars, call)
@@ -74,7 +74,7 @@ class Comparer:
             trace.scales[key] = (ratio, [origins.rows[row] for row in origin.ravel().tolist()])
             return []
         trace.numbers.setdefault(key, [pair for pair in zip(before, after, strict=False) if pair[0] != pair[1]])
-        return ["computes a number from the count of channels"]
+        return ["it computes a number from the count of channels"]
 
     def _as_it_should(self, func: Any, known: Record) -> Any:
         """Make results as the first trace has them, without the channels that were cut."""

@@ -9,6 +9,8 @@ from collections.abc import Hashable, Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+#: Why an axis stays that is added to, multiplied by or paired with one that does, as the input's.
+MEETS = "meets something that keeps its size, such as the input"
 Ids = NDArray[np.int64]
 #: The labels of each axis of a tensor.
 Axes = tuple[Ids | None, ...]
@@ -80,7 +82,7 @@ class Labels:
         """State that positions are paired; beside an axis that keeps its size both do."""
         if some is None or others is None:
             for each in (some, others):
-                self.lock(each, "paired with an axis that keeps its size")
+                self.lock(each, MEETS)
         else:
             self.alike.union(some, others)
             self.tied.union(some, others)
@@ -181,7 +183,7 @@ class Comparison(Labels):
         """Return the labels that the first trace made at this place; others are nobody's."""
         made = self.first._made.get(key) if key is not None else None
         if made is None or len(made) != many:
-            self.note_fault("made where nothing was made before")
+            self.note_fault("it makes channels that were not there")
             return np.full(many, -1, dtype=np.int64)
         return made
 
@@ -189,9 +191,9 @@ class Comparison(Labels):
         """Compare a pairing."""
         if some is None or others is None:
             for each in (some, others):
-                self.lock(each, "paired with an axis that keeps its size")
+                self.lock(each, MEETS)
         elif not self.agrees(some, others):
-            self.note_fault("paired with other channels than in the original")
+            self.note_fault("it pairs other channels")
 
     def agrees(self, some: Ids | None, others: Ids | None) -> bool:
         """Return whether labels are the same ones in the first trace; nobody's are none."""
@@ -201,7 +203,7 @@ class Comparison(Labels):
     def tie(self, some: Ids, others: Ids) -> None:
         """Compare a tie."""
         if len(some) != len(others) or not np.array_equal(self.first.tied.find(some), self.first.tied.find(others)):
-            self.note_fault("tied to other channels than in the original")
+            self.note_fault("it ties other channels")
 
     def lock(self, ids: Ids | None, reason: str) -> None:
         """Object to a lock that the first trace did not see."""
@@ -214,7 +216,7 @@ class Comparison(Labels):
             return members[:, 0]
         found = [self.first.find_bundle(row) for row in members]
         if None in found:
-            self.note_fault("tied to other channels than in the original")
+            self.note_fault("it ties other channels")
         return np.array([-1 if each is None else each for each in found], dtype=np.int64)
 
     def components(self, members: Ids) -> int:

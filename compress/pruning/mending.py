@@ -65,7 +65,9 @@ def _mend_operator(followed: Followed, second: Trace, key: Key, fault: str) -> b
     first, decisions = followed.trace, followed.decisions
     widths = list(_find_widths(first, second, key))
     if widths:
-        decisions.still.update(dict.fromkeys(widths, f"a number in {key[0] or 'the model'} is computed from it"))
+        decisions.still.update(
+            dict.fromkeys(widths, f"the code of {key[0] or 'the model'} computes a number from its width")
+        )
         return False
     step = decisions.tried.get(key, 0)
     decisions.tried[key] = step + 1
@@ -136,7 +138,7 @@ def _lock(decisions: Decisions, key: Key, fault: str) -> None:
     where = f"in {key[0]}" if key[0] else "in the model"
     if key in decisions.locked:
         return
-    decisions.locked[key] = f"{key[2].partition('::')[2]} {where}: {fault}, once it shrinks"
+    decisions.locked[key] = f"once narrower, {key[2].partition('::')[2]} {where} does something else: {fault}"
 
 
 def _mend_module(decisions: Decisions, first: Trace, key: Key, fault: str) -> None:

@@ -15,7 +15,7 @@ def select(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[str, Any
     """Take one position of an axis, which locks it."""
     axis, place = args[1] % args[0].dim(), args[2]
     axes = tracer.of(args[0])
-    tracer.labels.lock(axes[axis], "one position is taken out of it")
+    tracer.labels.lock(axes[axis], "the code picks single positions of it")
     tracer.give(out, [ids for each, ids in enumerate(axes) if each != axis])
     tracer.origins.move(
         args[0], out, lambda array: array.take([place if array.shape[axis] > 1 else 0], axis).squeeze(axis)
@@ -77,7 +77,7 @@ def still(tracer: Tracer, many: int, place: int = 0) -> Ids:
     """Make labels of positions that stay."""
     ids = tracer.labels.fresh(many, (tracer.key, place))
     if not tracer.labels.checks:
-        tracer.labels.lock(ids, "no channels of the model's own")
+        tracer.labels.lock(ids, "filled in by the code, not by a layer")
     return ids
 
 
@@ -128,7 +128,7 @@ def flip(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[str, Any],
 def roll(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> None:
     """Shift axes, which locks those that are shifted."""
     moved = {axis % out.dim() for axis in bind(func, args, kwargs)["dims"] or range(out.dim())}
-    lock_axes(tracer, args[0], out, moved, "shifted along it")
+    lock_axes(tracer, args[0], out, moved, "the code shifts along it")
 
 
 def lock_axes(tracer: Tracer, source: Tensor, out: Tensor, axes: set[int], reason: str) -> None:
@@ -145,9 +145,9 @@ def index(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[str, Any]
     used = [axis for axis, each in enumerate(indices) if each is not None]
     axes = tracer.of(source)
     for each in (each for each in indices if each is not None):
-        tracer.lock(each, "used to look up positions")
+        tracer.lock(each, "its values are positions to look up")
     for axis in used:
-        tracer.labels.lock(axes[axis], "looked up by position")
+        tracer.labels.lock(axes[axis], "the code looks up positions in it")
     rest: list[Ids | None] = [ids for axis, ids in enumerate(axes) if axis not in used]
     wide = out.dim() - len(rest)
     together = used == list(range(used[0], used[0] + len(used))) if used else True
@@ -157,14 +157,14 @@ def index(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[str, Any]
 
 def index_select(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> None:
     """Look up positions of one axis."""
-    lock_axes(tracer, args[0], out, {args[1] % args[0].dim()}, "looked up by position")
+    lock_axes(tracer, args[0], out, {args[1] % args[0].dim()}, "the code looks up positions in it")
 
 
 def embedding(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> None:
     """Look up rows, which stay."""
     table = tracer.of(args[0])
-    tracer.labels.lock(table[0], "rows of an embedding, one for each word")
-    tracer.lock(args[1], "used to look up rows")
+    tracer.labels.lock(table[0], "an embedding has one for each word")
+    tracer.lock(args[1], "its values are words to look up")
     tracer.give(out, [*[None] * (out.dim() - 1), table[1]])
 
 

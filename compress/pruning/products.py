@@ -23,10 +23,10 @@ def convolution(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[str
 def deformable(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> None:
     """A convolution whose places are inputs, which stay."""
     image, weight, offset, mask, bias = args[:5]
-    tracer.lock(offset, "offsets of a deformable convolution")
-    tracer.lock(mask, "a mask of a deformable convolution")
+    tracer.lock(offset, "the offsets of a deformable convolution")
+    tracer.lock(mask, "the mask of a deformable convolution")
     if args[12] > 1:
-        tracer.lock(image, "groups of offsets")
+        tracer.lock(image, "in groups, each with offsets of its own")
     _convolve(tracer, image, weight, bias, out, groups=args[11])
 
 
@@ -39,7 +39,7 @@ def _convolve(
         labels.lock(ids, "a kernel")
     for axis in range(image.dim()):
         if axis != 1:
-            labels.lock(tracer.of(image)[axis], "convolved along it")
+            labels.lock(tracer.of(image)[axis], "a convolution slides along it")
     channels = tracer.of(image)[1]
     taken, given = (own[0], own[1]) if transposed else (own[1], own[0])
     # Of groups that go whole a single one may be left.
@@ -68,7 +68,7 @@ def _grouped(
     labels, given = tracer.labels, own[0]
     if channels is None or given is None or transposed:
         for ids in (channels, own[0], own[1]):
-            labels.lock(ids, "groups of a convolution")
+            labels.lock(ids, "in groups of a convolution that cannot be cut alike")
         return None
     taken, made = channels.reshape(groups, -1), given.reshape(groups, -1)
     both = np.concatenate([taken, made], axis=1)
@@ -79,10 +79,10 @@ def _grouped(
     tracer.trace.groups[tracer.owner(weight)] = how
     if how is None:
         for ids in (channels, own[0], own[1]):
-            labels.lock(ids, "groups of a convolution")
+            labels.lock(ids, "in groups of a convolution that cannot be cut alike")
         return None
     if how == "whole":
-        labels.lock(own[1], "as wide as a group")
+        labels.lock(own[1], "the width of a group: groups go as a whole")
         labels.tie_rows(both)
     else:
         labels.same(taken[0], own[1])
@@ -136,7 +136,7 @@ def note_work(tracer: Tracer, args: Sequence[Any], macs: int) -> None:
             axes = (*tracer.of(args[1]), *tracer.of(args[2])[-1:])
         case _:
             for tensor in (each for each in args if isinstance(each, Tensor)):
-                tracer.lock(tensor, f"goes into {name}, whose cost is not followed")
+                tracer.lock(tensor, f"goes into {name}, whose cost has no rule")
     tracer.trace.work.append(Work(path, macs, [ids for ids in axes if ids is not None]))
 
 

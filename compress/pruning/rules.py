@@ -32,7 +32,7 @@ def pointwise(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> No
 def unknown(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     """Lock all that goes in."""
     for tensor in tensors_of((args, kwargs)):
-        tracer.lock(tensor, f"goes into {tracer.key[2].removeprefix('aten::')}, which is not followed")
+        tracer.lock(tensor, f"goes into {tracer.key[2].removeprefix('aten::')}, for which there is no rule")
     for result in tensors_of(out):
         tracer.give(result, [None] * result.dim())
 
@@ -67,9 +67,9 @@ def spatial(many: int) -> Rule:
     def rule(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         for result in tensors_of(out):
             last = set(range(result.dim() - many, result.dim()))
-            lock_axes(tracer, args[0], result, last, "sampled along it")
+            lock_axes(tracer, args[0], result, last, "pooled or resized along it")
         for tensor in tensors_of(args[1:]):
-            tracer.lock(tensor, "places to sample at")
+            tracer.lock(tensor, "its values are places to sample at")
 
     return rule
 
@@ -83,7 +83,7 @@ def pad(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Tensor) -> None:
         if ids is None or not any(around):
             continue
         if min(around) < 0:
-            tracer.labels.lock(ids, "cut off by a pad")
+            tracer.labels.lock(ids, "cropped by the code")
             axes[axis] = None
         else:
             parts = [still(tracer, size, place + side) for side, size in enumerate(around)]
@@ -114,7 +114,7 @@ def along(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
     axis = bind(func, args, kwargs)["dim"]
     name = tracer.key[2].removeprefix("aten::").strip("_")
     for result in tensors_of(out):
-        lock_axes(tracer, args[0], result, reduced(args[0].dim(), axis), f"{name} over it")
+        lock_axes(tracer, args[0], result, reduced(args[0].dim(), axis), f"{name} runs along it")
 
 
 def batch_norm(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> None:
@@ -147,7 +147,7 @@ def group_norm(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> N
         rows, labels = ids.reshape(groups, -1), tracer.labels
         how = tracer.decide(lambda: [("whole", labels.components(rows)), ("share", labels.components(rows.T))])
         if how is None:
-            labels.lock(ids, "groups of a normalisation")
+            labels.lock(ids, "in groups of a normalisation that cannot be cut alike")
         else:
             labels.tie_rows(rows if how == "whole" else rows.T)
             tracer.trace.groups[tracer.owner(named["weight"])] = how
@@ -156,8 +156,8 @@ def group_norm(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any) -> N
 
 def grid_sample(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Tensor) -> None:
     """Sample at the places of a grid."""
-    tracer.lock(args[1], "places to sample at")
-    lock_axes(tracer, args[0], out, set(range(2, out.dim())), "sampled along it")
+    tracer.lock(args[1], "its values are places to sample at")
+    lock_axes(tracer, args[0], out, set(range(2, out.dim())), "pooled or resized along it")
 
 
 #: What multiplies rows by a positive number before it may as well do so after.

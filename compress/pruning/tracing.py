@@ -82,7 +82,7 @@ class Tracer:
             return self.labels.fresh(many, place_key)
         left = self.kept(made)
         if len(left) != many:
-            self.labels.note_fault("repeats something more often than there are channels")
+            self.labels.note_fault("it repeats something more often than there are channels")
             return np.full(many, -1, dtype=np.int64)
         return left
 

@@ -41,7 +41,7 @@ def view(tracer: Tracer, func: Any, args: Sequence[Any], kwargs: dict[str, Any],
         labelled = [axis for axis in olds if axes[axis] is not None]
         if len(labelled) > 1:
             for axis in labelled:
-                tracer.labels.lock(axes[axis], "joined with another axis by a view")
+                tracer.labels.lock(axes[axis], "a reshape merges it with another axis")
         elif labelled:
             whole = _spread(axes[labelled[0]], olds.index(labelled[0]), [source.shape[axis] for axis in olds])
             axis, ids = _split(tracer, whole.reshape([out.shape[axis] for axis in news]), part)
@@ -71,7 +71,7 @@ def _split(tracer: Tracer, whole: Ids, part: int) -> tuple[int, Ids | None]:
     rows = {axis: np.moveaxis(whole, axis, 0).reshape(whole.shape[axis], -1) for axis in wide}
     axis = tracer.decide(lambda: [(axis, tracer.labels.components(rows[axis])) for axis in reversed(wide)], part)
     if axis not in rows:
-        tracer.labels.lock(whole.ravel(), "taken apart by a view of which no part can shrink")
+        tracer.labels.lock(whole.ravel(), "a reshape splits it into parts of a fixed size")
         return 0, None
     return axis, tracer.labels.bundle(rows[axis])
 

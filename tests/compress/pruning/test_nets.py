@@ -53,7 +53,7 @@ def test_no_unit_that_was_cut_can_be_given_back(name: str, take_steps: Callable[
 def test_what_no_rule_knows_is_locked_with_its_name() -> None:
     """A sort over channels locks what goes in, and says so."""
     _, example = build("sorted")
-    with pytest.raises(PruneError, match="sort, which is not followed"):
+    with pytest.raises(PruneError, match="sort, for which there is no rule"):
         prune(Sorted(), example, params=100)
 
 
