@@ -40,15 +40,16 @@ def follow(
     model = subject.model
     decisions.attention |= {path for path, each in model.named_modules() if isinstance(each, nn.MultiheadAttention)}
     tensors = name_tensors(model)
-    kept = match_kept(model, tensors, keep)
+    stay = match_kept(model, tensors, keep)
     for turn in range(_ROUNDS):
-        trace = trace_whole(subject, tensors, decisions, kept)
+        trace = trace_whole(subject, tensors, decisions, stay)
         space = Space(trace, tensors, multiple_of=multiple_of, share=share)
         followed = Followed(subject=subject, trace=trace, space=space, decisions=decisions)
         for seed in (2 * turn, 2 * turn + 1):
-            second = compare(followed, followed.cut(trial(space, seed)))
+            kept = trial(space, seed)
+            second = compare(followed, followed.cut(kept))
             if second.faults:
-                mend(followed, second)
+                mend(followed, second, kept)
                 break
         else:
             return followed

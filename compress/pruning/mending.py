@@ -1,14 +1,18 @@
 """What to do where a second trace finds a fault: another attribute, another tie, another choice, or a lock."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import isclose
 from typing import Any
 
 from torch import nn
 
 from featherpress.budgets.counting.costs import ancestors
+from featherpress.compress.pruning.causes import lock_causes
 from featherpress.compress.pruning.followed import Followed
-from featherpress.compress.pruning.trace import VIEWING, Decisions, Key, Record, Trace, is_inside
+from featherpress.compress.pruning.labels import Ids
+from featherpress.compress.pruning.proof import compare
+from featherpress.compress.pruning.surgery import Cut
+from featherpress.compress.pruning.trace import VIEWING, Decisions, Key, Record, Trace
 
 #: What follows a known attribute is not to be guessed.
 _KNOWN = frozenset(
@@ -24,8 +28,8 @@ _NEAR = 3
 _POWERS = (1, -1, 0.5, -0.5, 0.25, -0.25)
 
 
-def mend(followed: Followed, second: Trace) -> None:
-    """Try the next way at each operator with a fault."""
+def mend(followed: Followed, second: Trace, kept: Sequence[Ids]) -> None:
+    """Try the next way at each operator with a fault; `kept` are the units of each family that the cut left."""
     first, decisions = followed.trace, followed.decisions
     if second.failure is not None:
         key, fault = second.failure
@@ -36,10 +40,10 @@ def mend(followed: Followed, second: Trace) -> None:
         second.faults = {after: [fault]}
     for key, faults in second.faults.items():
         begins = key not in decisions.tried
-        mended = _mend_operator(followed, second, key, faults[0])
+        mended = _mend_operator(followed, second, kept, key, faults[0])
         for other in _siblings(first, key, followed.subject.model) if begins and mended else ():
             if other not in decisions.tried and other not in second.faults:
-                _mend_operator(followed, second, other, faults[0])
+                _mend_operator(followed, second, kept, other, faults[0])
 
 
 def _next_view(first: Trace, key: Key) -> Key | None:
@@ -57,7 +61,7 @@ def _siblings(first: Trace, key: Key, model: nn.Module) -> list[Key]:
     return [each for each in first.records if each[1:] == key[1:] and kinds.get(each[0]) is kind and each != key]
 
 
-def _mend_operator(followed: Followed, second: Trace, key: Key, fault: str) -> bool:
+def _mend_operator(followed: Followed, second: Trace, kept: Sequence[Ids], key: Key, fault: str) -> bool:
     """Take the next step of: a number the module keeps, a width that is computed, both, another axis, a lock.
 
     Return whether it is one of the first three.
@@ -90,7 +94,7 @@ def _mend_operator(followed: Followed, second: Trace, key: Key, fault: str) -> b
         decisions.refused.setdefault(key, set()).update(chosen)
         decisions.tried[key] = 0
     else:
-        _lock_around(decisions, first, key, fault)
+        _lock_around(followed, kept, key, fault)
     return False
 
 
@@ -104,19 +108,16 @@ def _drop_claims(decisions: Decisions, key: Key) -> None:
             del decisions.attributes[place]
 
 
-def _lock_around(decisions: Decisions, first: Trace, key: Key, fault: str) -> None:
-    """Lock an operator; where it is at fault still, a width from elsewhere is the cause: lock all around, step by step.
+def _lock_around(followed: Followed, kept: Sequence[Ids], key: Key, fault: str) -> None:
+    """Lock an operator; where it is at fault still, a width from elsewhere is the cause: lock that one."""
 
-    The steps are the module that runs it, the one around that, and so on.
-    """
-    _lock(decisions, key, fault)
-    around = [key[0], *reversed(ancestors(key[0]))]
-    locked = decisions.spread.get(key, -1)
-    decisions.spread[key] = locked + 1
-    if locked >= 0:
-        for each in first.records:
-            if is_inside(each[0], around[min(locked, len(around) - 1)]):
-                _lock(decisions, each, fault)
+    def is_sound(cut: Cut) -> bool:
+        second = compare(followed, cut)
+        return second.failure is None and key not in second.faults
+
+    if key in followed.decisions.locked:
+        lock_causes(followed, kept, is_sound, _reason(key, fault))
+    _lock(followed.decisions, key, fault)
 
 
 def _find_widths(first: Trace, second: Trace, key: Key) -> Iterator[tuple[int, int]]:
@@ -135,10 +136,12 @@ def _find_widths(first: Trace, second: Trace, key: Key) -> Iterator[tuple[int, i
 
 
 def _lock(decisions: Decisions, key: Key, fault: str) -> None:
+    decisions.locked.setdefault(key, _reason(key, fault))
+
+
+def _reason(key: Key, fault: str) -> str:
     where = f"in {key[0]}" if key[0] else "in the model"
-    if key in decisions.locked:
-        return
-    decisions.locked[key] = f"once narrower, {key[2].partition('::')[2]} {where} does something else: {fault}"
+    return f"once narrower, {key[2].partition('::')[2]} {where} does something else: {fault}"
 
 
 def _mend_module(decisions: Decisions, first: Trace, key: Key, fault: str) -> None:

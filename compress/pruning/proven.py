@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import inf, isnan
 
-import numpy as np
-
 from featherpress.budgets.counting.costs import Cost
+from featherpress.compress.pruning.causes import lock_causes
 from featherpress.compress.pruning.choice import Chooser, Scores
 from featherpress.compress.pruning.followed import Followed, locked_axes
 from featherpress.compress.pruning.labels import Ids
@@ -52,23 +52,29 @@ def choose_proven(
         chooser = Chooser(followed.space, limits, weigh(followed.space))
         chosen = chooser.choose()
         kept = followed.space.least() if chosen is None else chosen
-        cut = followed.cut(chooser.units(kept))
+        units = chooser.units(kept)
+        cut = followed.cut(units)
         second = compare(followed, cut)
         if second.faults and turn < _MENDED:
-            mend(followed, second)
+            mend(followed, second, units)
             continue
         error = _measure(followed, cut, second)
         if chosen is None and (error < TOLERANCE or isnan(error)):
             raise _unreachable(followed, chooser, before)
         if error < TOLERANCE:
             return Proven(followed=followed, chooser=chooser, kept=kept, cut=cut, error=error)
-        if not _lock_causes(followed, chooser, kept, SILENT if isnan(error) else DIFFERS):
+        is_sound = partial(_is_sound, followed)
+        if not lock_causes(followed, units, is_sound, SILENT if isnan(error) else DIFFERS):
             break
     raise PruneError(
         f"{before.model} without some channels does not compute what it did with zeros for them (error {error:.1e} of "
         "the signal), and no channels can be found that are the cause: its weights may be no numbers, or its results "
         "the same for all inputs"
     )
+
+
+def _is_sound(followed: Followed, cut: Cut) -> bool:
+    return _measure(followed, cut, compare(followed, cut)) < TOLERANCE
 
 
 def _measure(followed: Followed, cut: Cut, second: Trace) -> float:
@@ -82,46 +88,6 @@ def _measure(followed: Followed, cut: Cut, second: Trace) -> float:
         return measure_error(followed, cut)
     except Exception:  # of the model's own code, on values
         return inf
-
-
-def _lock_causes(followed: Followed, chooser: Chooser, kept: Ids, reason: str) -> bool:
-    """Lock the families whose cut makes a difference, one by one until the rest makes none; return whether any was.
-
-    Of families in a row, the first so many prove sound and the first so many and one do not: that one is a cause.
-    """
-    whole = followed.space.whole()
-    left = [place for place in np.flatnonzero(kept < whole).tolist() if followed.space.families[place].names]
-
-    def is_sound(places: list[int]) -> bool:
-        some = whole.copy()
-        some[places] = kept[places]
-        cut = followed.cut(chooser.units(some))
-        return _measure(followed, cut, compare(followed, cut)) < TOLERANCE
-
-    if not is_sound([]):
-        return False
-    low = 0
-    while low < len(left):
-        high = len(left)  # what comes in front of `low` is sound, and all of it was not
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if is_sound(left[:middle]) else (low, middle)
-        _lock(followed, left.pop(low), reason)
-        if is_sound(left):
-            break
-    return True
-
-
-def _lock(followed: Followed, place: int, reason: str) -> None:
-    """Keep a family from being cut, by the axis of a tensor that holds the least beside it."""
-    space, units = followed.space, followed.space.families[place].units
-    axes = {
-        (key, axis): len(ids)
-        for key, labels in followed.trace.params.items()
-        for axis, ids in enumerate(labels)
-        if ids is not None and np.isin(units, space.unit_of[ids]).all()
-    }
-    followed.decisions.still[min(axes, key=lambda each: axes[each])] = reason
 
 
 def _require_costs(followed: Followed, cost: Cost) -> None:

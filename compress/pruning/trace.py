@@ -64,7 +64,6 @@ class Decisions:
     tried: dict[Key, int] = field(default_factory=dict)
     #: Axes of tensors, by id, that stay, with the reason.
     still: dict[tuple[int, int], str] = field(default_factory=dict)
-    spread: dict[Key, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

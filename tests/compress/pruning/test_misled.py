@@ -35,6 +35,11 @@ def doubled(x: Tensor, _: Tensor) -> Tensor:
     return Doubling.apply(x)
 
 
+def listed(x: Tensor, _: Tensor) -> Tensor:
+    """The sum of as many numbers as there are channels, which the trace sees shrink but finds in no width."""
+    return x * torch.tensor(list(range(x.shape[1]))).sum().float()
+
+
 def product(x: Tensor, other: Tensor) -> Tensor:
     return x * torch.tensor(x.shape[1] / other.shape[1] * 1.5 + other.shape[1] ** 0.5)
 
@@ -87,6 +92,18 @@ def test_a_result_that_is_the_same_for_all_inputs_is_a_difference() -> None:
     made = prune(model, IMAGE, params=count(model, IMAGE).params // 2)
     assert made.model.b.out_channels == WIDTH
     assert any(unit.locked == DIFFERS for unit in made.units)
+
+
+def test_a_fault_that_the_trace_sees_far_from_its_cause_locks_the_cause() -> None:
+    """Of all widths the one that an operator elsewhere depends on stays, with the operator's name."""
+    model = make(listed)
+    limit = int(count(model, IMAGE).params * 0.5)
+    made = prune(model, IMAGE, params=limit)
+    assert made.cost.params <= limit
+    assert made.error < 1e-9
+    assert made.model.b.out_channels == WIDTH
+    assert {unit.axes[0] for unit in made.units if "once narrower, " in unit.locked} >= {"b.weight[0]"}
+    assert not {unit.axes[0] for unit in made.units if unit.locked} & {"a.weight[0]", "c.weight[0]"}
 
 
 def test_of_two_widths_that_are_compared_one_stays() -> None:
