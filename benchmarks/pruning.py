@@ -49,6 +49,7 @@ measured). `whole` is what the model costs, `left` the part of the limit that is
 of every axis that fits, `s` seconds of one core, `error` the oracle's, `least` two channels an axis. Torch-Pruning's
 answer is the largest of nine within the limit, with its ratio.
 """
+WORDS = {"params": "parameters", "macs": "MACs"}
 MARKS = "<!-- by benchmarks/pruning.py: from here -->", "<!-- to here -->"
 
 
@@ -224,13 +225,16 @@ def run(names: Sequence[str], shares: Sequence[float], file: Path, *, peer: bool
             print(*row, flush=True)
 
 
-def write_pages(rows: Sequence[Row]) -> None:
-    """Write the page of all rows, and the summary between the marks of the page on pruning."""
+def make_pages(file: Path = DOCS / "pruning.csv") -> dict[Path, str]:
+    """Make the page of all rows, and that on pruning with its summary between the marks."""
+    rows = sorted(read_rows(file), key=lambda row: (*TORCHVISION, *ZOO).index(row.model))
     page = DOCS / "pruning.md"
-    before, _, rest = page.read_text().partition(MARKS[0])
+    before, _, rest = page.read_text(encoding="utf-8").partition(MARKS[0])
     after = rest.partition(MARKS[1])[2]
-    page.write_text("\n".join([f"{before}{MARKS[0]}", "", *summary(rows), "", f"{MARKS[1]}{after}"]))
-    (DOCS / "pruning_table.md").write_text("\n".join([TITLE, *table(rows)]) + "\n")
+    return {
+        page: "\n".join([f"{before}{MARKS[0]}", "", *summary(rows), "", f"{MARKS[1]}{after}"]),
+        DOCS / "pruning_table.md": "\n".join([TITLE, *table(rows)]) + "\n",
+    }
 
 
 def table(rows: Sequence[Row]) -> list[str]:
@@ -267,7 +271,7 @@ def summary(rows: Sequence[Row]) -> list[str]:
     lines = [
         f"**{inside} of {len(rows)} requests are at or under their limit**, over {len(models)} models.",
         f"Of a limit {median(ours):.2%} is left in the median, and {max(ours):.1%} at worst ({worst.model}, "
-        f"{worst.share:.0%} of its {worst.quantity}).",
+        f"{worst.share:.0%} of its {WORDS[worst.quantity]}).",
         f"The largest error of all is {max(row.error for row in rows):.0e} of the signal.",
         f"A request takes {median(row.seconds for row in rows):.0f} s of one core in the median, and "
         f"{max(row.seconds for row in rows):.0f} s at most.",
@@ -279,12 +283,19 @@ def summary(rows: Sequence[Row]) -> list[str]:
     return [*lines, "", *_per_model(rows, models)]
 
 
+def _peer_cell(rows: Sequence[Row]) -> str:
+    """Write what the peer leaves of one model's limits in the median, and of how many, or why it has no answer."""
+    left = [row.left(row.peer_amount) for row in rows if row.peer_amount is not None]
+    if not left:
+        return rows[0].peer
+    return f"{median(left):.1%}" + (f" ({len(left)} of {len(rows)})" if len(left) < len(rows) else "")
+
+
 def _per_model(rows: Sequence[Row], models: Sequence[str]) -> list[str]:
     """Lay out a row a model: medians over its requests, and the worst."""
     body = []
     for name in models:
         own = [row for row in rows if row.model == name]
-        peers = [row.left(row.peer_amount) for row in own if row.peer_amount is not None]
         body.append(
             [
                 name,
@@ -293,7 +304,7 @@ def _per_model(rows: Sequence[Row], models: Sequence[str]) -> list[str]:
                 f"{median(row.left(row.got) for row in own):.2%}",
                 f"{max(row.left(row.got) for row in own):.2%}",
                 f"{median(row.left(row.uniform) for row in own):.2%}",
-                f"{median(peers):.1%}" if peers else own[0].peer,
+                _peer_cell(own),
                 f"{max(row.error for row in own):.0e}",
                 f"{median(row.seconds for row in own):.0f}",
             ]
@@ -312,7 +323,8 @@ def main() -> None:
     parser.add_argument("--pages", action="store_true")
     given = parser.parse_args()
     if given.pages:
-        write_pages(read_rows(given.out))
+        for page, text in make_pages(given.out).items():
+            page.write_text(text, encoding="utf-8")
         return
     if given.peer:
         sys.path.append(str(given.peer))

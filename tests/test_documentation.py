@@ -125,3 +125,10 @@ def test_every_document_is_linked() -> None:
         ]
         waiting += [link for link in links if link.exists()]
     assert not {page.resolve() for page in PAGES} - reached
+
+
+def test_pages_on_pruning_are_what_the_rows_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No number of the table, or of the summary, is typed by hand: `benchmarks/pruning.py --pages` writes the same."""
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    for page, text in importlib.import_module("pruning").make_pages().items():
+        assert page.read_text(encoding="utf-8") == text
