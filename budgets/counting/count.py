@@ -18,10 +18,11 @@ from featherpress.budgets.counting.formulas import FORMULAS, Formula
 from featherpress.budgets.counting.forward import Subject, run_forward
 from featherpress.budgets.counting.global_state import preserve_global_state
 from featherpress.budgets.counting.meta_kernels import CLASSES
-from featherpress.budgets.counting.probes import NoAnswer, verify
+from featherpress.budgets.counting.probes import verify
 from featherpress.budgets.counting.summary import summarise
 from featherpress.budgets.counting.surroundings import Surroundings, untouched
 from featherpress.budgets.counting.tensors import Tree, list_modules, list_tensors, tensors_in
+from featherpress.budgets.counting.values import NoAnswer
 from featherpress.budgets.counting.wrappers import unwrap
 from featherpress.errors import CountError, UsageError
 

@@ -21,7 +21,7 @@ from featherpress.budgets.counting.recurrent import closed_form
 from featherpress.budgets.counting.replicas import Twin, copy_with, meta_twin, real_twin
 from featherpress.budgets.counting.surroundings import Surroundings
 from featherpress.budgets.counting.tensors import TensorRows, Tree, tensors_in
-from featherpress.budgets.counting.values import Escapes
+from featherpress.budgets.counting.values import Escapes, NoAnswer
 from featherpress.errors import CountError
 
 #: What may be returned in place of results, with its work still to be done.
@@ -100,8 +100,7 @@ def run_forward(
             variation.change(replica, fed)
         mode.lifetimes.take(fed)
         if method == "real":
-            held = [*fed, *replica.buffers(), *(each for each in memo.values() if isinstance(each, Tensor))]
-            known = {*map(storage_key, held), *surroundings.tensors, *parameters}
+            known = {*map(storage_key, _held(replica, memo)), *surroundings.tensors, *parameters}
             mode.evidence = Evidence(mode.refuse, known, variation.poison)
         contexts.enter_context(torch.no_grad())
         contexts.enter_context(fake_mode)
@@ -115,6 +114,8 @@ def run_forward(
             results = tensors_in(returned)
             if mode.evidence:
                 mode.evidence.returns(results)
+            elif method == "meta" and not all(map(mode.lifetimes.alive.__contains__, map(storage_key, results))):
+                _require_made(results, mode, {*map(storage_key, _held(replica, memo)), *surroundings.tensors})
         finally:
             stack.answer = run_it  # nothing is to hold the copy
             # A model may catch exceptions; it cannot hide from us that an operator had no formula, or no answer.
@@ -132,6 +133,19 @@ def _require_done(returned: Any, name: str) -> None:
             f"the forward of {name} returns a {type(later[0]).__name__}, whose work is done after it: count a model "
             "that does it, and returns tensors"
         )
+
+
+def _held(replica: nn.Module, memo: Mapping[int, Any]) -> list[Tensor]:
+    """List the tensors of the copy, with its inputs."""
+    return [*replica.parameters(), *replica.buffers(), *(each for each in memo.values() if isinstance(each, Tensor))]
+
+
+def _require_made(results: Sequence[Tensor], mode: CountingMode, known: Collection[int]) -> None:
+    """Leave to a real run a result without values that no operator was seen to make, as in another thread."""
+    for tensor in results:
+        key = storage_key(tensor)
+        if tensor.is_meta and tensor.numel() and key not in mode.lifetimes.alive and key not in known:
+            raise NoAnswer("the model returns a tensor that no operator made: the work on it is not seen")
 
 
 def _twins(method: str) -> tuple[Twin, AbstractContextManager[object]]:

@@ -9,17 +9,13 @@ from featherpress.budgets.counting.dispatch import CountingMode
 from featherpress.budgets.counting.forward import Run, Subject, Variation, run_forward
 from featherpress.budgets.counting.surroundings import Surroundings
 from featherpress.budgets.counting.tensors import TensorRows
-from featherpress.budgets.counting.values import differ
+from featherpress.budgets.counting.values import NoAnswer, differ
 
 #: Runs on other values that must cost the same before work is called fixed.
 DRAWS = 2
 #: In the names of switches between a fused operator and its parts.
 _FUSED = ("fused", "flash", "sdpa")
 _Try = Callable[[Variation], Run | None]
-
-
-class NoAnswer(Exception):  # noqa: N818 - no fault of the model: another step of the ladder may know
-    """The amount of core work depends on values that these tensors do not have."""
 
 
 def verify(subject: Subject, run: Run, rows: TensorRows, surroundings: Surroundings) -> None:

@@ -24,6 +24,10 @@ ESCAPES = {
 _ARRIVALS = frozenset({torch.tensor, torch.as_tensor})
 
 
+class NoAnswer(Exception):  # noqa: N818 - no fault of the model: another step of the ladder may know
+    """The amount of core work depends on values that these tensors do not have."""
+
+
 class Escapes(TorchFunctionMode):
     """Tells of each way by which tensors with values leave; PyTorch's own look at addresses is none."""
 

@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial, reduce
 from pathlib import Path
@@ -16,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence
+from torch.utils._python_dispatch import _disable_current_modes
 
 from featherpress.budgets import count
 from featherpress.budgets.files.weights import count_weights, read_safetensors_header
@@ -272,6 +274,39 @@ def test_inputs_made_sparse_have_to_be_given() -> None:
     with pytest.raises(CountError, match="other work where its inputs are not all zero"):
         count(model, torch.zeros(4, 4))
     assert count(model, torch.eye(4)).macs == 16
+
+
+def in_a_thread(module: Any, x: Tensor) -> Tensor:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(F.linear, x, module.layer.weight).result()
+
+
+def below_all_modes(module: Any, x: Tensor) -> Tensor:
+    with _disable_current_modes():  # type: ignore[no-untyped-call]
+        return F.linear(x, module.layer.weight)
+
+
+@pytest.mark.parametrize("forward", [in_a_thread, below_all_modes])
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_results_that_no_operator_made_are_refused(forward: Any, device: str) -> None:
+    """Operators are seen in the thread of the forward alone: what it returns from elsewhere would be a silent zero."""
+    model = Does(forward, layer=nn.Linear(8, 8)).to(device)
+    with pytest.raises(CountError, match="returns a tensor that no operator made"):
+        count(model, torch.zeros(1, 8, device=device))
+
+
+def test_constants_without_values_may_be_returned() -> None:
+    """What the model or its surroundings hold on the meta device was not made unseen; nor what it makes of numbers."""
+    held, kept = torch.ones(8, device="meta"), [torch.ones(8, device="meta")]
+
+    def forward(module: Any, x: Tensor) -> Any:
+        return module.layer(x), held, module.kept[0], module.layer.bias, x
+
+    model = Does(forward, layer=nn.Linear(8, 8)).to("meta")
+    model.kept = kept
+    assert count(model, torch.zeros(1, 8, device="meta")).macs == 64
+    loss = Does(lambda s, x: (s.layer(x), torch.tensor(0.0, device=x.device)), layer=nn.Linear(8, 8))
+    assert count(loss, torch.zeros(1, 8)).macs == 64
 
 
 async def later(module: Any, x: Tensor) -> Tensor:
