@@ -5,6 +5,7 @@ from fractions import Fraction
 
 from featherpress.errors import UsageError
 
+_LONGEST = 40  # characters; Python reads no whole number of more than some thousand digits
 _SCALES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 _AMOUNT = re.compile(r"(\d+(?:_\d+)*(?:\.\d+)?)([KMG]?)", re.ASCII | re.IGNORECASE)
 
@@ -14,10 +15,10 @@ def read_amount(text: str) -> int:
 
     Errors: UsageError.
     """
-    found = _AMOUNT.fullmatch(text.strip())
+    found = _AMOUNT.fullmatch(text.strip()) if len(text) <= _LONGEST else None
     value = Fraction(found[1].replace("_", "")) * _SCALES[found[2].upper()] if found else Fraction(0)
     if value < 1 or value.denominator != 1:
-        raise UsageError(f"an amount is a whole number of 1 or more, as 256812, 128K or 1.5M; got {text[:40]!r}")
+        raise UsageError(f"an amount is a whole number of 1 or more, as 256812, 128K or 1.5M; got {text[:_LONGEST]!r}")
     return int(value)
 
 

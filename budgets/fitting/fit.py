@@ -1,5 +1,6 @@
 """The settings of a model that meet a budget: every candidate is built and measured, every answer counted again."""
 
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -28,6 +29,8 @@ SHOWN, NEIGHBOURS = 5, 3
 MOST = 2_000
 #: More values of one knob are a typing mistake.
 _MOST_VALUES = 10_000
+#: A number as people write one; a longer one, or a larger power, takes minutes to read.
+_NUMBER = re.compile(r"[+-]?(\d[\d_]{0,17})?(\.\d{1,18})?(e[+-]?\d\d?)?", re.ASCII | re.IGNORECASE)
 
 
 Settings = dict[str, int | float]
@@ -78,9 +81,9 @@ def parse_knob(text: str) -> Knob:
     name, equals, given = text.partition("=")
     try:
         if "," in given or ":" not in given:
-            values = [_number(Fraction(value)) for value in given.split(",")]
+            values = [_number(_fraction(value)) for value in given.split(",")]
         else:
-            first, last, *rest = (Fraction(value) for value in given.split(":"))
+            first, last, *rest = map(_fraction, given.split(":"))
             (step,) = rest or [Fraction(1)]
             many = range(min(int((last - first) / step) + 1, _MOST_VALUES + 1)) if step > 0 and last >= first else ()
             values = [_number(first + step * turn) for turn in many]
@@ -88,10 +91,16 @@ def parse_knob(text: str) -> Knob:
         values = []
     if not equals or not name.strip().isidentifier() or not 0 < len(values) <= _MOST_VALUES:
         raise UsageError(
-            f"cannot read knob {text!r}; expected NAME=FIRST:LAST:STEP or NAME=VALUE,VALUE, {_MOST_VALUES:,} values at "
+            f"cannot read knob {text[:40]!r}; expected NAME=FIRST:LAST:STEP or NAME=VALUE,VALUE, {_MOST_VALUES:,} values at "
             "most"
         )
     return Knob(name=name.strip(), values=tuple(dict.fromkeys(values)))
+
+
+def _fraction(text: str) -> Fraction:
+    if not _NUMBER.fullmatch(text.strip()):
+        raise ValueError
+    return Fraction(text)
 
 
 def _number(value: Fraction) -> int | float:
@@ -191,7 +200,10 @@ def _count_one(
         # It may read values of its weights, which on meta have none.
         if not any(weight.is_meta for weight in model.parameters()):
             raise
-    return count(_build(factory, settings, "cpu"), *fed.args, kwargs=fed.kwargs, formulas=formulas)
+        real = _build_or_none(factory, settings)
+        if real is None:
+            raise
+    return count(real, *fed.args, kwargs=fed.kwargs, formulas=formulas)
 
 
 def _measure(
@@ -205,7 +217,7 @@ def _measure(
         try:
             model = _build(factory, settings)
         except Exception as error:
-            refusal = refusal or str(error) or type(error).__name__
+            refusal = refusal or str(error).partition("\n")[0] or type(error).__name__
             continue
         size = sum(weight.numel() for weight in model.parameters())
         found.append(_Candidate(settings, size, 0 if count_one is None else count_one(settings, model).macs))
@@ -214,9 +226,14 @@ def _measure(
 
 def first_candidate(factory: Callable[..., nn.Module], knobs: Sequence[Knob]) -> nn.Module | None:
     """Build the first candidate that can be built, with memory; None if none can."""
-    for settings in _all_settings(knobs):
-        with suppress(Exception):
-            return _build(factory, settings, "cpu")
+    built = (_build_or_none(factory, settings) for settings in _all_settings(knobs))
+    return next((model for model in built if model is not None), None)
+
+
+def _build_or_none(factory: Callable[..., nn.Module], settings: Settings) -> nn.Module | None:
+    """Build a candidate with memory, unless the factory refuses it or memory does not hold it."""
+    with suppress(Exception):
+        return _build(factory, settings, "cpu")
     return None
 
 

@@ -134,14 +134,21 @@ def test_work_that_no_weight_explains_is_traced() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "values"), [("a=1:7:3", (1, 4, 7)), ("a=2:4", (2, 3, 4)), ("a=5,3,5", (5, 3)), ("a=9", (9,))]
+    ("text", "values"),
+    [("a=1:7:3", (1, 4, 7)), ("a=2:4", (2, 3, 4)), ("a=5,3,5", (5, 3)), ("a=9", (9,)), ("a=1_000,1e3,.5", (1000, 0.5))],
 )
 def test_knobs_are_read(text: str, values: tuple[int, ...]) -> None:
     """Ranges include their end; values keep their order."""
     assert parse_knob(text) == Knob(name="a", values=values)
 
 
-@pytest.mark.parametrize("text", ["a", "a=", "=3", "a=x", "a=1:2:0", "a=9:1", "a=1:2:3:4", "a b=1", "a=1:99999"])
+# Numbers that take minutes to read, or more than any machine's memory.
+UNREADABLE = ("a=1e99999999", "a=1:1e99999999", "a=1:9:1e-99999999", f"a={'9' * 5000}", "a=nan", "a=1e400", "a=٣")
+
+
+@pytest.mark.parametrize(
+    "text", ["a", "a=", "=3", "a=x", "a=1:2:0", "a=9:1", "a=1:2:3:4", "a b=1", "a=1:99999", *UNREADABLE]
+)
 def test_knobs_that_cannot_be_read(text: str) -> None:
     """One sentence says what was expected."""
     with pytest.raises(UsageError, match="expected NAME=FIRST:LAST:STEP or NAME=VALUE,VALUE"):
@@ -158,3 +165,20 @@ def test_limits_and_knobs_are_needed() -> None:
         fit(Net, [parse_knob("width=1:667"), parse_knob("groups=1:3")], name="net", params=1)
     with pytest.raises(UsageError, match="fit needs knobs"):
         fit(Net, [], name="net", params=1)
+
+
+def test_a_candidate_that_memory_does_not_hold_is_no_traceback() -> None:
+    """What cannot be counted on meta is built with memory; where there is too little, the count's own error stands."""
+
+    class Wide(nn.Module):
+        def __init__(self, n: int) -> None:
+            super().__init__()
+            if not torch.empty(0).is_meta:
+                raise RuntimeError("no memory")
+            self.weight = nn.Parameter(torch.ones(n))
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return image * float(self.weight.sum())
+
+    with pytest.raises(UsageError, match="Wide reads values"):
+        fit(Wide, [parse_knob("n=4")], name="wide", params=9, macs=9, side=4)
