@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from featherpress.compress.deployment.latency import Costs
     from featherpress.compress.deployment.quantization import Quantization
 
+# Where there is no folder of images, so many are drawn.
+MOST_IMAGES = 1_000_000
+
 
 def export(
     model: Annotated[
@@ -62,7 +65,11 @@ def export(
     side: Annotated[
         int | None,
         typer.Option(
-            "--input", metavar="N", min=1, help="One image of this side and no other; without it a detector takes any."
+            "--input",
+            metavar="N",
+            min=1,
+            max=65536,
+            help="One image of this side and no other; without it a detector takes any.",
         ),
     ] = None,
     program: Annotated[bool, typer.Option("--program", help="Write a torch.export program too, .pt2.")] = False,
@@ -89,10 +96,13 @@ def export(
         ),
     ] = "percentile",
     images: Annotated[
-        int, typer.Option("--calibration-images", metavar="N", min=1, help="How many images --int8 calibrates on.")
+        int,
+        typer.Option(
+            "--calibration-images", metavar="N", min=1, max=MOST_IMAGES, help="How many images --int8 calibrates on."
+        ),
     ] = 50,
     limit: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Score --int8 on the first N images only; 0: all.")
+        int, typer.Option(metavar="N", min=0, max=MOST_IMAGES, help="Score --int8 on the first N images only; 0: all.")
     ] = 0,
     recipe: Annotated[
         str, typer.Option(metavar="RECIPE", help="Export --weights of its student, whatever the task.")
@@ -170,9 +180,9 @@ def bench(
     ] = None,
     batch: Annotated[int, typer.Option(metavar="N", min=1, max=1024, help="Images in each forward.")] = 1,
     rounds: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Forwards of each that are measured, taking turns.")
+        int, typer.Option(metavar="N", min=1, max=10_000, help="Forwards of each that are measured, taking turns.")
     ] = 20,
-    threads: Annotated[int, typer.Option(metavar="N", min=1, help="Threads that every backend may use.")] = 1,
+    threads: Annotated[int, typer.Option(metavar="N", min=1, max=1024, help="Threads that every backend may use.")] = 1,
     no_memory: Annotated[bool, typer.Option("--no-memory", help="Leave peak memory out.")] = False,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the record here, for `featherpress report`.")

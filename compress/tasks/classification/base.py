@@ -58,12 +58,15 @@ class ClassificationTask(Task):
     def build(self, target: str, settings: Mapping[str, Any], *, normalize: Any = "", size: int = 0) -> nn.Module:
         """Build a classifier with fresh weights.
 
-        Errors: `UsageError` for a model that does not return one logit per class.
+        Errors: `UsageError` for a model that fails on an image, or does not return one logit per class.
         """
         model = super().build(target, settings, normalize=normalize, size=size)
         side = size or self.data.sizes[0]
-        with evaluating(model):
-            outputs = model(torch.zeros(1, 3, side, side))
+        try:
+            with evaluating(model):
+                outputs = model(torch.zeros(1, 3, side, side))
+        except Exception as error:  # a forward of anybody's
+            raise UsageError(f"{target} fails on an image of {side} x {side} pixels: {error}") from error
         shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         if shape != (1, len(self.classes)):
             raise UsageError(

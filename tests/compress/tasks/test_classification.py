@@ -324,6 +324,13 @@ def test_a_model_of_other_classes_is_refused(folders: Callable[..., Recipe]) -> 
         task(folders()).build("tiny_models:net", {})
 
 
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_a_model_that_fails_on_an_image_is_refused(folders: Callable[..., Recipe]) -> None:
+    """A width of 0 builds, and no image goes through: one sentence, before anything is trained."""
+    with pytest.raises(UsageError, match="tiny_models:net fails on an image of 64 x 64 pixels"):
+        task(folders()).build("tiny_models:net", {"classes": 2, "width": 0})
+
+
 def test_digits_are_read() -> None:
     """Every fourth of scikit-learn's digits is for validation; white on black, 0 to 255."""
     pytest.importorskip("sklearn")
