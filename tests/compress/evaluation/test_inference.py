@@ -1,5 +1,6 @@
 """Models on images: batches, the mirrored look, and evaluations."""
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -136,6 +137,31 @@ def test_an_evaluation_keeps_the_order_whatever_the_batches(model: Detector) -> 
     assert batched.names == without_teachers.names == tuple(sample.name for sample in data.samples)
     for first, second in zip(without_teachers.detections, batched.detections, strict=True):
         assert_close(first, second)
+
+
+class Watched(Listed):
+    """Samples of several sizes, each made when it is asked for; `most` of their images were there at once."""
+
+    def __init__(self, length: int) -> None:
+        self.length, self.alive, self.most = length, set[weakref.ref[Tensor]](), 0
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int, /) -> Sample:
+        sample = SyntheticFaces(length=1, seed=0, size=(64, 64 + 8 * (index % 5)))[0]
+        self.alive.add(weakref.ref(sample.image, self.alive.remove))
+        self.most = max(self.most, len(self.alive))
+        return sample
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_images_are_not_kept(model: Detector, batch: int) -> None:
+    """However many images are evaluated, as few are in memory as may wait for others of their size."""
+    data = Watched(60)
+    evaluate_model(model, data, settings=DetectionSettings(), batch=batch)
+    assert data.most <= 8 * batch + batch + 1
+    assert not data.alive
 
 
 def test_broken_images_end_an_evaluation_or_are_counted(model: Detector, caplog: pytest.LogCaptureFixture) -> None:
