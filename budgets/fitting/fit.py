@@ -91,8 +91,8 @@ def parse_knob(text: str) -> Knob:
         values = []
     if not equals or not name.strip().isidentifier() or not 0 < len(values) <= _MOST_VALUES:
         raise UsageError(
-            f"cannot read knob {text[:40]!r}; expected NAME=FIRST:LAST:STEP or NAME=VALUE,VALUE, {_MOST_VALUES:,} values at "
-            "most"
+            f"cannot read knob {text[:40]!r}; expected NAME=FIRST:LAST:STEP or NAME=VALUE,VALUE, {_MOST_VALUES:,} "
+            "values at most"
         )
     return Knob(name=name.strip(), values=tuple(dict.fromkeys(values)))
 
