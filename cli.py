@@ -3,6 +3,7 @@
 Exit codes are those of `featherpress.errors`.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -36,6 +37,7 @@ app = typer.Typer(
 
 
 _STOPPED = 130
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 # What typer raises on words it does not understand; where that class lives depends on its version.
 _CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
@@ -70,8 +72,9 @@ def _run() -> int:
     except OSError as error:
         _drop_output()
         if not isinstance(error, BrokenPipeError):  # whoever reads has read enough
-            where = f"{error.filename}: " if error.filename else ""
-            complain(f"{where}{error.strerror or error}")
+            # Files are named by what writes them.
+            where = error.filename or ("standard output cannot be written" if error.errno in _FULL else "")
+            complain(f"{where}: {error.strerror or error}" if where else error.strerror or str(error))
         return FileError.exit_code
     return code
 

@@ -36,4 +36,4 @@ def test_streams(name: str, tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
     assert "Exception ignored" not in ended.stderr
     if name == "stdout full":
-        assert ended.stderr == "featherpress: No space left on device\n"
+        assert ended.stderr == "featherpress: standard output cannot be written: No space left on device\n"

@@ -157,6 +157,14 @@ def test_drawn_again_it_is_the_same_file(run: Run, tmp_path: Path, kind: str) ->
         assert 'width="252pt"' in files[0].read_text(encoding="utf-8")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_names_the_figure(run: Run, tmp_path: Path) -> None:
+    """What could not be written is said, by the library that writes too."""
+    (tmp_path / "full.png").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"No space left on device: '.*full\.png'"):
+        save(waterfall(*run.audits), tmp_path / "full.png")
+
+
 def test_marks_tell_hits_misses_and_false_alarms_apart() -> None:
     """Each labelled face is found or missed once; what lies on an ignored face is neither."""
     truth = [
