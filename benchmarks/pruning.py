@@ -49,8 +49,8 @@ measured). `whole` is what the model costs, `left` the part of the limit that is
 of every axis that fits, `s` seconds of one core, `error` the oracle's, `least` two channels an axis. Torch-Pruning's
 answer is the largest of nine within the limit, with its ratio.
 """
-EARLIER = """`*`: of an earlier state of the code. The seconds are of the clock, while other programs ran, Torch-Pruning was not
-asked, and the summary leaves these rows out.
+EARLIER = """`*`: of an earlier state of the code. The seconds are of the clock, while other programs ran,
+Torch-Pruning was not asked, and the summary leaves these rows out.
 """
 WORDS = {"params": "parameters", "macs": "MACs"}
 MARKS = "<!-- by benchmarks/pruning.py: from here -->", "<!-- to here -->"
