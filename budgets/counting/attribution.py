@@ -33,14 +33,18 @@ class ModuleStack:
         self.entered: Sequence[tuple[str, str, str]] = ()
         self.kinds: dict[str, str] = {}
         #: Answers a module's call without running it, or returns None.
-        self.answer: Callable[[nn.Module, Any], Tensor | None] = run_it
+        self.answer: Callable[[nn.Module, Any, str], Tensor | None] = run_it
         #: Shapes of what each module took and returned at its first call.
         self.shapes: dict[str, tuple[Shapes, Shapes]] = {}
-        paths: defaultdict[int, list[str]] = defaultdict(list)
+        paths: dict[int, list[str]] = {}
+        call = self._call
         for path, module in list_modules(model):
-            paths[id(module)].append(path)
+            if id(module) in paths:
+                paths[id(module)].append(path)
+                continue
+            own = paths[id(module)] = [path]
             # Where `nn.Module.compile` puts what is to be called. Hooks would do as well, in ten times the time.
-            vars(module)["_compiled_call_impl"] = partial(self._call, ref(module), paths[id(module)])
+            module.__dict__["_compiled_call_impl"] = partial(call, ref(module), own)
 
     @property
     def path(self) -> str:
@@ -56,15 +60,15 @@ class ModuleStack:
             )
             raise self.refusal
         path = paths[0] if len(paths) == 1 else self._resolve(paths)
-        depth = len(self.running)
-        self.running.append(path)
         self.calls[path] += 1
         called: Any = module()
+        if len(args) == 1 and not kwargs and (result := self.answer(called, args[0], path)) is not None:
+            if path not in self.shapes:
+                self.shapes[path] = (args[0].shape,), (result.shape,)
+            return result
+        depth = len(self.running)
+        self.running.append(path)
         try:
-            if len(args) == 1 and not kwargs and (result := self.answer(called, args[0])) is not None:
-                if path not in self.shapes:
-                    self.shapes[path] = (args[0].shape,), (result.shape,)
-                return result
             result = called._call_impl(*args, **kwargs)
             if path not in self.shapes:
                 self.shapes[path] = tuple(_shapes((*args, *kwargs.values()))), tuple(_shapes((result,)))
@@ -88,7 +92,7 @@ class ModuleStack:
         return candidates[0]
 
 
-def run_it(module: nn.Module, x: Any) -> None:
+def run_it(module: nn.Module, x: Any, path: str) -> None:
     """Answer no call."""
 
 

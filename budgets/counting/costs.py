@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from featherpress.budgets.counting.formulas import CONVENTION
@@ -139,7 +140,7 @@ def require_sums(rows: Sequence[Any], whole: Any, quantities: Sequence[str], *, 
     Errors: CountError.
     """
     for quantity in quantities:
-        parts, total = sum(getattr(row, quantity) for row in rows), getattr(whole, quantity)
+        parts, total = sum(map(attrgetter(quantity), rows)), getattr(whole, quantity)
         if parts != total:
             raise CountError(f"{what} sum to {parts:,} {quantity}, not {total:,}: this is a bug in featherpress")
 

@@ -7,8 +7,6 @@ import copy
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
-from itertools import repeat
-from operator import is_not
 from threading import Lock, RLock
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -62,10 +60,12 @@ def _dict(item: Any, memo: Memo) -> Any:
     made = memo[id(item)] = type(item)()
     if not item:
         return made
-    if _NAMES.issuperset(map(type, item)):  # as in most modules, whose tensors and children are copied already
-        found = list(map(memo.get, map(id, item.values())))
-        if all(map(is_not, found, repeat(None))):
-            made.update(zip(item, found, strict=True))
+    if _NAMES.issuperset(map(type, item)):
+        try:  # as in most modules, whose tensors and children are copied already
+            made.update(zip(item, map(memo.__getitem__, map(id, item.values())), strict=True))
+        except KeyError:
+            pass
+        else:
             return made
     for key, value in item.items():
         made[deep(key, memo)] = deep(value, memo)
@@ -75,7 +75,7 @@ def _dict(item: Any, memo: Memo) -> Any:
 def _list(item: list[Any], memo: Memo) -> Any:
     made: list[Any] = []
     memo[id(item)] = made
-    made.extend(deep(each, memo) for each in item)
+    made.extend(item if ATOMS.issuperset(map(type, item)) else [deep(each, memo) for each in item])
     return made
 
 

@@ -1,10 +1,8 @@
 """What sees every operator of a forward: counted, known to cost nothing, or refused."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
-from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +11,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from featherpress.budgets.counting.attribution import ModuleStack
+from featherpress.budgets.counting.books import ALSO, Books, Plan, Taken, given, tensors_of
 from featherpress.budgets.counting.costs import ROOT, UNATTRIBUTED
 from featherpress.budgets.counting.evidence import Evidence
 from featherpress.budgets.counting.formulas import Formula
 from featherpress.budgets.counting.layers import answer_layer
-from featherpress.budgets.counting.memory import Lifetimes, storage_key
-from featherpress.budgets.counting.meta_kernels import CLASSES, META, META_KERNELS, MetaKernel
+from featherpress.budgets.counting.memory import storage_key
+from featherpress.budgets.counting.meta_kernels import CLASSES, META, META_KERNELS
 from featherpress.budgets.counting.operators import STORES_VALUES, Facts, changes_shape_with_data, facts_of
 from featherpress.budgets.counting.replicas import meta_twin
 from featherpress.budgets.counting.values import shrunk, sized
@@ -26,22 +25,18 @@ from featherpress.errors import CountError
 
 #: Operators that give values to Python, or do as much as values say.
 READS_VALUES = STORES_VALUES | {"aten::_local_scalar_dense", "aten::equal", "aten::_pack_padded_sequence"}
-#: Products of rows with the matrix of their group: those of experts.
-_GROUPED = frozenset({"aten::_grouped_mm", "aten::_scaled_grouped_mm", "aten::_scaled_grouped_mm_v2"})
 #: How many results as large as values say are followed without values: a loop over the largest has no end.
 MOST_SIZES = 256
-STRIDED = torch.strided
 #: Ways by which values leave for libraries below which no operator is seen.
 _LIBRARIES = frozenset({"numpy", "dlpack"})
-#: What an operator is, what counts it and what answers it on meta tensors, where there is either.
-_Plan = tuple[Facts, Formula | None, MetaKernel | None]
+#: Who takes the address of a tensor works where nothing is seen.
+_hide_address = torch._C._set_throw_on_mutable_data_ptr
 
 
-class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_subclass__ has no types
-    """Adds up what each operator costs, by the module that runs.
+class CountingMode(TorchDispatchMode, Books):  # type: ignore[no-untyped-call]  # its __init_subclass__ has no types
+    """Sees each operator and books what it costs.
 
-    `parameters` maps a storage of the copy to the id of the original's parameter. On meta tensors common operators are
-    answered without PyTorch's own, general kernels.
+    On meta tensors common operators are answered without PyTorch's own, general kernels.
     """
 
     #: Operators that take functions come to us as they are, to be refused like any other without a formula.
@@ -57,24 +52,15 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
         method: str,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        Books.__init__(self, stack, parameters)
         self.table = table
-        self.stack = stack
         self.model = model
-        self.parameters = parameters
         self.method, self.on_meta, self.has_values = method, method == "meta", method == "real"
-        self.plans: dict[int, _Plan] = {}
+        self.plans: dict[int, Plan] = {}
         #: How operators get here; where they do otherwise, layers run as they are. None: they always do.
         self.state: tuple[Any, ...] | None = None
-        self.macs: defaultdict[tuple[str, str], int] = defaultdict(int)
-        self.elementwise: defaultdict[tuple[str, str], int] = defaultdict(int)
-        self.calls: defaultdict[str, int] = defaultdict(int)
-        self.readers: defaultdict[int, set[str]] = defaultdict(set)
-        self.lifetimes = Lifetimes()
-        #: Storages that no operator may write to, and all tensors that operators made.
+        #: Storages that no operator may write to.
         self.protected: set[int] = set()
-        self.made: list[ref[Tensor]] = []
-        #: MACs of each core operator, and the storages that it reads.
-        self.core: list[tuple[int, Sequence[int]]] = []
         #: The size asked for where values say it, and the results that were as large as they say.
         self.size: int | None = None
         self.sizes: list[Any] = []
@@ -83,13 +69,8 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
         #: What is known of work after such results, and what else a reader of the numbers has to know.
         self.dependence = "no core work follows it"
         self.notes: list[str] = []
-        #: Parameters, by id, whose work values choose; and how many were chosen of how many, in order.
-        self.routed: set[int] = set()
-        self.choices: list[tuple[int, int]] = []
         #: In a real run, what tells of work that no operator did.
         self.evidence: Evidence | None = None
-        #: Parameters that operators read and the model does not name: elements by storage.
-        self.foreign_params: dict[int, int] = {}
         #: How values got out of the tensors, each a sentence: the forward may depend on them.
         self.value_escapes: dict[str, str] = {}
         #: The library that values left for.
@@ -108,7 +89,7 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
             # A class of tensors with operators of its own says what it does, and we see that.
             return NotImplemented
         plan = self.plans.get(id(func)) or self._plan(func)
-        facts, formula, meta_kernel = plan
+        facts, formula, meta_kernel, _ = plan
         kwargs = kwargs or {}
         if not (formula or facts.free or facts.elementwise):
             with self:
@@ -116,47 +97,43 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
             return self._refuse(facts.name) if out is NotImplemented else out
         if facts.makes and self.on_meta:
             kwargs = {**kwargs, "device": META}
-        tensors, keys = self._read(facts, args, kwargs)
+        tensors = given(facts, args, kwargs)
+        keys = self._read(facts, tensors, args, kwargs)
         if self.evidence:
             self.evidence.reads(facts, tensors, keys)
         out = meta_kernel(args, kwargs) if meta_kernel else None
         if out is None:
             out = self._run(func, facts, tensors, args, kwargs)
-        results = self._write(plan, args, out, keys, tensors)
+        results = self._write(plan, self.stack.path, (args, tensors, keys), out)
         if self.evidence:
             self.evidence.writes(facts, results, keys)
         return out
 
-    def answer(self, module: nn.Module, x: Any) -> Tensor | None:
+    def answer(self, module: nn.Module, x: Any, path: str) -> Tensor | None:
         """Count a call of a layer of PyTorch's without running it; None where its forward has to run."""
         answer = answer_layer(module, x, self.state) if self.state else None
         if answer is None:
             return None
-        out, steps = answer
-        for operator, args, result in steps:
+        for operator, args, tensors, out in answer[1]:
             plan = self.plans.get(id(operator)) or self._plan(operator)
-            tensors, keys = self._read(plan[0], args, {})
-            self._write(plan, args, result, keys, tensors)
-        return out
+            keys = self.read(plan.facts.name, tensors)
+            if plan.facts.mutates and not self.protected.isdisjoint(keys):
+                return None  # the operator will be refused where it arrives alone
+            self._write(plan, path, (args, tensors, keys), out)
+        return answer[0]
 
-    def _read(self, facts: Facts, args: Any, kwargs: Any) -> tuple[list[Tensor], list[int]]:
-        """Note what an operator is given; return its tensors, and their storages."""
-        tensors = _given(facts, args, kwargs)
-        keys = self._note_reads(facts.name, tensors)
+    def _read(self, facts: Facts, tensors: Sequence[Tensor], args: Any, kwargs: Any) -> list[int]:
+        """Note what an operator is given; return the storages."""
+        keys = self.read(facts.name, tensors)
         if facts.mutates and not self.protected.isdisjoint(keys):
             self._refuse_writing(facts, args, kwargs)
-        return tensors, keys
+        return keys
 
-    def _write(self, plan: _Plan, args: Any, out: Any, keys: list[int], tensors: list[Tensor]) -> list[Tensor]:
-        """Count an operator, and note what it returns; list the tensors of that."""
-        results = [out] if type(out) is Tensor else _tensors((out,))
-        self._count(plan, args, out, keys, tensors + results)
+    def _write(self, plan: Plan, path: str, taken: Taken, out: Any) -> list[Tensor]:
+        """Book an operator; list the tensors of its result."""
+        results = self.write(plan, path, taken, out)
         for tensor in results if not self.has_values else ():
-            # A kernel that nothing sees would write to no memory.
-            torch._C._set_throw_on_mutable_data_ptr(tensor)
-        if plan[0].writes:
-            self.lifetimes.write(results, keys, self.stack.path)
-            self.made.extend(map(ref, results))
+            _hide_address(tensor)
         return results
 
     def _run(self, func: Any, facts: Facts, tensors: Sequence[Tensor], args: Any, kwargs: Any) -> Any:
@@ -176,70 +153,18 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its _
             if self.on_meta and len(self.sizes) == MOST_SIZES:
                 self.failure = RuntimeError("a loop as long as data-dependent sizes, which are the largest on meta")
                 raise self.failure
-            self.sizes.append([list(tensor.shape) for tensor in _tensors((out,))])
+            self.sizes.append([list(tensor.shape) for tensor in tensors_of((out,))])
         return out
 
-    def _count(self, plan: _Plan, args: Any, out: Any, keys: list[int], tensors: list[Tensor]) -> None:
-        """Add up what an operator costs; tensors are those that it was given, with these keys, then its results."""
-        (facts, formula, _), path = plan, self.stack.path
-        name = facts.name
-        self.calls[name] += 1
-        if name == "aten::topk":
-            x, k, *dim = args
-            self.choices.append((k, x.shape[dim[0] if dim else -1]))
-        if formula:
-            macs = int(formula(args, out))
-            self.macs[path, name] += macs
-            self.core.append((macs, keys))
-            if name in _GROUPED:
-                self.routed |= {
-                    self.parameters.get(key, 0) for key, t in zip(keys, tensors, strict=False) if t.dim() == 3
-                }
-            if name == "torchvision::deform_conv2d":
-                self.elementwise[path, name] += _sampled(args, out)
-        elif facts.elementwise:
-            self.elementwise[path, name] += max([each.numel() for each in tensors], default=0)
-
-    @property
-    def weight_macs(self) -> Counter[int]:
-        """MACs of the operators that read a parameter, by its id; of those that read none, by 0."""
-        sums: Counter[int] = Counter()
-        for macs, keys in self.core:
-            for key in keys:
-                sums[self.parameters.get(key, 0)] += macs
-        return sums
-
-    def book(self, name: str, read: list[Tensor], macs: int, elements: int) -> None:
-        """Note an operator that was answered above the dispatcher: what it reads, and its work."""
-        self._note_reads(name, read)
-        self.calls[name] += 1
-        self.macs[self.stack.path, name] += macs
-        self.elementwise[self.stack.path, name] += elements
-
-    def _plan(self, func: Any) -> _Plan:
+    def _plan(self, func: Any) -> Plan:
         facts = facts_of(func)
         if self.has_values and facts.name in READS_VALUES:
             sparse = "stores as much as values say: where products follow, another input costs otherwise"
             read = "reads a value: where the forward goes another way by it, another input costs otherwise"
             self.note_values(facts.name, sparse if facts.name in STORES_VALUES else read)
         meta_kernel = (META_KERNELS.get(func) or META_KERNELS.get(facts.name)) if self.on_meta else None
-        plan = self.plans[id(func)] = facts, self.table.get(facts.name), meta_kernel
+        plan = self.plans[id(func)] = Plan(facts, self.table.get(facts.name), meta_kernel, ALSO.get(facts.name))
         return plan
-
-    def _note_reads(self, name: str, tensors: Sequence[Tensor]) -> list[int]:
-        """Note who reads which parameter, and how long other tensors live; return the storages of all."""
-        alive, parameters = self.lifetimes.alive, self.parameters
-        clock = self.lifetimes.clock = self.lifetimes.clock + 1
-        keys = [each.untyped_storage()._cdata if each.layout is STRIDED else storage_key(each) for each in tensors]
-        for key, tensor in zip(keys, tensors, strict=True):
-            if key in parameters:
-                self.readers[parameters[key]].add(name)
-                continue
-            if key in alive:
-                alive[key].died = clock
-            if type(tensor) is nn.Parameter:
-                self.foreign_params[key] = tensor.numel()
-        return keys
 
     def note_escape(self, way: str) -> None:
         """Note that values leave by a method of tensors; what is done at an address is done unseen."""
@@ -311,37 +236,6 @@ def _as_it_is(operator: Any, mode: CountingMode, *args: Any, **kwargs: Any) -> A
     return mode.__torch_dispatch__(operator, [], args, kwargs)
 
 
-def _given(facts: Facts, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
-    """List the tensors among an operator's arguments."""
-    found: list[Tensor] = []
-    count = len(args)
-    for place in facts.places:
-        if place < count:
-            value = args[place]
-            if type(value) in CLASSES:
-                found.append(value)
-            elif value is not None:
-                found += _tensors((value,))
-    return found + _tensors(kwargs.values()) if kwargs else found
-
-
-def _tensors(values: Iterable[Any]) -> list[Tensor]:
-    """List the tensors among values and in lists of them."""
-    found: list[Tensor] = []
-    for value in values:
-        if isinstance(value, (list, tuple)):
-            found += _tensors(value)
-        elif value is not None and isinstance(value, Tensor):  # slow to ask of what is none
-            found.append(value)
-    return found
-
-
 def _written(facts: Facts, args: Any, kwargs: Any) -> list[Tensor]:
     """List the tensors that an operator writes to."""
-    return _tensors(args[place] if place < len(args) else kwargs.get(name) for place, name in facts.mutates)
-
-
-def _sampled(args: Sequence[Any], out: Tensor) -> int:
-    """Elements a deformable convolution interpolates: one an input channel, tap and output position."""
-    image, weight = args[0], args[1]
-    return int(out.numel() // weight.shape[0] * image.shape[1] * weight.shape[2] * weight.shape[3])
+    return tensors_of(args[place] if place < len(args) else kwargs.get(name) for place, name in facts.mutates)

@@ -25,12 +25,13 @@ Formula = Callable[[Sequence[Any], Any], int]
 def _convolution(args: Sequence[Any], out: Any) -> int:
     """N * C_out * positions * C_in / groups * kernel; a transposed one has one kernel an input position instead."""
     image, weight = args[0], args[1]
-    if 0 in out.shape[2:] and 0 not in image.shape:  # PyTorch before 2.9 has an answer on meta tensors
+    places = out.numel()
+    if not places and 0 in out.shape[2:] and 0 not in image.shape:  # PyTorch before 2.9 answers on meta tensors
         sides = ("x".join(map(str, tensor.shape[2:])) for tensor in (weight, image))
         raise RuntimeError("a kernel of {} has no place on a map of {}".format(*sides))
     transposed = bool(args[6]) if len(args) > 6 else False
-    positions = image.numel() if transposed else out.numel()
-    return int(positions * prod(weight.shape[1:]))
+    positions = image.numel() if transposed else places
+    return int(positions * weight.numel() // max(weight.shape[0], 1))
 
 
 def _convolution_tbc(args: Sequence[Any], out: Any) -> int:

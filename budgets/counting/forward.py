@@ -19,8 +19,9 @@ from featherpress.budgets.counting.layers import dispatcher_state
 from featherpress.budgets.counting.memory import storage_key
 from featherpress.budgets.counting.recurrent import closed_form
 from featherpress.budgets.counting.replicas import Twin, copy_with, meta_twin, real_twin
+from featherpress.budgets.counting.storage import tensors_in
 from featherpress.budgets.counting.surroundings import Surroundings
-from featherpress.budgets.counting.tensors import TensorRows, Tree, tensors_in
+from featherpress.budgets.counting.tensors import TensorRows, Tree
 from featherpress.budgets.counting.values import Escapes, NoAnswer
 from featherpress.errors import CountError
 

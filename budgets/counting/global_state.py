@@ -1,5 +1,6 @@
 """What a forward can change in the whole program, put back after it."""
 
+import gc
 import logging
 import random
 import sys
@@ -26,17 +27,19 @@ _SWITCHES: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
 
 
 @contextmanager
-def preserve_global_state(depth: int = 0) -> Iterator[None]:
+def preserve_global_state(depth: int = 0, *, collect: bool = True) -> Iterator[None]:
     """Put back random states, PyTorch's switches and its stacks of modes; attention's fast path is off meanwhile.
 
-    `depth` is how deep modules are nested: calls may go as much deeper.
+    `depth` is how deep modules are nested: calls may go as much deeper. Unless told to, Python collects no garbage.
     """
     before = [get() for get, _ in _SWITCHES]
     numpy = sys.modules.get("numpy")
     states = random.getstate(), numpy.random.get_state() if numpy else None
     modes = torch._C._len_torch_dispatch_stack(), torch._C._len_torch_function_stack()
     flags = {name: held for name, held in vars(_python_dispatch).items() if name.startswith("_is_in_")}
-    limit = sys.getrecursionlimit()
+    limit, collects = sys.getrecursionlimit(), gc.isenabled()
+    if not collect:
+        gc.disable()
     torch.backends.mha.set_fastpath_enabled(False)
     # It logs a traceback for a model that cannot run, of which we make a sentence.
     logger = logging.getLogger("torch._subclasses.fake_tensor")
@@ -51,6 +54,7 @@ def preserve_global_state(depth: int = 0) -> Iterator[None]:
             sys.setrecursionlimit(limit + CALLS * depth)
             yield
     finally:
+        (gc.enable if collects else gc.disable)()
         sys.setrecursionlimit(limit)
         _leave_modes(*modes)
         vars(_python_dispatch).update(flags)

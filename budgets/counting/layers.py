@@ -4,32 +4,37 @@ Only where the forward would do just that: a layer of exactly this class, as PyT
 shadows, on a plain tensor. What an operator returns and costs is said where it is for one that arrives alone.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from types import BuiltinFunctionType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._C import _DisableTorchDispatch, _dispatch_keys
 from torch.autograd import forward_ad
 from torch.nn import functional
 from torch.nn.modules import module as torch_module
 
-from featherpress.budgets.counting.meta_kernels import CLASSES, META, META_KERNELS
+from featherpress.budgets.counting.meta_kernels import CLASSES, META, META_KERNELS, MetaKernel, normalise
 
 aten = torch.ops.aten
-#: An operator, its arguments and what it returns.
-Step = tuple[Any, tuple[Any, ...], Any]
+#: An operator, its arguments, the tensors among these and what it returns.
+Step = tuple[Any, tuple[Any, ...], Sequence[Tensor], Any]
+#: What a layer holds, by name; as attributes it would be looked for in classes first.
+Held = dict[str, Any]
 #: What a layer returns, and the operators that it runs.
 Answer = tuple[Tensor, tuple[Step, ...]]
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_hooks_of = itemgetter("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _GLOBAL_HOOKS = tuple(
     held for name, held in vars(torch_module).items() if name.startswith("_global_") and isinstance(held, dict)
 )
 #: Where a layer has one of these itself, its class's, or that among its parameters, is not what runs.
 _METHODS = ("forward", "_conv_forward", "_check_input_dim")
 _SHADOWS = frozenset({*_METHODS, "weight", "bias", "running_mean", "running_var"})
+_NO_NAMES: Mapping[str, Any] = {}
 _NUMBERS = frozenset({int, float})
 _WHOLE = frozenset({int})
 #: Where functions that layers call may be replaced; and what we replace ourselves while a count runs.
@@ -37,13 +42,13 @@ _OWNERS: tuple[Any, ...]
 _OWNERS, _OURS = (functional, torch._C._nn, torch), (torch, "batch_norm")
 _HOME = str(Path(torch.__file__).parent)
 #: How a tensor without values goes through the dispatcher, if nothing is special about it.
-_PLAIN = torch._C._dispatch_keys(torch.empty(0, device=META)).raw_repr()
+_PLAIN = _dispatch_keys(torch.empty(0, device=META)).raw_repr()
 
 
 class Layer(NamedTuple):
     """How a class of layers is answered, and the code that must be as PyTorch wrote it for that."""
 
-    answer: Callable[[Any, Tensor], Answer | None]
+    answer: Callable[[Held, Tensor], Answer | None]
     code: tuple[tuple[Any, str, Any], ...]
 
 
@@ -64,133 +69,135 @@ def answer_layer(module: nn.Module, x: Any, state: tuple[Any, ...]) -> Answer | 
     layer = LAYERS.get(type(module))
     if layer is None or type(x) not in CLASSES:
         return None
-    held = vars(module)
-    if any(map(held.get, _HOOKS)) or any(_GLOBAL_HOOKS) or not _SHADOWS.isdisjoint(held):
+    held = module.__dict__
+    if any(_hooks_of(held)) or any(_GLOBAL_HOOKS) or not held.keys().isdisjoint(_SHADOWS):
         return None
     for owner, name, usual in layer.code:
         if getattr(owner, name) is not usual:
             return None
-    if torch._C._dispatch_keys(x).raw_repr() != _PLAIN or dispatcher_state() != state:
+    if _dispatch_keys(x).raw_repr() != _PLAIN or dispatcher_state() != state:
         return None
     try:
-        with torch._C._DisableTorchDispatch():
-            return layer.answer(module, x)
+        with _DisableTorchDispatch():
+            return layer.answer(held, x)
     except (AttributeError, KeyError):  # what its forward makes of a missing attribute is its own affair
         return None
 
 
-def _one(operator: Any) -> Callable[..., Answer | None]:
-    """Return what runs one operator, where there is an answer to it."""
-    kernel = META_KERNELS[operator]
+def _one(operator: Any, kernel: MetaKernel | None = None) -> Callable[..., Answer | None]:
+    """Return what runs one operator on tensors, which are among its arguments, where there is an answer to it."""
+    run = kernel or META_KERNELS[operator]
 
-    def run(*args: Any) -> Answer | None:
-        out = kernel(args, {})
-        return None if out is None else (out if type(out) is Tensor else out[0], ((operator, args, out),))
-
-    return run
-
-
-def _weights(layer: nn.Module) -> tuple[Any, Any]:
-    # As attributes they would be looked for everywhere else first.
-    held = layer._parameters
-    return held["weight"], held["bias"]
-
-
-def _as_it_is(layer: Any, x: Tensor) -> Answer | None:
-    return x, ()
-
-
-def _dropout(layer: Any, x: Tensor) -> Answer | None:
-    return None if layer.training or not 0 <= layer.p <= 1 else (x, ())
-
-
-def _pointwise(name: str, *numbers: float | str, in_place: bool = True) -> Callable[[Any, Tensor], Answer | None]:
-    """Answer an activation whose operator takes numbers, or those that the layer has by these names."""
-    usual, inside = _one(getattr(aten, name).default), _one(getattr(aten, name + "_").default)
-
-    def answer(layer: Any, x: Tensor) -> Answer | None:
-        run = inside if in_place and layer.inplace else usual
-        given = [getattr(layer, each) if isinstance(each, str) else each for each in numbers] if numbers else ()
-        return run(x, *given) if _NUMBERS.issuperset(map(type, given)) else None
+    def answer(tensors: Sequence[Tensor], *args: Any) -> Answer | None:
+        out = run(args, _NO_NAMES)
+        return None if out is None else (out if type(out) is Tensor else out[0], ((operator, args, tensors, out),))
 
     return answer
 
 
-def _gelu(layer: Any, x: Tensor) -> Answer | None:
-    return _GELU(x) if layer.approximate in {"none", "tanh"} else None
+def _weights(held: Held) -> tuple[Any, Any]:
+    own = held["_parameters"]
+    return own["weight"], own["bias"]
 
 
-def _convolution(layer: Any, x: Tensor) -> Answer | None:
-    stride, padding, dilation, groups = layer.stride, layer.padding, layer.dilation, layer.groups
-    if layer.padding_mode != "zeros" or not type(stride) is type(padding) is type(dilation) is tuple:
+def _as_it_is(held: Held, x: Tensor) -> Answer | None:
+    return x, ()
+
+
+def _dropout(held: Held, x: Tensor) -> Answer | None:
+    return None if held["training"] or not 0 <= held["p"] <= 1 else (x, ())
+
+
+def _pointwise(name: str, *numbers: float | str, in_place: bool = True) -> Callable[[Held, Tensor], Answer | None]:
+    """Answer an activation whose operator takes numbers, or those that the layer has by these names."""
+    usual, inside = _one(getattr(aten, name).default), _one(getattr(aten, name + "_").default)
+
+    def answer(held: Held, x: Tensor) -> Answer | None:
+        run = inside if in_place and held["inplace"] else usual
+        if not numbers:
+            return run([x], x)
+        given = [held[each] if isinstance(each, str) else each for each in numbers]
+        return run([x], x, *given) if _NUMBERS.issuperset(map(type, given)) else None
+
+    return answer
+
+
+def _gelu(held: Held, x: Tensor) -> Answer | None:
+    return _GELU([x], x) if held["approximate"] in {"none", "tanh"} else None
+
+
+def _convolution(held: Held, x: Tensor) -> Answer | None:
+    stride, padding, dilation, groups = held["stride"], held["padding"], held["dilation"], held["groups"]
+    if held["padding_mode"] != "zeros" or not type(stride) is type(padding) is type(dilation) is tuple:
         return None
     if not _WHOLE.issuperset(map(type, (*stride, *padding, *dilation, groups))):
         return None
-    weight, bias = _weights(layer)
-    return _CONVOLUTION(x, weight, bias, stride, padding, dilation, False, layer.output_padding, groups)
+    weight, bias = _weights(held)
+    tensors = [x, weight] if bias is None else [x, weight, bias]
+    return _CONVOLUTION(tensors, x, weight, bias, stride, padding, dilation, False, held["output_padding"], groups)
 
 
-def _batch_norm(ranks: tuple[int, ...], layer: Any, x: Tensor) -> Answer | None:
-    momentum, eps = layer.momentum, layer.eps
-    if layer.training or x.dim() not in ranks or type(eps) is not float or eps < 0 or type(momentum) is not float:
+def _batch_norm(ranks: tuple[int, ...], held: Held, x: Tensor) -> Answer | None:
+    momentum, eps = held["momentum"], held["eps"]
+    if held["training"] or x.dim() not in ranks or type(eps) is not float or eps < 0 or type(momentum) is not float:
         return None
-    weight, bias = _weights(layer)
-    held = layer._buffers
-    answer = _BATCH_NORM(x, weight, bias, held["running_mean"], held["running_var"], False, momentum, eps)
-    if answer is None:
+    (weight, bias), buffers = _weights(held), held["_buffers"]
+    mean, var = buffers["running_mean"], buffers["running_var"]
+    tensors = [each for each in (x, weight, bias, mean, var) if each is not None]
+    return _BATCH_NORM(tensors, x, weight, bias, mean, var, False, momentum, eps)
+
+
+def _layer_norm(held: Held, x: Tensor) -> Answer | None:
+    shape, eps, (weight, bias) = held["normalized_shape"], held["eps"], _weights(held)
+    if type(shape) is not tuple or type(eps) is not float:
         return None
-    out, ((operator, args, _),) = answer
-    return out, ((operator, args, out),)  # its statistics are empty
+    return _LAYER_NORM([each for each in (x, weight, bias) if each is not None], x, shape, weight, bias, eps)
 
 
-def _layer_norm(layer: Any, x: Tensor) -> Answer | None:
-    shape, eps = layer.normalized_shape, layer.eps
-    usual = type(shape) is tuple and type(eps) is float
-    return _LAYER_NORM(x, shape, *_weights(layer), eps) if usual else None
-
-
-def _linear(layer: Any, x: Tensor) -> Answer | None:
+def _linear(held: Held, x: Tensor) -> Answer | None:
     """Rows of a matrix, or of a batch of them that lie one after another."""
-    weight, bias = _weights(layer)
+    weight, bias = _weights(held)
     rank = x.dim()
     if type(weight) not in CLASSES or weight.dim() != 2 or rank not in {2, 3} or x.shape[-1] != weight.shape[1]:
         return None
     if rank > 2 and (not x.is_contiguous() or 0 in x.shape):
         return None
     rows, columns = x if rank == 2 else x.view(-1, x.shape[-1]), weight.t()
-    product = _PRODUCT(rows, columns) if bias is None else _SUM(bias, rows, columns)
+    pair = [rows, columns]
+    product = _PRODUCT(pair, *pair) if bias is None else _SUM([bias, *pair], bias, *pair)
     if product is None:
         return None
     out, steps = product
-    turn = aten.t.default, (weight,), columns
+    turn = aten.t.default, (weight,), [weight], columns
     if rank == 2:
         return out, (turn, *steps)
-    flat, shape = (aten.view.default, (x, rows.shape), rows), (*x.shape[:-1], out.shape[-1])
+    flat, shape = (aten.view.default, (x, rows.shape), [x], rows), (*x.shape[:-1], out.shape[-1])
     if bias is None:
-        back, last = _BACK(out, shape)  # type: ignore[misc]  # it is contiguous
+        back, last = _BACK([out], out, shape)  # type: ignore[misc]  # it is contiguous
         return back, (turn, flat, *steps, *last)
     back = out.view(shape)
-    return back, (flat, turn, *steps, (aten.view.default, (out, shape), back))
+    return back, (flat, turn, *steps, (aten.view.default, (out, shape), [out], back))
 
 
-def _mean(layer: Any, x: Tensor) -> Answer | None:
-    return _MEAN(x, [-1, -2], True) if layer.output_size in {1, (1, 1)} and x.dim() in {3, 4} else None
+def _mean(held: Held, x: Tensor) -> Answer | None:
+    return _MEAN([x], x, [-1, -2], True) if held["output_size"] in {1, (1, 1)} and x.dim() in {3, 4} else None
 
 
-def _max_pool(layer: Any, x: Tensor) -> Answer | None:
-    window = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+def _max_pool(held: Held, x: Tensor) -> Answer | None:
+    window = (held["kernel_size"], held["stride"], held["padding"], held["dilation"])
     axes = [side if type(side) is tuple else (side,) for side in window]
-    if layer.return_indices or layer.ceil_mode or any(not _WHOLE.issuperset(map(type, axis)) for axis in axes):
+    if held["return_indices"] or held["ceil_mode"] or any(not _WHOLE.issuperset(map(type, axis)) for axis in axes):
         return None
-    return _MAX_POOL(x, *axes)
+    return _MAX_POOL([x], x, *axes)
 
 
-_CONVOLUTION, _BATCH_NORM = _one(aten.convolution.default), _one(aten.native_batch_norm.default)
+_CONVOLUTION = _one(aten.convolution.default)
+_BATCH_NORM = _one(aten.native_batch_norm.default, normalise)  # its statistics are empty
 _LAYER_NORM, _GELU = _one(aten.native_layer_norm.default), _one(aten.gelu.default)
 _SUM, _PRODUCT, _BACK = _one(aten.addmm.default), _one(aten.mm.default), _one(aten._unsafe_view.default)
 _MEAN, _MAX_POOL = _one(aten.mean.dim), _one(aten.max_pool2d_with_indices.default)
 #: What answers a class of layers, and the functions that its forward calls.
-_ANSWERS: dict[type[nn.Module], tuple[Callable[[Any, Tensor], Answer | None], tuple[str, ...]]] = {
+_ANSWERS: dict[type[nn.Module], tuple[Callable[[Held, Tensor], Answer | None], tuple[str, ...]]] = {
     nn.Conv1d: (_convolution, ("conv1d",)),
     nn.Conv2d: (_convolution, ("conv2d",)),
     nn.Conv3d: (_convolution, ("conv3d",)),

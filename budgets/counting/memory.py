@@ -3,7 +3,8 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, repeat
+from operator import mul
 
 import torch
 from torch import Tensor
@@ -118,7 +119,7 @@ class Lifetimes:
         curves = [(dtype, list(accumulate(change))) for dtype, change in changes.items()]
 
         def most(float_size: int) -> int:
-            sized = ([size_of(amount, dtype, float_size) for amount in curve] for dtype, curve in curves)
+            sized = (map(mul, curve, repeat(size_of(1, dtype, float_size))) for dtype, curve in curves)
             return max(map(sum, zip(*sized, strict=True)), default=0)
 
         return most

@@ -23,6 +23,7 @@ WIDE = frozenset({torch.float32, torch.float64})
 CLASSES = frozenset({Tensor, nn.Parameter})
 META = torch.device("meta")
 aten = torch.ops.aten
+_empty_strided = torch.empty_strided
 
 
 def _plain(first: Any, *others: Any) -> bool:
@@ -48,7 +49,7 @@ def _steps(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _made(shape: Sequence[int], like: Tensor) -> Tensor:
     # `torch.empty` looks for a memory format first, and takes twice as long.
-    return torch.empty_strided(shape, _steps(tuple(shape)), dtype=like.dtype, device=META)
+    return _empty_strided(shape, _steps(tuple(shape)), dtype=like.dtype, device=META)
 
 
 def _same(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
@@ -163,8 +164,9 @@ def _convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | Non
         return None
     batch, channels, *sides = x.shape
     out, inside, *kernel = weight.shape
-    fits = channels == inside * groups and out % groups == 0 and (bias is None or bias.shape == (out,))
-    if not fits or 0 in x.shape or not len(stride) == len(padding) == len(dilation) == len(sides):
+    if channels != inside * groups or out % groups or (bias is not None and bias.shape != (out,)):
+        return None
+    if not (batch and channels and all(sides)) or not len(stride) == len(padding) == len(dilation) == len(sides):
         return None
     sides = _window_sides(sides, kernel, stride, padding, dilation)
     return _made((batch, out, *sides), x) if min(sides) > 0 and min(padding) >= 0 else None
@@ -192,18 +194,25 @@ def _alike(left: Tensor, right: Tensor) -> bool:
     return usual and left.is_meta and right.is_meta and left.dtype is right.dtype and left.dtype in FLOATS
 
 
-def _batch_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Batch normalisation by running statistics."""
+def normalise(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """Batch normalisation by running statistics, without those it returns, which are empty."""
     x, weight, bias, mean, var, training = args[:6]
     vectors = [vector for vector in (weight, bias, mean, var) if vector is not None]
     if training or mean is None or var is None or x.dim() < 2 or x.dtype not in WIDE or not _plain(x, *vectors):
         return None
-    channels = x.shape[1:2]
+    channels = (x.shape[1],)
     for vector in vectors:
         if vector.shape != channels:
             return None
-    nothing = _made((0,), x)
-    return _made(x.shape, x), nothing, nothing
+    return _made(x.shape, x)
+
+
+def _batch_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor] | None:
+    out = normalise(args, kwargs)
+    if out is None:
+        return None
+    nothing = _made((0,), out)
+    return out, nothing, nothing
 
 
 def _layer_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor] | None:

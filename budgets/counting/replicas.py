@@ -4,10 +4,11 @@ Every tensor is replaced by one twin, wherever and however often it is held, so 
 """
 
 import copyreg
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain, compress
-from operator import call
-from typing import Any, TypeVar
+from itertools import chain
+from operator import call, itemgetter
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,27 +27,43 @@ COPY_METHODS = frozenset(
 )
 #: By these a class of tensors has operators of its own.
 OVERRIDES = ("__torch_dispatch__", "__torch_function__")
+#: Dictionaries of what a module is made of.
+TABLES = ("_parameters", "_buffers", "_modules")
 #: Dictionaries of hooks and the like, empty in most modules; no two modules share one.
 REGISTRIES = {
-    key: type(held)
-    for key, held in vars(nn.Module()).items()
-    if isinstance(held, (dict, set)) and key not in {"_parameters", "_buffers", "_modules"}
+    key: type(held) for key, held in vars(nn.Module()).items() if isinstance(held, (dict, set)) and key not in TABLES
 }
+
+
+_registries = itemgetter(*REGISTRIES)
+
+
+class _Plan(NamedTuple):
+    """Whether all registries are there, and the names of tuples, of tables, and of what else is not shared."""
+
+    bare: bool
+    tuples: Sequence[str]
+    tables: Sequence[str]
+    left: Sequence[str]
 
 
 #: What these add to a module's state is missing in old files alone, and so in no module that is there.
 _FOR_OLD_FILES = frozenset({nn.Module.__setstate__, nn.Conv2d.__setstate__})
 
 
+_empty_strided, _hide_address = torch.empty_strided, torch._C._set_throw_on_mutable_data_ptr
+_STRIDED = torch.strided
+
+
 def meta_twin(tensor: Tensor) -> Tensor:
     """Make a tensor of the same shape, strides and type that has no memory; as a copy, it overlaps nowhere."""
-    if tensor.layout is not torch.strided:
+    if tensor.layout is not _STRIDED:
         raise UsageError("what is stored of a sparse tensor is in its values, which meta tensors do not have")
     shape, steps = tensor.shape, tensor.stride()
     if 0 in steps and any(step == 0 and side > 1 for step, side in zip(steps, shape, strict=True)):
         steps = torch.empty(shape, device=META).stride()
-    made = torch.empty_strided(shape, steps, dtype=tensor.dtype, device=META)
-    torch._C._set_throw_on_mutable_data_ptr(made)  # who takes its address works where nothing is seen
+    made = _empty_strided(shape, steps, dtype=tensor.dtype, device=META)
+    _hide_address(made)  # who takes it works where nothing is seen
     return made
 
 
@@ -72,7 +89,10 @@ class _TwinMode(TorchFunctionMode):
 def _as_held(tensor: Tensor, twin: Twin) -> Tensor:
     """Make the twin a Parameter where the tensor is one, and of its class."""
     made, kind = twin(tensor), type(tensor)
-    if kind is not Tensor and isinstance(tensor, nn.Parameter):
+    if kind is nn.Parameter and type(made) is Tensor and made.is_leaf:
+        made.__class__ = kind  # its constructor would make another tensor
+        made.requires_grad = tensor.requires_grad
+    elif kind is not Tensor and isinstance(tensor, nn.Parameter):
         made = nn.Parameter(made, requires_grad=tensor.requires_grad)
     if kind not in CLASSES and isinstance(made, Tensor) and _only_adds(kind):
         made.__class__ = kind
@@ -107,16 +127,16 @@ def _copy_plain_modules(modules: Sequence[nn.Module], memo: dict[int, Any]) -> N
     memo.update(
         (id(m), memo[id(as_written(m))]) for m in modules if "_orig_mod" in m._modules and id(as_written(m)) in memo
     )
-    sieves: dict[tuple[Any, ...], list[bool]] = {}
+    plans: dict[tuple[Any, ...], _Plan] = {}
     for module in plain:
-        shell, held = memo[id(module)], vars(module)
-        restores = type(module).__setstate__ not in _FOR_OLD_FILES
-        state = {} if restores else vars(shell)
-        _copy_items(held, state, memo, sieves)
+        held, restore = vars(module), type(module).__setstate__
+        state = _copied_state(held, memo, plans)
         # The copy runs as it was written, whatever the original was compiled to.
         state.pop("_compiled_call_impl", None)
-        if restores:
-            shell.__setstate__(state)
+        if restore in _FOR_OLD_FILES:
+            object.__setattr__(memo[id(module)], "__dict__", state)
+        else:
+            memo[id(module)].__setstate__(state)
 
 
 def _is_plain(kind: type[nn.Module]) -> bool:
@@ -125,24 +145,59 @@ def _is_plain(kind: type[nn.Module]) -> bool:
     return usual and kind not in copyreg.dispatch_table and not copyreg._slotnames(kind)  # type: ignore[attr-defined]
 
 
-def _copy_items(
-    held: Mapping[str, Any], made: dict[str, Any], memo: dict[int, Any], sieves: dict[tuple[Any, ...], list[bool]]
-) -> None:
-    """Copy a dictionary's items into another: twins and modules are in the memo, numbers and names are shared."""
-    made.update(held)
-    bare = REGISTRIES.keys() <= held.keys() and not any(map(held.get, REGISTRIES))
-    if bare:
+def _copied_state(held: dict[str, Any], memo: dict[int, Any], plans: dict[tuple[Any, ...], _Plan]) -> dict[str, Any]:
+    """Copy a module's dictionary: numbers and names are shared."""
+    look = (*held, *map(type, held.values()))
+    plan = plans.get(look)
+    if plan is None:  # the same for all modules of a class
+        plan = plans[look] = _plan(held)
+    made, left = held.copy(), plan.left
+    if plan.bare and not any(_registries(held)):
         made.update(zip(REGISTRIES, map(call, REGISTRIES.values()), strict=True))
-    look = (bare, *held, *map(type, held.values()))
-    sieve = sieves.get(look)
-    if sieve is None:  # the same for all modules of a class
-        sieve = sieves[look] = [
-            type(item) not in ATOMS and not (bare and key in REGISTRIES) for key, item in held.items()
-        ]
-    for key, item in compress(held.items(), sieve):
-        if type(item) is not tuple or not ATOMS.issuperset(map(type, item)):
-            copied = memo.get(id(item))
-            made[key] = deep(item, memo) if copied is None else copied
+    else:
+        left = (*left, *filter(held.__contains__, REGISTRIES))
+    for key in left:
+        made[key] = deep(held[key], memo)
+    tuples = [held[key] for key in plan.tuples]
+    if not ATOMS.issuperset(map(type, chain.from_iterable(tuples))):
+        made.update((key, deep(held[key], memo)) for key in plan.tuples)
+    for key in plan.tables:
+        made[key] = _copied_table(held[key], memo)
+    return made
+
+
+def _copied_table(held: dict[str, Any], memo: dict[int, Any]) -> Any:
+    """Copy a dictionary of tensors or modules, all of which mostly are in the memo."""
+    if id(held) in memo:
+        return memo[id(held)]
+    if not held:
+        made = memo[id(held)] = type(held)()
+        return made
+    try:
+        made = memo[id(held)] = type(held)(zip(held, map(memo.__getitem__, map(id, held.values())), strict=True))
+    except KeyError:
+        return deep(held, memo)
+    return made
+
+
+def _plan(held: Mapping[str, Any]) -> _Plan:
+    """Tell what to copy by the types of a dictionary's items."""
+    others = {key: type(item) for key, item in held.items() if type(item) not in ATOMS and key not in REGISTRIES}
+    tuples = [key for key, kind in others.items() if kind is tuple]
+    tables = [key for key in TABLES if others.get(key) in {dict, OrderedDict}]
+    left = [key for key in others if key not in {*tuples, *tables}]
+    return _Plan(bare=REGISTRIES.keys() <= held.keys(), tuples=tuples, tables=tables, left=left)
+
+
+def _all_modules(model: nn.Module) -> list[nn.Module]:
+    """List all modules once; one and a half times as fast as `model.modules()`, with no names."""
+    found, known = [model], {id(model)}
+    for module in found:  # which grows
+        for child in module._modules.values():
+            if child is not None and id(child) not in known:
+                known.add(id(child))
+                found.append(child)
+    return found
 
 
 def copy_with(value: T, twin: Twin, memo: dict[int, Any]) -> T:
@@ -150,7 +205,8 @@ def copy_with(value: T, twin: Twin, memo: dict[int, Any]) -> T:
 
     Errors: UsageError for a model that cannot be copied.
     """
-    modules = list(value.modules()) if isinstance(value, nn.Module) else []
+    modules = _all_modules(value) if isinstance(value, nn.Module) else []
+    memo[id(None)] = None
     try:
         marked = _add_twins(modules, twin, memo)
         with _TwinMode(lambda tensor: _as_held(tensor, twin)):

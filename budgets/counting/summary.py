@@ -9,7 +9,8 @@ from featherpress.budgets.counting.dispatch import CountingMode
 from featherpress.budgets.counting.forward import Subject
 from featherpress.budgets.counting.inputs import Inputs, describe_inputs
 from featherpress.budgets.counting.memory import Footprint
-from featherpress.budgets.counting.tensors import TensorRows, Tree, note_storage
+from featherpress.budgets.counting.storage_notes import note_storage
+from featherpress.budgets.counting.tensors import TensorRows, Tree
 
 _shapes = lru_cache(maxsize=4096)(format_shapes)
 

@@ -9,7 +9,8 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import _lru_cache_wrapper
-from itertools import compress, filterfalse
+from itertools import chain, compress, filterfalse
+from operator import not_
 from types import BuiltinFunctionType, CellType, FunctionType, MethodType
 from typing import Any
 from weakref import ref
@@ -31,6 +32,7 @@ _CONSTANT = frozenset(
     {bool, int, float, complex, str, bytes, type(None), range, BuiltinFunctionType, torch.dtype, torch.device}
 )
 _CONTAINERS = DICTS | LISTS
+_SIFTED = _CONTAINERS | _CONSTANT | CLASSES
 _AROUND = frozenset({type, _lru_cache_wrapper})
 
 
@@ -46,8 +48,8 @@ class Surroundings:
         self.made: list[ref[Tensor]] = []
         #: By id, and so held alive for as long as the id is to be good.
         self._seen: dict[int, Any] = {}
-        #: By the types of some items, which of them are containers, and which others can change or lead on.
-        self._sieves: dict[tuple[type, ...], tuple[list[bool], list[bool]]] = {}
+        #: Classes of modules that were met.
+        self._modules: set[type] = set()
         #: Classes, caches and globals: no part of the model, though it may lead to them.
         self._around: dict[int, Any] | None = {}
         self._own = self._note(tuple(modules))
@@ -74,37 +76,32 @@ class Surroundings:
     def _note(self, items: tuple[Any, ...]) -> Snapshot:
         """Go through items and all that they lead to."""
         noted, seen = Snapshot(), self._seen
-        found: list[Any] = [items]
-        while found:
-            level, found = found, []
+        level: list[Any] = list(items)
+        while level:
+            led: list[Iterable[Any]] = []
             for item in level:
-                kind = type(item)
-                if id(item) in seen or (kind is tuple and _CONSTANT.issuperset(map(type, item))):
-                    continue
-                seen[id(item)] = item
-                if kind in CLASSES:
-                    self.tensors.add(storage_key(item))
-                else:
-                    found += self._sift(self._visit(item, noted), noted)
+                if id(item) not in seen:
+                    seen[id(item)] = item
+                    led.append(self._visit(item, noted))
+            level = self._sift(list(chain.from_iterable(led)), noted)
         noted.close()
         return noted
 
-    def _sift(self, items: Iterable[Any], noted: Snapshot) -> list[Any]:
-        """Leave out what cannot change, and note what is empty."""
-        items = tuple(items)
-        kinds = tuple(map(type, items))
-        sieve = self._sieves.get(kinds)
-        if sieve is None:  # the same for all modules of a class
-            full = [kind in _CONTAINERS for kind in kinds]
-            rest = [kind not in _CONTAINERS and kind not in _CONSTANT for kind in kinds]
-            sieve = self._sieves[kinds] = full, rest
-        containers = list(compress(items, sieve[0]))
+    def _sift(self, items: list[Any], noted: Snapshot) -> list[Any]:
+        """Leave out what cannot change, and note what is empty and what is a tensor."""
+        kinds = list(map(type, items))
+        self.tensors.update(map(storage_key, compress(items, map(CLASSES.__contains__, kinds))))
+        containers = list(compress(items, map(_CONTAINERS.__contains__, kinds)))
         noted.empty += filterfalse(None, containers)
-        return [*filter(None, containers), *compress(items, sieve[1])]
+        others = list(compress(items, map(not_, map(_SIFTED.__contains__, kinds))))
+        return [*filter(None, containers), *filterfalse(_is_constant, others)]
 
     def _visit(self, item: Any, noted: Snapshot) -> Iterable[Any]:
         """Note one item; return what it leads to."""
         kind = type(item)
+        if kind in self._modules:
+            noted.dicts.append(item.__dict__)
+            return item.__dict__.values()  # type: ignore[no-any-return]
         if kind in DICTS:
             noted.dicts.append(item)
             return dict.values(item)
@@ -129,11 +126,18 @@ class Surroundings:
             return _PARTS[kind](item)
         if kind in _WATCHES:
             return _WATCHES[kind](noted, item)
+        return self._look_into(item, noted)
+
+    def _look_into(self, item: Any, noted: Snapshot) -> Iterable[Any]:
+        """Note a class, or what an object holds; return what it leads to."""
+        kind = type(item)
         if isinstance(item, type):
             return () if _is_foreign(item) else noted.watch_class(item)
         held = getattr(item, "__dict__", None) if isinstance(item, nn.Module) or not _is_foreign(kind) else None
         if type(held) is not dict:
             return ()
+        if isinstance(item, nn.Module):
+            self._modules.add(kind)
         noted.dicts.append(held)
         return held.values()
 
@@ -193,6 +197,10 @@ def _drop(tensors: list[Tensor]) -> None:
             kept = [held for held in holder if id(held) not in ids]
             holder.clear()
             (holder.update if type(holder) is set else holder.extend)(kept)
+
+
+def _is_constant(item: Any) -> bool:
+    return type(item) is tuple and _CONSTANT.issuperset(map(type, item))
 
 
 def _is_foreign(kind: type | FunctionType) -> bool:

@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from featherpress.budgets.counting.global_state import preserve_global_state
 from featherpress.budgets.counting.replicas import copy_with, meta_twin, real_twin
-from featherpress.budgets.counting.tensors import tensors_in
+from featherpress.budgets.counting.storage import tensors_in
 from featherpress.compress.pruning.followed import Followed
 from featherpress.compress.pruning.labels import Comparison
 from featherpress.compress.pruning.masking import Masked

@@ -11,8 +11,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from featherpress.budgets.counting.attribution import ModuleStack
 from featherpress.budgets.counting.global_state import preserve_global_state
 from featherpress.budgets.counting.replicas import Twin, copy_with, meta_twin
+from featherpress.budgets.counting.storage import tensors_in
 from featherpress.budgets.counting.surroundings import untouched
-from featherpress.budgets.counting.tensors import tensors_in
 from featherpress.compress.pruning.comparing import Comparer
 from featherpress.compress.pruning.dispatch import Compute, Dispatch
 from featherpress.compress.pruning.labels import Ids

@@ -1,5 +1,6 @@
 """Models that keep what they compute where no copy reaches: the count is right or refused, and nothing stays behind."""
 
+import gc
 import sys
 import threading
 import weakref
@@ -326,3 +327,26 @@ def test_modules_nested_as_deep_as_they_can_run() -> None:
     for _ in range(200):
         model = nn.Sequential(model)
     assert count(model, torch.zeros(2, 4)).macs == 24
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("within", [True, False])
+def test_the_garbage_collector_is_as_it_was(before: bool, within: bool) -> None:
+    """It rests while tensors have no memory, works in a real run, and is put back whatever forward makes of it."""
+    during = []
+
+    class Switches(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            during.append(gc.isenabled())
+            (gc.enable if within else gc.disable)()
+            return x if x.sum() > 0 else x + 1
+
+    usual = gc.isenabled()
+    (gc.enable if before else gc.disable)()
+    try:
+        count(Switches(), torch.zeros(1))
+        assert gc.isenabled() is before
+        assert during[0] is False
+        assert during[-1] is before
+    finally:
+        (gc.enable if usual else gc.disable)()
