@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
+from featherpress import files
 from featherpress.budgets.auditing.budget_file import load_budget
 from featherpress.compress.data.sources.label_lines import LabelLines
 from featherpress.errors import BudgetFileError, FileError
@@ -108,3 +110,13 @@ def test_a_stamp_changes_with_the_content(tmp_path: Path) -> None:
     assert stamp_file(large) != before[1]
     os.mkfifo(tmp_path / "pipe")
     assert stamp_file(tmp_path / "pipe") == stamp_file(tmp_path / "nothing") == ""
+
+
+def test_temporary_files_are_private() -> None:
+    """What is temporary lies in a folder of `tempfile`, which nobody else may open, or beside what it becomes."""
+    sources = [*Path(files.__file__).parent.rglob("*.py")]
+    for folder in ("budgets", "compress", "models", "reports"):  # which may be links
+        sources += (Path(files.__file__).parent / folder).resolve().rglob("*.py")
+    assert len(sources) > 100
+    shared = re.compile(r"mktemp\(|gettempdir|[\"']/(var/|dev/)?(tmp|shm)\b")
+    assert [str(each) for each in sources if shared.search(each.read_text(encoding="utf-8"))] == []

@@ -1,10 +1,13 @@
 """Odd values for the options of commands: each is one sentence and exit code 2, at once."""
 
+import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 NET = "small_net:net"
 SOURCE = """
@@ -55,3 +58,13 @@ def test_an_odd_value_is_one_sentence(
             assert (ending.code, len(lines)) == (2, 1), (option, value[:20], ending)
             assert len(ending.err) < 1000, (option, value[:20], ending)
             assert "Traceback" not in ending.err
+
+
+def test_names_that_are_no_text(run_command: Callable[..., Any], tmp_path: Path, weights: Path) -> None:
+    """Line ends, and bytes that are no UTF-8, in names of images and folders: a line each, and JSON that is read."""
+    image = tmp_path / os.fsdecode(b"one\xff\ntwo.png")
+    Image.linear_gradient("L").resize((96, 96)).save(image)
+    drawn = run_command("detect", image, "--weights", weights, "--out", os.fsdecode(b"out\xff\n"))
+    assert (drawn.code, len(drawn.out.splitlines())) == (0, 1), drawn
+    record = json.loads(run_command("detect", image, "--weights", weights, "--json").out)
+    assert record["images"][0]["file"].endswith("two.png")

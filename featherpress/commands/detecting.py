@@ -11,6 +11,7 @@ from featherpress.commands.places import require_empty, require_place
 from featherpress.commands.printing import echo, print_json, show
 from featherpress.commands.scoring import evaluate_by_recipe
 from featherpress.errors import UsageError
+from featherpress.escaping import visible
 from featherpress.extras import require_extra
 from featherpress.files import resolve
 from featherpress.options import (
@@ -256,7 +257,7 @@ def detect(
         if not as_json:
             save_drawing(image, faces, targets[number])
             count = f"{len(faces)} {'face' if len(faces) == 1 else 'faces'}"
-            echo(f"{photographs[number].path}: {count}, drawn in {targets[number]}")
+            echo(visible(f"{photographs[number].path}: {count}, drawn in {targets[number]}"))
     if as_json:
         record = DetectedFaces(
             threshold=threshold,
