@@ -56,7 +56,7 @@ def _matrix_product(left: Tensor, right: Tensor) -> int:
 
 def _stored(tensor: Tensor, axis: int, length: int) -> Tensor:
     """How many elements a sparse matrix stores at each place of an axis."""
-    return torch.bincount(tensor.to_sparse_coo().coalesce().indices()[axis], minlength=length)
+    return torch.bincount(tensor.to_sparse().coalesce().indices()[axis], minlength=length)
 
 
 def _mm(args: Sequence[Any], out: Any) -> int:
