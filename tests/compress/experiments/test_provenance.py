@@ -121,6 +121,35 @@ def test_a_word_lets_it_go_on(begun: Path) -> None:
     go_on()
 
 
+def test_what_was_kept_of_other_images_is_forgotten(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers of teachers and decoded images of a run that goes on with others would be of crops that are no more."""
+    kept = [
+        begun / "run" / name
+        for name in (
+            "cache/0/known.bool",
+            "control/cache/0/0.cache",
+            "decoded/1.npy",
+            "labels/1.json",
+            "eval/teacher.npz",
+        )
+    ]
+    for file in kept:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    left: list[Path] = []
+
+    def look(_: object) -> None:
+        left[:] = [file for file in kept if file.exists()]
+        raise TrainingError("looked")
+
+    monkeypatch.setattr("featherpress.compress.experiments.distill.prepare_teachers", look)
+    for change, expected in ((lambda: None, kept), (invert_image, [])):
+        change()
+        with pytest.raises(TrainingError, match="looked"):
+            go_on(allow_changed=True)
+        assert left == expected
+
+
 def test_threads_are_named_and_leave_the_verdict(begun: Path, more_threads: int) -> None:
     """Another machine changes last digits alone: it takes the word, and both arms are compared all the same."""
     with pytest.raises(TrainingError, match=rf"threads was {more_threads - 1} and is {more_threads}"):
