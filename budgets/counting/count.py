@@ -104,7 +104,7 @@ def _free_memory() -> int | None:
 def _count_by(method: str, subject: Subject) -> Cost:
     """Run one step of the ladder."""
     depth = max(path.count(".") for path, _ in subject.tree)
-    # Tensors without memory can wait for the garbage collector, which would take a tenth of the time.
+    # Tensors without memory can wait for the garbage collector.
     with (
         preserve_global_state(depth, collect=method == "real"),
         untouched(subject.model, [module for _, module in subject.tree]) as surroundings,
