@@ -49,9 +49,6 @@ measured). `whole` is what the model costs, `left` the part of the limit that is
 of every axis that fits, `s` seconds of one core, `error` the oracle's, `least` two channels an axis. Torch-Pruning's
 answer is the largest of nine within the limit, with its ratio.
 """
-EARLIER = """`*`: of an earlier state of the code. The seconds are of the clock, while other programs ran,
-Torch-Pruning was not asked, and the summary leaves these rows out.
-"""
 WORDS = {"params": "parameters", "macs": "MACs"}
 MARKS = "<!-- by benchmarks/pruning.py: from here -->", "<!-- to here -->"
 
@@ -70,8 +67,6 @@ class Row(NamedTuple):
     seconds: float
     error: float
     peer: str
-    #: "earlier" for a row that another state of the code made: its seconds are no processor's, and no summary has it.
-    state: str = ""
 
     def left(self, amount: int) -> float:
         """Return which part of the limit an amount leaves."""
@@ -211,7 +206,7 @@ def read_rows(file: Path) -> list[Row]:
     found = []
     with file.open(newline="") as opened:
         for row in csv.DictReader(opened):
-            values: dict[str, Any] = {name: kind(row.get(name) or "") for name, kind in Row.__annotations__.items()}
+            values: dict[str, Any] = {name: kind(row[name]) for name, kind in Row.__annotations__.items()}
             found.append(Row(**values))
     return found
 
@@ -242,15 +237,12 @@ def make_pages(file: Path = DOCS / "pruning.csv") -> dict[Path, str]:
             [
                 f"{before}{MARKS[0]}",
                 "",
-                *summary([row for row in rows if not row.state], len([row for row in rows if row.state])),
+                *summary(rows),
                 "",
                 f"{MARKS[1]}{after}",
             ]
         ),
-        DOCS / "pruning_table.md": "\n".join(
-            [TITLE, *([EARLIER] if any(row.state for row in rows) else []), *table(rows)]
-        )
-        + "\n",
+        DOCS / "pruning_table.md": "\n".join([TITLE, *table(rows)]) + "\n",
     }
 
 
@@ -261,7 +253,7 @@ def table(rows: Sequence[Row]) -> list[str]:
         header,
         [
             [
-                f"{row.model}{' *' if row.state else ''}",
+                row.model,
                 row.quantity,
                 *(f"{each:,}" for each in (row.whole, row.limit, row.got)),
                 f"{row.left(row.got):.2%}",
@@ -277,7 +269,7 @@ def table(rows: Sequence[Row]) -> list[str]:
     return [lines[0], "|---|---|" + "---:|" * (len(header) - 2), *lines[2:]]
 
 
-def summary(rows: Sequence[Row], earlier: int = 0) -> list[str]:
+def summary(rows: Sequence[Row]) -> list[str]:
     """Say in a few sentences and a row a model what all rows come to."""
     inside = sum(row.got <= row.limit for row in rows)
     answered = [row for row in rows if row.peer_amount is not None]
@@ -297,10 +289,6 @@ def summary(rows: Sequence[Row], earlier: int = 0) -> list[str]:
         f"{median(row.left(row.peer_amount or 0) for row in answered):.1%} in the median; it has none for: "
         f"{silent or 'no model'}.",
     ]
-    if earlier:
-        lines.append(
-            f"{earlier} rows of an earlier state of the code are marked in the table, and not in this summary."
-        )
     return [*lines, "", *_per_model(rows, models)]
 
 
