@@ -25,6 +25,11 @@ settings.load_profile("steady")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tutorials: the longest tests of all, at the end of a run they leave other processes idle."""
+    items.sort(key=lambda item: item.path.name != "test_tutorials.py")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what an older PyTorch lacks."""
     mark = item.get_closest_marker("needs_torch")

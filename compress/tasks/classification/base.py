@@ -66,7 +66,8 @@ class ClassificationTask(Task):
             with evaluating(model):
                 outputs = model(torch.zeros(1, 3, side, side))
         except Exception as error:  # a forward of anybody's
-            raise UsageError(f"{target} fails on an image of {side} x {side} pixels: {error}") from error
+            why = str(error).partition("\n")[0] or type(error).__name__
+            raise UsageError(f"{target} fails on an image of {side} x {side} pixels: {why}") from error
         shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         if shape != (1, len(self.classes)):
             raise UsageError(

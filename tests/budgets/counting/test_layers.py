@@ -131,6 +131,35 @@ def test_any_product_and_norm(inside: int, middle: int, outside: int, bias: bool
     same_outcome(model, z(*rows, inside))
 
 
+class Trains(nn.Module):
+    """Puts a layer into training mode as it runs, as where dropout stays on to sample."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Any:
+        return self.layer.train()(x)
+
+
+@pytest.mark.parametrize(
+    ("model", "x"),
+    [
+        (nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular"), z(1, 3, 6, 6)),
+        (nn.Conv2d(3, 4, 3, padding="same"), z(1, 3, 6, 6)),
+        (nn.MaxPool2d(2, ceil_mode=True), z(1, 3, 5, 5)),
+        (nn.MaxPool2d(2, return_indices=True), z(1, 3, 4, 4)),
+        (nn.BatchNorm2d(3, track_running_stats=False), z(1, 3, 4, 4)),
+        (Trains(nn.BatchNorm2d(3)), z(2, 3, 4, 4)),
+        (Trains(nn.Dropout(0.5)), z(2, 3)),
+    ],
+)
+def test_a_layer_with_settings_that_do_more_runs(model: nn.Module, x: Tensor) -> None:
+    """Padding by copies, rounding up, places beside values, statistics of the batch, a mask that is drawn."""
+    _, found = both(model, x)
+    assert not found
+
+
 def hooked(model: Any) -> None:
     model[0].register_forward_hook(lambda module, args, out: out @ out.new_ones(4, 4))
 

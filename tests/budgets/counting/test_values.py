@@ -60,8 +60,9 @@ def scale(x: Tensor, w: Tensor) -> Tensor:
         lambda s, x: scale(s.layer(x), s.w) + 1,
         lambda s, x: torch.from_numpy(s.layer(x).detach().numpy() @ s.w.detach().numpy().T),
         lambda s, x: s.layer(x) * (s.w.data_ptr() != 0),
+        lambda s, x: s.layer(x) * ((x * 2).data_ptr() != 0),
     ],
-    ids=["zeros", "empty", "memory in use", "in place", "numpy", "address"],
+    ids=["zeros", "empty", "memory in use", "in place", "numpy", "address", "address of a result"],
 )
 def test_work_that_no_operator_does_is_refused(forward: Callable[..., Any]) -> None:
     """A kernel in an extension, work in numpy or at an address would be a silent zero."""
