@@ -233,15 +233,7 @@ def make_pages(file: Path = DOCS / "pruning.csv") -> dict[Path, str]:
     before, _, rest = page.read_text(encoding="utf-8").partition(MARKS[0])
     after = rest.partition(MARKS[1])[2]
     return {
-        page: "\n".join(
-            [
-                f"{before}{MARKS[0]}",
-                "",
-                *summary(rows),
-                "",
-                f"{MARKS[1]}{after}",
-            ]
-        ),
+        page: "\n".join([f"{before}{MARKS[0]}", "", *summary(rows), "", f"{MARKS[1]}{after}"]),
         DOCS / "pruning_table.md": "\n".join([TITLE, *table(rows)]) + "\n",
     }
 
@@ -249,24 +241,27 @@ def make_pages(file: Path = DOCS / "pruning.csv") -> dict[Path, str]:
 def table(rows: Sequence[Row]) -> list[str]:
     """Lay out all rows."""
     header = ("model", "of", "whole", "asked", "got", "left", "uniform", "Torch-Pruning", "s", "error", "least")
-    lines = markdown_table(
-        header,
+    body = [
         [
-            [
-                row.model,
-                row.quantity,
-                *(f"{each:,}" for each in (row.whole, row.limit, row.got)),
-                f"{row.left(row.got):.2%}",
-                f"{row.uniform:,}",
-                row.peer,
-                f"{row.seconds:.1f}",
-                f"{row.error:.0e}",
-                f"{row.least:,}",
-            ]
-            for row in rows
-        ],
-    )
-    return [lines[0], "|---|---|" + "---:|" * (len(header) - 2), *lines[2:]]
+            row.model,
+            row.quantity,
+            *(f"{each:,}" for each in (row.whole, row.limit, row.got)),
+            f"{row.left(row.got):.2%}",
+            f"{row.uniform:,}",
+            row.peer,
+            f"{row.seconds:.1f}",
+            f"{row.error:.0e}",
+            f"{row.least:,}",
+        ]
+        for row in rows
+    ]
+    return _lay_out(header, body, words=2)
+
+
+def _lay_out(header: Sequence[str], body: Sequence[Sequence[str]], *, words: int) -> list[str]:
+    """Lay out a table of which the first columns are words, and all others numbers."""
+    first, _, *rest = markdown_table(header, body)
+    return [first, "|" + "---|" * words + "---:|" * (len(header) - words), *rest]
 
 
 def summary(rows: Sequence[Row]) -> list[str]:
@@ -319,8 +314,7 @@ def _per_model(rows: Sequence[Row], models: Sequence[str]) -> list[str]:
             ]
         )
     header = ("model", "parameters", "least", "left", "at worst", "uniform", "Torch-Pruning", "error", "s")
-    lines = markdown_table(header, body)
-    return [lines[0], "|---|" + "---:|" * (len(header) - 1), *lines[2:]]
+    return _lay_out(header, body, words=1)
 
 
 def main() -> None:

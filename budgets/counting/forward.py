@@ -100,9 +100,9 @@ def run_forward(
         if variation.change:
             variation.change(replica, fed)
         mode.lifetimes.take(fed)
+        known = partial(_known, replica, memo, surroundings)
         if method == "real":
-            known = {*map(storage_key, _held(replica, memo)), *surroundings.tensors, *parameters}
-            mode.evidence = Evidence(mode.refuse, known, variation.poison)
+            mode.evidence = Evidence(mode.refuse, known(), variation.poison)
         contexts.enter_context(torch.no_grad())
         contexts.enter_context(fake_mode)
         contexts.enter_context(closed_form(mode) if method == "meta" else Escapes(mode.note_escape, mode.note_arrival))
@@ -115,8 +115,8 @@ def run_forward(
             results = tensors_in(returned)
             if mode.evidence:
                 mode.evidence.returns(results)
-            elif method == "meta" and not all(map(mode.lifetimes.alive.__contains__, map(storage_key, results))):
-                _require_made(results, mode, {*map(storage_key, _held(replica, memo)), *surroundings.tensors})
+            elif method == "meta":
+                _require_made(results, mode, known)
         finally:
             stack.answer = run_it  # nothing is to hold the copy
             # A model may catch exceptions; it cannot hide from us that an operator had no formula, or no answer.
@@ -136,17 +136,17 @@ def _require_done(returned: Any, name: str) -> None:
         )
 
 
-def _held(replica: nn.Module, memo: Mapping[int, Any]) -> list[Tensor]:
-    """List the tensors of the copy, with its inputs."""
-    return [*replica.parameters(), *replica.buffers(), *(each for each in memo.values() if isinstance(each, Tensor))]
+def _known(replica: nn.Module, memo: Mapping[int, Any], surroundings: Surroundings) -> set[int]:
+    """List the storages of the copy, its inputs and its surroundings."""
+    held = (*replica.parameters(), *replica.buffers(), *(each for each in memo.values() if isinstance(each, Tensor)))
+    return {*map(storage_key, held), *surroundings.tensors}
 
 
-def _require_made(results: Sequence[Tensor], mode: CountingMode, known: Collection[int]) -> None:
+def _require_made(results: Sequence[Tensor], mode: CountingMode, known: Callable[[], set[int]]) -> None:
     """Leave to a real run a result without values that no operator was seen to make, as in another thread."""
-    for tensor in results:
-        key = storage_key(tensor)
-        if tensor.is_meta and tensor.numel() and key not in mode.lifetimes.alive and key not in known:
-            raise NoAnswer("the model returns a tensor that no operator made: the work on it is not seen")
+    keys = {storage_key(tensor) for tensor in results if tensor.is_meta and tensor.numel()}
+    if (unmade := keys - mode.lifetimes.alive.keys()) and unmade - known():
+        raise NoAnswer("the model returns a tensor that no operator made: the work on it is not seen")
 
 
 def _twins(method: str) -> tuple[Twin, AbstractContextManager[object]]:

@@ -4,7 +4,6 @@ Every tensor is replaced by one twin, wherever and however often it is held, so 
 """
 
 import copyreg
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from operator import call, itemgetter
@@ -39,11 +38,10 @@ _registries = itemgetter(*REGISTRIES)
 
 
 class _Plan(NamedTuple):
-    """Whether all registries are there, and the names of tuples, of tables, and of what else is not shared."""
+    """Whether all registries are there, and the names of tuples, and of what else is not shared."""
 
     bare: bool
     tuples: Sequence[str]
-    tables: Sequence[str]
     left: Sequence[str]
 
 
@@ -161,22 +159,6 @@ def _copied_state(held: dict[str, Any], memo: dict[int, Any], plans: dict[tuple[
     tuples = [held[key] for key in plan.tuples]
     if not ATOMS.issuperset(map(type, chain.from_iterable(tuples))):
         made.update((key, deep(held[key], memo)) for key in plan.tuples)
-    for key in plan.tables:
-        made[key] = _copied_table(held[key], memo)
-    return made
-
-
-def _copied_table(held: dict[str, Any], memo: dict[int, Any]) -> Any:
-    """Copy a dictionary of tensors or modules, all of which mostly are in the memo."""
-    if id(held) in memo:
-        return memo[id(held)]
-    if not held:
-        made = memo[id(held)] = type(held)()
-        return made
-    try:
-        made = memo[id(held)] = type(held)(zip(held, map(memo.__getitem__, map(id, held.values())), strict=True))
-    except KeyError:
-        return deep(held, memo)
     return made
 
 
@@ -184,9 +166,8 @@ def _plan(held: Mapping[str, Any]) -> _Plan:
     """Tell what to copy by the types of a dictionary's items."""
     others = {key: type(item) for key, item in held.items() if type(item) not in ATOMS and key not in REGISTRIES}
     tuples = [key for key, kind in others.items() if kind is tuple]
-    tables = [key for key in TABLES if others.get(key) in {dict, OrderedDict}]
-    left = [key for key in others if key not in {*tuples, *tables}]
-    return _Plan(bare=REGISTRIES.keys() <= held.keys(), tuples=tuples, tables=tables, left=left)
+    left = [key for key, kind in others.items() if kind is not tuple]
+    return _Plan(bare=REGISTRIES.keys() <= held.keys(), tuples=tuples, left=left)
 
 
 def _all_modules(model: nn.Module) -> list[nn.Module]:
