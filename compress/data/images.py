@@ -2,6 +2,7 @@
 
 import ctypes
 import math
+import os
 import struct
 import warnings
 import zlib
@@ -15,6 +16,7 @@ import torch
 import torchvision  # noqa: F401 (brings torch.ops.image)
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
@@ -26,6 +28,7 @@ BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 _WIDTH, _LENGTH, _ORIENTATION = 0x0100, 0x0101, 0x0112
 _ROWS = 64  # of a large image that are worked on at a time
 _END_OF_JPEG, _RGB = b"\xff\xd9", 3  # as torchvision numbers the modes
+_PNG_HEAD = 8  # bytes before the first chunk
 
 
 def decode_image(path: Path | str) -> Tensor:
@@ -119,7 +122,7 @@ def image_size(path: Path | str) -> tuple[int, int]:
             (image.tag_v2[_WIDTH], image.tag_v2[_LENGTH]) if isinstance(image, TiffImageFile) else image.size
         )
         # Orientations from 5 on lie on their side.
-        return (height, width) if image.getexif().get(_ORIENTATION, 1) in range(5, 9) else (width, height)
+        return (height, width) if _orientation(image) in range(5, 9) else (width, height)
 
 
 def image_orientation(path: Path | str) -> int:
@@ -193,7 +196,31 @@ def _to_tensor(image: Image.Image, layout: torch.memory_format = torch.contiguou
 
 
 def _orientation(image: Image.Image) -> int:
+    if isinstance(image, PngImageFile) and "exif" not in image.info:
+        # Pillow would decode the whole image, as these may come after the pixels.
+        found = _find_exif(image)
+        if found:
+            image.info["exif"] = b"Exif\0\0" + found
+        return int(Image.Image.getexif(image).get(_ORIENTATION, 1))
     return int(image.getexif().get(_ORIENTATION, 1))
+
+
+def _find_exif(image: PngImageFile) -> bytes:
+    """Read the EXIF values of an open PNG, which stays where it is; empty where it has none or is loaded already."""
+    file = image.fp
+    if file is None:
+        return b""
+    before = file.tell()
+    file.seek(_PNG_HEAD)
+    try:
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if kind == b"eXIf":
+                return file.read(length)
+            file.seek(length + 4, os.SEEK_CUR)  # and the checksum
+    finally:
+        file.seek(before)
+    return b""
 
 
 def _load_rgb(image: Image.Image) -> Image.Image:

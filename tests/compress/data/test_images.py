@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageFile
 
 from featherpress.compress.data import decode_image, images
-from featherpress.compress.data.images import decode_reduced, decode_within, image_size, open_image
+from featherpress.compress.data.images import decode_reduced, decode_within, image_orientation, image_size, open_image
 from featherpress.errors import DataError
 
 COLOUR = (200, 100, 50)
@@ -136,6 +136,27 @@ def test_what_pillow_only_warns_of_is_not_printed(tmp_path: Path, monkeypatch: p
 
 
 RAMP = np.linspace(0, 1, 4096).reshape(64, 64)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_the_size_of_a_png_is_read_without_its_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, late: bool
+) -> None:
+    """Its orientation too, though that may lie behind them; Pillow would decode the whole image first."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = saved(Image.new("RGB", (40, 30)), tmp_path / "lying.png", exif=exif)
+    if late:
+        content = path.read_bytes()
+        first = content.index(b"eXIf") - 4
+        last = first + 12 + int.from_bytes(content[first : first + 4], "big")
+        end = content.index(b"IEND") - 4
+        path.write_bytes(content[:first] + content[last:end] + content[first:last] + content[end:])
+    assert decode_image(path).shape == (3, 40, 30)
+    plain = saved(Image.new("RGB", (40, 30)), tmp_path / "plain.png")
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda *_: pytest.fail("decoded"))
+    assert (image_size(path), image_size(plain)) == ((30, 40), (40, 30))
+    assert (image_orientation(path), image_orientation(plain)) == (6, 1)
 
 
 @pytest.mark.parametrize(
