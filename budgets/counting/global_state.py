@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import pickle
 import random
 import sys
 import warnings
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch.utils import _python_dispatch
 
+RandomStates = dict[str, Any]
 #: What a module that is followed calls besides its forward.
 CALLS = 4
 #: Switches of PyTorch that a forward can turn.
@@ -27,14 +29,14 @@ _SWITCHES: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
 
 
 @contextmanager
-def preserve_global_state(depth: int = 0, *, collect: bool = True) -> Iterator[None]:
+def preserve_global_state(depth: int = 0, *, collect: bool = True) -> Iterator[RandomStates]:
     """Put back random states, PyTorch's switches and its stacks of modes; attention's fast path is off meanwhile.
 
-    `depth` is how deep modules are nested: calls may go as much deeper. Unless told to, Python collects no garbage.
+    What it gives is the random states. `depth` is how deep modules are nested: calls may go as much deeper. Unless told
+    to, Python collects no garbage.
     """
     before = [get() for get, _ in _SWITCHES]
-    numpy = sys.modules.get("numpy")
-    states = random.getstate(), numpy.random.get_state() if numpy else None
+    states = _random_states()
     modes = torch._C._len_torch_dispatch_stack(), torch._C._len_torch_function_stack()
     flags = {name: held for name, held in vars(_python_dispatch).items() if name.startswith("_is_in_")}
     limit, collects = sys.getrecursionlimit(), gc.isenabled()
@@ -52,7 +54,7 @@ def preserve_global_state(depth: int = 0, *, collect: bool = True) -> Iterator[N
             warnings.simplefilter("ignore")
             logger.disabled = True
             sys.setrecursionlimit(limit + CALLS * depth)
-            yield
+            yield states
     finally:
         (gc.enable if collects else gc.disable)()
         sys.setrecursionlimit(limit)
@@ -62,9 +64,25 @@ def preserve_global_state(depth: int = 0, *, collect: bool = True) -> Iterator[N
         for (get, turn), was in zip(_SWITCHES, before, strict=True):
             if get() != was:
                 turn(was)
-        random.setstate(states[0])
-        if numpy:
-            numpy.random.set_state(states[1])
+        random.setstate(states["Python"])
+        if "NumPy" in states:
+            sys.modules["numpy"].random.set_state(states["NumPy"])
+
+
+def _random_states() -> RandomStates:
+    states: RandomStates = {"Python": random.getstate()}
+    if numpy := sys.modules.get("numpy"):
+        states["NumPy"] = numpy.random.get_state()
+    return states
+
+
+def note_draws(before: RandomStates) -> list[str]:
+    """Say whose random numbers were drawn since `preserve_global_state` began: a forward may go by them."""
+    return [
+        f"the forward draws random numbers of {whose}: where it goes another way by them, it costs otherwise"
+        for whose, state in _random_states().items()
+        if whose in before and pickle.dumps(state) != pickle.dumps(before[whose])
+    ]
 
 
 def _leave_modes(dispatch: int, function: int) -> None:

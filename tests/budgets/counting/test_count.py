@@ -415,6 +415,31 @@ def test_values_that_leave_are_noted(forward: Callable[[Tensor, Tensor], Tensor]
     assert any(found.startswith(note) for found in cost.notes)
 
 
+@pytest.mark.parametrize(("draw", "whose"), [(random.random, "Python"), (np.random.rand, "NumPy")])
+def test_random_numbers_that_are_drawn_are_noted(draw: Callable[[], float], whose: str) -> None:
+    """A layer that is left out at random is in one count and not in the next; the user's own go on as before."""
+
+    class Drops(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x) if draw() < 2 else x
+
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    cost, drawn = count(Drops(), torch.zeros(2, 4)), draw()
+    assert cost.macs == 2 * 4 * 4
+    assert cost.notes == (
+        f"the forward draws random numbers of {whose}: where it goes another way by them, it costs otherwise",
+    )
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    assert draw() == drawn
+    assert not count(nn.Linear(4, 4), torch.zeros(2, 4)).notes
+
+
 def test_parameters_that_no_module_names_are_noted() -> None:
     """Layers in a plain list are no parameters of the model, for PyTorch as for us; a note says how many are read."""
 
