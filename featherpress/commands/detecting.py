@@ -239,9 +239,6 @@ def detect(
     if overlap is not None and not tile:
         raise UsageError("--overlap goes with --tile")
     chosen = weights_or_shipped(weights, model)
-    if threshold is None:
-        threshold = threshold_of(chosen)
-    settings = DetectionSettings(long_side=long_side, flip=flip, score_threshold=threshold, nms_iou=nms)
     tiling = Tiling(size=tile, overlap=tile // 4 if overlap is None else overlap) if tile else None
     require_place(None if as_json else out, folder=True)
     photographs = find_photographs(images, recursive=recursive, leave_out=out)
@@ -249,6 +246,9 @@ def detect(
     if not as_json:
         _refuse_overwriting(targets, [each.path for each in photographs])
     detector = fuse(open_detector(chosen, model))
+    if threshold is None:
+        threshold = threshold_of(chosen)
+    settings = DetectionSettings(long_side=long_side, flip=flip, score_threshold=threshold, nms_iou=nms)
     rows = {}
     for number, image, faces in detect_photographs(
         detector, photographs, settings=settings, tiling=tiling, batch=batch
