@@ -126,6 +126,10 @@ def facts_of(operator: OpOverload | HigherOrderOperator) -> Facts:
     name = schema.name if schema.name.endswith("__") else schema.name.removesuffix("_")
     space, _, short = name.partition("::")
     free = space == "profiler" or (space in {"aten", "prim"} and (operator.is_view or short in FREE))
+    # One that is asked for a number, as a library's version when it is imported, has nothing to work on.
+    free = free or (
+        not schema.arguments and [str(each.type) for each in schema.returns] in (["int"], ["bool"], ["str"])
+    )
     pointwise = space == "aten" and torch.Tag.pointwise in operator.tags
     arguments = tuple(enumerate(schema.arguments))
     places = tuple(i for i, argument in arguments if "Tensor" in str(argument.type))

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from featherpress.budgets import count
 from featherpress.errors import CountError, UsageError
 
+from .does import Does
+
 
 class Tied(nn.Module):
     """An embedding and an output layer with one weight between them."""
@@ -182,6 +184,25 @@ def test_an_unknown_operator_is_an_error_that_names_it() -> None:
     assert caught.value.exit_code == 3
     cost = count(model, torch.zeros(2, 4), formulas={"featherpress_test::mystery": lambda args, out: out.numel()})
     assert cost.macs == 32 + 8
+
+
+def test_an_operator_that_only_tells_a_number_costs_nothing() -> None:
+    """A forward that imports torchvision asks for the version of its CUDA; one that takes anything may do work."""
+
+    @torch.library.custom_op("featherpress_test::version", mutates_args=())
+    def version() -> int:
+        return 3
+
+    @torch.library.custom_op("featherpress_test::work", mutates_args=())
+    def work(handle: int) -> int:
+        return handle
+
+    layer = nn.Linear(4, 4)
+    asks = Does(lambda self, x: self.layer(x) * torch.ops.featherpress_test.version(), layer=layer)
+    assert count(asks, torch.zeros(2, 4)).macs == 2 * 4 * 4
+    works = Does(lambda self, x: self.layer(x) * torch.ops.featherpress_test.work(3), layer=layer)
+    with pytest.raises(CountError, match="featherpress_test::work"):
+        count(works, torch.zeros(2, 4))
 
 
 @pytest.mark.parametrize(
