@@ -55,11 +55,10 @@ def count(
     tree = _tree(model := unwrap(model) if isinstance(model, nn.Module) else model)
     inputs = (example_inputs, dict(kwargs or {}))
     subject = Subject(tree=tree, inputs=inputs, table={**FORMULAS, **(formulas or {})})
-    has_values = not any(tensor.is_meta for tensor in _held(subject))
     failure: BaseException | None = None
     for method in METHODS:
         # Fake tensors have no more values than those on meta, but know the device of what is held.
-        if method != "meta" and (not has_values or (method == "fake" and _wants_values(failure))):
+        if method != "meta" and (not _has_values(subject) or (method == "fake" and _wants_values(failure))):
             continue
         if method == "real":
             _require_memory(subject, failure)
@@ -69,7 +68,7 @@ def count(
             raise
         except (Exception, SystemExit) as error:
             failure = error
-    raise _failed(subject, failure, has_values=has_values) from failure
+    raise _failed(subject, failure) from failure
 
 
 def _held(subject: Subject) -> Iterator[Tensor]:
@@ -77,6 +76,10 @@ def _held(subject: Subject) -> Iterator[Tensor]:
     for _, module in subject.tree:
         yield from (held for held in (*module._parameters.values(), *module._buffers.values()) if held is not None)
     yield from tensors_in(subject.inputs)
+
+
+def _has_values(subject: Subject) -> bool:
+    return not any(tensor.is_meta for tensor in _held(subject))
 
 
 def _require_memory(subject: Subject, failure: BaseException | None) -> None:
@@ -123,13 +126,13 @@ def _counted(method: str, subject: Subject, surroundings: Surroundings, states: 
     return summarise(subject, rows, run.mode)
 
 
-def _failed(subject: Subject, failure: BaseException | None, *, has_values: bool) -> Exception:
+def _failed(subject: Subject, failure: BaseException | None) -> Exception:
     """Say why no step of the ladder held."""
     if isinstance(failure, UsageError):
         return failure
     if isinstance(failure, NoAnswer):
         return CountError(str(failure))
-    if not has_values and _wants_values(failure):
+    if _wants_values(failure) and not _has_values(subject):
         return UsageError(
             f"{subject.name} reads values ({_first_line(failure)}), and its weights or inputs are on the meta device, "
             "where they have none: build them on the CPU"

@@ -55,9 +55,16 @@ def _made(shape: Sequence[int], like: Tensor) -> Tensor:
 def _same(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
     """One tensor, and numbers that change neither shape nor type."""
     x = args[0]
-    if (kwargs or len(args) > 1) and not all(isinstance(v, (int, float, str)) for v in (*args[1:], *kwargs.values())):
+    if not _only_numbers(args, kwargs):
         return None
     return _made(x.shape, x) if _plain(x) else _in_order(x)
+
+
+def _only_numbers(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Return whether numbers and words are all that comes after a tensor."""
+    if not kwargs and len(args) == 1:
+        return True
+    return all(isinstance(value, (int, float, str)) for value in (*args[1:], *kwargs.values()))
 
 
 def _in_order(x: Tensor) -> Tensor | None:
@@ -101,7 +108,7 @@ def _look_up(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
 
 
 def _same_in_place(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
-    return args[0] if _plain(args[0]) and _same(args, kwargs) is not None else None
+    return args[0] if _plain(args[0]) and _only_numbers(args, kwargs) else None
 
 
 def _clone(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
@@ -159,17 +166,32 @@ def _window_sides(
 def _convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
     """A batched convolution that is not transposed."""
     x, weight, bias, stride, padding, dilation, transposed, _, groups = args
-    tensors = (x, weight) if bias is None else (x, weight, bias)
-    if transposed or x.dim() < 3 or weight.dim() != x.dim() or not _plain(*tensors):
+    if transposed or not (_plain(x, weight) if bias is None else _plain(x, weight, bias)):
         return None
-    batch, channels, *sides = x.shape
-    out, inside, *kernel = weight.shape
-    if channels != inside * groups or out % groups or (bias is not None and bias.shape != (out,)):
+    window = tuple(stride), tuple(padding), tuple(dilation)
+    shape = _convolved(x.shape, weight.shape, None if bias is None else bias.shape, window, groups)
+    return None if shape is None else _made(shape, x)
+
+
+@lru_cache(maxsize=4096)
+def _convolved(
+    image: tuple[int, ...],
+    weight: tuple[int, ...],
+    bias: tuple[int, ...] | None,
+    window: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]],
+    groups: int,
+) -> tuple[int, ...] | None:
+    """Work out the shape of a convolution's result by shapes, and by strides, paddings and dilations."""
+    if len(image) < 3 or len(weight) != len(image):
         return None
-    if not (batch and channels and all(sides)) or not len(stride) == len(padding) == len(dilation) == len(sides):
+    batch, channels, *sides = image
+    out, inside, *kernel = weight
+    if channels != inside * groups or out % groups or bias not in {None, (out,)}:
         return None
-    sides = _window_sides(sides, kernel, stride, padding, dilation)
-    return _made((batch, out, *sides), x) if min(sides) > 0 and min(padding) >= 0 else None
+    if not (batch and channels and all(sides)) or any(len(axes) != len(sides) for axes in window):
+        return None
+    sides = _window_sides(sides, kernel, *window)
+    return (batch, out, *sides) if min(sides) > 0 and min(window[1]) >= 0 else None
 
 
 def _product(rank: int, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:

@@ -38,8 +38,10 @@ _registries = itemgetter(*REGISTRIES)
 
 
 class _Plan(NamedTuple):
-    """Whether all registries are there, and the names of tuples, and of what else is not shared."""
+    """The names and types in a module's dictionary, whether all registries are there, and what else is not shared."""
 
+    names: Sequence[str]
+    kinds: Sequence[type]
     bare: bool
     tuples: Sequence[str]
     left: Sequence[str]
@@ -51,6 +53,7 @@ _FOR_OLD_FILES = frozenset({nn.Module.__setstate__, nn.Conv2d.__setstate__})
 
 _empty_strided, _hide_address = torch.empty_strided, torch._C._set_throw_on_mutable_data_ptr
 _STRIDED = torch.strided
+_set_attribute = object.__setattr__
 
 
 def meta_twin(tensor: Tensor) -> Tensor:
@@ -125,49 +128,64 @@ def _copy_plain_modules(modules: Sequence[nn.Module], memo: dict[int, Any]) -> N
     memo.update(
         (id(m), memo[id(as_written(m))]) for m in modules if "_orig_mod" in m._modules and id(as_written(m)) in memo
     )
-    plans: dict[tuple[Any, ...], _Plan] = {}
+    plans: dict[type, _Plan] = {}
     for module in plain:
-        held, restore = vars(module), type(module).__setstate__
-        state = _copied_state(held, memo, plans)
+        kind, held = type(module), module.__dict__
+        names, types = list(held), list(map(type, held.values()))
+        plan = plans.get(kind)
+        if plan is None or plan.kinds != types or plan.names != names:  # nearly always the same for a class
+            plan = plans[kind] = _plan(held, names, types)
+        state = _copied_state(held, memo, plan)
         # The copy runs as it was written, whatever the original was compiled to.
         state.pop("_compiled_call_impl", None)
-        if restore in _FOR_OLD_FILES:
-            object.__setattr__(memo[id(module)], "__dict__", state)
+        if kind.__setstate__ in _FOR_OLD_FILES:
+            _set_attribute(memo[id(module)], "__dict__", state)
         else:
             memo[id(module)].__setstate__(state)
 
 
 def _is_plain(kind: type[nn.Module]) -> bool:
     """Return whether deepcopy would make an object of this class from its dictionary alone."""
-    usual = all(getattr(kind, name, None) is getattr(nn.Module, name, None) for name in COPY_METHODS)
+    own = [vars(base) for base in kind.__mro__ if base is not nn.Module and base is not object]
+    usual = all(map(COPY_METHODS.isdisjoint, own))
     return usual and kind not in copyreg.dispatch_table and not copyreg._slotnames(kind)  # type: ignore[attr-defined]
 
 
-def _copied_state(held: dict[str, Any], memo: dict[int, Any], plans: dict[tuple[Any, ...], _Plan]) -> dict[str, Any]:
+def _copied_state(held: dict[str, Any], memo: dict[int, Any], plan: _Plan) -> dict[str, Any]:
     """Copy a module's dictionary: numbers and names are shared."""
-    look = (*held, *map(type, held.values()))
-    plan = plans.get(look)
-    if plan is None:  # the same for all modules of a class
-        plan = plans[look] = _plan(held)
     made, left = held.copy(), plan.left
     if plan.bare and not any(_registries(held)):
         made.update(zip(REGISTRIES, map(call, REGISTRIES.values()), strict=True))
     else:
         left = (*left, *filter(held.__contains__, REGISTRIES))
+    for key in TABLES:
+        table = held[key]
+        copied = memo.get(id(table)) if type(table) is dict else deep(table, memo)
+        if copied is None:
+            try:  # tensors and modules mostly are in the memo
+                copied = memo[id(table)] = {name: memo[id(held)] for name, held in table.items()} if table else {}
+            except KeyError:
+                copied = deep(table, memo)
+        made[key] = copied
     for key in left:
         made[key] = deep(held[key], memo)
-    tuples = [held[key] for key in plan.tuples]
-    if not ATOMS.issuperset(map(type, chain.from_iterable(tuples))):
-        made.update((key, deep(held[key], memo)) for key in plan.tuples)
+    if plan.tuples:
+        tuples = [held[key] for key in plan.tuples]
+        if not ATOMS.issuperset(map(type, chain.from_iterable(tuples))):
+            made.update((key, deep(held[key], memo)) for key in plan.tuples)
     return made
 
 
-def _plan(held: Mapping[str, Any]) -> _Plan:
+def _plan(held: Mapping[str, Any], names: Sequence[str], types: Sequence[type]) -> _Plan:
     """Tell what to copy by the types of a dictionary's items."""
-    others = {key: type(item) for key, item in held.items() if type(item) not in ATOMS and key not in REGISTRIES}
+    others = {
+        key: kind
+        for key, kind in zip(names, types, strict=True)
+        if kind not in ATOMS and key not in REGISTRIES and key not in TABLES
+    }
     tuples = [key for key, kind in others.items() if kind is tuple]
     left = [key for key, kind in others.items() if kind is not tuple]
-    return _Plan(bare=REGISTRIES.keys() <= held.keys(), tuples=tuples, left=left)
+    return _Plan(names, types, bare=REGISTRIES.keys() <= held.keys(), tuples=tuples, left=left)
 
 
 def _all_modules(model: nn.Module) -> list[nn.Module]:

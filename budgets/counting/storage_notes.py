@@ -14,6 +14,7 @@ from featherpress.budgets.counting.tensors import TensorRows, Tree
 SAMPLE = 256
 #: The share of numbers that are not zero from which on a weight counts as dense.
 DENSE = 0.95
+_PACKED = frozenset(PACKED)
 
 
 def note_storage(tree: Tree, rows: TensorRows) -> Iterator[str]:
@@ -35,8 +36,9 @@ def note_storage(tree: Tree, rows: TensorRows) -> Iterator[str]:
     yield from note_packed(
         (f"{path}.{name}", held.shape)
         for path, module in tree
+        if not _PACKED.isdisjoint(module._parameters) or not _PACKED.isdisjoint(module._buffers)
         for name, held in (*module._parameters.items(), *module._buffers.items())
-        if held is not None and name in PACKED
+        if held is not None and name in _PACKED
     )
     yield from _note_zeros(tree, rows)
 

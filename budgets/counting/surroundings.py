@@ -6,11 +6,11 @@ A forward that writes there would leave tensors without values behind. All of it
 import gc
 import sys
 import traceback
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import _lru_cache_wrapper
-from itertools import chain, compress, filterfalse
-from operator import not_
+from itertools import chain, filterfalse
 from types import BuiltinFunctionType, CellType, FunctionType, MethodType
 from typing import Any
 from weakref import ref
@@ -32,7 +32,6 @@ _CONSTANT = frozenset(
     {bool, int, float, complex, str, bytes, type(None), range, BuiltinFunctionType, torch.dtype, torch.device}
 )
 _CONTAINERS = DICTS | LISTS
-_SIFTED = _CONTAINERS | _CONSTANT | CLASSES
 _AROUND = frozenset({type, _lru_cache_wrapper})
 
 
@@ -89,12 +88,21 @@ class Surroundings:
 
     def _sift(self, items: list[Any], noted: Snapshot) -> list[Any]:
         """Leave out what cannot change, and note what is empty and what is a tensor."""
-        kinds = list(map(type, items))
-        self.tensors.update(map(storage_key, compress(items, map(CLASSES.__contains__, kinds))))
-        containers = list(compress(items, map(_CONTAINERS.__contains__, kinds)))
-        noted.empty += filterfalse(None, containers)
-        others = list(compress(items, map(not_, map(_SIFTED.__contains__, kinds))))
-        return [*filter(None, containers), *filterfalse(_is_constant, others)]
+        by_kind: defaultdict[type, list[Any]] = defaultdict(list)
+        for item in items:
+            by_kind[type(item)].append(item)
+        left: list[Any] = []
+        for kind, found in by_kind.items():
+            if kind in CLASSES:
+                self.tensors.update(map(storage_key, found))
+            elif kind in _CONTAINERS:
+                noted.empty += filterfalse(None, found)
+                left += filter(None, found)
+            elif kind is tuple:
+                left += [item for item in found if not _CONSTANT.issuperset(map(type, item))]
+            elif kind not in _CONSTANT:
+                left += found
+        return left
 
     def _visit(self, item: Any, noted: Snapshot) -> Iterable[Any]:
         """Note one item; return what it leads to."""
@@ -197,10 +205,6 @@ def _drop(tensors: list[Tensor]) -> None:
             kept = [held for held in holder if id(held) not in ids]
             holder.clear()
             (holder.update if type(holder) is set else holder.extend)(kept)
-
-
-def _is_constant(item: Any) -> bool:
-    return type(item) is tuple and _CONSTANT.issuperset(map(type, item))
 
 
 def _is_foreign(kind: type | FunctionType) -> bool:

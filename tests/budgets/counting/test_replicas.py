@@ -255,3 +255,15 @@ def test_objects_with_slots_are_copied() -> None:
     model.kept = [Slotted(3)]
     assert count(model, torch.zeros(2, 4)).macs == 24
     assert model.kept[0].size == 3
+
+
+def test_modules_of_a_class_that_hold_other_things_are_copied_each_as_it_is() -> None:
+    """One has a list where the other has nothing, or under another name; two share a dictionary of tensors."""
+    model: Any = nn.ModuleList(nn.Linear(2, 2) for _ in range(3))
+    model[0].kept, model[1].kept, model[2].other = None, [torch.zeros(2)], [torch.zeros(3)]
+    model[2]._parameters = model[1]._parameters
+    copied: Any = copy_with(model, meta_twin, {})
+    assert copied[1].kept[0].is_meta
+    assert copied[2].other[0].is_meta
+    assert copied[2]._parameters is copied[1]._parameters is not model[1]._parameters
+    assert copied[0]._parameters is not copied[1]._parameters
