@@ -11,6 +11,7 @@ from weakref import ref
 from torch import Tensor, nn
 
 from featherpress.budgets.counting.costs import ROOT, UNATTRIBUTED
+from featherpress.budgets.counting.layers import LAYERS, is_row
 from featherpress.budgets.counting.tensors import list_modules
 from featherpress.errors import CountError
 
@@ -32,8 +33,8 @@ class ModuleStack:
         #: The calls that were entered last, and the classes of their modules by path.
         self.entered: Sequence[tuple[str, str, str]] = ()
         self.kinds: dict[str, str] = {}
-        #: Answers a module's call without running it, or returns None.
-        self.answer: Callable[[nn.Module, Any, str], Tensor | None] = run_it
+        #: Answers a module's call without running it, or returns None; gets the classes of layers that are as usual.
+        self.answer: Callable[[nn.Module, Any, str, set[type]], Tensor | None] = run_it
         #: Shapes of what each module took and returned at its first call.
         self.shapes: dict[str, tuple[Shapes, Shapes]] = {}
         paths: dict[int, list[str]] = {}
@@ -44,7 +45,7 @@ class ModuleStack:
                 continue
             own = paths[id(module)] = [path]
             # Where `nn.Module.compile` puts what is to be called. Hooks would do as well, in ten times the time.
-            module.__dict__["_compiled_call_impl"] = partial(call, ref(module), own)
+            module.__dict__["_compiled_call_impl"] = _Followed(call, ref(module), own)
 
     @property
     def path(self) -> str:
@@ -59,22 +60,47 @@ class ModuleStack:
                 "count a model that calls it in the thread of its forward"
             )
             raise self.refusal
+        called: Any = module()
+        alone = len(args) == 1 and not kwargs
+        if alone and type(called) in LAYERS:
+            result = self._answered(called, paths, args[0], set())
+            if result is not None:
+                return result
         path = paths[0] if len(paths) == 1 else self._resolve(paths)
         self.calls[path] += 1
-        called: Any = module()
-        if len(args) == 1 and not kwargs and (result := self.answer(called, args[0], path)) is not None:
-            if path not in self.shapes:
-                self.shapes[path] = (args[0].shape,), (result.shape,)
-            return result
         depth = len(self.running)
         self.running.append(path)
         try:
-            result = called._call_impl(*args, **kwargs)
+            in_a_row = alone and self.answer is not run_it and is_row(called)
+            result = self._run_row(called, args[0]) if in_a_row else called._call_impl(*args, **kwargs)
             if path not in self.shapes:
                 self.shapes[path] = tuple(_shapes((*args, *kwargs.values()))), tuple(_shapes((result,)))
             return result
         finally:
             del self.running[depth:]
+
+    def _answered(self, module: nn.Module, paths: Sequence[str], x: Any, usual: set[type]) -> Tensor | None:
+        path = paths[0] if len(paths) == 1 else self._resolve(paths)
+        result = self.answer(module, x, path, usual)
+        if result is not None:
+            self.calls[path] += 1
+            if path not in self.shapes:
+                self.shapes[path] = (x.shape,), (result.shape,)
+        return result
+
+    def _run_row(self, row: nn.Module, x: Any) -> Any:
+        """Do what the forward of a row does: what was found to be as usual stays so until a module runs."""
+        usual: set[type] = set()
+        module: Any
+        for module in row._modules.values():
+            out = None
+            if type(module) in LAYERS and type(followed := vars(module).get("_compiled_call_impl")) is _Followed:
+                out = self._answered(module, followed.args[1], x, usual)
+            if out is None:
+                usual.clear()
+                out = module(x)
+            x = out
+        return x
 
     def enter(self, around: Sequence[tuple[str, str, str]]) -> None:
         """Go on in modules that the whole model does not call any more: (name of the call, path, class) of each."""
@@ -92,7 +118,13 @@ class ModuleStack:
         return candidates[0]
 
 
-def run_it(module: nn.Module, x: Any, path: str) -> None:
+class _Followed(partial[Any]):
+    """What is called in place of a module of the copy."""
+
+    __slots__ = ()
+
+
+def run_it(module: nn.Module, x: Any, path: str, usual: set[type]) -> None:
     """Answer no call."""
 
 

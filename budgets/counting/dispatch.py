@@ -109,9 +109,9 @@ class CountingMode(TorchDispatchMode, Books):  # type: ignore[no-untyped-call]  
             self.evidence.writes(facts, results, keys)
         return out
 
-    def answer(self, module: nn.Module, x: Any, path: str) -> Tensor | None:
+    def answer(self, module: nn.Module, x: Any, path: str, usual: set[type]) -> Tensor | None:
         """Count a call of a layer of PyTorch's without running it; None where its forward has to run."""
-        answer = answer_layer(module, x, self.state) if self.state else None
+        answer = answer_layer(module, x, self.state, usual) if self.state else None
         if answer is None:
             return None
         for operator, args, tensors, out in answer[1]:

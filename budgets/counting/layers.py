@@ -32,7 +32,7 @@ _GLOBAL_HOOKS = tuple(
     held for name, held in vars(torch_module).items() if name.startswith("_global_") and isinstance(held, dict)
 )
 #: Where a layer has one of these itself, its class's, or that among its parameters, is not what runs.
-_METHODS = ("forward", "_conv_forward", "_check_input_dim")
+_METHODS = ("__call__", "_call_impl", "forward", "_conv_forward", "_check_input_dim")
 _SHADOWS = frozenset({*_METHODS, "weight", "bias", "running_mean", "running_var"})
 _NO_NAMES: Mapping[str, Any] = {}
 _NUMBERS = frozenset({int, float})
@@ -64,24 +64,39 @@ def dispatcher_state() -> tuple[Any, ...]:
     )
 
 
-def answer_layer(module: nn.Module, x: Any, state: tuple[Any, ...]) -> Answer | None:
-    """Answer a layer's call where the dispatcher's state is as given; None where its forward has to run."""
-    layer = LAYERS.get(type(module))
+def answer_layer(module: nn.Module, x: Any, state: tuple[Any, ...], usual: set[type]) -> Answer | None:
+    """Answer a layer's call where the dispatcher's state is as given; None where its forward has to run.
+
+    `usual` are the classes whose code is known to be PyTorch's, since nothing but answers came between; where there are
+    any, the state is known too, and `x` is such an answer.
+    """
+    kind = type(module)
+    layer = LAYERS.get(kind)
     if layer is None or type(x) not in CLASSES:
         return None
     held = module.__dict__
-    if any(_hooks_of(held)) or any(_GLOBAL_HOOKS) or not held.keys().isdisjoint(_SHADOWS):
+    if any(_hooks_of(held)) or not held.keys().isdisjoint(_SHADOWS):
         return None
-    for owner, name, usual in layer.code:
-        if getattr(owner, name) is not usual:
+    if kind not in usual:
+        for owner, name, code in layer.code:
+            if getattr(owner, name) is not code:
+                return None
+        if not usual and (any(_GLOBAL_HOOKS) or _dispatch_keys(x).raw_repr() != _PLAIN or dispatcher_state() != state):
             return None
-    if _dispatch_keys(x).raw_repr() != _PLAIN or dispatcher_state() != state:
-        return None
+        usual.add(kind)
     try:
         with _DisableTorchDispatch():
             return layer.answer(held, x)
     except (AttributeError, KeyError):  # what its forward makes of a missing attribute is its own affair
         return None
+
+
+def is_row(module: nn.Module) -> bool:
+    """Return whether all that a module's call does is to hand a value through its children, one after another."""
+    kind, held = type(module), module.__dict__
+    if not issubclass(kind, nn.Sequential) or any(_hooks_of(held)) or any(_GLOBAL_HOOKS):
+        return False
+    return held.keys().isdisjoint(_SHADOWS) and all(getattr(kind, name) is code for name, code in _ROW.items())
 
 
 def _one(operator: Any, kernel: MetaKernel | None = None) -> Callable[..., Answer | None]:
@@ -225,12 +240,13 @@ _ANSWERS: dict[type[nn.Module], tuple[Callable[[Held, Tensor], Answer | None], t
 
 def _code(kind: type[nn.Module], functions: tuple[str, ...]) -> tuple[tuple[Any, str, Any], ...]:
     """List what a layer's call runs: methods, and functions wherever they are looked up."""
-    owned: list[tuple[Any, str]] = [
-        (nn.Module, "_call_impl"),
-        *((kind, name) for name in _METHODS if hasattr(kind, name)),
-    ]
+    owned: list[tuple[Any, str]] = [(kind, name) for name in _METHODS if hasattr(kind, name)]
     owned += [(owner, name) for name in functions for owner in _OWNERS if hasattr(owner, name)]
     return tuple((owner, name, getattr(owner, name)) for owner, name in owned if (owner, name) != _OURS)
+
+
+#: What a row runs, by name.
+_ROW = {name: getattr(nn.Sequential, name) for name in ("_call_impl", "forward", "__iter__")}
 
 
 def _is_of_torch(function: Any) -> bool:

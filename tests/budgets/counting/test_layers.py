@@ -15,7 +15,7 @@ from torch.nn.utils import parametrizations
 from torch.overrides import TorchFunctionMode
 
 from featherpress.budgets import Cost, count
-from featherpress.budgets.counting import dispatch, layers
+from featherpress.budgets.counting import attribution, dispatch, layers
 from featherpress.errors import CountError
 
 Answers = list[str]
@@ -23,16 +23,18 @@ Answers = list[str]
 
 @contextmanager
 def answers(*, known: bool = True) -> Iterator[Answers]:
-    """List the classes of the layers that are answered whole; none if no class is known."""
+    """List the classes of the layers that are answered whole; none if no class is known, and no row either."""
     found: Answers = []
 
-    def answer(module: nn.Module, x: Any, state: tuple[Any, ...]) -> layers.Answer | None:
-        out = layers.answer_layer(module, x, state) if known else None
+    def answer(module: nn.Module, x: Any, state: tuple[Any, ...], usual: set[type]) -> layers.Answer | None:
+        out = layers.answer_layer(module, x, state, usual) if known else None
         found.extend([type(module).__name__] if out else [])
         return out
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dispatch, "answer_layer", answer)
+        if not known:
+            patch.setattr(attribution, "is_row", lambda module: False)
         yield found
 
 
@@ -217,7 +219,14 @@ def test_a_layer_that_is_not_as_usual_runs(change: Callable[[Any], None], macs: 
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"), [(F, "relu"), (torch, "relu"), (nn.ReLU, "forward"), (nn.Module, "_call_impl")]
+    ("owner", "name"),
+    [
+        (F, "relu"),
+        (torch, "relu"),
+        (nn.ReLU, "forward"),
+        *((nn.Module, name) for name in ("_call_impl", "__call__")),
+        *((nn.ReLU, name) for name in ("_call_impl", "__call__")),
+    ],
 )
 def test_code_that_was_replaced_runs(owner: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever patches PyTorch is heard."""
@@ -227,10 +236,14 @@ def test_code_that_was_replaced_runs(owner: Any, name: str, monkeypatch: pytest.
         out = usual(*args, **kwargs)
         return out @ out.new_ones(out.shape[-1], 3)
 
+    in_a_row = nn.Sequential(nn.Identity(), nn.ReLU())
     monkeypatch.setattr(owner, name, other)
-    cost, found = both(nn.ReLU(), z(2, 4))
-    assert cost.macs == 24
-    assert not found
+    if owner is not nn.Module:
+        cost, found = both(nn.ReLU(), z(2, 4))
+        assert cost.macs == 24
+        assert not found
+    _, found = both(in_a_row, z(2, 4))
+    assert "ReLU" not in found
 
 
 def test_a_convolution_with_a_padding_of_its_own_runs() -> None:
@@ -287,12 +300,16 @@ def inferred(layer: nn.Module, x: Tensor) -> Any:
         return layer(x)
 
 
+def negated(layer: nn.Module, x: Tensor) -> Any:
+    return layer(torch._neg_view(x))
+
+
 def called_otherwise(layer: Any, x: Tensor) -> Any:
     return layer(input=x) + F.linear(x, layer.weight, layer.bias)
 
 
 @pytest.mark.parametrize(
-    "way", [differentiated, mapped, watched, cast, inferred, called_otherwise], ids=lambda way: way.__name__
+    "way", [differentiated, mapped, watched, cast, inferred, negated, called_otherwise], ids=lambda way: way.__name__
 )
 def test_a_layer_in_a_place_that_is_not_as_usual_runs(way: Callable[[nn.Module, Tensor], Any]) -> None:
     """Gradients, transforms, modes and casts see its operators."""
@@ -342,3 +359,114 @@ def test_a_layer_that_writes_outside_the_copy_is_refused() -> None:
 
 
 KEPT: list[Tensor] = []
+
+
+class Product(nn.Module):
+    """A product with itself, so that a call shows, and something done before it."""
+
+    def __init__(self, turn: Callable[[], Any] = bool) -> None:
+        super().__init__()
+        self.turn = turn
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.turn()
+        return x @ x
+
+
+def row() -> Any:
+    return nn.Sequential(nn.Linear(4, 4), nn.Sequential(Product(), nn.Linear(4, 4), nn.ReLU()), nn.Linear(4, 4))
+
+
+class Backwards(nn.Sequential):
+    """In the other order, by its own way to list its children."""
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        return reversed([*self._modules.values()] * 2)  # type: ignore[arg-type]
+
+
+class Twofold(nn.Sequential):
+    """Hands on twice what it has."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = super().forward(super().forward(x))
+        return out
+
+
+class Called(nn.Sequential):
+    """Is called twice."""
+
+    def _call_impl(self, *args: Any) -> Any:
+        return super()._call_impl(super()._call_impl(*args))  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize(
+    ("change", "macs"),
+    [
+        (lambda model: None, 4 * 64),
+        (lambda model: model[1].register_forward_hook(lambda module, args, out: out @ out), 5 * 64),
+        (lambda model: model[1].register_forward_pre_hook(lambda module, args: (args[0] @ args[0],)), 5 * 64),
+        (lambda model: vars(model[1]).update(forward=lambda x: x @ x @ x), 4 * 64),
+        (lambda model: model.__setitem__(1, Backwards(*model[1])), 6 * 64),
+        (lambda model: model.__setitem__(1, Twofold(*model[1])), 6 * 64),
+        (lambda model: model.__setitem__(1, Called(*model[1])), 6 * 64),
+        (lambda model: model.__setitem__(1, type("Alike", (nn.Sequential,), {})(*model[1])), 4 * 64),
+        (lambda model: model.__setitem__(1, nn.Sequential()), 2 * 64),
+    ],
+)
+def test_a_row_does_what_its_forward_does(change: Callable[[Any], Any], macs: int) -> None:
+    """With hooks, a forward or an order of its own it runs."""
+    model = row()
+    change(model)
+    cost, _ = both(model, z(4, 4))
+    assert cost.macs == macs
+
+
+def test_layers_in_a_row_are_looked_at_anew_after_a_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have replaced code, or turned a switch."""
+    usual = nn.ReLU.forward
+    monkeypatch.setattr(nn.ReLU, "forward", usual)
+
+    def replace() -> None:
+        monkeypatch.setattr(nn.ReLU, "forward", lambda self, x: usual(self, x) @ x)
+
+    for turn, macs in ((replace, 2 * 64), (lambda: torch.set_grad_enabled(True), 64)):
+        monkeypatch.setattr(nn.ReLU, "forward", usual)
+        with answers() as found:
+            assert count(nn.Sequential(nn.ReLU(), Product(turn), nn.ReLU()), z(4, 4)).macs == macs
+        assert found == ["ReLU"]
+
+
+class Grows(Product):
+    """Puts a new layer behind itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.around[0][1] = nn.Linear(4, 4, device="meta")
+        return x
+
+
+def test_what_is_put_into_a_row_meanwhile_runs() -> None:
+    """Also a layer that no count follows."""
+    grows: Any = Grows()
+    model = nn.Sequential(grows, nn.ReLU())
+    grows.around = [model]
+    assert both(model, z(4, 4))[0].macs == 64
+
+
+def test_hooks_on_all_modules_see_rows_and_layers() -> None:
+    """Neither is answered."""
+
+    def hook(module: nn.Module, args: Any, out: Tensor) -> Tensor:
+        return out @ out
+
+    with nn.modules.module.register_module_forward_hook(hook):
+        for model, macs in ((nn.Linear(4, 4), 2), (nn.Sequential(), 1), (row(), 4 + 7)):
+            cost, found = both(model, z(4, 4))
+            assert cost.macs == 64 * macs
+            assert not found
+
+
+def test_a_row_may_be_called_by_name() -> None:
+    """Then its forward runs."""
+    model = Around(lambda layer, x: layer(input=x))
+    model.layer = row()
+    assert both(model, z(4, 4))[0].macs == 4 * 64
