@@ -26,8 +26,8 @@ from featherpress.budgets.counting.meta_kernels import CLASSES
 from featherpress.budgets.counting.snapshots import DICTS, LISTS, Snapshot
 from featherpress.errors import CountError
 
-#: Packages to whose classes and globals no model's forward writes.
-_FOREIGN = frozenset({*sys.stdlib_module_names, "torch", "torchvision", "numpy", "featherpress"}) - {"__main__"}
+#: Packages to whose classes and globals no model's forward writes; from a test's globals pytest's lead to every test.
+_FOREIGN = (sys.stdlib_module_names | {"torch", "torchvision", "numpy", "featherpress", "_pytest"}) - {"__main__"}
 _CONSTANT = frozenset(
     {bool, int, float, complex, str, bytes, type(None), range, BuiltinFunctionType, torch.dtype, torch.device}
 )

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from featherpress.budgets import count
+from featherpress.budgets.counting.surroundings import Surroundings
 from featherpress.errors import CountError, UsageError
 
 FOUND: dict[str, Any] = {}
@@ -255,6 +256,16 @@ def test_what_is_kept_elsewhere_is_counted_and_put_back(place: Any, side: int, r
 def test_what_cannot_be_followed_is_refused_and_taken_out(place: Any, fails: bool) -> None:
     """What is written where nothing was noted is found, taken away, and the count refused in a sentence."""
     check(place, 8, ran=False, fails=fails)
+
+
+def test_a_count_in_a_test_does_not_go_through_all_tests(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What pytest puts into a test's globals leads to every test that was collected, but is not followed."""
+    monkeypatch.setitem(globals(), "ASKED", request)
+    seen = Surroundings(Tapped().modules())._seen
+    assert id(request) in seen
+    assert id(request.node) not in seen
 
 
 def test_a_dictionary_in_the_order_of_use_stays_as_it_was() -> None:
