@@ -2,8 +2,8 @@
 
     python benchmarks/holdout.py runs/v1_to_v2_crowds [--start FILE]
 
-AP over all valid faces and by height, and the difference to the start with its interval over the images: a claim about
-two files. The start is the recipe's `student.weights` unless a file is given.
+AP over all valid faces and by height, and the differences to the start and to the teacher with their intervals over the
+images: claims about two files. The start is the recipe's `student.weights` unless a file is given.
 """
 
 import argparse
@@ -47,8 +47,9 @@ def main() -> None:
                 for bucket in average_precision_by_height(detections, truths)
             )
             print(f"{root}, {len(rows)} images: {name} {sides[name].observed()[0]:.3f}  {heights}")
-        claim = Claim(files=("student", "start"))
-        print(compare(baseline=sides["start"], candidate=sides["student"], claim=claim).sentence)
+        for other in ("start", "teacher"):
+            claim = Claim(files=("student", other))
+            print(compare(baseline=sides[other], candidate=sides["student"], claim=claim).sentence)
 
 
 if __name__ == "__main__":
