@@ -1,4 +1,4 @@
-"""Networks that people use, small: what can be followed, what cannot, and how little is locked."""
+"""Networks that people use, small and not deep: what can be followed, what cannot, and how little is locked."""
 
 from collections.abc import Callable
 
@@ -14,18 +14,38 @@ from featherpress.models import create_model
 
 Make = Callable[[], nn.Module]
 BLOCK = models.convnext.CNBlockConfig
+B0 = [
+    models.efficientnet.MBConvConfig(*each)
+    for each in ((1, 3, 1, 32, 16, 1), (6, 3, 2, 16, 24, 2), (6, 5, 2, 24, 40, 2))
+]
+V3 = [
+    models.mobilenetv3.InvertedResidualConfig(*each, 1, 1)
+    for each in ((16, 3, 16, 16, True, "RE", 2), (16, 3, 72, 24, False, "RE", 2), (24, 3, 88, 24, False, "RE", 1),
+                 (24, 5, 96, 40, True, "HS", 2), (40, 5, 240, 40, True, "HS", 1))
+]  # fmt: skip
+
+
+def shallow(model: nn.Module) -> nn.Module:
+    """Keep two of the blocks of each stage."""
+    for stage in model.modules():
+        kinds = set(map(type, stage)) if isinstance(stage, nn.Sequential) else set()
+        if len(kinds) == 1 and not issubclass(*kinds, nn.Sequential):
+            del stage[2:]
+    return model
+
+
 KNOWN: dict[str, tuple[Make, int, float]] = {
-    "resnet": (lambda: models.resnet18(num_classes=10), 64, 0.01),
+    "resnet": (lambda: models.ResNet(models.resnet.BasicBlock, [2, 1, 1, 1], num_classes=10), 64, 0.01),
     "resnext": (lambda: models.ResNet(models.resnet.Bottleneck, [1, 1, 1, 1], groups=8, width_per_group=4), 64, 0.01),
-    "mobilenet_v2": (lambda: models.mobilenet_v2(width_mult=0.35, num_classes=10), 64, 0.02),
-    "mobilenet_v3_small": (lambda: models.mobilenet_v3_small(num_classes=10), 64, 0.01),
-    "mnasnet": (lambda: models.mnasnet0_5(num_classes=10), 64, 0.01),
+    "mobilenet_v2": (lambda: models.MobileNetV2(10, 0.35, [[1, 16, 1, 1], [6, 24, 2, 2], [6, 32, 2, 2]]), 64, 0.02),
+    "mobilenet_v3_small": (lambda: models.MobileNetV3(V3, 128, num_classes=10), 64, 0.01),
+    "mnasnet": (lambda: shallow(models.mnasnet0_5(num_classes=10)), 64, 0.01),
     "squeezenet": (lambda: models.squeezenet1_1(num_classes=10), 64, 0.01),
     "googlenet": (lambda: models.googlenet(num_classes=10, aux_logits=False, init_weights=False), 64, 0.01),
     "densenet": (lambda: models.DenseNet(8, (2, 2, 2), 16, num_classes=10), 64, 0.1),
-    "shufflenet": (lambda: models.shufflenet_v2_x0_5(num_classes=10), 64, 0.03),
-    "regnet": (lambda: models.regnet_x_400mf(num_classes=10), 64, 0.02),
-    "efficientnet": (lambda: models.efficientnet_b0(num_classes=10), 64, 0.01),
+    "shufflenet": (lambda: shallow(models.shufflenet_v2_x0_5(num_classes=10)), 64, 0.03),
+    "regnet": (lambda: shallow(models.regnet_x_400mf(num_classes=10)), 64, 0.02),
+    "efficientnet": (lambda: models.EfficientNet(B0, 0.2, num_classes=10), 64, 0.01),
     "convnext": (lambda: models.ConvNeXt([BLOCK(24, 48, 1), BLOCK(48, None, 1)], num_classes=10), 64, 0.06),
     "vit": (lambda: models.VisionTransformer(32, 8, 2, 4, 48, 96, num_classes=10), 32, 0.08),
     "swin": (lambda: models.SwinTransformer([4, 4], 24, [2, 2], [2, 4], [4, 4], num_classes=10), 64, 0.1),
