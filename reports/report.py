@@ -51,6 +51,14 @@ SECTIONS = (
     provenance.reproduction,
     provenance.stamps,
 )
+SCORED = (
+    accuracy.accuracy,
+    accuracy.differences,
+    classes.by_class,
+    accuracy.curves,
+    provenance.stamps,
+    provenance.reproduction,
+)
 COMPARED = (verdict.distillation, provenance.reproduction)
 # Once in a report, however many runs it is of.
 SHARED = (deployment.benchmarks, deployment.exports, deployment.unread)
@@ -69,15 +77,16 @@ def write_report(
 ) -> Path:
     """Write `report.md` and `figures/*.png` into `out`, by default the first run's `report/`; return the Markdown.
 
-    `paths` are run directories, those of sweeps, what `compare_arms` wrote, and records of audits, models, benchmarks
-    and exports beside them; benchmarks and exports in a run's directory are found there. A CSV file, or a JSON list,
+    `paths` are run directories, those of sweeps and of evaluations, what `compare_arms` wrote, and records of audits,
+    evaluations, benchmarks and exports, with those of models beside them; benchmarks and exports in a run's directory
+    are found there. A CSV file, or a JSON list,
     has numbers measured elsewhere, a row a model; `read_scores` reads the files of scores per example that it names.
 
     With `page` there is `report.html` too, one file with all inside; with `latex` `tables.tex`; `vectors`, "pdf" or
     "svg", lie beside every PNG. All is drawn beside `out` first and then renamed, the Markdown last: an interrupted
     report leaves the old one.
 
-    Errors: `UsageError` without a run or an audit, without `out` where no run says where to, and for audits to be
+    Errors: `UsageError` without any of these, without `out` where no run says where to, and for audits to be
     compared that were counted at different inputs; `FileError` when a record is broken or the folder cannot be written.
     """
     options = [*(["--out", str(out)] if out else []), *(["--html"] if page else [])]
@@ -119,6 +128,9 @@ def _compose(sources: Sources) -> tuple[list[Block], dict[str, Draw]]:
         for section in (tradeoff.as_given, *SHARED, sweep.reproduction):
             blocks += section(whole)
         return blocks, whole.figures
+    if not (runs or lead or sources.sweeps):
+        blocks = [Heading(text=summary.deployed(sources), level=1), *decision.decision(whole, runs)]
+        return [*blocks, *(b for section in (*SHARED, provenance.reproduction) for b in section(whole))], whole.figures
     if len(runs) < 2:
         title = summary.compared(tradeoff.names(whole)) if lead else summary.title(whole.run)
         blocks = [Heading(text=title, level=1), *(given or decision.decision(whole, runs)), *_write(whole)]
@@ -130,7 +142,7 @@ def _compose(sources: Sources) -> tuple[list[Block], dict[str, Draw]]:
         for number, run in enumerate(runs, start=1):
             prefix = f"{number}-{slug(run.name)}-"
             context = replace(whole, run=run, prefix=prefix, level=3)
-            named = "" if run.counted_only else f"Run {number}, `{run.name}`: "
+            named = "" if run.counted_only or run.scored_only else f"Run {number}, `{run.name}`: "
             said = _write(context)
             if number > DRAWN:
                 said = _without_pictures(said, whole.figures)
@@ -161,7 +173,7 @@ def _write(context: RunContext) -> list[Block]:
     run = context.run
     if run.counted_only and not run.audits:
         return provenance.reproduction(context)
-    sections = COUNTED if run.counted_only else COMPARED if run.in_a_loop else SECTIONS
+    sections = COUNTED if run.counted_only else COMPARED if run.in_a_loop else SCORED if run.scored_only else SECTIONS
     return [*summary.summary(context), *(block for section in sections for block in section(context))]
 
 

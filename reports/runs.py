@@ -33,6 +33,8 @@ BUDGET, ENVIRONMENT, PRUNING = "budget.json", "environment.json", "pruning.json"
 COMPARISON, CORRELATION = "eval/comparison.json", "eval/correlation.json"
 # Where `compare_arms` leaves its record.
 IN_A_LOOP = "comparison.json"
+# Where `evaluate --out` leaves its own.
+SCORED = "evaluation.json"
 GALLERY, PICTURES = "eval/gallery/gallery.json", "eval/gallery/pictures.json"
 UNSCORED = Metric(key="score", name="score")
 
@@ -44,7 +46,8 @@ class Run:
     `metric` is what all its models are scored by, `UNSCORED` where none was. `roles` are those that are told apart; a
     training without a teacher has one, called `model`. `evaluated` and `logged` hold the evaluations and the logged
     steps of each role that has some, one a seed, the first seed first. What is `counted_only` was never a run: audits
-    that are set side by side; what was compared `in_a_loop` of the user's own has its comparison alone.
+    that are set side by side; what was compared `in_a_loop` of the user's own has its comparison alone; what is
+    `scored_only` are evaluations by their folders' or files' names, whose first is at `path`.
     """
 
     path: Path
@@ -62,6 +65,7 @@ class Run:
     logged: Mapping[str, Sequence[pd.DataFrame]] = field(default_factory=dict)
     counted_only: bool = False
     in_a_loop: bool = False
+    scored_only: bool = False
 
     @property
     def name(self) -> str:
@@ -117,6 +121,32 @@ class Run:
         """Whether its models are detectors of faces, by what was recorded of them."""
         data = self.comparison.data if self.comparison and self.comparison.data else {}
         return bool(self.detectors or self.gallery or "faces" in data)
+
+
+def scored_runs(evaluations: Sequence[AnyEvaluation]) -> list[Run]:
+    """Set evaluations that no run holds side by side, those of each metric in a run of their own."""
+    named = _names([each.file for each in evaluations])
+    by_metric: dict[Metric, dict[str, list[AnyEvaluation]]] = {}
+    for name, each in zip(named, evaluations, strict=True):
+        by_metric.setdefault(each.metric, {})[name] = [each]
+    return [
+        Run(
+            path=next(iter(found.values()))[0].file.parent,
+            metric=metric,
+            roles=tuple(found),
+            evaluated=found,
+            scored_only=True,
+        )
+        for metric, found in by_metric.items()
+    ]
+
+
+def _names(files: Sequence[Path]) -> list[str]:
+    """Return what to call each evaluation: its folder or file, or its path where that is not its own."""
+    places = [file.parent if file.name == SCORED else file for file in files]
+    short = [resolve(each).name.removesuffix(".json") for each in places]
+    names = [each if short.count(each) == 1 else str(place) for each, place in zip(short, places, strict=True)]
+    return [re.sub(r"[`*]", "_", name) for name in names]
 
 
 def place(role: str, record: str) -> str:

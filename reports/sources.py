@@ -9,15 +9,17 @@ from featherpress.errors import FileError, UsageError
 from featherpress.files import resolve
 from featherpress.records.audit import Audit, Budget, Model
 from featherpress.records.deployment import Bench, Export
+from featherpress.records.evaluation import EVALUATIONS
 from featherpress.records.record import Record, read_bytes, read_kind
 from featherpress.records.sweep import SWEEP, Sweep
 from featherpress.reports.given import Given, ReadScores, is_given, read_given
-from featherpress.reports.runs import COMPARISON, IN_A_LOOP, Run, load_run
+from featherpress.reports.runs import COMPARISON, IN_A_LOOP, SCORED, Run, load_run, scored_runs
 from featherpress.verdicts.tables import Side, read_tables
 
 Key = TypeVar("Key")
 
-KINDS: tuple[type[Record], ...] = (Audit, Model, Bench, Export)
+DEPLOYED: tuple[type[Record], ...] = (Bench, Export)
+KINDS: tuple[type[Record], ...] = (Audit, Model, *DEPLOYED, *EVALUATIONS)
 # Bytes: what is longer is a list of labels or the like, and not opened to see what it is.
 LONGEST = 4 * 1024**2
 
@@ -26,9 +28,10 @@ LONGEST = 4 * 1024**2
 class Sources:
     """All that was given: runs, the settings of models by name, benchmarks and exports.
 
-    Audits of models that no run holds make a run of their own, which has nothing but its budget. `sweeps` are over
-    budgets; `named` are the records that were named; `given` are numbers measured elsewhere, whose scores per example
-    `read_scores` reads; `unread` says what was left out, `asked` how the report was asked for.
+    Audits of models that no run holds make a run of their own, which has nothing but its budget, and evaluations one
+    that has nothing but them. `sweeps` are over budgets; `named` are the records that were named; `given` are numbers
+    measured elsewhere, whose scores per example `read_scores` reads; `unread` says what was left out, `asked` how the
+    report was asked for.
     """
 
     runs: Sequence[Run]
@@ -64,7 +67,7 @@ def load_sources(paths: Sequence[Path], read_scores: ReadScores = read_csv_score
     """Read everything that `paths` name, once each: run directories with the benchmarks and exports in them, and files.
 
     A file is a record as JSON, or numbers measured elsewhere. What is found in a run's folder and broken is left out;
-    what is named has to be whole. A comparison stands for its run.
+    what is named has to be whole. A comparison stands for its run, the folder of an evaluation for its record.
 
     Errors: `UsageError` when there is nothing to report on; `FileError` for what cannot be read.
     """
@@ -77,13 +80,15 @@ def load_sources(paths: Sequence[Path], read_scores: ReadScores = read_csv_score
     sweeps = [Sweep.load(path / SWEEP) for path in folders if (path / SWEEP).is_file()]
     swept = {sweep.file.parent for sweep in sweeps}
     runs = [load_run(path) for path in folders if path not in swept]
+    runs += scored_runs([each for each in named if isinstance(each, EVALUATIONS)])
     runs += _audited([each for each in named if isinstance(each, Audit)], runs)
-    if not runs and not given and not sweeps:
-        raise UsageError(
-            "expected at least one run directory or audit, got none; name a folder that `featherpress distill` wrote, "
-            "the output of `featherpress audit NAME --json`, or a CSV of numbers with a column `model`."
-        )
     found, unread = _find_deployed(folders, set(files))
+    if not (runs or given or sweeps or any(isinstance(each, DEPLOYED) for each in named)):
+        raise UsageError(
+            "expected at least one run directory or a record to report on, got none; name a folder that `featherpress "
+            "distill` or `featherpress evaluate --out` wrote, what `audit`, `bench` or `export` saved as JSON, or a "
+            "CSV of numbers with a column `model`. What `models show NAME --json` prints goes beside one of these."
+        )
     settings = {audit.model: audit.settings for run in runs for _, audit in run.audits if audit.settings}
     settings |= {each.name: each.settings for each in named if isinstance(each, Model)}
     return Sources(
@@ -100,6 +105,8 @@ def load_sources(paths: Sequence[Path], read_scores: ReadScores = read_csv_score
 
 
 def _run_of(path: Path) -> Path:
+    if (path / SCORED).is_file():
+        return path / SCORED
     if path.name != IN_A_LOOP or not path.is_file():
         return path
     return path.parent.parent if resolve(path).match(COMPARISON) else path.parent
@@ -130,7 +137,7 @@ def _find_deployed(folders: Sequence[Path], seen: set[bytes]) -> tuple[list[Reco
         except FileError:
             continue
         # Its audits are the run's own.
-        if kind not in (Bench, Export) or (content := read_bytes(path)) in seen:
+        if kind not in DEPLOYED or (content := read_bytes(path)) in seen:
             continue
         seen.add(content)
         try:

@@ -226,9 +226,13 @@ def _write_onnx(proto: "onnx.ModelProto", subject: Subject, about: Mapping[str, 
     )
     _describe(proto, {**about, "parity": _text(parity.to_dict())})
     path.write_bytes(proto.SerializeToString())
-    [opset] = [each.version for each in proto.opset_import if not each.domain]
-    entry = {"kind": "onnx", "precision": "float32", "bytes": path.stat().st_size, "opset": opset}
+    entry = {"kind": "onnx", "precision": "float32", "bytes": path.stat().st_size, "opset": _opset(proto)}
     return entry | {"nodes": len(proto.graph.node), "parity": parity.to_dict()}
+
+
+def _opset(proto: "onnx.ModelProto") -> int:
+    [opset] = [each.version for each in proto.opset_import if not each.domain]
+    return int(opset)
 
 
 def _write_program(program: ExportedProgram, subject: Subject, about: Mapping[str, str], path: Path) -> dict[str, Any]:
@@ -262,7 +266,8 @@ def _write_int8(
     calibration = {"calibration": how.calibration, "calibration_images": count}
     _describe(proto, {**about, "precision": "int8", **{key: _text(value) for key, value in calibration.items()}})
     target.write_bytes(proto.SerializeToString())
-    entry = {"kind": "int8", "precision": "int8", "bytes": target.stat().st_size, "kept_in_float": len(kept)}
+    entry = {"kind": "int8", "precision": "int8", "bytes": target.stat().st_size, "opset": _opset(proto)}
+    entry["kept_in_float"] = len(kept)
     time = {"time": round(trial.time, 3)} if math.isfinite(trial.time) else {}
     entry |= {**calibration, "plan": {**say, "kind": trial.kind, "quantized": list(trial.nodes or ()), **time}}
     return entry, _compare(before, after, request)

@@ -33,9 +33,14 @@ DEMO = (
 def report(
     runs: Annotated[
         list[Path],
-        typer.Argument(help="Run folders, JSON of audits, models, benchmarks, exports; CSV of one's own numbers."),
+        typer.Argument(
+            help="Folders of runs and of `evaluate --out`; JSON of audits, evaluations, benchmarks, exports, and "
+            "beside them of models; CSV of one's own numbers."
+        ),
     ],
-    out: Annotated[Path | None, typer.Option(help="Where to; the first run's `report/` unless given.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to; `report/` in the first run's or evaluation's folder unless given.")
+    ] = None,
     html: Annotated[bool, typer.Option("--html", help="Write `report.html` too: one file with all inside.")] = False,
     style: Annotated[
         Literal["markdown", "latex"], typer.Option("--format", help="`latex` writes the tables to `tables.tex` too.")
@@ -44,16 +49,18 @@ def report(
         list[FigureFormat] | None, typer.Option(help="Write figures in this format too; may be given twice.")
     ] = None,
 ) -> None:
-    """Write Markdown and PNG figures from the records of one run or several, and of audits and benchmarks.
+    """Write Markdown and PNG figures from records: of one run or several, audits, evaluations, benchmarks, exports.
 
-    Runs may be of any task. Benchmarks and exports saved in a run's folder are found there. A CSV file (or a JSON list)
-    with a row a model, a column `model`, and if wanted `seed` and `scores` (a file of scores per example, as for
-    `gate`), is set beside the audits and benchmarks of these models.
+    Runs may be of any task. Several evaluations are set side by side, with an interval on the difference to the first
+    where the images are the same. Benchmarks and exports saved in a run's folder are found there. A CSV file (or a
+    JSON list) with a row a model, a column `model`, and if wanted `seed` and `scores` (a file of scores per example, as
+    for `gate`), is set beside the audits and benchmarks of these models.
 
     Examples:
     ```
     featherpress report runs/v1_to_v2 --html
     featherpress report v1.json v2.json --out counted
+    featherpress report old/ new/ --out evaluated
     featherpress report mine.csv a.json b.json bench.json --out compared
     ```
     """

@@ -160,3 +160,9 @@ class Export(Record):
     environment: dict[str, Any] | None = None
     files: tuple[Exported, ...]
     evaluation: ExportEvaluation | None = None
+
+    @property
+    def scored(self) -> ExportEvaluation | None:
+        """What both precisions score, where both scores are known."""
+        known = self.evaluation is not None and None not in (self.evaluation.float32.score, self.evaluation.int8.score)
+        return self.evaluation if known else None

@@ -36,10 +36,10 @@ def known_metric(key: str) -> Metric:
 
 
 class Data(Part):
-    """What a model was evaluated on."""
+    """What a model was evaluated on; photographs that nobody labelled have no split."""
 
     name: str
-    split: str
+    split: str = ""
     images: int
 
 

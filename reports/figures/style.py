@@ -42,13 +42,18 @@ ROLES: Mapping[str, Stroke] = {
     "first": Stroke(color="#56606B", dashes=":", marker="s"),
     "second": Stroke(color="#0072B2", dashes="-", marker="o"),
 }
-# For lines that are no role's.
+# For what is no role's.
 OTHERS = (
     Stroke(color="#0072B2", dashes="-", marker="o"),
     Stroke(color="#D55E00", dashes="--", marker="^"),
     Stroke(color="#009E73", dashes="-.", marker="s"),
     Stroke(color="#CC79A7", dashes=":", marker="D"),
 )
+
+
+def stroke_of(role: str, place: int) -> Stroke:
+    """Return how a role is drawn; an evaluation by its own name as its place among them has it."""
+    return ROLES.get(role, OTHERS[place % len(OTHERS)])
 
 
 def canvas(width: float, height: float) -> Figure:
@@ -91,7 +96,7 @@ def row_bars(axes: Axes, groups: Sequence[str], sides: Mapping[str, Sequence[Bar
     for place, (role, bars) in enumerate(sides.items()):
         rows = [(i - 0.4 + thick * (place + 0.5), bar) for i, bar in enumerate(bars) if bar is not None]
         lengths = [bar.length for _, bar in rows]
-        axes.barh([y for y, _ in rows], lengths, height=thick * 0.92, color=ROLES[role].color)
+        axes.barh([y for y, _ in rows], lengths, height=thick * 0.92, color=stroke_of(role, place).color)
         for y, bar in rows:
             write_beside(axes, bar.text, max(bar.length, bar.reach), y)
     axes.set_yticks(range(len(groups)), list(groups))
@@ -126,7 +131,9 @@ def short(value: float, *, signed: bool = False) -> str:
 
 def role_keys(figure: Figure, labels: Mapping[str, str], *, columns: int = 1) -> None:
     """Set a key above the panels: a patch of each role's colour with its text."""
-    handles = [Patch(color=ROLES[role].color, label=text) for role, text in labels.items()]
+    handles = [
+        Patch(color=stroke_of(role, place).color, label=text) for place, (role, text) in enumerate(labels.items())
+    ]
     spacing = {"handlelength": 1.2, "handleheight": 0.8, "borderaxespad": 0.1, "columnspacing": 1.2}
     figure.legend(handles=handles, loc="outside upper left", ncols=columns, **LEGEND | spacing)
 

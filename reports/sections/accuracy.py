@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from featherpress.errors import FeatherpressError
 from featherpress.records.evaluation import (
     AnyEvaluation,
     ClassifierEvaluation,
@@ -13,10 +14,12 @@ from featherpress.reports.blocks import Block, Paragraph, Remark, Table, bold
 from featherpress.reports.figures.accuracy import ap_by_height, precision_recall
 from featherpress.reports.figures.gallery import draw_gallery, pictures_shown
 from featherpress.reports.figures.style import PAGE
-from featherpress.reports.formats import fraction, integer
+from featherpress.reports.formats import change, fraction, integer, interval, percent
 from featherpress.reports.metrics import further_scores, mean_score, score, scores, title, with_unit
 from featherpress.reports.runs import EVALUATION, GALLERY, place, several
 from featherpress.reports.sections.context import RunContext
+from featherpress.reports.sections.decision import CONFIDENCE, TOLERANCE
+from featherpress.verdicts import paired_interval
 
 _POINT = ("threshold", "precision", "recall", "f1")
 SEVERAL = " Where there are several seeds: mean \N{PLUS-MINUS SIGN} standard deviation of the sample."
@@ -32,6 +35,36 @@ def accuracy(context: RunContext) -> list[Block]:
     if missing:
         parts.append(Remark(text=f"Missing, so without numbers here: {', '.join(missing)}."))
     return parts + _doubts([each for seeds in run.evaluated.values() for each in seeds])
+
+
+def differences(context: RunContext) -> list[Block]:
+    """Put an interval on the difference of each evaluation to the first, where values per image lie beside both."""
+    run = context.run
+    (one, [first]), *others = run.evaluated.items()
+    rows, why = [], []
+    for name, [other] in others:
+        try:
+            if other.data != first.data:
+                raise FeatherpressError("they are of other data")
+            base = context.sources.read_scores([first.file], None)
+            side = context.sources.read_scores([other.file], base.examples)
+            found = paired_interval(candidate=side.scores, baseline=base.scores, confidence=CONFIDENCE)
+            if abs(found.difference - ((other.score or 0) - (first.score or 0))) > TOLERANCE:
+                raise FeatherpressError("what lies beside the records is of other scores")
+            rows.append([name, change(found.difference), interval(found.low, found.high), integer(found.examples)])
+        except FeatherpressError as error:
+            why.append(Remark(text=f"No interval of the difference of {name} and {one}: {str(error).rstrip('.')}."))
+    if not rows:
+        return [*why]
+    table = Table(
+        name="differences",
+        title=f"{title(run.metric)} less that of {one}, image by image; an interval that holds 0 shows no difference",
+        header=["evaluation", "difference", f"its {percent(CONFIDENCE)} interval", "images"],
+        rows=rows,
+        align="lrrr",
+        records=context.files(run.evaluated, EVALUATION),
+    )
+    return [table, *why]
 
 
 def curves(context: RunContext) -> list[Block]:
@@ -167,7 +200,7 @@ def _measured(evaluation: AnyEvaluation) -> str:
         )
     classes = len(evaluation.by_class) if isinstance(evaluation, TaskEvaluation) else 0
     return (
-        f"Measured on {integer(data.images)} images ({data.name}, {data.split})"
+        f"Measured on {integer(data.images)} images ({', '.join(filter(None, (data.name, data.split)))})"
         + (f" of {integer(classes)} classes" if classes else "")
         + f"; more {evaluation.metric.name} is better."
     )

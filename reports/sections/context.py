@@ -46,5 +46,7 @@ class RunContext:
 
         Of a teacher that the run did not train, only the evaluation is there.
         """
+        if self.run.scored_only:
+            return [str(self.run.evaluated[role][0].file) for role in roles]
         found = [kept.get(role, ()) for role in roles for kept in (self.run.evaluated, self.run.logged)]
         return [*(place(role, record) for role in roles), *(["seed-*/"] if several(found) else [])]

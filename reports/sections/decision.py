@@ -1,11 +1,12 @@
 """The table to decide by: a row per model, with what it costs and how good it is, before anything else is said."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from featherpress.errors import FeatherpressError
+from featherpress.records.audit import Audit
 from featherpress.records.evaluation import Metric
 from featherpress.reports.blocks import Block, Table, bold
 from featherpress.reports.formats import DASH, fraction, integer, interval, milliseconds, percent, size
@@ -26,35 +27,47 @@ Value = TypeVar("Value", int, float)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Row:
-    """What is known of one model: its costs, its scores, a seed each, and their interval as it is printed."""
+    """What is known of one model: its costs, its scores, a seed each, and their interval as it is printed.
+
+    `measured` is what the scores are of: models that differ in it have none that is the best.
+    """
 
     name: str
     model: str
     params: int | None
-    macs: int | None
-    weights: int | None
-    file_bytes: int | None
-    scores: Sequence[float]
-    interval: str
+    macs: int | None = None
+    weights: int | None = None
+    file_bytes: int | None = None
+    scores: Sequence[float] = ()
+    interval: str = DASH
+    measured: tuple[object, ...] = ()
+    counted: bool = False
 
 
 def decision(context: RunContext, runs: Sequence[Run]) -> list[Block]:
     """Set all models of the runs side by side, the best of each column in bold; nothing where none is known."""
     runs = [run for run in runs if not run.in_a_loop]
     found = [row for run in runs for row in _rows(context, run, several=len(runs) > 1)]
+    exported = _exported(context, found)
+    found += exported or ([] if found else _timed(context))
+    # Of a model that was scored too, the row of its count says nothing more.
+    scored = {(row.model, row.params) for row in found if row.scores}
+    found = [row for row in found if row.scores or not row.counted or (row.model, row.params) not in scored]
     rows = [*{row.name: row for row in found}.values()]
     metrics = {run.metric for run in runs if run.evaluated}
+    metrics |= {export.scored.metric for export in context.sources.exports if export.scored}
     metric = metrics.pop() if len(metrics) == 1 else UNKNOWN
+    alike = metric is not UNKNOWN and len({row.measured for row in rows if row.scores}) == 1
     setting, timed = _latencies(context, [row.model for row in rows])
     stored = [row.file_bytes for row in rows]
     means = [mean_score(row.scores) for row in rows]
     columns = {
         "parameters": _cells([row.params for row in rows], integer, min),
         "MACs": _cells([row.macs for row in rows], integer, min),
-        with_unit(metric): _cells(means, fraction, None if metric is UNKNOWN else max, [score(r.scores) for r in rows]),
+        with_unit(metric): _cells(means, fraction, max if alike else None, [score(r.scores) for r in rows]),
         INTERVAL: [row.interval for row in rows],
         f"latency, {setting}": _cells(timed, lambda ms: DASH if ms is None else milliseconds(ms), min),
-        "weight file": _cells(stored, size, min),
+        "file" if exported else "weight file": _cells(stored, size, min),
         "weights": _cells([row.weights for row in rows], size, min) if not any(stored) else [],
     }
     columns = {name: cells for name, cells in columns.items() if set(cells) - {DASH}}
@@ -63,25 +76,29 @@ def decision(context: RunContext, runs: Sequence[Run]) -> list[Block]:
     return [
         Table(
             name="decision",
-            title=_title(columns, len(rows), scored=any(row.scores for row in rows)),
+            title=_title(columns, len(rows), scored=any(row.scores for row in rows), alike=alike or not any(means)),
             header=["model", *columns],
             rows=[[row.name, *cells] for row, *cells in zip(rows, *columns.values(), strict=True)],
             align="l" + "r" * len(columns),
-            records=_records(context, runs, timed=any(timed)),
+            records=_records(context, runs, timed=any(timed), exported=bool(exported)),
         )
     ]
 
 
-def _title(columns: Collection[str], models: int, *, scored: bool) -> str:
+def _title(columns: Collection[str], models: int, *, scored: bool, alike: bool) -> str:
     text = "What each model costs" + (" and scores" if scored else "")
     if INTERVAL in columns:
         text += ", with intervals over examples, and over seeds where there are several"
+    text += "" if alike else "; scores are not of the same data and protocol"
     return text + ("; the best of each column in bold" if models > 1 else "")
 
 
 def _rows(context: RunContext, run: Run, *, several: bool) -> list[_Row]:
     """Return the models of a run by role; a control costs what its student does."""
     audits = dict(run.audits)
+    if run.scored_only:
+        counted = {each.model: each for each in _counted(context)}
+        audits = {role: counted[of.model] for role, [of] in run.evaluated.items() if of.model in counted}
     roles = audits if run.counted_only else [r for r in run.roles if r in audits or r in run.evaluated]
     found = []
     for role in roles:
@@ -91,7 +108,9 @@ def _rows(context: RunContext, run: Run, *, several: bool) -> list[_Row]:
         model = evaluated[0].model if evaluated else audit.model if audit else DASH
         known = audit if audit and audit.total.params == params else None
         said = (
-            [] if run.counted_only else [*([role] if role != "model" else []), *([f"`{run.name}`"] if several else [])]
+            []
+            if run.counted_only
+            else [*([role] if role != "model" else []), *([f"`{run.name}`"] if several and not run.scored_only else [])]
         )
         found.append(
             _Row(
@@ -103,15 +122,67 @@ def _rows(context: RunContext, run: Run, *, several: bool) -> list[_Row]:
                 file_bytes=evaluated[0].file_bytes if evaluated else None,
                 scores=scores(evaluated),
                 interval=_interval(context, run, role),
+                measured=_measured(evaluated[0].model_dump()) if evaluated else (),
+                counted=run.counted_only,
             )
         )
     return found
+
+
+def _counted(context: RunContext) -> list[Audit]:
+    return [audit for run in context.sources.runs if run.counted_only for _, audit in run.audits]
+
+
+def _exported(context: RunContext, rows: Sequence[_Row]) -> list[_Row]:
+    """Return a row for both precisions of each export that was scored; the float file is timed as its model."""
+    exports = [export for export in context.sources.exports if export.scored]
+    named = Counter(export.model for export in exports)
+    found = []
+    for export in exports:
+        assert export.scored is not None
+        macs = next((row.macs for row in rows if (row.model, row.params) == (export.model, export.params)), None)
+        for kind, precision, scored in (
+            ("onnx", "float32", export.scored.float32),
+            ("int8", "int8", export.scored.int8),
+        ):
+            file = next((file for file in export.files if file.kind == kind), None)
+            said = f", `{export.file}`" if named[export.model] > 1 else ""
+            found.append(
+                _Row(
+                    name=f"`{export.model}`, {precision} file{said}",
+                    model=export.model if kind == "onnx" else "",
+                    params=export.params,
+                    macs=macs,
+                    file_bytes=file.bytes if file else None,
+                    scores=() if scored.score is None else (scored.score,),
+                    measured=_measured(export.scored.model_dump()),
+                )
+            )
+    return found
+
+
+def _timed(context: RunContext) -> list[_Row]:
+    """Return a row for each model of benchmarks that stand alone."""
+    timings = [timing for bench in context.sources.benches for timing in bench.results]
+    return [
+        _Row(name=f"`{model}`", model=model, params=params)
+        for model, params in {timing.model: timing.params for timing in timings}.items()
+    ]
+
+
+def _measured(record: Mapping[str, Any]) -> tuple[object, ...]:
+    """Return what a score is of, as far as the record of an evaluation or an export says it."""
+    data, protocol = record.get("data") or {}, record.get("protocol") or {}
+    of = [data.get(key) for key in ("name", "split", "images", "faces", "classes")]
+    return *of, *(protocol.get(key) for key in ("iou", "test_scale", "flip", "score_threshold", "nms_iou", "top_k"))
 
 
 def _interval(context: RunContext, run: Run, role: str) -> str:
     """Return the interval of a role's score from what was saved per example; a dash where that is not there."""
     mean = mean_score(scores(run.evaluated.get(role, ())))
     saved = {"teacher": run.path / place(role, EVALUATION), "control": run.path / "control"}.get(role, run.path)
+    if run.scored_only:
+        saved = run.evaluated[role][0].file
     if mean is None:
         return DASH
     try:
@@ -155,10 +226,13 @@ def _cells(
     return [bold([text])[0] if value == top else text for text, value in zip(texts, values, strict=True)]
 
 
-def _records(context: RunContext, runs: Sequence[Run], *, timed: bool) -> list[str]:
+def _records(context: RunContext, runs: Sequence[Run], *, timed: bool, exported: bool) -> list[str]:
     """Return the files that the table is from; of several runs their folders alone."""
-    if len(runs) > 1:
-        files = [str(each) for run in runs for each in ([*counted_in(run)] if run.counted_only else [run.path])]
-    else:
+    files: list[str] = []
+    if len(runs) == 1:
         files = [*counted_in(runs[0]), *context.files(runs[0].evaluated, EVALUATION)]
+    for run in runs if len(runs) > 1 else ():
+        scored = [str(each.file) for found in run.evaluated.values() for each in found]
+        files += counted_in(run) if run.counted_only else scored if run.scored_only else [str(run.path)]
+    files += [str(export.file) for export in context.sources.exports if exported and export.scored]
     return [*files, *(str(bench.file) for bench in context.sources.benches if timed)]

@@ -84,9 +84,10 @@ def exports(context: RunContext) -> list[Block]:
         Table(name="exports", title=title, header=header, rows=rows, align="lllrrrr", records=records),
     ]
     for export in found:
-        scored = export.evaluation
-        if scored is not None and scored.float32.score is not None and scored.int8.score is not None:
-            before, after = scored.float32.score, scored.int8.score
+        scored = export.scored
+        if scored is not None:
+            before, after = scored.float32.score or 0, scored.int8.score or 0
             scores = f"{fraction(before)} in float32, {fraction(after)} in int8, {change(after - before)}"
-            parts.append(Paragraph(text=f"{metric_title(scored.metric)} of `{export.model}`: {scores}."))
+            said = f"{metric_title(scored.metric)} of `{export.model}`: {scores}. {scored.gate or ''}".strip()
+            parts.append(Paragraph(text=said if said.endswith(".") else f"{said}."))
     return parts

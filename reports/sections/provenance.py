@@ -26,7 +26,7 @@ def stamps(context: RunContext) -> list[Block]:
     records = context.files(run.evaluated, EVALUATION)
     counts = {name: text for each in data for name, text in _counts(each).items()}
     rows = [
-        [roles, each.name, each.split, *(_counts(each).get(name, DASH) for name in counts)]
+        [roles, each.name, each.split or DASH, *(_counts(each).get(name, DASH) for name in counts)]
         for each, roles in data.items()
     ]
     table = Table(
@@ -84,7 +84,7 @@ def reproduction(context: RunContext) -> list[Block]:
         lines.append(shlex.join([Path(program).name, *arguments]))
     lines.append(shlex.join(["featherpress", "report", *context.sources.asked]))
     parts: list[Block] = [context.heading("Reproduce it"), Code(text="\n".join(lines), language="sh")]
-    if run.counted_only or run.in_a_loop:
+    if run.counted_only or run.in_a_loop or run.scored_only:
         return parts
     if len(lines) == 1:
         parts.append(Remark(text="The command that trained this run was not recorded."))

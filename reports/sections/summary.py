@@ -11,6 +11,7 @@ from featherpress.reports.metrics import title as metric_title
 from featherpress.reports.runs import EVALUATION, Run
 from featherpress.reports.sections.context import RunContext
 from featherpress.reports.sections.costs import counted_in
+from featherpress.reports.sources import Sources
 
 COUNTED_ONLY = "Counted, not trained: nothing is said of accuracy."
 
@@ -19,11 +20,22 @@ def title(run: Run) -> str:
     """Return what a run is, in a line."""
     if run.counted_only:
         return f"Counting {' against '.join(f'`{audit.model}`' for _, audit in run.audits)}"
+    if run.scored_only:
+        names = [f"`{name}`" for name in run.evaluated]
+        return f"Evaluations: {', '.join(names)}" if len(names) > 1 else f"Evaluating `{run.student_model}`: {names[0]}"
     if run.in_a_loop:
         return f"Distilling in a loop: `{run.name}`"
     if run.distilled:
         return f"Distilling `{run.teacher_model}` into `{run.student_model}`"
     return f"Training `{run.student_model}`"
+
+
+def deployed(sources: Sources) -> str:
+    """Return the title of a report on benchmarks and exports alone."""
+    timed = dict.fromkeys(f"`{timing.model}`" for bench in sources.benches for timing in bench.results)
+    written = dict.fromkeys(f"`{export.model}`" for export in sources.exports)
+    parts = [f"{word} {', '.join(names)}" for word, names in (("Timing", timed), ("Exporting", written)) if names]
+    return "; ".join(parts)
 
 
 def compared(models: Sequence[str]) -> str:
@@ -38,7 +50,9 @@ def summary(context: RunContext) -> list[Block]:
     run = context.run
     if run.counted_only:
         text = f"**{_costs(run)}** {origin(counted_in(run))}"
-        return [Paragraph(text=text), *([] if context.sources.given else [Paragraph(text=COUNTED_ONLY)])]
+        return [Paragraph(text=text), *([] if _scored(context) else [Paragraph(text=COUNTED_ONLY)])]
+    if run.scored_only:
+        return [Paragraph(text=f"{_scores(run)} {origin(context.files(run.evaluated, EVALUATION))}")]
     records = [
         *counted_in(run),
         *context.files(run.evaluated, EVALUATION),
@@ -46,6 +60,14 @@ def summary(context: RunContext) -> list[Block]:
     ]
     texts = (_costs(run), _scores(run), origin(records))
     return [Paragraph(text=f"**{_verdict(run)}**"), Paragraph(text=" ".join(text for text in texts if text))]
+
+
+def _scored(context: RunContext) -> bool:
+    """Return whether the report holds a score of a model that was counted here."""
+    sources, counted = context.sources, {audit.model for _, audit in context.run.audits}
+    models = {export.model for export in sources.exports if export.scored}
+    models |= {each.model for run in sources.runs for found in run.evaluated.values() for each in found}
+    return bool(sources.given or counted & models)
 
 
 def _verdict(run: Run) -> str:
@@ -97,9 +119,8 @@ def _scores(run: Run) -> str:
     words = {"control": "control (the same model, trained without the teacher)"}
     said = ", ".join(f"{words.get(role, role)} {score(scores(found))}" for role, found in run.evaluated.items())
     first = next(iter(run.evaluated.values()))[0]
-    return (
-        f"{name}: {said}, on {_held(first)}{integer(first.data.images)} images ({first.data.name}, {first.data.split})."
-    )
+    where = ", ".join(filter(None, (first.data.name, first.data.split)))
+    return f"{name}: {said}, on {_held(first)}{integer(first.data.images)} images ({where})."
 
 
 def _held(evaluation: AnyEvaluation) -> str:
@@ -115,13 +136,16 @@ def _held(evaluation: AnyEvaluation) -> str:
 
 def side_by_side(runs: Sequence[Run]) -> list[Block]:
     """Return the title of a report on several runs or counts, and a table of each kind."""
-    trained = [run for run in runs if not run.counted_only]
+    trained = [run for run in runs if not (run.counted_only or run.scored_only)]
+    scored = sum(len(run.evaluated) for run in runs if run.scored_only)
     counted = list({audit.file: audit for run in runs if run.counted_only for _, audit in run.audits}.values())
     names = [f"{len(trained)} {'run' if len(trained) == 1 else 'runs'}"] if trained else []
     if counted:
         names.append(f"{len(counted)} {'model' if len(counted) == 1 else 'models'} counted")
+    if scored:
+        names.append(f"{scored} {'evaluation' if scored == 1 else 'evaluations'}")
     title = f"{' and '.join(names)}{' side by side' if len(trained) > 1 else ''}"
-    if not trained:
+    if not trained and not scored:
         title = f"{len(counted)} models counted, the others against `{counted[0].model}`"
     parts: list[Block] = [Heading(text=title, level=1)]
     if trained:

@@ -224,3 +224,12 @@ def test_numbers_stand_beyond_the_dots_of_all_seeds() -> None:
     [axes] = figure.axes
     beside = {text.get_text(): text.xy[0] for text in axes.texts}
     assert beside == {"0.500": 0.5, "0.400": 0.4, "0.200": 0.3, "0.350": 0.7}
+
+
+def test_evaluations_by_their_own_names_have_colours_of_their_own() -> None:
+    """What is no role is drawn all the same, bars and keys in one colour each."""
+    figure = scores_by_group(["all"], {"old": [[0.5]], "new": [[0.6]]}, x="AP", y="")
+    [axes] = figure.axes
+    colors = [bars[0].get_facecolor() for bars in axes.containers]  # type: ignore[index]
+    assert colors == [handle.get_facecolor() for handle in figure.legends[0].legend_handles]  # type: ignore[union-attr]
+    assert len({*colors}) == 2

@@ -148,10 +148,12 @@ def operators(path: Path) -> Counter[str]:
 
 
 def test_record_says_how_it_was_calibrated(exported: Exported) -> None:
-    """Record and file name the calibration and its images; nothing is quantised after a convolution by default."""
+    """Record and file name operator set, calibration and images; nothing is so after a convolution by default."""
     [entry] = [each for each in exported.record["files"] if each["kind"] == "int8"]
     assert (entry["calibration"], entry["calibration_images"]) == ("percentile", 2)
-    about = {each.key: each.value for each in onnx.load(exported.folder / "small.int8.onnx").metadata_props}
+    file = onnx.load(exported.folder / "small.int8.onnx")
+    assert entry["opset"] == next(each.version for each in file.opset_import if not each.domain)
+    about = {each.key: each.value for each in file.metadata_props}
     assert (about["calibration"], about["calibration_images"]) == ("percentile", "2")
 
 
