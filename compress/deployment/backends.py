@@ -23,6 +23,9 @@ Backend = Literal["eager", "fused", "compiled", "onnx", "onnx-int8"]
 
 Work = Callable[[], object]
 
+PLAN = "all"
+"""What is in eight bits in `onnx-int8`: what `auto` would choose takes a minute or two a model to find."""
+
 _CALIBRATION_SIDE = 320
 
 
@@ -45,7 +48,7 @@ def write_onnx_files(subject: Subject, folder: Path, *, int8: bool) -> dict[Back
         shape = (1, 3, _CALIBRATION_SIDE, _CALIBRATION_SIDE) if subject.detector else subject.shapes[0]
         files["onnx-int8"] = folder / "int8.onnx"
         images = iter([example_images(shape).numpy()])
-        quantize(files["onnx"], files["onnx-int8"], images, count=1, how=Quantization(calibration="minmax"))
+        quantize(files["onnx"], files["onnx-int8"], images, count=1, how=Quantization(plan=PLAN, calibration="minmax"))
     return files
 
 

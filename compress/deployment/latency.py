@@ -12,6 +12,7 @@ import torch
 
 from featherpress import __version__
 from featherpress.compress.deployment.backends import (
+    PLAN,
     Backend,
     Work,
     prepare,
@@ -27,7 +28,7 @@ from featherpress.compress.runtime.progress import Progress
 from featherpress.compress.runtime.threads import computing_threads
 from featherpress.errors import UsageError
 from featherpress.models.saving import load_named
-from featherpress.records.deployment import Bench, Latency, LeftOut, Timing
+from featherpress.records.deployment import Bench, Latency, LeftOut, Plan, Timing
 
 Key = TypeVar("Key")
 
@@ -95,6 +96,7 @@ def bench(request: BenchRequest) -> dict[str, Any]:
         batch=request.batch,
         memory="resident memory of a child process at its peak while it runs, above what its libraries take",
         left_out=tuple(left_out),
+        **({"plan": Plan(by=PLAN)} if any(each.backend == "onnx-int8" for each in results) else {}),
         results=tuple(results),
     ).to_dict()
 

@@ -6,6 +6,8 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from featherpress.records.deployment import Bench
+
 
 def render_export(record: Mapping[str, Any]) -> RenderableType:
     """Lay an export's record out: a row a file, then what was checked and scored."""
@@ -88,6 +90,7 @@ def render_bench(record: Mapping[str, Any]) -> RenderableType:
         f"{threads} {'thread' if threads == 1 else 'threads'}; torch {environment['torch']}, {environment['processor']}"
     )
     lines = [how, "memory: resident memory of a child process above what its libraries take, at its peak"]
+    lines += [said] if (said := Bench.model_validate(record).planned) else []
     lines += [f"{each['backend']}: left out, {each['reason']}" for each in record["left_out"]]
     return Group(table, *lines)
 

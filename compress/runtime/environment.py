@@ -23,8 +23,21 @@ def software(*packages: str) -> dict[str, Any]:
         "torchvision": version("torchvision"),
         **{name: version(name) for name in packages if find_spec(name)},
         "platform": f"{platform.system()} {platform.machine()}",
-        "processor": torch.backends.cpu.get_cpu_capability(),
+        "processor": torch.backends.cpu.get_cpu_capability() + _vnni(),
     }
+
+
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+def _vnni() -> str:
+    """Return whether an x86 processor has VNNI, on which products of eight bits turn; empty where nothing says so."""
+    try:
+        text = _CPUINFO.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    flags = next((line.split() for line in text.splitlines() if line.startswith("flags")), [])
+    return f" {'with' if {'avx512_vnni', 'avx_vnni'} & {*flags} else 'without'} VNNI" if flags else ""
 
 
 def write_environment(out: Path, seconds: float, *, changed: Mapping[str, str]) -> None:

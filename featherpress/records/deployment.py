@@ -48,8 +48,21 @@ class LeftOut(Part):
     reason: str
 
 
+class Plan(Part):
+    """Which convolutions are in eight bits, and why: `tried` are sets of them, `time` that of the file over float's.
+
+    Without `quantized` all are that eight bits do not hurt.
+    """
+
+    by: str
+    kind: str = ""
+    quantized: tuple[str, ...] = ()
+    time: float | None = None
+    tried: tuple[dict[str, Any], ...] = ()
+
+
 class Bench(Record):
-    """One interleaved measurement of several models on one machine."""
+    """One interleaved measurement of several models on one machine; `plan` is that of `onnx-int8`."""
 
     SCHEMA: ClassVar[str] = "featherpress.bench/1"
 
@@ -61,7 +74,18 @@ class Bench(Record):
     batch: int = 1
     memory: str = ""
     left_out: tuple[LeftOut, ...] = ()
+    plan: Plan | None = None
     results: tuple[Timing, ...]
+
+    @property
+    def planned(self) -> str:
+        """What is in eight bits in `onnx-int8`, as a sentence without its full stop; empty where that is not known."""
+        if self.plan is None:
+            return ""
+        return (
+            f"onnx-int8: plan {self.plan.by}, every convolution that eight bits do not hurt, with ranges of one random "
+            "image; export --int8 measures which are faster here, and its file may be faster than this one"
+        )
 
 
 class ShapeDifference(Part):
@@ -82,19 +106,6 @@ class Parity(Part):
     def largest(self) -> float | None:
         """The largest difference of any output at any shape; None where nothing was compared."""
         return max((each for shape in self.checked for each in shape.difference.values()), default=None)
-
-
-class Plan(Part):
-    """Which convolutions are in eight bits, and why: `tried` are sets of them, `time` that of the file over float's.
-
-    Without `quantized` all are that eight bits do not hurt.
-    """
-
-    by: str
-    kind: str = ""
-    quantized: tuple[str, ...] = ()
-    time: float | None = None
-    tried: tuple[dict[str, Any], ...] = ()
 
 
 class Exported(Part):

@@ -55,7 +55,8 @@ def _bench(bench: Bench) -> list[Block]:
         "other machines differ."
     )
     left_out = [Remark(text=f"{each.backend} was left out: {each.reason}.") for each in bench.left_out]
-    return [table, Paragraph(text=text), *left_out]
+    plan = [Remark(text=f"{bench.planned}.")] if bench.planned else []
+    return [table, Paragraph(text=text), *plan, *left_out]
 
 
 def exports(context: RunContext) -> list[Block]:

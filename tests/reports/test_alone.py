@@ -128,6 +128,11 @@ def test_a_benchmark_alone_is_reported(run_dir: Path, bench: Path) -> None:
     assert text.startswith("# Timing `featherface_v1`, `featherface_v2`\n")
     assert rows(text, "model ")["`featherface_v2`"] == ["256,812", "20.0 ms"]
     assert "## Latency, throughput and memory" in text
+    assert "onnx-int8" not in text
+    record = json.loads(bench.read_text(encoding="utf-8")) | {"plan": {"by": "all"}}
+    bench.write_text(json.dumps(record), encoding="utf-8")
+    planned = write_report([bench], run_dir / "planned").read_text(encoding="utf-8")
+    assert "int8: plan all, every convolution that eight bits do not hurt" in planned
     assert f"featherpress report {bench} --out {run_dir / 'timed'}\n" in text
 
 

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from rich.console import RenderableType
 
 from featherpress import extras
 from featherpress.compress.deployment.backends import write_onnx_files
 from featherpress.compress.deployment.graphs import GraphOptions, find_subject
 from featherpress.compress.deployment.latency import interleave
+from featherpress.compress.deployment.listing import render_bench
 from featherpress.compress.deployment.memory import peak_memory
 
 Run = Callable[..., Any]
@@ -41,12 +43,22 @@ def test_bench_writes_a_record(run_command: Run, nets: Path, tmp_path: Path) -> 
     assert [(row["size"], row["backend"]) for row in record["results"]] == [
         (size, backend) for size in (64, 96) for backend in ("eager", "fused", "onnx-int8")
     ]
+    assert record["plan"] == {"by": "all"}
     macs = {row["size"]: row["macs"] for row in record["results"]}
     assert macs[96] > macs[64] > 0
     for row in record["results"]:
         latency = row["latency_ms"]
         assert 0 < latency["p10"] <= latency["median"] <= latency["p90"]
         assert row["images_per_second"] == pytest.approx(1000 / latency["median"])
+
+
+def test_bench_says_what_is_in_eight_bits(run_command: Run, print_plain: Callable[[RenderableType], str]) -> None:
+    """A line says it where int8 was timed; neither line nor entry is there where it was not."""
+    options = ("--size", "64", "--rounds", "1", "--no-memory", "--backend", "eager", "--json")
+    record = json.loads(run_command("bench", "retinaface_mnet025", *options).out)
+    assert "plan" not in record
+    assert "onnx-int8" not in print_plain(render_bench(record))
+    assert "onnx-int8: plan all, every convolution" in print_plain(render_bench(record | {"plan": {"by": "all"}}))
 
 
 def test_bench_leaves_out_what_is_not_installed(run_command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
