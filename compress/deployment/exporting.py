@@ -19,7 +19,7 @@ from featherpress.compress.deployment.conversion import capture, convert
 from featherpress.compress.deployment.graphs import GraphOptions, Subject, find_subject, flat_outputs
 from featherpress.compress.deployment.parity import check_parity, example_images
 from featherpress.compress.deployment.planning import FASTER, WEIGHTS, Trial, require_known, try_plans
-from featherpress.compress.deployment.quantization import Images, Quantization, calibration_images, quantize
+from featherpress.compress.deployment.quantization import Chosen, Images, Quantization, calibration_images, quantize
 from featherpress.compress.deployment.quiet import quiet
 from featherpress.compress.deployment.sessions import Session, SessionDetector, SessionModel
 from featherpress.compress.deployment.suppression import OUTPUTS, suppress
@@ -201,7 +201,10 @@ def _write(
     about = {key: _text(value) for key, value in said.items() if key != "environment"}
     files = []
     if request.onnx:
-        files.append(_write_onnx(convert(subject, program, opset=request.opset), subject, about, places["onnx"]))
+        proto = convert(subject, program, opset=request.opset)
+        if request.int8 and isinstance(request.int8.how.plan, Chosen):
+            require_known(request.int8.how.plan.nodes, proto)
+        files.append(_write_onnx(proto, subject, about, places["onnx"]))
     if request.program:
         files.append(_write_program(program, subject, about, places["program"]))
     evaluation = None
@@ -258,7 +261,9 @@ def _write_int8(
     for trial in trials:
         how = replace(request.how, calibration="none") if trial.kind == WEIGHTS else request.how
         count = 0 if how.calibration == "none" else request.count
-        kept = quantize(source, target, request.images(), count=count, how=how, nodes=trial.nodes)
+        kept = quantize(
+            source, target, request.images(), count=count, how=how, nodes=trial.nodes, outputs=trial.outputs
+        )
         after = request.score(_session_model(target, subject), f"scoring int8, {trial.kind}")
         if after.score >= before.score - INT8_MARGIN:
             break
@@ -269,7 +274,11 @@ def _write_int8(
     entry = {"kind": "int8", "precision": "int8", "bytes": target.stat().st_size, "opset": _opset(proto)}
     entry["kept_in_float"] = len(kept)
     time = {"time": round(trial.time, 3)} if math.isfinite(trial.time) else {}
-    entry |= {**calibration, "plan": {**say, "kind": trial.kind, "quantized": list(trial.nodes or ()), **time}}
+    convolutions = [node.name for node in onnx.load(source).graph.node if node.op_type == "Conv"]
+    quantized = [name for name in convolutions if name not in kept]
+    outputs = trial.nodes is not None and trial.outputs
+    plan = {**say, "kind": trial.kind, "quantized": quantized, "outputs": outputs, **time}
+    entry |= {**calibration, "plan": plan}
     return entry, _compare(before, after, request)
 
 
@@ -293,11 +302,9 @@ def _plans(how: Quantization, subject: Subject, source: Path, folder: Path) -> t
 
     Weights alone come last, for their size: that is what is left where nothing is faster.
     """
-    import onnx  # noqa: PLC0415  (optional)
-
-    if not isinstance(how.plan, str):
-        require_known(how.plan, onnx.load(source))
-        return [Trial(kind="as given", nodes=how.plan, time=math.nan)], {"by": "file"}
+    if isinstance(how.plan, Chosen):
+        kind = WEIGHTS if how.plan.weights_alone else "as given"
+        return [Trial(kind=kind, nodes=how.plan.nodes, time=math.nan, outputs=how.plan.outputs)], {"by": "file"}
     if how.plan == "all" or how.calibration == "none":
         return [Trial(kind="all", nodes=None, time=math.nan)], {"by": "all"}
     shape = subject.shapes[0] if 2 not in subject.dynamic else (1, 3, MEASURED_SIDE, MEASURED_SIDE)

@@ -40,9 +40,9 @@ def _planned(plan: Mapping[str, Any]) -> str:
     """Return which convolutions are in eight bits, and how the time that was measured chose them."""
     if plan.get("by") != "auto":
         return ""
-    tried = ", ".join(f"{each['time']:.2f} {each['kind']}" for each in plan["tried"])
+    tried = "; ".join(f"{each['time']:.2f} {each['kind']}" for each in plan["tried"])
     chosen = f"in eight bits are: {plan['kind']}"
-    if not plan["quantized"]:
+    if plan["kind"] == "weights alone":
         chosen = "nothing good enough is faster here, so that weights alone are in eight bits, for the size"
     chosen += f"; {plan['time']:.2f} of float's time"
     return f"\n{chosen}; tried, least processor time on one thread over float's: {tried}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featherpress.compress.deployment.quantization import (
+    Chosen,
     Images,
     Quantization,
     hurt_convolutions,
@@ -17,7 +18,7 @@ from featherpress.compress.deployment.quantization import (
 from featherpress.compress.deployment.rewriting import attribute
 from featherpress.compress.deployment.sessions import Session
 from featherpress.compress.runtime.progress import Progress
-from featherpress.errors import ExportError, FileError
+from featherpress.errors import FileError, UsageError
 
 if TYPE_CHECKING:
     import onnx
@@ -40,12 +41,13 @@ Measure = Callable[[Mapping[str, Path], Images], Mapping[str, float]]
 class Trial:
     """Some convolutions in eight bits: what they are, their nodes, and the time of the whole over float's.
 
-    Without `nodes` the weights of all are, and activations stay in float.
+    Without `nodes` the weights of all are, and activations stay in float; `outputs` as `quantize`.
     """
 
     kind: str
     nodes: tuple[str, ...] | None
     time: float
+    outputs: bool = True
 
 
 def least_times(files: Mapping[str, Path], images: Images, *, rounds: int = _ROUNDS) -> dict[str, float]:
@@ -152,29 +154,34 @@ def _pooled(proto: "onnx.ModelProto") -> Iterator[str]:
                 yield node.name
 
 
-def read_plan(file: Path) -> tuple[str, ...]:
-    """Return the nodes in eight bits of a plan: `quantized` in a JSON object, or in the record of an export.
+def read_plan(file: Path) -> Chosen:
+    """Return a plan: `quantized` in a JSON object, or what the record of an export says was quantised.
 
-    Errors: `FileError` for another content.
+    Errors: `FileError` for a file that is not there, another content, and a plan without a convolution.
     """
     try:
         content: Any = json.loads(file.read_text(encoding="utf-8"))
-        if "files" in content:
-            content = next(each["plan"] for each in content["files"] if "plan" in each)
-        return tuple(map(str, content["quantized"]))
-    except (OSError, ValueError, LookupError, TypeError, StopIteration) as error:
+        entry = next(each for each in content["files"] if "plan" in each) if "files" in content else {"plan": content}
+        plan = entry["plan"]
+        nodes, outputs = tuple(map(str, plan["quantized"])), bool(plan.get("outputs", True))
+    except OSError as error:
+        raise FileError(f"{file}: {error.strerror}; a plan is auto, all, or a file") from error
+    except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
         raise FileError(
             f"{file}: expected a plan, a JSON object whose `quantized` lists convolutions by name, or the record of an "
-            f"export that has one ({type(error).__name__})"
+            "export that has one"
         ) from error
+    if not nodes:
+        raise FileError(f"{file}: the plan lists no convolution under `quantized`, so that nothing would be quantised")
+    return Chosen(nodes=nodes, outputs=outputs, weights_alone=entry.get("calibration") == "none")
 
 
 def require_known(nodes: Sequence[str], proto: "onnx.ModelProto") -> None:
     """Refuse a plan of another graph.
 
-    Errors: `ExportError` that names the first that is no convolution of this one.
+    Errors: `UsageError` that names the first that is no convolution of this one.
     """
     known = {node.name for node in proto.graph.node if node.op_type == "Conv"}
     unknown = [name for name in nodes if name not in known]
     if unknown:
-        raise ExportError(f"the plan names {unknown[0]!r}, which is no convolution of this graph; {len(known)} are")
+        raise UsageError(f"the plan names {unknown[0]!r}, which is no convolution of this graph; {len(known)} are")

@@ -35,10 +35,19 @@ _ACTIVATIONS = ("LeakyRelu", "Relu", "Clip")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """Convolutions to quantise, by name; with `outputs` what comes out of them too, or their weights alone."""
+
+    nodes: tuple[str, ...]
+    outputs: bool = True
+    weights_alone: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Quantization:
     """How a file is quantised to eight bits; the defaults lost least on training photographs.
 
-    `plan` says which convolutions are: `all`, those that `auto` finds to be faster, or their nodes by name.
+    `plan` says which convolutions are: `all`, those that `auto` finds to be faster, or those that were chosen.
 
     `calibration` says how the range of what goes into a convolution is found on images: up to a `percentile` of its
     values, up to the largest, or by the least entropy lost; `none` leaves it in float and quantises weights only. The
@@ -46,7 +55,7 @@ class Quantization:
     out of a convolution too, before its activation.
     """
 
-    plan: str | tuple[str, ...] = "all"
+    plan: str | Chosen = "all"
     calibration: Calibration = "percentile"
     percentile: float = 99.999
     first: float = 0.01
@@ -73,31 +82,35 @@ def quantize(
     count: int,
     how: Quantization,
     nodes: Sequence[str] | None = None,
+    outputs: bool = True,
 ) -> list[str]:
     """Quantise an ONNX file with `count` images, and return the convolutions that were kept in float.
 
     Weights are int8 with a scale a channel, activations uint8 with the range seen on the images; beside activations in
     eight bits weights have seven, since x86 without VNNI adds two products in 16 bits. With `nodes` these
-    convolutions alone are quantised, what comes out of them and the activations after them too.
+    convolutions alone are quantised, and unless `outputs` is false what comes out of them and the activations after
+    them too.
 
     Errors: `ExportError` when onnxruntime cannot quantise the file.
     """
     import onnx  # noqa: PLC0415  (optional)
 
     proto = onnx.load(source)
-    if nodes is None:
-        kept = sorted(hurt_convolutions(proto, share=how.first))
-    else:
-        kept = [node.name for node in proto.graph.node if node.op_type == "Conv" and node.name not in nodes]
-    if how.calibration == "none":
+    convolutions = {node.name: node.input[1] for node in proto.graph.node if node.op_type == "Conv"}
+    hurt = hurt_convolutions(proto, share=how.first) if nodes is None else convolutions.keys() - {*nodes}
+    known = {each.name for each in proto.graph.initializer}
+    alone = how.calibration == "none"
+    kept = [name for name, weights in convolutions.items() if name in hurt or (alone and weights not in known)]
+    if alone:
         _quantize_weights(proto, kept)
         onnx.save(proto, target)
         return kept
     try:
         # Its histograms are announced on standard output, image by image.
         with quiet(), contextlib.redirect_stdout(io.StringIO()):
-            others = [] if nodes is None else _activations_of(proto, kept)
-            _quantize_static(source, target, _reader(images, count), how, [*kept, *others], whole=nodes is not None)
+            whole = nodes is not None and outputs
+            others = _activations_of(proto, kept) if whole else []
+            _quantize_static(source, target, _reader(images, count), how, [*kept, *others], whole=whole)
     except (ValueError, RuntimeError, TypeError, KeyError, AssertionError) as error:
         raise ExportError(f"onnxruntime cannot quantise {source.name}: {str(error).splitlines()[0][:300]}") from error
     return kept
@@ -148,7 +161,7 @@ def _quantize_weights(proto: "onnx.ModelProto", kept: list[str]) -> None:
     added: dict[str, Any] = {}
     for node in proto.graph.node:
         name = node.input[1] if len(node.input) > 1 else ""
-        if node.op_type not in _QUANTIZED or node.name in kept or name not in weights:
+        if node.op_type not in _QUANTIZED or node.name in kept:
             continue
         if name not in added:
             values = numpy_helper.to_array(weights[name])

@@ -51,12 +51,13 @@ class LeftOut(Part):
 class Plan(Part):
     """Which convolutions are in eight bits, and why: `tried` are sets of them, `time` that of the file over float's.
 
-    Without `quantized` all are that eight bits do not hurt.
+    `quantized` names them; with `outputs` what comes out of them is in eight bits too.
     """
 
     by: str
     kind: str = ""
     quantized: tuple[str, ...] = ()
+    outputs: bool = True
     time: float | None = None
     tried: tuple[dict[str, Any], ...] = ()
 

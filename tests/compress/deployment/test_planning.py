@@ -11,10 +11,11 @@ import pytest
 from featherpress.compress.data import SyntheticFaces
 from featherpress.compress.deployment import exporting, planning
 from featherpress.compress.deployment.exporting import ExportRequest, Int8Request, export
+from featherpress.compress.deployment.graphs import GraphOptions, find_subject
 from featherpress.compress.deployment.parity import example_images
 from featherpress.compress.deployment.planning import Trial, group_convolutions, read_plan, try_plans
-from featherpress.compress.deployment.quantization import Images, Quantization, quantize
-from featherpress.errors import ExportError, FileError
+from featherpress.compress.deployment.quantization import Chosen, Images, Quantization, calibration_images, quantize
+from featherpress.errors import FileError, UsageError
 from tests.compress.deployment.conftest import Exported
 
 
@@ -149,17 +150,56 @@ def test_what_is_faster_and_no_worse_is_kept(
     assert entry["calibration"] == ("percentile" if kind == "some" else "none")
     assert (plan["by"], plan["kind"], plan["time"]) == ("auto", kind, faster if kind == "some" else 1.5)
     assert [each["time"] for each in plan["tried"]] == [faster, 1.5]
-    assert len(plan["quantized"]) == (1 if kind == "some" else 0)
-    assert read_plan(tmp_path / "a.export.json") == tuple(plan["quantized"])
+    assert len(plan["quantized"]) == len(convolutions(tmp_path / "a.onnx")) - entry["kept_in_float"] > 0
+    assert plan["outputs"] == (kind == "some")
+    weights = kind == "weights alone"
+    read = Chosen(nodes=tuple(plan["quantized"]), outputs=not weights, weights_alone=weights)
+    assert read_plan(tmp_path / "a.export.json") == read
 
 
 def test_a_plan_of_another_graph_is_refused(wide: Path, tmp_path: Path) -> None:
     """Files that hold no plan, and names that are no convolutions."""
-    for text in ("[]", "{", '{"files": []}', '{"quantized": 3}'):
-        (tmp_path / "plan.json").write_text(text)
+    file = tmp_path / "plan.json"
+    for text in ("[]", "{", '{"files": []}', '{"files": 3}', '{"quantized": 3}', '{"files": [{"plan": []}]}'):
+        file.write_text(text)
         with pytest.raises(FileError, match=r"plan\.json: expected a plan"):
-            read_plan(tmp_path / "plan.json")
-    (tmp_path / "plan.json").write_text(json.dumps({"quantized": ["a"]}))
-    assert read_plan(tmp_path / "plan.json") == ("a",)
-    with pytest.raises(ExportError, match="names 'a', which is no convolution"):
+            read_plan(file)
+    file.write_text('{"quantized": []}')
+    with pytest.raises(FileError, match=r"plan\.json: the plan lists no convolution"):
+        read_plan(file)
+    with pytest.raises(FileError, match="fast: No such file or directory; a plan is auto, all, or a file"):
+        read_plan(tmp_path / "fast")
+    file.write_text(json.dumps({"quantized": ["a"]}))
+    assert read_plan(file) == Chosen(nodes=("a",))
+    with pytest.raises(UsageError, match="names 'a', which is no convolution"):
         planning.require_known(["a"], onnx.load(wide))
+
+
+def test_a_plan_of_another_graph_is_found_early(nets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is checked or scored."""
+    monkeypatch.setattr(exporting, "check_parity", lambda *_, **__: pytest.fail("checked first"))
+    faces = SyntheticFaces(length=1, seed=0, size=(96, 96))
+    how = Quantization(plan=Chosen(nodes=("a",)))
+    int8 = Int8Request(calibration=faces, validation=faces, about={}, how=how)
+    with pytest.raises(UsageError, match="names 'a'"):
+        export(ExportRequest(target="export_nets:small", weights=None, out=tmp_path / "a.onnx", side=96, int8=int8))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_record_is_a_plan_of_the_same_file(exported: Exported, tmp_path: Path) -> None:
+    """What was quantised is in the record of `all`, and quantised by it once more gives the same graph."""
+    plan = read_plan(exported.folder / "small.export.json")
+    assert plan.nodes
+    assert not plan.outputs
+    source, target = exported.folder / "small.onnx", tmp_path / "q.onnx"
+    seen = calibration_images(SyntheticFaces(length=2, seed=0, size=(64, 64)), 2)
+    quantize(source, target, seen, count=2, how=Quantization(), nodes=plan.nodes, outputs=plan.outputs)
+    graphs = [onnx.load(file).graph for file in (target, exported.folder / "small.int8.onnx")]
+    assert graphs[0] == graphs[1]
+    subject, alone = find_subject("export_nets:small", None, options=GraphOptions()), replace(plan, weights_alone=True)
+    kinds = {
+        trial.kind: trial.outputs
+        for each in (plan, alone)
+        for trial in exporting._plans(Quantization(plan=each), subject, source, tmp_path)[0]
+    }
+    assert kinds == {"as given": False, "weights alone": False}
