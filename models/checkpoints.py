@@ -155,6 +155,11 @@ def open_pickle(path: Path) -> object:
             warnings.simplefilter("ignore")  # of pickles by other means than torch's, which are read or refused
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        with path.open("rb") as file:
+            if not file.read(2).startswith((b"PK", b"\x80")):
+                raise CheckpointError(
+                    f"{path} is not a readable checkpoint; expected safetensors, or a .pth, .pt or .tar of tensors"
+                ) from error
         raise CheckpointError(
             f"{path} holds more than tensors, and loading it could run code of its author's; save its state dict alone"
         ) from error

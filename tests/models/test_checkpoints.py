@@ -115,9 +115,10 @@ def test_missing_and_broken_files(tmp_path: Path, name: str) -> None:
     model = create_model("featherface_v2")
     with pytest.raises(CheckpointError, match="no weights file"):
         load_weights(model, tmp_path / name)
-    (tmp_path / name).write_bytes(b"rubbish")
-    with pytest.raises(CheckpointError, match=r"not a readable|more than tensors"):
-        load_weights(model, tmp_path / name)
+    for content in (b"rubbish", b'{"quantized": []}'):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(CheckpointError, match="is not a readable"):
+            load_weights(model, tmp_path / name)
 
 
 @pytest.mark.parametrize("kind", ["zip.pth", "old.pth", "tensors.safetensors"])
