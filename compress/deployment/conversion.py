@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.export import Dim, ExportedProgram
-from torch.fx import Node
+from torch.fx import GraphModule, Node
 
 from featherpress.compress.deployment.graphs import Subject
 from featherpress.compress.deployment.quiet import quiet
@@ -49,6 +49,7 @@ def capture(subject: Subject) -> ExportedProgram:
     if fixed:
         raise ExportError(f"{subject.name} was traced for one {' and '.join(fixed)} only; its code branches on it")
     _tie(program)
+    _forget_lines(program)
     return program
 
 
@@ -66,6 +67,13 @@ def _tie(program: ExportedProgram) -> None:
             specs.remove(spec)
             del program.state_dict[spec.target]
     program.graph_module.recompile()
+
+
+def _forget_lines(program: ExportedProgram) -> None:
+    """Remove the lines of code that nodes come from, which name files of the machine."""
+    for module in program.graph_module.modules():
+        for node in module.graph.nodes if isinstance(module, GraphModule) else ():
+            node.meta.pop("stack_trace", None)
 
 
 def _image_shape(program: ExportedProgram) -> torch.Size:

@@ -32,6 +32,7 @@ from featherpress.files import hash_file, replacing
 from featherpress.models import Detector
 from featherpress.models.creation import origin_of
 from featherpress.models.inputs import ModelInput, input_of
+from featherpress.models.priors import VARIANCES, PriorSpec
 from featherpress.records.deployment import Export
 from featherpress.records.evaluation import AP, Metric
 from featherpress.verdicts import Scores, gate
@@ -146,8 +147,12 @@ def export(request: ExportRequest) -> dict[str, Any]:
     """
     if request.onnx:
         require_extra("export", "writing ONNX")
-    elif request.int8 or not request.program:
-        raise UsageError("without ONNX there is nothing to quantise; ask for --program alone, or leave --no-onnx out")
+    elif request.int8:
+        raise UsageError("--int8 quantises the ONNX file; leave --no-onnx out")
+    elif not request.program:
+        raise UsageError("--no-onnx leaves nothing to write; add --program, or leave it out")
+    elif request.opset is not None:
+        raise UsageError("--opset is ONNX's and has no effect with --no-onnx; leave one of them out")
     subject = find_subject(
         request.target,
         request.weights,
@@ -214,10 +219,10 @@ def _write(
     if request.nms is not None:
         for entry in [each for each in files if each["kind"] != "program"]:
             path = places[entry["kind"]]
-            nodes = suppress(path, subject, iou=request.nms, threshold=request.threshold)
+            entry["suppression"] = suppress(path, subject, iou=request.nms, threshold=request.threshold)
             entry["bytes"] = path.stat().st_size
             if "nodes" in entry:
-                entry["nodes"] = nodes
+                entry["nodes"] = _count_nodes(path)
     return {"files": files, "evaluation": evaluation}
 
 
@@ -240,12 +245,16 @@ def _opset(proto: "onnx.ModelProto") -> int:
 
 def _write_program(program: ExportedProgram, subject: Subject, about: Mapping[str, str], path: Path) -> dict[str, Any]:
     # In memory first: on a full disk PyTorch, writing files itself, ends the process.
-    with quiet(), io.BytesIO() as file:
-        torch.export.save(program, file, extra_files={"featherpress.json": json.dumps(dict(about))})
-        path.write_bytes(file.getvalue())
+    def save(said: Mapping[str, str]) -> io.BytesIO:
+        file = io.BytesIO()
+        torch.export.save(program, file, extra_files={"featherpress.json": json.dumps(dict(said))})
+        return file
+
+    with quiet():
         # What is read back here was written by the line above.
-        module = torch.export.load(file).module()
+        module = torch.export.load(save(about)).module()
         parity = check_parity(subject, lambda images: flat_outputs(module(images)), what="the torch program")
+        path.write_bytes(save({**about, "parity": _text(parity.to_dict())}).getvalue())
     return {"kind": "program", "precision": "float32", "bytes": path.stat().st_size, "parity": parity.to_dict()}
 
 
@@ -269,7 +278,9 @@ def _write_int8(
             break
     proto = onnx.load(target)
     calibration = {"calibration": how.calibration, "calibration_images": count}
-    _describe(proto, {**about, "precision": "int8", **{key: _text(value) for key, value in calibration.items()}})
+    evaluation = _compare(before, after, request)
+    said = {**calibration, "evaluation": evaluation}
+    _describe(proto, {**about, "precision": "int8", **{key: _text(value) for key, value in said.items()}})
     target.write_bytes(proto.SerializeToString())
     entry = {"kind": "int8", "precision": "int8", "bytes": target.stat().st_size, "opset": _opset(proto)}
     entry["kept_in_float"] = len(kept)
@@ -279,7 +290,7 @@ def _write_int8(
     outputs = trial.nodes is not None and trial.outputs
     plan = {**say, "kind": trial.kind, "quantized": quantized, "outputs": outputs, **time}
     entry |= {**calibration, "plan": plan}
-    return entry, _compare(before, after, request)
+    return entry, evaluation
 
 
 def _compare(before: "EvaluationResult", after: "EvaluationResult", request: Int8Data) -> dict[str, Any]:
@@ -356,16 +367,48 @@ def _record(request: ExportRequest, subject: Subject) -> dict[str, Any]:
         "settings": dict(origin.settings if origin else request.settings),
         "params": sum(weight.numel() for weight in subject.original.parameters()),
         "weights": source,
-        "input": {"name": "images", "shape": list(subject.example), "dynamic": list(subject.dynamic.values())},
+        "input": {
+            "name": "images",
+            "shape": [-1 if axis in subject.dynamic else size for axis, size in enumerate(subject.example)],
+            "dynamic": list(subject.dynamic.values()),
+        },
         "preprocessing": _PREPROCESSING if subject.detector else _preprocessing(takes) if takes else None,
         **({"takes": asdict(takes)} if takes and not subject.detector else {}),
         "outputs": list(subject.outputs if request.nms is None else OUTPUTS),
         **({} if request.nms is None else {"suppression": {"iou": request.nms, "threshold": request.threshold}}),
         "decoded": request.options.decode,
+        **({"decoding": _decoding(subject.detector.anchors)} if subject.detector else {}),
         "deformable": request.options.deformable,
         "folded": True,
         "environment": software("onnx", "onnxscript", "onnxruntime"),
     }
+
+
+def _decoding(priors: PriorSpec) -> dict[str, Any]:
+    """Return all that it takes to decode raw outputs."""
+    centre, size = VARIANCES
+    return {
+        "variances": [centre, size],
+        "boxes": f"centre = prior's + {centre} * (x, y) * prior's size; size = prior's * exp({size} * (w, h))",
+        "landmarks": f"point = prior's centre + {centre} * (x, y) * prior's size",
+        "points": ["left eye", "right eye", "nose", "left corner of the mouth", "right corner of the mouth"],
+        "left": "as seen in the image",
+        "logits": ["background", "face"],
+        "clipped": False,
+        "priors": {
+            "values": "centre x, centre y, width, height in pixels, (P, 4) without a batch axis",
+            "order": ["level", "row", "column", "size"],
+            "strides": list(priors.strides),
+            "sizes": [list(sizes) for sizes in priors.sizes],
+            "cells": "image's side / stride, rounded up; centres at (number + 0.5) * stride",
+        },
+    }
+
+
+def _count_nodes(path: Path) -> int:
+    import onnx  # noqa: PLC0415  (optional)
+
+    return len(onnx.load(path).graph.node)
 
 
 def _preprocessing(takes: ModelInput) -> str:

@@ -113,7 +113,7 @@ def find_subject(
 
     `target` may be empty where the weights file says which model it is of; a `model` that was built already is only
     prepared. `side` is the input's where the model is no detector, else the one that model or weights say, else 640;
-    with `fixed` a detector too takes one image of that side and no other.
+    with `fixed` the graph takes one image of that side and no other.
 
     Errors: `UsageError` for names, files and options that do not go together; `CheckpointError` as `load_weights`.
     """
@@ -134,7 +134,7 @@ def find_subject(
         takes, side = takes or ModelInput(mean=(0, 0, 0), std=(1, 1, 1), size=model.side), model.side
     if takes is not None:
         remember_input(model, takes)
-    return _plain_subject(target, model, side or 640, options)
+    return _plain_subject(target, model, side or 640, options, fixed=fixed)
 
 
 def _load(target: str, weights: Path | None) -> nn.Module:
@@ -168,15 +168,15 @@ def _detector_subject(target: str, model: Detector, options: GraphOptions, side:
     )
 
 
-def _plain_subject(target: str, model: nn.Module, side: int, options: GraphOptions) -> Subject:
-    """Find by running it which axes of its input a model lets vary."""
+def _plain_subject(target: str, model: nn.Module, side: int, options: GraphOptions, *, fixed: bool) -> Subject:
+    """Find by running it which axes of its input a model lets vary; none where they are to be fixed."""
     base = (1, 3, side, side)
     found = flat_outputs(_try(model, base, target))
     names = ("output",) if len(found) == 1 else tuple(f"output_{number}" for number in range(len(found)))
     if isinstance(model, DecodedDetector):
         names = model.outputs
     twice, wide, tall = (2, 3, side, side), (1, 3, side, 2 * side), (2, 3, 2 * side, side)
-    batch = _runs(model, twice)
+    batch = not fixed and _runs(model, twice)
     size = batch and _runs(model, wide) and _runs(model, tall)
     shapes = [base, *([twice] if batch else []), *([wide, tall] if size else [])]
     return Subject(
@@ -204,7 +204,9 @@ def _try(model: nn.Module, shape: tuple[int, ...], target: str) -> object:
             return model(torch.zeros(shape))
     except Exception as error:  # other people's forward: whatever it raises, it did not take the input
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ExportError(f"{target} does not take an input of {shape}: {reason}") from error
+        raise ExportError(
+            f"{target} does not take an input of {shape}: {reason}; --input names another side"
+        ) from error
 
 
 def _runs(model: nn.Module, shape: tuple[int, ...]) -> bool:

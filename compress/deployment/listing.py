@@ -19,6 +19,8 @@ def render_export(record: Mapping[str, Any]) -> RenderableType:
     lines = [
         f"{record['model']}: {record['params']:,} parameters; free: {dynamic}; outputs: {', '.join(record['outputs'])}"
     ]
+    if record["weights"] is None:
+        lines.append("without --weights: they are random, unless the factory loads some")
     checked = [each["parity"] for each in record["files"] if "parity" in each]
     if checked:
         shapes = ", ".join("x".join(map(str, row["shape"])) for row in checked[0]["checked"])

@@ -1,11 +1,14 @@
 """Non-maximum suppression at the end of an exported graph, and whether it keeps what torchvision's keeps."""
 
+import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torchvision.ops import batched_nms
 
 from featherpress.compress.deployment.graphs import Subject
@@ -18,33 +21,46 @@ OUTPUTS = ("boxes", "scores", "landmarks", "images_of_faces")
 """What comes out: the faces of all images in a row, and the number of the image that each is in."""
 
 
-def suppress(path: Path, subject: Subject, *, iou: float, threshold: float) -> int:
+_COMPARED = 100
+"""So many of the best boxes are compared at least, whatever the threshold leaves."""
+
+
+def suppress(path: Path, subject: Subject, *, iou: float, threshold: float) -> dict[str, Any]:
     """Let a decoded detector's file suppress: of overlapping boxes from a score on the best stays, TOP_K an image.
 
-    Returns how many nodes it then has.
+    Returns what was compared with torchvision's suppression, on one image; the file's metadata say it too.
 
     Errors: `ExportError` where torchvision keeps others.
     """
     import onnx  # noqa: PLC0415  (optional)
 
-    images = example_images(subject.shapes[-1]).numpy()
-    before = Session(path, threads=1).run(images)
-    proto = onnx.load(path)
-    _add(proto, iou=iou, threshold=threshold)
+    decoded, shape = onnx.load(path), subject.shapes[-1]
+    images = example_images(shape).numpy()
+    boxes, scores = map(torch.from_numpy, Session(path, threads=1).run(images)[:2])
+    best = scores.flatten().sort(descending=True).values[: _COMPARED + 1].tolist()
+    between = [(upper + lower) / 2 for upper, lower in pairwise(best)][-1:]
+    compared: dict[str, Any] = {"with": "torchvision.ops.batched_nms", "shape": list(shape), "kept": []}
+    for least in sorted({threshold, min(threshold, *between, 1.0)}):  # the file's own last
+        proto = onnx.ModelProto()
+        proto.CopyFrom(decoded)
+        _add(proto, iou=iou, threshold=least)
+        path.write_bytes(proto.SerializeToString())
+        found = Session(path, threads=1).run(images)
+        faces = _compare(found, boxes[0], scores[0], iou=iou, threshold=least)
+        compared["kept"].append({"threshold": least, "faces": faces})
+    proto.metadata_props.add(key="suppression_compared", value=json.dumps(compared))
     path.write_bytes(proto.SerializeToString())
-    boxes, scores, _, numbers = Session(path, threads=1).run(images)
-    everything, sure = torch.from_numpy(before[0]), torch.from_numpy(before[1])
-    image, prior = (sure > threshold).nonzero(as_tuple=True)
-    kept = batched_nms(everything[image, prior], sure[image, prior], image, iou)
-    expected = sorted(zip(image[kept].tolist(), sure[image, prior][kept].tolist(), strict=True))
-    found = sorted(zip(numbers.tolist(), scores.tolist(), strict=True))
-    if len(boxes) != len(scores) or (len(kept) <= TOP_K and not _same(found, expected)):
-        raise ExportError(f"the graph keeps {len(found)} faces, torchvision's suppression {len(expected)}")
-    return len(proto.graph.node)
+    return compared
 
 
-def _same(found: list[tuple[int, float]], expected: list[tuple[int, float]]) -> bool:
-    return len(found) == len(expected) and bool(np.allclose(found, expected, atol=1e-6))
+def _compare(found: list[NDArray[Any]], boxes: Tensor, scores: Tensor, *, iou: float, threshold: float) -> int:
+    """Return how many faces of an image are kept, by the graph as by torchvision."""
+    sure = scores > threshold
+    kept = batched_nms(boxes[sure], scores[sure], torch.zeros(int(sure.sum())), iou)[:TOP_K]
+    expected, ours = scores[sure][kept].sort().values.numpy(), np.sort(found[1])
+    if len(found[0]) != len(ours) or len(ours) != len(expected) or not np.allclose(ours, expected, atol=1e-6):
+        raise ExportError(f"the graph keeps {len(ours)} faces, torchvision's suppression {len(expected)}")
+    return len(ours)
 
 
 def _add(proto: Any, *, iou: float, threshold: float) -> None:

@@ -23,6 +23,17 @@ if TYPE_CHECKING:
 
 # Where there is no folder of images, so many are drawn.
 MOST_IMAGES = 1_000_000
+DEFAULT_THRESHOLD = 0.02
+
+
+def _read_side(text: str) -> int:
+    """Read the side of a square image in pixels, 65,536 at most."""
+    side = int(text) if text.isascii() and text.isdecimal() and len(text) <= 5 else 0
+    if not 1 <= side <= 65536:
+        raise UsageError(
+            f"--input is one whole number, the side of a square image in pixels, as 640; got {text[:40]!r}"
+        )
+    return side
 
 
 def export(
@@ -51,8 +62,9 @@ def export(
         ),
     ] = None,
     threshold: Annotated[
-        float, typer.Option(metavar="SCORE", min=0, max=1, help="With --nms: leave out detections below this score.")
-    ] = 0.02,
+        float | None,
+        typer.Option(metavar="SCORE", min=0, max=1, help="With --nms: leave out detections below this score; 0.02."),
+    ] = None,
     deformable: Annotated[
         Literal["samples", "operator"],
         typer.Option(metavar="FORM", help="Deformable convolutions as GridSample (`samples`) or as one `operator`."),
@@ -67,22 +79,21 @@ def export(
         typer.Option(
             "--input",
             metavar="N",
-            min=1,
-            max=65536,
-            help="One image of this side and no other; without it a detector takes any.",
+            parser=_read_side,
+            help="One image of this side and no other; without it a model takes all that it can.",
         ),
     ] = None,
     program: Annotated[bool, typer.Option("--program", help="Write a torch.export program too, .pt2.")] = False,
     no_onnx: Annotated[bool, typer.Option("--no-onnx", help="Leave ONNX out.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Quantise too, and score before and after.")] = False,
     plan: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--int8-plan",
             metavar="PLAN",
-            help="Convolutions in eight bits: those that are faster here (auto), all, or those in a file.",
+            help="Convolutions in eight bits: those that are faster here (auto, the default), all, or those in a file.",
         ),
-    ] = "auto",
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -90,20 +101,26 @@ def export(
         ),
     ] = None,
     calibration: Annotated[
-        Literal["percentile", "minmax", "entropy", "none"],
+        Literal["percentile", "minmax", "entropy", "none"] | None,
         typer.Option(
-            metavar="HOW", help="--int8's ranges of activations: percentile, minmax, entropy, or none (float)."
+            metavar="HOW",
+            help="--int8's ranges of activations: percentile, the default, minmax, entropy, or none (float).",
         ),
-    ] = "percentile",
+    ] = None,
     images: Annotated[
-        int,
+        int | None,
         typer.Option(
-            "--calibration-images", metavar="N", min=1, max=MOST_IMAGES, help="How many images --int8 calibrates on."
+            "--calibration-images",
+            metavar="N",
+            min=1,
+            max=MOST_IMAGES,
+            help="How many images --int8 calibrates on; 50.",
         ),
-    ] = 50,
+    ] = None,
     limit: Annotated[
-        int, typer.Option(metavar="N", min=0, max=MOST_IMAGES, help="Score --int8 on the first N images only; 0: all.")
-    ] = 0,
+        int | None,
+        typer.Option(metavar="N", min=0, max=MOST_IMAGES, help="Score --int8 on the first N images only; 0: all."),
+    ] = None,
     recipe: Annotated[
         str, typer.Option(metavar="RECIPE", help="Export --weights of its student, whatever the task.")
     ] = "",
@@ -129,11 +146,20 @@ def export(
     """
     from featherpress.compress.deployment import exporting, graphs, listing, planning, quantization
 
+    if threshold is not None and nms is None:
+        raise UsageError("--threshold has no effect without --nms; add that, or leave it out")
+    of_int8 = {"--int8-plan": plan, "--calibration": calibration, "--calibration-images": images, "--limit": limit}
+    given = [name for name, value in (of_int8 | ({} if recipe else {"--data": data})).items() if value is not None]
+    if given and not int8:
+        raise UsageError(f"{given[0]} has no effect without --int8; add that, or leave it out")
+    if calibration == "none" and images is not None:
+        raise UsageError("--calibration none looks at no images; leave --calibration-images out")
+    plan, images, limit = plan or "auto", images or 50, limit or 0
     options = graphs.GraphOptions(
         priors=priors, decode=decode or nms is not None, deformable=deformable, fuse=not no_fuse
     )
     chosen = plan if plan in {"auto", "all"} else planning.read_plan(Path(plan))
-    how = quantization.Quantization(plan=chosen, calibration=calibration)
+    how = quantization.Quantization(plan=chosen, calibration=calibration or "percentile")
     built: nn.Module | None = None
     own: Mapping[str, Any] = {}
     eight: exporting.Int8Data | None = None
@@ -156,7 +182,7 @@ def export(
         side=side,
         opset=opset,
         nms=nms,
-        threshold=threshold,
+        threshold=DEFAULT_THRESHOLD if threshold is None else threshold,
         program=program,
         onnx=not no_onnx,
         int8=eight,

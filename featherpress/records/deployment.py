@@ -110,7 +110,7 @@ class Parity(Part):
 
 
 class Exported(Part):
-    """One file that was written.
+    """One file that was written; `suppression` is what was compared with torchvision's, and how many faces it kept.
 
     Units: bytes.
     """
@@ -125,6 +125,7 @@ class Exported(Part):
     calibration_images: int | None = None
     plan: Plan | None = None
     parity: Parity | None = None
+    suppression: dict[str, Any] | None = None
     file: str = ""
 
 
@@ -151,7 +152,8 @@ class ExportEvaluation(Part):
 class Export(Record):
     """The files of one export, and what float32 and int8 score where both were scored.
 
-    `takes` are the normalisation, size and class names of a model that is no face detector, where they are known.
+    `takes` are the normalisation, size and class names of a model that is no face detector, where they are known;
+    `decoding` says how the raw outputs of one are decoded. Free axes of the input's shape are -1.
     """
 
     SCHEMA: ClassVar[str] = "featherpress.export/1"
@@ -166,6 +168,7 @@ class Export(Record):
     takes: dict[str, Any] | None = None
     outputs: tuple[str, ...] = ()
     decoded: bool = False
+    decoding: dict[str, Any] | None = None
     suppression: dict[str, float] | None = None
     deformable: str = ""
     folded: bool = True

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import math
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +34,7 @@ from featherpress.errors import ExportError, UsageError
 from featherpress.models import Detector
 from featherpress.models.factories import load_factory
 from featherpress.models.priors import decode_boxes, decode_landmarks
+from featherpress.records.deployment import Export
 
 from .conftest import Exported
 
@@ -73,7 +76,46 @@ def test_program_computes_what_torch_does(exported: Exported, detector: Detector
         found = flat_outputs(program.module()(images))
     for ours, theirs in zip(decoded(detector, images), found, strict=True):
         torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-3)
-    assert json.loads(extra["featherpress.json"])["model"] == "export_nets:small"
+    about = json.loads(extra["featherpress.json"])
+    assert about["model"] == "export_nets:small"
+    [entry] = [each for each in exported.record["files"] if each["kind"] == "program"]
+    assert json.loads(about["parity"]) == entry["parity"]
+
+
+def test_program_names_no_file_of_this_machine(exported: Exported, nets: Path) -> None:
+    """No path, of the model's code, of ours or of torch's, is in any of its parts."""
+    with zipfile.ZipFile(exported.folder / "small.pt2") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    assert any(b"export_nets.Small" in part for part in parts.values())
+    for name, part in parts.items():
+        for word in (b".py", b"site-packages", str(nets).encode(), str(Path(__file__).parents[3]).encode()):
+            assert word not in part, (name, word)
+
+
+def test_record_says_how_raw_outputs_are_decoded(exported: Exported, detector: Detector) -> None:
+    """By what record and metadata say alone, raw outputs become boxes, scores and landmarks in pixels."""
+    said = exported.record["decoding"]
+    about = {each.key: each.value for each in onnx.load(exported.folder / "small.onnx").metadata_props}
+    assert json.loads(about["decoding"]) == said
+    images = parity.example_images(SHAPE, seed=5)
+    rows = []
+    for stride, sizes in zip(said["priors"]["strides"], said["priors"]["sizes"], strict=True):
+        for row in range(math.ceil(SHAPE[2] / stride)):
+            for column in range(math.ceil(SHAPE[3] / stride)):
+                rows += [((column + 0.5) * stride, (row + 0.5) * stride, size, size) for size in sizes]
+    priors, (shift, grow) = torch.tensor(rows), said["variances"]
+    with torch.no_grad():
+        boxes, logits, landmarks = detector(images)
+    centre, half = (
+        priors[:, :2] + shift * boxes[..., :2] * priors[:, 2:],
+        priors[:, 2:] * (grow * boxes[..., 2:]).exp() / 2,
+    )
+    points = priors[:, None, :2] + shift * landmarks.unflatten(-1, (5, 2)) * priors[:, None, 2:]
+    found = torch.cat([centre - half, centre + half], -1), logits.softmax(-1)[..., said["logits"].index("face")], points
+    for ours, theirs in zip(decoded(detector, images), (*found[:2], points.flatten(-2), priors), strict=True):
+        torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-3)
+    assert f"{shift} * (x, y)" in said["boxes"]
+    assert f"exp({grow} * (w, h))" in said["boxes"]
 
 
 def test_file_says_what_it_is(exported: Exported) -> None:
@@ -111,6 +153,7 @@ def test_record_lists_every_file(exported: Exported) -> None:
         name: (exported.folder / name).stat().st_size for name in ("small.onnx", "small.pt2", "small.int8.onnx")
     }
     assert len(list(exported.folder.iterdir())) == 4
+    assert record["input"] == {"name": "images", "shape": [-1, 3, -1, -1], "dynamic": ["batch", "height", "width"]}
     scores = record["evaluation"]
     assert scores["difference"] == scores["int8"]["score"] - scores["float32"]["score"]
 
@@ -155,6 +198,9 @@ def test_record_says_how_it_was_calibrated(exported: Exported) -> None:
     assert entry["opset"] == next(each.version for each in file.opset_import if not each.domain)
     about = {each.key: each.value for each in file.metadata_props}
     assert (about["calibration"], about["calibration_images"]) == ("percentile", "2")
+    assert Export.model_validate(
+        exported.record | {"evaluation": json.loads(about["evaluation"])}
+    ) == Export.model_validate(exported.record)
 
 
 @pytest.mark.parametrize("calibration", ["percentile", "minmax", "entropy"])
@@ -287,14 +333,18 @@ def test_branch_on_values_is_refused(nets: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_anyones_model_of_one_size(nets: Path, tmp_path: Path) -> None:
-    """A model that takes one size only is exported for that size, its batch left free; a file is not replaced."""
+def test_anyones_model_of_one_size(nets: Path, tmp_path: Path, print_plain: Printer) -> None:
+    """With --input a file takes one image of that size, and the listing says what made weights; none is replaced."""
     record = export(request("export_nets:classifier", tmp_path))
-    assert record["input"]["dynamic"] == ["batch"]
+    assert record["input"] == {"name": "images", "shape": [1, 3, 8, 8], "dynamic": []}
+    assert "without --weights: they are random" in print_plain(render_export(record))
     session = Session(tmp_path / "net.onnx", threads=1)
-    images = parity.example_images((5, 3, 8, 8))
+    assert session.size == (8, 8)
+    images = parity.example_images((1, 3, 8, 8))
     model = load_factory("export_nets:classifier").eval()
     torch.testing.assert_close(torch.from_numpy(session.run(images.numpy())[0]), model(images).detach())
+    free = find_subject("export_nets:classifier", None, options=GraphOptions(), side=8)
+    assert [*free.dynamic.values()] == ["batch"]
     with pytest.raises(UsageError, match="exists already; add --overwrite"):
         export(request("export_nets:classifier", tmp_path))
 

@@ -1,5 +1,6 @@
 """Graphs made simpler and older, files of one size, and suppression in the graph: what they compute stays."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from torchvision.ops import nms
 from featherpress.compress.data import SyntheticFaces
 from featherpress.compress.deployment import parity
 from featherpress.compress.deployment.exporting import ExportRequest, Int8Request, export
-from featherpress.compress.deployment.graphs import GraphOptions
+from featherpress.compress.deployment.graphs import GraphOptions, find_subject
 from featherpress.compress.deployment.sessions import Session, SessionDetector
+from featherpress.compress.deployment.suppression import _compare, suppress
 from featherpress.compress.evaluation.detector.inference import detect_faces
 from featherpress.compress.evaluation.detector.settings import DetectionSettings
 from featherpress.errors import ExportError, UsageError
@@ -111,7 +113,28 @@ def test_suppression_in_the_graph(exported: Exported, nets: Path, tmp_path: Path
     record = export(request)
     assert record["outputs"] == ["boxes", "scores", "landmarks", "images_of_faces"]
     assert record["suppression"] == {"iou": 0.4, "threshold": 0.3}
-    assert record["files"][0]["nodes"] == len(onnx.load(out).graph.node)
+    proto = onnx.load(out)
+    assert record["files"][0]["nodes"] == len(proto.graph.node)
+    compared = record["files"][0]["suppression"]
+    assert json.loads({each.key: each.value for each in proto.metadata_props}["suppression_compared"]) == compared
+    assert [row["threshold"] for row in compared["kept"]][-1] == 0.3
+    assert all(row["faces"] for row in compared["kept"])
+    raw, first = onnx.load(exported.folder / "small.onnx"), Session(exported.folder / "small.onnx", threads=1)
+    del raw.graph.output[3:]
+    few = tmp_path / "few.onnx"
+    onnx.save(raw, few)
+    subject = find_subject("export_nets:small", exported.weights, options=GraphOptions(decode=True))
+    compared = suppress(few, subject, iou=0.4, threshold=1.0)
+    assert [row["faces"] > 0 for row in compared["kept"]] == [True, False]
+    assert len(Session(few, threads=1).run(np.zeros((1, 3, 64, 64), np.float32))[0]) == 0
+    onnx.save(raw, few)
+    assert suppress(few, subject, iou=1.0, threshold=0.0)["kept"][-1] == {"threshold": 0.0, "faces": 750}
+    boxes, scores = map(torch.from_numpy, first.run(parity.example_images((1, 3, 64, 64)).numpy())[:2])
+    kept = nms(boxes[0], scores[0], 0.4)
+    right = [boxes[0][kept].numpy(), scores[0][kept].numpy()]
+    assert _compare(right, boxes[0], scores[0], iou=0.4, threshold=0.0) == len(kept)
+    with pytest.raises(ExportError, match=r"the graph keeps \d+ faces, torchvision's suppression \d+"):
+        _compare([each[1:] for each in right], boxes[0], scores[0], iou=0.4, threshold=0.0)
     images = parity.example_images((2, 3, 96, 80), seed=3)
     boxes, scores, landmarks, numbers = Session(out, threads=1).run(images.numpy())
     whole = Session(exported.folder / "small.onnx", threads=1).run(images.numpy())
