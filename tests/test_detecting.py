@@ -13,6 +13,7 @@ from PIL import Image
 from featherpress.compress.evaluation.detector import predict
 from featherpress.compress.evaluation.detector.predict import drawing_paths, find_photographs
 from featherpress.errors import UsageError
+from featherpress.files import hash_file
 from featherpress.models import shipped_weights
 
 Run = Callable[..., Any]
@@ -78,6 +79,26 @@ def test_a_folder_is_drawn_and_printed(run_command: Run, album: Path, weights: P
     assert (record["threshold"], record["skipped"], record["protocol"]["flip"]) == (0.5, 0, True)
 
 
+def test_a_drawing_of_another_photograph_stays(run_command: Run, album: Path, weights: Path, tmp_path: Path) -> None:
+    """Of one stem, of one name in other folders, or someone's own file: none is replaced by a later call."""
+    for name in ("b.jpg", "sub/b.jpg", "b-2.jpg"):
+        Image.new("RGB", (64, 64)).save(album / name)
+    drawn = tmp_path / "detections"
+    drawn.mkdir()
+    (drawn / "b-3.png").write_bytes(b"mine")
+    for photographs, target in (
+        (["b.PNG"], "b.png"),
+        (["b.jpg", "b-2.jpg"], "b-4.png"),
+        (["sub/b.jpg"], "b-5.png"),
+        (["b.jpg"], "b-4.png"),
+        (["b.PNG"], "b.png"),
+    ):
+        ending = run_command("detect", *(album / each for each in photographs), "--weights", weights)
+        assert f"drawn in {Path('detections') / target}\n" in ending.out
+    assert sorted(path.name for path in drawn.iterdir()) == ["b-2.png", "b-3.png", "b-4.png", "b-5.png", "b.png"]
+    assert (drawn / "b-3.png").read_bytes() == b"mine"
+
+
 def test_a_broken_image_is_reported_and_the_others_are_done(run_command: Run, album: Path, weights: Path) -> None:
     """One line a broken image, everything else printed, and exit code 2."""
     (album / "b.PNG").write_bytes((album / "b.PNG").read_bytes()[:300])
@@ -90,13 +111,14 @@ def test_a_broken_image_is_reported_and_the_others_are_done(run_command: Run, al
 
 
 def test_photographs_in_a_format_that_is_not_read_are_counted(run_command: Run, album: Path, weights: Path) -> None:
-    """A telephone's folder is not silently half done."""
+    """A telephone's folder is not silently half done: a line counts them, the record names each."""
     for number in range(3):
         (album / f"IMG_{number}.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
-    ending = run_command("detect", album, "--weights", weights, "--json")
+    ending = run_command("detect", album, album / "a.jpg", "--weights", weights, "--json")
     assert ending.code == 0
     assert "passed over 3 photographs" in ending.err
     assert "IMG_0.HEIC" in ending.err
+    assert json.loads(ending.out)["passed_over"] == [str(album / f"IMG_{number}.HEIC") for number in range(3)]
 
 
 def test_a_large_photograph_is_scaled_down_and_said_to_be(
@@ -113,6 +135,8 @@ def test_a_large_photograph_is_scaled_down_and_said_to_be(
     assert (row["width"], row["height"], row["searched_at"]) == (90, 70, [80, 62])
     assert max(face["box"][2] for face in row["faces"]) > 80
     assert Image.MAX_IMAGE_PIXELS == 1000
+    ending = run_command("detect", album / "a.jpg", "--weights", weights)
+    assert ending.out.endswith(f"drawn in {Path('detections/a.png')} at the 80 x 62 pixels that were searched\n")
     for option in (("--tile", 64), ("--long-side", 90)):
         ending = run_command("detect", album, "--weights", weights, "--json", *option)
         assert (ending.err, "searched_at" in json.loads(ending.out)["images"][0]) == ("", False)
@@ -172,6 +196,9 @@ def test_without_weights_the_shipped_ones_are_taken(run_command: Run, album: Pat
         run_command("detect", album / "a.jpg", *least, "--weights", shipped_weights("featherface_v2")).out
     )
     assert shipped["images"] == named["images"]
+    file = shipped_weights("featherface_v2")
+    said = {"model": "featherface_v2", "weights": file.name, "weights_sha256": hash_file(file)}
+    assert {key: shipped[key] for key in said} == {key: named[key] for key in said} == said
     ending = run_command("detect", album / "a.jpg", "--json")
     card = shipped_weights("featherface_v2").with_suffix(".md").read_text(encoding="utf-8")
     [best] = re.findall(r"Best F1 [\d.]+ at a score of ([\d.]+) ", card)

@@ -4,15 +4,19 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Group
 
 from featherpress.compress.data import WiderFaces
 from featherpress.compress.data.sources.predicted import PredictedFaces
 from featherpress.compress.evaluation import DetectionSet, read_predictions
+from featherpress.compress.evaluation.detector.listing import render_evaluation
+from featherpress.compress.evaluation.detector.settings import CANDIDATES, TOP_K, DetectionSettings
+from featherpress.compress.evaluation.metrics.coco import MOST_DETECTIONS
 
 Run = Callable[..., Any]
 
@@ -165,6 +169,22 @@ def test_text_predictions_are_scored_with_a_figure(run_command: Run, shared: Pat
         assert np.asarray(figure).std() > 0
 
 
+OLD_KEYS = ("schema", "threshold", "protocol", "tile", "overlap", "skipped", "images")
+"""What records of detections had before they named the model."""
+
+
+def test_the_documentation_prints_and_limits_as_the_program_does() -> None:
+    """The sentence on COCO's AP, and how many boxes go into suppression and come out of it, stand there as they are."""
+    text = " ".join((Path(__file__).parents[1] / "docs" / "evaluation.md").read_text(encoding="utf-8").split())
+    data = {"images": 1, "ignored": 0, "faces": 1}
+    coco = {"ap": 0.3, "ap50": 0.8, "ap75": 0.1, "most_detections": MOST_DETECTIONS}
+    record = {"data": data, "protocol": DetectionSettings().to_dict(), "coco": coco, "by_height": [], "ap": 0.8}
+    group = cast("Group", render_evaluation(record))
+    [sentence] = [str(line) for line in group.renderables if str(line).startswith("AP50")]
+    assert sentence in text
+    assert f"the {CANDIDATES:,} boxes of the highest scores go into suppression, and at most {TOP_K} come out" in text
+
+
 def detections(folder: Path, faces: dict[str, list[tuple[float, list[float]]]], **other: object) -> str:
     """What `detect --json` writes of images in a folder."""
     images = [
@@ -190,9 +210,13 @@ def test_a_model_is_held_against_another_where_nobody_labelled(
         "file": "found.json",
         "positive_threshold": positive_threshold,
         "ignore_threshold": 0.02,
+        **{key: json.loads(found)[key] for key in ("model", "weights", "weights_sha256")},
     }
     assert record["data"]["faces"] == sum(score >= positive_threshold for score in scores)
     assert record["data"]["ignored"] == sum(score < positive_threshold for score in scores)
+    (tmp_path / "found.json").write_text(json.dumps({key: json.loads(found)[key] for key in OLD_KEYS}))
+    old = json.loads(run_command(*arguments, "--positive-threshold", positive_threshold, "--no-coco", "--json").out)
+    assert (old["ap"], [*old["data"]["labels"]]) == (1, [*record["data"]["labels"]][:3])
     shown = run_command(*arguments, "--positive-threshold", positive_threshold, "--no-coco").out
     assert "how far the two agree, not accuracy" in " ".join(shown.split())
     assert max(map(len, shown.splitlines())) <= 80

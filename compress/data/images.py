@@ -17,7 +17,7 @@ import torchvision  # noqa: F401 (brings torch.ops.image)
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
+from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 from torch import Tensor
 
 from featherpress.errors import DataError
@@ -25,6 +25,14 @@ from featherpress.errors import DataError
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 """What Pillow's decoders raise on files that are cut short, corrupt or of no known kind."""
 
+UNREAD = frozenset(".arw .cr2 .cr3 .dng .heic .heif .jxl .nef .orf .raf .rw2".split())  # noqa: SIM905
+"""Suffixes of photographs that Pillow does not read."""
+
+_UNREAD_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"crx ")
+"""How the heads of HEIC and CR3 files go on after `ftyp`, whatever the files are called."""
+_TIFF_HEADS = (b"II*\0", b"MM\0*")
+_SAMPLE_FORMATS = {2: "signed integers", 3: "floats"}
+_BITS, _SAMPLES, _FORMAT = 0x0102, 0x0115, 0x0153
 _WIDTH, _LENGTH, _ORIENTATION = 0x0100, 0x0101, 0x0112
 _ROWS = 64  # of a large image that are worked on at a time
 _END_OF_JPEG, _RGB = b"\xff\xd9", 3  # as torchvision numbers the modes
@@ -157,6 +165,11 @@ def open_image(path: Path) -> Iterator[Image.Image]:
             f"{path} has more than {most:,} pixels: scale it down, or raise PIL.Image.MAX_IMAGE_PIXELS"
         ) from error
     except BROKEN as error:
+        known = _unread(path, error)
+        if known:
+            raise DataError(
+                f"expected an image that can be read in {path}, got {known}: convert it to JPEG or PNG"
+            ) from error
         raise DataError(f"expected a whole image in {path}, got {_reason(error)}: replace or remove it") from error
 
 
@@ -288,6 +301,32 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         rows = (values[first : first + _ROWS].astype(np.float32) - np.float32(black)) * np.float32(255 / (white or 255))
         levels[first : first + _ROWS] = np.nan_to_num(np.clip(rows, 0, 255))
     return Image.fromarray(levels)
+
+
+def _unread(path: Path, error: BaseException) -> str:
+    """Return what a file is that is whole and yet not read; empty for any other."""
+    if getattr(error, "errno", None):  # the system's own, not a decoder's
+        return ""
+    with path.open("rb") as file:
+        head = file.read(12)
+    if path.suffix.lower() in UNREAD or (head[4:8] == b"ftyp" and head[8:] in _UNREAD_BRANDS):
+        return "a photograph in a format that is not, as HEIC and RAW"
+    tiff = isinstance(error, UnidentifiedImageError) and head[:4] in _TIFF_HEADS
+    return _samples(path) if tiff else ""
+
+
+def _samples(path: Path) -> str:
+    """Return in words what a TIFF's pixels are; empty where it does not say."""
+    try:
+        with warnings.catch_warnings(), path.open("rb") as file:
+            warnings.simplefilter("ignore")
+            tags = ImageFileDirectory_v2(file.read(8))
+            file.seek(tags.next)
+            tags.load(file)
+        kind = _SAMPLE_FORMATS.get(tags.get(_FORMAT, (1,))[0], "integers")
+        return f"a TIFF of {tags.get(_SAMPLES, 1)} {kind} of {tags[_BITS][0]} bits a pixel"
+    except (*BROKEN, LookupError, TypeError):
+        return ""
 
 
 def _reason(error: BaseException) -> str:

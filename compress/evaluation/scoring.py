@@ -116,6 +116,7 @@ def score_model(
             "file": dataset.labels.name,
             "positive_threshold": dataset.positive_threshold,
             "ignore_threshold": dataset.ignore_threshold,
+            **{key: said for key, said in dataset.found_by.items() if said},
         }
     if isinstance(dataset, OfficialImages):
         scores = dataset.score(result.predictions)

@@ -13,7 +13,7 @@ from featherpress.commands.scoring import evaluate_by_recipe
 from featherpress.errors import UsageError
 from featherpress.escaping import visible
 from featherpress.extras import require_extra
-from featherpress.files import resolve
+from featherpress.files import hash_file, resolve
 from featherpress.options import (
     BatchOption,
     FlipOption,
@@ -99,7 +99,7 @@ def evaluate(
     With --recipe, by its task's metric on its data, in total and by class: MODEL is `student` then, or `teacher`.
 
     AP is the whole area under precision over recall at IoU 0.5. COCO's AP50 differs: it takes 101 points of the curve
-    and the surest 100 detections of an image, and forgives false alarms inside faces to ignore.
+    and the top-scoring 100 detections of an image, and forgives false alarms inside faces to ignore.
 
     Examples:
     ```
@@ -228,12 +228,14 @@ def detect(
         detect_photographs,
         drawing_paths,
         find_photographs,
+        keep_apart,
         record_faces,
     )
     from featherpress.compress.evaluation.detector.render import save_drawing
     from featherpress.compress.evaluation.detector.settings import DetectionSettings
     from featherpress.compress.evaluation.detector.tiling import Tiling
     from featherpress.models import fuse
+    from featherpress.models.creation import origin_of
     from featherpress.records.run import DetectedFaces
 
     if overlap is not None and not tile:
@@ -241,11 +243,14 @@ def detect(
     chosen = weights_or_shipped(weights, model)
     tiling = Tiling(size=tile, overlap=tile // 4 if overlap is None else overlap) if tile else None
     require_place(None if as_json else out, folder=True)
-    photographs = find_photographs(images, recursive=recursive, leave_out=out)
+    passed_over: list[Path] = []
+    photographs = find_photographs(images, recursive=recursive, leave_out=out, passed_over=passed_over)
     targets = drawing_paths(photographs, out)
     if not as_json:
         _refuse_overwriting(targets, [each.path for each in photographs])
-    detector = fuse(open_detector(chosen, model))
+        targets = keep_apart(photographs, targets)
+    opened = open_detector(chosen, model)
+    origin, detector = origin_of(opened), fuse(opened)
     if threshold is None:
         threshold = threshold_of(chosen)
     settings = DetectionSettings(long_side=long_side, flip=flip, score_threshold=threshold, nms_iou=nms)
@@ -255,16 +260,22 @@ def detect(
     ):
         rows[number] = record_faces(photographs[number], image, faces)
         if not as_json:
-            save_drawing(image, faces, targets[number])
+            save_drawing(image, faces, targets[number], of=photographs[number].path)
             count = f"{len(faces)} {'face' if len(faces) == 1 else 'faces'}"
-            echo(visible(f"{photographs[number].path}: {count}, drawn in {targets[number]}"))
+            seen = rows[number].searched_at
+            scaled = f" at the {seen[0]} x {seen[1]} pixels that were searched" if seen else ""
+            echo(visible(f"{photographs[number].path}: {count}, drawn in {targets[number]}{scaled}"))
     if as_json:
         record = DetectedFaces(
+            model=model or (origin.name if origin else type(opened).__name__),
+            weights=chosen.name,
+            weights_sha256=hash_file(chosen),
             threshold=threshold,
             protocol=settings.to_dict(),
             tile=tile,
             overlap=tiling.overlap if tiling else 0,
             skipped=len(photographs) - len(rows),
+            passed_over=tuple(map(str, passed_over)),
             images=tuple(rows[number] for number in sorted(rows)),
         )
         print_json(record.to_dict())

@@ -78,15 +78,22 @@ class DetectedImage(Part):
 
 
 class DetectedFaces(Record):
-    """What `featherpress detect --json` prints; `threshold` is the score from which on faces are in it."""
+    """What `featherpress detect --json` prints; `threshold` is the score from which on faces are in it.
+
+    `skipped` is how many photographs could not be read, `passed_over` names those in a format that is not read.
+    """
 
     SCHEMA: ClassVar[str] = "featherpress.detections/1"
 
+    model: str = ""
+    weights: str = ""
+    weights_sha256: str = ""
     threshold: float
     protocol: dict[str, Any] | None = None
     tile: int = 0
     overlap: int = 0
     skipped: int = 0
+    passed_over: tuple[str, ...] = ()
     images: tuple[DetectedImage, ...]
 
 

@@ -9,14 +9,12 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from urllib.parse import unquote
 
+from featherpress.compress.data.images import UNREAD
 from featherpress.errors import DataError
 
 logger = logging.getLogger("featherpress")
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-
-_UNREAD = frozenset(".arw .cr2 .cr3 .dng .heic .heif .jxl .nef .orf .raf .rw2".split())  # noqa: SIM905
-"""Photographs that Pillow does not read."""
 
 _ARCHIVE = re.compile(r"^.*?\.zip@?/")
 _PREFIX = re.compile(r"^[0-9a-f]{8}-(?=.)")
@@ -83,9 +81,9 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 
-def warn_of_unread(files: Iterable[Path], folder: Path) -> None:
-    """Say how many files of a folder are photographs in a format that is not read, and name one."""
-    unread = [path for path in files if path.suffix.lower() in _UNREAD]
+def warn_of_unread(files: Iterable[Path], folder: Path) -> list[Path]:
+    """Say how many files of a folder are photographs in a format that is not read, name one, and return them."""
+    unread = [path for path in files if path.suffix.lower() in UNREAD]
     if unread:
         logger.warning(
             "passed over %d %s in %s in a format that is not read, as %s: convert them to JPEG or PNG",
@@ -94,6 +92,7 @@ def warn_of_unread(files: Iterable[Path], folder: Path) -> None:
             folder,
             unread[0].relative_to(folder),
         )
+    return unread
 
 
 def is_inside_name(name: str) -> bool:

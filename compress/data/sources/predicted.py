@@ -28,6 +28,7 @@ class PredictedFaces(LabelledFolder):
     ) -> None:
         self.positive_threshold, predictions = positive_threshold, DetectedFaces.load(path)
         self.ignore_threshold = predictions.threshold
+        self.found_by = {key: getattr(predictions, key) for key in ("model", "weights", "weights_sha256")}
         images = [
             _read(row, place, root=root, path=path, positive_threshold=positive_threshold)
             for place, row in enumerate(predictions.images, 1)

@@ -1,6 +1,7 @@
 """Photographs given on the command line: which files are meant, and the detections in each."""
 
 import glob
+import itertools
 import logging
 import math
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from featherpress.compress.data.images import decode_within, image_size
 from featherpress.compress.data.sources.image_files import warn_of_unread
 from featherpress.compress.evaluation.detections import Detections
 from featherpress.compress.evaluation.detector.inference import detect_batch, grouped_by_size
+from featherpress.compress.evaluation.detector.render import may_replace
 from featherpress.compress.evaluation.detector.settings import DetectionSettings
 from featherpress.compress.evaluation.detector.tiling import Tiling, detect_tiled
 from featherpress.compress.runtime.progress import Progress
@@ -47,32 +49,40 @@ class Photograph:
 
 
 def find_photographs(
-    named: Sequence[Path], *, recursive: bool = False, leave_out: Path | None = None
+    named: Sequence[Path],
+    *,
+    recursive: bool = False,
+    leave_out: Path | None = None,
+    passed_over: list[Path] | None = None,
 ) -> list[Photograph]:
     """List the photographs that arguments name: files, the images in folders, the matches of patterns; each once.
 
-    Folders in folders are searched if `recursive`. Hidden files and files in `leave_out` are never listed.
+    Folders in folders are searched if `recursive`. Hidden files and files in `leave_out` are never listed. Photographs
+    in folders in a format that is not read are added to `passed_over`.
     Errors: UsageError where something does not exist, or holds no image.
     """
     chosen: dict[Path, Photograph] = {}
     without = resolve(leave_out) if leave_out else None
+    unread: dict[Path, None] = {}
     for name in named:
-        photographs = list(_matching(name, recursive=recursive))
+        photographs = list(_matching(name, recursive=recursive, unread=unread))
         if not photographs:
             hint = "" if recursive else "; --recursive searches the folders in it"
             raise UsageError(f"expected images in {name}, found none{hint if name.is_dir() else ''}")
         for each in photographs:
             if without is None or not name.is_dir() or not resolve(each.path).is_relative_to(without):
                 chosen.setdefault(each.path, each)
+    if passed_over is not None:
+        passed_over += unread
     return list(chosen.values())
 
 
-def _matching(name: Path, *, recursive: bool) -> Iterator[Photograph]:
+def _matching(name: Path, *, recursive: bool, unread: dict[Path, None]) -> Iterator[Photograph]:
     if name.is_dir():
         files = [path for path in sorted(name.rglob("*") if recursive else name.iterdir()) if path.is_file()]
         places = [path.relative_to(name) for path in files]
         places = [place for place in places if not any(part.startswith(".") for part in place.parts)]
-        warn_of_unread([name / place for place in places], name)
+        unread |= dict.fromkeys(warn_of_unread([name / place for place in places], name))
         for place in places:
             if place.suffix.lower() in SUFFIXES:
                 yield Photograph(path=name / place, place=place)
@@ -93,6 +103,17 @@ def drawing_paths(photographs: Sequence[Photograph], out: Path) -> list[Path]:
         out / (each.place.with_name(each.place.name + ".png") if places.count(place) > 1 else place)
         for each, place in zip(photographs, places, strict=True)
     ]
+
+
+def keep_apart(photographs: Sequence[Photograph], targets: Sequence[Path]) -> list[Path]:
+    """Return where each is drawn so that nothing but its own earlier drawing is replaced: numbered from 2 on."""
+    taken, chosen = {*targets}, []
+    for each, target in zip(photographs, targets, strict=True):
+        numbered = (target.with_name(f"{target.stem}-{number}.png") for number in itertools.count(2))
+        free = itertools.chain([target], (path for path in numbered if path not in taken))
+        chosen.append(next(path for path in free if may_replace(path, each.path)))
+        taken.add(chosen[-1])
+    return chosen
 
 
 def detect_photographs(

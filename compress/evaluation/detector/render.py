@@ -1,17 +1,20 @@
 """Detections drawn on the image they were found in."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from torchvision.utils import draw_bounding_boxes, draw_keypoints
 
 from featherpress.compress.evaluation.detections import Detections
-from featherpress.files import replacing
+from featherpress.files import replacing, resolve
 
+_MARK = "featherpress.photograph"
 _BOX = (230, 159, 0)
 _POINT = (86, 180, 233)
 
@@ -41,7 +44,27 @@ def draw_detections(image: Tensor, detections: Detections) -> Tensor:
     return labelled
 
 
-def save_drawing(image: Tensor, detections: Detections, path: Path) -> None:
-    """Draw into a PNG file, which appears whole or not at all; its folder is made where it is missing."""
+def save_drawing(image: Tensor, detections: Detections, path: Path, *, of: Path) -> None:
+    """Draw into a PNG file, which appears whole or not at all; its folder is made where it is missing.
+
+    The file keeps a hash of the photograph's path, by which `may_replace` knows it again.
+    """
+    about = PngInfo()
+    about.add_text(_MARK, _mark(of))
     with replacing(path) as temporary:
-        to_pil_image(draw_detections(image, detections)).save(temporary, format="PNG")
+        to_pil_image(draw_detections(image, detections)).save(temporary, format="PNG", pnginfo=about)
+
+
+def may_replace(path: Path, photograph: Path) -> bool:
+    """Return whether a drawing of a photograph may go there: nothing is there, or an earlier drawing of the same."""
+    if not path.is_file():
+        return True
+    try:
+        with Image.open(path) as drawn:
+            return drawn.info.get(_MARK) == _mark(photograph)
+    except (OSError, SyntaxError, ValueError):
+        return False
+
+
+def _mark(photograph: Path) -> str:
+    return hashlib.sha256(str(resolve(photograph)).encode("utf-8", "surrogateescape")).hexdigest()[:32]

@@ -117,6 +117,27 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
         decode_image(path)
 
 
+@pytest.mark.parametrize("name", ["a.heic", "a.jpg", "a.nef"])
+def test_photographs_that_are_not_read_are_to_be_converted(tmp_path: Path, name: str) -> None:
+    """By suffix, or by its head where it is called something else; a file that is gone is not meant."""
+    (tmp_path / name).write_bytes(b"nothing" if name == "a.nef" else b"\0\0\0\x18ftypheic" + bytes(99))
+    with pytest.raises(DataError, match="in a format that is not, as HEIC and RAW: convert it to JPEG or PNG"):
+        decode_image(tmp_path / name)
+
+
+def test_colours_of_floats_are_to_be_converted(tmp_path: Path) -> None:
+    """A TIFF of three floats a pixel is told by that; one that breaks off before it says so is broken, in silence."""
+    entries = [(256, 2), (257, 2), (258, 32), (259, 1), (262, 2), (273, 8), (277, 3), (278, 2), (279, 48), (339, 3)]
+    tags = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in entries)
+    content = struct.pack("<4sI48xH", b"II*\0", 56, len(entries)) + tags + bytes(4)
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(DataError, match="a TIFF of 3 floats of 32 bits a pixel: convert it to JPEG or PNG"):
+        decode_image(tmp_path / "a.tif")
+    (tmp_path / "a.tif").write_bytes(content[:70])
+    with pytest.raises(DataError, match="no image format Pillow knows: replace or remove it"):
+        decode_image(tmp_path / "a.tif")
+
+
 def test_missing_files_are_told_from_folders(tmp_path: Path) -> None:
     """The error says whether nothing or a folder was found."""
     with pytest.raises(DataError, match="found nothing there"):
