@@ -25,8 +25,17 @@ def render_export(record: Mapping[str, Any]) -> RenderableType:
     if checked:
         shapes = ", ".join("x".join(map(str, row["shape"])) for row in checked[0]["checked"])
         lines.append(f"checked against torch at {shapes}: {checked[0]['measure']}, {checked[0]['tolerance']:g} allowed")
+    lines += [_suppressed(entry) for entry in record["files"] if "suppression" in entry]
     lines += [_quantized(entry) for entry in record["files"] if "calibration" in entry]
     return Group(table, *lines, *_scores(record.get("evaluation")))
+
+
+def _suppressed(entry: Mapping[str, Any]) -> str:
+    """Return what was compared of the suppression in a file."""
+    compared = entry["suppression"]
+    kept = ", ".join(f"{row['faces']} faces from {row['threshold']:.2g} on" for row in compared["kept"])
+    shape = "x".join(map(str, compared["shape"]))
+    return f"{entry['file']}: keeps the same faces as {compared['with']}, at {shape}: {kept}"
 
 
 def _quantized(entry: Mapping[str, Any]) -> str:

@@ -219,6 +219,25 @@ def test_calibrates_on_images_of_several_sizes(
     assert 0 < abs(ours - theirs).max() < 0.1
 
 
+def test_weights_that_are_computed_stay_in_float(tmp_path: Path) -> None:
+    """They are no numbers of the file, so that there is nothing to make smaller, and the record must not say so."""
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Neg", ["w"], ["computed"]),
+            onnx.helper.make_node("Conv", ["images", "computed"], ["middle"], name="one"),
+            onnx.helper.make_node("Conv", ["middle", "w"], ["end"], name="two"),
+        ],
+        "computed",
+        [onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, [1, 8, 8, 8])],
+        [onnx.helper.make_tensor_value_info("end", onnx.TensorProto.FLOAT, [1, 8, 8, 8])],
+        [from_array(np.ones((8, 8, 1, 1), np.float32), "w")],
+    )
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "computed.onnx")
+    how = Quantization(calibration="none")
+    given: Any = (tmp_path / "computed.onnx", tmp_path / "q.onnx", iter(()))
+    assert quantize(*given, count=0, how=how, nodes=["one", "two"]) == ["one"]
+
+
 def test_two_products_never_leave_sixteen_bits(tmp_path: Path) -> None:
     """Beside activations in eight bits a weight is at most 64 steps, so that no processor cuts off what it adds."""
     channels = 64

@@ -12,6 +12,7 @@ from featherpress.compress.data import SyntheticFaces
 from featherpress.compress.deployment import exporting, planning
 from featherpress.compress.deployment.exporting import ExportRequest, Int8Request, export
 from featherpress.compress.deployment.graphs import GraphOptions, find_subject
+from featherpress.compress.deployment.listing import _planned
 from featherpress.compress.deployment.parity import example_images
 from featherpress.compress.deployment.planning import Trial, group_convolutions, read_plan, try_plans
 from featherpress.compress.deployment.quantization import Chosen, Images, Quantization, calibration_images, quantize
@@ -153,6 +154,9 @@ def test_what_is_faster_and_no_worse_is_kept(
     assert len(plan["quantized"]) == len(convolutions(tmp_path / "a.onnx")) - entry["kept_in_float"] > 0
     assert plan["outputs"] == (kind == "some")
     weights = kind == "weights alone"
+    said = _planned(plan)
+    assert said.endswith(f": {faster:.2f} some; 1.50 weights alone")
+    assert ("nothing good enough is faster here" in said) == weights
     read = Chosen(nodes=tuple(plan["quantized"]), outputs=not weights, weights_alone=weights)
     assert read_plan(tmp_path / "a.export.json") == read
 

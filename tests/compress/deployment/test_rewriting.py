@@ -2,18 +2,21 @@
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from rich.console import RenderableType
 from torchvision.ops import nms
 
 from featherpress.compress.data import SyntheticFaces
 from featherpress.compress.deployment import parity
 from featherpress.compress.deployment.exporting import ExportRequest, Int8Request, export
 from featherpress.compress.deployment.graphs import GraphOptions, find_subject
+from featherpress.compress.deployment.listing import render_export
 from featherpress.compress.deployment.sessions import Session, SessionDetector
 from featherpress.compress.deployment.suppression import _compare, suppress
 from featherpress.compress.evaluation.detector.inference import detect_faces
@@ -99,7 +102,9 @@ def test_a_detector_of_too_few_pixels_is_refused(exported: Exported, tmp_path: P
         export(request)
 
 
-def test_suppression_in_the_graph(exported: Exported, nets: Path, tmp_path: Path) -> None:
+def test_suppression_in_the_graph(
+    exported: Exported, nets: Path, tmp_path: Path, print_plain: Callable[[RenderableType], str]
+) -> None:
     """Of a batch, what `detect` would keep of each image, best first, and the image that each is in."""
     out = tmp_path / "nms.onnx"
     request = ExportRequest(
@@ -118,6 +123,9 @@ def test_suppression_in_the_graph(exported: Exported, nets: Path, tmp_path: Path
     compared = record["files"][0]["suppression"]
     assert json.loads({each.key: each.value for each in proto.metadata_props}["suppression_compared"]) == compared
     assert [row["threshold"] for row in compared["kept"]][-1] == 0.3
+    faces = compared["kept"][-1]["faces"]
+    printed = " ".join(print_plain(render_export(record)).split())
+    assert f"keeps the same faces as torchvision.ops.batched_nms, at 1x3x333x250: {faces} faces from 0.3 on" in printed
     assert all(row["faces"] for row in compared["kept"])
     raw, first = onnx.load(exported.folder / "small.onnx"), Session(exported.folder / "small.onnx", threads=1)
     del raw.graph.output[3:]
