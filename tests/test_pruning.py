@@ -99,6 +99,7 @@ def small(run: Run) -> Path:
     return Path("small.safetensors")
 
 
+@pytest.mark.needs_torch("2.9", "exporting")
 def test_audit_diff_and_export_read_the_pruned_file(run: Run, small: Path) -> None:
     """Its shape and its factory's arguments are what the file says; the audit counts what the promise was about."""
     counted = json.loads(run("audit", "nets:net", "--weights", small, *INPUT, "--json").out)["total"]["params"]

@@ -19,6 +19,8 @@ from featherpress.compress.deployment.quantization import Chosen, Images, Quanti
 from featherpress.errors import FileError, UsageError
 from tests.compress.deployment.conftest import Exported
 
+pytestmark = pytest.mark.needs_torch("2.9", "exporting")
+
 
 @pytest.fixture(scope="module")
 def wide(nets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

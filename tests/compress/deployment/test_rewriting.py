@@ -26,6 +26,8 @@ from featherpress.models import Detector
 from featherpress.models.factories import load_factory
 from tests.compress.deployment.conftest import Exported
 
+pytestmark = pytest.mark.needs_torch("2.9", "exporting")
+
 
 def test_a_graph_is_of_the_oldest_operator_set_and_of_plain_operators(nets: Path, tmp_path: Path) -> None:
     """Pools are global ones, the mean over channels and products with numbers convolutions; 17, and what was asked."""
