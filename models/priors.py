@@ -1,6 +1,7 @@
 """Priors (anchor boxes), and boxes and landmarks encoded against them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -85,6 +86,27 @@ def decode_landmarks(deltas: Tensor, priors: Tensor) -> Tensor:
     Shapes: deltas (..., P, 10), priors (P, 4) -> (..., P, 10) x, y pairs in pixels.
     """
     return _centres(priors) + deltas * VARIANCES[0] * _sizes(priors)
+
+
+def describe_decoding(priors: PriorSpec) -> dict[str, Any]:
+    """Return in words and numbers all that it takes to decode raw outputs without this code."""
+    centre, size = VARIANCES
+    return {
+        "variances": [centre, size],
+        "boxes": f"centre = prior's + {centre} * (x, y) * prior's size; size = prior's * exp({size} * (w, h))",
+        "landmarks": f"point = prior's centre + {centre} * (x, y) * prior's size",
+        "points": ["left eye", "right eye", "nose", "left corner of the mouth", "right corner of the mouth"],
+        "left": "as seen in the image",
+        "logits": ["background", "face"],
+        "clipped": False,
+        "priors": {
+            "values": "centre x, centre y, width, height in pixels, (P, 4) without a batch axis",
+            "order": ["level", "row", "column", "size"],
+            "strides": list(priors.strides),
+            "sizes": [list(sizes) for sizes in priors.sizes],
+            "cells": "image's side / stride, rounded up; centres at (number + 0.5) * stride",
+        },
+    }
 
 
 def _centres(priors: Tensor) -> Tensor:

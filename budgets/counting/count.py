@@ -112,9 +112,8 @@ def _count_by(method: str, subject: Subject) -> Cost:
         preserve_global_state(depth, collect=method == "real") as states,
         untouched(subject.model, [module for _, module in subject.tree]) as surroundings,
     ):
-        return copy_context().run(
-            _counted, method, subject, surroundings, states
-        )  # what forward sets there ends with it
+        # What the forward sets in a context ends with it.
+        return copy_context().run(_counted, method, subject, surroundings, states)
 
 
 def _counted(method: str, subject: Subject, surroundings: Surroundings, states: RandomStates) -> Cost:

@@ -32,7 +32,7 @@ from featherpress.files import hash_file, replacing
 from featherpress.models import Detector
 from featherpress.models.creation import origin_of
 from featherpress.models.inputs import ModelInput, input_of
-from featherpress.models.priors import VARIANCES, PriorSpec
+from featherpress.models.priors import describe_decoding
 from featherpress.records.deployment import Export
 from featherpress.records.evaluation import AP, Metric
 from featherpress.verdicts import Scores, gate
@@ -377,31 +377,10 @@ def _record(request: ExportRequest, subject: Subject) -> dict[str, Any]:
         "outputs": list(subject.outputs if request.nms is None else OUTPUTS),
         **({} if request.nms is None else {"suppression": {"iou": request.nms, "threshold": request.threshold}}),
         "decoded": request.options.decode,
-        **({"decoding": _decoding(subject.detector.anchors)} if subject.detector else {}),
+        **({"decoding": describe_decoding(subject.detector.anchors)} if subject.detector else {}),
         "deformable": request.options.deformable,
         "folded": True,
         "environment": software("onnx", "onnxscript", "onnxruntime"),
-    }
-
-
-def _decoding(priors: PriorSpec) -> dict[str, Any]:
-    """Return all that it takes to decode raw outputs."""
-    centre, size = VARIANCES
-    return {
-        "variances": [centre, size],
-        "boxes": f"centre = prior's + {centre} * (x, y) * prior's size; size = prior's * exp({size} * (w, h))",
-        "landmarks": f"point = prior's centre + {centre} * (x, y) * prior's size",
-        "points": ["left eye", "right eye", "nose", "left corner of the mouth", "right corner of the mouth"],
-        "left": "as seen in the image",
-        "logits": ["background", "face"],
-        "clipped": False,
-        "priors": {
-            "values": "centre x, centre y, width, height in pixels, (P, 4) without a batch axis",
-            "order": ["level", "row", "column", "size"],
-            "strides": list(priors.strides),
-            "sizes": [list(sizes) for sizes in priors.sizes],
-            "cells": "image's side / stride, rounded up; centres at (number + 0.5) * stride",
-        },
     }
 
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 # Where there is no folder of images, so many are drawn.
 MOST_IMAGES = 1_000_000
-DEFAULT_THRESHOLD = 0.02
 
 
 def _read_side(text: str) -> int:
@@ -182,7 +181,7 @@ def export(
         side=side,
         opset=opset,
         nms=nms,
-        threshold=DEFAULT_THRESHOLD if threshold is None else threshold,
+        **({} if threshold is None else {"threshold": threshold}),
         program=program,
         onnx=not no_onnx,
         int8=eight,

@@ -42,6 +42,11 @@ class Data(Part):
     split: str = ""
     images: int
 
+    @property
+    def place(self) -> str:
+        """Its name, and its split where it has one."""
+        return ", ".join(filter(None, (self.name, self.split)))
+
 
 class ClassData(Data):
     """Images of which each is of one class."""

@@ -200,7 +200,7 @@ def _measured(evaluation: AnyEvaluation) -> str:
         )
     classes = len(evaluation.by_class) if isinstance(evaluation, TaskEvaluation) else 0
     return (
-        f"Measured on {integer(data.images)} images ({', '.join(filter(None, (data.name, data.split)))})"
+        f"Measured on {integer(data.images)} images ({data.place})"
         + (f" of {integer(classes)} classes" if classes else "")
         + f"; more {evaluation.metric.name} is better."
     )

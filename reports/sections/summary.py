@@ -119,8 +119,7 @@ def _scores(run: Run) -> str:
     words = {"control": "control (the same model, trained without the teacher)"}
     said = ", ".join(f"{words.get(role, role)} {score(scores(found))}" for role, found in run.evaluated.items())
     first = next(iter(run.evaluated.values()))[0]
-    where = ", ".join(filter(None, (first.data.name, first.data.split)))
-    return f"{name}: {said}, on {_held(first)}{integer(first.data.images)} images ({where})."
+    return f"{name}: {said}, on {_held(first)}{integer(first.data.images)} images ({first.data.place})."
 
 
 def _held(evaluation: AnyEvaluation) -> str:
