@@ -47,11 +47,18 @@ def _deformable_convolution(args: Sequence[Any], out: Any) -> int:
 def _matrix_product(left: Tensor, right: Tensor) -> int:
     """(..., n, k) by (..., k, m): every element of the left meets m columns; of a sparse one those that are stored."""
     if left.layout is torch.strided and right.layout is not torch.strided:
-        return int(left.numel() // left.shape[-1] * right._nnz())
+        return int(left.numel() // left.shape[-1] * _elements(right))
     if right.layout is not torch.strided:
         stored = (_stored(each, axis, right.shape[-2]) for each, axis in ((left, -1), (right, -2)))
         return int(torch.stack(tuple(stored)).prod(0).sum())
-    return int((left.numel() if left.layout is torch.strided else left._nnz()) * right.shape[-1])
+    return int(_elements(left) * right.shape[-1])
+
+
+def _elements(tensor: Tensor) -> int:
+    """How many elements a tensor stores: of a sparse one in blocks all of each block."""
+    if tensor.layout is torch.strided:
+        return tensor.numel()
+    return int((tensor._values() if tensor.layout is torch.sparse_coo else tensor.values()).numel())
 
 
 def _stored(tensor: Tensor, axis: int, length: int) -> Tensor:
@@ -84,7 +91,7 @@ def _addmm(args: Sequence[Any], out: Any) -> int:
 
 
 def _mv(args: Sequence[Any], out: Any) -> int:
-    return int(args[0].numel() if args[0].layout is torch.strided else args[0]._nnz())
+    return _elements(args[0])
 
 
 def _packed_linear(args: Sequence[Any], out: Any) -> int:
@@ -99,7 +106,7 @@ def _packed_convolution(args: Sequence[Any], out: Any) -> int:
 
 
 def _addmv(args: Sequence[Any], out: Any) -> int:
-    return int(args[1].numel())
+    return _elements(args[1])
 
 
 def _addr(args: Sequence[Any], out: Any) -> int:

@@ -27,6 +27,10 @@ def stored(tensor: Tensor) -> list[Tensor]:
         return [each for part in parts for each in stored(part)]
     if tensor.layout is torch.sparse_coo:
         return [tensor._indices(), tensor._values()]
+    if tensor.layout in {torch.sparse_csr, torch.sparse_bsr}:
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    if tensor.layout in {torch.sparse_csc, torch.sparse_bsc}:
+        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
     return [tensor, *tensors_in(getattr(tensor, "quant_state", None))]
 
 

@@ -274,6 +274,27 @@ def test_bytes_are_what_a_file_holds() -> None:
     assert (held.fp32, held.fp16, held.int8) == (4 * 6 + 40, 2 * 6 + 40, 6 + 40)
 
 
+@pytest.mark.filterwarnings("ignore:Sparse")
+@pytest.mark.parametrize(
+    ("layout", "size"),
+    [
+        (torch.sparse_coo, 8 * (2 * 3) + 4 * 3),
+        (torch.sparse_csr, 8 * (7 + 3) + 4 * 3),
+        (torch.sparse_csc, 8 * (7 + 3) + 4 * 3),
+        (torch.sparse_bsr, 8 * (4 + 2) + 4 * 8),
+        (torch.sparse_bsc, 8 * (4 + 2) + 4 * 8),
+    ],
+)
+def test_a_sparse_tensor_takes_what_it_stores(layout: torch.layout, size: int) -> None:
+    """Three numbers, or two blocks of four that hold them, and where they are."""
+    dense = torch.zeros(6, 6)
+    dense[0, 0] = dense[0, 1] = dense[5, 3] = 1.0
+    blocks = {"blocksize": (2, 2)} if layout in {torch.sparse_bsr, torch.sparse_bsc} else {}
+    model = Does(lambda s, x: x + s.w.to_dense())
+    model.register_buffer("w", dense.to_sparse(layout=layout, **blocks))  # type: ignore[call-overload]
+    assert count(model, torch.zeros(6, 6)).bytes == size
+
+
 def test_a_tied_weight_is_below_the_module_that_holds_all_its_owners() -> None:
     """Two layers of `pair` share 6 numbers: they are the pair's, and neither layer's own."""
     pair = nn.Sequential(nn.Linear(3, 2, bias=False), nn.Linear(3, 2, bias=False))
