@@ -16,7 +16,7 @@ from featherpress.budgets.counting.costs import ROOT, Cost, format_shapes
 from featherpress.budgets.counting.exported import module_of
 from featherpress.budgets.counting.formulas import FORMULAS, Formula
 from featherpress.budgets.counting.forward import Subject, run_forward
-from featherpress.budgets.counting.global_state import RandomStates, note_draws, preserve_global_state
+from featherpress.budgets.counting.global_state import preserve_global_state
 from featherpress.budgets.counting.meta_kernels import CLASSES
 from featherpress.budgets.counting.probes import verify
 from featherpress.budgets.counting.storage import tensors_in
@@ -109,18 +109,17 @@ def _count_by(method: str, subject: Subject) -> Cost:
     depth = max(path.count(".") for path, _ in subject.tree)
     # Tensors without memory can wait for the garbage collector.
     with (
-        preserve_global_state(depth, collect=method == "real") as states,
-        untouched(subject.model, [module for _, module in subject.tree]) as surroundings,
+        preserve_global_state(depth, collect=method == "real") as generators,
+        untouched(subject.model, [module for _, module in subject.tree], generators) as surroundings,
     ):
         # What the forward sets in a context ends with it.
-        return copy_context().run(_counted, method, subject, surroundings, states)
+        return copy_context().run(_counted, method, subject, surroundings)
 
 
-def _counted(method: str, subject: Subject, surroundings: Surroundings, states: RandomStates) -> Cost:
+def _counted(method: str, subject: Subject, surroundings: Surroundings) -> Cost:
     """Count, and let go of every tensor."""
     rows = list_tensors(subject.tree)
     run = run_forward(subject, method, rows, surroundings)
-    run.mode.notes += note_draws(states)
     verify(subject, run, rows, surroundings)
     return summarise(subject, rows, run.mode)
 

@@ -123,6 +123,7 @@ def run_forward(
             if refusal := mode.refusal or stack.refusal or mode.failure:
                 raise refusal
     mode.lifetimes.keep(results)
+    mode.notes += surroundings.generators.notes(memo)
     return Run(mode=mode, results=results)
 
 

@@ -2,8 +2,6 @@
 
 import gc
 import logging
-import pickle
-import random
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,7 +11,8 @@ from typing import Any
 import torch
 from torch.utils import _python_dispatch
 
-RandomStates = dict[str, Any]
+from featherpress.budgets.counting.generators import Generators
+
 #: What a module that is followed calls besides its forward.
 CALLS = 4
 #: Switches of PyTorch that a forward can turn.
@@ -29,14 +28,14 @@ _SWITCHES: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
 
 
 @contextmanager
-def preserve_global_state(depth: int = 0, *, collect: bool = True) -> Iterator[RandomStates]:
+def preserve_global_state(depth: int = 0, *, collect: bool = True) -> Iterator[Generators]:
     """Put back random states, PyTorch's switches and its stacks of modes; attention's fast path is off meanwhile.
 
-    What it gives is the random states. `depth` is how deep modules are nested: calls may go as much deeper. Unless told
+    What it gives is the generators. `depth` is how deep modules are nested: calls may go as much deeper. Unless told
     to, Python collects no garbage.
     """
     before = [get() for get, _ in _SWITCHES]
-    states = _random_states()
+    generators = Generators()
     modes = torch._C._len_torch_dispatch_stack(), torch._C._len_torch_function_stack()
     flags = {name: held for name, held in vars(_python_dispatch).items() if name.startswith("_is_in_")}
     limit, collects = sys.getrecursionlimit(), gc.isenabled()
@@ -49,12 +48,12 @@ def preserve_global_state(depth: int = 0, *, collect: bool = True) -> Iterator[R
     # Compiled modules run as they were written; compiling is loaded only by a program that compiles.
     eager = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
     try:
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), eager:
+        with warnings.catch_warnings(), eager:
             # What a forward has to say about speed or deprecation is for the run that the user starts.
             warnings.simplefilter("ignore")
             logger.disabled = True
             sys.setrecursionlimit(limit + CALLS * depth)
-            yield states
+            yield generators
     finally:
         (gc.enable if collects else gc.disable)()
         sys.setrecursionlimit(limit)
@@ -64,25 +63,7 @@ def preserve_global_state(depth: int = 0, *, collect: bool = True) -> Iterator[R
         for (get, turn), was in zip(_SWITCHES, before, strict=True):
             if get() != was:
                 turn(was)
-        random.setstate(states["Python"])
-        if "NumPy" in states:
-            sys.modules["numpy"].random.set_state(states["NumPy"])
-
-
-def _random_states() -> RandomStates:
-    states: RandomStates = {"Python": random.getstate()}
-    if numpy := sys.modules.get("numpy"):
-        states["NumPy"] = numpy.random.get_state()
-    return states
-
-
-def note_draws(before: RandomStates) -> list[str]:
-    """Say whose random numbers were drawn since `preserve_global_state` began: a forward may go by them."""
-    return [
-        f"the forward draws random numbers of {whose}: where it goes another way by them, it costs otherwise"
-        for whose, state in _random_states().items()
-        if whose in before and pickle.dumps(state) != pickle.dumps(before[whose])
-    ]
+        generators.put_back()
 
 
 def _leave_modes(dispatch: int, function: int) -> None:

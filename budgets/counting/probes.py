@@ -26,6 +26,7 @@ def verify(subject: Subject, run: Run, rows: TensorRows, surroundings: Surroundi
     mode = run.mode
 
     def attempt(variation: Variation) -> Run | None:
+        surroundings.generators.put_back()
         try:
             return run_forward(subject, mode.method, rows, surroundings, variation)
         except Exception:

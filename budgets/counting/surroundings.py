@@ -21,6 +21,7 @@ from torch.nn.modules import module as torch_module
 from torch.nn.parameter import is_lazy
 
 from featherpress.budgets.counting.costs import format_shapes
+from featherpress.budgets.counting.generators import Generators, ways_of
 from featherpress.budgets.counting.memory import storage_key
 from featherpress.budgets.counting.meta_kernels import CLASSES
 from featherpress.budgets.counting.snapshots import DICTS, LISTS, Snapshot
@@ -41,7 +42,8 @@ class Surroundings:
     `tensors` are the storages that are reached: no operator may write to them.
     """
 
-    def __init__(self, modules: Iterable[nn.Module]) -> None:
+    def __init__(self, modules: Iterable[nn.Module], generators: Generators) -> None:
+        self.generators = generators
         self.tensors: set[int] = set()
         #: All tensors of the count, none of which is to outlive it.
         self.made: list[ref[Tensor]] = []
@@ -100,6 +102,8 @@ class Surroundings:
                 left += filter(None, found)
             elif kind is tuple:
                 left += [item for item in found if not _CONSTANT.issuperset(map(type, item))]
+            elif kind is BuiltinFunctionType:
+                left += [item.__self__ for item in found if ways_of(type(item.__self__))]
             elif kind not in _CONSTANT:
                 left += found
         return left
@@ -130,6 +134,8 @@ class Surroundings:
             if not is_lazy(item):
                 self.tensors.add(storage_key(item))
             return ()
+        if self.generators.add(item):
+            return ()
         if kind in _PARTS:
             return _PARTS[kind](item)
         if kind in _WATCHES:
@@ -151,12 +157,12 @@ class Surroundings:
 
 
 @contextmanager
-def untouched(model: nn.Module, modules: Iterable[nn.Module]) -> Iterator[Surroundings]:
-    """Put everything back that a count inside changes around its copy.
+def untouched(model: nn.Module, modules: Iterable[nn.Module], generators: Generators) -> Iterator[Surroundings]:
+    """Put everything back that a count inside changes around its copy; generators that are met join the others.
 
     Errors: CountError if it changed the model itself, or left tensors where they cannot be found.
     """
-    surroundings = Surroundings(modules)
+    surroundings = Surroundings(modules, generators)
     freezes = not gc.get_freeze_count()
     try:
         if freezes:  # so that a collection looks at what is new only

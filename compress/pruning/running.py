@@ -26,7 +26,7 @@ def guarded(subject: Subject) -> Iterator[None]:
     """Leave the model, and all that stands around it, as it was."""
     modules = list(subject.model.modules())
     depth = max(path.count(".") for path, _ in subject.model.named_modules())
-    with preserve_global_state(depth), untouched(subject.model, modules):
+    with preserve_global_state(depth) as generators, untouched(subject.model, modules, generators):
         yield
 
 

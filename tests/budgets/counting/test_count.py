@@ -1,5 +1,7 @@
 """What the counter promises besides the numbers: strict, tied tensors once, and the model untouched."""
 
+import copy
+import pickle
 import random
 import warnings
 from collections.abc import Callable
@@ -459,6 +461,77 @@ def test_random_numbers_that_are_drawn_are_noted(draw: Callable[[], float], whos
     np.random.seed(0)  # noqa: NPY002
     assert draw() == drawn
     assert not count(nn.Linear(4, 4), torch.zeros(2, 4)).notes
+
+
+GENERATORS: dict[str, Any] = {
+    "Random": random.Random(0),  # noqa: S311
+    "Generator": np.random.default_rng(0),
+    "RandomState": np.random.RandomState(0),
+}
+
+
+def draw_by_method(generator: Any) -> Callable[[], float]:
+    """Keep a method in place of its generator."""
+    return generator.random  # type: ignore[no-any-return]
+
+
+def draw_by_closure(generator: Any) -> Callable[[], float]:
+    """Keep a function that holds a generator."""
+    return lambda: generator.random()  # noqa: PLW0108
+
+
+def draw_by_global(generator: Any) -> Callable[[], float]:
+    """Find the generator among this module's variables."""
+    name = type(generator).__name__
+    return lambda: GENERATORS[name].random()  # type: ignore[no-any-return]  # noqa: PLW0108
+
+
+@pytest.mark.parametrize("keep", [draw_by_method, draw_by_closure, draw_by_global])
+@pytest.mark.parametrize("whose", GENERATORS)
+def test_generators_that_are_kept_are_noted_and_go_on_from_where_they_were(
+    whose: str, keep: Callable[[Any], Callable[[], float]]
+) -> None:
+    """Those of a model, of a function and of a module are no one's to move but their owner's."""
+    own = copy.deepcopy(GENERATORS[whose])
+    before = pickle.dumps((own, GENERATORS[whose]))
+
+    class Drops(nn.Module):
+        def __init__(self, draw: Callable[[], float]) -> None:
+            super().__init__()
+            self.layer, self.draw = nn.Linear(4, 4), draw
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x) if self.draw() < 2 else x
+
+    assert count(Drops(keep(own)), torch.zeros(2, 4)).notes == (
+        f"the forward draws random numbers of a {whose}: where it goes another way by them, it costs otherwise",
+    )
+    assert pickle.dumps((own, GENERATORS[whose])) == before
+
+
+DICE = torch.Generator().manual_seed(0)
+
+
+@pytest.mark.parametrize("generator", [DICE, None])
+def test_every_run_draws_the_same(generator: torch.Generator | None) -> None:
+    """What one draw decides is not taken for work that depends on the inputs."""
+
+    class Drops(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x) if torch.rand((), generator=generator and DICE).item() < 0.5 else x
+
+    model = Drops()
+    torch.manual_seed(0)  # 0.496, then 0.768
+    states = DICE.get_state(), torch.get_rng_state()
+    costs = [count(model, torch.zeros(2, 4)) for _ in range(2)]
+    assert costs[0].macs == costs[1].macs
+    assert all("reads a value" in cost.notes[0] for cost in costs)
+    assert torch.equal(DICE.get_state(), states[0])
+    assert torch.equal(torch.get_rng_state(), states[1])
 
 
 def test_parameters_that_no_module_names_are_noted() -> None:

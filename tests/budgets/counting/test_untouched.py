@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from featherpress.budgets import count
+from featherpress.budgets.counting.generators import Generators
 from featherpress.budgets.counting.surroundings import Surroundings
 from featherpress.errors import CountError, UsageError
 
@@ -263,7 +264,7 @@ def test_a_count_in_a_test_does_not_go_through_all_tests(
 ) -> None:
     """What pytest puts into a test's globals leads to every test that was collected, but is not followed."""
     monkeypatch.setitem(globals(), "ASKED", request)
-    seen = Surroundings(Tapped().modules())._seen
+    seen = Surroundings(Tapped().modules(), Generators())._seen
     assert id(request) in seen
     assert id(request.node) not in seen
 
