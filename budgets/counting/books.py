@@ -46,6 +46,8 @@ class Books:
         self.lifetimes = Lifetimes()
         #: All tensors that operators made.
         self.made: list[ref[Tensor]] = []
+        #: Tensors without values that operators read and none wrote, by storage.
+        self.unmade: dict[int, Tensor] = {}
         #: MACs of each core operator, and the storages that it reads.
         self.core: list[tuple[int, Sequence[int]]] = []
         #: Parameters, by id, whose work values choose; and how many were chosen of how many, in order.
@@ -65,7 +67,8 @@ class Books:
             if (owner := parameters.get(key)) is not None:
                 self.readers[owner].add(name)
                 continue
-            lifetimes.read(key)
+            if not lifetimes.read(key) and tensor.is_meta:
+                self.unmade[key] = tensor
             if type(tensor) is nn.Parameter:
                 self.foreign_params[key] = tensor.numel()
         return keys

@@ -71,13 +71,15 @@ class CountingMode(TorchDispatchMode, Books):  # type: ignore[no-untyped-call]  
         self.notes: list[str] = []
         #: In a real run, what tells of work that no operator did.
         self.evidence: Evidence | None = None
+        #: Tensors on meta that were made of numbers, by storage.
+        self.constants: dict[int, Tensor] = {}
         #: How values got out of the tensors, each a sentence: the forward may depend on them.
         self.value_escapes: dict[str, str] = {}
         #: The library that values left for.
         self.left = ""
         self.refusal: CountError | None = None
         #: Why a count on these tensors cannot go on, though one on others may.
-        self.failure: RuntimeError | None = None
+        self.failure: Exception | None = None
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -143,7 +145,11 @@ class CountingMode(TorchDispatchMode, Books):  # type: ignore[no-untyped-call]  
         if out is None:
             if self.on_meta and len({tensor.is_meta for tensor in tensors}) > 1:
                 args, kwargs = self._without_values(func, args, kwargs)
-            out = func(*args, **kwargs)
+            try:
+                out = func(*args, **kwargs)
+            except Exception as error:
+                self.fail(error)
+                raise
             if changes and self.size is not None and not self.on_meta:
                 out = shrunk(out, args, facts.name, self.size)
         if changes:
@@ -176,6 +182,13 @@ class CountingMode(TorchDispatchMode, Books):  # type: ignore[no-untyped-call]  
         if way in _LIBRARIES:
             self.left = way
 
+    def note_constant(self, tensor: Tensor) -> None:
+        """Note a tensor that is made of numbers, which no operator does."""
+        if self.evidence:
+            self.evidence.known.add(storage_key(tensor))
+        elif tensor.is_meta:
+            self.constants[storage_key(tensor)] = tensor
+
     def note_arrival(self, tensor: Tensor) -> None:
         """Refuse values that come back from another library."""
         if self.left:
@@ -188,6 +201,11 @@ class CountingMode(TorchDispatchMode, Books):  # type: ignore[no-untyped-call]  
         """Refuse the count, also where the model would catch that; the first reason is the one that is told."""
         self.refusal = self.refusal or CountError(sentence)
         raise self.refusal
+
+    def fail(self, error: Exception) -> None:
+        """Give up a count without values, also where the model would catch that: its forward may go another way."""
+        if not self.has_values:
+            self.failure = self.failure or error
 
     def note_values(self, name: str, what: str) -> None:
         """Note, once a way, that values leave the tensors."""

@@ -41,6 +41,8 @@ class Evidence:
             self.unread.pop(key, None)
             if key in self.blank:
                 self._check(facts, tensor, key)
+            elif key not in self.known and facts.name != "aten::lift_fresh" and tensor.layout is strided:
+                self.refuse("the model reads a tensor that no operator made: the work on it is not seen")
 
     def writes(self, facts: Facts, results: Sequence[Tensor], keys: Sequence[int]) -> None:
         """Note what an operator wrote."""

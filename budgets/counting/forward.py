@@ -22,7 +22,7 @@ from featherpress.budgets.counting.replicas import Twin, copy_with, meta_twin, r
 from featherpress.budgets.counting.storage import tensors_in
 from featherpress.budgets.counting.surroundings import Surroundings
 from featherpress.budgets.counting.tensors import TensorRows, Tree
-from featherpress.budgets.counting.values import Escapes, NoAnswer
+from featherpress.budgets.counting.values import Escapes, Unmade
 from featherpress.errors import CountError
 
 #: What may be returned in place of results, with its work still to be done.
@@ -82,6 +82,16 @@ def run_forward(
     Errors: CountError for an operator that nothing answers for, UsageError if the model cannot be copied.
     """
     see_higher_order()
+    try:
+        return _run(subject, method, rows, surroundings, variation, follow=False)
+    except Unmade:
+        return _run(subject, method, rows, surroundings, variation, follow=True)
+
+
+def _run(
+    subject: Subject, method: str, rows: TensorRows, surroundings: Surroundings, variation: Variation, *, follow: bool
+) -> Run:
+    """Run a new copy; to follow what makes tensors of numbers slows every call of PyTorch."""
     memo: dict[int, Any] = {}
     twin, fake_mode = _twins(method)
     with ExitStack() as contexts:
@@ -105,7 +115,10 @@ def run_forward(
             mode.evidence = Evidence(mode.refuse, known(), variation.poison)
         contexts.enter_context(torch.no_grad())
         contexts.enter_context(fake_mode)
-        contexts.enter_context(closed_form(mode) if method == "meta" else Escapes(mode.note_escape, mode.note_arrival))
+        if method == "meta":
+            contexts.enter_context(closed_form(mode))
+        if method != "meta" or follow:
+            contexts.enter_context(Escapes(mode.note_escape, mode.note_arrival, mode.note_constant))
         contexts.enter_context(mode)
         if method == "meta" and subject.table == FORMULAS:
             mode.state, stack.answer = dispatcher_state(), mode.answer
@@ -146,8 +159,13 @@ def _known(replica: nn.Module, memo: Mapping[int, Any], surroundings: Surroundin
 def _require_made(results: Sequence[Tensor], mode: CountingMode, known: Callable[[], set[int]]) -> None:
     """Leave to a real run a result without values that no operator was seen to make, as in another thread."""
     keys = {storage_key(tensor) for tensor in results if tensor.is_meta and tensor.numel()}
-    if (unmade := keys - mode.lifetimes.alive.keys()) and unmade - known():
-        raise NoAnswer("the model returns a tensor that no operator made: the work on it is not seen")
+    unmade = keys - mode.lifetimes.alive.keys()
+    if not (unmade or mode.unmade):
+        return
+    held = known() | mode.constants.keys()
+    for verb, found in ("reads", mode.unmade.keys()), ("returns", unmade):
+        if found - held:
+            raise Unmade(f"the model {verb} a tensor that no operator made: the work on it is not seen")
 
 
 def _twins(method: str) -> tuple[Twin, AbstractContextManager[object]]:

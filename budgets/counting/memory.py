@@ -75,18 +75,20 @@ class Lifetimes:
         """Note the model's inputs, each storage once."""
         self.write(inputs, self.alive, None)
 
-    def read(self, key: int) -> None:
-        """Note that the operator of this moment reads a storage."""
+    def read(self, key: int) -> bool:
+        """Note that the operator of this moment reads a storage; return whether it is known who wrote it."""
         if entry := self.alive.get(key):
             entry.died = self.clock
+        return entry is not None
 
     def write(self, results: Sequence[Tensor], known: Container[int], place: str | None) -> None:
         """Note that it writes what is in no storage it was given; a `place` of None is an input's."""
         for tensor in results:
             key, elements = storage_key(tensor), tensor.numel()
-            if elements and key not in known:
+            if key not in known:
                 entry = self.alive[key] = _Written(elements, tensor.dtype, place, self.clock, self.clock)
-                self.tensors.append(entry)
+                if elements:
+                    self.tensors.append(entry)
 
     def keep(self, results: Iterable[Tensor]) -> None:
         """Let the model's results stay to the end."""

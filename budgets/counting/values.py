@@ -1,6 +1,7 @@
 """Where a count meets values: tensors that leave for other libraries, and results as large as values say."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
 from sys import _getframe
 from typing import Any, cast
@@ -20,20 +21,29 @@ ESCAPES = {
     Tensor.tolist: "tolist",
     Tensor.data_ptr: "data_ptr",
 }
-#: What makes tensors of arrays.
+#: What makes tensors of arrays, and what makes them of numbers, or as no operator does.
 _ARRIVALS = frozenset({torch.tensor, torch.as_tensor})
+_MAKERS = _ARRIVALS | {torch.asarray, Tensor.new_tensor, Tensor.__deepcopy__}
+#: What makes tensors of another library's memory.
+_ENTRIES = ("from_numpy", "frombuffer", "from_dlpack")
 
 
 class NoAnswer(Exception):  # noqa: N818 - no fault of the model: another step of the ladder may know
     """The amount of core work depends on values that these tensors do not have."""
 
 
+class Unmade(NoAnswer):
+    """A tensor without values was made unseen: of numbers, for which no operator is called, or in another thread."""
+
+
 class Escapes(TorchFunctionMode):
     """Tells of each way by which tensors with values leave; PyTorch's own look at addresses is none."""
 
-    def __init__(self, tell: Callable[[str], None], arrive: Callable[[Tensor], None]) -> None:
+    def __init__(
+        self, tell: Callable[[str], None], arrive: Callable[[Tensor], None], made: Callable[[Tensor], None]
+    ) -> None:
         super().__init__()
-        self.tell, self.arrive = tell, arrive
+        self.tell, self.arrive, self.made = tell, arrive, made
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Pass every call on."""
@@ -41,23 +51,28 @@ class Escapes(TorchFunctionMode):
         if way is not None and not str(_getframe(1).f_globals.get("__name__")).startswith("torch."):
             self.tell(way)
         out = func(*args, **(kwargs or {}))
+        if func in _MAKERS and not (args and out is args[0]):
+            self.made(out)
         if func in _ARRIVALS and args and type(args[0]).__module__ == "numpy":
             self.arrive(out)
         return out
 
     def __enter__(self) -> Any:
-        """Follow what comes back from numpy too: that function passes no mode."""
-        self._from_numpy = torch.from_numpy
-        torch.from_numpy = self._arrives  # type: ignore[assignment]
+        """Follow what comes from elsewhere too: those functions pass no mode."""
+        self._usual = {name: getattr(torch, name) for name in _ENTRIES}
+        for name, usual in self._usual.items():
+            setattr(torch, name, partial(self._arrives, usual))
         return super().__enter__()  # type: ignore[no-untyped-call]
 
     def __exit__(self, *error: object) -> None:
-        """Put the function back."""
-        torch.from_numpy = self._from_numpy
+        """Put the functions back."""
+        for name, usual in self._usual.items():
+            setattr(torch, name, usual)
         super().__exit__(*error)  # type: ignore[no-untyped-call]
 
-    def _arrives(self, array: Any) -> Tensor:
-        out = self._from_numpy(array)
+    def _arrives(self, usual: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        out = usual(*args, **kwargs)
+        self.made(out)
         self.arrive(out)
         return out
 

@@ -1,5 +1,6 @@
 """Where a count depends on values, or work is done that no operator does: counted, noted or refused, never silent."""
 
+import copy
 import ctypes
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -297,6 +298,51 @@ def test_results_that_no_operator_made_are_refused(forward: Any, device: str) ->
     model = Does(forward, layer=nn.Linear(8, 8)).to(device)
     with pytest.raises(CountError, match="returns a tensor that no operator made"):
         count(model, torch.zeros(1, 8, device=device))
+
+
+@pytest.mark.parametrize("after", [lambda y, x: y * 2, lambda y, x: x * y.sum().item(), lambda y, x: x + y[0, 0]])
+@pytest.mark.parametrize("forward", [in_a_thread, below_all_modes])
+def test_results_that_no_operator_made_are_refused_where_they_are_read(forward: Any, after: Any) -> None:
+    """Where the forward goes on with what was made elsewhere, the product there would be a silent zero."""
+    model = Does(lambda s, x: after(forward(s, x), x), layer=nn.Linear(8, 8))
+    with pytest.raises(CountError, match="reads a tensor that no operator made"):
+        count(model, torch.zeros(1, 8))
+
+
+def made_of_numbers(module: Any, x: Tensor) -> Tensor:
+    sums = torch.tensor([1.0] * 8, device=x.device) + torch.as_tensor([2.0] * 8, device=x.device) + x.new_tensor([3.0])
+    out = torch.empty(0, device=x.device)
+    torch.mm(x, module.layer.weight, out=out)
+    return module.layer(out + sums)  # type: ignore[no-any-return]
+
+
+def made_of_memory(module: Any, x: Tensor) -> Tensor:
+    numbers = torch.from_numpy(np.ones(8, np.float32)) + torch.frombuffer(bytearray(32), dtype=torch.float32)
+    numbers = numbers + torch.from_dlpack(np.ones(8, np.float32))
+    layer = copy.deepcopy(module.layer) if x.sum().item() else module.layer
+    return layer(layer(x + numbers + torch.asarray(np.ones(8, np.float32))))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(("forward", "method"), [(made_of_numbers, "meta"), (made_of_memory, "real")])
+def test_tensors_of_numbers_are_made_by_no_operator(forward: Any, method: str) -> None:
+    """What a forward makes of numbers, arrays and copies hides no work."""
+    cost = count(Does(forward, layer=nn.Linear(8, 8)), torch.ones(2, 8))
+    assert (cost.macs, cost.method) == (256, method)
+
+
+@pytest.mark.parametrize("ask", [bool, Tensor.item, Tensor.tolist, Tensor.nonzero])
+def test_a_forward_that_catches_the_want_of_values_is_run_with_them(ask: Any) -> None:
+    """Tensors without values fail, and a model that has an answer to that does other work with values."""
+
+    def forward(module: Any, x: Tensor) -> Any:
+        try:
+            ask((x - 1).sum())
+        except Exception:
+            return module.layer(x)
+        return module.layer(module.layer(x))
+
+    cost = count(Does(forward, layer=nn.Linear(8, 8)), torch.zeros(2, 8))
+    assert cost.macs == 256
 
 
 def test_constants_without_values_may_be_returned() -> None:
