@@ -129,7 +129,7 @@ def _run(
             if mode.evidence:
                 mode.evidence.returns(results)
             elif method == "meta":
-                _require_made(results, mode, known)
+                _require_made(results, mode, memo, known)
         finally:
             stack.answer = run_it  # nothing is to hold the copy
             # A model may catch exceptions; it cannot hide from us that an operator had no formula, or no answer.
@@ -156,14 +156,18 @@ def _known(replica: nn.Module, memo: Mapping[int, Any], surroundings: Surroundin
     return {*map(storage_key, held), *surroundings.tensors}
 
 
-def _require_made(results: Sequence[Tensor], mode: CountingMode, known: Callable[[], set[int]]) -> None:
+def _require_made(
+    results: Sequence[Tensor], mode: CountingMode, memo: Mapping[int, Any], known: Callable[[], set[int]]
+) -> None:
     """Leave to a real run a result without values that no operator was seen to make, as in another thread."""
     keys = {storage_key(tensor) for tensor in results if tensor.is_meta and tensor.numel()}
     unmade = keys - mode.lifetimes.alive.keys()
-    if not (unmade or mode.unmade):
+    copies = set(map(id, memo.values()))  # most are buffers
+    read = {key for key, tensor in mode.unmade.items() if id(tensor) not in copies}
+    if not (unmade or read):
         return
     held = known() | mode.constants.keys()
-    for verb, found in ("reads", mode.unmade.keys()), ("returns", unmade):
+    for verb, found in ("reads", read), ("returns", unmade):
         if found - held:
             raise Unmade(f"the model {verb} a tensor that no operator made: the work on it is not seen")
 
