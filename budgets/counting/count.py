@@ -18,6 +18,7 @@ from featherpress.budgets.counting.formulas import FORMULAS, Formula
 from featherpress.budgets.counting.forward import Subject, run_forward
 from featherpress.budgets.counting.global_state import preserve_global_state
 from featherpress.budgets.counting.meta_kernels import CLASSES
+from featherpress.budgets.counting.places import asks_where
 from featherpress.budgets.counting.probes import verify
 from featherpress.budgets.counting.storage import tensors_in
 from featherpress.budgets.counting.summary import summarise
@@ -56,7 +57,8 @@ def count(
     inputs = (example_inputs, dict(kwargs or {}))
     subject = Subject(tree=tree, inputs=inputs, table={**FORMULAS, **(formulas or {})})
     failure: BaseException | None = None
-    for method in METHODS:
+    asks = asks_where(module for _, module in tree) and _has_values(subject)
+    for method in METHODS[asks:]:
         # Fake tensors have no more values than those on meta, but know the device of what is held.
         if method != "meta" and (not _has_values(subject) or (method == "fake" and _wants_values(failure))):
             continue

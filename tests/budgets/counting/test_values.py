@@ -309,6 +309,52 @@ def test_results_that_no_operator_made_are_refused_where_they_are_read(forward: 
         count(model, torch.zeros(1, 8))
 
 
+def far(x: Tensor) -> bool:
+    return x.device.type not in {"cpu"}
+
+
+def is_on(x: Tensor, name: str = "cpu") -> bool:
+    return name == "cpu"
+
+
+class Twice(nn.Module):
+    """Does its work twice where `ask` says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+
+    def ask(self, x: Tensor) -> bool:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Any:
+        return self.layer(self.layer(x) if self.ask(x) else x)
+
+
+@pytest.mark.parametrize(
+    ("ask", "method"),
+    [
+        (lambda s, x: x.is_cpu, "fake"),
+        (lambda s, x: not x.is_meta, "fake"),
+        (lambda s, x: x.device.type == "cpu", "fake"),
+        (lambda s, x: x.device == torch.device("cpu"), "fake"),
+        (lambda s, x: str(s.layer.weight.device) == "cpu", "fake"),
+        (lambda s, x: x.device.type in {"cpu", "mps"}, "fake"),
+        (lambda s, x: "meta" not in str(x.device), "fake"),
+        (lambda s, x: any(each.device.type == "cpu" for each in s.parameters()), "fake"),
+        (lambda s, x: not far(x), "fake"),
+        (lambda s, x: is_on(x), "meta"),
+        (lambda s, x: x.device.type != "mps", "meta"),
+        (lambda s, x: not x.is_cuda and torch.zeros(1, device="cpu").device is not None, "meta"),
+    ],
+)
+def test_a_forward_that_asks_for_the_cpu_is_told(ask: Any, method: str) -> None:
+    """On meta it would go the way of another device, and the count would be of that."""
+    cost = count(type("Asks", (Twice,), {"ask": ask})(), torch.zeros(2, 8))
+    assert (cost.macs, cost.method) == (256, method)
+    assert count(type("Asks", (Twice,), {"ask": ask})().to("meta"), torch.zeros(2, 8, device="meta")).method == "meta"
+
+
 def made_of_numbers(module: Any, x: Tensor) -> Tensor:
     sums = torch.tensor([1.0] * 8, device=x.device) + torch.as_tensor([2.0] * 8, device=x.device) + x.new_tensor([3.0])
     out = torch.empty(0, device=x.device)
