@@ -62,8 +62,8 @@ def find_voc(root: Path, split: str) -> Labels | None:
         folders = [root / name / folder for folder in ("Annotations", "annotations", "labels", ".")]
         folder = next((each for each in folders if any(each.glob("*.xml"))), None)
         if folder is not None:
-            others = [path for path in root.rglob("*.xml") if path.parent != folder] if split else []
-            pages = _read_pages(folder.glob("*.xml"), folder)
+            others = [path for path in root.rglob("*.xml") if folder not in path.parents] if split else []
+            pages = _read_pages(folder.rglob("*.xml"), folder)
             images = [root / name / "images", root / name / "JPEGImages", root / name, folder]
             return _join(
                 [*pages.values()], [*pages.values(), *_read_pages(others, root).values()], images, folder, folder
@@ -118,7 +118,9 @@ def _join(
             left_out["difficult boxes, ignored"] += difficult
         left_out["images without a box, kept as background"] += not boxes
         rows.append(labelled_image(name, boxes, left_out, place=place, file=page.path, size=page.size))
-    known = {page.path.stem for page in everything}
+    # A list names some of the images in a folder; those of other lists have an XML file beside the chosen.
+    unlisted = {page.path for page in everything if annotations in page.path.parents} - {page.path for page in chosen}
+    known = {path.stem for path in unlisted}
     left_out["images without an XML file"] += sum(
         Path(name).stem not in known and name not in seen for name in files.files
     )

@@ -66,6 +66,21 @@ def test_names_that_come_again_in_another_folder_are_all_read(tmp_path: Path) ->
     ]
 
 
+def test_pages_in_folders_of_a_split_are_read(tmp_path: Path) -> None:
+    """In a folder a split too, and an image without a page is counted though another split has one of its name."""
+    write(tmp_path, {"train/1.xml": page(thing(), name="1.jpg"), "train/s/1.xml": page(thing("dog"), name="1.jpg")})
+    write(
+        tmp_path, {"val/2.xml": page(thing(), name="2.jpg")}, "train/1.jpg", "train/s/1.jpg", "train/2.jpg", "val/2.jpg"
+    )
+    data = open_objects(tmp_path, "train")
+    require_sound(data)
+    assert {data.name(n): data.categories[data[n].objects.labels[0]] for n in range(2)} == {
+        "1.jpg": "cat",
+        "s/1.jpg": "dog",
+    }
+    assert data.left_out == {"images without an XML file": 1}
+
+
 def test_pixels_are_counted_from_where_the_files_say(tmp_path: Path) -> None:
     """From 1, as VOC does, unless a box starts at 0 or lies between pixels; every split alike."""
     other = BOX.replace("11", "0")
