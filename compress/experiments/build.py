@@ -18,9 +18,10 @@ from featherpress.compress.recipes import DistillationRecipe, Recipe, StudentRec
 from featherpress.compress.recipes.files import expand_path
 from featherpress.compress.recipes.terms import FeatureTerm
 from featherpress.compress.tasks.base import Task
-from featherpress.errors import UsageError
+from featherpress.errors import CheckpointError, UsageError
 from featherpress.models import load_weights, shipped_weights
-from featherpress.models.saving import build_with_weights
+from featherpress.models.inputs import input_of
+from featherpress.models.saving import build_with_weights, read_input
 
 Role = Literal["student", "teacher"]
 
@@ -104,6 +105,7 @@ def build_teacher(recipe: Recipe, number: int, *, task: Task) -> nn.Module:
     model = model_builder(own, task)()
     if own.weights:
         load_weights(model, find_weights(own))
+        _require_same(model, find_weights(own))
     return model
 
 
@@ -119,7 +121,28 @@ def build_trained(
     if role == "teacher" and not recipe.all_teachers:
         raise UsageError(f"the recipe {recipe.name} has no teacher to load {weights} into")
     own = recipe.student if role == "student" else recipe.all_teachers[0]
-    return own, build_with_weights(model_builder(own, task), weights)
+    model = build_with_weights(model_builder(own, task), weights)
+    _require_same(model, weights)
+    return own, model
+
+
+def _require_same(model: nn.Module, weights: Path) -> None:
+    """Refuse weights that say they have a class at another place, or take images normalised otherwise."""
+    said, built = read_input(weights), input_of(model)
+    if said is None or built is None:
+        return
+    for name in built.classes:
+        if name in said.classes and said.classes.index(name) != built.classes.index(name):
+            raise CheckpointError(
+                f"{weights} has {name!r} as class {said.classes.index(name)}, the recipe as class "
+                f"{built.classes.index(name)}: name the classes of `[data]` in the file's order, "
+                f"{', '.join(said.classes)}"
+            )
+    if (said.mean, said.std) != (built.mean, built.std):
+        raise CheckpointError(
+            f"{weights} takes images normalised by the mean {said.mean} and the deviation {said.std}, the recipe has "
+            f"{built.mean} and {built.std}: give its model `normalize`, as the file says"
+        )
 
 
 def input_settings(model: StudentRecipe | TeacherRecipe) -> dict[str, Any]:

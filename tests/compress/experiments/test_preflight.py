@@ -17,15 +17,18 @@ from featherpress.compress.distillation.losses import registry
 from featherpress.compress.distillation.step import Step
 from featherpress.compress.distillation.teachers import BoundTeacher, TeacherOutputs, call
 from featherpress.compress.experiments import preflight as preflight_module
+from featherpress.compress.experiments.build import build_teacher, build_trained
 from featherpress.compress.experiments.distill import check
 from featherpress.compress.experiments.preflight import Finding, preflight, require_sound
 from featherpress.compress.recipes import Recipe, load_recipe
+from featherpress.compress.tasks import task_of
 from featherpress.compress.tasks.classification.shapes import ShapesTask
 from featherpress.compress.training import trainer
 from featherpress.compress.training.trainer import Trainer
 from featherpress.errors import CheckpointError, TrainingError, UsageError
 from featherpress.files import write_json
 from featherpress.models import save_weights
+from featherpress.models.inputs import remember_input
 
 RECIPE = """
 name = "tiny"
@@ -339,3 +342,25 @@ def test_a_training_that_ends_before_its_terms_have_grown_is_told(
     caplog.clear()
     check(tiny("distillation.ramp_steps=1"), leaks=False)
     assert "terms grow" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"classes": ("square", "disc", "triangle")}, "has 'disc' as class 1, the recipe as class 0"),
+        ({"mean": (0.1, 0.2, 0.3)}, "normalised by the mean (0.1, 0.2, 0.3)"),
+    ],
+)
+def test_weights_that_say_otherwise_are_refused(tiny: Callable[..., Recipe], change: dict[str, Any], says: str) -> None:
+    """A teacher, and a model that is scored, whose file has its classes at other places, or another normalisation."""
+    recipe = tiny("teacher={model='tiny_models:net',settings={classes=3},weights='t.safetensors'}")
+    task, own, weights = task_of(recipe), recipe.all_teachers[0], Path("t.safetensors")
+    model = task.build(own.model, own.settings)
+    save_weights(model, weights)
+    build_teacher(recipe, 0, task=task)
+    remember_input(model, replace(task.takes(model), **change))
+    save_weights(model, weights)
+    with pytest.raises(CheckpointError, match=re.escape(says)):
+        build_teacher(recipe, 0, task=task)
+    with pytest.raises(CheckpointError, match=re.escape(says)):
+        build_trained(recipe, weights, task=task, role="teacher")
