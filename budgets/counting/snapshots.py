@@ -1,13 +1,14 @@
 """Containers, variables, classes and caches as they are at one moment, and what makes them so again."""
 
-from collections import OrderedDict, defaultdict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import chain, islice
 from operator import is_
 from types import CellType
 from typing import Any
 
-DICTS = frozenset({dict, OrderedDict, defaultdict})
+DICTS = frozenset({dict, OrderedDict, defaultdict, Counter})
 LISTS = frozenset({list, deque, set})
 _NOTHING = object()
 
@@ -61,13 +62,26 @@ class Snapshot:
             listed = list(islice(held, size))
             if len(item) != size or not all(map(is_, item, listed)):
                 item.clear()
-                (item.update if type(item) is set else item.extend)(listed)
+                (item.update if isinstance(item, set) else item.extend)(listed)
 
     def watch_class(self, kind: type) -> Iterable[Any]:
         """Note a class; return what it holds, out of what functions are wrapped in."""
         was = dict(vars(kind))
         self.undo.append(lambda: _reset(vars(kind), was, lambda k, v: setattr(kind, k, v), lambda k: delattr(kind, k)))
         return [v.__func__ if isinstance(v, (staticmethod, classmethod)) else v for v in was.values()]
+
+    def watch_slots(self, item: Any) -> Iterable[Any]:
+        """Note an object that has no dictionary by the names that its class gives."""
+        names = [name for kind in type(item).__mro__ for name in vars(kind).get("__slots__", ())]
+        names = [name for name in names if name != "__dict__"]
+
+        def held() -> dict[str, Any]:
+            return {name: getattr(item, name) for name in names if hasattr(item, name)}
+
+        was = held()
+        put, drop = partial(object.__setattr__, item), partial(object.__delattr__, item)
+        self.undo.append(lambda: _reset(held(), was, put, drop))
+        return was.values()
 
     def watch_cell(self, cell: CellType) -> Iterable[Any]:
         """Note a variable of a function."""

@@ -6,12 +6,13 @@ A forward that writes there would leave tensors without values behind. All of it
 import gc
 import sys
 import traceback
-from collections import defaultdict
+from argparse import Namespace
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import _lru_cache_wrapper
 from itertools import chain, filterfalse
-from types import BuiltinFunctionType, CellType, FunctionType, MethodType
+from types import BuiltinFunctionType, CellType, FunctionType, MethodType, SimpleNamespace
 from typing import Any
 from weakref import ref
 
@@ -29,6 +30,10 @@ from featherpress.errors import CountError
 
 #: Packages to whose classes and globals no model's forward writes; from a test's globals pytest's lead to every test.
 _FOREIGN = (sys.stdlib_module_names | {"torch", "torchvision", "numpy", "featherpress", "_pytest"}) - {"__main__"}
+#: Those that finish setting themselves up when they are first used, and stop working if that is undone.
+_FOREIGN |= {"numba", "llvmlite"}
+#: Objects of the standard library that hold what a program says.
+_NAMESPACES = frozenset({SimpleNamespace, Namespace})
 _CONSTANT = frozenset(
     {bool, int, float, complex, str, bytes, type(None), range, BuiltinFunctionType, torch.dtype, torch.device}
 )
@@ -147,9 +152,14 @@ class Surroundings:
         kind = type(item)
         if isinstance(item, type):
             return () if _is_foreign(item) else noted.watch_class(item)
-        held = getattr(item, "__dict__", None) if isinstance(item, nn.Module) or not _is_foreign(kind) else None
-        if type(held) is not dict:
+        if not isinstance(item, nn.Module) and kind not in _NAMESPACES and _is_foreign(kind):
             return ()
+        if isinstance(item, (dict, list, deque, set)):
+            (noted.dicts if isinstance(item, dict) else noted.lists).append(item)
+            return chain(item.values() if isinstance(item, dict) else item, vars(item).values())
+        held = getattr(item, "__dict__", None)
+        if type(held) is not dict:
+            return noted.watch_slots(item)
         if isinstance(item, nn.Module):
             self._modules.add(kind)
         noted.dicts.append(held)

@@ -4,11 +4,13 @@ import gc
 import sys
 import threading
 import weakref
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
+from contextlib import nullcontext
 from contextvars import ContextVar
 from functools import cache, partial
 from queue import Queue
+from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -30,6 +32,28 @@ CONTEXT: ContextVar[Any] = ContextVar("CONTEXT")
 MODELS: list[nn.Module] = []
 RECENT = OrderedDict(a=1, b=2, c=3)
 STEPS = torch.zeros(1)
+#: No count takes back what is said here.
+HEARD = bytearray()
+COUNTER: Counter[str] = Counter()
+SPACE = SimpleNamespace(calls=0)
+
+
+class Named(dict[str, int]):
+    """A dictionary of a class of its own."""
+
+
+class Listed(list[int]):
+    """A list of a class of its own."""
+
+
+class Slots:
+    """An object without a dictionary."""
+
+    __slots__ = ("calls",)
+
+
+NAMED, LISTED, SLOTS = Named(), Listed([1]), Slots()
+SLOTS.calls = 0
 
 
 class Tapped(nn.Module):
@@ -293,6 +317,78 @@ def test_switches_and_modes_of_pytorch_are_put_back() -> None:
     assert not torch._C._len_torch_function_stack()
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_objects_that_a_module_keeps_are_put_back(fails: bool) -> None:
+    """A counter, a namespace, containers of own classes and objects with slots are as they were."""
+
+    class Notes(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            COUNTER["calls"] += 1
+            SPACE.calls, SPACE.out = 1, x
+            NAMED["calls"] = 1
+            LISTED.append(2)
+            SLOTS.calls += 1
+            if fails:
+                raise ValueError("not today")
+            return x @ x
+
+    with pytest.raises(UsageError) if fails else nullcontext():
+        assert count(Notes(), torch.zeros(2, 2)).macs == 8
+    assert (dict(COUNTER), vars(SPACE), NAMED, LISTED, SLOTS.calls) == ({}, {"calls": 0}, {}, [1], 0)
+
+
+def test_what_a_compiler_sets_up_at_its_first_use_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half undone, numba would run nothing any more."""
+    monkeypatch.setitem(sys.modules, "numba", ModuleType("numba"))
+    kernel: Any = type("Kernel", (), {"__module__": "numba", "ready": False})()
+
+    class Runs(nn.Module):
+        kernel: Any
+
+        def forward(self, x: Tensor) -> Tensor:
+            type(self.kernel).ready = True
+            return x @ x
+
+    model = Runs()
+    model.kernel = kernel
+    count(model, torch.zeros(2, 2))
+    assert kernel.ready
+
+
+def turn(name: str) -> tuple[Any, Any]:
+    return partial(getattr(torch._C, f"_get_{name}_sdp_enabled")), partial(getattr(torch._C, f"_set_sdp_use_{name}"))
+
+
+@pytest.mark.parametrize(
+    ("get", "put"),
+    [
+        (torch.is_anomaly_enabled, torch.set_anomaly_enabled),
+        (torch.is_warn_always_enabled, torch.set_warn_always),
+        (partial(torch.is_autocast_enabled, "cpu"), partial(torch.set_autocast_enabled, "cpu")),
+        (torch._C._is_multithreading_enabled, torch._C._set_multithreading_enabled),
+        (torch._C._get_cudnn_benchmark, torch._C._set_cudnn_benchmark),
+        (torch._C._get_cudnn_deterministic, torch._C._set_cudnn_deterministic),
+        (torch._C._get_cudnn_enabled, torch._C._set_cudnn_enabled),
+        (torch._C._get_mkldnn_enabled, torch._C._set_mkldnn_enabled),
+        *map(turn, ("flash", "math", "mem_efficient", "cudnn")),
+    ],
+)
+def test_a_switch_of_pytorch_is_put_back(get: Any, put: Any) -> None:
+    """What a forward turns for the program it turns for the count alone."""
+    was = get()
+
+    class Turns(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            put(not was)
+            return x @ x
+
+    try:
+        assert count(Turns(), torch.zeros(2, 2)).macs == 8
+        assert get() == was
+    finally:
+        put(was)
+
+
 def test_a_nested_tensor_is_counted_by_what_it_does() -> None:
     """A class of tensors with operators of its own is asked for them: 8 rows of a ragged batch by 6 x 6."""
 
@@ -346,15 +442,11 @@ def test_modules_nested_as_deep_as_they_can_run() -> None:
 def test_the_garbage_collector_is_as_it_was(before: bool, within: bool) -> None:
     """It rests while tensors have no memory, works in a real run, and is put back whatever forward makes of it."""
 
-    class Heard(list[bool]):
-        def __deepcopy__(self, memo: Any) -> "Heard":
-            return self
-
-    during = Heard()
+    HEARD.clear()
 
     class Switches(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            during.append(gc.isenabled())
+            HEARD.append(gc.isenabled())
             (gc.enable if within else gc.disable)()
             return x if x.sum() > 0 else x + 1
 
@@ -363,6 +455,6 @@ def test_the_garbage_collector_is_as_it_was(before: bool, within: bool) -> None:
     try:
         count(Switches(), torch.zeros(1))
         assert gc.isenabled() is before
-        assert during[:2] == [False, before]  # on meta tensors, then for real
+        assert list(HEARD[:2]) == [False, before]  # on meta tensors, then for real
     finally:
         (gc.enable if usual else gc.disable)()
