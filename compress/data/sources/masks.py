@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import ImageOps
+from PIL.PngImagePlugin import PngImageFile
 from torch import Tensor
 
 from featherpress.compress.data.examples import Example
@@ -21,6 +23,7 @@ from featherpress.compress.data.images import (
     turn_upright,
 )
 from featherpress.compress.data.sources.image_files import IMAGE_SUFFIXES
+from featherpress.compress.data.sources.label_lines import LabelLines
 from featherpress.errors import DataError
 from featherpress.files import stamp_file
 
@@ -41,6 +44,9 @@ class MaskPair:
     mask: Path
     name: str
 
+
+_SCALED_BITS = {"L;2": 85, "L;4": 17}
+"""By what Pillow multiplies the values of grey PNGs of two and of four bits."""
 
 _Found: TypeAlias = tuple[list[MaskPair], dict[str, int]]
 """The pairs of a split, and how much was passed over, by what it is."""
@@ -144,6 +150,7 @@ def read_mask(path: Path, *, of: Path, size: tuple[int, int]) -> NDArray[np.int6
             raise DataError(
                 f"{path}: expected a palette or grey PNG whose values are class numbers, got colours ({image.mode})"
             )
+        packed = image.tile[0].args if isinstance(image, PngImageFile) and image.tile else ""
         load_strictly(image)
         mask = ImageOps.exif_transpose(image)
         if image.size == mask.size == size[::-1] != size:
@@ -153,7 +160,7 @@ def read_mask(path: Path, *, of: Path, size: tuple[int, int]) -> NDArray[np.int6
                 f"{path}: the mask is {mask.width} x {mask.height} pixels, its image {of} {size[0]} x {size[1]}: they "
                 "must be of one size"
             )
-        return np.asarray(mask).astype(np.int64)
+        return np.asarray(mask).astype(np.int64) // _SCALED_BITS.get(str(packed), 1)
 
 
 def _from_ids(ids: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -168,6 +175,9 @@ def _find_folders(root: Path, split: str) -> _Found:
     files = _files(images)
     used = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
     names = [path.relative_to(images) for path in used]
+    for before, name in pairwise(sorted(names, key=lambda name: name.with_suffix(""))):
+        if before.with_suffix("") == name.with_suffix(""):
+            raise DataError(f"{images}: expected one image for a mask, got {before.name!r} and {name.name!r}")
     found = {path.relative_to(masks).with_suffix("") for path in _files(masks) if path.suffix.lower() == ".png"}
     pairs = [
         MaskPair(image=images / name, mask=(masks / name).with_suffix(".png"), name=name.as_posix()) for name in names
@@ -183,7 +193,11 @@ def _find_voc(root: Path, split: str) -> _Found:
     if not listed.is_file():
         raise DataError(f"expected a list of images at {listed}, found nothing there")
     images, masks = root / "JPEGImages", root / "SegmentationClass"
-    names = listed.read_text(encoding="utf-8").split()
+    lines, names = LabelLines(listed), dict[str, None]()
+    while (line := lines.next()) is not None:
+        if line in names:
+            raise lines.error(f"a new image, got {line!r} a second time")
+        names[line] = None
     pairs = [MaskPair(image=images / f"{name}.jpg", mask=masks / f"{name}.png", name=f"{name}.jpg") for name in names]
     return _some(pairs, listed), {}
 

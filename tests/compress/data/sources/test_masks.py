@@ -1,5 +1,7 @@
 """Images with masks: layouts, what a mask may hold, and what is said of the rest."""
 
+import struct
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -152,6 +154,41 @@ def test_a_value_of_many_bits_is_out_of_range_too(tmp_path: Path) -> None:
     Image.fromarray(np.full((6, 9), 256, np.uint16)).save(tmp_path / "train" / "masks" / "a.png")
     with pytest.raises(DataError, match="got 256 at row 0"):
         MaskFolder(tmp_path, "train", classes=3).check(0)
+
+
+@pytest.mark.parametrize(("bits", "row"), [(2, b"\x1b"), (4, b"\x01\x23")])
+def test_values_of_few_bits_are_read_as_they_are(tmp_path: Path, bits: int, row: bytes) -> None:
+    """Grey PNGs of two and of four bits hold class numbers, not shades that are scaled up to 255."""
+    pair(tmp_path, height=1, width=4)
+    head = struct.pack(">IIBBBBB", 4, 1, bits, 0, 0, 0, 0)
+    chunks = (b"IHDR" + head, b"IDAT" + zlib.compress(b"\0" + row), b"IEND")
+    (tmp_path / "train" / "masks" / "a.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(struct.pack(">I", len(each) - 4) + each + struct.pack(">I", zlib.crc32(each)) for each in chunks)
+    )
+    assert first_mask(MaskFolder(tmp_path, "train", classes=4)) == [[0, 1, 2, 3]]
+
+
+def test_a_list_is_read_line_by_line(tmp_path: Path) -> None:
+    """Of VOC's: Latin-1, a mark in front and names with spaces are read, and one that comes twice is refused."""
+    voc(tmp_path)
+    listed = tmp_path / "ImageSets" / "Segmentation" / "train.txt"
+    for content in ("\ufeffü b\r\nx\n".encode(), "ü b\nx".encode("latin-1")):
+        listed.write_bytes(content)
+        folder = MaskFolder(tmp_path, "train", layout="voc", classes=21)
+        assert [folder.name(row) for row in range(len(folder))] == ["ü b.jpg", "x.jpg"]
+    listed.write_text("x\ny\nx\n")
+    with pytest.raises(DataError, match=r"train\.txt, line 3: expected a new image, got 'x' a second time"):
+        MaskFolder(tmp_path, "train", layout="voc", classes=21)
+
+
+def test_a_mask_is_of_one_image(tmp_path: Path) -> None:
+    """Two images of one name but for the suffix would be taught the same mask."""
+    pair(tmp_path)
+    pair(tmp_path, "b")
+    save_image(tmp_path / "train" / "images" / "a.bmp")
+    with pytest.raises(DataError, match=r"train/images: expected one image for a mask, got 'a\.bmp' and 'a\.png'"):
+        MaskFolder(tmp_path, "train", classes=3)
 
 
 def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
