@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from featherpress.errors import FileError
+from featherpress.records.evaluation import SubsetScores
 from featherpress.records.record import read_text
 from featherpress.verdicts.tables import Side
 
@@ -42,11 +43,17 @@ class GivenModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """The models of one file, in its order, and its columns of numbers."""
+    """The models of one file, in its order, and its columns of numbers; `further` files may have a model each."""
 
     file: Path
     columns: tuple[str, ...]
     models: tuple[GivenModel, ...]
+    further: tuple[Path, ...] = ()
+
+    @property
+    def records(self) -> list[str]:
+        """The files that the numbers stand in."""
+        return list(map(str, (self.file, *self.further)))
 
 
 def is_given(file: Path) -> bool:
@@ -81,6 +88,24 @@ def read_given(file: Path) -> Given:
         for column in columns:
             _require_number(row.get(column, ""), f"{file}, {where}, column {column!r}")
     return Given(file=file, columns=columns, models=tuple(_model(file, *each, columns) for each in found.items()))
+
+
+def subsets_given(scored: Sequence[SubsetScores], names: Sequence[str]) -> Given:
+    """Set evaluations of predictions side by side, which say nothing of the models; `names` are what to call them."""
+    columns = {f"AP, {subset}": subset for subset in SubsetScores.model_fields}
+    models = [
+        {column: "" if (ap := getattr(each, subset)) is None else f"{ap:.4f}" for column, subset in columns.items()}
+        for each in scored
+    ]
+    return Given(
+        file=scored[0].file,
+        columns=tuple(columns),
+        models=tuple(
+            GivenModel(name=name, seeds=("",), values={column: (text,) for column, text in model.items()}, scores=())
+            for name, model in zip(names, models, strict=True)
+        ),
+        further=tuple(each.file for each in scored[1:]),
+    )
 
 
 def _model(

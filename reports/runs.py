@@ -47,7 +47,8 @@ class Run:
     training without a teacher has one, called `model`. `evaluated` and `logged` hold the evaluations and the logged
     steps of each role that has some, one a seed, the first seed first. What is `counted_only` was never a run: audits
     that are set side by side; what was compared `in_a_loop` of the user's own has its comparison alone; what is
-    `scored_only` are evaluations by their folders' or files' names, whose first is at `path`.
+    `scored_only` are evaluations by their folders' or files' names, whose first is at `path`. A `label` tells runs
+    apart whose directories are called alike.
     """
 
     path: Path
@@ -66,11 +67,12 @@ class Run:
     counted_only: bool = False
     in_a_loop: bool = False
     scored_only: bool = False
+    label: str = ""
 
     @property
     def name(self) -> str:
-        """The directory's own name."""
-        return resolve(self.path).name
+        """The directory's own name, or its label."""
+        return self.label or resolve(self.path).name
 
     @property
     def compared_in(self) -> str:
@@ -125,7 +127,7 @@ class Run:
 
 def scored_runs(evaluations: Sequence[AnyEvaluation]) -> list[Run]:
     """Set evaluations that no run holds side by side, those of each metric in a run of their own."""
-    named = _names([each.file for each in evaluations])
+    named = file_names([each.file for each in evaluations])
     by_metric: dict[Metric, dict[str, list[AnyEvaluation]]] = {}
     for name, each in zip(named, evaluations, strict=True):
         by_metric.setdefault(each.metric, {})[name] = [each]
@@ -141,8 +143,13 @@ def scored_runs(evaluations: Sequence[AnyEvaluation]) -> list[Run]:
     ]
 
 
-def _names(files: Sequence[Path]) -> list[str]:
-    """Return what to call each evaluation: its folder or file, or its path where that is not its own."""
+def target(model: str) -> str:
+    """Return what builds a model that is named `TARGET@FILE`, or without a file."""
+    return model.partition("@")[0]
+
+
+def file_names(files: Sequence[Path]) -> list[str]:
+    """Return what to call each record: its folder or file, or its path where that is not its own."""
     places = [file.parent if file.name == SCORED else file for file in files]
     short = [resolve(each).name.removesuffix(".json") for each in places]
     names = [each if short.count(each) == 1 else str(place) for each, place in zip(short, places, strict=True)]

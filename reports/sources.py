@@ -1,7 +1,8 @@
 """What a report is written from: run directories, what lies in them, and records that are named beside them."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -9,17 +10,17 @@ from featherpress.errors import FileError, UsageError
 from featherpress.files import resolve
 from featherpress.records.audit import Audit, Budget, Model
 from featherpress.records.deployment import Bench, Export
-from featherpress.records.evaluation import EVALUATIONS
+from featherpress.records.evaluation import EVALUATIONS, SubsetScores
 from featherpress.records.record import Record, read_bytes, read_kind
 from featherpress.records.sweep import SWEEP, Sweep
-from featherpress.reports.given import Given, ReadScores, is_given, read_given
-from featherpress.reports.runs import COMPARISON, IN_A_LOOP, SCORED, Run, load_run, scored_runs
+from featherpress.reports.given import Given, ReadScores, is_given, read_given, subsets_given
+from featherpress.reports.runs import COMPARISON, IN_A_LOOP, SCORED, Run, file_names, load_run, scored_runs, target
 from featherpress.verdicts.tables import Side, read_tables
 
 Key = TypeVar("Key")
 
 DEPLOYED: tuple[type[Record], ...] = (Bench, Export)
-KINDS: tuple[type[Record], ...] = (Audit, Model, *DEPLOYED, *EVALUATIONS)
+KINDS: tuple[type[Record], ...] = (Audit, Model, *DEPLOYED, *EVALUATIONS, SubsetScores)
 # Bytes: what is longer is a list of labels or the like, and not opened to see what it is.
 LONGEST = 4 * 1024**2
 
@@ -51,6 +52,20 @@ class Sources:
             return {key: _word(value) for key, value in audit.settings.items()}
         return self.settings.get(audit.model, {})
 
+    def times_of(self, model: str, params: int | None) -> dict[tuple[str, int, int], float]:
+        """Return how long a model of so many parameters takes, by setting; under its name or, else, its factory's.
+
+        Units: milliseconds, the median.
+        """
+        found: dict[tuple[str, int, int], float] = {}
+        timings = [timing for bench in self.benches for timing in bench.results]
+        fitting = [timing for timing in timings if None in (timing.params, params) or timing.params == params]
+        for named in (lambda name: name, target):
+            for timing in fitting:
+                if named(timing.model) == named(model):
+                    found.setdefault(timing.setting, timing.latency_ms.median)
+        return found
+
 
 def read_csv_scores(files: Sequence[Path], order: Sequence[str] | None) -> Side:
     """Read scores per example from CSV files, one a seed.
@@ -77,9 +92,13 @@ def load_sources(paths: Sequence[Path], read_scores: ReadScores = read_csv_score
     given = [read_given(path) for path in files.values() if is_given(path)]
     held = {each.file for each in given}
     named = [read_kind(path, KINDS).load(path) for path in files.values() if path not in held]
+    subsets = [each for each in named if isinstance(each, SubsetScores)]
+    given += [subsets_given(subsets, file_names([each.file for each in subsets]))] if subsets else []
     sweeps = [Sweep.load(path / SWEEP) for path in folders if (path / SWEEP).is_file()]
     swept = {sweep.file.parent for sweep in sweeps}
     runs = [load_run(path) for path in folders if path not in swept]
+    alike = Counter(run.name for run in runs)
+    runs = [replace(run, label=str(run.path)) if alike[run.name] > 1 else run for run in runs]
     runs += scored_runs([each for each in named if isinstance(each, EVALUATIONS)])
     runs += _audited([each for each in named if isinstance(each, Audit)], runs)
     found, unread = _find_deployed(folders, set(files))
@@ -148,9 +167,18 @@ def _find_deployed(folders: Sequence[Path], seen: set[bytes]) -> tuple[list[Reco
 
 
 def _audited(audits: Sequence[Audit], runs: Sequence[Run]) -> list[Run]:
-    """Set each further audit of a model that no run holds beside the first of them; a lone one stands by itself."""
-    held = {audit.model for run in runs for _, audit in run.audits}
-    left = [audit for audit in audits if audit.model not in held]
+    """Set each further audit of a model that no run holds beside the first of them; a lone one stands by itself.
+
+    Several of one name are told apart by their files.
+    """
+    held = {(audit.model, audit.total.params) for run in runs for _, audit in run.audits}
+    left = [audit for audit in audits if (audit.model, audit.total.params) not in held]
+    alike = Counter(audit.model for audit in left)
+    files = file_names([audit.file for audit in left])
+    left = [
+        audit.model_copy(update={"model": f"{audit.model}@{file}"}) if alike[audit.model] > 1 else audit
+        for audit, file in zip(left, files, strict=True)
+    ]
     pairs: list[tuple[Audit | None, Audit]] = [(left[0], audit) for audit in left[1:]]
     return [
         Run(

@@ -197,6 +197,16 @@ class TaskEvaluation(Evaluation):
         return self
 
 
+class SubsetScores(Record):
+    """The APs of predictions on WIDER FACE's subsets; None where a subset has no faces."""
+
+    SCHEMA: ClassVar[str] = "featherpress.widerface/1"
+
+    easy: float | None
+    medium: float | None
+    hard: float | None
+
+
 AnyEvaluation: TypeAlias = DetectorEvaluation | ClassifierEvaluation | TaskEvaluation
 
 EVALUATIONS: tuple[type[AnyEvaluation], ...] = (DetectorEvaluation, ClassifierEvaluation, TaskEvaluation)

@@ -1,6 +1,7 @@
 """What the models cost: component by component, as wholes, and what they are built from."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ from featherpress.reports.formats import (
     size,
 )
 from featherpress.reports.metrics import mean_score, score, scores, with_unit
-from featherpress.reports.runs import BUDGET, EVALUATION, Run
+from featherpress.reports.runs import BUDGET, EVALUATION, Run, target
 from featherpress.reports.sections.context import RunContext
 
 CONVENTIONS = {
@@ -200,11 +201,11 @@ def _latency_rows(context: RunContext, first: Audit, second: Audit) -> list[list
     """Return a row for every setting in which one benchmark timed both models."""
     rows = []
     for bench in context.sources.benches:
-        found = {(t.model, *t.setting): t.latency_ms.median for t in bench.results}
-        for backend, side, batch in dict.fromkeys(timing.setting for timing in bench.results):
-            pair = [found.get((audit.model, backend, side, batch)) for audit in (first, second)]
-            if None not in pair:
-                rows.append(_row(f"latency, {backend}, {side} px, batch {batch}", milliseconds, *pair))
+        alone = replace(context.sources, benches=[bench])
+        one, other = (alone.times_of(audit.model, audit.total.params) for audit in (first, second))
+        for backend, side, batch in (setting for setting in one if setting in other):
+            pair = (found[backend, side, batch] for found in (one, other))
+            rows.append(_row(f"latency, {backend}, {side} px, batch {batch}", milliseconds, *pair))
     return rows
 
 
@@ -236,10 +237,12 @@ def _missing(context: RunContext) -> list[str]:
         texts.append(
             f"Widths and repeats are not in the records: give the output of {show} of both models beside the run."
         )
-    timed = {timing.model for bench in context.sources.benches for timing in bench.results}
-    if not set(models) <= timed:
+    if not all(context.sources.times_of(audit.model, audit.total.params) for _, audit in context.run.audits):
+        # What one factory builds is told apart by its weights, which say the settings.
+        alike = len(set(map(target, models))) < len(models)
+        asked = " ".join(f"{target(model)}@WEIGHTS" if alike else model for model in models)
         texts.append(
-            f"No latency of both models was given: measure `featherpress bench {' '.join(models)} --json`, and give "
+            f"No latency of both models was given: measure `featherpress bench {asked} --json`, and give "
             "the record beside the run or save it in its folder."
         )
     return texts

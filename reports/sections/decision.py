@@ -11,7 +11,7 @@ from featherpress.records.evaluation import Metric
 from featherpress.reports.blocks import Block, Table, bold
 from featherpress.reports.formats import DASH, fraction, integer, interval, milliseconds, percent, size
 from featherpress.reports.metrics import mean_score, score, scores, with_unit
-from featherpress.reports.runs import EVALUATION, Run, place
+from featherpress.reports.runs import EVALUATION, Run, place, target
 from featherpress.reports.sections.context import RunContext
 from featherpress.reports.sections.costs import counted_in
 from featherpress.verdicts import score_interval
@@ -29,13 +29,14 @@ Value = TypeVar("Value", int, float)
 class _Row:
     """What is known of one model: its costs, its scores, a seed each, and their interval as it is printed.
 
-    `measured` is what the scores are of: models that differ in it have none that is the best.
+    `measured` is what the scores are of, `fed` what the MACs are of: where models differ in it, none is the best.
     """
 
     name: str
     model: str
     params: int | None
     macs: int | None = None
+    fed: tuple[object, ...] = ()
     weights: int | None = None
     file_bytes: int | None = None
     scores: Sequence[float] = ()
@@ -51,19 +52,20 @@ def decision(context: RunContext, runs: Sequence[Run]) -> list[Block]:
     exported = _exported(context, found)
     found += exported or ([] if found else _timed(context))
     # Of a model that was scored too, the row of its count says nothing more.
-    scored = {(row.model, row.params) for row in found if row.scores}
-    found = [row for row in found if row.scores or not row.counted or (row.model, row.params) not in scored]
-    rows = [*{row.name: row for row in found}.values()]
+    scored = {(target(row.model), row.params) for row in found if row.scores}
+    found = [row for row in found if row.scores or not row.counted or (target(row.model), row.params) not in scored]
+    rows = [row for number, row in enumerate(found) if row not in found[:number]]
     metrics = {run.metric for run in runs if run.evaluated}
     metrics |= {export.scored.metric for export in context.sources.exports if export.scored}
     metric = metrics.pop() if len(metrics) == 1 else UNKNOWN
     alike = metric is not UNKNOWN and len({row.measured for row in rows if row.scores}) == 1
-    setting, timed = _latencies(context, [row.model for row in rows])
+    same_input = len({row.fed for row in rows if row.macs is not None}) < 2
+    setting, timed = _latencies(context, rows)
     stored = [row.file_bytes for row in rows]
     means = [mean_score(row.scores) for row in rows]
     columns = {
         "parameters": _cells([row.params for row in rows], integer, min),
-        "MACs": _cells([row.macs for row in rows], integer, min),
+        "MACs": _cells([row.macs for row in rows], integer, min if same_input else None),
         with_unit(metric): _cells(means, fraction, max if alike else None, [score(r.scores) for r in rows]),
         INTERVAL: [row.interval for row in rows],
         f"latency, {setting}": _cells(timed, lambda ms: DASH if ms is None else milliseconds(ms), min),
@@ -76,7 +78,13 @@ def decision(context: RunContext, runs: Sequence[Run]) -> list[Block]:
     return [
         Table(
             name="decision",
-            title=_title(columns, len(rows), scored=any(row.scores for row in rows), alike=alike or not any(means)),
+            title=_title(
+                columns,
+                len(rows),
+                scored=any(row.scores for row in rows),
+                alike=alike or not any(means),
+                same_input=same_input,
+            ),
             header=["model", *columns],
             rows=[[row.name, *cells] for row, *cells in zip(rows, *columns.values(), strict=True)],
             align="l" + "r" * len(columns),
@@ -85,11 +93,12 @@ def decision(context: RunContext, runs: Sequence[Run]) -> list[Block]:
     ]
 
 
-def _title(columns: Collection[str], models: int, *, scored: bool, alike: bool) -> str:
+def _title(columns: Collection[str], models: int, *, scored: bool, alike: bool, same_input: bool) -> str:
     text = "What each model costs" + (" and scores" if scored else "")
     if INTERVAL in columns:
         text += ", with intervals over examples, and over seeds where there are several"
     text += "" if alike else "; scores are not of the same data and protocol"
+    text += "" if same_input else "; MACs are not of the same input"
     return text + ("; the best of each column in bold" if models > 1 else "")
 
 
@@ -97,8 +106,9 @@ def _rows(context: RunContext, run: Run, *, several: bool) -> list[_Row]:
     """Return the models of a run by role; a control costs what its student does."""
     audits = dict(run.audits)
     if run.scored_only:
-        counted = {each.model: each for each in _counted(context)}
-        audits = {role: counted[of.model] for role, [of] in run.evaluated.items() if of.model in counted}
+        counted = {(target(each.model), each.total.params): each for each in _counted(context)}
+        scored = {role: (target(of.model), of.params) for role, [of] in run.evaluated.items()}
+        audits = {role: counted[of] for role, of in scored.items() if of in counted}
     roles = audits if run.counted_only else [r for r in run.roles if r in audits or r in run.evaluated]
     found = []
     for role in roles:
@@ -118,6 +128,7 @@ def _rows(context: RunContext, run: Run, *, several: bool) -> list[_Row]:
                 model=model,
                 params=params,
                 macs=known.total.macs if known else None,
+                fed=(*known.inputs,) if known else (),
                 weights=known.total.bytes or None if known else None,
                 file_bytes=evaluated[0].file_bytes if evaluated else None,
                 scores=scores(evaluated),
@@ -140,7 +151,8 @@ def _exported(context: RunContext, rows: Sequence[_Row]) -> list[_Row]:
     found = []
     for export in exports:
         assert export.scored is not None
-        macs = next((row.macs for row in rows if (row.model, row.params) == (export.model, export.params)), None)
+        of = (target(export.model), export.params)
+        counted = next((row for row in rows if (target(row.model), row.params) == of), None)
         for kind, precision, scored in (
             ("onnx", "float32", export.scored.float32),
             ("int8", "int8", export.scored.int8),
@@ -152,7 +164,8 @@ def _exported(context: RunContext, rows: Sequence[_Row]) -> list[_Row]:
                     name=f"`{export.model}`, {precision} file{said}",
                     model=export.model if kind == "onnx" else "",
                     params=export.params,
-                    macs=macs,
+                    macs=counted.macs if counted else None,
+                    fed=counted.fed if counted else (),
                     file_bytes=file.bytes if file else None,
                     scores=() if scored.score is None else (scored.score,),
                     measured=_measured(export.scored.model_dump()),
@@ -196,19 +209,18 @@ def _interval(context: RunContext, run: Run, role: str) -> str:
     return interval(low, high, fraction)
 
 
-def _latencies(context: RunContext, models: Sequence[str]) -> tuple[str, list[float | None]]:
+def _latencies(context: RunContext, rows: Sequence[_Row]) -> tuple[str, list[float | None]]:
     """Return the setting that most of the models were timed in, the largest and fastest of such, and their times."""
-    found: dict[tuple[str, int, int], dict[str, float]] = {}
-    for bench in context.sources.benches:
-        for timing in bench.results:
-            if timing.model in models:
-                found.setdefault(timing.setting, {}).setdefault(timing.model, timing.latency_ms.median)
-    if not found:
-        return "", [None for _ in models]
-    counts = Counter({setting: len(times) for setting, times in found.items()})
-    chosen = max(found, key=lambda each: (counts[each], each[1], each[2], -sum(found[each].values())))
+    times = [context.sources.times_of(row.model, row.params) if row.model else {} for row in rows]
+    sums: dict[tuple[str, int, int], list[float]] = {}
+    for found in times:
+        for setting, each in found.items():
+            sums.setdefault(setting, []).append(each)
+    if not sums:
+        return "", [None for _ in rows]
+    chosen = max(sums, key=lambda each: (len(sums[each]), each[1], each[2], -sum(sums[each])))
     backend, side, batch = chosen
-    return f"{backend}, {side} px, batch {batch}", [found[chosen].get(model) for model in models]
+    return f"{backend}, {side} px, batch {batch}", [found.get(chosen) for found in times]
 
 
 def _cells(

@@ -8,7 +8,7 @@ from featherpress.reports.blocks import Block, Heading, Paragraph, Table, origin
 from featherpress.reports.formats import DASH, change, integer, interval, less, relative_change, spread
 from featherpress.reports.metrics import score, scores, with_unit
 from featherpress.reports.metrics import title as metric_title
-from featherpress.reports.runs import EVALUATION, Run
+from featherpress.reports.runs import EVALUATION, Run, target
 from featherpress.reports.sections.context import RunContext
 from featherpress.reports.sections.costs import counted_in
 from featherpress.reports.sources import Sources
@@ -64,7 +64,7 @@ def summary(context: RunContext) -> list[Block]:
 
 def _scored(context: RunContext) -> bool:
     """Return whether the report holds a score of a model that was counted here."""
-    sources, counted = context.sources, {audit.model for _, audit in context.run.audits}
+    sources, counted = context.sources, {target(audit.model) for _, audit in context.run.audits}
     models = {export.model for export in sources.exports if export.scored}
     models |= {each.model for run in sources.runs for found in run.evaluated.values() for each in found}
     return bool(sources.given or counted & models)

@@ -9,6 +9,7 @@ from featherpress.reports.blocks import Block, Heading, Paragraph, Remark, Table
 from featherpress.reports.figures.tradeoff import score_against_cost
 from featherpress.reports.formats import DASH, MINUS, change, integer, interval, milliseconds, percent
 from featherpress.reports.given import SCORES, Given, GivenModel, ReadScores
+from featherpress.reports.runs import target
 from featherpress.reports.sections.context import RunContext
 from featherpress.verdicts import MIN_EXAMPLES, Interval, paired_interval
 from featherpress.verdicts.tables import Side
@@ -46,14 +47,14 @@ def _file(context: RunContext, given: Given) -> list[Block]:
         header=header,
         rows=[_row(model, given, costs, differences) for model in given.models],
         align="l" + "r" * (len(header) - 1),
-        records=[str(given.file), *records],
+        records=[*given.records, *records],
     )
     notes = [f"A number over several seeds is their mean {PLUS_MINUS} standard deviation."] if _seeded(given) else []
     notes += [_interval_note(first, differences)] if differences else []
     return [
         table,
         *([Paragraph(text=" ".join(notes))] if notes else []),
-        *(Remark(text=text) for text in _missing(given, costs)),
+        *(Remark(text=text) for text in _missing(given, costs, _alike(context))),
         *_figures(context, given, costs, records),
     ]
 
@@ -95,9 +96,18 @@ def _number(model: GivenModel, column: str) -> str:
     return f"{text.replace('-', MINUS)}{part}"
 
 
+def _alike(context: RunContext) -> list[str]:
+    """Return the names that models of several sizes have, so that numbers of one of them cannot be told."""
+    sizes: dict[str, set[int]] = {}
+    for audit in (audit for run in context.sources.runs for _, audit in run.audits):
+        sizes.setdefault(target(audit.model), set()).add(audit.total.params)
+    return [name for name in names(context) if len(sizes.get(name, ())) > 1]
+
+
 def _costs(context: RunContext) -> tuple[dict[str, dict[str, float]], list[str]]:
     """Return what is known of the costs by name, then by model, and the files it stands in."""
-    sources, spoken = context.sources, set(names(context))
+    sources = context.sources
+    spoken = set(names(context)) - set(_alike(context))
     audits = {audit.model: audit for run in sources.runs for _, audit in run.audits if audit.model in spoken}
     costs: dict[str, dict[str, float]] = {
         "parameters": {name: audit.total.params for name, audit in audits.items()},
@@ -106,7 +116,8 @@ def _costs(context: RunContext) -> tuple[dict[str, dict[str, float]], list[str]]
     records = [str(audit.file if audit.file.name else run.path) for run in sources.runs for _, audit in run.audits]
     for bench in sources.benches:
         for timing in bench.results:
-            if timing.model in spoken:
+            counted = audits.get(timing.model)
+            if timing.model in spoken and (counted is None or timing.params in (None, counted.total.params)):
                 backend, side, batch = timing.setting
                 name = f"latency, {backend}, {side} px, batch {batch}"
                 costs.setdefault(name, {})[timing.model] = timing.latency_ms.median
@@ -146,10 +157,12 @@ def _interval_note(first: str, differences: Mapping[str, Interval | None]) -> st
     return text
 
 
-def _missing(given: Given, costs: Costs) -> list[str]:
+def _missing(given: Given, costs: Costs, alike: Sequence[str]) -> list[str]:
     """Say of which models something is not known, and what would say it."""
-    spoken = [model.name for model in given.models]
-    texts = []
+    spoken = [model.name for model in given.models if model.name not in alike]
+    texts = [
+        f"Models of several sizes are called `{name}`: which one the numbers are of is not said." for name in alike
+    ]
     uncounted = [name for name in spoken if name not in costs.get("parameters", {})]
     if uncounted:
         texts.append(
@@ -184,7 +197,7 @@ def _figures(context: RunContext, given: Given, costs: Costs, records: Sequence[
             ),
             alt=f"{column} against {name}",
             caption=f"`{column}` as given, against {name}.{seeds}",
-            records=[str(given.file), *records],
+            records=[*given.records, *records],
         )
         for name, found in known.items()
         if len(found) > 1

@@ -38,6 +38,25 @@ def test_a_run_is_decided_by_a_row_a_model(run_dir: Path, bench: Path) -> None:
     assert student[3] == control[3] == "**20.0 ms**"
 
 
+def test_a_latency_belongs_to_the_model_of_its_size(run_dir: Path, bench: Path) -> None:
+    """One factory builds teacher and student: each has what was timed with its parameters, or nothing."""
+    budget = json.loads((run_dir / "budget.json").read_text(encoding="utf-8"))
+    for role in ("teacher", "student"):
+        budget[role]["model"] = "nets:net"
+        Path(f"{role}.json").write_text(json.dumps(budget[role]), encoding="utf-8")
+    record = json.loads(bench.read_text(encoding="utf-8"))
+    for timing in record["results"]:
+        timing["model"] = "nets:net@small.pth" if timing["params"] == 256_812 else "nets:net"
+        timing["params"] = {485_599: 111}.get(timing["params"], timing["params"])
+    bench.write_text(json.dumps(record), encoding="utf-8")
+    text = write_report([Path("teacher.json"), Path("student.json"), bench], Path("out")).read_text(encoding="utf-8")
+    found = read(text)
+    assert found["`nets:net@student`"][2] == "20.0 ms"
+    assert found["`nets:net@teacher`"][2] == DASH
+    assert "\n| latency" not in text
+    assert "`featherpress bench nets:net@WEIGHTS nets:net@WEIGHTS --json`" in text
+
+
 def test_scores_have_intervals_where_values_were_saved(run_dir: Path) -> None:
     """The interval is of what lies beside each record; one of other values, or none, is a dash."""
 

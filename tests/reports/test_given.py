@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from featherpress.errors import DataError, FileError, UsageError
+from featherpress.records.evaluation import SubsetScores
 from featherpress.records.sweep import SWEEP, Sweep
 from featherpress.reports import write_report
 from featherpress.reports.figures.tradeoff import score_against_cost
-from featherpress.reports.formats import MINUS
+from featherpress.reports.formats import DASH, MINUS
 from featherpress.reports.given import read_given
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -63,6 +64,39 @@ def test_numbers_stand_beside_what_was_counted_and_timed(
     assert "From `mine.csv`, `teacher.json`, `student.json` and `bench.json`." in text
     assert "nothing is said of accuracy" not in text
     assert (Path("out/figures/given-0.png")).exists()
+
+
+def test_numbers_of_a_name_that_several_models_have_are_not_guessed(
+    reported: Callable[..., str], audits: list[Path], bench: Path
+) -> None:
+    """Where audits of two sizes have the name, no cost stands beside the numbers, and that is said."""
+    for file in audits:
+        file.write_text(json.dumps(json.loads(file.read_text("utf-8")) | {"model": "featherface_v2"}), "utf-8")
+    text = reported(NUMBERS, *audits, bench)
+    assert set(rows(text)["featherface_v2"][2:]) <= {DASH}
+    assert "Models of several sizes are called `featherface_v2`: which one the numbers are of is not said." in text
+
+
+def test_evaluations_of_predictions_are_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folders of `evaluate --predictions --out` are the rows of one table, a column a subset."""
+    monkeypatch.chdir(tmp_path)
+    for name, hard in (("old", 0.5), ("new", None)):
+        SubsetScores(easy=0.91234, medium=0.8, hard=hard).save(Path(name) / "evaluation.json")
+    text = write_report([Path("old"), Path("new")], Path("out")).read_text(encoding="utf-8")
+    assert text.startswith("# Comparing `old` with `new`\n")
+    assert rows(text)["model"][:3] == ["AP, easy, as given", "AP, medium, as given", "AP, hard, as given"]
+    assert rows(text)["old"][:3] == ["0.9123", "0.8000", "0.5000"]
+    assert rows(text)["new"][:3] == ["0.9123", "0.8000", DASH]
+    assert "From `old/evaluation.json` and `new/evaluation.json`." in text
+
+
+def test_a_time_of_another_size_is_not_a_models(reported: Callable[..., str], audits: list[Path], bench: Path) -> None:
+    """A benchmark of the same name that was of other parameters is passed over."""
+    record = json.loads(bench.read_text(encoding="utf-8"))
+    for timing in record["results"]:
+        timing["params"] += timing["model"] == "featherface_v2"
+    bench.write_text(json.dumps(record), encoding="utf-8")
+    assert rows(reported(NUMBERS, *audits, bench))["featherface_v2"][4] == DASH
 
 
 def test_each_latency_has_its_figure(reported: Callable[..., str], audits: list[Path], bench: Path) -> None:

@@ -132,5 +132,41 @@ def test_a_run_and_counts_are_both_in_the_title(run_dir: Path) -> None:
 def test_counts_of_one_model_at_two_sizes_are_not_compared(run_dir: Path) -> None:
     """Two audits of one name are held to one input as those of two are."""
     files = audits(run_dir, ("featherface_v2", lambda record: record.update(input=[1, 3, 64, 64])))
-    with pytest.raises(UsageError, match="featherface_v2 at 1x3x640x640, featherface_v2 at 1x3x64x64"):
+    said = "featherface_v2@audit-1 at 1x3x640x640, featherface_v2@audit-2 at 1x3x64x64"
+    with pytest.raises(UsageError, match=said):
         write_report(files[1:], Path("counted"))
+
+
+def test_two_sizes_of_one_factory_are_told_apart_by_their_files(run_dir: Path) -> None:
+    """What a branch changes: both audits have a row, and the sentence says which is which."""
+    _, before, after = audits(run_dir, ("featherface_v2", grow))
+    text = write_report([before, after], Path("counted")).read_text(encoding="utf-8")
+    assert re.search(r"^\| `featherface_v2@audit-1` +\| +\*\*256,812\*\* ", text, re.MULTILINE)
+    assert re.search(r"^\| `featherface_v2@audit-2` +\| +359,628 ", text, re.MULTILINE)
+    assert "**`featherface_v2@audit-2` has 359,628 parameters, 40.0 % more than `featherface_v2@audit-1`" in text
+
+
+def test_an_audit_of_another_size_stands_beside_a_run_of_its_name(run_dir: Path) -> None:
+    """It is not dropped for the run's; nor are MACs of another input said to be the least."""
+
+    def smaller(record: dict[str, Any]) -> None:
+        grow(record)
+        record.update(input=[1, 3, 64, 64])
+
+    *_, other = audits(run_dir, ("featherface_v2", smaller))
+    text = write_report([run_dir, other], Path("all")).read_text(encoding="utf-8")
+    assert re.search(r"^\| `featherface_v2` +\| +359,628 +\| +429,603,776 ", text, re.MULTILINE)
+    assert "; MACs are not of the same input" in text
+
+
+def test_runs_in_folders_of_one_name_are_all_there(run_dir: Path) -> None:
+    """Each has its rows, under its path."""
+    for place in ("a", "b"):
+        shutil.copytree(run_dir, Path(place) / "run")
+    (Path("b/run") / "eval/validation.json").unlink()
+    shutil.rmtree("b/run/seed-1", ignore_errors=True)
+    text = write_report([Path("a/run"), Path("b/run")], Path("both")).read_text(encoding="utf-8")
+    first = text.partition("\n\n## ")[0]
+    for place in ("a", "b"):
+        assert re.search(rf"^\| `featherface_v1`, teacher, `{place}/run` ", first, re.MULTILINE)
+        assert re.search(rf"^\| `{place}/run` ", first, re.MULTILINE)
