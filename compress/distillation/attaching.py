@@ -102,7 +102,11 @@ def kept_terms(terms: Mapping[str, Term], models: Mapping[str, nn.Module], place
         raise UsageError(f"a placebo is shuffled or smoothing, got {placebo!r}")
     if not terms:
         raise UsageError("expected a term, got none")
+    if not isinstance(terms, Mapping):
+        raise UsageError(f'terms have names: {{"class": Logits("kl")}}, got {type(terms).__name__}')
     for name, term in terms.items():
+        if not isinstance(term, Logits | Features):
+            raise UsageError(f"{name}: expected Logits(...) or Features(...), got {term!r}")
         if term.of is not None and term.of not in models:
             raise UsageError(f"{name}: no teacher is named {term.of!r}; there are {', '.join(models)}")
     kept = {name: term for name, term in terms.items() if term.weight}

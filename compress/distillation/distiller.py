@@ -106,6 +106,7 @@ class Distiller:
         self.tap_keys: dict[tuple[int, str], str] = {}
         self.steps = 0
         self.current: Step | None = None
+        self.closed = False
         try:
             self._tap()
             self.adapters = self._try(example, seed)
@@ -134,6 +135,8 @@ class Distiller:
         running the teachers: logits, or all that terms need. `factors` are a schedule of your own: terms that are
         missing are off.
         """
+        if self.closed:
+            raise UsageError("this Distiller is closed: its hooks are gone; make another one")
         if self.current is not None:
             raise UsageError("a step of this Distiller is open already; steps do not nest")
         if at is not None and not 0 <= at <= 1:
@@ -183,7 +186,8 @@ class Distiller:
         return [*self.watch.verify(optimizer), *over_batch(self.terms)]
 
     def close(self) -> None:
-        """Remove all hooks."""
+        """Remove all hooks; there are no further steps."""
+        self.closed = True
         for tap in self.taps.values():
             tap.close()
         for teacher in self.teachers.values():

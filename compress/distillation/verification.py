@@ -102,13 +102,17 @@ class Watch:
 
     def _held(self, optimizer: torch.optim.Optimizer) -> str:
         held = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
+        if not any(id(weight) in held for weight in self.student.parameters() if weight.requires_grad):
+            raise TrainingError(
+                "no weight of the student that is trained is in the optimizer: is it another model's, or is all frozen?"
+            )
         for name, weight in self.adapters.named_parameters():
             if id(weight) not in held:
                 raise TrainingError(f"the adapter {name} is in no optimizer; add kd.parameters() to its weights")
         for name, teacher in self.teachers.items():
             if any(id(weight) in held for weight in teacher.model.parameters()):
                 raise TrainingError(f"weights of {name} are in the optimizer; leave them out")
-        return "the optimizer holds every adapter and no teacher"
+        return "the optimizer holds the student, every adapter and no teacher"
 
     def _reached(self) -> str:
         for name, weight in self.adapters.named_parameters():

@@ -15,7 +15,7 @@ from torch import nn
 
 from featherpress.compress.distillation.placebos import PLACEBOS
 from featherpress.compress.runtime.fingerprints import fingerprint
-from featherpress.errors import DataError, UsageError
+from featherpress.errors import DataError, TrainingError, UsageError
 from featherpress.files import write_json
 from featherpress.verdicts import Claim, Scores, Verdict
 
@@ -83,7 +83,8 @@ def compare_arms(
     stopped; records are not. In the end there is `comparison.json`, which `featherpress report` writes up.
 
     Errors: `UsageError` for a `build` that differs between arms, or from that of results that are kept, for fewer than
-    one seed, and unknown placebos; `DataError` for scores that are not finite, or not of the same examples.
+    one seed, and unknown placebos; `TrainingError` for weights that are not finite; `DataError` for scores that are
+    not, or not of the same examples.
     """
     if not seeds or len(set(seeds)) != len(seeds):
         raise UsageError(f"expected seeds, each once, got {list(seeds)}")
@@ -138,6 +139,10 @@ def _train_arms(
             progress.show(f"{arm}, seed {seed}")
             _seed_everything(seed)
             train(student, arm, seed)
+            if not all(weight.isfinite().all() for weight in student.parameters()):
+                raise TrainingError(
+                    f"{arm}, seed {seed}: weights are not finite after train(); lower its learning rate"
+                )
             student.eval()
             with torch.no_grad():
                 found.add(arm, seed, score(student))

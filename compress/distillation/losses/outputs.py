@@ -159,10 +159,13 @@ def dkd(
     themselves. With the rest weighed by the teacher's 1 - p(label) the sum would be `kl`.
 
     Shapes: logits (N, C, ...) twice with C of 3 or more, labels (N, ...) int64 -> scalar, 0 or more.
-    Errors: `UsageError` for two classes.
+    Errors: `UsageError` for two classes, and for labels of other positions.
     Source: Zhao et al. 2022, DKD, eq. 7.
     """
     refuse_two_classes(student.shape)
+    positions = student.shape[:1] + student.shape[2:]
+    if labels.shape != positions:
+        raise UsageError(f"dkd takes the number of a class at {tuple(positions)}, got labels of {tuple(labels.shape)}")
     s, t = (as_rows(_log_softmax(x, temperature), mask) for x in (student, teacher.detach()))
     of_label = F.one_hot(labels.flatten() if mask is None else labels[mask], student.shape[1]).bool()
     others = [x[~of_label].view(len(x), x.shape[1] - 1) for x in (s, t)]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
+from featherpress.compress.distillation.comparing import kept_positions
 from featherpress.compress.distillation.distiller import Distiller
 from featherpress.compress.distillation.losses.registry import find_loss, list_losses
 from featherpress.compress.distillation.terms import Features, Logits
@@ -41,7 +42,7 @@ def test_a_sound_loop_passes(student: Net) -> None:
         "every one of 1 steps had a loss",
         "the teachers are as they were",
         "the tapped modules are in their places",
-        "the optimizer holds every adapter and no teacher",
+        "the optimizer holds the student, every adapter and no teacher",
         "no gradient is infinite or not a number",
         "gradients have reached every adapter",
     ]
@@ -82,6 +83,16 @@ def test_2_projector_in_no_optimizer(student: Net) -> None:
     backward(kd, student)
     with pytest.raises(TrainingError, match=r"adapter kd_0_map.* is in no optimizer; add kd.parameters\(\)"):
         kd.verify(torch.optim.SGD(student.parameters(), lr=0.1))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_2_student_in_no_optimizer(student: Net, frozen: bool) -> None:
+    """An optimizer of another copy of the model, and a student that is frozen, are noticed: nothing would be learnt."""
+    kd = distil(student, terms={"it": Logits("kl")})
+    backward(kd, student)
+    student.requires_grad_(not frozen)
+    with pytest.raises(TrainingError, match="no weight of the student that is trained is in the optimizer"):
+        kd.verify(held(kd, student if frozen else make_net(3)))
 
 
 def test_2_projector_that_no_gradient_reaches(student: Net) -> None:
@@ -385,3 +396,36 @@ def test_frozen_layer_is_refused(student: Net) -> None:
     student.two.requires_grad_(False)
     with pytest.raises(UsageError, match="map: no gradient reaches the student through 'two': it is frozen"):
         take(distil(student), student)
+
+
+@pytest.mark.parametrize(
+    ("terms", "said"),
+    [
+        ([Logits("kl")], r"terms have names: .* got list"),
+        (Logits("kl"), r"terms have names: .* got Logits"),
+        ({"it": "kl"}, r"it: expected Logits\(\.\.\.\) or Features\(\.\.\.\), got 'kl'"),
+    ],
+)
+def test_terms_of_another_kind_are_refused(student: Net, terms: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        distil(student, terms=terms)
+
+
+def test_a_closed_distiller_takes_no_steps(student: Net) -> None:
+    kd = distil(student)
+    kd.close()
+    with pytest.raises(UsageError, match="this Distiller is closed"):
+        kd.step(draw())
+
+
+def test_labels_of_other_places_are_refused() -> None:
+    """As many in another order would be taken for others, and what is to be ignored would count."""
+    logits, labels = torch.randn(2, 5, 3), torch.randint(5, (3, 2))
+    dkd = find_loss("dkd").function
+    with pytest.raises(UsageError, match=r"the number of a class at \(2, 3\), got labels of \(3, 2\)"):
+        dkd(logits, logits, labels=labels)
+    term = Logits("kl")
+    with pytest.raises(UsageError, match=r"labels of \(2, 6\), some of them to ignore, do not fit"):
+        kept_positions(term, logits, {"labels": torch.full((2, 6), -100)})
+    assert kept_positions(term, logits, {"labels": torch.zeros(2, 6)}) is None
+    assert kept_positions(term, logits[..., 0], {"labels": torch.full((2, 6), -100)}) is None

@@ -1,6 +1,7 @@
 """Student against control in anyone's loop."""
 
 import json
+import math
 import random
 import re
 import sys
@@ -14,7 +15,7 @@ from torch import nn
 
 from featherpress.compress import compare_arms
 from featherpress.compress.distillation.placebos import PLACEBOS
-from featherpress.errors import DataError, UsageError
+from featherpress.errors import DataError, TrainingError, UsageError
 from featherpress.reports import write_report
 from featherpress.reports.blocks import typeset
 from featherpress.verdicts import Scores, paired_interval
@@ -111,6 +112,17 @@ def test_a_metric_that_is_no_mean_is_computed_again_on_resampled_records() -> No
     found = compare_arms(build, train, records, seeds=(0, 1, 2))
     assert found.control == pytest.approx([np.median(EXAMPLES) + 0.01 * seed for seed in (0, 1, 2)])
     assert found.v_examples == pytest.approx(0, abs=1e-9)
+
+
+def test_weights_that_are_not_finite_are_no_result() -> None:
+    """A class is found in NaN too, so that the scores alone do not show it."""
+
+    def diverges(student: nn.Module, arm: str, seed: int) -> None:
+        if arm == "student":
+            nn.init.constant_(next(student.parameters()), math.nan)
+
+    with pytest.raises(TrainingError, match="student, seed 0: weights are not finite"):
+        compare_arms(build, diverges, score)
 
 
 def test_an_interrupted_comparison_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
