@@ -176,6 +176,11 @@ def _fill(model: nn.Module, held: Mapping[str, Tensor], aliases: Mapping[str, st
         if value is None:
             value = held[source]
             if isinstance(tensor, nn.Parameter):
+                if any(ours > whole for ours, whole in zip(value.shape, tensor.shape, strict=False)):
+                    raise CheckpointError(
+                        f"{path} was cut from a larger model than the factory makes: {name} of {tuple(value.shape)}, "
+                        f"of {tuple(tensor.shape)} there; give the factory the arguments it had"
+                    )
                 value = nn.Parameter(value, requires_grad=tensor.requires_grad)
             made[source] = value
         (module._parameters if isinstance(tensor, nn.Parameter) else module._buffers)[own] = value  # type: ignore[assignment]

@@ -121,6 +121,25 @@ def test_a_benchmark_names_the_file_with_the_model(run: Run, small: Path) -> Non
     assert rows[1]["params"] <= 2_000
 
 
+def test_audit_and_diff_take_a_model_with_a_file_as_bench_does(run: Run, small: Path) -> None:
+    """`TARGET@FILE` is what --weights says, in the file's shape; weights named twice are refused."""
+    pruned = f"nets:net@{small.name}"
+    record = json.loads(run("audit", pruned, *INPUT, "--json").out)
+    assert (record["model"], record["total"]["params"] <= 2_000) == (pruned, True)
+    whole, params = json.loads(run("diff", "nets:net", pruned, *INPUT, "--json").out), record["total"]["params"]
+    assert whole["total"]["params"]["after"] == params
+    refused = run("audit", pruned, "--weights", small.name, *INPUT)
+    assert (refused.code, "choose one" in refused.err) == (2, True)
+    refused = run("prune", pruned, "--params", "1K", *INPUT)
+    assert (refused.code, "--weights; got nets:net@" in refused.err) == (2, True)
+
+
+def test_a_factory_of_fewer_channels_is_not_the_files(run: Run, small: Path) -> None:
+    """What is left of a model is at no place more than the whole has."""
+    with pytest.raises(CheckpointError, match=r"head.* give the factory the arguments it had"):
+        load_pruned(lambda: load_factory("nets:net", {"width": 30, "classes": 3}), small)
+
+
 def test_trained_weights_keep_the_shape(run: Run, small: Path, tmp_path: Path) -> None:
     """Built back, trained, saved: the file builds the same model, and fits a model of the same shape."""
     model = load_pruned(lambda: load_factory("nets:net", {"width": 30}), small)
@@ -156,7 +175,7 @@ def test_json_has_the_units_and_the_components(run: Run) -> None:
         (("nets:plain", "--params", "2K", "--input", "1x4x8x8"), 2, "fails on inputs 1x4x8x8"),
         (("nets:plain", "--params", "2K", "--out", "a.pth"), 2, "name --out so, as a.safetensors"),
         (("nets:plain", "--params", "2K", "--floor", "2"), 2, "floor"),
-        (("net.onnx", "--params", "2K"), 2, "net.onnx is a file"),
+        (("net.onnx", "--params", "2K"), 2, "got net.onnx"),
         (("nets:none", "--params", "2K"), 2, "has no 'none'"),
         (("nets:gated", "--params", "400"), 2, "Gated cannot be followed on this example: its forward goes by values"),
     ],

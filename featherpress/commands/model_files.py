@@ -18,8 +18,8 @@ SUFFIXES = (".onnx", ".pt2", ".safetensors", ".safetensors.index.json", *PICKLES
 
 
 def is_file(target: str) -> bool:
-    """Tell files by their suffix."""
-    return target.lower().endswith(SUFFIXES)
+    """Tell files by their suffix; `TARGET@FILE` is a model with a file's weights, unless a file is called so."""
+    return target.lower().endswith(SUFFIXES) and ("@" not in target or Path(target).is_file())
 
 
 def audit_file(

@@ -68,8 +68,8 @@ def prune(
     from featherpress.budgets import diff, load_budget
     from featherpress.compress import prune as cut
 
-    if is_file(model):
-        raise UsageError(f"prune needs what builds the model, package.module:factory, and {model} is a file")
+    if is_file(model) or "@" in model:
+        raise UsageError(f"prune needs what builds the model, package.module:factory, and --weights; got {model}")
     require_place(out)
     if out is not None and out.suffix != ".safetensors":
         raise UsageError(

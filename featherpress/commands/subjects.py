@@ -47,21 +47,28 @@ def open_subject(
 ) -> Subject:
     """Build a model, and what it is fed: `inputs`, else its budget's or its pin's, else one image of its usual size.
 
-    With `weights` it has those of a file, and the shape of a pruned one. Weights that are drawn are the same every
-    time, for a forward may branch by them. Nothing is downloaded: the backbones of torchvision's detectors come without
-    weights.
+    With `weights`, or as `NAME@FILE`, it has those of a file, and the shape of a pruned one. Weights that are drawn are
+    the same every time, for a forward may branch by them. Nothing is downloaded: the backbones of torchvision's
+    detectors come without weights.
+
+    Errors: UsageError where both name weights.
     """
     import torch
 
     from featherpress.models.factories import import_offline, load_factory
-    from featherpress.models.saving import build_with_weights, settings_of_file
+    from featherpress.models.saving import build_with_weights, settings_of_file, split_weights
+
+    target, named = split_weights(name)
+    if named and weights:
+        raise UsageError(f"{name} names its weights, and --weights {weights} others: choose one")
+    weights = weights or named
 
     # What other packages say of their progress is not our output, which may be JSON.
     with stdout_to_stderr():
         torch.manual_seed(0)
-        factory, offline = import_offline(name)
-        built = {**offline, **(settings_of_file(weights, name) if weights else {}), **(settings or {})}
-        make = partial(load_factory, name, built)
+        factory, offline = import_offline(target)
+        built = {**offline, **(settings_of_file(weights, target) if weights else {}), **(settings or {})}
+        make = partial(load_factory, target, built)
         model = build_with_weights(make, weights) if weights else make()
         return Subject(name, model, *_choose_inputs(model, factory, inputs, budget, pin))
 
@@ -169,9 +176,12 @@ def find_budget(
     """Read a budget, or the shipped one of a zoo model, unless `settings` or pruned `weights` make it another model."""
     from featherpress.budgets import list_budgets, load_budget
     from featherpress.models.pruned import is_pruned
+    from featherpress.models.saving import split_weights
 
-    own = name in list_budgets() and not settings and not (weights and is_pruned(weights))
-    file = budget or (name if own else "")
+    target, named = split_weights(name)
+    weights = weights or named
+    own = target in list_budgets() and not settings and not (weights and is_pruned(weights))
+    file = budget or (target if own else "")
     return load_budget(file) if file else None
 
 
