@@ -20,6 +20,7 @@ _EXPECTED = {
     "list_type": "a list",
     "tuple_type": "a list",
     "string_type": "text",
+    "string_pattern_mismatch": "text of the form {pattern}",
     "too_short": "at least {min_length} entry",
     "too_long": "at most {max_length} entries",
     "string_too_short": "text that is not empty",

@@ -84,7 +84,8 @@ def find_model(name: str) -> ModelEntry:
     if name in _REGISTER:
         return _REGISTER[name]
     near = difflib.get_close_matches(name, known, n=2)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
+    listed = f"there are {', '.join(known)}; yours is package.module:factory"
+    hint = f"did you mean {' or '.join(near)}?" if near else listed
     raise UsageError(f"no model is named {name!r}; {hint}")
 
 

@@ -98,9 +98,14 @@ def mistakes(folder: Path) -> dict[str, tuple[list[str], str]]:
         "missing image": (["detect", "gone.jpg", "--weights", "v2.safetensors"], "gone.jpg"),
         "report": (["report", "nowhere"], "nowhere"),
         "evaluate nothing": (["evaluate"], "evaluate needs --data"),
+        "set without recipe": (["evaluate", "my:net", "--set", "width=3"], "name it with --recipe"),
+        "unknown file": (["audit", "table.csv"], "yours is package.module:factory"),
+        "name": (["distill", DRAWN_FACES, "--set", "name=a b"], "name: expected text of the form"),
+        "no repository": (["diff", "main...HEAD", "--target", "my:net"], "(or any of the parent directories): .git\n"),
         "half a pair": (["evaluate", "--predictions", "full"], "go together"),
         "no folder": (["detect", "good.png", "--weights", "v2.safetensors", "--out", "cut.jpg"], "cut.jpg"),
         "no place": (["audit", "featherface_v2", "--init", "cut.jpg/b.toml"], "cut.jpg"),
+        "no place for a graph": (["export", "featherface_v2", "--out", "cut.jpg/x.onnx"], "cut.jpg is a file"),
         "scale": (["detect", "good.png", "--weights", "v2.safetensors", "--long-side", "1"], "32 to 16384"),
         "contradiction": (["train", DRAWN_FACES, "--resume", "--overwrite", "--out", "full"], "choose one"),
         "no teacher": (["train", DRAWN_FACES], "student.backbone"),
@@ -151,6 +156,11 @@ CASES = (
     "pin",
     "choice",
     "weights of a folder",
+    "set without recipe",
+    "unknown file",
+    "name",
+    "no repository",
+    "no place for a graph",
 )
 
 

@@ -55,6 +55,12 @@ def count_onnx(
     return graph.summarise(path, inputs or fed)
 
 
+def _place(node: NodeProto, path: str) -> str:
+    """Say where a node is: its module, and its name or else what it gives, as far as the graph has them."""
+    own = node.name or next(filter(None, node.output), "")
+    return (f"module {path}" if path else "the graph") + (f" ({own})" if own else "")
+
+
 @dataclass(slots=True)
 class _Graph:
     """A graph while it is counted: what is known of each value, as a meta tensor, and as numbers where it is small."""
@@ -180,7 +186,7 @@ class _Graph:
             if any(each and self._tensor(each) is None for each in needed):
                 source, place = next(iter(self.loose.items()), ("an input", "the graph"))
                 raise CountError(
-                    f"{name} in {path or '(root)'} ({node.name}) works on a shape that is not known: {source} in "
+                    f"{name} in {_place(node, path)} works on a shape that is not known: {source} in "
                     f"{place} depends on values, so one count would not hold for other inputs"
                 )
             macs = formula(inputs, out) if formula else core(node, inputs, out) if core else 0
@@ -199,7 +205,7 @@ class _Graph:
             if not (plain and inner and all(each in ELEMENTWISE | FREE for each in inner)):
                 holds = f", which holds {', '.join(inner[:4])}" if inner else ""
                 raise CountError(
-                    f"no formula for operator {name} in module {path or '(root)'} ({node.name}){holds}: expected one "
+                    f"no formula for operator {name} in {_place(node, path)}{holds}: expected one "
                     f'that is counted or known to cost nothing; give its formula (--formula "{name}=..."), or count '
                     "the model that the graph was made from"
                 )
@@ -228,7 +234,7 @@ class _Graph:
             elif output in self.types:
                 self._know(output, self.types[output])
             if output and output not in self.tensors:
-                self.loose.setdefault(name, f"{self._path(node) or '(root)'} ({node.name})")
+                self.loose.setdefault(name, _place(node, self._path(node)))
 
     def _fold(self, node: NodeProto) -> bool:
         """Compute a small result of numbers that are known, such as a shape made of others."""

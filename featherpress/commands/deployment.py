@@ -145,6 +145,7 @@ def export(
     """
     from featherpress.compress.deployment import exporting, graphs, listing, planning, quantization
 
+    require_place(out)
     if threshold is not None and nms is None:
         raise UsageError("--threshold has no effect without --nms; add that, or leave it out")
     of_int8 = {"--int8-plan": plan, "--calibration": calibration, "--calibration-images": images, "--limit": limit}

@@ -115,10 +115,7 @@ def evaluate(
     require_empty(out)
     if recipe or changes:
         of_faces = {"--data": data, "--predictions": predictions, "--ground-truth": ground_truth, "--labels": labels}
-        for option in (option for option, value in of_faces.items() if value):
-            raise UsageError(
-                f"{option} does not go with --recipe, whose data are scored; --set data.root=... changes it"
-            )
+        _refuse_beside_recipe(recipe, of_faces)
         evaluate_by_recipe(
             recipe, changes, weights, role=model, split=split, limit=limit, baseline=baseline, out=out, as_json=as_json
         )
@@ -291,6 +288,13 @@ def _require_no_classifier(weights: Path, model: str) -> None:
         raise UsageError(f"{weights} says that it is of the classifier {said.target}; name it too")
 
 
+def _refuse_beside_recipe(recipe: str, given: "Mapping[str, object]") -> None:
+    if not recipe:
+        raise UsageError("--set changes a recipe: name it with --recipe")
+    for option in (option for option, value in given.items() if value):
+        raise UsageError(f"{option} does not go with --recipe, whose data are scored; --set data.root=... changes it")
+
+
 def _refuse_for_classifier(model: str, given: Mapping[str, object]) -> None:
     for option in (option for option, value in given.items() if value):
         raise UsageError(f"{option} is for detectors of faces; {model} is scored by accuracy")
@@ -325,12 +329,13 @@ def _evaluate_predictions(
         raise UsageError("--predictions and --ground-truth go together")
     from featherpress.compress.evaluation import evaluate_widerface
     from featherpress.compress.evaluation.detector.listing import render_subsets
-    from featherpress.files import write_json
+    from featherpress.records.evaluation import SubsetScores
 
     result = evaluate_widerface(predictions, ground_truth)
-    record = {"schema": "featherpress.widerface/1", **result.to_dict()}
+    scores = SubsetScores.model_validate(result.to_dict())
+    record = scores.to_dict()
     if out is not None:
-        write_json(out / "evaluation.json", record)
+        scores.save(out / "evaluation.json")
         _draw_curves(out, result.curves, record)
     if as_json:
         print_json(record)

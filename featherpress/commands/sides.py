@@ -108,5 +108,6 @@ def _git(*words: str) -> str:
         raise UsageError("comparing revisions needs git, which is not installed") from error
     if ended.returncode:
         reason = (ended.stderr.strip() or f"git {words[0]} found nothing").splitlines()[-1]
-        raise UsageError(f"{reason}; a shallow clone may lack the revision: fetch it first")
+        advice = "" if "not a git repository" in reason else "; a shallow clone may lack the revision: fetch it first"
+        raise UsageError(reason.removeprefix("fatal: ") + advice)
     return ended.stdout.strip()

@@ -111,7 +111,8 @@ def split_folder(root: Path, split: str) -> Path:
     names = SPLITS[split]
     found = next((root / name for name in names if (root / name).is_dir()), None)
     if found is None:
-        there = ", ".join(sorted(each.name for each in root.iterdir())[:5]) if root.is_dir() else "nothing"
+        there = ", ".join(sorted(each.name for each in root.iterdir())[:5]) if root.is_dir() else "no such folder"
+        there = there or "nothing"
         raise DataError(f"expected a folder {' or '.join(names)} with a folder for each class in {root}, found {there}")
     return found
 

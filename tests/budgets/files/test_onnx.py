@@ -127,12 +127,19 @@ def test_older_operators_by_their_own_version(tmp_path: Path) -> None:
 def test_what_is_not_known_is_refused(tmp_path: Path) -> None:
     """Work after a data-dependent shape, an operator without a formula, one of another domain, a loop that works."""
     late = [("NonZero", "x", "n", {}), ("Cast", "n", "f", {"to": 1}), ("MatMul", "w f", "y", {})]
-    with pytest.raises(CountError, match=r"onnx::MatMul in part2 .* onnx::NonZero in part0 .*depends on values"):
+    with pytest.raises(
+        CountError, match=r"onnx::MatMul in module part2 .* onnx::NonZero in module part0 .*depends on values"
+    ):
         count_onnx(save(tmp_path / "a.onnx", late, [weight("w", 2, 4)]))
     with pytest.raises(CountError, match=r'no formula for operator onnx::Det .*--formula "onnx::Det=\.\.\."'):
         count_onnx(save(tmp_path / "b.onnx", [("Det", "x", "y", {})]))
     det = count_onnx(tmp_path / "b.onnx", formulas={"onnx::Det": lambda args, out: args[0].numel()})
     assert det.macs == 192
+    nameless = onnx.load(tmp_path / "b.onnx")
+    nameless.graph.node[0].name = ""
+    onnx.save(nameless, tmp_path / "nameless.onnx")
+    with pytest.raises(CountError, match=r"operator onnx::Det in the graph \(y\): expected"):
+        count_onnx(tmp_path / "nameless.onnx")
     with pytest.raises(CountError, match=r"no formula for operator my\.own::Conv"):
         count_onnx(save(tmp_path / "c.onnx", [("Conv", "x", "y", {})], domain="my.own"))
     body = helper.make_graph(

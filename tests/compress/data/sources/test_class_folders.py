@@ -102,6 +102,11 @@ def test_the_folder_of_a_split_is_looked_for(root: Path) -> None:
     assert split_folder(root, "train") == root / "train"
     with pytest.raises(DataError, match=r"^expected a folder val or valid or validation .*, found train$"):
         split_folder(root, "val")
+    with pytest.raises(DataError, match=r"found no such folder$"):
+        split_folder(root / "gone", "val")
+    (root / "empty").mkdir()
+    with pytest.raises(DataError, match=r"found nothing$"):
+        split_folder(root / "empty", "val")
     (root / "valid").mkdir()
     assert split_folder(root, "val") == root / "valid"
     with pytest.raises(DataError, match=r"^expected a folder for each of two or more classes in .*valid, found none$"):
