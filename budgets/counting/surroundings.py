@@ -154,16 +154,20 @@ class Surroundings:
             return () if _is_foreign(item) else noted.watch_class(item)
         if not isinstance(item, nn.Module) and kind not in _NAMESPACES and _is_foreign(kind):
             return ()
-        if isinstance(item, (dict, list, deque, set)):
-            (noted.dicts if isinstance(item, dict) else noted.lists).append(item)
-            return chain(item.values() if isinstance(item, dict) else item, vars(item).values())
+        inside: Iterable[Any] = ()
+        if isinstance(item, dict):
+            noted.dicts.append(item)
+            inside = dict.values(item)
+        elif isinstance(item, (list, deque, set)):
+            noted.lists.append(item)
+            inside = item
         held = getattr(item, "__dict__", None)
         if type(held) is not dict:
-            return noted.watch_slots(item)
+            return chain(inside, noted.watch_slots(item))
         if isinstance(item, nn.Module):
             self._modules.add(kind)
         noted.dicts.append(held)
-        return held.values()
+        return chain(inside, held.values())
 
 
 @contextmanager

@@ -39,7 +39,9 @@ SPACE = SimpleNamespace(calls=0)
 
 
 class Named(dict[str, int]):
-    """A dictionary of a class of its own."""
+    """A dictionary of a class of its own, with an attribute."""
+
+    calls = 0
 
 
 class Listed(list[int]):
@@ -325,7 +327,7 @@ def test_objects_that_a_module_keeps_are_put_back(fails: bool) -> None:
         def forward(self, x: Tensor) -> Tensor:
             COUNTER["calls"] += 1
             SPACE.calls, SPACE.out = 1, x
-            NAMED["calls"] = 1
+            NAMED["calls"] = NAMED.calls = 1
             LISTED.append(2)
             SLOTS.calls += 1
             if fails:
@@ -335,6 +337,7 @@ def test_objects_that_a_module_keeps_are_put_back(fails: bool) -> None:
     with pytest.raises(UsageError) if fails else nullcontext():
         assert count(Notes(), torch.zeros(2, 2)).macs == 8
     assert (dict(COUNTER), vars(SPACE), NAMED, LISTED, SLOTS.calls) == ({}, {"calls": 0}, {}, [1], 0)
+    assert NAMED.calls == 0
 
 
 def test_what_a_compiler_sets_up_at_its_first_use_stays(monkeypatch: pytest.MonkeyPatch) -> None:
