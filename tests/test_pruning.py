@@ -128,6 +128,11 @@ def test_audit_and_diff_take_a_model_with_a_file_as_bench_does(run: Run, small: 
     assert (record["model"], record["total"]["params"] <= 2_000) == (pruned, True)
     whole, params = json.loads(run("diff", "nets:net", pruned, *INPUT, "--json").out), record["total"]["params"]
     assert whole["total"]["params"]["after"] == params
+    Path("nets@2").mkdir()
+    Path("nets.py").rename("nets@2/mine.py")
+    assert json.loads(run("audit", "nets@2/mine.py:net", *INPUT, "--json").out)["total"]["params"] == WHOLE
+    of_folder = run("audit", f"nets@2/mine.py:net@{small.name}", "--set", "width=30", *INPUT, "--json")
+    assert json.loads(of_folder.out)["total"]["params"] == params
     refused = run("audit", pruned, "--weights", small.name, *INPUT)
     assert (refused.code, "choose one" in refused.err) == (2, True)
     refused = run("prune", pruned, "--params", "1K", *INPUT)
