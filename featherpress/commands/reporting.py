@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 DEMO = (
     "A face detector of 485,599 parameters, V1, is distilled into one of 256,812, V2, on pictures that this program "
-    "draws itself. Nothing is downloaded. Some eleven minutes of an idle core; longer where others use it.",
+    "draws itself. Nothing is downloaded. Some nine minutes of an idle core; longer where others use it.",
     "1 of 4. Count both models, part by part, and hold each to the budget file that comes with it. Seconds.",
     "2 of 4. Train V1, the teacher, on 640 drawn pictures and their labels; then V2, from three random starts twice "
     "each. Both times it knows the labels of 16 pictures alone: `student` sees the other 624 too, with what V1 says of "
