@@ -34,6 +34,12 @@ def _convolution(args: Sequence[Any], out: Any) -> int:
     return int(positions * weight.numel() // max(weight.shape[0], 1))
 
 
+def _convolution_backward(args: Sequence[Any], out: Any) -> int:
+    """What the convolution itself costs, once for the gradient of its image and once for that of its weight."""
+    gradient, image, weight, _, *window, wanted = args
+    return int(sum(wanted[:2])) * _convolution((image, weight, None, *window), gradient)
+
+
 def _convolution_tbc(args: Sequence[Any], out: Any) -> int:
     """(T, N, C_in) by a weight (kernel, C_in, C_out)."""
     return int(out.numel() * prod(args[1].shape[:2]))
@@ -168,6 +174,7 @@ _BITSANDBYTES = ("gemm_4bit", "gemv_4bit", "int8_linear_matmul", "int8_scaled_mm
 FORMULAS: Mapping[str, Formula] = MappingProxyType(
     {
         "aten::convolution": _convolution,
+        "aten::convolution_backward": _convolution_backward,
         "aten::conv_tbc": _convolution_tbc,
         "aten::mm": _mm,
         "aten::bmm": _mm,

@@ -45,6 +45,26 @@ _foreach_exp _foreach_lerp _foreach_maximum _foreach_minimum _foreach_mul _forea
 _foreach_reciprocal _foreach_rsqrt _foreach_sigmoid _foreach_sign _foreach_sqrt _foreach_sub _foreach_tanh
 """
 
+#: What becomes of those where a forward differentiates.
+_BACKWARD = """
+_softmax_backward_data _log_softmax_backward_data _masked_softmax_backward _fused_rms_norm_backward
+native_batch_norm_backward native_group_norm_backward native_layer_norm_backward _weight_norm_interface_backward
+_adaptive_avg_pool2d_backward _adaptive_avg_pool3d_backward adaptive_max_pool2d_backward adaptive_max_pool3d_backward
+avg_pool2d_backward avg_pool3d_backward max_pool2d_with_indices_backward max_pool3d_with_indices_backward
+upsample_nearest1d_backward upsample_nearest2d_backward upsample_nearest3d_backward upsample_linear1d_backward
+upsample_bilinear2d_backward upsample_trilinear3d_backward upsample_bicubic2d_backward
+_upsample_nearest_exact1d_backward _upsample_nearest_exact2d_backward _upsample_nearest_exact3d_backward
+_upsample_bilinear2d_aa_backward _upsample_bicubic2d_aa_backward grid_sampler_2d_backward grid_sampler_3d_backward
+reflection_pad1d_backward reflection_pad2d_backward reflection_pad3d_backward
+replication_pad1d_backward replication_pad2d_backward replication_pad3d_backward
+_prelu_kernel_backward leaky_relu_backward elu_backward glu_backward hardtanh_backward hardsigmoid_backward
+hardswish_backward hardshrink_backward softshrink_backward softplus_backward log_sigmoid_backward
+rrelu_with_noise_backward embedding_dense_backward _segment_reduce_backward _thnn_fused_gru_cell_backward
+_thnn_fused_lstm_cell_backward_impl mse_loss_backward smooth_l1_loss_backward huber_loss_backward
+soft_margin_loss_backward binary_cross_entropy_backward nll_loss_backward nll_loss2d_backward multi_margin_loss_backward
+multilabel_margin_loss_backward
+"""
+
 #: Makes, moves or looks up data; asks about it; or draws it at random.
 _FREE = """
 arange empty empty_like empty_permuted empty_strided eye full full_like linspace logspace new_empty
@@ -68,6 +88,8 @@ unique_consecutive unique_dim _unique _unique2 repeat_interleave
 device layout _local_scalar_dense equal is_same_size is_pinned _assert_async _functional_assert_async _assert_scalar
 _assert_tensor_metadata sym_size sym_stride sym_numel sym_storage_offset is_contiguous
 sym_constrain_range sym_constrain_range_for_size
+select_backward slice_backward diagonal_backward unfold_backward
+masked_scatter_backward
 _coalesce _coalesced _indices _values _nnz indices values coalesce crow_indices col_indices ccol_indices row_indices
 sparse_dim dense_dim _sparse_coo_tensor_with_dims _sparse_coo_tensor_with_dims_and_tensors
 _sparse_compressed_tensor_unsafe sparse_resize sparse_resize_and_clear _to_dense _to_sparse _to_sparse_csr
@@ -82,7 +104,7 @@ int8_double_quant int8_mm_dequant
 
 #: With torchvision's operators on boxes and regions: sampling and comparing, no products of weights.
 ELEMENTWISE = frozenset(
-    {f"aten::{name}" for name in _ELEMENTWISE.split()}
+    {f"aten::{name}" for name in (_ELEMENTWISE + _BACKWARD).split()}
     | {f"torchvision::{name}" for name in ("nms", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool")}
     | {f"bitsandbytes::{name}" for name in _BITSANDBYTES.split()}
     | {f"quantized::{name}" for name in ("add", "add_relu", "mul", "cat", "leaky_relu", "hardswish")}

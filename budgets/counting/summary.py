@@ -53,7 +53,7 @@ def summarise(subject: Subject, rows: TensorRows, mode: CountingMode) -> Cost:
         },
         unused_names=tuple(first_name[key] for key in rows.by_id if key in unused),
         active=active,
-        notes=(*_notes(mode), *_note_active(rows, active), *note_storage(tree, rows)),
+        notes=(*_notes(mode), *_note_active(rows, mode, active), *note_storage(tree, rows)),
     )
     require_sums(cost.modules, cost, SUMMED, what=f"the rows of {cost.model}")
     return cost
@@ -70,8 +70,10 @@ def _count_active(rows: TensorRows, mode: CountingMode) -> int:
     return active
 
 
-def _note_active(rows: TensorRows, active: int) -> Iterator[str]:
+def _note_active(rows: TensorRows, mode: CountingMode, active: int) -> Iterator[str]:
     total = sum(rows.elements.values())
+    if mode.routed & rows.by_id.keys() and not mode.choices:
+        yield "how many experts a token goes to is not known: all count as active"
     if active != total:
         yield f"of {total:,} parameters {active:,} are active for one token: the experts that it goes to, and the rest"
 

@@ -208,7 +208,9 @@ def test_a_grouped_product_needs_no_half_precision() -> None:
     with torch.device("meta"):
         weight = nn.Parameter(torch.empty(4, 8, 16))
     model = Does(lambda s, x: torch._grouped_mm(x, s.w, offs=torch.arange(4, dtype=torch.int32)), w=weight)
-    assert count(model, torch.zeros(10, 8)).macs == 1280
+    cost = count(model, torch.zeros(10, 8))
+    assert cost.macs == 1280
+    assert "how many experts a token goes to is not known: all count as active" in cost.notes
 
 
 @pytest.mark.parametrize(("name", "value", "other"), [("fused_attn", True, 128), ("use_flash", False, 256)])
@@ -452,6 +454,27 @@ def test_recurrent_layers_are_one_operator(kind: Any, options: Any) -> None:
     assert len(cost.operator_calls) < 6
     shapes = Does(lambda s, x: torch.cat([s.layer(x)[0].flatten(), s.layer(x)[1][0].flatten()]), layer=layer)
     assert count(shapes, x).activations > 0
+
+
+def slope(module: Any, x: Tensor) -> Any:
+    """The gradient of a sum, for the input and for all weights."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        return torch.autograd.grad(module.net(x).sum(), (x, *module.net.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("net", "shape", "macs"),
+    [
+        (nn.Sequential(nn.Conv2d(4, 6, 3), nn.GroupNorm(2, 6), nn.MaxPool2d(2)), (1, 4, 8, 8), 3 * 36 * 6 * 36),
+        (nn.Sequential(nn.ConvTranspose2d(4, 6, 3, 2), nn.Hardswish()), (1, 4, 5, 5), 3 * 25 * 4 * 6 * 9),
+        (nn.Sequential(nn.Conv1d(4, 6, 3, groups=2), nn.Softmax(1), nn.AvgPool1d(2)), (1, 4, 8), 3 * 6 * 6 * 6),
+        (nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.Softplus(), nn.Upsample(3)), (2, 3, 4), 3 * 6 * 24),
+    ],
+)
+def test_what_a_forward_differentiates_costs_its_products(net: nn.Module, shape: Any, macs: int) -> None:
+    """The gradients of image and weight cost what the convolution costs; those of norms and pools are no core work."""
+    assert count(Does(slope, net=net), torch.randn(shape)).macs == macs
 
 
 def test_arrays_that_are_constant_are_no_escape() -> None:
