@@ -178,8 +178,9 @@ class Distiller:
     def verify(self, optimizer: torch.optim.Optimizer | None = None) -> list[str]:
         """Check, after a backward, that the student and the adapters learn and that nothing has moved a teacher.
 
-        Returns what was checked, a sentence each. It cannot see a loss that is scaled wrongly, a teacher that is the
-        wrong one or was changed through `.data`, or a student whose gradients are not synchronised.
+        `optimizer` holds both; where there are several, give none. Returns what was checked, a sentence each. It cannot
+        see a loss that is scaled wrongly, a teacher that is the wrong one or was changed through `.data`, or a student
+        whose gradients are not synchronised.
 
         Errors: `TrainingError` with one sentence on the first fault.
         """
