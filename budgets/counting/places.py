@@ -11,6 +11,8 @@ from torch import nn
 #: Attributes of tensors, and names of devices, that differ between meta and the CPU.
 _ASKED = frozenset({"is_cpu", "is_meta"})
 _NAMES = frozenset({"cpu", "meta"})
+#: Whose layers do the same work on every device.
+_SETTLED = frozenset({"torch", "featherpress"})
 #: A comparison has them, and what is compared, within so many instructions: `x.device == torch.device("cpu")`.
 _STEPS = 7
 _COMPARES = frozenset({"COMPARE_OP", "CONTAINS_OP"})
@@ -30,7 +32,7 @@ def _asks(kind: type[nn.Module]) -> bool:
     while left:
         function, kind = left.pop()
         function = function.__func__ if isinstance(function, MethodType) else function
-        if not isinstance(function, FunctionType) or id(function) in seen or _is_pytorchs(function):
+        if not isinstance(function, FunctionType) or id(function) in seen or _is_settled(function):
             continue
         seen.add(id(function))
         if _compares(function.__code__):
@@ -51,8 +53,8 @@ def _reached(function: FunctionType, kind: type) -> Iterator[Any]:
             continue
 
 
-def _is_pytorchs(function: FunctionType) -> bool:
-    return str(function.__module__).partition(".")[0] == "torch"
+def _is_settled(function: FunctionType) -> bool:
+    return str(function.__module__).partition(".")[0] in _SETTLED
 
 
 @cache

@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from featherpress.budgets import count
 from featherpress.budgets.files.weights import count_weights, read_safetensors_header
 from featherpress.errors import CountError, UsageError
+from featherpress.models.layers.deformable import DeformableConv
 
 from .does import Does
 
@@ -355,6 +356,16 @@ def test_a_forward_that_asks_for_the_cpu_is_told(ask: Any, method: str) -> None:
     cost = count(type("Asks", (Twice,), {"ask": ask})(), torch.zeros(2, 8))
     assert (cost.macs, cost.method) == (256, method)
     assert count(type("Asks", (Twice,), {"ask": ask})().to("meta"), torch.zeros(2, 8, device="meta")).method == "meta"
+
+
+def test_our_deformable_layer_does_the_same_work_on_every_device() -> None:
+    """On CPUs it samples and multiplies, elsewhere it is one operator: a count on meta stands for both."""
+    for layer in (DeformableConv(8, 16), DeformableConv(16, 8), DeformableConv(8, 8, groups=2)):
+        x = torch.zeros(1, layer.offset.in_channels, 6, 6)
+        real = Does(lambda s, x: s.layer(x) * float(x.sum().item() == 0), layer=layer)
+        costs = count(layer, x), count(real, x)
+        assert [cost.method for cost in costs] == ["meta", "real"]
+        assert costs[0].macs == costs[1].macs
 
 
 def made_of_numbers(module: Any, x: Tensor) -> Tensor:
