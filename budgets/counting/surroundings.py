@@ -18,6 +18,7 @@ from weakref import ref
 
 import torch
 from torch import Tensor, nn
+from torch.nested._internal import nested_tensor
 from torch.nn.modules import module as torch_module
 from torch.nn.parameter import is_lazy
 
@@ -37,6 +38,8 @@ _NAMESPACES = frozenset({SimpleNamespace, Namespace})
 _CONSTANT = frozenset(
     {bool, int, float, complex, str, bytes, type(None), range, BuiltinFunctionType, torch.dtype, torch.device}
 )
+#: What PyTorch makes with the first jagged tensor of a program, and keeps.
+_JAGGED = "_dummy_instance"
 _CONTAINERS = DICTS | LISTS
 _AROUND = frozenset({type, _lru_cache_wrapper})
 
@@ -63,6 +66,7 @@ class Surroundings:
         kinds = {kind for each in around if isinstance(each, type) for kind in each.__mro__ if not _is_foreign(kind)}
         hooks = [held for name, held in vars(torch_module).items() if name.startswith("_global_")]
         self._others = self._note((*kinds, *around, *hooks, *(vars(sys.modules[kind.__module__]) for kind in kinds)))
+        self._others.undo.append(_forget_jagged(vars(nested_tensor).get(_JAGGED)))
 
     def put_back(self) -> bool:
         """Undo all changes; return whether the model itself, beside its copy, had changed."""
@@ -203,6 +207,16 @@ def untouched(model: nn.Module, modules: Iterable[nn.Module], generators: Genera
             f"{name} keeps tensors of the count ({shapes}) outside itself, where the next run would find them: they "
             "are taken out; keep what forward writes in the module"
         )
+
+
+def _forget_jagged(was: Tensor | None) -> Callable[[], bool]:
+    """Return what lets PyTorch make its own anew, after one that is of the count."""
+
+    def undo() -> bool:
+        setattr(nested_tensor, _JAGGED, was)
+        return False
+
+    return undo
 
 
 def _let_go(error: BaseException | None) -> None:

@@ -410,6 +410,23 @@ def test_a_nested_tensor_is_counted_by_what_it_does() -> None:
     assert model(rows).shape == (8, 6)
 
 
+def test_the_first_jagged_tensor_of_a_program_may_be_that_of_a_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch makes one of its own with it, and keeps it: not one of the count."""
+
+    class Ragged(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(8, 6)
+
+        def forward(self, x: Tensor) -> Any:
+            return self.layer(torch.nested.nested_tensor([x[0, :2], x[1]], layout=torch.jagged)).values()
+
+    monkeypatch.setattr("torch.nested._internal.nested_tensor._dummy_instance", None)
+    model, x = Ragged(), torch.randn(2, 3, 8)
+    assert count(model, x).macs == 5 * 8 * 6
+    assert model(x).shape == (5, 6)
+
+
 def test_a_forward_without_end_leaves_no_mode_on() -> None:
     """A recursion that runs out takes the modes off as any failure does."""
 
