@@ -16,6 +16,9 @@ from featherpress.errors import UsageError
 
 logger = logging.getLogger("featherpress")
 
+_SOFTMAX = {"kl": 1, "dkd": 1, "dist": 1, "margin": -1}
+"""The losses that take the softmax of logits themselves, and the axis on which classes lie."""
+
 
 def unwrap(model: nn.Module) -> nn.Module:
     """Return the model inside what parallel training and compilation wrap around it.
@@ -220,6 +223,19 @@ def check_outputs(name: str, term: Logits, ours: Outputs, theirs: Outputs) -> No
         raise UsageError(f"{name}: the student's {term.output} {s} do not compare with the teacher's {t}")
     if term.entry.check:
         term.entry.check(s, t)
+    if _are_probabilities(theirs[term.output], _SOFTMAX.get(term.entry.name)):
+        raise UsageError(
+            f"{name}: the teacher's {term.output} are probabilities, which sum to 1 over the classes; "
+            f"{term.entry.name} compares what comes before the softmax"
+        )
+
+
+def _are_probabilities(outputs: Tensor, axis: int | None) -> bool:
+    """Whether outputs, of classes on an axis, are what a softmax gives; none without an axis."""
+    if axis is None or outputs.shape[axis] < 2 or not outputs.numel():
+        return False
+    sums = outputs.float().sum(dim=axis)
+    return bool((outputs >= 0).all()) and bool(((sums - 1).abs() < 1e-3).all())
 
 
 def reshard(model: nn.Module) -> None:

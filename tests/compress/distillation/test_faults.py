@@ -271,6 +271,16 @@ def test_14_what_differs_is_refused_at_construction(student: Net, terms: Any, se
     assert not any(module._forward_hooks for model in (student, teacher) for module in model.modules())
 
 
+@pytest.mark.parametrize("loss", ["kl", "dkd", "dist"])
+def test_a_teacher_that_gives_probabilities_is_refused(student: Net, loss: str) -> None:
+    """Taken for logits they are nearly equal for all classes: a teacher that is sure would look unsure."""
+    teacher = make_net(6)
+    teacher.head = nn.Sequential(teacher.head, nn.Softmax(dim=1))
+    with pytest.raises(UsageError, match="class: the teacher's logits are probabilities, which sum to 1"):
+        distil(student, teacher, {"class": Logits(loss)})
+    distil(student, teacher, {"class": Logits(lambda ours, theirs: (ours.softmax(1) - theirs).square().mean())})
+
+
 def test_15_one_layer_in_two_terms(student: Net) -> None:
     """Both terms of a layer have a value."""
     term = Features("attention", student="two", teacher="two")
