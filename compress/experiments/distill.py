@@ -1,6 +1,7 @@
 """Whole experiments: train a model; or distil one, train its control, and test whether the gain is real."""
 
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from featherpress.compress.experiments.correlation import record_correlation
 from featherpress.compress.experiments.estimate import planned_steps
 from featherpress.compress.experiments.experiment import Experiment, Told
 from featherpress.compress.experiments.pruned import PRUNED, keep_pruned
+from featherpress.compress.experiments.recipe_distiller import ramp_steps, term_factor
 from featherpress.compress.experiments.teachers import (
     LoadedTeacher,
     evaluate_teacher,
@@ -60,7 +62,7 @@ def check(recipe: Recipe, *, without_teachers: bool = False, allow_leak: bool = 
             raise UsageError(f"{images} images do not fill one batch of {wanted}")
     student = build_student(recipe, recipe.seeds[0], task=task, teachers=teachers)
     if teachers:
-        _warn_of_short_schedule(recipe, images)
+        _check_times(recipe, images)
         named = {teacher_name(number): teacher for number, teacher in enumerate(teachers)}
         make_distiller(recipe, named, student, task=task, seed=recipe.seeds[0]).kd.close()
     return _count_left_out(training, validation)
@@ -78,12 +80,26 @@ def _count_left_out(*datasets: Any) -> list[str]:
     return [f"left out: {counted}"] if found else []
 
 
-def _warn_of_short_schedule(recipe: Recipe, images: int) -> None:
-    """Warn where training ends before the terms have grown to their weights."""
+def _check_times(recipe: Recipe, images: int) -> None:
+    """Refuse a term that is never on, and warn where training ends before one has grown to its weight."""
     steps = planned_steps(images, recipe.schedule, recipe)
-    slow = recipe.distillation.ramp_steps or 0
-    if slow >= steps:
-        logger.warning("terms grow over %d steps, but training ends after %d: set `ramp_steps` lower", slow, steps)
+    for name, term in recipe.distillation.losses.items():
+        stop = recipe.distillation.stop if term.stop is None else term.stop
+        last = math.ceil(steps * (1 - stop)) - 1  # of the steps at which it may be on
+        factor = term_factor(term, recipe.distillation, step=last, total=steps) if last >= 0 else 0.0
+        if term.weight and not factor:
+            raise UsageError(
+                f"`distillation.losses.{name}` is off at all of the {steps} steps: it begins after the fraction "
+                f"{term.start:g} of them, and is off for the last {stop:g}; lower `start` or `stop`"
+            )
+        if term.weight and factor < 1:
+            logger.warning(
+                "%s grows over %d steps, and reaches %.2g of its weight in %d: set `ramp_steps` lower",
+                name,
+                ramp_steps(recipe.distillation, steps) if term.ramp_steps is None else term.ramp_steps,
+                factor,
+                steps,
+            )
 
 
 def _check_leaks(training: Any, validation: Any, *, allow: bool) -> None:

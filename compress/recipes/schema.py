@@ -301,10 +301,9 @@ class Recipe(Strict):
     @model_validator(mode="after")
     def _losses_fit_the_task(self) -> Self:
         task = find_suited_task(self.data, self.student.model)
-        if self.all_teachers and not self.distillation.losses:
-            raise ValueError(
-                f"a teacher teaches by `distillation.losses`, and there is none: {TERMS_TO_ADD[task.layout]}"
-            )
+        if self.all_teachers and not any(term.weight for term in self.distillation.losses.values()):
+            none = "all of them weigh 0" if self.distillation.losses else "there is none"
+            raise ValueError(f"a teacher teaches by `distillation.losses`, and {none}: {TERMS_TO_ADD[task.layout]}")
         for name, term in self.distillation.losses.items() if self.all_teachers else ():
             reason = why_unfit(term, task)
             if reason:

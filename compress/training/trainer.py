@@ -289,9 +289,11 @@ class Trainer:
         keys = gather_processes(torch.stack([part.keys for part in parts])).flatten(0, 1)
         first = int((~gathered[:, names.index(bad[0])].isfinite()).nonzero()[0])
         images = ", ".join(self.crops.dataset.name(int(index)) for index in keys[first, :4, 0])
+        teachers = " the task's own terms are finite: look at what the teacher says of these images, or"
         raise TrainingError(
             f"the {bad[0]} term became {gathered[first, names.index(bad[0])]} at step {self.position.step + 1} "
-            f"(images {images}, ...); the last good state is kept: start again with a lower "
+            f"(images {images}, ...); the last good state is kept:"
+            f"{teachers if bad[0].startswith('kd_') else ''} start again with a lower "
             "learning rate (--overwrite), or lower it and go on: --resume --allow-changed --set schedule.learning_rate="
             f"{self.schedule.learning_rate / 2:g}"
         )

@@ -187,6 +187,10 @@ def test_two_teachers(
             "detector of faces, which ShapesTask has not; use kl, and leave default_losses out",
         ),
         (["distillation.losses={}"], "teaches by `distillation.losses`, and there is none: add one .*losses.class ="),
+        (
+            ["distillation.losses.logits.weight=0", "distillation.losses.feature.weight=0"],
+            "teaches by `distillation.losses`, and all of them weigh 0",
+        ),
         (["data.variants=0", "teacher.cache=true"], "never repeat cannot be cached"),
         (["data.holdout=2"], "neither a `root` nor a `holdout`"),
         (["data.unlabelled={root='x'}"], "shapes data has no `unlabelled` images"),

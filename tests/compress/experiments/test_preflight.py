@@ -191,7 +191,7 @@ SABOTAGES: list[tuple[Callable[[pytest.MonkeyPatch], None], str]] = [
     (cut_the_gradient, "the adapter kd_0_feature.0.weight did not change: no gradient reaches it"),
     (never_fire, "a step failed: no tap caught anything in this step ('1' and others)"),
     (teach_nothing, "kd_feature is at most 0 in 3 steps: it has no effect"),
-    (teach_infinity, "the kd_logits term became"),
+    (teach_infinity, "the task's own terms are finite: look at what the teacher says of these images"),
     (teach_with_a_bad_root, "a step failed: the gradient is not finite at step 1, although every loss is"),
     (leak, "distillation changes the supervised loss: class is"),
     (scale_the_task_down, "distillation changes the supervised loss: class is"),
@@ -338,10 +338,20 @@ def test_a_training_that_ends_before_its_terms_have_grown_is_told(
 ) -> None:
     """Distillation that hardly counts would pass for one that does not help."""
     check(tiny("distillation.ramp_steps=100000"), leaks=False)
-    assert "terms grow over 100000 steps, but training ends after" in caplog.text
+    assert "logits grows over 100000 steps, and reaches 3e-05 of its weight in 3: set" in caplog.text
+    caplog.clear()
+    check(tiny("distillation.losses.feature.ramp_steps=50", "distillation.losses.feature.start=0"), leaks=False)
+    assert "feature grows over 50 steps" in caplog.text
     caplog.clear()
     check(tiny("distillation.ramp_steps=1"), leaks=False)
-    assert "terms grow" not in caplog.text
+    assert "grows" not in caplog.text
+
+
+@pytest.mark.parametrize("times", ["losses.feature.start=0.95", "losses.feature.stop=0.8", "stop=1.0"])
+def test_a_term_that_is_never_on_is_refused(tiny: Callable[..., Recipe], times: str) -> None:
+    """One that begins after it has stopped; the preflight's few steps have all terms on, and would not see it."""
+    with pytest.raises(UsageError, match=r"losses\.\w+` is off at all of the 3 steps: it begins after the fraction"):
+        check(tiny(f"distillation.{times}"), leaks=False)
 
 
 @pytest.mark.parametrize(
