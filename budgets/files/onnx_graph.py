@@ -25,6 +25,7 @@ from featherpress.budgets.files.onnx_protos import (
     all_nodes,
     bytes_of,
     file_bytes,
+    is_learnable,
     scope_of,
     static_shape,
     subgraphs,
@@ -34,7 +35,7 @@ from featherpress.errors import CountError, FileError, UsageError
 
 #: Constants up to so many numbers are followed, since shapes are made of them.
 _SMALL = 4096
-_FOLDED = (np.int64, np.int32, np.bool_, np.float32, np.float64)
+_BY_VALUES = "depends on values"
 
 
 def count_onnx(
@@ -77,7 +78,7 @@ class _Graph:
     elementwise: Counter[tuple[str, str]] = field(default_factory=Counter)
     calls: Counter[str] = field(default_factory=Counter)
     lifetimes: Lifetimes = field(default_factory=Lifetimes)
-    loose: dict[str, str] = field(default_factory=dict)
+    loose: dict[str, tuple[str, str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @classmethod
@@ -90,29 +91,47 @@ class _Graph:
             raise FileError(
                 f"{path} is not a graph in ONNX: {(str(error) or type(error).__name__).splitlines()[0]}"
             ) from error
-        if not model.graph.node:
+        if not model.graph.node or not all(node.output for node in model.graph.node):
             raise FileError(f"{path} is not a graph in ONNX, or an empty one")
         graph = cls(model.graph, {each.domain: each.version for each in model.opset_import}, formulas)
         for value in model.graph.value_info:
             graph.types[value.name] = value.type
-        constants = [
-            (node.output[0], each.t)
-            for node in model.graph.node
-            for each in node.attribute
-            if node.op_type == "Constant"
-        ]
-        held = [weight for _, weight in constants if weight.dims and torch_type(weight.data_type).is_floating_point]
-        for name, weight in constants:
-            weight.name = name
-        for weight in (*model.graph.initializer, *held):
-            graph.weights[weight.name] = weight
-            graph.types[weight.name] = helper.make_tensor_type_proto(weight.data_type, weight.dims)
-            if prod(weight.dims) <= _SMALL and weight.data_location != TensorProto.EXTERNAL:
-                graph.values[weight.name] = weight
-        for node in model.graph.node:
-            for place, name in enumerate(node.input):
-                graph.readers[name].append((node, place))
+        graph._take(model.graph, {})
         return graph
+
+    def _take(self, proto: onnx.GraphProto, around: Mapping[str, str]) -> None:
+        """Note the weights of a graph and of those that its nodes hold, and who reads them, by the names `around`.
+
+        Errors: CountError for sparse weights.
+        """
+        constants = [
+            (node.output[0], each)
+            for node in proto.node
+            for each in node.attribute
+            if node.op_type == "Constant" and node.output
+        ]
+        if proto.sparse_initializer or any(each.HasField("sparse_tensor") for _, each in constants):
+            raise CountError("the graph holds sparse weights, which are not counted: count the model it was made from")
+        for name, each in constants:
+            if each.floats:
+                each.t.CopyFrom(numpy_helper.from_array(np.array(each.floats, np.float32)))
+            each.t.name = name
+        held = [each.t for _, each in constants if each.t.dims and is_learnable(each.t)]
+        weights = [*proto.initializer, *held]
+        # Two branches may call their weights the same.
+        own = {each.name: each.name + f" ({len(self.weights)})" * (each.name in self.weights) for each in weights}
+        for weight in weights:
+            name = own[weight.name]
+            self.weights[name] = weight
+            self.types[name] = helper.make_tensor_type_proto(weight.data_type, weight.dims)
+            if prod(weight.dims) <= _SMALL and weight.data_location != TensorProto.EXTERNAL:
+                self.values[name] = weight
+        names = {**around, **own}
+        for node in proto.node:
+            for place, name in enumerate(node.input):
+                self.readers[names.get(name, name)].append((node, place))
+            for inner in subgraphs(node):
+                self._take(inner, names)
 
     @property
     def nodes(self) -> Sequence[NodeProto]:
@@ -184,10 +203,10 @@ class _Graph:
         else:
             needed = [node.input[place] for place in range(min(2, len(node.input)))] + [node.output[0]]
             if any(each and self._tensor(each) is None for each in needed):
-                source, place = next(iter(self.loose.items()), ("an input", "the graph"))
+                source, (place, why) = next(iter(self.loose.items()), ("an input", ("the graph", _BY_VALUES)))
                 raise CountError(
-                    f"{name} in {_place(node, path)} works on a shape that is not known: {source} in "
-                    f"{place} depends on values, so one count would not hold for other inputs"
+                    f"{name} in {_place(node, path)} works on a shape that is not known: that of {source} in {place} "
+                    f"{why}" + ", so one count would not hold for other inputs" * (why == _BY_VALUES)
                 )
             macs = formula(inputs, out) if formula else core(node, inputs, out) if core else 0
             self.macs[path, name] += int(macs)
@@ -220,13 +239,16 @@ class _Graph:
         known = {each: self.types[each] for each in node.input if each in self.types}
         data = {each: self.values[each] for each in node.input if each in self.values}
         domain = "" if node.domain == "ai.onnx" else node.domain
+        why = _BY_VALUES
         try:
             schema = onnx.defs.get_schema(node.op_type, self.opsets.get(domain, 1), domain)
             inferred = onnx.shape_inference.infer_node_outputs(
                 schema, node, known, data, opset_imports=[helper.make_opsetid(*each) for each in self.opsets.items()]
             )
-        except Exception:  # of an operator that ONNX does not know, or of types that it does not infer
+        except Exception as error:  # of an operator that ONNX does not know, or of types that do not fit it
             inferred = {}
+            said = f"input {error} is not known" if isinstance(error, KeyError) else str(error).partition("\n")[0]
+            why = f"ONNX does not infer ({said})"
         for output in node.output:
             kind = inferred.get(output)
             if kind is not None and (static_shape(kind) is not None or output not in self.types):
@@ -234,7 +256,7 @@ class _Graph:
             elif output in self.types:
                 self._know(output, self.types[output])
             if output and output not in self.tensors:
-                self.loose.setdefault(name, _place(node, self._path(node)))
+                self.loose.setdefault(name, (_place(node, self._path(node)), why))
 
     def _fold(self, node: NodeProto) -> bool:
         """Compute a small result of numbers that are known, such as a shape made of others."""
@@ -245,7 +267,10 @@ class _Graph:
         if shape is not None:
             feeds = {node.input[0]: np.broadcast_to(np.float32(0), tuple(shape.shape))}
         elif all(each in self.values for each in given):
-            feeds = {each: numpy_helper.to_array(self.values[each]) for each in given}
+            try:
+                feeds = {each: numpy_helper.to_array(self.values[each]) for each in given}
+            except ValueError as error:
+                raise FileError(f"the graph holds a weight that is not of its shape: {error}") from error
         else:
             return False
         if node.op_type in {"ConstantOfShape", "Expand", "Tile", "Range"} and self._is_large(node, feeds):
@@ -286,8 +311,8 @@ class _Graph:
     def summarise(self, path: Path, fed: Inputs) -> Cost:
         """Put weights and work together."""
         held, notes = self._held(), [*self.notes]
-        for name, place in self.loose.items():
-            notes.append(f"{name} in {place} gives a result whose shape depends on values: no core work follows it")
+        for name, (place, why) in self.loose.items():
+            notes.append(f"{name} in {place} gives a result whose shape {why}: no core work follows it")
         macs, elementwise, written = sum_by_path(self.macs), sum_by_path(self.elementwise), self.lifetimes.written()
         self.lifetimes.keep(self.tensors[each.name] for each in self.proto.output if each.name in self.tensors)
         rows = tuple(
@@ -341,7 +366,7 @@ class _Graph:
             elements = prod(weight.dims)
             learnt = any(
                 place_ in QUANTIZED_WEIGHTS.get(node.op_type, ())
-                or (torch_type(weight.data_type).is_floating_point and place_ not in NO_WEIGHTS.get(node.op_type, ()))
+                or (is_learnable(weight) and place_ not in NO_WEIGHTS.get(node.op_type, ()))
                 for node, place_ in reads
             )
             params = elements if elements > 1 and (learnt or not (reads or name in outputs)) else 0

@@ -14,6 +14,11 @@ from onnx import NodeProto, TensorProto, TypeProto, helper
 #: The name of a weight that exporters call by its module.
 DOTTED = re.compile(r"[A-Za-z_]\w*(\.\w+)+", re.ASCII)
 _FOUR_BITS = {TensorProto.INT4, TensorProto.UINT4, getattr(TensorProto, "FLOAT4E2M1", -1)}
+_TWO_BITS = {getattr(TensorProto, "INT2", -1), getattr(TensorProto, "UINT2", -1)}
+#: Types of sizes, positions, conditions and names: what an operator merely moves in them is no parameter.
+_PLAIN = {
+    getattr(TensorProto, name) for name in ("BOOL", "STRING", "INT16", "UINT16", "INT32", "UINT32", "INT64", "UINT64")
+}
 
 
 def scope_of(node: NodeProto) -> str:
@@ -60,10 +65,16 @@ def torch_type(code: int) -> torch.dtype:
     return found if isinstance(found, torch.dtype) else torch.float32 if code == TensorProto.FLOAT else torch.uint8
 
 
+def is_learnable(weight: TensorProto) -> bool:
+    """Tell numbers that are learnt, quantised ones of eight bits and fewer among them, from sizes and positions."""
+    return weight.data_type not in _PLAIN
+
+
 def bytes_of(weight: TensorProto) -> int:
-    """Return what a weight takes, two of four bits in a byte."""
+    """Return what a weight takes, those of two and four bits packed."""
+    bits = 2 if weight.data_type in _TWO_BITS else 4 if weight.data_type in _FOUR_BITS else 0
     elements: int = prod(weight.dims)
-    return (elements + 1) // 2 if weight.data_type in _FOUR_BITS else elements * torch_type(weight.data_type).itemsize
+    return (elements * (bits or 8 * torch_type(weight.data_type).itemsize) + 7) // 8
 
 
 def subgraphs(node: NodeProto) -> list[onnx.GraphProto]:

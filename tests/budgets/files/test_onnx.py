@@ -154,6 +154,65 @@ def test_what_is_not_known_is_refused(tmp_path: Path) -> None:
         count_onnx(tmp_path / "e.onnx")
 
 
+def test_weights_wherever_they_stand(tmp_path: Path) -> None:
+    """Constants in eight bits or lists, weights that are turned first, and those of branches, of one name, count."""
+    product = ("MatMul", "x w", "y", {})
+    turned = [("Transpose", "q", "t", {}), ("DequantizeLinear", "t s", "w", {}), product]
+    constant = helper.make_node("Constant", [], ["q"], value=weight("", 5, 8, kind=np.int8))
+    vector = helper.make_node("Constant", [], ["w"], value_floats=[1.0] * 8)
+    inner = [("Constant", "", "b", {"value": weight("", 8)}), ("Add", "x b", "z", {})]
+    bodies = [
+        helper.make_graph(
+            [helper.make_node(name, reads.split(), [out], **more) for name, reads, out, more in nodes],
+            "b",
+            [],
+            [helper.make_empty_tensor_value_info("z")],
+            held,
+        )
+        for nodes, held in ((inner, []), (inner[1:], [weight("b", 8)]), ([("Add", "x o", "z", {})], []))
+    ]
+    condition = numpy_helper.from_array(np.array(True), "c")
+    given = {"x": [2, 8]}
+    for name, nodes, held, params, bytes_ in (
+        ("constant", [constant, *turned], [weight("s")], 40, 44),
+        ("turned", turned, [weight("q", 5, 8, kind=np.int8), weight("s")], 40, 44),
+        ("vector", [vector, product], [], 8, 32),
+        ("two bits", turned, [helper.make_tensor("q", TensorProto.INT2, [5, 8], [0] * 40), weight("s")], 40, 14),
+        *(
+            (f"branch {one}{two}", [helper.make_node("If", ["c"], ["y"], then_branch=bodies[one],
+              else_branch=bodies[two])], [condition, weight("o", 8)], params, 4 * params + 1)
+            for one, two, params in ((0, 1, 24), (0, 0, 24), (1, 2, 16), (2, 2, 8))
+        ),
+    ):  # fmt: skip
+        cost = count_onnx(save(tmp_path / "n.onnx", nodes, held, given, opset=25))
+        unused = 0 if "2" in name or not name.startswith("branch") else 8
+        assert (cost.params, cost.bytes, cost.unused) == (params, bytes_, unused), name
+    save(tmp_path / "n.onnx", [product], [weight("w", 8, 5)], given)
+    graph = onnx.load(tmp_path / "n.onnx")
+    positions = numpy_helper.from_array(np.array([0, 9], np.int64), "i")
+    graph.graph.sparse_initializer.append(helper.make_sparse_tensor(weight("w", 2), positions, [8, 5]))
+    onnx.save(graph, tmp_path / "n.onnx")
+    with pytest.raises(CountError, match="sparse weights, which are not counted"):
+        count_onnx(tmp_path / "n.onnx")
+
+
+def test_a_broken_graph_says_what_is_wrong_with_it(tmp_path: Path) -> None:
+    """Shapes that do not fit and inputs that nothing gives do not depend on values; nothing broken is a traceback."""
+    product = [("MatMul", "x w", "y", {})]
+    for weights, words in (([weight("w", 7, 5)], "Incompatible dimensions"), ([], "input 'w' is not known")):
+        path = save(tmp_path / "n.onnx", product, weights, {"x": [2, 8]})
+        with pytest.raises(CountError, match=rf"that of onnx::MatMul in module part0 .* does not infer \(.*{words}"):
+            count_onnx(path)
+    short = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[8, 5], raw_data=b"\0" * 8)
+    with pytest.raises(FileError, match="holds a weight that is not of its shape"):
+        count_onnx(save(tmp_path / "n.onnx", [("Neg", "w", "v", {}), *product], [short], {"x": [2, 8]}))
+    graph = onnx.load(tmp_path / "n.onnx")
+    graph.graph.node[0].ClearField("output")
+    onnx.save(graph, tmp_path / "n.onnx")
+    with pytest.raises(FileError, match="is not a graph in ONNX"):
+        count_onnx(tmp_path / "n.onnx")
+
+
 def test_components_memory_and_statistics(tmp_path: Path) -> None:
     """Weights by their dotted names, work by its weight or the node's name; statistics are no parameters."""
     norm = [weight("bn.weight", 4), weight("bn.bias", 4), weight("bn.mean", 4), weight("bn.var", 4)]
