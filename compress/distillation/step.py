@@ -3,7 +3,7 @@
 import itertools
 import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Self
 
@@ -74,7 +74,8 @@ class Step:
         `outputs` is what the student returned. `context` is what losses ask for by name: labels, masks, boxes. `task`
         is the task's loss, which `balance` needs.
 
-        Errors: `UsageError` for a second call, for context that a loss needs, and for features without gradient.
+        Errors: `UsageError` for a second call, for context that a loss needs, and for what the student in training gave
+        without gradient.
         """
         kd = self.kd
         if self._sum is not None:
@@ -103,6 +104,8 @@ class Step:
                 kd.balance.update(kd.steps - 1, whole, task, self._tensors)
             total = kd.balance.factor * total
         self._sum = total
+        if sums:
+            kd.watch.follow(total)
         return total
 
     def gradient_ratio(self, task: Tensor) -> float:
@@ -173,7 +176,13 @@ class Step:
             if self.kd.placebo == "smoothing":
                 kept = kept_positions(term, answers.outputs["logits"], context)
                 answers = smoothed(answers, context, kept=kept)
-            return [pair_outputs(name, term, ours, answers.outputs, keywords=keywords, context=context)]
+            pair = pair_outputs(name, term, ours, answers.outputs, keywords=keywords, context=context)
+            if self._stuck([pair.student]):
+                raise UsageError(
+                    f"{name}: no gradient reaches the student through the outputs that step.loss was given; give what "
+                    "the student returned, not detached, nor made without gradient"
+                )
+            return [pair]
         assert isinstance(term, Features)
         student = self._adapted(number, name, term)
         key = self.kd.tap_keys[number, name]
@@ -181,10 +190,15 @@ class Step:
             raise UsageError(f"{name}: `teacher_outputs` has no features {key!r}; give TeacherOutputs, or none")
         return pair_features(name, term, student, answers.features[key], keywords=keywords, mask=context.get("mask"))
 
+    def _stuck(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether the student, which is in training, learns nothing through tensors of its."""
+        training = torch.is_grad_enabled() and self.kd.student.training
+        return training and not any(tensor.requires_grad for tensor in tensors)
+
     def _adapted(self, number: int, name: str, term: Features) -> list[Tensor]:
         """Return the student's levels as they are compared with a teacher's of a number."""
         kd, levels, adapter = self.kd, self.levels[name], adapter_name(number, name)
-        if torch.is_grad_enabled() and kd.student.training and not any(level.requires_grad for level in levels):
+        if self._stuck(levels):
             raise UsageError(
                 f"{name}: no gradient reaches the student through {term.student!r}: it is frozen, or lies inside a "
                 "reentrant checkpoint; tap another module, or checkpoint with use_reentrant=False"

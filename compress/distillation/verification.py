@@ -34,6 +34,7 @@ class Watch:
         self._used: set[str] = set()
         self._versions = {name: _versions(teacher.model) for name, teacher in teachers.items()}
         self._begun = self._spent = 0
+        self._followed = self._returned = False
 
     def begin(self) -> None:
         """Count a step."""
@@ -42,6 +43,15 @@ class Watch:
     def spend(self) -> None:
         """Count a loss."""
         self._spent += 1
+
+    def follow(self, loss: Tensor) -> None:
+        """Note when a gradient comes back through a loss, which needs no adapters for it."""
+        self._followed = True
+        if loss.requires_grad and not self._returned:
+            loss.register_hook(self._return)  # type: ignore[no-untyped-call, unused-ignore]
+
+    def _return(self, _gradient: Tensor) -> None:
+        self._returned = True
 
     def use(self, adapter: str) -> None:
         """Note that a loss went through an adapter; those of terms that have not begun get no gradient."""
@@ -120,6 +130,8 @@ class Watch:
                 raise TrainingError(
                     f"no gradient has reached the adapter {name}: is its loss in the one that backs up?"
                 )
+        if self._followed and not self._returned:
+            raise TrainingError("no gradient has come back through step.loss(...): is it in the loss that backs up?")
         for name, finite in self._arrived.items():
             if not finite:
                 raise TrainingError(f"the gradient of the adapter {name} is not finite")
@@ -135,9 +147,10 @@ class Watch:
         names = {id(weight): name for name, weight in self.student.named_parameters()}
         for group in optimizer.param_groups:
             for weight in group["params"]:
-                if weight.grad is not None and not weight.grad.isfinite().all():
-                    raise TrainingError(f"the gradient of {names.get(id(weight), 'a weight')} is not finite")
-        return "no gradient is infinite or not a number"
+                for what, tensor in (("", weight), ("the gradient of ", weight.grad)):
+                    if tensor is not None and not tensor.isfinite().all():
+                        raise TrainingError(f"{what}{names.get(id(weight), 'a weight')} is not finite")
+        return "no weight or gradient is infinite or not a number"
 
 
 def _versions(model: nn.Module) -> list[tuple[int, int]]:

@@ -43,7 +43,7 @@ def test_a_sound_loop_passes(student: Net) -> None:
         "the teachers are as they were",
         "the tapped modules are in their places",
         "the optimizer holds the student, every adapter and no teacher",
-        "no gradient is infinite or not a number",
+        "no weight or gradient is infinite or not a number",
         "gradients have reached every adapter",
     ]
     assert "map: pkd" in checks[-1]
@@ -104,6 +104,35 @@ def test_2_projector_that_no_gradient_reaches(student: Net) -> None:
     F.cross_entropy(out, LABELS).backward()
     with pytest.raises(TrainingError, match="no gradient has reached the adapter kd_0_map"):
         kd.verify()
+
+
+@pytest.mark.parametrize("way", ["left out", "a number", "without gradient"])
+@pytest.mark.parametrize("term", [Logits("kl"), Features("attention", student="two", teacher="two")])
+def test_2_loss_that_does_not_back_up(student: Net, term: Any, way: str) -> None:
+    """Without adapters, too, a loss that teaches nothing is noticed."""
+    kd, x = distil(student, terms={"it": term}), draw()
+    with kd.step(x) as step:
+        out = student(x)
+    with torch.set_grad_enabled(way != "without gradient"):
+        loss: Any = step.loss(out)
+    (F.cross_entropy(out, LABELS) + {"left out": 0, "a number": loss.item()}.get(way, loss)).backward()
+    with pytest.raises(TrainingError, match="no gradient has come back through"):
+        kd.verify(held(kd, student))
+    backward(kd, student)
+    kd.verify(held(kd, student))
+
+
+def test_2_outputs_without_gradient_are_refused(student: Net) -> None:
+    """Detached, or the teacher's, they would teach nothing; a model that is evaluated has none to give."""
+    kd, x = distil(student), draw()
+    with kd.step(x) as step:
+        out = student(x)
+    with pytest.raises(UsageError, match="class: no gradient reaches the student through the outputs"):
+        step.loss(out.detach())
+    student.eval()
+    with torch.no_grad(), kd.step(x) as step:
+        out = student(x)
+    step.loss(out)
 
 
 @pytest.mark.parametrize("fused", [False, True])
@@ -178,7 +207,7 @@ def test_4_train_does_not_reach_the_teacher(student: Net, way: str) -> None:
 def test_5_divergence_is_not_divided_by_classes() -> None:
     """Of two examples and four classes: odds 3:1 beside two of nearly none, at T = 1, is one hand-worked KL."""
     teacher = torch.tensor([[math.log(3.0), 0.0, -40.0, -40.0]]).repeat(2, 1)
-    student = torch.tensor([[0.0, 0.0, -40.0, -40.0]]).repeat(2, 1)
+    student = torch.tensor([[0.0, 0.0, -40.0, -40.0]], requires_grad=True).repeat(2, 1)
     kd = distil(nn.Identity(), nn.Conv1d(1, 1, 1), {"class": Logits("kl", temperature=1)}, **IDENTITY)
     found = take(kd, nn.Identity(), student, teacher_outputs=teacher)
     assert found.item() == pytest.approx(0.75 * math.log(1.5) + 0.25 * math.log(0.5), rel=1e-4)
@@ -239,6 +268,19 @@ def test_11_finite_loss_whose_gradient_is_not(student: Net) -> None:
     optimizer = held(kd, student)
     optimizer.zero_grad()
     with pytest.raises(TrainingError, match=r"gradient of the adapter kd_0_map.* is not finite"):
+        kd.verify(optimizer)
+
+
+def test_11_weights_that_are_not_finite(student: Net) -> None:
+    """A teacher that says NaN is found in what the student has become, after `zero_grad` too."""
+    teacher = make_net(6)
+    torch.nn.init.constant_(teacher.head.bias, math.nan)
+    kd = distil(student, teacher, {"class": Logits("kl")})
+    optimizer = held(kd, student)
+    backward(kd, student)
+    optimizer.step()
+    optimizer.zero_grad()
+    with pytest.raises(TrainingError, match=r"^one\.weight is not finite"):
         kd.verify(optimizer)
 
 
