@@ -168,9 +168,9 @@ def open_pickle(path: Path) -> object:
             raise CheckpointError(
                 f"{path} is a tar archive; unpack it and give the weights file that is in it"
             ) from error
-        raise CheckpointError(
-            f"{path} is not a readable checkpoint: {(str(error) or type(error).__name__).splitlines()[0]}"
-        ) from error
+        # torch goes on with advice, such as to let a file run what it holds.
+        reason = (str(error) or type(error).__name__).splitlines()[0].partition(". ")[0]
+        raise CheckpointError(f"{path} is not a readable checkpoint: {reason}") from error
 
 
 def _clean(content: object, path: Path) -> dict[str, Tensor]:

@@ -213,7 +213,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"there is no weights file at {path}")
-    if path.suffix != ".safetensors":
+    if path.suffix.lower() != ".safetensors":
         return {}
     try:
         with safe_open(path, framework="pt") as file:

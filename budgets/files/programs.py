@@ -43,7 +43,10 @@ def open_program(path: Path) -> tuple[nn.Module, Inputs]:
     if "models/model.json" not in files:
         raise FileError(f"{path} is not a program of torch.export, as PyTorch 2.9 writes it: no models/model.json")
     require_torch("2.9", f"reading {path}")
-    reason = _danger(files)
+    try:
+        reason = _danger(files)
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise FileError(f"{path} cannot be read: {error}") from error
     if reason:
         raise FileError(
             f"{path} {reason}: reading it would unpickle, and could run, what its author put there; audit the module "

@@ -13,12 +13,16 @@ from torch import Tensor
 from featherpress.budgets.counting.costs import WEIGHTS, Cost, ModuleCost
 from featherpress.budgets.counting.memory import Footprint, storage_key
 from featherpress.budgets.counting.packed import note_packed
+from featherpress.budgets.counting.storage import stored
 from featherpress.errors import FileError
+from featherpress.models.saving import read_metadata
 
 #: Where checkpoints keep the model among other things.
 MODEL_KEYS = ("state_dict", "model_state_dict", "model", "module", "net", "params", "weights", "ema", "model_ema")
 #: What layers keep beside their parameters, by the ends of its names.
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "total_ops", "total_params")
+#: What optimizers keep of each parameter.
+MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "step")
 _SAFETENSORS = {"F": "float", "BF": "bfloat", "I": "int", "U": "uint"}
 
 
@@ -37,26 +41,34 @@ class Held:
 
 @dataclass(slots=True)
 class Weights:
-    """The tensors of a file, each once, and what else the file holds."""
+    """The tensors of a file, each once, what else the file holds, and the files that an index names."""
 
     tensors: list[Held] = field(default_factory=list)
     notes: tuple[str, ...] = ()
+    shards: tuple[Path, ...] = ()
 
 
 def read_safetensors_header(path: Path) -> Weights:
-    """List what a file in safetensors' format holds, by its header alone; the caller has checked that it is one.
+    """List what a file in safetensors' format holds, by its header alone.
 
     `*.index.json` names the files of a model in several.
-    Errors: FileError for an index that cannot be read.
+    Errors: FileError for a file that cannot be read, and for an index that names what is not there.
     """
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
         try:
-            files = sorted(set(json.loads(path.read_text(encoding="utf-8-sig"))["weight_map"].values()))
-            return Weights([each for name in files for each in read_safetensors_header(path.with_name(name)).tensors])
+            places = json.loads(path.read_text(encoding="utf-8-sig"))["weight_map"]
+            files = {name: path.with_name(name) for name in sorted(set(places.values()))}
+            for shard in files.values():
+                if shard.suffix.lower() != ".safetensors":
+                    raise FileError(f"{path} names {shard.name}, which is no file in safetensors' format")
+            held = [each for name, shard in files.items() for each in read_safetensors_header(shard).tensors
+                    if places.get(each.name) == name]  # fmt: skip
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise FileError(
-                f"{path} is not an index of weights, or a file that it names is missing: {error}"
-            ) from error
+            raise FileError(f"{path} is not an index of weights: {error}") from error
+        if missing := places.keys() - {each.name for each in held}:
+            raise FileError(f"{path} names {min(missing)}, which {places[min(missing)]} does not hold")
+        return Weights(held, shards=tuple(files.values()))
+    read_metadata(path)  # refuses what is not in its format
     with path.open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     found = []
@@ -88,11 +100,8 @@ def _type_name(code: str) -> str:
     return _SAFETENSORS.get(letters, letters.lower()) + code.removeprefix(letters).lower()
 
 
-def list_checkpoint(content: object, path: Path) -> Weights:
-    """List the tensors of what a pickle of tensors held: those of its model, where it names one, else all.
-
-    Errors: FileError where there is none.
-    """
+def list_checkpoint(content: object) -> Weights:
+    """List the tensors of what a pickle of tensors held: those of its model, where it names one, else all."""
     notes: tuple[str, ...] = ()
     if isinstance(content, Mapping):
         key = next((key for key in MODEL_KEYS if any(_flatten(content.get(key), ""))), None)
@@ -105,7 +114,7 @@ def list_checkpoint(content: object, path: Path) -> Weights:
         Held(
             name=name,
             elements=tensor.numel(),
-            bytes=tensor.numel() * tensor.itemsize,
+            bytes=sum(part.numel() * part.itemsize for part in stored(tensor)),
             type=str(tensor.dtype).removeprefix("torch."),
             key=(storage_key(tensor), tensor.storage_offset() if tensor.layout is torch.strided else 0, tensor.shape),
             shape=tensor.shape,
@@ -113,8 +122,6 @@ def list_checkpoint(content: object, path: Path) -> Weights:
         )
         for name, tensor in _flatten(content, "")
     ]
-    if not found:
-        raise FileError(f"{path} holds no tensors")
     return Weights(found, notes)
 
 
@@ -131,21 +138,26 @@ def count_weights(weights: Weights, *, name: str, size: int) -> tuple[Cost, dict
     """Return what a file holds as the cost of a model that does nothing, and the elements of each type by module.
 
     `size` is the file's in bytes. A tensor under several names counts once, at the first.
+    Errors: FileError where there is none.
     """
+    if not weights.tensors:
+        raise FileError(f"{name} holds no tensors")
     once = {each.key: each for each in reversed(weights.tensors)}
     tensors = [each for each in weights.tensors if once[each.key] is each]
     rows: defaultdict[str, Any] = defaultdict(Counter)
     types: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for each in tensors:
         path, _, last = each.name.removeprefix("module.").rpartition(".")
-        params = 0 if last in BUFFERS else each.elements
+        params = 0 if last in BUFFERS or last in MOMENTS else each.elements
         rows[path].update(params=params, trainable=params, bytes=each.bytes)
         types[path][each.type] += each.elements
     held = Footprint.of(lambda width: sum(t.elements * width if t.is_float else t.bytes for t in tensors))
     params, buffers = sum(row["params"] for row in rows.values()), sum(each.elements for each in tensors)
     notes = [f"MACs are not known: {name} holds weights alone, and does not say what runs"]
     if buffers > params:
-        notes.append(f"{buffers - params:,} numbers are no parameters by their names, such as running_mean")
+        lasts = [each.name.rpartition(".")[2] for each in tensors]
+        shown = next(last for last in lasts if last in BUFFERS or last in MOMENTS)
+        notes.append(f"{buffers - params:,} numbers are no parameters by their names, such as {shown}")
     if len(tensors) < len(weights.tensors):
         notes.append(f"{len(weights.tensors) - len(tensors):,} names share the memory of others, and count once")
     notes += note_packed((each.name, each.shape) for each in tensors)

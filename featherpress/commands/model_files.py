@@ -84,14 +84,11 @@ def _audit_weights(path: Path, budget: "Budget | None", *, strict_claims: bool) 
     from featherpress.budgets.auditing.components import split
     from featherpress.budgets.files.weights import count_weights, list_checkpoint, read_safetensors_header
     from featherpress.models.checkpoints import open_pickle
-    from featherpress.models.saving import read_metadata
 
-    if path.suffix.lower() in PICKLES:
-        weights = list_checkpoint(open_pickle(path), path)
-    else:
-        read_metadata(path)  # refuses what is not in its format
-        weights = read_safetensors_header(path)
-    cost, types = count_weights(weights, name=str(path), size=path.stat().st_size)
+    is_pickle = path.suffix.lower() in PICKLES
+    weights = list_checkpoint(open_pickle(path)) if is_pickle else read_safetensors_header(path)
+    size = sum(file.stat().st_size for file in (path, *weights.shards))
+    cost, types = count_weights(weights, name=str(path), size=size)
     result = audit_cost(cost, budget, name=str(path), strict_claims=strict_claims)
     rows = []
     for row, inside in zip(result.components, split(cost, budget).values(), strict=True):

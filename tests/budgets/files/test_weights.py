@@ -66,8 +66,43 @@ def test_shards_are_one_model(run: Run, tmp_path: Path) -> None:
     index = {"weight_map": {f"layer{part}.weight": f"part{part}.safetensors" for part in (0, 1)}}
     (tmp_path / "m.safetensors.index.json").write_text(json.dumps(index))
     assert json.loads(run("audit", "m.safetensors.index.json", "--json")[1])["total"]["params"] == 12
+    size = sum(file.stat().st_size for file in tmp_path.iterdir())
+    (tmp_path / "b.toml").write_text(f'model = "x"\ninput = [1]\n[total]\nexported = {{ max = {size - 1} }}\n')
+    code, out, _ = run("audit", "m.safetensors.index.json", "--budget", "b.toml")
+    assert (code, f"total has {size:,} bytes of the exported file" in " ".join(out.split())) == (1, True)
+    save_file({f"layer{part}.weight": torch.zeros(3, 2) for part in (0, 1)}, tmp_path / "part1.safetensors")
+    assert json.loads(run("audit", "m.safetensors.index.json", "--json")[1])["total"]["params"] == 12
+    for places, words in (
+        ({"gone.weight": "part0.safetensors"}, "names gone.weight, which part0.safetensors does not hold"),
+        ({"x": "m.safetensors.index.json"}, "which is no file in safetensors' format"),
+        ({}, "holds no tensors"),
+    ):
+        (tmp_path / "n.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+        code, _, said = run("audit", "n.safetensors.index.json")
+        assert (code, words in said) == (2, True)
     (tmp_path / "part1.safetensors").unlink()
     assert run("audit", "m.safetensors.index.json")[0] == 2
+
+
+def test_what_optimizers_keep_is_no_parameter(run: Run, tmp_path: Path) -> None:
+    """Where a file does not say which part is the model, an optimizer's moments are told by their names."""
+    moments = {"state": {0: {"step": torch.tensor(1.0), "exp_avg": torch.zeros(500)}}}
+    torch.save({"weights_of_mine": net().state_dict(), "optim": moments}, tmp_path / "c.pth")
+    record = json.loads(run("audit", "c.pth", "--json")[1])
+    assert record["total"]["params"] == 24
+    assert "510 numbers are no parameters by their names, such as running_mean" in record["notes"]
+    torch.save(moments, tmp_path / "o.pth")
+    record = json.loads(run("audit", "o.pth", "--json")[1])
+    assert (record["total"]["params"], record["notes"][1]) == (
+        0, "501 numbers are no parameters by their names, such as step",
+    )  # fmt: skip
+
+
+def test_a_sparse_tensor_takes_what_it_stores(run: Run, tmp_path: Path) -> None:
+    """Ten positions of two numbers each, and ten values."""
+    torch.save({"s": torch.eye(10).to_sparse()}, tmp_path / "s.pth")
+    total = json.loads(run("audit", "s.pth", "--json")[1])["total"]
+    assert (total["params"], total["bytes"]) == (100, 10 * (2 * 8 + 4))
 
 
 def test_limits_on_weights(run: Run, tmp_path: Path) -> None:
@@ -81,15 +116,19 @@ def test_limits_on_weights(run: Run, tmp_path: Path) -> None:
     assert "MACs are not known" in words
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # of torch.jit
 def test_nothing_is_unpickled(run: Run, tmp_path: Path) -> None:
     """Whole models, objects and rubbish are refused in one sentence, and never run."""
     torch.save(net(), tmp_path / "whole.pth")
     torch.save({"w": torch.zeros(2), "x": Shouts()}, tmp_path / "object.ckpt")
     (tmp_path / "plain.bin").write_bytes(pickle.dumps(Shouts(), protocol=2))
-    (tmp_path / "rubbish.safetensors").write_bytes(b"rubbish")
-    for name in ("whole.pth", "object.ckpt", "plain.bin", "rubbish.safetensors"):
+    for name in ("rubbish.safetensors", "RUBBISH.SAFETENSORS"):
+        (tmp_path / name).write_bytes(b"rubbish")
+    torch.jit.script(net()).save(tmp_path / "script.pt")
+    for name in ("whole.pth", "object.ckpt", "plain.bin", "rubbish.safetensors", "RUBBISH.SAFETENSORS", "script.pt"):
         code, out, err = run("audit", name)
         assert (code, out, err.count("\n"), "UNPICKLED" in err) == (2, "", 1, False)
+        assert "to `False`" not in err
 
 
 PROGRAMS = pytest.mark.needs_torch("2.9", "its programs are files of plain tensors and JSON")
@@ -212,3 +251,8 @@ def test_what_is_no_program(tmp_path: Path) -> None:
     for name in ("a.pt2", "b.pt2"):
         with pytest.raises(FileError, match=r"is not a program of torch\.export"):
             open_program(tmp_path / name)
+    for text in ("{", "[" * 100_000):
+        with zipfile.ZipFile(tmp_path / "c.pt2", "w") as archive:
+            archive.writestr("x/models/model.json", text)
+        with pytest.raises(FileError, match=r"c\.pt2 cannot be read: "):
+            open_program(tmp_path / "c.pt2")

@@ -110,7 +110,7 @@ def test_a_count_and_records_of_counts_are_compared_alike(tmp_path: Path, print_
         for b in sides[1]
     }
     assert found == {(("stem -> trunk", 0, 0), ("head", -17, -16))}
-    held = count_weights(list_checkpoint(before.state_dict(), tmp_path), name="w.pth", size=9)[0]
+    held = count_weights(list_checkpoint(before.state_dict()), name="w.pth", size=9)[0]
     weights = diff(held, two.cost)
     assert (weights.total.macs, weights.total.params.saved) == (None, -17)
     text = print_plain(render_diff(weights))
