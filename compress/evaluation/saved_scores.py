@@ -1,13 +1,16 @@
 """Saved evaluations and COCO results as scores that can be computed again on resampled images."""
 
+import hashlib
 import json
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featherpress.compress.evaluation.archives import Arrays, load_arrays
 from featherpress.compress.evaluation.bootstrap import weighted_average_precision
@@ -29,7 +32,9 @@ def detection_scores(sets: Sequence[DetectionSet]) -> Scores:
 
     Errors: DataError for sets of other images or faces.
     """
-    return matched_scores([match(each.detections, each.truths) for each in sets])
+    found = matched_scores([match(each.detections, each.truths) for each in sets])
+    truth = _digest(*(array for each in sets[0].truths for array in (each.boxes, each.ignored)))
+    return replace(found, truth=truth)
 
 
 def matched_scores(matches: Sequence[Matches]) -> Scores:
@@ -50,7 +55,9 @@ def accuracy_scores(answers: Sequence[ClassPredictions]) -> Scores:
     """
     if any(each.names != answers[0].names for each in answers):
         raise DataError("Expected answers about the same images; evaluate both models on one set.")
-    return Scores.of([each.labels == each.predicted for each in answers])
+    found = Scores.of([each.labels == each.predicted for each in answers])
+    _, first, numbers = np.unique(answers[0].labels, return_index=True, return_inverse=True)
+    return replace(found, truth=_digest(first[numbers]))  # models may number the same classes otherwise
 
 
 def value_scores(sets: Sequence[ExampleValues]) -> Scores:
@@ -73,7 +80,9 @@ def miou_scores(sets: Sequence[MaskOverlaps]) -> Scores:
         if not same or not np.array_equal(each.labelled, sets[0].labelled):
             raise DataError("Expected masks of the same images and classes; evaluate both models on one set.")
     pixels = sets[0].labelled.sum(axis=1) if sets else np.zeros(1, np.int64)
-    return Scores(metrics=tuple(partial(weighted_miou, each) for each in sets), objects=pixels)
+    found = Scores(metrics=tuple(partial(weighted_miou, each) for each in sets), objects=pixels)
+    order = np.argsort(sets[0].classes)
+    return replace(found, truth=_digest(np.array(sets[0].classes)[order], sets[0].labelled[:, order]))
 
 
 def map_scores(sets: Sequence[ObjectSet]) -> Scores:
@@ -89,7 +98,14 @@ def map_scores(sets: Sequence[ObjectSet]) -> Scores:
     objects = (
         np.bincount(owners[~sets[0].truth_ignored], minlength=len(sets[0].names)) if sets else np.zeros(1, np.int64)
     )
-    return Scores(metrics=tuple(partial(weighted_map, match_categories(each)) for each in sets), objects=objects)
+    found = Scores(metrics=tuple(partial(weighted_map, match_categories(each)) for each in sets), objects=objects)
+    named = np.array(sets[0].categories)[sets[0].truth_classes]
+    return replace(found, truth=_digest(sets[0].truth_boxes, sets[0].truth_ignored, named))
+
+
+def _digest(*arrays: NDArray[Any]) -> str:
+    """Return a text that differs where labels do."""
+    return hashlib.sha256(b"".join(np.ascontiguousarray(each).tobytes() for each in arrays)).hexdigest()
 
 
 _FORMATS: Mapping[str, tuple[type[Any], Callable[[Any], Scores]]] = {

@@ -24,7 +24,8 @@ SEEDS_AND_EXAMPLES = "t interval over seeds and resampled examples, degrees of f
 class Scores:
     """How the models of one side score, one metric for each seed, on the same examples.
 
-    `objects` counts what there is to find in each example; sets that hold none have no score.
+    `objects` counts what there is to find in each example; sets that hold none have no score. `truth` stands for the
+    labels that are scored against, where they are known: sides of other labels are not compared.
 
     Shapes: objects (examples,).
     Errors: UsageError without a model; DataError without anything to find.
@@ -32,6 +33,7 @@ class Scores:
 
     metrics: tuple[Metric, ...]
     objects: NDArray[Any]
+    truth: str = ""
 
     def __post_init__(self) -> None:
         if not self.metrics:
@@ -129,6 +131,8 @@ def paired_interval(
     """
     if not np.array_equal(candidate.objects, baseline.objects):
         raise DataError("Expected scores of the same images with the same objects; evaluate both models on one set.")
+    if candidate.truth and baseline.truth and candidate.truth != baseline.truth:
+        raise DataError("Expected scores against the same labels, got others; evaluate both models on one set.")
     pairs = _pairs(candidate.metrics, baseline.metrics)
     weights = resample(baseline.examples, resamples, seed)
     if not baseline.objects.all():
