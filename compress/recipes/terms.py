@@ -133,7 +133,10 @@ def why_unfit(term: Term, task: Any) -> str:
         )
     if loss.layout and loss.layout != task.layout:
         if task.layout == "priors":
-            return f"{loss.name} compares a classifier's logits; for a detector use margin"
+            return (
+                f"{loss.name} compares a classifier's logits; for a detector of faces use margin, and for one of other "
+                "objects give `data.categories`"
+            )
         return (
             f"{loss.name} compares the priors or boxes of a detector of faces, which {task.__name__} has not; use kl, "
             "and leave default_losses out"

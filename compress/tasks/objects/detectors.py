@@ -1,6 +1,7 @@
 """torchvision's detectors, so that training has their losses and a teacher's head gives its logits."""
 
 import inspect
+import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, get_type_hints
@@ -136,6 +137,13 @@ def _flat(levels: Sequence[Tensor], width: int) -> Tensor:
     """Put the maps of all levels into one row of places; shapes: L times (N, A * width, H, W) -> (N, width, P)."""
     rows = (each.reshape(len(each), -1, width, *each.shape[-2:]) for each in levels)
     return torch.cat([each.movedim(2, 1).flatten(2) for each in rows], dim=2)
+
+
+def anchors_of(model: Any) -> dict[str, Any]:
+    """Return the shapes of the boxes that a head's places stand for; none of an FCOS, whose places are points."""
+    made = None if isinstance(model, FCOS) else getattr(model, "anchor_generator", None)
+    said = {name: getattr(made, name) for name in ("sizes", "scales", "aspect_ratios") if hasattr(made, name)}
+    return json.loads(json.dumps(said))  # type: ignore[no-any-return]  # lists and tuples alike
 
 
 def _categories(model: Any) -> int:

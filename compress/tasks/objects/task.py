@@ -1,6 +1,6 @@
 """The detection of objects of any categories."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,18 @@ from featherpress.compress.recipes import Recipe
 from featherpress.compress.recipes.files import expand_path
 from featherpress.compress.recipes.kinds import register_task
 from featherpress.compress.recipes.required_files import Need
+from featherpress.compress.recipes.terms import OutputTerm
 from featherpress.compress.tasks.base import Measured, Split, Task, TaskLoss
 from featherpress.compress.tasks.detection.options import CocoData
 from featherpress.compress.tasks.detection.task import DetectionTask
 from featherpress.compress.tasks.objects.data import ObjectBatch, check_data, find_categories, open_data
-from featherpress.compress.tasks.objects.detectors import LOSS, SIGMOIDS, build_detector, is_torchvisions
+from featherpress.compress.tasks.objects.detectors import (
+    LOSS,
+    SIGMOIDS,
+    anchors_of,
+    build_detector,
+    is_torchvisions,
+)
 from featherpress.compress.tasks.objects.inference import Suppressed, measure_objects
 from featherpress.compress.tasks.objects.labelling import label_images
 from featherpress.compress.tasks.objects.pictures import write_pictures
@@ -102,6 +109,24 @@ class ObjectsTask(Task):
             if term.loss in (("kl", "dist") if sigmoids else ("binary",)):
                 has, wanted = ("a sigmoid for each class", "binary") if sigmoids else ("a softmax over classes", "kl")
                 raise UsageError(f"`distillation.losses.{name}`: the head of {target} has {has}; use {wanted}")
+
+    def teacher_inputs(self, student: nn.Module, teacher: nn.Module) -> Callable[[Tensor], Tensor]:
+        """Return what turns a student's images into a teacher's.
+
+        Errors: `UsageError` where heads are compared whose places have other anchors.
+        """
+        compared = [
+            name
+            for name, term in self.recipe.distillation.losses.items()
+            if term.weight and isinstance(term, OutputTerm)
+        ]
+        ours, theirs = anchors_of(student), anchors_of(teacher)
+        if compared and ours and theirs and ours != theirs:
+            raise UsageError(
+                f"`distillation.losses.{compared[0]}`: the student's places have the anchors {ours}, the teacher's "
+                f"{theirs}: give both the same, or compare features alone"
+            )
+        return super().teacher_inputs(student, teacher)
 
     def open(self, split: Split) -> Any:
         """Open a split of labelled images."""

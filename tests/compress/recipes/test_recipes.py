@@ -145,7 +145,7 @@ def test_mistakes_name_the_key(tmp_path: Path, change: str, words: str) -> None:
     ("loss", "words"),
     [
         ("dkd", "dkd is refused for two classes.*non-target term is always 0"),
-        ("kl", "kl compares a classifier's logits; for a detector use margin"),
+        ("kl", "kl compares a classifier's logits; for a detector of faces use margin, and for one of other"),
     ],
 )
 def test_losses_that_a_detector_cannot_have(loss: str, words: str) -> None:

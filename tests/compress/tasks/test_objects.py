@@ -344,6 +344,23 @@ def test_logits_are_compared_as_the_heads_mean_them(tmp_path: Path) -> None:
                 assert isinstance(task.build(model["model"], model["settings"]), nn.Module)
 
 
+def test_heads_of_other_anchors_are_not_compared(tmp_path: Path) -> None:
+    """As many places with boxes of other sizes would teach what is seen elsewhere; features can be compared."""
+    model, build = "featherpress.models.ssdlite:ssdlite", build_detector
+    compared = {"c": {"loss": "kl"}, "f": {"loss": "pkd", "student": "backbone", "teacher": "backbone"}}
+    for losses in (compared, {"f": compared["f"]}):
+        parts: dict[str, Any] = {"student": {"model": model}, "teacher": {"model": model, "weights": "x"}}
+        task = task_of(recipe_of(write(tmp_path / str(len(losses))), **parts, distillation={"losses": losses}))
+        ours, theirs = (build(model, SMALL, classes=2, side=64) for _ in range(2))
+        task.teacher_inputs(ours, theirs)
+        theirs.anchor_generator.scales[0] *= 2  # type: ignore[index, operator, union-attr]
+        if "c" in losses:
+            with pytest.raises(UsageError, match=r"`distillation.losses.c`: the student's places have the anchors"):
+                task.teacher_inputs(ours, theirs)
+        else:
+            task.teacher_inputs(ours, theirs)
+
+
 def test_splits_with_other_categories_are_refused(tmp_path: Path) -> None:
     """A category that only the validation labels have, and one that they lack, are named with the file."""
     root = write(tmp_path)
