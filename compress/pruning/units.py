@@ -10,9 +10,6 @@ from numpy.typing import NDArray
 from featherpress.compress.pruning.labels import Ids
 from featherpress.compress.pruning.trace import Named, Trace
 
-#: The largest product of factors that is followed.
-_FACTORS = 4
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
@@ -49,8 +46,9 @@ class Terms:
     """A cost as a sum of products of axes' lengths."""
 
     def __init__(self, terms: Mapping[tuple[int, ...], int], one: int) -> None:
-        rows = [(*factors, *[one] * (_FACTORS - len(factors))) for factors in terms]
-        self.factors = np.array(rows, dtype=np.int64).reshape(-1, _FACTORS)
+        most = max(map(len, terms), default=0)
+        rows = [(*factors, *[one] * (most - len(factors))) for factors in terms]
+        self.factors = np.array(rows, dtype=np.int64).reshape(len(rows), most)
         self.amounts = np.array(list(terms.values()), dtype=np.int64)
 
     def total(self, lengths: Ids) -> int:
@@ -168,8 +166,6 @@ class Space:
         for quantity, places, factors, amount in self._terms:
             inside = limit.modules is None or all(place in limit.modules for place in places)
             if quantity == limit.quantity and inside:
-                if len(factors) > _FACTORS:
-                    raise AssertionError(f"{len(factors)} axes can shrink in one product")
                 key = tuple(sorted(factors))
                 sums[key] = sums.get(key, 0) + amount
         return Terms(sums, len(self.base))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 IMAGE = torch.zeros(1, 3, 16, 16)
 WORDS = torch.arange(9)[None]
 ROWS = torch.zeros(2, 5, 6)
+VOLUME = torch.zeros(1, 2, 6, 6, 6)
 
 
 class Pooled(nn.Module):
@@ -266,6 +267,10 @@ NETS: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
     "divided": (Divided, IMAGE),
     "divided later": (lambda: Divided(2), IMAGE),
     "sorted": (Sorted, IMAGE),
+    "volumes": (
+        lambda: nn.Sequential(nn.Conv3d(2, 16, 3), nn.ReLU(), nn.Conv3d(16, 12, 3), nn.Conv3d(12, 2, 1)),
+        VOLUME,
+    ),
 }
 
 
