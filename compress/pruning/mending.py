@@ -14,10 +14,12 @@ from featherpress.compress.pruning.proof import compare
 from featherpress.compress.pruning.surgery import Cut
 from featherpress.compress.pruning.trace import VIEWING, Decisions, Key, Record, Trace
 
-#: What follows a known attribute is not to be guessed.
+#: How many parts there are does not follow a width; in PyTorch's own layers, what surgery sets is not to be guessed.
+_PARTS = frozenset({"groups", "num_heads", "num_groups"})
 _KNOWN = frozenset(
-    {"in_channels", "out_channels", "groups", "in_features", "out_features", "num_features", "num_channels"}
-    | {"embed_dim", "kdim", "vdim", "num_heads", "num_groups", "embedding_dim", "num_embeddings"}
+    {"in_channels", "out_channels", "in_features", "out_features", "num_features", "num_channels"}
+    | {"embed_dim", "kdim", "vdim", "embedding_dim", "num_embeddings"}
+    | _PARTS
 )
 
 #: After so many ways to mend a module that fails nothing of the model is cut.
@@ -170,7 +172,8 @@ def _find_attributes(key: Key, record: Record, model: nn.Module) -> Iterator[tup
             module = model.get_submodule(path)
         except AttributeError:
             return
-        numbers = {name: value for name, value in vars(module).items() if type(value) is int and name not in _KNOWN}
+        known = _KNOWN if type(module).__module__.startswith("torch.") else _PARTS
+        numbers = {name: value for name, value in vars(module).items() if type(value) is int and name not in known}
         found = {(path, name): axes[value] for name, value in numbers.items() if value in axes}
         if found:
             yield from found.items()

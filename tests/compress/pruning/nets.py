@@ -47,6 +47,17 @@ class C2f(nn.Module):
         return self.cv2(torch.cat(parts, 1))
 
 
+class Viewed(nn.Module):
+    """A block that keeps its width under the name that PyTorch's layers give theirs, and views by it."""
+
+    def __init__(self, some: int, more: int) -> None:
+        super().__init__()
+        self.out_channels, self.layer = more, nn.Conv2d(some, more, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x).relu().view(x.shape[0], self.out_channels, *x.shape[2:])
+
+
 class Residual(nn.Module):
     """Two branches and a shortcut; the norm of the channels scales them, as their mean and maximum do."""
 
@@ -267,6 +278,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
     "divided": (Divided, IMAGE),
     "divided later": (lambda: Divided(2), IMAGE),
     "sorted": (Sorted, IMAGE),
+    "viewed": (lambda: Pooled(nn.Sequential(Viewed(3, 16), Viewed(16, 24)), 24), IMAGE),
     "volumes": (
         lambda: nn.Sequential(nn.Conv3d(2, 16, 3), nn.ReLU(), nn.Conv3d(16, 12, 3), nn.Conv3d(12, 2, 1)),
         VOLUME,
