@@ -9,7 +9,7 @@ from featherpress.budgets.counting.costs import Cost
 from featherpress.compress.pruning.causes import lock_causes
 from featherpress.compress.pruning.choice import Chooser, Scores
 from featherpress.compress.pruning.followed import Followed, locked_axes
-from featherpress.compress.pruning.labels import Ids
+from featherpress.compress.pruning.labels import MEETS, Ids
 from featherpress.compress.pruning.mending import mend
 from featherpress.compress.pruning.oracle import TOLERANCE, measure_error
 from featherpress.compress.pruning.proof import compare
@@ -18,7 +18,7 @@ from featherpress.compress.pruning.trace import Trace
 from featherpress.compress.pruning.units import Limit, Space
 from featherpress.errors import PruneError, UsageError
 
-#: How many axes that stay are named where a limit cannot be reached.
+#: How many reasons why axes stay are named where a limit cannot be reached.
 _NAMED = 3
 #: How often a choice may turn out to do something else: at first an operator is mended, later units are locked.
 _ROUNDS, _MENDED = 12, 5
@@ -109,7 +109,9 @@ def _unreachable(followed: Followed, chooser: Chooser, before: Cost) -> PruneErr
     least = chooser.named_costs(followed.space.least())
     over = [f"{limit.name} {least[limit.name]:,} of {limit.amount:,}" for limit in chooser.limits
             if least[limit.name] > limit.amount]  # fmt: skip
-    locked = sorted(locked_axes(followed), key=lambda each: -each[1])[:_NAMED]
+    # The widest axis of each reason; that it meets another is the least of reasons.
+    widest = {each[2]: each for each in sorted(locked_axes(followed), key=lambda each: each[1])}
+    locked = sorted(widest.values(), key=lambda each: (-each[1], each[2] == MEETS))[:_NAMED]
     ways = "; ".join(f"{name} ({reason})" for name, _, reason in locked) or "the floor of each axis"
     return PruneError(
         f"{before.model} cannot be cut to that: the least that can be reached is {', '.join(over)}; in the way: {ways}",

@@ -9,6 +9,7 @@ from torch import nn
 
 from featherpress.budgets import count
 from featherpress.compress import prune
+from featherpress.compress.pruning.labels import MEETS
 from featherpress.errors import PruneError
 
 from .nets import NETS, Attention, Sorted, Vit, build
@@ -55,6 +56,17 @@ def test_what_no_rule_knows_is_locked_with_its_name() -> None:
     _, example = build("sorted")
     with pytest.raises(PruneError, match="sort, for which there is no rule"):
         prune(Sorted(), example, params=100)
+
+
+def test_of_what_is_in_the_way_each_reason_is_named_once() -> None:
+    """Not three axes for the same reason: the widest for each, and before those that only meet something."""
+    _, example = build("sorted")
+    with pytest.raises(PruneError) as caught:
+        prune(Sorted(), example, params=100)
+    reasons = [each.partition(": ")[2] for each in caught.value.reasons]
+    assert len(set(reasons)) == len(reasons) == 3
+    assert "sort" in reasons[0]
+    assert MEETS in reasons[1:]
 
 
 def test_the_axis_that_a_number_is_computed_from_stays() -> None:
