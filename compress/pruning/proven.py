@@ -110,7 +110,9 @@ def _unreachable(followed: Followed, chooser: Chooser, before: Cost) -> PruneErr
     over = [f"{limit.name} {least[limit.name]:,} of {limit.amount:,}" for limit in chooser.limits
             if least[limit.name] > limit.amount]  # fmt: skip
     # The widest axis of each reason; that it meets another is the least of reasons.
-    widest = {each[2]: each for each in sorted(locked_axes(followed), key=lambda each: each[1])}
+    floors = ((each.names[0], each.least, each.floored) for each in followed.space.families if each.names)
+    stay = [*locked_axes(followed), *(each for each in floors if each[2])]
+    widest = {each[2]: each for each in sorted(stay, key=lambda each: each[1])}
     locked = sorted(widest.values(), key=lambda each: (-each[1], each[2] == MEETS))[:_NAMED]
     ways = "; ".join(f"{name} ({reason})" for name, _, reason in locked) or "the floor of each axis"
     return PruneError(

@@ -20,7 +20,7 @@ from featherpress.compress.pruning.proven import choose_proven
 from featherpress.compress.pruning.result import Pruned
 from featherpress.compress.pruning.running import guarded
 from featherpress.compress.pruning.trace import Decisions, Subject
-from featherpress.compress.pruning.units import Family, Limit
+from featherpress.compress.pruning.units import Limit
 from featherpress.errors import UsageError
 from featherpress.models.pruned import remember_plan
 from featherpress.records.pruning import PrunedUnit
@@ -124,19 +124,10 @@ def _inputs(example: Any) -> Inputs:
     return Inputs(tuple(example) if isinstance(example, list | tuple) else (example,), {})
 
 
-def _why_whole(family: Family) -> str:
-    """Say why nothing of a family can be cut; nothing where something can."""
-    if family.least < len(family):
-        return ""
-    return (
-        "its width is no multiple, as asked" if len(family) % family.step else "already as narrow as the floor allows"
-    )
-
-
 def _list_units(followed: Followed, kept: Ids) -> Iterable[PrunedUnit]:
     """List what was cut together, and what is locked."""
     for family, many in zip(followed.space.families, kept.tolist(), strict=True):
-        narrow = _why_whole(family)
+        narrow = "" if family.least < len(family) else family.floored
         channels = min((count for _, count in family.places), default=1)
         if family.places:
             axes = tuple(family.names)

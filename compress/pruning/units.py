@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from featherpress.compress.pruning.labels import Ids
 from featherpress.compress.pruning.trace import Named, Trace
 
+#: The fewest channels that an axis is cut to.
+_FEWEST = 2
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
@@ -36,6 +39,15 @@ class Family:
 
     def __len__(self) -> int:
         return len(self.units)
+
+    @property
+    def floored(self) -> str:
+        """Why it can be cut no further than to its least; nothing where that is as few as an axis may have."""
+        if self.least < len(self):
+            return "cut as far as floor and multiples allow" if self.least > _FEWEST else ""
+        return (
+            "its width is no multiple, as asked" if len(self) % self.step else "already as narrow as the floor allows"
+        )
 
     def allowed(self, many: int) -> int:
         """Return the most units that may stay of so many: whole steps, and not below the least."""
@@ -136,7 +148,7 @@ class Space:
             groups.setdefault(tuple(own), []).append(unit)
         narrow = self._narrowest()
         return [
-            self._make_family(np.array(alike), own, multiple_of, share, least=1 if narrow[alike].min() > 1 else 2)
+            self._make_family(np.array(alike), own, multiple_of, share, least=1 if narrow[alike].min() > 1 else _FEWEST)
             for own, alike in groups.items()
         ]
 

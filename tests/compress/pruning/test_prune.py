@@ -96,6 +96,24 @@ def test_a_limit_out_of_reach_says_the_least() -> None:
         prune(make(), IMAGE, params=least - 1)
 
 
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"floor": 0.5}, "cut as far as floor and multiples allow"),
+        ({"multiple_of": 4}, "cut as far as floor and multiples allow"),
+        ({"floor": 0.99}, "already as narrow as the floor allows"),
+        ({"multiple_of": 7}, "its width is no multiple, as asked"),
+    ],
+)
+def test_a_floor_or_a_multiple_that_is_in_the_way_is_said_to_be(how: dict[str, Any], words: str) -> None:
+    """Not the ends alone, which always stay; where neither was asked for there is no such word."""
+    with pytest.raises(PruneError, match=f"in the way: .*{words}"):
+        prune(make(), IMAGE, params=10, **how)
+    with pytest.raises(PruneError, match="in the way") as caught:
+        prune(make(), IMAGE, params=10, floor=0)
+    assert "floor" not in str(caught.value)
+
+
 def test_bad_requests_are_one_sentence(tmp_path: Path) -> None:
     """No limit, a pattern that matches nothing, a failing example, and another factory's file are refused."""
     for how, words in (
