@@ -64,6 +64,15 @@ def test_what_fits_is_left_whole(run: Run) -> None:
     """Nothing is cut, and the uniform width beside it is the whole too."""
     found = json.loads(run("prune", "nets:plain", "--params", "1M", *INPUT, "--json").out)
     assert (found["slack"]["params"], found["uniform"]["params"]) == (1_000_000 - WHOLE, WHOLE)
+    said = run("prune", "nets:plain", "--params", "1M", *INPUT).out
+    assert "nothing was cut: the model is within every limit as it is" in said
+    assert "what was cut" not in said
+
+
+def test_the_command_that_counts_what_was_written_runs(run: Run) -> None:
+    """It gives the inputs that pruning was given."""
+    said = " ".join(run("prune", "nets:plain", "--params", "2K", *INPUT, "--out", "small.safetensors").out.split())
+    assert "`featherpress audit nets:plain --weights small.safetensors --input 16` counts it" in said
 
 
 def test_the_table_says_what_was_cut_and_what_is_locked(run: Run) -> None:

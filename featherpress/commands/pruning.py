@@ -1,7 +1,8 @@
 """`prune`: a model cut to an absolute budget, whatever it is."""
 
 import json
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -97,7 +98,7 @@ def prune(
         file = {"file": str(out)} if out else {}
         print_json({**record.to_dict(), **file, "components": compared.to_dict()["components"]})
     else:
-        plain_console().print(_render(record, compared, _hints(model, weights, out)))
+        plain_console().print(_render(record, compared, _hints(record, weights, out, inputs or ())))
 
 
 def _write(result: "Pruned", out: Path, model: str, settings: Mapping[str, Any]) -> None:
@@ -134,19 +135,24 @@ def _locked_rows(record: "Pruning") -> Iterator[list[str]]:
 def _proof(record: "Pruning") -> str:
     free = [unit for unit in record.units if not unit.locked]
     cut = [unit for unit in free if unit.after < unit.before]
+    if not cut:
+        return "nothing was cut: the model is within every limit as it is"
     return (
         f"{len(cut)} of {len(free)} groups of axes were cut; without these channels the model computes the same, to "
         f"{record.error:.0e} of its signal"
     )
 
 
-def _hints(model: str, weights: Path | None, out: Path | None) -> list[str]:
+def _hints(record: "Pruning", weights: Path | None, out: Path | None, inputs: Sequence[str]) -> list[str]:
     """Say what comes next, and what else there is where the model has knobs."""
-    lines = []
-    if weights is None:
+    lines, model = [], record.model
+    if weights is None and record.after != record.before:
         lines.append(f"what was cut rests on the weights that {model} begins with: --weights gives it trained ones")
     if out is not None:
-        lines.append(f"wrote {out}; `featherpress audit {model} --weights {out}` counts it")
+        given = [word for each in inputs for word in ("--input", each)]
+        lines.append(
+            f"wrote {out}; `{shlex.join(['featherpress', 'audit', model, '--weights', str(out), *given])}` counts it"
+        )
     knobs = list_knobs(model)
     if knobs:
         lines.append(
