@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch._ops import OpOverload
 from torch.utils._pytree import tree_map_only
@@ -74,6 +75,12 @@ def answer(call: Call, name: str) -> Any:
     kernel = META_KERNELS.get(call.func) or META_KERNELS.get(name)
     out = kernel(call.args, call.kwargs) if kernel else None
     return call.func(*call.args, **call.kwargs) if out is None else out
+
+
+def in_double(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Ask for double precision where the code asks for less."""
+    kind = kwargs.get("dtype")
+    return {**kwargs, "dtype": torch.float64} if kind is not None and kind.is_floating_point else kwargs
 
 
 def without_values(facts: Facts, args: Any, kwargs: Any) -> tuple[Any, Any]:

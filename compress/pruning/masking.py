@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from featherpress.compress.pruning.calls import bind
+from featherpress.compress.pruning.calls import bind, in_double
 from featherpress.compress.pruning.labels import Ids
 from featherpress.compress.pruning.rules import REDUCTIONS, reduced
 from featherpress.compress.pruning.surgery import Cut
@@ -21,6 +21,7 @@ class Masked:
 
     def __call__(self, tracer: Tracer, func: Any, args: Any, kwargs: Any) -> Any:
         """Compute an operator."""
+        kwargs = in_double(kwargs)
         how = _MASKED.get(tracer.key[2])
         out = how(self, tracer, func, args, kwargs) if how else None
         return func(*args, **kwargs) if out is None else out

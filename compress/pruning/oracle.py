@@ -3,15 +3,17 @@
 from collections.abc import Callable, Sequence
 from itertools import islice
 from math import isfinite, nan, prod
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from featherpress.budgets.counting.global_state import preserve_global_state
 from featherpress.budgets.counting.replicas import copy_with, meta_twin, real_twin
 from featherpress.budgets.counting.storage import tensors_in
+from featherpress.compress.pruning.calls import in_double
 from featherpress.compress.pruning.followed import Followed
 from featherpress.compress.pruning.labels import Comparison
 from featherpress.compress.pruning.masking import Masked
@@ -51,11 +53,8 @@ def measure_error(followed: Followed, cut: Cut) -> float:
 
 def _choose_sizes(subject: Subject) -> tuple[Resize, Resize]:
     """Find two sizes of images on which the model runs, small ones first; else the example's."""
-    given = tensors_in((subject.args, subject.kwargs))
-    others = [
-        resize for resize in (_half, _half_and_more, _more) if any(_shape(each, resize) != each.shape for each in given)
-    ]
-    found = islice((resize for resize in others if _runs(subject.model, draw(subject, 1, resize))), 2)
+    ways = (_half, _half_and_more, _more)
+    found = islice((resize for resize in ways if _runs(subject.model, draw(subject, 1, resize))), 2)
     first, second, *_ = *found, _as_it_is, _as_it_is
     return first, second
 
@@ -146,18 +145,40 @@ def run_pruned(followed: Followed, cut: Cut, values: Values, *inputs: Given) -> 
     results = []
     for given in inputs:
         args, kwargs = copy_with(given, torch.clone, {})
-        with preserve_global_state(), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        with preserve_global_state(), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), Doubled():
             torch.default_generator.manual_seed(0)
             results.append(tensors_in(replica(*args, **kwargs)))
     return results
 
 
+class Doubled(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_subclass__ has no types
+    """Computes in double precision where the code asks for less; what puts PyTorch's switches back stands around it."""
+
+    supports_higher_order_operators = True
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def __enter__(self) -> Self:
+        torch.set_default_dtype(torch.float64)
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **in_double(kwargs or {}))
+
+
 def _runs(model: nn.Module, given: Given) -> bool:
     """Return whether a model runs on inputs."""
+
+    def twin(tensor: Tensor) -> Tensor:
+        made = meta_twin(tensor)
+        return made.double() if made.is_floating_point() else made
+
     fed = copy_with(given, meta_twin, {})
-    replica = copy_with(model, meta_twin, {}).eval()
+    replica = copy_with(model, twin, {}).eval()
     try:
-        with preserve_global_state(), torch.no_grad(), torch.device("meta"):
+        with preserve_global_state(), torch.no_grad(), torch.device("meta"), Doubled():
             replica(*fed[0], **fed[1])
     except Exception:
         return False

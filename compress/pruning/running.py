@@ -61,6 +61,8 @@ def run_traced(
             tracer.give(memo[key], axes)
         comparer = Comparer(tracer, whole) if whole else None
         mode = Dispatch(tracer, ModuleStack(replica), comparer=comparer, compute=compute, training=training)
+        if compute is not None:
+            torch.set_default_dtype(torch.float64)
         torch.default_generator.manual_seed(0)  # `torch.manual_seed` turns the generators of all devices too
         try:
             with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), mode:

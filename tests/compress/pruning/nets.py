@@ -183,6 +183,19 @@ class Recurrent(nn.Module):
         return self.o(self.l(self.i(x).relu())[0][:, -1])
 
 
+class Single(nn.Module):
+    """Code that asks for single precision by default, by name and by method, as a state and positions do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.i, self.s, self.p, self.o = nn.Linear(6, 24), nn.Linear(16, 24), nn.Linear(1, 24), nn.Linear(24, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = torch.zeros(x.shape[0], x.shape[1], 16, device=x.device)
+        places = torch.arange(x.shape[1], dtype=torch.float32, device=x.device)[:, None]
+        return self.o((self.i(x).float() + self.s(state) + self.p(places)).relu())
+
+
 class Shared(nn.Module):
     """One layer that runs three times."""
 
@@ -274,6 +287,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
     "separate": (Separate, ROWS),
     "tied": (Tied, WORDS),
     "recurrent": (Recurrent, ROWS),
+    "single": (Single, ROWS),
     "shared": (Shared, IMAGE),
     "divided": (Divided, IMAGE),
     "divided later": (lambda: Divided(2), IMAGE),

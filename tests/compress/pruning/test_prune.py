@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from featherpress.budgets import count
 from featherpress.compress import load_pruned, prune
 from featherpress.compress.pruning import proven
+from featherpress.compress.pruning.oracle import _choose_sizes
+from featherpress.compress.pruning.trace import Subject
 from featherpress.errors import CheckpointError, PruneError, UsageError
 
 from .nets import IMAGE, NETS, Pooled, build, chain
@@ -257,6 +259,21 @@ def test_a_wrong_result_is_never_returned(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(proven, "measure_error", lambda *_: 1e-6)
     with pytest.raises(PruneError, match="does not compute what it did"):
         prune(make(), IMAGE, params=3000)
+
+
+class Cast(nn.Module):
+    """Code that asks for single precision."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image.float()
+
+
+@pytest.mark.parametrize(("side", "sizes"), [(16, {48, 16}), (224, {96, 128})])
+def test_the_oracle_runs_at_two_sizes_of_images(side: int, sizes: set[int]) -> None:
+    """Layers with biases too, which take no other type than their own."""
+    model = nn.Sequential(Cast(), make())
+    found = _choose_sizes(Subject(model=model, args=(torch.zeros(1, 3, side, side),), kwargs={}))
+    assert {resize(side) for resize in found} == sizes
 
 
 def test_the_oracle_sees_a_row_in_another_place(take_steps: Callable[..., Any]) -> None:
