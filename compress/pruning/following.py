@@ -90,8 +90,8 @@ def trace_whole(subject: Subject, tensors: Named, decisions: Decisions, kept: se
         raise
     except Exception as error:
         name, reason = type(subject.model).__name__, describe(error)
-        if "meta tensor" in reason:
-            reason = f"its forward goes by values, and a trial cut has none ({reason})"
+        if "meta tensor" in reason or "register_meta" in reason:
+            reason = f"its forward goes by values, and a trial cut has none ({reason}): prune the part before that"
         raise UsageError(f"{name} cannot be followed on this example: {reason}") from error
     if unread := tensors.keys() - trace.read:
         read = set(trace.read)

@@ -177,6 +177,15 @@ class Whole(nn.Module):
         return self.o(x[:, : 8 + int(x.mean() > 1e9)].repeat(1, 2, 1, 1))
 
 
-def test_what_goes_by_values_is_refused() -> None:
-    with pytest.raises(FeatherpressError, match="goes by values"):
-        prune(Whole(), IMAGE, params=50)
+class Found(Whole):
+    """Places that are found by values, as a detector's suppression does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.o(self.a(x))
+        return x.flatten()[(x.flatten() > 0).nonzero()]
+
+
+@pytest.mark.parametrize("make", [Whole, Found])
+def test_what_goes_by_values_is_refused(make: Callable[[], nn.Module]) -> None:
+    with pytest.raises(FeatherpressError, match=r"goes by values.*: prune the part before that"):
+        prune(make(), IMAGE, params=50)
