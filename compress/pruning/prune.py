@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def prune(
     model: nn.Module,
-    example: Tensor | Inputs | Sequence[Any],
+    example: Tensor | Inputs | Sequence[Any] | Mapping[str, Any],
     *,
     params: int | None = None,
     macs: int | None = None,
@@ -45,10 +45,11 @@ def prune(
 ) -> Pruned:
     """Cut whole channels until a model is within every limit, and no further.
 
-    `example` is what its forward takes: a tensor, a sequence of arguments, or `Inputs`. `params` and `macs` are upper
-    limits, as are those of a `budget` file, of its components too. Modules or tensors that a pattern of `keep` matches
-    stay as they are. The channels that stay of each axis are at least `floor` of them, and a multiple of
-    `multiple_of`. `importance` is l2, l1, batchnorm, or taylor, which takes `batches` and `loss(model, batch)`.
+    `example` is what its forward takes: a tensor, a sequence of arguments, arguments by name, or
+    `budgets.counting.inputs.Inputs` for both. `params` and `macs` are upper limits, as are those of a `budget` file, of
+    its components too. Modules or tensors that a pattern of `keep` matches stay as they are. The channels that stay of
+    each axis are at least `floor` of them, and a multiple of `multiple_of`. `importance` is l2, l1, batchnorm, or
+    taylor, which takes `batches` and `loss(model, batch)`.
     The model given is untouched.
     Channels without which it would compute something else stay, and say so.
     Errors: PruneError if a limit cannot be reached, or nothing can be proven; UsageError for an argument that cannot

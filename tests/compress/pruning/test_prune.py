@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from featherpress.budgets import count
+from featherpress.budgets.counting.inputs import Inputs
 from featherpress.compress import load_pruned, prune
 from featherpress.compress.pruning import proven
 from featherpress.compress.pruning.oracle import _choose_sizes
@@ -68,6 +69,11 @@ def test_every_kind_is_built_back_from_its_file(name: str, tmp_path: Path) -> No
     assert all(torch.equal(*pair) for pair in zip(back.parameters(), made.model.parameters(), strict=True))
     if name == "tied":
         assert back.o.weight is back.e.weight
+
+
+@pytest.mark.parametrize("example", [[IMAGE], {"image": IMAGE}, Inputs((), {"image": IMAGE})])
+def test_an_example_is_what_forward_takes(example: Any) -> None:
+    assert prune(make(), example, params=3000).slack == prune(make(), IMAGE, params=3000).slack
 
 
 def test_limits_of_a_budget_file_hold_in_each_component(tmp_path: Path) -> None:
