@@ -21,7 +21,7 @@ from featherpress.commands.printing import append_step_summary
 from featherpress.errors import BudgetFileError, FileError
 
 ROOT = Path(__file__).parents[3]
-NET = "from torch import nn\n\n\ndef net():\n    return nn.Sequential(nn.Conv2d(3, WIDTH, 3), nn.ReLU())\n"
+NET = "from torch import nn\n\n\ndef net(width=WIDTH):\n    return nn.Sequential(nn.Conv2d(3, width, 3), nn.ReLU())\n"
 
 
 def audited(width: int = 4, side: int = 8, **more: nn.Module) -> Audit:
@@ -266,6 +266,18 @@ def test_the_action_keeps_one_comment(ask: Callable[..., Any], folder: Path) -> 
     assert posted.startswith("<!-- featherpress audit -->\n## mine:net at ")
     assert "| total | 112 | 168 | -56 | -50.0 |" in posted
     assert "## mine:gone\n\nNot compared with main: " in posted
+    assert run("featherpress audit mine:net --input 1x3x6x6 --pin pin.json", folder).returncode == 0
+    models = "mine:net --budget budget.toml --set=width=5\nmine:net --baseline pin.json\nmine:net --input=9"
+    assert ask("Comment", github, model=models).returncode == 0
+    posted = (folder / "posted.md").read_text()
+    assert [size for size in ("8x8", "6x6", "9x9") if f"core MACs at input 1x3x{size};" in posted] == [
+        "8x8",
+        "6x6",
+        "9x9",
+    ]
+    assert "| total | 140 | 140 | 0 | 0.0 |" in posted
+    unfetched = ask("Comment", github | {"GITHUB_BASE_REF": "gone"}, model="mine:net")
+    assert (unfetched.returncode, "::warning::nothing to compare with: gone" in unfetched.stdout) == (0, True)
     denied = ask("Comment", github | {"DENIED": "1"}, model="featherface_v2")
     assert (denied.returncode, "::warning::the comment could not be posted" in denied.stdout) == (0, True)
 
