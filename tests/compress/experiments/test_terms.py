@@ -43,7 +43,7 @@ class Says(nn.Module):
     def forward(self, _inputs: Tensor) -> Mapping[str, Tensor]:
         for level in self.levels:
             self.tap(level + self.none)
-        return self.outputs
+        return {name: each + self.none for name, each in self.outputs.items()}
 
 
 def level(value: float) -> Tensor:
