@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from featherpress.compress.distillation.adapters import Adapters, build_adapters, describe
-from featherpress.compress.distillation.teachers import BoundTeacher, Outputs
+from featherpress.compress.distillation.teachers import Outputs
 from featherpress.compress.distillation.terms import Features, Logits, Term
 from featherpress.errors import UsageError
 
@@ -154,14 +154,14 @@ def _guess(raw: Any) -> Any:
     raise UsageError(f"the model returns {type(raw).__name__}; say with `output` how logits come out of it")
 
 
-def refuse_shared(student: nn.Module, teachers: Mapping[str, BoundTeacher]) -> None:
+def refuse_shared(student: nn.Module, teachers: Mapping[str, nn.Module]) -> None:
     """Refuse a teacher that has a module or a weight of the student's.
 
     Errors: `UsageError`.
     """
     ours = set(map(id, student.modules())) | set(map(id, student.parameters()))
     for name, teacher in teachers.items():
-        theirs = itertools.chain(teacher.model.modules(), teacher.model.parameters())
+        theirs = itertools.chain(teacher.modules(), teacher.parameters())
         if any(id(each) in ours for each in theirs):
             raise UsageError(f"the student and {name} share modules or weights; copy the teacher (copy.deepcopy)")
 

@@ -41,7 +41,8 @@ Output = Callable[[Any], Any] | tuple[Callable[[Any], Any], Callable[[Any], Any]
 class Distiller:
     """Teachers for a student in a training loop: what they say is compared with the student's outputs and features.
 
-    Student and teachers stay as they are: hooks sit on modules of theirs until `close`, and do nothing outside a step.
+    Student and teachers stay as they are, but for hooks on modules of theirs, which do nothing outside a step, and for
+    the teachers' weights, which need no gradient: both until `close`. Teachers are put into eval mode, and stay in it.
     Train the student and `parameters()`, which are the adapters'; `state_dict()` is for resuming.
 
     `terms` are `Logits` and `Features` by name. `example` is one batch of inputs: a mapping is the model's keywords, a
@@ -90,6 +91,7 @@ class Distiller:
         self.balance = None if balance is None else Balance(balance)
         ours, theirs = output if isinstance(output, tuple) else (output, output)
         self.name_outputs = naming(ours, self.terms)
+        refuse_shared(self.student, {name: unwrap(model) for name, model in models.items()})
         self.teachers = {
             name: BoundTeacher(
                 unwrap(model),
@@ -100,7 +102,6 @@ class Distiller:
             for name, model in models.items()
         }
         self.numbers = {name: number for number, name in enumerate(self.teachers)}
-        refuse_shared(self.student, self.teachers)
         self.gate = Gate()
         self.taps: dict[str, Tap] = {}
         self.tap_keys: dict[tuple[int, str], str] = {}
@@ -187,7 +188,7 @@ class Distiller:
         return [*self.watch.verify(optimizer), *over_batch(self.terms)]
 
     def close(self) -> None:
-        """Remove all hooks; there are no further steps."""
+        """Remove all hooks, and let the teachers' weights learn that did before; there are no further steps."""
         self.closed = True
         for tap in self.taps.values():
             tap.close()

@@ -52,6 +52,7 @@ class BoundTeacher:
         name_outputs: Callable[[Any], Outputs],
         compiled: nn.Module | None = None,
     ) -> None:
+        self._learned = [weight for weight in model.parameters() if weight.requires_grad]
         self.model = model.eval().requires_grad_(False)
         self.compiled = compiled
         self.inputs, self.name_outputs = inputs, name_outputs
@@ -90,9 +91,12 @@ class BoundTeacher:
         return TeacherOutputs(outputs={name: plain(each) for name, each in outputs.items()}, features=features)
 
     def close(self) -> None:
-        """Remove the hooks."""
+        """Remove the hooks, and let the weights learn that did before; the model stays in eval mode."""
         for tap in self.taps.values():
             tap.close()
+        for weight in self._learned:
+            weight.requires_grad_()
+        self._learned.clear()
 
     def _follow(self, inputs: Any, weight: Tensor) -> Any:
         """Move the model to its inputs' device, and cast what is not whole numbers to its precision."""

@@ -171,6 +171,25 @@ def test_shared_modules_of_teacher_and_student_are_refused(student: Net) -> None
     for shared in (student, teacher):
         with pytest.raises(UsageError, match=r"share modules or weights.*copy"):
             distil(student, shared)
+    assert all(weight.requires_grad for weight in student.parameters())
+    assert student.training
+
+
+def test_teachers_may_learn_again(student: Net) -> None:
+    """Closed, or refused, a Distiller leaves weights of a teacher learning as they did; closed again, as they are."""
+    teacher = make_net(6)
+    teacher.two.requires_grad_(False)
+    before = [weight.requires_grad for weight in teacher.parameters()]
+    kd = distil(student, teacher)
+    assert not any(weight.requires_grad for weight in teacher.parameters())
+    kd.close()
+    assert [weight.requires_grad for weight in teacher.parameters()] == before
+    with pytest.raises(UsageError, match="has no module"):
+        distil(student, teacher, {"map": Features("pkd", student="three", teacher="two")})
+    assert [weight.requires_grad for weight in teacher.parameters()] == before
+    teacher.requires_grad_(False)
+    kd.close()
+    assert not any(weight.requires_grad for weight in teacher.parameters())
 
 
 def test_loss_is_taken_once_and_after_the_block(student: Net) -> None:
