@@ -36,18 +36,17 @@ def find_recipe(
     out: Path | None = None,
 ) -> "Recipe":
     """Load a recipe; without a name it is the run's own where one is resumed, and the first shipped one elsewhere."""
+    from featherpress.compress.experiments.provenance import recipe_to_resume
     from featherpress.compress.recipes import load_recipe
 
     settings = [*(settings or []), *([f"data.cache={cache}"] if cache else [])]
     if resume and overwrite:
         raise UsageError("--resume goes on with a run and --overwrite removes it: choose one")
+    if resume and not name and out and (out / "recipe.toml").is_file():  # whose keys the first shipped one may not have
+        return recipe_to_resume(name, out, settings)
     recipe = load_recipe(name or FIRST_RECIPE, settings=settings)
     folder = run_folder(recipe, out)
-    if not (resume and (folder / "recipe.toml").is_file()):
-        return recipe
-    from featherpress.compress.experiments.provenance import recipe_to_resume
-
-    return recipe_to_resume(name, folder, settings)
+    return recipe_to_resume(name, folder, settings) if resume and (folder / "recipe.toml").is_file() else recipe
 
 
 def run_folder(recipe: "Recipe", out: Path | None) -> Path:

@@ -193,6 +193,14 @@ def test_states_that_say_nothing(begun: Path) -> None:
         go_on()
 
 
+@pytest.mark.usefixtures("begun")
+def test_settings_are_laid_over_the_runs_own_recipe(run_command: Callable[..., Any]) -> None:
+    """Without a recipe's name they are not held to the first shipped one, whose data have other keys."""
+    refused = run_command("distill", "--out", "run", "--resume", "--set", "data.class_weights=balanced")
+    assert refused.code == 2
+    assert 'data.class_weights was "" and is "balanced"' in refused.err
+
+
 def test_a_lower_rate_is_what_a_message_advises(begun: Path, run_command: Callable[..., Any]) -> None:
     """`--resume --allow-changed --set schedule.learning_rate` trains on at that rate; settings outlive a resume."""
     edit("run/recipe.toml", "learning_rate = 0.001", "learning_rate = 0.0007")
