@@ -70,7 +70,9 @@ def ratchet(result: Audit, pin: Pin, *, file: str) -> Audit:
     gone = pin.components.keys() - now.keys() - set(renamed.values())
     notes += [f"{name} was removed since {file}" for name in pin.components if name in gone]
     if not same_shape:
-        notes.append(f"MACs not compared: {file} was pinned at another input")
+        known = result.cost.method != WEIGHTS and pin.signature
+        why = f"{file} was pinned at another input" if known else "a file of weights does not say what runs"
+        notes.append(f"MACs not compared: {why}")
     if not failures:
         notes.append(f"nothing grew since {file}")
     held = result.after(failures=failures, notes=notes)

@@ -257,7 +257,7 @@ def diff(
     """
     from featherpress.budgets import diff as compare_costs
     from featherpress.budgets.views.diff import render_diff, render_diff_markdown
-    from featherpress.commands.sides import audit_revision, open_side, split_range
+    from featherpress.commands.sides import audit_revision, open_side, refuse_unused, split_range
 
     if target and weights:
         raise UsageError("--weights is for models as they are now, not for --target at two revisions")
@@ -272,6 +272,7 @@ def diff(
         raise UsageError("diff compares two: name the second too, or --target and two revisions as main...HEAD")
     else:
         chosen, formulas, after = read_settings(settings), read_formulas(formula), after or before
+        refuse_unused((before, after), settings, inputs or formula)
         was = open_side(before, inputs=inputs or (), settings=chosen, formulas=formulas)
         now = open_side(after, inputs=inputs or (), settings=chosen, formulas=formulas, weights=weights)
         shown = f"{after}, {weights.name}" if weights else after

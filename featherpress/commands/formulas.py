@@ -29,6 +29,8 @@ def read_formulas(texts: Sequence[str] | None) -> "dict[str, Formula]":
         name, equals, expression = (part.strip() for part in text.partition("="))
         if equals and "::" in name:
             table[name] = _named(name, _compile(expression, text))
+        elif equals or "::" in name:
+            raise UsageError(f"--formula is library::operator=EXPRESSION or a module of formulas; got {text!r}")
         else:
             table |= _import_table(text)
     return table

@@ -43,7 +43,10 @@ def audit_file(
         raise FileError(f"there is no file {path}")
     fed = [text for text in inputs if text] or (pin.signature if pin else ())
     given = make_inputs(fed) if fed else budget.make_inputs() if budget else None
-    source = "as given" if fed else f"from {Path(budget.file).name}" if budget else "as the graph says"
+    if fed and not any(inputs) and pin:
+        source = f"from {pin.file.name}"
+    else:
+        source = "as given" if fed else f"from {Path(budget.file).name}" if budget else "as the graph says"
     if path.suffix.lower() == ".pt2":
         return _audit_program(path, given, source, budget, formulas, strict_claims=strict_claims)
     if path.suffix.lower() != ".onnx":

@@ -45,6 +45,18 @@ def open_side(
     return audit_model(name, inputs=inputs, settings=settings, formulas=formulas, budget=None, weights=weights).cost
 
 
+def refuse_unused(sides: Sequence[str], settings: object, inputs: object) -> None:
+    """Refuse what no side takes: `settings` are for models, and `inputs` or formulas for models and files, not records.
+
+    Errors: UsageError.
+    """
+    records = [name.endswith(".json") and not is_file(name) for name in sides]
+    if settings and all(record or is_file(name) for record, name in zip(records, sides, strict=True)):
+        raise UsageError(f"--set is for a model: {' and '.join(sides)} are none")
+    if inputs and all(records):
+        raise UsageError(f"--input and --formula are for what is counted: {' and '.join(sides)} are records")
+
+
 def _load(file: Path) -> Audit | Pin | Weights:
     found = read_kind(file, _RECORDS).load(file)
     assert isinstance(found, (Audit, Pin, Weights))
@@ -91,7 +103,10 @@ def audit_revision(revision: str, target: str, words: Sequence[str]) -> Audit | 
 def _worktree(revision: str) -> Iterator[Path]:
     """Check a revision out beside the repository, and yield what stands for the working folder in it."""
     inside = _git("rev-parse", "--show-prefix")
-    commit = _git("rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}")
+    try:
+        commit = _git("rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}")
+    except UsageError as error:
+        raise UsageError(f"at {revision}: {error}") from error
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary) / "tree"
         _git("-c", f"core.hooksPath={os.devnull}", "worktree", "add", "--quiet", "--detach", str(place), commit)

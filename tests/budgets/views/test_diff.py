@@ -169,6 +169,7 @@ def test_two_revisions_are_compared(
     for wrong in (["nowhere..HEAD"], ["main"], ["main...HEAD", "topic"]):
         code, out, err = run_command("diff", *wrong, *words)
         assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "at nowhere: " in run_command("diff", "nowhere..HEAD", *words)[2]
     assert run_command("diff", "main...HEAD", "--target", "featherface_v2")[0] == 2
     assert run_command("diff", "featherface_v2")[0] == 2
 
@@ -184,3 +185,18 @@ def test_anything_beside_anything(run_command: Callable[..., Any], tmp_path: Pat
         assert (code, json.loads(out)["total"]["params"]["saved"]) == (0, 0), err
     (tmp_path / "x.json").write_text('{"schema": "other"}')
     assert run_command("diff", "x.json", "l.pth")[0] == 2
+
+
+def test_what_no_side_takes_is_refused(run_command: Callable[..., Any], tmp_path: Path) -> None:
+    """Settings are for models, inputs and formulas for what is counted; one side that takes them is enough."""
+    linear = ("torch.nn:Linear", "--set", "in_features=4", "--set", "out_features=2", "--input", "1x4")
+    (tmp_path / "l.json").write_text(run_command("audit", *linear, "--json")[1])
+    torch.save(nn.Linear(4, 2).state_dict(), tmp_path / "l.pth")
+    for other, option, words in (
+        ("l.json", "--set=a=1", "--set is for a model: l.json and l.json are none"),
+        ("l.pth", "--set=a=1", "--set is for a model: l.json and l.pth are none"),
+        ("l.json", "--input=1x4", "--input and --formula are for what is counted"),
+        ("l.json", "--formula=a::b=1", "--input and --formula are for what is counted"),
+    ):
+        code, out, err = run_command("diff", "l.json", other, option)
+        assert (code, out, words in err) == (2, "", True)

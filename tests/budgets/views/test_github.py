@@ -128,6 +128,28 @@ def test_distributed_training_is_no_growth(pinned: Callable[[Audit], Audit], tmp
         torch.distributed.destroy_process_group()
 
 
+def test_a_file_held_to_a_pin(run_command: Callable[..., Any], tmp_path: Path) -> None:
+    """Weights alone have no MACs to compare, whatever was pinned; a graph is fed what the pin says, and says so."""
+    torch.save(nn.Linear(4, 2).state_dict(), tmp_path / "l.pth")
+    linear = ("torch.nn:Linear", "--set", "in_features=4", "--set", "out_features=2", "--input", "1x4")
+    for target in (linear, ("l.pth",)):
+        assert run_command("audit", *target, "--pin", "pin.json")[0] == 0
+        notes = json.loads(run_command("audit", "l.pth", "--baseline", "pin.json", "--json")[1])["notes"]
+        assert "MACs not compared: a file of weights does not say what runs" in notes
+    notes = json.loads(run_command("audit", *linear, "--baseline", "pin.json", "--json")[1])["notes"]
+    assert "MACs not compared: a file of weights does not say what runs" in notes
+    pytest.importorskip("onnx")
+    from onnx import TensorProto, helper, save
+
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4]) for name in "xy"]
+    save(
+        helper.make_model(helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", values[:1], values[1:])),
+        tmp_path / "g.onnx",
+    )
+    assert run_command("audit", "g.onnx", "--input", "5x4", "--pin", "g.json")[0] == 0
+    assert "input: 5x4 (batch 5), from g.json" in run_command("audit", "g.onnx", "--baseline", "g.json")[1]
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"schema": "featherpress.pin/2"}', "\x00", '{"schema": 3}'])
 def test_a_broken_pin_is_one_sentence(text: str, tmp_path: Path) -> None:
     """Whatever stands in the file, the error names it and says what to do."""

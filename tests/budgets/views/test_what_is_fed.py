@@ -251,6 +251,8 @@ def test_formulas_from_the_command_line(run: Run) -> None:
         ("aten::_fft_r2c=args[0].__class__", 2, "expected arithmetic on args, result"),
         ("aten::_fft_r2c=2 *", 2, "is no expression"),
         ("my_formulas:GONE", 2, "whose GONE maps such names to functions"),
+        ("aten::_fft_r2c", 2, "--formula is library::operator=EXPRESSION"),
+        ("_fft_r2c=2", 2, "--formula is library::operator=EXPRESSION"),
     ):
         ended, _, err = run("audit", *model, "--formula", wrong)
         assert (ended, err.count("\n")) == (code, 1)
