@@ -6,6 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from matplotlib import rc_context
+
 from featherpress.errors import FileError, UsageError
 from featherpress.reports.blocks import Block, Heading, Picture, Remark
 from featherpress.reports.figures.style import save
@@ -212,7 +214,8 @@ def _publish(
 
 
 def render(draw: Draw, files: Sequence[Path]) -> None:
-    """Draw a figure and save it as each of the files' suffixes says."""
-    figure = draw()
-    for file in files:
-        save(figure, file)
+    """Draw a figure and save it as each of the files' suffixes says; a $ in a name begins no formula."""
+    with rc_context({"text.parse_math": False}):
+        figure = draw()
+        for file in files:
+            save(figure, file)

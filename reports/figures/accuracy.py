@@ -19,6 +19,7 @@ from featherpress.reports.figures.style import (
     SMALL,
     Bar,
     canvas,
+    fitted,
     role_keys,
     row_bars,
     tidy,
@@ -30,6 +31,8 @@ Numbers = Sequence[float] | NDArray[Any]
 Line = tuple[Numbers, Numbers]
 # Classes of a confusion matrix that fit into one column, and the letters of a class that stand beside it.
 IN_COLUMN, LETTERS = 7, 18
+# Letters of all names of a key that fit into one line of it.
+IN_LINE = 36
 
 
 def precision_recall(
@@ -62,7 +65,7 @@ def precision_recall(
             color=stroke.color,
             linestyle=stroke.dashes,
             linewidth=1.6,
-            label=f"{name}: {metric.name} {fraction(scores.get(name))}",
+            label=f"{fitted(name, 40)}: {metric.name} {fraction(scores.get(name))}",
         )
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
     tidy(axes, x="recall" if iou is None else f"recall at IoU {iou:g}", y="precision")
@@ -86,7 +89,10 @@ def scores_by_group(
 
     Shapes: every role has scores of as many groups as there are, each of any number of seeds.
     """
-    figure = canvas(COLUMN, 0.65 + len(groups) * (0.13 + 0.12 * len(scores)))
+    keys = {role: fitted(role) for role in scores}
+    columns = len(keys) if len("".join(keys.values())) <= IN_LINE else 1
+    below = 0.13 * (len(keys) - 1) if columns == 1 else 0.0
+    figure = canvas(COLUMN, 0.65 + below + len(groups) * (0.13 + 0.12 * len(scores)))
     axes = figure.add_subplot()
     row_bars(axes, groups, {role: [_bar(values) for values in found] for role, found in scores.items()})
     thick = 0.8 / len(scores)
@@ -105,7 +111,7 @@ def scores_by_group(
         axes.margins(x=0.16)
     tidy(axes, x=x, y=y, grid="x")
     if len(scores) > 1:
-        role_keys(figure, {role: role for role in scores}, columns=len(scores))
+        role_keys(figure, keys, columns=columns)
     return figure
 
 

@@ -15,6 +15,7 @@ from featherpress.reports.figures.style import (
     ROLES,
     Bar,
     canvas,
+    fitted,
     role_keys,
     row_bars,
     short,
@@ -45,14 +46,14 @@ def costs_by_component(audits: Sequence[tuple[str, Audit]]) -> Figure:
             role: [Bar(found[name], short(found[name])) if name in found else None for name in names]
             for role, found in counts.items()
         }
-        row_bars(axes, [label(name) for name in names], bars)
+        row_bars(axes, [_broken(label(name)) for name in names], bars)
         axes.margins(x=0.18)  # room for the number beyond the longest bar
         axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
         axes.xaxis.set_major_formatter(lambda value, _: short(value))
         tidy(axes, title=title, grid="x")
     # Of "first", "second" and "model" the name alone says more.
     named = {role: f"{role} " if role in {"teacher", "student"} else "" for role, _ in audits}
-    role_keys(figure, {role: f"{named[role]}{audit.model}" for role, audit in audits})
+    role_keys(figure, {role: f"{named[role]}{fitted(audit.model)}" for role, audit in audits})
     return figure
 
 
@@ -89,7 +90,7 @@ def waterfall(first: tuple[str, Audit], second: tuple[str, Audit]) -> Figure:
 
 def _broken(name: str) -> str:
     """Return a model's name without the package it comes from, a long one in two lines: the bars keep their room."""
-    short = name.rpartition(":")[2]
+    short = fitted(name.rpartition(":")[2], most=36)
     cuts = [place for place in range(1, len(short)) if short[place - 1] in "_.- "]
     if len(short) <= 18 or not cuts:
         return short

@@ -6,7 +6,7 @@ Source: Okabe and Ito 2008, Color Universal Design, for the colours.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -25,12 +25,15 @@ GAIN, LOSS = "#009E73", "#D55E00"
 LEGEND: dict[str, Any] = {"fontsize": SMALL, "frameon": False, "labelcolor": INK}
 
 
+Dashes: TypeAlias = Literal["-", "--", ":", "-."]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stroke:
     """How one role is drawn everywhere: colour for most readers, dashes and markers for all."""
 
     color: str
-    dashes: Literal["-", "--", ":", "-."]
+    dashes: Dashes
     marker: str
 
 
@@ -42,13 +45,10 @@ ROLES: Mapping[str, Stroke] = {
     "first": Stroke(color="#56606B", dashes=":", marker="s"),
     "second": Stroke(color="#0072B2", dashes="-", marker="o"),
 }
-# For what is no role's.
-OTHERS = (
-    Stroke(color="#0072B2", dashes="-", marker="o"),
-    Stroke(color="#D55E00", dashes="--", marker="^"),
-    Stroke(color="#009E73", dashes="-.", marker="s"),
-    Stroke(color="#CC79A7", dashes=":", marker="D"),
-)
+# For what is no role's: five colours and four dashes, so that twenty differ.
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+_DASHES: tuple[Dashes, ...] = ("-", "--", "-.", ":")
+OTHERS = tuple(Stroke(color=_COLORS[n % 5], dashes=_DASHES[n % 4], marker="o^sD"[n % 4]) for n in range(20))
 
 
 def stroke_of(role: str, place: int) -> Stroke:
@@ -117,6 +117,11 @@ def write_beside(axes: Axes, text: str, x: float, y: float, *, weight: Literal["
         fontweight=weight,
         bbox=ground,
     )
+
+
+def fitted(name: str, most: int = 52) -> str:
+    """Return a name of so many letters at most, the middle of a longer one left out: a column is wide enough for it."""
+    return name if len(name) <= most else f"{name[: most // 2]}\N{HORIZONTAL ELLIPSIS}{name[1 - most // 2 :]}"
 
 
 PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "K"))

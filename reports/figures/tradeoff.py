@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from featherpress.reports.figures.style import COLUMN, LEGEND, canvas, short, tidy
+from featherpress.reports.figures.style import COLUMN, LEGEND, canvas, fitted, short, tidy
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#56606B")
 MARKERS = ("o", "^", "s", "D", "v")  # as many as share no divisor with the colours: 35 models differ
@@ -27,7 +27,7 @@ def score_against_cost(
         if name in costs and values:
             error = np.std(values, ddof=1) if len(values) > 1 else None
             look: dict[str, Any] = {"color": color, "ms": 4.5, "elinewidth": 0.8, "capsize": 2}
-            axes.errorbar(costs[name], float(np.mean(values)), yerr=error, fmt=marker, label=name, **look)
+            axes.errorbar(costs[name], float(np.mean(values)), yerr=error, fmt=marker, label=fitted(name), **look)
     axes.set_xlim(0, 1.08 * max(costs.values(), default=1))
     axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(lambda value, _: short(value))

@@ -38,12 +38,14 @@ def where_parameters_went(context: RunContext) -> list[Block]:
     parts: list[Block] = [context.heading("Where the parameters went" if compared else "Where the parameters are")]
     if not audits:
         return [*parts, Remark(text=f"`{BUDGET}` is missing: the costs of the components are not known.")]
+    if not any(audit.components for _, audit in audits):
+        return [*parts, Paragraph(text="There is no component that costs anything.")]
     parts.append(
         context.figure(
             "costs",
             partial(costs_by_component, audits),
             alt="Bars of the parameters and the MACs of every component",
-            caption="Learnable parameters of every component, each tensor counted once, and its multiply-accumulates "
+            caption="Parameters of every component, each tensor counted once, and its multiply-accumulates "
             f"for an input of {_shapes(audits[-1][1])}.",
             records=records,
         )

@@ -1,5 +1,6 @@
 """Figures: that what is drawn is what the records say."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ from featherpress.reports.figures.accuracy import ap_by_height, precision_recall
 from featherpress.reports.figures.costs import costs_by_component, waterfall
 from featherpress.reports.figures.gallery import PENS, draw_gallery, mark, pictures_shown
 from featherpress.reports.figures.learning import level_correlation, training_curves
-from featherpress.reports.figures.style import ROLES, save, short
+from featherpress.reports.figures.style import OTHERS, ROLES, fitted, save, short
 from featherpress.reports.formats import MINUS
 from featherpress.reports.metrics import mean_score, scores
+from featherpress.reports.report import render
 from featherpress.reports.runs import Run, load_run
 
 
@@ -233,3 +235,25 @@ def test_evaluations_by_their_own_names_have_colours_of_their_own() -> None:
     colors = [bars[0].get_facecolor() for bars in axes.containers]  # type: ignore[index]
     assert colors == [handle.get_facecolor() for handle in figure.legends[0].legend_handles]  # type: ignore[union-attr]
     assert len({*colors}) == 2
+
+
+def test_names_are_drawn_as_they_are(run: Run, tmp_path: Path) -> None:
+    """A $ begins no formula, and a name longer than a column is shortened where both ends still tell."""
+    teacher, student = (audit for _, audit in run.audits)
+    named = student.model_copy(update={"model": "a$\\frac{$b"})
+    render(partial(waterfall, ("first", teacher), ("second", named)), [tmp_path / "formula.png"])
+    assert (tmp_path / "formula.png").is_file()
+    long = {f"{'x' * 100}-{end}": [[0.5]] for end in "ab"}
+    assert scores_by_group(["all"], long, x="score", y="class").legends[0]._ncols == 1
+    ends = [text.get_text()[-2:] for text in scores_by_group(["all"], long, x="", y="").legends[0].get_texts()]
+    assert ends == ["-a", "-b"]
+    assert max(len(fitted(name)) for name in long) == 52
+    assert scores_by_group(["all"], {"a": [[1.0]], "b": [[1.0]]}, x="", y="").legends[0]._ncols == 2
+    parts = [part.model_copy(update={"name": "of_a_long_name " * 5}) for part in student.components[:1]]
+    drawn = costs_by_component([("model", student.model_copy(update={"components": tuple(parts)}))])
+    assert "\n" in drawn.axes[0].get_yticklabels()[0].get_text()
+
+
+def test_twenty_evaluations_look_different() -> None:
+    """No two of twenty lines share colour and dashes."""
+    assert len({(stroke.color, stroke.dashes) for stroke in OTHERS}) == 20

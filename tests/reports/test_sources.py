@@ -170,3 +170,12 @@ def test_runs_in_folders_of_one_name_are_all_there(run_dir: Path) -> None:
     for place in ("a", "b"):
         assert re.search(rf"^\| `featherface_v1`, teacher, `{place}/run` ", first, re.MULTILINE)
         assert re.search(rf"^\| `{place}/run` ", first, re.MULTILINE)
+
+
+def test_a_model_without_components_has_no_figure(run_dir: Path) -> None:
+    """What costs nothing is said, not drawn as empty axes."""
+    nothing = {"params": 0, "macs": 0, "bytes": 0}
+    *_, file = audits(run_dir, ("a", lambda r: r.update(components=[], claims=[], total=r["total"] | nothing)))
+    text = write_report([file], run_dir / "out").read_text(encoding="utf-8")
+    assert "There is no component that costs anything." in text
+    assert "costs.png" not in text
