@@ -66,11 +66,16 @@ def relative_change(before: int, after: int) -> str:
     """
     if not before:
         return "new" if after else DASH
-    share = 100 * (after - before) / before
     if after == before:
         return "0.0 %"
-    decimals = 1 if not after else next(n for n in range(1, 12) if round(share, n) not in (0.0, -100.0))
-    return f"{share:+.{decimals}f} %".replace("-", MINUS)
+    return f"{_share(before, after, '+')} %".replace("-", MINUS)
+
+
+def _share(before: float, after: float, sign: str = "") -> str:
+    """Return a change in % of `before` as `relative_change` has it; one too small for a float has one decimal."""
+    share = 100 * (after - before) / before
+    kept = (n for n in range(1, 12) if not after or round(share, n) not in (0.0, -100.0))
+    return f"{share:{sign},.{next(kept, 1)}f}"
 
 
 def less(before: float | None, after: float | None) -> str:
@@ -79,12 +84,12 @@ def less(before: float | None, after: float | None) -> str:
         return DASH
     if before == after:
         return "equal"
-    return f"{100 * abs(before - after) / before:.1f} % {'less' if after < before else 'more'}"
+    return f"{_share(before, after).lstrip('-')} % {'less' if after < before else 'more'}"
 
 
 def size(count: int | None) -> str:
     """Return a number of bytes, exact and in MB (10^6 bytes)."""
-    return DASH if count is None else f"{count:,} B ({count / 1e6:.2f} MB)"
+    return DASH if count is None else f"{count:,} B ({count / 1e6:,.2f} MB)"
 
 
 def megabytes(count: int | None) -> str:
