@@ -40,11 +40,11 @@ class Component(Part):
     """
 
     name: str
-    params: int
+    params: int = Field(ge=0)
     share: float = 0.0
-    macs: int
+    macs: int = Field(ge=0)
     flops: int = 0
-    bytes: int = 0
+    bytes: int = Field(default=0, ge=0)
     elementwise: int = 0
     activations: int = 0
     trainable: int = 0

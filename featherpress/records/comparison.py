@@ -36,7 +36,7 @@ class Difference(Part):
     mean: float
     low: float
     high: float
-    confidence: float
+    confidence: float = Field(gt=0, lt=1)
     resamples: int
     method: str
     covers: tuple[Literal["seeds", "examples"], ...] = ("examples",)
@@ -45,6 +45,12 @@ class Difference(Part):
     v_seeds: float | None = None
     v_examples: float | None = None
     df: float | None = None
+
+    @model_validator(mode="after")
+    def _order(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"expected the lower end of an interval first, got {self.low:g} and {self.high:g}")
+        return self
 
     @property
     def verdict(self) -> Verdict:
@@ -135,6 +141,9 @@ class Comparison(Record):
             mean = math.fsum(scores) / len(scores)
             if abs(mean - arm.mean) > TOLERANCE:
                 raise ValueError(f"expected `{name}.mean` to be {mean:.6f}, got {arm.mean:.6f}")
+        if abs(self.distilled.mean - self.control.mean - self.difference.mean) > 2 * TOLERANCE:
+            gap = self.distilled.mean - self.control.mean
+            raise ValueError(f"expected `difference.mean` to be {gap:.6f}, got {self.difference.mean:.6f}")
         allowed = self.difference.verdict
         if self.verdict not in {allowed, "undecided"}:
             raise ValueError(f"expected the verdict {allowed!r} from its interval, got {self.verdict!r}")

@@ -40,7 +40,7 @@ class Data(Part):
 
     name: str
     split: str = ""
-    images: int
+    images: int = Field(ge=0)
 
     @property
     def place(self) -> str:
@@ -116,8 +116,8 @@ class Evaluation(Record):
     """
 
     model: str
-    params: int
-    file_bytes: int | None = None
+    params: int = Field(ge=0)
+    file_bytes: int | None = Field(default=None, ge=0)
     data: Data
 
 
@@ -127,7 +127,7 @@ class ClassifierEvaluation(Evaluation):
     SCHEMA: ClassVar[str] = "featherpress.classification/1"
 
     data: ClassData
-    accuracy: float
+    accuracy: float = Field(ge=0, le=1 + 1e-6)
 
     @property
     def metric(self) -> Metric:
@@ -147,7 +147,7 @@ class DetectorEvaluation(Evaluation):
 
     data: FaceData
     protocol: Protocol
-    ap: float | None = None
+    ap: float | None = Field(default=None, ge=0, le=1 + 1e-6)
     recall: float | None = None
     working_point: WorkingPoint | None = None
     best_f1: WorkingPoint | None = None

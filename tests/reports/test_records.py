@@ -68,6 +68,20 @@ def test_broken_record_is_named(run_dir: Path, name: str, content: str) -> None:
         ("eval/validation.json", lambda r: r["by_height"].append(3), "by_height[5]: expected a table, got 3"),
         ("eval/comparison.json", lambda r: r["control"]["scores"].pop(), "control.scores"),
         ("eval/comparison.json", lambda r: r["control"].update(mean=0.6), "control.mean"),
+        ("eval/comparison.json", lambda r: r["difference"].update(mean=0.9), "expected `difference.mean` to be 0.0"),
+        ("eval/comparison.json", lambda r: r["difference"].update(low=0.5), "difference: expected the lower end"),
+        ("eval/comparison.json", lambda r: r["difference"].update(confidence=95), "difference.confidence: expected"),
+        ("budget.json", lambda r: r["student"]["total"].update(params=-1), "student.total.params: expected"),
+        (
+            "budget.json",
+            lambda r: r["student"]["components"][0].update(macs=-1),
+            "student.components[1].macs: expected",
+        ),
+        ("budget.json", lambda r: r["student"]["total"].update(bytes=-4), "student.total.bytes: expected"),
+        ("eval/teacher.json", lambda r: r.update(ap=81.2), "ap: expected"),
+        ("eval/teacher.json", lambda r: r.update(params=-1), "params: expected"),
+        ("eval/teacher.json", lambda r: r.update(file_bytes=-1), "file_bytes: expected"),
+        ("eval/teacher.json", lambda r: r["data"].update(images=-1), "data.images: expected"),
         (
             "eval/gallery/gallery.json",
             lambda r: r["images"][0]["truth"][0]["box"].pop(),
@@ -84,6 +98,15 @@ def test_wrong_value_is_named_with_its_place(
         load_run(run_dir)
     assert str(run_dir / name) in str(raised.value)
     assert place in str(raised.value)
+
+
+def test_an_accuracy_is_a_share(classifier: Path, edit: Edit) -> None:
+    """One in percent is refused; one that rounding left above 1 is not."""
+    edit(classifier / "eval/validation.json", lambda r: r.update(accuracy=1 + 1e-12))
+    assert load_run(classifier).evaluated["student"]
+    edit(classifier / "eval/validation.json", lambda r: r.update(accuracy=87.3))
+    with pytest.raises(FileError, match="accuracy: expected"):
+        load_run(classifier)
 
 
 def test_directory_without_a_record_is_refused(tmp_path: Path) -> None:
