@@ -99,7 +99,7 @@ def megabytes(count: int | None) -> str:
 
 def milliseconds(value: float) -> str:
     """Return a time in milliseconds, with three digits where it has fewer before the point."""
-    decimals = 2 if value < 10 else 1 if value < 100 else 0
+    decimals = max(0, 2 - math.floor(math.log10(value))) if value > 0 else 2
     return f"{value:,.{decimals}f} ms"
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from featherpress.errors import FeatherpressError
@@ -14,6 +14,7 @@ from featherpress.reports.metrics import mean_score, score, scores, with_unit
 from featherpress.reports.runs import EVALUATION, Run, place, target
 from featherpress.reports.sections.context import RunContext
 from featherpress.reports.sections.costs import counted_in
+from featherpress.reports.sources import Sources
 from featherpress.verdicts import score_interval
 
 CONFIDENCE = 0.95
@@ -60,7 +61,7 @@ def decision(context: RunContext, runs: Sequence[Run]) -> list[Block]:
     metric = metrics.pop() if len(metrics) == 1 else UNKNOWN
     alike = metric is not UNKNOWN and len({row.measured for row in rows if row.scores}) == 1
     same_input = len({row.fed for row in rows if row.macs is not None}) < 2
-    setting, timed = _latencies(context, rows)
+    setting, timed, together = _latencies(context, rows)
     stored = [row.file_bytes for row in rows]
     means = [mean_score(row.scores) for row in rows]
     columns = {
@@ -68,7 +69,7 @@ def decision(context: RunContext, runs: Sequence[Run]) -> list[Block]:
         "MACs": _cells([row.macs for row in rows], integer, min if same_input else None),
         with_unit(metric): _cells(means, fraction, max if alike else None, [score(r.scores) for r in rows]),
         INTERVAL: [row.interval for row in rows],
-        f"latency, {setting}": _cells(timed, lambda ms: DASH if ms is None else milliseconds(ms), min),
+        f"latency, {setting}": _cells(timed, _milliseconds, min if together else None),
         "file" if exported else "weight file": _cells(stored, size, min),
         "weights": _cells([row.weights for row in rows], size, min) if not any(stored) else [],
     }
@@ -84,6 +85,7 @@ def decision(context: RunContext, runs: Sequence[Run]) -> list[Block]:
                 scored=any(row.scores for row in rows),
                 alike=alike or not any(means),
                 same_input=same_input,
+                together=together,
             ),
             header=["model", *columns],
             rows=[[row.name, *cells] for row, *cells in zip(rows, *columns.values(), strict=True)],
@@ -93,12 +95,15 @@ def decision(context: RunContext, runs: Sequence[Run]) -> list[Block]:
     ]
 
 
-def _title(columns: Collection[str], models: int, *, scored: bool, alike: bool, same_input: bool) -> str:
+def _title(
+    columns: Collection[str], models: int, *, scored: bool, alike: bool, same_input: bool, together: bool
+) -> str:
     text = "What each model costs" + (" and scores" if scored else "")
     if INTERVAL in columns:
         text += ", with intervals over examples, and over seeds where there are several"
     text += "" if alike else "; scores are not of the same data and protocol"
     text += "" if same_input else "; MACs are not of the same input"
+    text += "" if together else "; latencies are not of one benchmark, and do not compare"
     return text + ("; the best of each column in bold" if models > 1 else "")
 
 
@@ -209,18 +214,35 @@ def _interval(context: RunContext, run: Run, role: str) -> str:
     return interval(low, high, fraction)
 
 
-def _latencies(context: RunContext, rows: Sequence[_Row]) -> tuple[str, list[float | None]]:
-    """Return the setting that most of the models were timed in, the largest and fastest of such, and their times."""
-    times = [context.sources.times_of(row.model, row.params) if row.model else {} for row in rows]
+def _milliseconds(time: float | None) -> str:
+    return DASH if time is None else milliseconds(time)
+
+
+def _latencies(context: RunContext, rows: Sequence[_Row]) -> tuple[str, list[float | None], bool]:
+    """Return the setting that most of the models were timed in, the largest and fastest of such, and their times.
+
+    They are those of one benchmark that timed all of these models, where there is one, and the last value says so.
+    """
+    times = _times(context.sources, rows)
     sums: dict[tuple[str, int, int], list[float]] = {}
     for found in times:
         for setting, each in found.items():
             sums.setdefault(setting, []).append(each)
     if not sums:
-        return "", [None for _ in rows]
+        return "", [None for _ in rows], True
     chosen = max(sums, key=lambda each: (len(sums[each]), each[1], each[2], -sum(sums[each])))
     backend, side, batch = chosen
-    return f"{backend}, {side} px, batch {batch}", [found.get(chosen) for found in times]
+    of = [found.get(chosen) for found in times]
+    known = [place for place, time in enumerate(of) if time is not None]
+    for bench in context.sources.benches:
+        alone = [found.get(chosen) for found in _times(replace(context.sources, benches=[bench]), rows)]
+        if all(alone[place] is not None for place in known):
+            return f"{backend}, {side} px, batch {batch}", alone, True
+    return f"{backend}, {side} px, batch {batch}", of, False
+
+
+def _times(sources: Sources, rows: Sequence[_Row]) -> list[dict[tuple[str, int, int], float]]:
+    return [sources.times_of(row.model, row.params) if row.model else {} for row in rows]
 
 
 def _cells(

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 from featherpress.errors import UsageError
 from featherpress.reports.blocks import Block, Heading, Paragraph, Remark, Table
@@ -114,12 +115,18 @@ def _costs(context: RunContext) -> tuple[dict[str, dict[str, float]], list[str]]
         "MACs": {name: audit.total.macs for name, audit in audits.items()},
     }
     records = [str(audit.file if audit.file.name else run.path) for run in sources.runs for _, audit in run.audits]
+    timed: dict[tuple[str, int, int], set[Path]] = {}
+    for bench in sources.benches:
+        for timing in bench.results:
+            timed.setdefault(timing.setting, set()).add(bench.file)
     for bench in sources.benches:
         for timing in bench.results:
             counted = audits.get(timing.model)
             if timing.model in spoken and (counted is None or timing.params in (None, counted.total.params)):
                 backend, side, batch = timing.setting
                 name = f"latency, {backend}, {side} px, batch {batch}"
+                # Times of several benchmarks do not compare.
+                name += f", `{bench.file}`" if len(timed[timing.setting]) > 1 else ""
                 costs.setdefault(name, {})[timing.model] = timing.latency_ms.median
                 records.append(str(bench.file))
     return {name: found for name, found in costs.items() if found}, [*dict.fromkeys(records)] if costs else []
@@ -192,10 +199,10 @@ def _figures(context: RunContext, given: Given, costs: Costs, records: Sequence[
                 score_against_cost,
                 found,
                 scores,
-                cost=f"{name} (ms)" if name.startswith("latency") else name,
+                cost=f"{name.replace('`', '')} (ms)" if name.startswith("latency") else name,
                 metric=column,
             ),
-            alt=f"{column} against {name}",
+            alt=f"{column} against {name}".replace("`", ""),
             caption=f"`{column}` as given, against {name}.{seeds}",
             records=[*given.records, *records],
         )

@@ -57,6 +57,23 @@ def test_a_latency_belongs_to_the_model_of_its_size(run_dir: Path, bench: Path) 
     assert "`featherpress bench nets:net@WEIGHTS nets:net@WEIGHTS --json`" in text
 
 
+def test_latencies_of_two_benchmarks_do_not_compare(one_seed: Path, bench: Path) -> None:
+    """What two benchmarks timed stands there, none the best; a benchmark of all models is taken before any other."""
+    record = json.loads(bench.read_text(encoding="utf-8"))
+    apart = [Path(f"{name}.json") for name in ("featherface_v1", "featherface_v2")]
+    for file in apart:
+        results = [timing | {"size": 640} for timing in record["results"] if timing["model"] == file.stem][-1:]
+        results[0]["latency_ms"] = {"median": 7.0, "p10": 6.0, "p90": 8.0}
+        file.write_text(json.dumps(record | {"results": results}), encoding="utf-8")
+    text = write_report([one_seed, *apart]).read_text(encoding="utf-8")
+    found = read(text)
+    assert [cells[3] for cells in found.values()][1:] == ["7.00 ms"] * 3
+    assert "latencies are not of one benchmark, and do not compare" in text
+    text = write_report([one_seed, *apart, bench]).read_text(encoding="utf-8")
+    assert [cells[3] for cells in read(text).values()][1:] == ["48.0 ms", "**20.0 ms**", "**20.0 ms**"]
+    assert "not of one benchmark" not in text
+
+
 def test_scores_have_intervals_where_values_were_saved(run_dir: Path) -> None:
     """The interval is of what lies beside each record; one of other values, or none, is a dash."""
 

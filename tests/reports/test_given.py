@@ -99,6 +99,20 @@ def test_a_time_of_another_size_is_not_a_models(reported: Callable[..., str], au
     assert rows(reported(NUMBERS, *audits, bench))["featherface_v2"][4] == DASH
 
 
+def test_latencies_of_two_benchmarks_have_a_column_each(
+    reported: Callable[..., str], audits: list[Path], bench: Path
+) -> None:
+    """Times of two benchmarks do not compare: none is the least of both, and none is lost."""
+    record = json.loads(bench.read_text(encoding="utf-8"))
+    apart = [Path(f"{name}.json") for name in ("featherface_v1", "featherface_v2")]
+    for file in apart:
+        results = [timing for timing in record["results"] if timing["model"] == file.stem][:1]
+        file.write_text(json.dumps(record | {"results": results}), encoding="utf-8")
+    found = rows(reported(NUMBERS, *audits, *apart))
+    assert found["model"][4:] == [f"latency, eager, 320 px, batch 1, `{file}`" for file in apart]
+    assert (found["featherface_v1"][4:], found["featherface_v2"][4:]) == (["30.0 ms", DASH], [DASH, "12.5 ms"])
+
+
 def test_each_latency_has_its_figure(reported: Callable[..., str], audits: list[Path], bench: Path) -> None:
     """Every setting in which two models or more were timed is drawn, a point for each of them."""
     record = json.loads(bench.read_text(encoding="utf-8"))
