@@ -107,6 +107,11 @@ class Run:
         return [*counted, *(each.model for each in self.evaluated.get("teacher", ())), "unknown"][0]
 
     @property
+    def same_data(self) -> bool:
+        """Whether all of its evaluations are on as many images of one name and split."""
+        return len({each.data for found in self.evaluated.values() for each in found}) < 2
+
+    @property
     def detectors(self) -> dict[str, list[DetectorEvaluation]]:
         """The evaluations of face detectors by role; none in a run of another task."""
         kept = {role: [e for e in found if isinstance(e, DetectorEvaluation)] for role, found in self.evaluated.items()}

@@ -19,7 +19,7 @@ from featherpress.reports.metrics import further_scores, mean_score, score, scor
 from featherpress.reports.runs import EVALUATION, GALLERY, place, several
 from featherpress.reports.sections.context import RunContext
 from featherpress.reports.sections.decision import CONFIDENCE, TOLERANCE
-from featherpress.verdicts import paired_interval
+from featherpress.verdicts import MIN_EXAMPLES, paired_interval
 
 _POINT = ("threshold", "precision", "recall", "f1")
 SEVERAL = " Where there are several seeds: mean \N{PLUS-MINUS SIGN} standard deviation of the sample."
@@ -41,7 +41,7 @@ def differences(context: RunContext) -> list[Block]:
     """Put an interval on the difference of each evaluation to the first, where values per image lie beside both."""
     run = context.run
     (one, [first]), *others = run.evaluated.items()
-    rows, why = [], []
+    rows, why, fewest = [], [], MIN_EXAMPLES
     for name, [other] in others:
         try:
             if other.data != first.data:
@@ -52,10 +52,13 @@ def differences(context: RunContext) -> list[Block]:
             if abs(found.difference - ((other.score or 0) - (first.score or 0))) > TOLERANCE:
                 raise FeatherpressError("what lies beside the records is of other scores")
             rows.append([name, change(found.difference), interval(found.low, found.high), integer(found.examples)])
+            fewest = min(fewest, found.examples)
         except FeatherpressError as error:
             why.append(Remark(text=f"No interval of the difference of {name} and {one}: {str(error).rstrip('.')}."))
     if not rows:
         return [*why]
+    if fewest < MIN_EXAMPLES:
+        why.append(Remark(text=f"Fewer than {MIN_EXAMPLES} images decide nothing."))
     table = Table(
         name="differences",
         title=f"{title(run.metric)} less that of {one}, image by image; an interval that holds 0 shows no difference",
@@ -131,6 +134,8 @@ def _by_height(context: RunContext) -> list[Block]:
     text = f"Recall of all detections scored over {reference.protocol.score_threshold:g}: {', '.join(recalls)}."
     if several(evaluated.values()):
         text += SEVERAL
+    if not context.run.same_data:
+        text += f" The faces are those of {next(iter(evaluated))}."
     if any(b.faces == 0 for b in reference.by_height):
         text += " A dash means that no face has this height."
     return [table, Paragraph(text=text), *_working_points(context)]
@@ -171,7 +176,9 @@ def _by_role(context: RunContext) -> list[Block]:
     further = [*dict.fromkeys(name for found in run.of_tasks.values() for each in found for name in each.further)]
     table = Table(
         name="accuracy",
-        title=f"{title(run.metric)} on validation images" + (", and other scores" if further else ""),
+        title=title(run.metric)
+        + ("" if run.scored_only else " on validation images")
+        + (", and other scores" if further else ""),
         header=["role", "model", "parameters", name, *further],
         rows=[
             [
@@ -185,7 +192,7 @@ def _by_role(context: RunContext) -> list[Block]:
         align="llr" + "r" * (1 + len(further)),
         records=context.files(evaluated, EVALUATION),
     )
-    text = _measured(next(iter(evaluated.values()))[0])
+    text = _measured(next(iter(evaluated.values()))[0]) if run.same_data else f"More {run.metric.name} is better."
     return [table, Paragraph(text=text + SEVERAL if several(evaluated.values()) else text)]
 
 

@@ -97,6 +97,8 @@ def _class_table(context: RunContext, found: Found) -> list[Block]:
         align="l" + "r" * (len(header) - 1),
         records=context.files(found, EVALUATION),
     )
+    if not context.run.same_data:
+        notes.append(f"The examples are those of {next(iter(found))}.")
     if paired:
         notes.append("Differences by class have no interval: a verdict is on all classes together.")
     if several(found.values()):

@@ -39,14 +39,18 @@ def stamps(context: RunContext) -> list[Block]:
     )
     used = _sharing((role, each.protocol) for role, found in run.detectors.items() for each in found)
     protocols = [
-        [roles, f"{p.iou:g}", p.test_scale, f"{p.nms_iou:g}", f"{p.score_threshold:g}", integer(p.top_k)]
+        [
+            *(roles, f"{p.iou:g}", p.test_scale, "yes" if p.flip else "no", f"{p.nms_iou:g}"),
+            *(f"{p.score_threshold:g}", integer(p.candidates), integer(p.top_k)),
+        ]
         for p, roles in used.items()
     ]
     if not protocols:
         return [context.heading("Data"), table]
-    columns = ["models", "match IoU", "test scale", "NMS IoU", "score threshold", "most detections"]
+    columns = ["models", "match IoU", "test scale", "mirrored too", "NMS IoU", "score threshold"]
+    columns += ["candidates", "most detections"]
     title = "Protocol behind every AP"
-    protocol = Table(name="protocol", title=title, header=columns, rows=protocols, align="lrlrrr", records=records)
+    protocol = Table(name="protocol", title=title, header=columns, rows=protocols, align="lrllrrrr", records=records)
     return [context.heading("Data and protocol"), table, protocol]
 
 

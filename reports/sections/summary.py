@@ -119,6 +119,8 @@ def _scores(run: Run) -> str:
     words = {"control": "control (the same model, trained without the teacher)"}
     said = ", ".join(f"{words.get(role, role)} {score(scores(found))}" for role, found in run.evaluated.items())
     first = next(iter(run.evaluated.values()))[0]
+    if not run.same_data:
+        return f"{name}: {said}, not all on the same data, so that they do not compare."
     return f"{name}: {said}, on {_held(first)}{integer(first.data.images)} images ({first.data.place})."
 
 

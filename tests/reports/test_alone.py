@@ -102,11 +102,53 @@ def test_evaluations_of_other_data_are_not_judged(run_dir: Path) -> None:
     assert "scores are not of the same data and protocol" in text
     assert "**0.812**" not in text.partition("## ")[0]
     assert "No interval of the difference of new and old: they are of other data." in text
+    assert "AP: old 0.812, new 0.594, not all on the same data, so that they do not compare." in text
+    assert "The faces are those of old." in text
     text = write_report(evaluations(run_dir, "a/old", "bare"), read_scores=read_values).read_text(encoding="utf-8")
     assert "**0.812**" in text.partition("## ")[0]
     assert "No interval of the difference of bare and old: the record alone has no value per image." in text
     text = write_report(evaluations(run_dir, "c/old", "c/new", ap=0.7), read_scores=read_values).read_text("utf-8")
     assert "No interval of the difference of new and old: what lies beside the records is of other scores." in text
+
+
+def test_classifiers_of_other_data_are_not_said_to_be_of_one(classifier: Path) -> None:
+    """Neither the sentence nor a title gives the images of one evaluation to all."""
+    record = json.loads((classifier / "eval/validation.json").read_text(encoding="utf-8"))
+    for name, split in (("val", "val"), ("train", "train")):
+        Path(name).mkdir()
+        changed = record | {"data": record["data"] | {"split": split}}
+        (Path(name) / "evaluation.json").write_text(json.dumps(changed), encoding="utf-8")
+    text = write_report([Path("val"), Path("train")]).read_text(encoding="utf-8")
+    assert "not all on the same data, so that they do not compare" in text
+    assert " images (" not in text
+    assert "on validation images" not in text
+    text = write_report([Path("val")]).read_text(encoding="utf-8")
+    assert " images (" in text
+
+
+def test_protocols_that_differ_are_told_apart(run_dir: Path) -> None:
+    """Mirrored images and candidates are in the table of protocols, which the warning points to."""
+    record = json.loads((run_dir / "eval/validation.json").read_text(encoding="utf-8"))
+    other = {"protocol": record["protocol"] | {"flip": True, "candidates": 5_000}}
+    text = write_report(evaluations(run_dir, "old", "new", **other)).read_text(encoding="utf-8")
+    found = rows(text, "models | match IoU")
+    assert found["old"][2:6:3] == ["no", DASH]
+    assert found["new"][2:6:3] == ["yes", "5,000"]
+
+
+def test_few_images_decide_nothing(run_dir: Path) -> None:
+    """An interval over fewer than 30 images has this beside it."""
+
+    def few(files: Sequence[Path], order: Sequence[str] | None) -> Side:
+        values = [0.0, 2 * (0.812 if files[0].parent.name == "old" else 0.594)] * 5
+        side = {"name": "", "metric": "AP", "seeds": ("0",), "examples": tuple("0123456789"), "bounded": True}
+        return Side(scores=Scores.of([values]), **side)  # type: ignore[arg-type]
+
+    paths = evaluations(run_dir, "old", "new")
+    assert "decide nothing" not in write_report(paths, read_scores=read_values).read_text(encoding="utf-8")
+    text = write_report(paths, read_scores=few).read_text(encoding="utf-8")
+    assert rows(text, "evaluation ")["new"][2] == "10"
+    assert "Fewer than 30 images decide nothing." in text
 
 
 def test_evaluations_stand_beside_audits(run_dir: Path) -> None:
