@@ -1,6 +1,6 @@
 """What may be said of a difference: of a method, over seeds; or of two files."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from featherpress.verdicts.intervals import Interval
@@ -68,7 +68,9 @@ def _reason(
 
 
 def sentence_about(claim: Claim, interval: Interval, verdict: Verdict, reason: str = "") -> str:
-    """Return the verdict in words, with the numbers it rests on."""
+    """Return the verdict in words, with the numbers it rests on; a half of the last digit is rounded as reports do."""
+    ends = {name: round(getattr(interval, name), 12) for name in ("difference", "low", "high")}
+    interval = replace(interval, **ends)
     return _of_files(claim, interval, verdict, reason) if claim.files else _of_method(claim, interval, verdict, reason)
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from featherpress.reports import formats
 from featherpress.verdicts import (
     Claim,
     Scores,
@@ -174,3 +175,13 @@ def test_identical_models_are_no_verdict() -> None:
     found = paired_interval(candidate=scores, baseline=scores)
     assert (found.difference, found.low, found.high) == (0, 0, 0)
     assert judge(found, METHOD, holding=50)[0] == "undecided"
+
+
+@pytest.mark.parametrize("claim", [METHOD, FILES])
+def test_halves_are_rounded_as_in_tables(claim: Claim) -> None:
+    """What computing left beside 0.0875 and 0.1025 does not make the sentence differ from the table below it."""
+    found = replace(interval(0.75 - 0.6625, 0.01), low=0.75 - 0.6625, high=0.10250000000000004)
+    sentence = sentence_about(claim, found, "better")
+    for end in (found.low, found.high):
+        assert formats.change(end).lstrip("+") in sentence
+        assert formats.change(end) != f"{end:+.3f}"
