@@ -48,8 +48,9 @@ class _Row:
 
 def decision(context: RunContext, runs: Sequence[Run]) -> list[Block]:
     """Set all models of the runs side by side, the best of each column in bold; nothing where none is known."""
+    several = len(runs) > 1
     runs = [run for run in runs if not run.in_a_loop]
-    found = [row for run in runs for row in _rows(context, run, several=len(runs) > 1)]
+    found = [row for run in runs for row in _rows(context, run, several=several)]
     exported = _exported(context, found)
     found += exported or ([] if found else _timed(context))
     # Of a model that was scored too, the row of its count says nothing more.
@@ -90,7 +91,7 @@ def decision(context: RunContext, runs: Sequence[Run]) -> list[Block]:
             header=["model", *columns],
             rows=[[row.name, *cells] for row, *cells in zip(rows, *columns.values(), strict=True)],
             align="l" + "r" * len(columns),
-            records=_records(context, runs, timed=any(timed), exported=bool(exported)),
+            records=_records(context, runs, several=several, timed=any(timed), exported=bool(exported)),
         )
     ]
 
@@ -260,12 +261,12 @@ def _cells(
     return [bold([text])[0] if value == top else text for text, value in zip(texts, values, strict=True)]
 
 
-def _records(context: RunContext, runs: Sequence[Run], *, timed: bool, exported: bool) -> list[str]:
+def _records(context: RunContext, runs: Sequence[Run], *, several: bool, timed: bool, exported: bool) -> list[str]:
     """Return the files that the table is from; of several runs their folders alone."""
     files: list[str] = []
-    if len(runs) == 1:
+    if not several and runs:
         files = [*counted_in(runs[0]), *context.files(runs[0].evaluated, EVALUATION)]
-    for run in runs if len(runs) > 1 else ():
+    for run in runs if several else ():
         scored = [str(each.file) for found in run.evaluated.values() for each in found]
         files += counted_in(run) if run.counted_only else scored if run.scored_only else [str(run.path)]
     files += [str(export.file) for export in context.sources.exports if exported and export.scored]

@@ -105,6 +105,9 @@ def test_loops_and_runs_make_one_report(loop: Path, one_seed: Path) -> None:
     assert [row[4].strip() for row in rows] == ["AP", "log-likelihood (nats)"]
     assert "## Run 2, `mine`: Distilling in a loop: `mine`" in text
     assert "figures/2-mine-differences.png" in text
+    head = text.partition("*All runs")[0]
+    assert "`featherface_v2`, student, `one`" in head
+    assert f"From `{one_seed}`." in head
 
 
 @pytest.mark.usefixtures("undrawn")
