@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
@@ -44,7 +45,8 @@ def _file(context: RunContext, given: Given) -> list[Block]:
     header += costs
     table = Table(
         name="given",
-        title="Numbers as given, beside what was counted and timed here; the least of each cost in bold",
+        title="Numbers as given"
+        + (", beside what was counted and timed here; the least of each cost in bold" if costs else ""),
         header=header,
         rows=[_row(model, given, costs, differences) for model in given.models],
         align="l" + "r" * (len(header) - 1),
@@ -90,8 +92,9 @@ def _number(model: GivenModel, column: str) -> str:
     values, decimals = model.numbers(column), model.decimals(column)
     if not values:
         return DASH
-    text = f"{statistics.fmean(values):,.{decimals + (len(values) > 1)}f}"
+    text = f"{Decimal(next(filter(None, model.values[column]))):,f}"
     if len(values) > 1:
+        text = f"{statistics.fmean(values):,.{decimals + 1}f}"
         text += f" {PLUS_MINUS} {statistics.stdev(values):,.{decimals + 1}f}"
     part = f" ({len(values)} of {len(model.seeds)} seeds)" if len(values) < len(model.seeds) else ""
     return f"{text.replace('-', MINUS)}{part}"

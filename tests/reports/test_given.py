@@ -99,6 +99,15 @@ def test_a_time_of_another_size_is_not_a_models(reported: Callable[..., str], au
     assert rows(reported(NUMBERS, *audits, bench))["featherface_v2"][4] == DASH
 
 
+def test_numbers_keep_digits_that_a_float_has_not(reported: Callable[..., str]) -> None:
+    """Where nothing was counted or timed the title speaks of neither."""
+    text = reported(f"model,a,b\nx,0.{'1' * 30},+{'9' * 25}\ny,1E3,.50\n")
+    found = rows(text)
+    assert found["x"] == [f"0.{'1' * 30}", f"{int('9' * 25):,}"]
+    assert found["y"] == ["1,000", "0.50"]
+    assert "*Numbers as given. From `mine.csv`.*" in text
+
+
 def test_latencies_of_two_benchmarks_have_a_column_each(
     reported: Callable[..., str], audits: list[Path], bench: Path
 ) -> None:
