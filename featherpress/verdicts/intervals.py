@@ -1,7 +1,7 @@
 """The interval of a difference between two sides, over seeds and examples."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal, Self, TypeAlias
 
@@ -99,6 +99,10 @@ class Interval:
     p: float
     method: str
     resamples: int
+
+    def as_share(self) -> "Interval":
+        """Return it with ends within 0 and 1, which the score that it is of cannot leave."""
+        return replace(self, low=max(self.low, 0.0), high=min(self.high, 1.0))
 
     @property
     def covers(self) -> tuple[Source, ...]:

@@ -207,12 +207,12 @@ def _interval(context: RunContext, run: Run, role: str) -> str:
     try:
         side = context.sources.read_scores([saved], None)
         found = score_interval(side.scores, confidence=CONFIDENCE)
+        shown = found.as_share() if side.bounded else found
     except FeatherpressError:
         return DASH
     if abs(found.difference - mean) > TOLERANCE:
         return DASH
-    low, high = (max(found.low, 0.0), min(found.high, 1.0)) if side.bounded else (found.low, found.high)
-    return interval(low, high, fraction)
+    return interval(shown.low, shown.high, fraction)
 
 
 def _milliseconds(time: float | None) -> str:

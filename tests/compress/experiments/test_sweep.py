@@ -13,10 +13,12 @@ from featherpress.commands import training
 from featherpress.compress.data.leaks import Leaks
 from featherpress.compress.evaluation.metrics.accuracy import ClassPredictions
 from featherpress.compress.experiments import distill
+from featherpress.compress.experiments import sweep as sweeping
 from featherpress.compress.recipes import Recipe
 from featherpress.errors import TrainingError
 from featherpress.records.sweep import Sweep
 from featherpress.reports import write_report
+from featherpress.verdicts import Scores, score_interval
 
 Run = Callable[..., Any]
 SWEEP = ("sweep", "tiny.toml", "--knob", "width=2:20", "--no-preflight", "--out", "curve")
@@ -54,6 +56,13 @@ def test_students_keep_their_budgets_and_share_a_teacher(
         assert point.control is not None
         assert list(point.control.scores) == comparison["control"]["scores"]
         assert run_command("report", run).code == 0
+    found = score_interval(Scores.of([[0.0, 1.0] * 8, [1.0, 1.0] * 8]))
+    assert found.low < 0 < 1 < found.high
+    monkeypatch.setattr(sweeping, "score_interval", lambda scores: found)
+    point = sweeping.measure_point(run, name="a", budget=500, made_by="fit", settings={})
+    for shown in (point.score, point.control_score):
+        assert shown is not None
+        assert (shown.low, shown.high) == (0.0, 1.0)
 
 
 def test_an_interrupted_sweep_goes_on(sweep: Run, monkeypatch: pytest.MonkeyPatch) -> None:
