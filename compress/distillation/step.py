@@ -84,8 +84,9 @@ class Step:
             raise UsageError("a step's loss is taken after its `with` block, in which the student ran")
         kd.watch.spend()
         ours = {} if outputs is None else kd.name_outputs(outputs)
-        self._tensors = [*itertools.chain(*self.levels.values())] or list(ours.values())
-        device = next(iter(self._tensors), torch.zeros(())).device
+        tensors = [*itertools.chain(*self.levels.values())] or list(ours.values())
+        self._tensors = [tensor for tensor in tensors if tensor.requires_grad]
+        device = next(iter(tensors), torch.zeros(())).device
         with torch.autocast(device.type, enabled=False):
             sums = dict[str, Tensor]()
             for name, weight, pairs in self._pairs(ours, context):
@@ -99,7 +100,9 @@ class Step:
         if kd.balance is not None:
             if task is None:
                 raise UsageError("`balance` needs the task's loss: step.loss(outputs, task=loss, ...)")
-            if sums:
+            if sums and self._tensors and torch.is_grad_enabled():
+                if not task.requires_grad:
+                    raise UsageError("`balance` measures the gradient of the task's loss, and `task` has none")
                 whole = sum((value / self.active[name] for name, value in sums.items()), torch.zeros_like(total))
                 kd.balance.update(kd.steps - 1, whole, task, self._tensors)
             total = kd.balance.factor * total

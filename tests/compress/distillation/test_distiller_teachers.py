@@ -173,6 +173,33 @@ def test_balance_needs_the_task(student: Net) -> None:
         take(distil(student, balance=0.4), student)
 
 
+def test_balance_needs_a_task_with_gradient(student: Net) -> None:
+    """The value of the task's loss is not enough; a step without gradient, as in validation, measures nothing."""
+    kd, x = distil(student, balance=0.4), draw()
+    with torch.no_grad():
+        with kd.step(x) as step:
+            out = student(x)
+        step.loss(out, task=F.cross_entropy(out, LABELS))
+    assert kd.balance is not None
+    assert kd.balance.factor == 1
+    with kd.step(x) as step:
+        out = student(x)
+    with pytest.raises(UsageError, match="`task` has none"):
+        step.loss(out, task=F.cross_entropy(out, LABELS).detach())
+
+
+def test_balance_is_measured_where_the_student_learns(student: Net) -> None:
+    """A level of layers that are frozen has no gradient."""
+    student.one.requires_grad_(False)
+    both = ["one", "two"]
+    kd, x = distil(student, terms={"maps": Features("pkd", student=both, teacher=both)}, balance=0.4), draw()
+    with kd.step(x) as step:
+        out = student(x)
+    task = F.cross_entropy(out, LABELS)
+    step.loss(task=task)
+    assert step.gradient_ratio(task) == pytest.approx(0.4, rel=1e-4)
+
+
 def test_balance_is_measured_every_twentieth_step_and_smoothed(student: Net) -> None:
     """A task ten times as steep is seen at step 20, and counts a fifth."""
     kd, x = distil(student, terms={"class": Logits("kl")}, balance=0.4), draw()
