@@ -154,6 +154,11 @@ class Watch:
 
 
 def _versions(model: nn.Module) -> list[tuple[int, int]]:
-    """Return which tensors a model has, and how often each was changed in place."""
-    tensors = [*model.parameters(), *model.buffers()]
+    """Return which tensors a model saves, and how often each was changed in place; others are caches."""
+    tensors = [
+        tensor
+        for module in model.modules()
+        for name, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+        if name not in module._non_persistent_buffers_set
+    ]
     return [(id(each), -1 if each.is_inference() else each._version) for each in tensors]

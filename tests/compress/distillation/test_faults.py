@@ -370,6 +370,21 @@ def test_teacher_that_changed(student: Net, way: str) -> None:
                 kd.verify()
 
 
+class Growing(Net):
+    """Keeps the positions of the longest input so far, as rotary embeddings do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.register_buffer("positions", torch.arange(len(x)), persistent=False)
+        return super().forward(x)
+
+
+def test_what_a_teacher_does_not_save_may_change(student: Net) -> None:
+    """Buffers that are caches are no part of what it knows."""
+    kd = distil(student, Growing(6))
+    take(kd, student, draw(7, 3, 6, 6)).backward()
+    kd.verify(held(kd, student))
+
+
 def test_teacher_in_the_optimizer(student: Net) -> None:
     """Weights of a teacher in the optimizer are found before they move."""
     teacher = make_net(6)
