@@ -103,10 +103,13 @@ def kept_positions(term: Logits, logits: Tensor, context: Mapping[str, Any]) -> 
         counted = labels != term.ignore_index
         if not counted.all():
             kept = counted if kept is None else kept & counted
-    elif isinstance(labels, Tensor) and labels.dim() == len(positions) and (labels == term.ignore_index).any():
-        raise UsageError(
-            f"labels of {tuple(labels.shape)}, some of them to ignore, do not fit logits of {tuple(logits.shape)}"
-        )
+    elif isinstance(labels, Tensor) and labels.dim() == len(positions):
+        last = term.entry.layout == "classes" and labels.shape == logits.shape[:-1]
+        if last or (labels == term.ignore_index).any():
+            raise UsageError(
+                f"labels of {tuple(labels.shape)} do not fit logits of {tuple(logits.shape)}, whose classes lie on "
+                "axis 1"
+            )
     return kept
 
 

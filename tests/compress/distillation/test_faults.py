@@ -492,7 +492,10 @@ def test_labels_of_other_places_are_refused() -> None:
     with pytest.raises(UsageError, match=r"the number of a class at \(2, 3\), got labels of \(3, 2\)"):
         dkd(logits, logits, labels=labels)
     term = Logits("kl")
-    with pytest.raises(UsageError, match=r"labels of \(2, 6\), some of them to ignore, do not fit"):
+    with pytest.raises(UsageError, match=r"labels of \(2, 6\) do not fit logits of \(2, 5, 3\)"):
         kept_positions(term, logits, {"labels": torch.full((2, 6), -100)})
+    with pytest.raises(UsageError, match=r"labels of \(2, 5\) do not fit .*whose classes lie on axis 1"):
+        kept_positions(term, logits, {"labels": torch.zeros(2, 5)})
+    assert kept_positions(Logits(nn.MSELoss()), logits, {"labels": torch.zeros(2, 5)}) is None
     assert kept_positions(term, logits, {"labels": torch.zeros(2, 6)}) is None
     assert kept_positions(term, logits[..., 0], {"labels": torch.full((2, 6), -100)}) is None
