@@ -123,13 +123,13 @@ def kept_terms(terms: Mapping[str, Term], models: Mapping[str, nn.Module], place
 def teacher_shares(models: Mapping[str, nn.Module], weights: Mapping[str, float] | None) -> dict[str, float]:
     """Return the teachers' weights, which sum to 1.
 
-    Errors: `UsageError` for other names, and for weights that are not positive.
+    Errors: `UsageError` for other names, and for weights that are not positive or not finite.
     """
     if not models:
         raise UsageError("expected a teacher, got none")
     given = dict.fromkeys(models, 1.0) if weights is None else weights
-    if set(given) != set(models) or not all(weight > 0 for weight in given.values()):
-        raise UsageError(f"expected `teacher_weights` above 0 for {', '.join(models)}, got {dict(given)}")
+    if set(given) != set(models) or not all(0 < weight < float("inf") for weight in given.values()):
+        raise UsageError(f"expected finite `teacher_weights` above 0 for {', '.join(models)}, got {dict(given)}")
     return {name: given[name] / sum(given.values()) for name in models}
 
 
@@ -196,10 +196,11 @@ def build_term_adapters(
         raise UsageError(
             f"{name}: {term.entry.name} compares positions, but {term.student!r} gives {ours[0]}; use pkd or fitnets"
         )
-    if term.levels and (len(term.levels) != len(ours) or not sum(term.levels)):
+    weighs = all(weight >= 0 for weight in term.levels) and 0 < sum(term.levels) < float("inf")
+    if term.levels and (len(term.levels) != len(ours) or not weighs):
         raise UsageError(
             f"{name}: `levels` has {len(term.levels)} weights, expected {len(ours)}, one for each level of "
-            f"{term.student!r}, not all 0"
+            f"{term.student!r}, 0 or more and finite, not all 0"
         )
     adapters = build_adapters(ours, theirs, name=name, kind=term.adapter_kind)
     if term.entry.check:

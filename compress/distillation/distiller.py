@@ -145,6 +145,9 @@ class Distiller:
         unknown = sorted(set(factors or ()) - set(self.terms))
         if unknown:
             raise UsageError(f"`factors` has {unknown[0]!r}, which is no term; there are {', '.join(self.terms)}")
+        for name, factor in (factors or {}).items():
+            if not 0 <= factor < float("inf"):
+                raise UsageError(f"`factors` has {factor} for {name}; a factor is 0 or more and finite")
         scheduled = self.ramp or self.stop or self.order == "sequential" or any(map(has_times, self.terms.values()))
         if at is None and factors is None and scheduled:
             raise UsageError("terms have a schedule, so that a step needs `at`, the fraction of the training done")

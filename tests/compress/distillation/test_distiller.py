@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import io
+import math
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -340,6 +341,10 @@ def test_resumes_bit_for_bit() -> None:
         assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in ours.state_dict().items())
 
 
+def leveled(*weights: float) -> Any:
+    return {"map": Features("pkd", student=["one", "two"], teacher=["one", "two"], levels=weights)}
+
+
 @pytest.mark.parametrize(
     ("keywords", "sentence"),
     [
@@ -350,7 +355,12 @@ def test_resumes_bit_for_bit() -> None:
         ({"placebo": "sugar"}, "shuffled or smoothing, got 'sugar'"),
         ({"teacher_inputs": {"who": abs}}, "`teacher_inputs` has 'who'"),
         ({"teacher_weights": {"teacher": 0.0}}, "above 0 for teacher"),
+        ({"teacher_weights": {"teacher": math.inf}}, "above 0 for teacher"),
         ({"teacher_weights": {"who": 1.0}}, "above 0 for teacher"),
+        ({"terms": leveled(0, 0)}, "map: `levels` has .*not all 0"),
+        ({"terms": leveled(2, -1)}, "map: `levels` has .*0 or more"),
+        ({"terms": leveled(1, math.nan)}, "map: `levels` has .*finite"),
+        ({"terms": leveled(1, math.inf)}, "map: `levels` has .*finite"),
         ({"teacher": {}}, "expected a teacher"),
         ({"terms": {"x": Logits("kl", of="who")}}, "no teacher is named 'who'"),
         ({"terms": {}}, "expected a term"),

@@ -140,6 +140,9 @@ def test_factors_of_ones_own(student: Net) -> None:
     )
     with pytest.raises(UsageError, match="'clas', which is no term; there are class, map"):
         kd.step(x, factors={"clas": 1.0})
+    for factor in (-1, math.nan, math.inf):
+        with pytest.raises(UsageError, match="for map; a factor is 0 or more and finite"):
+            kd.step(x, factors={"map": factor})
 
 
 @pytest.mark.parametrize("share", [0.1, 0.4, 2.0])
