@@ -212,7 +212,7 @@ class Step:
 
 
 def given_outputs(outputs: TeacherOutputs | Tensor) -> TeacherOutputs:
-    """Return outputs computed before, or logits alone, as autograd may save them."""
+    """Return outputs computed before, or logits alone, without gradient and as autograd may save them."""
     if isinstance(outputs, Tensor):
         outputs = TeacherOutputs(outputs={"logits": outputs}, features={})
-    return outputs.filled([plain(tensor) for tensor in outputs.tensors()])
+    return outputs.filled([plain(tensor.detach()) for tensor in outputs.tensors()])

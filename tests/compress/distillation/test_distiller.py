@@ -282,6 +282,15 @@ def test_outputs_computed_before(student: Net, inference: bool) -> None:
         student(x)
 
 
+def test_outputs_computed_before_get_no_gradient(student: Net) -> None:
+    """Not from a loss of one's own either, which leaves that to the Distiller."""
+    teacher, x = make_net(6), draw()
+    kd = distil(student, terms={"class": Logits(nn.MSELoss())})
+    take(kd, student, x, teacher_outputs=teacher(x)).backward()
+    assert student.head.weight.grad is not None
+    assert teacher.head.weight.grad is None
+
+
 def test_outputs_computed_before_are_checked(student: Net) -> None:
     """Another batch, features that are missing, and a teacher that is not there are named."""
     kd = distil(student)
