@@ -2,6 +2,7 @@
 
 import json
 import logging
+import operator
 import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -83,11 +84,14 @@ def compare_arms(
     stopped; records are not. In the end there is `comparison.json`, which `featherpress report` writes up.
 
     Errors: `UsageError` for a `build` that differs between arms, or from that of results that are kept, for fewer than
-    one seed, and unknown placebos; `TrainingError` for weights that are not finite; `DataError` for scores that are
-    not, or not of the same examples.
+    one seed, unknown placebos, and a confidence not between 0 and 1; `TrainingError` for weights that are not finite;
+    `DataError` for scores that are not, or not of the same examples.
     """
+    seeds = [operator.index(seed) for seed in seeds]  # numpy's too
     if not seeds or len(set(seeds)) != len(seeds):
-        raise UsageError(f"expected seeds, each once, got {list(seeds)}")
+        raise UsageError(f"expected seeds, each once, got {seeds}")
+    if not 0 < confidence < 1:
+        raise UsageError(f"`confidence` lies between 0 and 1, got {confidence}")
     unknown = [name for name in placebos if name not in PLACEBOS]
     if unknown:
         raise UsageError(f"no placebo is named {unknown[0]!r}; there are {', '.join(PLACEBOS)}")
@@ -191,9 +195,13 @@ class _Results:
         if isinstance(scored, tuple) and len(scored) == 2 and callable(scored[1]):
             values, self._statistic = list(scored[0]), scored[1]
         else:
-            array = np.asarray(scored.cpu() if isinstance(scored, torch.Tensor) else scored, dtype=np.float64)
+            try:
+                array = np.asarray(scored.cpu().double() if isinstance(scored, torch.Tensor) else scored, np.float64)
+            except (TypeError, ValueError) as error:
+                raise DataError(f"score() gives a number per example; {arm}, seed {seed}: {error}") from error
             if array.ndim != 1 or not np.isfinite(array).all():
-                raise DataError(f"score() gives a finite value per example; {arm}, seed {seed}, got {array.shape}")
+                got = array.shape if array.ndim != 1 else "NaN or infinity"
+                raise DataError(f"score() gives a finite value per example; {arm}, seed {seed}, got {got}")
             values = array.tolist()
         self._values[arm, seed] = values
         if self.file is not None and self._statistic is None:

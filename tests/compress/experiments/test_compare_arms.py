@@ -220,7 +220,12 @@ def test_the_report_reads_the_record(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("scored", "words"),
-    [([1.0, float("nan")], "a finite value per example"), (np.zeros((2, 2)), "a finite value per example")],
+    [
+        ([1.0, float("nan")], "a finite value per example; student, seed 0, got NaN or infinity"),
+        (np.zeros((2, 2)), r"a finite value per example; student, seed 0, got \(2, 2\)"),
+        (["right", "wrong"], "a number per example; student, seed 0: could not convert"),
+        ({"accuracy": 0.5}, "a number per example; student, seed 0: "),
+    ],
 )
 def test_scores_that_are_none_are_refused(scored: Any, words: str) -> None:
     with pytest.raises(DataError, match=words):
@@ -231,6 +236,22 @@ def test_models_are_scored_on_as_many_examples() -> None:
     sizes = iter([200, 200, 100, 100])
     with pytest.raises(DataError, match="different numbers of examples"):
         compare_arms(build, train, lambda student: score(student)[: next(sizes)], seeds=(0, 1))
+
+
+def test_scores_and_seeds_may_be_of_any_kind() -> None:
+    """Scores in half precision, which numpy does not know, and seeds that it counted, are as good as others."""
+    scored, kept = torch.arange(200) / 256, []
+    for seeds, kind in (((0, 1, 2), torch.float32), (np.arange(3), torch.bfloat16)):
+        found = compare_arms(build, train, lambda _student, kind=kind: scored.to(kind), seeds=seeds)  # type: ignore[arg-type]
+        kept.append((found.student, found.seeds))
+    assert kept[0] == kept[1]
+
+
+@pytest.mark.parametrize("confidence", [0, 1, 95, math.nan])
+def test_confidence_is_a_fraction(confidence: float) -> None:
+    """A percentage is refused before anything is trained."""
+    with pytest.raises(UsageError, match="`confidence` lies between 0 and 1"):
+        compare_arms(lambda _seed: pytest.fail("built"), train, score, confidence=confidence)
 
 
 def test_seeds_stand_once() -> None:
