@@ -15,7 +15,8 @@ def rkd(student: Tensor, teacher: Tensor, *, distance: Weight = 1.0, angle: Weig
     """Match the distances between the examples of a batch, and the angles of all their triples.
 
     distance * mean over pairs of huber(d_s - d_t), with d divided by its mean over pairs, plus angle * mean over
-    triples of huber(cos_s - cos_t). Widths may differ: no adapter is needed. The batch is this process's.
+    triples of huber(cos_s - cos_t), the N^3 of the authors' code, of which those that repeat an example are alike on
+    both sides. Widths may differ: no adapter is needed. The batch is this process's.
 
     Shapes: (N, ...) twice, each flattened to vectors -> scalar, 0 or more; 0 for one example.
     Source: Park et al. 2019, RKD, eq. 4 to 9; weights of distance to angle as 1 to 2.
