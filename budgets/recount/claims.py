@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -18,10 +19,12 @@ from featherpress.records.record import read_bytes
 FIELDS = ("name", "params", "macs", "input", "-")
 _GUESSES = (
     ("name", ("model", "name", "weight", "weights")),
-    ("params", ("params", "params_m", "param_count", "#params", "params (m)", "num_params", "parameters")),
-    ("macs", ("macs", "gmacs", "gflops", "flops", "mmacs", "mflops", "macs (g)", "flops (g)", "multadds", "madds")),
+    ("params", ("params", "params_m", "param_count", "#params", "num_params", "parameters")),
+    ("macs", ("macs", "gmacs", "gflops", "flops", "mmacs", "mflops", "multadds", "madds")),
     ("input", ("img_size", "input", "size", "resolution", "input_size", "image_size", "infer_img_size", "train_size")),
 )
+#: What headings say after a name, as Params (M).
+_UNIT = re.compile(r"\s*\(\w+\)$")
 _SCALES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 
@@ -107,7 +110,7 @@ def _fields(columns: Sequence[str], mapping: Sequence[str], path: Path) -> dict[
     """Return what each column says, by its heading or as mapped."""
     fields = {}
     for field, headings in _GUESSES:
-        known = [column for column in columns if column.strip().lower() in headings]
+        known = [column for column in columns if _UNIT.sub("", column.strip().lower()) in headings]
         fields.update(dict.fromkeys(known[:1], field))
     for text in mapping:
         column, equals, field = text.partition("=")
@@ -121,6 +124,8 @@ def _fields(columns: Sequence[str], mapping: Sequence[str], path: Path) -> dict[
 
 
 def _row(line: int, cells: Mapping[str, str | None], fields: Mapping[str, str], path: Path) -> ClaimRow:
+    if None in cells:
+        raise FileError(f"{path}, line {line}: more cells than the heading has; a comma in a number needs quotes")
     found = {field: (cells.get(column) or "").strip() for column, field in fields.items()}
     claims = {}
     for quantity in ("params", "macs"):

@@ -96,7 +96,7 @@ def _plan(row: ClaimRow, factory: str, settings: Mapping[str, Any], argument: st
 
 
 def _read(kept: Path) -> dict[str, Measured]:
-    """Read what is kept by its plan; a line that was cut off is passed over, and counted again."""
+    """Read what is kept by its plan; what failed or was cut off is passed over, and counted again."""
     found = {}
     text = kept.read_text(encoding="utf-8") if kept.exists() else ""
     if text and not text.endswith("\n"):
@@ -107,7 +107,8 @@ def _read(kept: Path) -> dict[str, Measured]:
             one = _Kept.model_validate_json(line)
         except ValidationError:
             continue
-        found[one.plan.model_dump_json()] = one.found
+        if not one.found.error:
+            found[one.plan.model_dump_json()] = one.found
     return found
 
 

@@ -152,6 +152,10 @@ def audit(
     from featherpress.files import write_text
 
     if claims is not None:
+        others = {
+            "--budget": budget, "--weights": weights, "--input": inputs, "--formula": formula, "--init": init,
+            "--pin": pin, "--baseline": baseline, "--accuracy": accuracy, "--cross-check": check,
+        }  # fmt: skip
         wanted = "json" if as_json else style
         print_recount(
             claims,
@@ -161,6 +165,7 @@ def audit(
             jobs=jobs,
             style=wanted,
             strict=strict_claims,
+            others=others,
         )
     with junit_on_error(style == "junit" and not as_json, model):
         chosen = read_settings(settings)
@@ -309,8 +314,12 @@ def fit(
     from featherpress.budgets import fit as solve
     from featherpress.budgets.fitting.fit import parse_knob, render_fit
 
-    make, usual = find_factory(model, read_settings(settings))
+    chosen = read_settings(settings)
+    make, usual = find_factory(model, chosen)
     knobs = [parse_knob(text) for text in knob or usual]
+    if both := chosen.keys() & {each.name for each in knobs if knob}:
+        raise UsageError(f"{min(both)} is set and turned: give it to --set or to --knob")
+    knobs = [each for each in knobs if each.name not in chosen]
     formulas = read_formulas(formula)
     args, kwargs = choose_fit_inputs(model, make, knobs, inputs=inputs or (), formulas=formulas)
     with stdout_to_stderr():

@@ -22,13 +22,14 @@ def print_recount(
     jobs: int,
     style: str,
     strict: bool,
+    others: Mapping[str, object],
 ) -> None:
     """Count the models of a table with a progress bar, and print what became of its figures.
 
     What was counted is kept in `TABLE.recount.jsonl` in the working directory, and not counted again.
 
     Errors: `typer.Exit` with 1 where `strict` and a figure is neither what was counted nor explained; `UsageError`
-    without a factory, and for JUnit, which has no place for it.
+    without a factory, for JUnit, which has no place for it, and for `others`, options that are for one model.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -39,6 +40,8 @@ def print_recount(
 
     if ":" not in factory:
         raise UsageError("--claims needs --factory package.module:factory, which takes a model's name")
+    if given := ", ".join(name for name, value in others.items() if value):
+        raise UsageError(f"--claims counts a table: {given} is for a model")
     if style == "junit":
         raise UsageError("--claims is written as table, json, markdown or csv")
     require_extra("crosscheck", "--claims")

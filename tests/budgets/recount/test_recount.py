@@ -125,7 +125,7 @@ def test_nothing_is_downloaded(table: Any) -> None:
 
 @pytest.mark.usefixtures("here")
 def test_it_goes_on_where_it_was_stopped(table: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is kept is not counted again; a line that was cut off is, and so is a row that asks for something else."""
+    """What is kept is not counted again; what was cut off or failed is, and a row that asks for another thing."""
     path, kept = table(f"plain,{WEIGHTS},{PLAIN},32", "reads,112,110592,32"), tmp_path / "kept.jsonl"
     first = count_again(path, kept=kept)
     whole = kept.read_text().splitlines()
@@ -143,6 +143,10 @@ def test_it_goes_on_where_it_was_stopped(table: Any, tmp_path: Path, monkeypatch
     cut = json.loads(whole[1])["plan"]["name"]
     assert measured[0] == [cut]
     assert told == [1]
+    failed = json.loads(whole[1]) | {"found": {"name": cut, "error": "it needs a package"}}
+    kept.write_text(whole[0] + "\n" + json.dumps(failed) + "\n")
+    assert count_again(path, kept=kept).rows == first.rows
+    assert measured.pop(0) == [cut]
     count_again(table(f"plain,{WEIGHTS},{PLAIN},16", "reads,112,110592,32"), kept=kept)
     assert [names for names in measured if names] == [[cut], ["plain"], ["plain"]]  # counted, and fvcore asked
 
@@ -155,6 +159,10 @@ def test_columns_units_and_arguments(table: Any) -> None:
     result = count_again(path, *mapping, settings={"width": 8})
     assert result.units == {"params": "K params", "macs": "M FLOPs, two for each MAC"}
     assert [row.verdict for row in result.rows] == ["equal"]
+    (row,) = read_claims(table("plain,0.448,0.88,32", heading="Model,#Params (M),FLOPs (B),img_size"))
+    assert (row.name, row.input, {name: claim.text for name, claim in row.claims.items()}) == (
+        "plain", "32", {"params": "0.448", "macs": "0.88"},
+    )  # fmt: skip
     path = table("plain,0.448,0.88,32,16", heading="Net,weights (k),GFLOPs x1000,side,channels")
     result = count_again(path, *mapping, "channels=width")
     assert [row.verdict for row in result.rows] == ["equal"]
@@ -198,6 +206,7 @@ def test_units_are_told_apart(numbers: tuple[float, ...], unit: str) -> None:
         ("model,macs\n", "has a heading and no rows"),
         ("model,macs\nresnet,fast\n", "line 2: macs is 'fast', not a number"),
         ("model,macs\nresnet,NaN\n", "line 2: macs is 'NaN', not a number"),
+        ("model,macs\nresnet,1,234\n", "line 2: more cells than the heading has"),
     ],
 )
 def test_a_file_that_is_no_table(text: str, sentence: str, tmp_path: Path) -> None:
@@ -248,6 +257,8 @@ def test_the_command(table: Any, tmp_path: Path) -> None:
         (["--claims", "t.csv"], "--claims needs --factory"),
         (["--claims", "t.csv", "--factory", "a:b", "--format", "junit"], "table, json, markdown or csv"),
         (["--claims", "none.csv", "--factory", "a:b"], "none.csv"),
+        (["--claims", "t.csv", "--factory", "a:b", "--input", "64"], "--claims counts a table: --input is for a model"),
+        (["--claims", "t.csv", "--factory", "a:b", "--pin", "p", "--budget", "b"], "--budget, --pin is for a model"),
         ([], "name a model"),
     ],
 )

@@ -149,6 +149,10 @@ def test_fit_finds_uses_and_refuses(run: Run) -> None:
     assert run("fit", "mine:net", "--params", "1000")[0] == 2
     assert run("fit", "mine:net", "--params", "1000", "--knob", "width")[0] == 2
     assert run("fit", "mine:nothing", "--params", "1000", "--knob", "w=1")[0] == 2
+    both = run("fit", "mine:net", "--params", "1000", "--knob", "width=4:8", "--set", "width=4")
+    assert (both[0], "width is set and turned" in both[2]) == (2, True)
+    set_ = run("fit", "featherface_v2", "--params", "999999", "--set", "out_channels=48", "--json")
+    assert {tuple(row["settings"]) for row in json.loads(set_[1])["rows"]} == {("bifpn_repeats",)}
 
 
 def test_presets_are_fitted(run: Run) -> None:
