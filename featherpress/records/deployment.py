@@ -1,8 +1,8 @@
 """Models in use: latency, throughput and memory, and what exporting gave."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, model_validator
 
 from featherpress.records.evaluation import AP, Metric
 from featherpress.records.record import Part, Record
@@ -14,9 +14,15 @@ class Latency(Part):
     Units: milliseconds.
     """
 
-    median: float
-    p10: float
-    p90: float
+    median: float = Field(ge=0)
+    p10: float = Field(ge=0)
+    p90: float = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _order(self) -> Self:
+        if not self.p10 <= self.median <= self.p90:
+            raise ValueError(f"expected p10, median and p90 in order, got {self.p10:g}, {self.median:g}, {self.p90:g}")
+        return self
 
 
 class Timing(Part):
@@ -32,8 +38,8 @@ class Timing(Part):
     batch: int = 1
     backend: str
     latency_ms: Latency
-    images_per_second: float
-    peak_memory_bytes: int | None = None
+    images_per_second: float = Field(ge=0)
+    peak_memory_bytes: int | None = Field(default=None, ge=0)
 
     @property
     def setting(self) -> tuple[str, int, int]:

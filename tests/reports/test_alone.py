@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from featherpress.errors import DataError, UsageError
+from featherpress.errors import DataError, FileError, UsageError
 from featherpress.reports import write_report
 from featherpress.reports.formats import DASH, MINUS
 from featherpress.verdicts import Scores
@@ -176,6 +176,25 @@ def test_a_benchmark_alone_is_reported(run_dir: Path, bench: Path) -> None:
     planned = write_report([bench], run_dir / "planned").read_text(encoding="utf-8")
     assert "int8: plan all, every convolution that eight bits do not hurt" in planned
     assert f"featherpress report {bench} --out {run_dir / 'timed'}\n" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"latency_ms": {"median": -1.0, "p10": 1.0, "p90": 2.0}}, "latency_ms.median: expected at least 0"),
+        ({"latency_ms": {"median": 1.0, "p10": 3.0, "p90": 2.0}}, "expected p10, median and p90 in order, got 3, 1, 2"),
+        ({"images_per_second": -1.0}, "images_per_second: expected at least 0"),
+        ({"peak_memory_bytes": -1}, "peak_memory_bytes: expected at least 0"),
+    ],
+)
+@pytest.mark.usefixtures("run_dir")
+def test_a_benchmark_that_cannot_be_is_refused(bench: Path, changes: dict[str, Any], said: str) -> None:
+    """Negative times and percentiles out of order are one sentence, and no model is the fastest by them."""
+    record = json.loads(bench.read_text(encoding="utf-8"))
+    record["results"][0] |= changes
+    bench.write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(FileError, match=re.escape(said)):
+        write_report([bench], Path("out"))
 
 
 def test_an_export_alone_is_reported(run_dir: Path) -> None:
