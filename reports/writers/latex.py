@@ -46,7 +46,7 @@ def _table(table: Table, *, label: str) -> str:
 
 def _column(table: Table, place: int) -> str:
     """Return a column's type; one of long texts is a paragraph, which shares the page's width with the others."""
-    side, longest = table.align[place], max(len(row[place]) for row in table.rows)
+    side, longest = table.align[place], max((len(row[place]) for row in table.rows), default=0)
     if side == "r" or longest <= LONG:
         return side
     return rf">{{\raggedright\arraybackslash}}p{{{0.9 / len(table.align):.2f}\linewidth}}"

@@ -140,10 +140,9 @@ def _table(table: Table) -> Iterator[str]:
 
 def _kinds(table: Table) -> list[str]:
     """Return the classes of the columns: numbers, words, and texts, which get the room to be read."""
-    columns = zip(*table.rows, strict=True)
     return [
-        "l long" if side == "l" and max(map(len, column)) > 40 else side
-        for side, column in zip(table.align, columns, strict=True)
+        "l long" if side == "l" and any(len(row[place]) > 40 for row in table.rows) else side
+        for place, side in enumerate(table.align)
     ]
 
 

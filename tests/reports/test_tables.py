@@ -3,9 +3,12 @@
 import pytest
 
 from featherpress.reports import formats
+from featherpress.reports.blocks import Table
 from featherpress.reports.formats import DASH, MINUS
-from featherpress.reports.writers.markdown import fence
+from featherpress.reports.writers.latex import to_latex
+from featherpress.reports.writers.markdown import fence, to_markdown
 from featherpress.reports.writers.markdown import render_table as table
+from featherpress.reports.writers.page import to_page
 
 
 def test_columns_are_aligned() -> None:
@@ -87,3 +90,11 @@ def test_fence_outlasts_its_content() -> None:
 def test_numbers_are_printed(printed: str, expected: str) -> None:
     """Separators, signs, units, and a dash for what is not there."""
     assert printed == expected
+
+
+def test_a_table_without_rows_is_written() -> None:
+    """Where everything is locked, say, no width is left to list: its head stands there in every format."""
+    table = Table(name="widths", title="Axes", header=["axis", "before"], rows=[], align="lr", records=[])
+    assert "axis & before" in to_latex([table])
+    assert to_page([table], {}).count("<th ") == 2
+    assert to_markdown([table]).splitlines()[2:] == ["| axis | before |", "| :--- | -----: |"]
