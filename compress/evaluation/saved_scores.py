@@ -139,9 +139,13 @@ def read_saved(path: Path, *, order: Sequence[str] | None = None) -> Side:
         seeds=tuple(files),
         examples=first.names,
         scores=score(sets),
-        bounded=True,
+        bounded=all(not isinstance(each, ExampleValues) or _are_shares(each) for each in sets),
         unit="images",
     )
+
+
+def _are_shares(found: ExampleValues) -> bool:
+    return bool(found.values.min() >= 0 and found.values.max() <= 1)
 
 
 def _build(arrays: Arrays) -> Any:

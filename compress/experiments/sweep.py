@@ -18,7 +18,7 @@ from featherpress.records.audit import Audit, Budget
 from featherpress.records.comparison import Comparison
 from featherpress.records.evaluation import find_evaluation
 from featherpress.records.sweep import MadeBy, Quantity, Sweep, SweepPoint, SweepTeacher
-from featherpress.verdicts import paired_interval, score_interval
+from featherpress.verdicts import Interval, Scores, paired_interval, score_interval
 
 
 def budget_folder(out: Path, quantity: Quantity, limit: int) -> Path:
@@ -86,6 +86,10 @@ def measure_point(folder: Path, *, name: str, budget: int, made_by: MadeBy, sett
     evaluated = find_evaluation(folder / "eval" / "validation.json")
     if evaluated is None:
         raise DataError(f"{folder} has no evaluation of its student")
+
+    def own(scores: Scores) -> Interval:
+        return score_interval(scores).as_share() if student.bounded else score_interval(scores)
+
     fields = {
         "budget": budget,
         "folder": name,
@@ -94,9 +98,9 @@ def measure_point(folder: Path, *, name: str, budget: int, made_by: MadeBy, sett
         "params": evaluated.params,
         "macs": counted.student.total.macs if counted else None,
         "student": make_arm(tuple(student.scores.observed().tolist())),
-        "score": make_difference(score_interval(student.scores).as_share()),
+        "score": make_difference(own(student.scores)),
         "control": make_arm(tuple(control.observed().tolist())) if control else None,
-        "control_score": make_difference(score_interval(control).as_share()) if control else None,
+        "control_score": make_difference(own(control)) if control else None,
         "beside_teacher": make_difference(paired_interval(candidate=student.scores, baseline=teacher)),
         "gain": comparison.difference if comparison else None,
         "verdict": comparison.verdict if comparison else None,

@@ -3,6 +3,7 @@
 import json
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,10 @@ def test_students_keep_their_budgets_and_share_a_teacher(
     for shown in (point.score, point.control_score):
         assert shown is not None
         assert (shown.low, shown.high) == (0.0, 1.0)
+    read = sweeping.read_saved
+    monkeypatch.setattr(sweeping, "read_saved", lambda *path, **order: replace(read(*path, **order), bounded=False))
+    point = sweeping.measure_point(run, name="a", budget=500, made_by="fit", settings={})
+    assert (point.score.low, point.score.high) == (found.low, found.high)
 
 
 def test_an_interrupted_sweep_goes_on(sweep: Run, monkeypatch: pytest.MonkeyPatch) -> None:

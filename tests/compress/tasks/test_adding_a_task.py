@@ -61,3 +61,10 @@ def test_values_are_finite_and_one_per_example(tmp_path: Path) -> None:
     for wrong in ([1.0], [1.0, np.nan], [[1.0, 2.0]]):
         with pytest.raises(DataError, match="a finite value for each of 2 examples"):
             ExampleValues(metric="found", names=("a", "b"), values=np.array(wrong))
+
+
+@pytest.mark.parametrize(("values", "bounded"), [([0.0, 1.0], True), ([31.2, 36.0], False), ([-0.1, 0.5], False)])
+def test_values_beyond_shares_are_not_held_within_them(tmp_path: Path, values: list[float], bounded: bool) -> None:
+    """Decibels, say: an interval of theirs is not cut at 1, and a margin of 1 can be meant."""
+    ExampleValues(metric="PSNR", names=("a", "b"), values=np.array(values)).save(tmp_path / "evaluation.npz")
+    assert read_saved(tmp_path / "evaluation.npz").bounded is bounded
