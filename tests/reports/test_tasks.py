@@ -198,3 +198,14 @@ def test_a_text_stands_where_there_is_no_picture(task_run: TaskRun, edit: Edit) 
     assert not said.get_parse_math()
     assert not figure.axes[2].images
     assert figure.get_figwidth() == page_width(saved) < 6
+
+
+def test_examples_by_class_are_those_of_one_evaluation(task_run: Callable[..., Path]) -> None:
+    """Where another was scored on other images, its examples are not said to be as many."""
+    record = json.loads((task_run("own", metric=TOP1, classes=CLASSES) / "eval/teacher.json").read_text("utf-8"))
+    paths = [Path("one.json"), Path("two.json")]
+    for images, said in ((240, False), (100, True)):
+        for path, count in zip(paths, (240, images), strict=True):
+            path.write_text(json.dumps(record | {"model": path.stem, "data": record["data"] | {"images": count}}))
+        text = write_report(paths, Path("out")).read_text(encoding="utf-8")
+        assert ("The examples are those of one." in text) is said
