@@ -52,7 +52,7 @@ class BoundTeacher:
         name_outputs: Callable[[Any], Outputs],
         compiled: nn.Module | None = None,
     ) -> None:
-        self._learned = [weight for weight in model.parameters() if weight.requires_grad]
+        self._learned = [each for each in model.parameters() if each.requires_grad and not each.is_inference()]
         self.model = model.eval().requires_grad_(False)
         self.compiled = compiled
         self.inputs, self.name_outputs = inputs, name_outputs

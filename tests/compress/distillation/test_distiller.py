@@ -188,6 +188,9 @@ def test_teachers_may_learn_again(student: Net) -> None:
     with pytest.raises(UsageError, match="has no module"):
         distil(student, teacher, {"map": Features("pkd", student="three", teacher="two")})
     assert [weight.requires_grad for weight in teacher.parameters()] == before
+    with torch.inference_mode():
+        fixed = make_net(6)
+    distil(student, fixed).close()
     teacher.requires_grad_(False)
     kd.close()
     assert not any(weight.requires_grad for weight in teacher.parameters())
