@@ -224,11 +224,12 @@ def check_outputs(name: str, term: Logits, ours: Outputs, theirs: Outputs) -> No
         raise UsageError(f"{name}: the student's {term.output} {s} do not compare with the teacher's {t}")
     if term.entry.check:
         term.entry.check(s, t)
-    if _are_probabilities(theirs[term.output], _SOFTMAX.get(term.entry.name)):
-        raise UsageError(
-            f"{name}: the teacher's {term.output} are probabilities, which sum to 1 over the classes; "
-            f"{term.entry.name} compares what comes before the softmax"
-        )
+    for whose, outputs in (("the student", ours), ("the teacher", theirs)):
+        if _are_probabilities(outputs[term.output], _SOFTMAX.get(term.entry.name)):
+            raise UsageError(
+                f"{name}: {whose}'s {term.output} are probabilities, which sum to 1 over the classes; "
+                f"{term.entry.name} compares what comes before the softmax"
+            )
 
 
 def _are_probabilities(outputs: Tensor, axis: int | None) -> bool:

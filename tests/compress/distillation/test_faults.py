@@ -313,12 +313,14 @@ def test_14_what_differs_is_refused_at_construction(student: Net, terms: Any, se
     assert not any(module._forward_hooks for model in (student, teacher) for module in model.modules())
 
 
+@pytest.mark.parametrize("whose", ["student", "teacher"])
 @pytest.mark.parametrize("loss", ["kl", "dkd", "dist"])
-def test_a_teacher_that_gives_probabilities_is_refused(student: Net, loss: str) -> None:
-    """Taken for logits they are nearly equal for all classes: a teacher that is sure would look unsure."""
+def test_probabilities_in_the_place_of_logits_are_refused(student: Net, loss: str, whose: str) -> None:
+    """Taken for logits they are nearly equal for all classes: a model that is sure would look unsure."""
     teacher = make_net(6)
-    teacher.head = nn.Sequential(teacher.head, nn.Softmax(dim=1))
-    with pytest.raises(UsageError, match="class: the teacher's logits are probabilities, which sum to 1"):
+    model = student if whose == "student" else teacher
+    model.head = nn.Sequential(model.head, nn.Softmax(dim=1))  # type: ignore[assignment]
+    with pytest.raises(UsageError, match=f"class: the {whose}'s logits are probabilities, which sum to 1"):
         distil(student, teacher, {"class": Logits(loss)})
     distil(student, teacher, {"class": Logits(lambda ours, theirs: (ours.softmax(1) - theirs).square().mean())})
 
