@@ -4,6 +4,7 @@ Exit codes are those of `featherpress.errors`.
 """
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -46,6 +47,8 @@ _CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 def main() -> None:
     """Run the command line; a user's mistake is one sentence and an exit code, never a traceback."""
     _open_closed_streams()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names that a console's encoding lacks are written out
+        sys.stdout.reconfigure(errors="backslashreplace")
     stop_on_signals()
     log_to_stderr()
     # Threads that spin for long while they wait cost threefold beside other work; read when torch is imported.
@@ -69,6 +72,11 @@ def _run() -> int:
     except FeatherpressError as error:
         complain(str(error))
         return error.exit_code
+    except SystemExit:
+        if type(sys.stdout).__name__ != "PacifyFlushWrapper":  # typer's, where whoever reads is gone: it exits with 1
+            raise
+        _drop_output()
+        return FileError.exit_code
     except OSError as error:
         _drop_output()
         if not isinstance(error, BrokenPipeError):  # whoever reads has read enough
