@@ -72,8 +72,8 @@ def _run() -> int:
     except FeatherpressError as error:
         complain(str(error))
         return error.exit_code
-    except SystemExit:
-        if type(sys.stdout).__name__ != "PacifyFlushWrapper":  # typer's, where whoever reads is gone: it exits with 1
+    except SystemExit as error:
+        if not isinstance(error.__context__, BrokenPipeError):  # of which typer makes the code of a failed check
             raise
         _drop_output()
         return FileError.exit_code
