@@ -138,7 +138,7 @@ def audit_cost(cost: Cost, budget: Budget | None, *, name: str, strict_claims: b
         failures += [_claim_failure(claim, budget) for claim in claims if claim.verdict == "differs"]
     notes = list(cost.notes)
     if budget and budget.total.exported and not cost.exported:
-        notes.append(f"the limit on the exported file is not checked: it holds for a file, as `audit {name}.onnx`")
+        notes.append("the limit on the exported file is not checked: it holds for a file, as `audit NET.onnx`")
     if budget and not same_shape and cost.method != WEIGHTS:
         notes.append(
             f"limits and claims on MACs and activations not checked: {budget.file} holds for input "

@@ -70,6 +70,9 @@ def test_shards_are_one_model(run: Run, tmp_path: Path) -> None:
     (tmp_path / "b.toml").write_text(f'model = "x"\ninput = [1]\n[total]\nexported = {{ max = {size - 1} }}\n')
     code, out, _ = run("audit", "m.safetensors.index.json", "--budget", "b.toml")
     assert (code, f"total has {size:,} bytes of the exported file" in " ".join(out.split())) == (1, True)
+    (tmp_path / "b.toml").write_text((tmp_path / "b.toml").read_text().replace("[1]", "[1, 2]"))
+    model = ("torch.nn:Linear", "--set", "in_features=2", "--set", "out_features=2")
+    assert "it holds for a file, as `audit NET.onnx`" in " ".join(run("audit", *model, "--budget", "b.toml")[1].split())
     save_file({f"layer{part}.weight": torch.zeros(3, 2) for part in (0, 1)}, tmp_path / "part1.safetensors")
     assert json.loads(run("audit", "m.safetensors.index.json", "--json")[1])["total"]["params"] == 12
     for places, words in (
