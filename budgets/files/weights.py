@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from featherpress.budgets.counting.costs import WEIGHTS, Cost, ModuleCost
@@ -15,7 +16,6 @@ from featherpress.budgets.counting.memory import Footprint, storage_key
 from featherpress.budgets.counting.packed import note_packed
 from featherpress.budgets.counting.storage import stored
 from featherpress.errors import FileError
-from featherpress.models.saving import read_metadata
 
 #: Where checkpoints keep the model among other things.
 MODEL_KEYS = ("state_dict", "model_state_dict", "model", "module", "net", "params", "weights", "ema", "model_ema")
@@ -68,7 +68,11 @@ def read_safetensors_header(path: Path) -> Weights:
         if missing := places.keys() - {each.name for each in held}:
             raise FileError(f"{path} names {min(missing)}, which {places[min(missing)]} does not hold")
         return Weights(held, shards=tuple(files.values()))
-    read_metadata(path)  # refuses what is not in its format
+    try:
+        with safe_open(path, framework="pt"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise FileError(f"{path} is not a readable safetensors file: {error}") from error
     with path.open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     found = []
