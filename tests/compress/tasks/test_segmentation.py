@@ -517,7 +517,7 @@ def test_from_masks_to_a_verdict(
     ("words", "sentence"),
     [
         (("--recipe", "recipe.toml"), "needs --recipe and --weights"),
-        (("--weights", "x", "--set", "a=1"), "needs --recipe and --weights"),
+        (("--weights", "x", "--set", "a=1"), "--set changes a recipe: name it with --recipe"),
         (("--recipe", "recipe.toml", "--weights", "x", "--data", "data"), "--data does not go with --recipe"),
         (("unet", "--recipe", "recipe.toml", "--weights", "x"), "MODEL is student or teacher, got 'unet'"),
         (("--recipe", "recipe.toml", "--weights", "x", "--split", "test"), "--split is val or train or holdout"),
