@@ -83,9 +83,9 @@ def compare_arms(
     With `out`, values per example are kept in `arms.json`, so that a call that was interrupted goes on where it
     stopped; records are not. In the end there is `comparison.json`, which `featherpress report` writes up.
 
-    Errors: `UsageError` for a `build` that differs between arms, or from that of results that are kept, for fewer than
-    one seed, unknown placebos, and a confidence not between 0 and 1; `TrainingError` for weights that are not finite;
-    `DataError` for scores that are not, or not of the same examples.
+    Errors: `UsageError` for a `build` that differs between arms, or from that of results that are kept, for a `train`
+    that does the same for two arms, for fewer than one seed, unknown placebos, and a confidence not between 0 and 1;
+    `TrainingError` for weights that are not finite; `DataError` for scores that are not, or not of the same examples.
     """
     seeds = [operator.index(seed) for seed in seeds]  # numpy's too
     if not seeds or len(set(seeds)) != len(seeds):
@@ -125,6 +125,7 @@ def _train_arms(
     progress = Milestones(total=len(seeds) * len(arms), done=done)
     for seed in seeds:
         start = ""
+        ended: dict[str, str] = {}
         for arm in arms:
             _seed_everything(seed)
             if "torch._dynamo" in sys.modules:
@@ -146,6 +147,11 @@ def _train_arms(
             if not all(weight.isfinite().all() for weight in student.parameters()):
                 raise TrainingError(
                     f"{arm}, seed {seed}: weights are not finite after train(); lower its learning rate"
+                )
+            twin = ended.setdefault(fingerprint(student), arm)
+            if twin != arm:
+                raise UsageError(
+                    f"{arm}, seed {seed}: train() ends with the very weights of {twin}: it does the same for both arms"
                 )
             student.eval()
             with torch.no_grad():

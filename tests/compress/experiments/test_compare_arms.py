@@ -125,6 +125,18 @@ def test_weights_that_are_not_finite_are_no_result() -> None:
         compare_arms(build, diverges, score)
 
 
+@pytest.mark.parametrize(("worths", "twins"), [((1, 1, 0), "control, .*student"), ((1, 0, 0), "shuffled, .*control")])
+def test_a_loop_that_does_the_same_for_two_arms_is_refused(worths: tuple[int, ...], twins: str) -> None:
+    """One that forgets the teacher, or the placebo, gives a difference of exactly 0, which says nothing of either."""
+
+    def forgets(student: nn.Module, arm: str, seed: int) -> None:
+        with torch.no_grad():
+            student.bias.fill_(worths[("student", "control", "shuffled").index(arm)])  # type: ignore[operator, union-attr]
+
+    with pytest.raises(UsageError, match=f"{twins}: it does the same for both arms"):
+        compare_arms(build, forgets, score, placebos=("shuffled",))
+
+
 def test_an_interrupted_comparison_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """What was trained is not trained again, and the end is the same as without a break."""
     trained: list[tuple[str, int]] = []
