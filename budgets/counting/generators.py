@@ -63,18 +63,14 @@ class Generators:
 
     def notes(self, memo: Mapping[int, Any]) -> list[str]:
         """Say whose numbers were drawn, where no operator drew them; `memo` is that of copies, by `deep`."""
-        states = [(each, name, was) for each, ways, name, was in self._states.values() if not ways.seen]
-        for held in memo.get(id(memo), ()):  # the originals
-            ways = ways_of(type(held))
-            if ways and not ways.seen:
-                states.append((memo[id(held)], "", ways.get(held)))
-        whose = dict.fromkeys(name or f"a {type(each).__name__}" for each, name, was in states if _moved(each, was))
+        originals = memo.get(id(memo), ())
+        copies = ((memo[id(own)], ways, "", ways.get(own)) for own in originals if (ways := ways_of(type(own))))
+        whose = dict.fromkeys(
+            name or f"a {type(each).__name__}"
+            for each, ways, name, was in (*self._states.values(), *copies)
+            if not ways.seen and pickle.dumps(ways.get(each)) != pickle.dumps(was)
+        )
         return [
             f"the forward draws random numbers of {name}: where it goes another way by them, it costs otherwise"
             for name in whose
         ]
-
-
-def _moved(generator: Any, state: Any) -> bool:
-    ways = ways_of(type(generator))
-    return ways is not None and pickle.dumps(ways.get(generator)) != pickle.dumps(state)
