@@ -46,6 +46,19 @@ def read_bytes(path: Path, *, pipes: bool = True) -> bytes:
     return path.read_bytes()
 
 
+def split_weights(name: str) -> tuple[str, Path | None]:
+    """Split `TARGET@FILE`, a model with a file's weights, and the shape of a pruned one; without a file None.
+
+    A module may lie in a folder with an @ in its name, as `nets@2/mine.py:net`.
+    """
+    target, _, file = name.partition("@")
+    if ":" not in target and ":" in file and not Path(file).is_file():
+        folder, colon, factory = name.partition(":")
+        target, _, file = factory.partition("@")
+        target = folder + colon + target
+    return target, Path(file) if file else None
+
+
 def resolve(path: Path) -> Path:
     """Return where a path leads in the end; a link that leads to itself stays what it is, and is no error."""
     return Path(os.path.realpath(path))

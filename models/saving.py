@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from featherpress.errors import CheckpointError, UsageError
-from featherpress.files import write_bytes
+from featherpress.files import split_weights, write_bytes
 from featherpress.models.checkpoints import fill_tied, load_weights, read_weights, require_fit, tied_names
 from featherpress.models.creation import Origin, create_model, origin_of
 from featherpress.models.detectors import Detector, create_detector, require_detector
@@ -118,19 +118,6 @@ def build_with_weights(factory: Callable[[], nn.Module], path: str | Path) -> nn
     model = factory()
     load_weights(model, path)
     return model
-
-
-def split_weights(name: str) -> tuple[str, Path | None]:
-    """Split `TARGET@FILE`, a model with a file's weights, and the shape of a pruned one; without a file None.
-
-    A module may lie in a folder with an @ in its name, as `nets@2/mine.py:net`.
-    """
-    target, _, file = name.partition("@")
-    if ":" not in target and ":" in file and not Path(file).is_file():
-        folder, colon, factory = name.partition(":")
-        target, _, file = factory.partition("@")
-        target = folder + colon + target
-    return target, Path(file) if file else None
 
 
 def load_named(name: str) -> nn.Module:

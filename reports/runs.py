@@ -9,7 +9,7 @@ from typing import TypeVar
 import pandas as pd
 
 from featherpress.errors import FileError
-from featherpress.files import resolve
+from featherpress.files import resolve, split_weights
 from featherpress.records.audit import Audit, Budget
 from featherpress.records.comparison import Comparison
 from featherpress.records.evaluation import (
@@ -150,7 +150,7 @@ def scored_runs(evaluations: Sequence[AnyEvaluation]) -> list[Run]:
 
 def target(model: str) -> str:
     """Return what builds a model that is named `TARGET@FILE`, or without a file."""
-    return model.partition("@")[0]
+    return split_weights(model)[0]
 
 
 def file_names(files: Sequence[Path]) -> list[str]:

@@ -12,6 +12,7 @@ from featherpress.commands.printing import show
 from featherpress.commands.recipe_exports import build_by_recipe, open_int8
 from featherpress.commands.subjects import count_model
 from featherpress.errors import UsageError
+from featherpress.files import split_weights
 from featherpress.options import BackendName, JsonOption, SetOption, WeightsOption
 
 if TYPE_CHECKING:
@@ -267,7 +268,6 @@ def _ask_for_int8(data: Path | None, *, limit: int, images: int, how: "Quantizat
 
 def _count_models(names: Sequence[str], sizes: Sequence[int]) -> "Costs":
     """Count every model at every size; MACs that cannot be counted are left open."""
-    from featherpress.models.saving import split_weights
 
     def cost(name: str, size: int) -> tuple[int, int | None]:
         target, weights = split_weights(name)

@@ -13,6 +13,7 @@ from featherpress.commands.places import require_place
 from featherpress.commands.printing import plain_console, print_json, stdout_to_stderr
 from featherpress.commands.subjects import advised, list_knobs, open_subject, read_settings
 from featherpress.errors import UsageError
+from featherpress.files import split_weights
 from featherpress.options import ArgumentOption, InputOption, JsonOption, MacsOption, ParamsOption, ShapedOption
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def prune(
     from featherpress.budgets import diff, load_budget
     from featherpress.compress import prune as cut
 
-    if is_file(model) or "@" in model:
+    if is_file(model) or split_weights(model)[1]:
         raise UsageError(f"prune needs what builds the model, package.module:factory, and --weights; got {model}")
     require_place(out)
     if out is not None and out.suffix != ".safetensors":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from featherpress.commands.printing import stdout_to_stderr
 from featherpress.errors import CountError, UsageError
+from featherpress.files import split_weights
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,7 +57,7 @@ def open_subject(
     import torch
 
     from featherpress.models.factories import import_offline, load_factory
-    from featherpress.models.saving import build_with_weights, settings_of_file, split_weights
+    from featherpress.models.saving import build_with_weights, settings_of_file
 
     target, named = split_weights(name)
     if named and weights:
@@ -176,7 +177,6 @@ def find_budget(
     """Read a budget, or the shipped one of a zoo model, unless `settings` or pruned `weights` make it another model."""
     from featherpress.budgets import list_budgets, load_budget
     from featherpress.models.pruned import is_pruned
-    from featherpress.models.saving import split_weights
 
     target, named = split_weights(name)
     weights = weights or named

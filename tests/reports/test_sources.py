@@ -12,6 +12,7 @@ import pytest
 from featherpress.errors import FileError, UsageError
 from featherpress.reports import write_report
 from featherpress.reports.formats import DASH, MINUS
+from featherpress.reports.runs import target
 from featherpress.reports.sources import LONGEST
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -179,3 +180,8 @@ def test_a_model_without_components_has_no_figure(run_dir: Path) -> None:
     text = write_report([file], run_dir / "out").read_text(encoding="utf-8")
     assert "There is no component that costs anything." in text
     assert "costs.png" not in text
+
+
+def test_a_folder_with_an_at_in_its_name_is_part_of_what_builds_a_model() -> None:
+    assert target("nets@2/mine.py:net@small.safetensors") == target("nets@2/mine.py:net") == "nets@2/mine.py:net"
+    assert target("mine:net@main") == target("mine:net") == "mine:net"
