@@ -16,9 +16,6 @@ from featherpress.errors import UsageError
 
 logger = logging.getLogger("featherpress")
 
-_SOFTMAX = {"kl": 1, "dkd": 1, "dist": 1, "margin": -1}
-"""The losses that take the softmax of logits themselves, and the axis on which classes lie."""
-
 
 def unwrap(model: nn.Module) -> nn.Module:
     """Return the model inside what parallel training and compilation wrap around it.
@@ -225,7 +222,7 @@ def check_outputs(name: str, term: Logits, ours: Outputs, theirs: Outputs) -> No
     if term.entry.check:
         term.entry.check(s, t)
     for whose, outputs in (("the student", ours), ("the teacher", theirs)):
-        if _are_probabilities(outputs[term.output], _SOFTMAX.get(term.entry.name)):
+        if _are_probabilities(outputs[term.output], term.entry.softmax):
             raise UsageError(
                 f"{name}: {whose}'s {term.output} are probabilities, which sum to 1 over the classes; "
                 f"{term.entry.name} compares what comes before the softmax"

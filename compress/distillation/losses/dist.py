@@ -10,7 +10,7 @@ from featherpress.compress.distillation.losses.registry import register_loss
 _EPS = 1e-8
 
 
-@register_loss("dist", layout="classes", over_batch=True)
+@register_loss("dist", layout="classes", softmax=1, over_batch=True)
 def dist(
     student: Tensor,
     teacher: Tensor,

@@ -18,7 +18,7 @@ from featherpress.compress.distillation.teachers import Outputs
 from featherpress.errors import UsageError
 
 
-@register_loss("margin", layout="priors", outputs=("logits",))
+@register_loss("margin", layout="priors", softmax=-1, outputs=("logits",))
 def margin(
     student: Tensor,
     teacher: Tensor,
@@ -116,7 +116,7 @@ def smooth_l1(student: Tensor, teacher: Tensor, where: Tensor, *, count: Tensor)
     return distance / count
 
 
-@register_loss("kl", layout="classes")
+@register_loss("kl", layout="classes", softmax=1)
 def kl(student: Tensor, teacher: Tensor, *, temperature: Temperature = 4.0, mask: Tensor | None = None) -> Tensor:
     """Match the teacher's distribution over classes.
 
@@ -142,7 +142,7 @@ def refuse_two_classes(student: Sequence[int], _teacher: Sequence[int] = ()) -> 
         )
 
 
-@register_loss("dkd", layout="classes", check=refuse_two_classes)
+@register_loss("dkd", layout="classes", softmax=1, check=refuse_two_classes)
 def dkd(
     student: Tensor,
     teacher: Tensor,

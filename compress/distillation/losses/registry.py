@@ -40,10 +40,11 @@ class LossEntry:
 
     `kind`: between features, or between logits and other outputs. `adapter`: what brings the student's features to the
     teacher's width. `maps`: it compares positions, so that features must be maps. `layout`: how the logits that it
-    reads lie, `classes` as (N, C, ...) or `priors` as (N, P, 2), any if empty. `outputs`: the only outputs it compares,
-    of several; any if empty. `over_batch`: its value over a batch is not the mean of its values over parts. `options`
-    are the keywords that have a default, with it; `context` those that have none, or None: tensors that are handed to
-    the loss by name, of which `required` must be there. A function with `**keywords` is handed `all_context`.
+    reads lie, `classes` as (N, C, ...) or `priors` as (N, P, 2), any if empty. `softmax`: the classes' axis, where it
+    takes the softmax itself. `outputs`: the only outputs it compares, of several; any if empty. `over_batch`: its value
+    over a batch is not the mean of its values over parts. `options` are the keywords that have a default, with it;
+    `context` those that have none, or None: tensors that are handed to the loss by name, of which `required` must be
+    there. A function with `**keywords` is handed `all_context`.
     """
 
     name: str
@@ -52,6 +53,7 @@ class LossEntry:
     adapter: AdapterKind = "linear"
     maps: bool = False
     layout: Layout = ""
+    softmax: int | None = None
     outputs: tuple[str, ...] = ()
     over_batch: bool = False
     check: Callable[[Shape, Shape], None] | None = None
@@ -87,6 +89,7 @@ def register_loss(
     adapter: AdapterKind = "linear",
     maps: bool = False,
     layout: Layout = "",
+    softmax: int | None = None,
     outputs: Sequence[str] = (),
     over_batch: bool = False,
     check: Callable[[Shape, Shape], None] | None = None,
@@ -112,6 +115,7 @@ def register_loss(
             adapter=adapter,
             maps=maps,
             layout=layout,
+            softmax=softmax,
             outputs=tuple(outputs),
             over_batch=over_batch,
             check=check,
