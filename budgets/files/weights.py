@@ -19,10 +19,11 @@ from featherpress.errors import FileError
 
 #: Where checkpoints keep the model among other things.
 MODEL_KEYS = ("state_dict", "model_state_dict", "model", "module", "net", "params", "weights", "ema", "model_ema")
-#: What layers keep beside their parameters, by the ends of its names.
-BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "total_ops", "total_params")
-#: What optimizers keep of each parameter.
-MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "step")
+#: What layers keep beside their parameters, and optimizers of each of them, by the ends of its names.
+_BESIDE = (
+    "running_mean", "running_var", "num_batches_tracked", "total_ops", "total_params",
+    "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "step",
+)  # fmt: skip
 _SAFETENSORS = {"F": "float", "BF": "bfloat", "I": "int", "U": "uint"}
 
 
@@ -152,7 +153,7 @@ def count_weights(weights: Weights, *, name: str, size: int) -> tuple[Cost, dict
     types: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for each in tensors:
         path, _, last = each.name.removeprefix("module.").rpartition(".")
-        params = 0 if last in BUFFERS or last in MOMENTS else each.elements
+        params = 0 if last in _BESIDE else each.elements
         rows[path].update(params=params, trainable=params, bytes=each.bytes)
         types[path][each.type] += each.elements
     held = Footprint.of(lambda width: sum(t.elements * width if t.is_float else t.bytes for t in tensors))
@@ -160,7 +161,7 @@ def count_weights(weights: Weights, *, name: str, size: int) -> tuple[Cost, dict
     notes = [f"MACs are not known: {name} holds weights alone, and does not say what runs"]
     if buffers > params:
         lasts = [each.name.rpartition(".")[2] for each in tensors]
-        shown = next(last for last in lasts if last in BUFFERS or last in MOMENTS)
+        shown = next(last for last in lasts if last in _BESIDE)
         notes.append(f"{buffers - params:,} numbers are no parameters by their names, such as {shown}")
     if len(tensors) < len(weights.tensors):
         notes.append(f"{len(weights.tensors) - len(tensors):,} names share the memory of others, and count once")
