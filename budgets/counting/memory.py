@@ -8,6 +8,7 @@ from operator import mul
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 
 #: Bytes of a floating-point element at the precisions that are shown.
 PRECISIONS = {"fp32": 4, "fp16": 2, "int8": 1}
@@ -47,15 +48,24 @@ def storage_key(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata if tensor.layout is torch.strided else -id(tensor)
 
 
+def _hold(tensor: Tensor) -> object:
+    """Return what keeps a storage's key from being given to another one, and none of its memory."""
+    if tensor.layout is not torch.strided:
+        return None
+    storage = tensor.untyped_storage()
+    return storage if tensor.is_meta else StorageWeakRef(storage)  # type: ignore[no-untyped-call]
+
+
 @dataclass(slots=True)
 class _Written:
-    """A tensor that an operator wrote; without a `place` it is an input."""
+    """A tensor that an operator wrote; without a `place` it is an input. What it holds keeps its key its own."""
 
     elements: int
     dtype: torch.dtype
     place: str | None
     born: int
     died: int
+    held: object
 
 
 @dataclass(slots=True)
@@ -64,7 +74,7 @@ class Lifetimes:
 
     A view shares its storage, and so its life, with what it looks at; an operator in place writes nothing new. Inputs
     are there from the start; results of the whole model stay to the end. Tensors are told apart by their storage,
-    which the model may free and reuse: a new one under an old key replaces it.
+    whose key is not given to another while this is there.
     """
 
     clock: int = 0
@@ -86,7 +96,7 @@ class Lifetimes:
         for tensor in results:
             key, elements = storage_key(tensor), tensor.numel()
             if key not in known:
-                entry = self.alive[key] = _Written(elements, tensor.dtype, place, self.clock, self.clock)
+                entry = self.alive[key] = _Written(elements, tensor.dtype, place, self.clock, self.clock, _hold(tensor))
                 if elements:
                     self.tensors.append(entry)
 
