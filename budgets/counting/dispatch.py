@@ -18,7 +18,7 @@ from featherpress.budgets.counting.formulas import Formula
 from featherpress.budgets.counting.layers import answer_layer
 from featherpress.budgets.counting.memory import storage_key
 from featherpress.budgets.counting.meta_kernels import CLASSES, META, META_KERNELS
-from featherpress.budgets.counting.operators import STORES_VALUES, Facts, changes_shape_with_data, facts_of
+from featherpress.budgets.counting.operators import ASKS, STORES_VALUES, Facts, changes_shape_with_data, facts_of
 from featherpress.budgets.counting.replicas import meta_twin
 from featherpress.budgets.counting.values import shrunk, sized
 from featherpress.errors import CountError
@@ -94,6 +94,8 @@ class CountingMode(TorchDispatchMode, Books):  # type: ignore[no-untyped-call]  
         facts, formula, meta_kernel, _ = plan
         kwargs = kwargs or {}
         if not (formula or facts.free or facts.elementwise):
+            if facts.name in ASKS:
+                return func(*args, **kwargs)
             with self:
                 out = func.decompose(*args, **kwargs) if isinstance(func, OpOverload) else NotImplemented
             return self._refuse(facts.name) if out is NotImplemented else out

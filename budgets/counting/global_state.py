@@ -39,7 +39,7 @@ _SWITCHES: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
 
 @contextmanager
 def preserve_global_state(depth: int = 0, *, collect: bool = True) -> Iterator[Generators]:
-    """Put back random states, PyTorch's switches and its stacks of modes; attention's fast path is off meanwhile.
+    """Put back random states, PyTorch's switches and its stacks of modes; attention runs in parts meanwhile.
 
     What it gives is the generators. `depth` is how deep modules are nested: calls may go as much deeper. Unless told
     to, Python collects no garbage.
@@ -52,6 +52,8 @@ def preserve_global_state(depth: int = 0, *, collect: bool = True) -> Iterator[G
     if not collect:
         gc.disable()
     torch.backends.mha.set_fastpath_enabled(False)
+    for name in _SDP:  # on meta tensors there is only the one of parts
+        getattr(torch._C, f"_set_sdp_use_{name}")(name == "math")
     # It logs a traceback for a model that cannot run, of which we make a sentence.
     logger = logging.getLogger("torch._subclasses.fake_tensor")
     silent = logger.disabled

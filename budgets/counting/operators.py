@@ -85,8 +85,7 @@ stack tril triu
 embedding gather index _unsafe_index index_copy index_fill index_put _index_put_impl _unsafe_index_put index_select put
 masked_fill masked_scatter masked_select nonzero nonzero_static scatter take where
 unique_consecutive unique_dim _unique _unique2 repeat_interleave
-device layout _local_scalar_dense equal is_same_size is_pinned _assert_async _functional_assert_async _assert_scalar
-_assert_tensor_metadata sym_size sym_stride sym_numel sym_storage_offset is_contiguous
+_local_scalar_dense equal _assert_async _functional_assert_async _assert_scalar _assert_tensor_metadata
 sym_constrain_range sym_constrain_range_for_size
 select_backward slice_backward diagonal_backward unfold_backward
 masked_scatter_backward
@@ -110,6 +109,10 @@ ELEMENTWISE = frozenset(
     | {f"quantized::{name}" for name in ("add", "add_relu", "mul", "cat", "leaky_relu", "hardswish")}
 )
 FREE = frozenset(_FREE.split())
+#: What asks about a tensor and reads none of it.
+ASKS = frozenset({"prim::device", "prim::layout"} | {f"aten::{name}" for name in (
+    "is_same_size", "is_pinned", "sym_size", "sym_stride", "sym_numel", "sym_storage_offset", "is_contiguous",
+)})  # fmt: skip
 INDEXES = frozenset({"aten::index", "aten::_unsafe_index"})
 #: What makes sparse tensors, which store as much as values say.
 STORES_VALUES = frozenset(f"aten::{name}" for name in (

@@ -79,6 +79,26 @@ def test_rows_sum_and_the_batch_scales_all() -> None:
 def test_every_way_of_counting_agrees() -> None:
     """Fake tensors and a real run see the same tensors live."""
     peeks = (lambda x: None, lambda x: x.device.type == "meta" and 1 / 0, lambda x: x.sum().tolist())
-    costs = [count(Does(lambda x, peek=peek: (peek(x), F.relu(F.relu(x)) + x)[1]), MAP) for peek in peeks]
-    assert [cost.method for cost in costs] == ["meta", "fake", "real"]
-    assert [cost.peak // KB for cost in costs] == [3, 3, 3]
+    for function, maps in ((lambda x: F.relu(F.relu(x)) + x, 3), (attend, 4), (nn.RMSNorm(16), 2)):
+        costs = [count(Does(lambda x, see=see, do=function: (see(x), do(x))[1]), MAP) for see in peeks]
+        assert [cost.method for cost in costs] == ["meta", "fake", "real"]
+        assert [cost.peak // KB for cost in costs] == [maps] * 3
+
+
+def attend(x: Tensor) -> Tensor:
+    """Attention that writes 16 times 16 scores."""
+    return F.scaled_dot_product_attention(x, x, x)
+
+
+def test_a_new_tensor_where_another_was_is_another() -> None:
+    """Tensors of numbers, which no operator writes, may lie where one lay that is gone: that one stays gone."""
+
+    def twice(x: Tensor) -> Tensor:
+        for _ in range(2):
+            x = x.repeat(8, 1, 1, 1).amax(0, keepdim=True)
+            for _ in range(20):
+                x = x * torch.tensor(2.0)
+        return x
+
+    for peek in (lambda x: None, lambda x: x.sum().tolist()):
+        assert memory(lambda x, peek=peek: (peek(x), twice(x))[1])[1] == 9
