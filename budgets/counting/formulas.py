@@ -185,6 +185,7 @@ FORMULAS: Mapping[str, Formula] = MappingProxyType(
         "aten::_scaled_mm_v2": _mm,
         "aten::_scaled_grouped_mm_v2": _grouped_mm,
         "aten::_sparse_addmm": _addmm,
+        "aten::_sparse_mm_reduce_impl": _mm,
         "aten::_weight_int8pack_mm": _int8_mm,
         "aten::addmm": _addmm,
         "aten::_addmm_activation": _addmm,

@@ -1,6 +1,8 @@
 """Whether a count holds for other values: more runs of the copy, each changed in one way."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from re import sub
+from typing import Any
 
 import torch
 from torch import Tensor, nan, nn
@@ -11,8 +13,9 @@ from featherpress.budgets.counting.surroundings import Surroundings
 from featherpress.budgets.counting.tensors import TensorRows
 from featherpress.budgets.counting.values import NoAnswer, differ
 
-#: Runs on other values that must cost the same before work is called fixed.
-DRAWS = 2
+#: Runs on other values that must cost the same before work is called fixed: few could do so by chance.
+DRAWS = 4
+_LARGEST = ", and memory is of the largest"
 #: In the names of switches between a fused operator and its parts.
 _FUSED = ("fused", "flash", "sdpa")
 _Try = Callable[[Variation], Run | None]
@@ -32,8 +35,10 @@ def verify(subject: Subject, run: Run, rows: TensorRows, surroundings: Surroundi
         except Exception:
             return None
 
-    if mode.value_dependent and sum(mode.macs.values()) != mode.macs_before:
-        _check_sizes(mode, attempt)
+    if mode.value_dependent and _total(mode) != mode.macs_before:
+        _check_sizes(mode, rows, attempt)
+    elif mode.on_meta:
+        mode.dependence += _LARGEST
     if mode.evidence:
         _check_unread(run, rows, attempt)
         _check_zeros(subject, mode, attempt)
@@ -41,13 +46,11 @@ def verify(subject: Subject, run: Run, rows: TensorRows, surroundings: Surroundi
         _note_paths(subject, mode, attempt)
 
 
-def _check_sizes(mode: CountingMode, attempt: _Try) -> None:
+def _check_sizes(mode: CountingMode, rows: TensorRows, attempt: _Try) -> None:
     """Find out whether core work follows the sizes that values give: as with others, or with other values."""
     other = next((found for size in (0, 1) if (found := attempt(Variation(size=size)))), None)
     if other and other.mode.macs == mode.macs:
-        mode.dependence = "no core work depends on it"
-        if mode.on_meta:
-            mode.dependence += ", and memory is of the largest"
+        mode.dependence = f"no core work depends on it{mode.on_meta * _LARGEST}"
         return
     culprit, place = next(iter(mode.value_dependent.items()))
     sentence = (
@@ -57,12 +60,32 @@ def _check_sizes(mode: CountingMode, attempt: _Try) -> None:
     if mode.on_meta:
         raise NoAnswer(sentence)
     draws = [attempt(Variation(change=_redraw(seed))) for seed in range(DRAWS)]
-    fixed = all(draw and draw.mode.macs == mode.macs for draw in draws)
-    if not fixed or all(draw and draw.mode.sizes == mode.sizes for draw in draws):
+    runs = [mode, *(draw.mode for draw in draws if draw)]
+    if len(runs) <= DRAWS or _differ(map(_total, runs)) or not _differ(run.sizes for run in runs):
         mode.refuse(sentence)
     mode.dependence = f"its sizes differ with values, and the sum of the work does not ({DRAWS} other draws)"
-    routed = mode.weight_macs - (other.mode.weight_macs if other else mode.weight_macs)
-    mode.routed |= routed.keys()
+    if _differ(run.macs for run in runs):
+        mode.dependence += "; which modules do it depends on values"
+    fixed = other.mode.weight_macs if other else mode.weight_macs
+    routed = {key for run in runs for key in (run.weight_macs - fixed) if key in rows.names}
+    # An expert that no value chose is one like its siblings.
+    kinds = {_kind(name) for key in routed for name in rows.names[key]}
+    mode.routed |= {key for key, names in rows.names.items() if not fixed[key] and kinds & set(map(_kind, names))}
+    mode.routed |= routed
+
+
+def _kind(name: str) -> str:
+    """Return a path without its numbers, by which experts differ."""
+    return sub(r"\d+", "#", name)
+
+
+def _total(mode: CountingMode) -> int:
+    return sum(mode.macs.values())
+
+
+def _differ(all_of_them: Iterable[Any]) -> bool:
+    first, *others = all_of_them
+    return any(each != first for each in others)
 
 
 def _redraw(seed: int) -> Callable[[nn.Module, Sequence[Tensor]], None]:
@@ -116,10 +139,10 @@ def _check_zeros(subject: Subject, mode: CountingMode, attempt: _Try) -> None:
                 tensor.fill_(1)
 
     other = attempt(Variation(change=fill))
-    if other and other.mode.macs != mode.macs:
+    if other and _total(other.mode) != _total(mode):
         mode.refuse(
-            f"{subject.name} does other work where its inputs are not all zero ({sum(other.mode.macs.values()):,} MACs "
-            f"for {sum(mode.macs.values()):,}): feed it values that it meets"
+            f"{subject.name} does other work where its inputs are not all zero ({_total(other.mode):,} MACs for "
+            f"{_total(mode):,}): feed it values that it meets"
         )
 
 
@@ -136,7 +159,7 @@ def _note_paths(subject: Subject, mode: CountingMode, attempt: _Try) -> None:
     other = attempt(Variation(change=turn))
     if other and other.mode.macs != mode.macs:
         _, name, value = switches[0]
-        mode.notes.append(f"{name} is {value}: the other way costs {sum(other.mode.macs.values()):,} MACs")
+        mode.notes.append(f"{name} is {value}: the other way costs {_total(other.mode):,} MACs")
 
 
 def _switches(modules: Sequence[nn.Module]) -> Iterator[tuple[nn.Module, str, bool]]:

@@ -1,5 +1,6 @@
 """What a run of the copy found, put together with what the model holds."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
@@ -61,13 +62,14 @@ def summarise(subject: Subject, rows: TensorRows, mode: CountingMode) -> Cost:
 
 def _count_active(rows: TensorRows, mode: CountingMode) -> int:
     """Take from each expert's parameters the share that is not chosen."""
-    active = sum(rows.elements.values())
+    routed: Counter[tuple[int, int]] = Counter()
     for key in mode.routed & rows.by_id.keys():
         tensor = rows.by_id[key]
         fitting = [each for each in mode.choices if tensor.dim() == 3 and each[1] == len(tensor)] or mode.choices
         chosen, among = fitting[-1] if fitting else (1, 1)
-        active -= tensor.numel() - tensor.numel() * chosen // among
-    return active
+        routed[chosen, among] += tensor.numel()
+    idle = sum(held - held * chosen // among for (chosen, among), held in routed.items())
+    return sum(rows.elements.values()) - idle
 
 
 def _note_active(rows: TensorRows, mode: CountingMode, active: int) -> Iterator[str]:

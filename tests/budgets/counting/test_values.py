@@ -196,6 +196,49 @@ def test_a_mixture_of_experts_does_fixed_work(x: Tensor) -> None:
     assert (cost.params, cost.active) == (2080, 1056)
 
 
+class Modules(Experts):
+    """The same, by a module for each expert."""
+
+    def __init__(self, experts: int = 4) -> None:
+        super().__init__()
+        del self.up, self.down
+        self.router = nn.Linear(8, experts, bias=False)
+        self.experts = nn.ModuleList(
+            nn.Sequential(nn.Linear(8, 32, bias=False), nn.ReLU(), nn.Linear(32, 8, bias=False)) for _ in range(experts)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        top = self.router(x).topk(2).indices
+        out = torch.zeros_like(x)
+        for e, expert in enumerate(self.experts):
+            rows = (top == e).any(-1).nonzero().squeeze(-1)
+            if len(rows):
+                out.index_add_(0, rows, expert(x[rows]))
+        return out
+
+
+@pytest.mark.parametrize("x", [torch.randn(16, 8), torch.zeros(16, 8)], ids=["values", "zeros"])
+def test_experts_that_are_modules_do_fixed_work_together(x: Tensor) -> None:
+    """A note says that the rows of each are those of one input."""
+    cost = count(Modules(), x)
+    assert cost.macs == 16 * 2 * 512 + 16 * 8 * 4
+    assert (cost.params, cost.active) == (2080, 1056)
+    assert "; which modules do it depends on values" in cost.notes[0]
+
+
+def test_an_expert_that_no_row_goes_to_is_active_as_the_others_are() -> None:
+    """Two rows reach few of 40 experts, whatever their values."""
+    cost = count(Modules(40), torch.randn(2, 8))
+    assert (cost.params, cost.active) == (40 * 8 + 40 * 512, 40 * 8 + 2 * 512)
+
+
+def test_memory_of_the_largest_is_said() -> None:
+    """Also where no core work follows."""
+    cost = count(Does(lambda s, x: s.layer(x)[x > 0] * 2, layer=nn.Linear(8, 8)), torch.randn(4, 8))
+    assert cost.notes[0].endswith("no core work follows it, and memory is of the largest")
+    assert cost.method == "meta"
+
+
 def test_only_what_ran_has_shapes() -> None:
     """Also where a real run looked at the weights that no operator reads."""
     reads = Does(lambda s, x: s.layer(x) if float(x.sum()) < 1 else x, layer=nn.Linear(4, 4), idle=nn.Linear(4, 4))
@@ -250,6 +293,12 @@ def test_sparse_inputs_cost_what_they_store() -> None:
     assert count(nn.Linear(6, 3), sparse).macs == 18
     assert count(Does(lambda s, x: s.layer(x.to_dense()), layer=nn.Linear(6, 3)), sparse).macs == 108
 
+    def place(module: Any, rows: Tensor, columns: Tensor, x: Tensor) -> Tensor:
+        rows = torch._convert_indices_from_coo_to_csr(rows, 6)
+        return torch.sparse_csr_tensor(rows, columns, torch.ones(2), (6, 6)) @ x
+
+    assert count(Does(place), torch.tensor([1, 4]), torch.tensor([0, 2]), torch.randn(6, 3)).macs == 6
+
 
 @pytest.mark.filterwarnings("ignore:Sparse")
 @pytest.mark.parametrize(
@@ -257,6 +306,7 @@ def test_sparse_inputs_cost_what_they_store() -> None:
     [
         (lambda w, x: torch.sparse.mm(w.to_sparse(), x), 12 * 3),
         (lambda w, x: w.to_sparse_csr() @ x, 12 * 3),
+        (lambda w, x: torch.sparse.mm(w.to_sparse_csr(), x, "mean"), 12 * 3),
         (lambda w, x: torch.mv(w.to_sparse_csr(), x[:, 0]), 12),
         (lambda w, x: torch.addmv(x[:, 1], w.to_sparse_csr(), x[:, 0]), 12),
         (lambda w, x: w.to_sparse_bsr((2, 2)) @ x, 6 * 4 * 3),
