@@ -129,7 +129,7 @@ def _copy_plain_modules(modules: Sequence[nn.Module], memo: dict[int, Any]) -> N
         (id(m), memo[id(as_written(m))]) for m in modules if "_orig_mod" in m._modules and id(as_written(m)) in memo
     )
     plans: dict[type, _Plan] = {}
-    for module in plain:
+    for module in reversed(plain):  # what makes its own copy, as a graph, asks for its children
         kind, held = type(module), module.__dict__
         names, types = list(held), list(map(type, held.values()))
         plan = plans.get(kind)
