@@ -48,7 +48,8 @@ def verify(subject: Subject, run: Run, rows: TensorRows, surroundings: Surroundi
 
 def _check_sizes(mode: CountingMode, rows: TensorRows, attempt: _Try) -> None:
     """Find out whether core work follows the sizes that values give: as with others, or with other values."""
-    other = next((found for size in (0, 1) if (found := attempt(Variation(size=size)))), None)
+    tried = (attempt(Variation(size=size)) for size in (0, 1))
+    other = next((found for found in tried if found and found.mode.sizes != mode.sizes), None)
     if other and other.mode.macs == mode.macs:
         mode.dependence = f"no core work depends on it{mode.on_meta * _LARGEST}"
         return
@@ -61,17 +62,17 @@ def _check_sizes(mode: CountingMode, rows: TensorRows, attempt: _Try) -> None:
         raise NoAnswer(sentence)
     draws = [attempt(Variation(change=_redraw(seed))) for seed in range(DRAWS)]
     runs = [mode, *(draw.mode for draw in draws if draw)]
-    if len(runs) <= DRAWS or _differ(map(_total, runs)) or not _differ(run.sizes for run in runs):
+    if len(runs) <= DRAWS or _differ(map(_total, runs)) or not _differ((run.sizes, run.macs) for run in runs):
         mode.refuse(sentence)
     mode.dependence = f"its sizes differ with values, and the sum of the work does not ({DRAWS} other draws)"
     if _differ(run.macs for run in runs):
         mode.dependence += "; which modules do it depends on values"
-    fixed = other.mode.weight_macs if other else mode.weight_macs
-    routed = {key for run in runs for key in (run.weight_macs - fixed) if key in rows.names}
+    shares = [run.weight_macs for run in (*runs, *([other.mode] if other else []))]
+    routed = {key for key in rows.names if _differ(share[key] for share in shares)}
     # An expert that no value chose is one like its siblings.
     kinds = {_kind(name) for key in routed for name in rows.names[key]}
-    mode.routed |= {key for key, names in rows.names.items() if not fixed[key] and kinds & set(map(_kind, names))}
-    mode.routed |= routed
+    idle = {key: names for key, names in rows.names.items() if not any(share[key] for share in shares)}
+    mode.routed |= routed | {key for key, names in idle.items() if kinds & set(map(_kind, names))}
 
 
 def _kind(name: str) -> str:

@@ -171,6 +171,17 @@ def test_a_size_that_goes_by_way_of_python_is_followed() -> None:
         count(Does(forward, layer=nn.Linear(8, 4)), torch.randn(6, 8))
 
 
+def test_one_that_is_found_does_not_stand_for_any_number() -> None:
+    """A forward that fails where nothing is found is compared with one that finds another number, not as many."""
+
+    def forward(module: Any, x: Tensor) -> Any:
+        assert float(x.sum()) > 0
+        return module.layer(x[(x[:, 0] > 0).nonzero()[:, 0]]).max(0)
+
+    with pytest.raises(CountError, match=r"core work depends on aten::nonzero"):
+        count(Does(forward, layer=nn.Linear(8, 4)), torch.eye(8)[:3])
+
+
 class Experts(nn.Module):
     """Each row goes to two of four experts."""
 
@@ -237,6 +248,57 @@ def test_memory_of_the_largest_is_said() -> None:
     cost = count(Does(lambda s, x: s.layer(x)[x > 0] * 2, layer=nn.Linear(8, 8)), torch.randn(4, 8))
     assert cost.notes[0].endswith("no core work follows it, and memory is of the largest")
     assert cost.method == "meta"
+
+
+class ModulesOfExperts(nn.Module):
+    """Each row goes to one of eight experts, each a module, after a dense layer; `way` hands the rows out."""
+
+    def __init__(self, way: Callable[[Tensor, Tensor, nn.ModuleList], Tensor]) -> None:
+        super().__init__()
+        self.way, self.dense, self.router = way, nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False)
+        self.experts = nn.ModuleList(nn.Sequential(nn.Linear(8, 8, bias=False)) for _ in range(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.dense(x)
+        return self.way(x, self.router(x).topk(1).indices[:, 0], self.experts)
+
+
+def by_mask(x: Tensor, top: Tensor, experts: nn.ModuleList) -> Tensor:
+    out = torch.zeros_like(x)
+    for e in range(8):
+        out[top == e] += experts[e](x[top == e])
+    return out
+
+
+def by_name(x: Tensor, top: Tensor, experts: nn.ModuleList) -> Tensor:
+    out = torch.zeros_like(x)
+    for e in top.unique().tolist():
+        out[top == e] = experts[e](x[top == e])
+    return out
+
+
+def by_sorting(x: Tensor, top: Tensor, experts: nn.ModuleList) -> Tensor:
+    parts = x[top.argsort()].split(torch.bincount(top, minlength=8).tolist())
+    return torch.cat([expert(part) for expert, part in zip(experts, parts, strict=True)])
+
+
+@pytest.mark.parametrize("x", [torch.randn(4, 8), torch.zeros(4, 8)], ids=["values", "zeros"])
+@pytest.mark.parametrize("way", [by_mask, by_name, by_sorting])
+def test_experts_that_are_modules_do_fixed_work(way: Any, x: Tensor) -> None:
+    """Which of them works differs with values; one of eight is active, also where most were never chosen."""
+    cost = count(ModulesOfExperts(way), x)
+    assert cost.macs == 3 * 4 * 64
+    assert (cost.params, cost.active) == (10 * 64, 3 * 64)
+    assert any("which modules do it depends on values" in note for note in cost.notes)
+
+
+def test_an_expert_for_each_row_does_fixed_work_for_zeros_too() -> None:
+    """Zeros go to one expert, other values to several, and the sum is the same."""
+
+    def way(x: Tensor, top: Tensor, experts: nn.ModuleList) -> Tensor:
+        return torch.stack([experts[int(top[row])](x[row]) for row in range(len(x))])
+
+    assert count(ModulesOfExperts(way), torch.zeros(4, 8)).macs == 3 * 4 * 64
 
 
 def test_only_what_ran_has_shapes() -> None:
