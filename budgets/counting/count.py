@@ -18,7 +18,7 @@ from featherpress.budgets.counting.formulas import FORMULAS, Formula
 from featherpress.budgets.counting.forward import Subject, run_forward
 from featherpress.budgets.counting.global_state import preserve_global_state
 from featherpress.budgets.counting.meta_kernels import CLASSES
-from featherpress.budgets.counting.places import asks_where
+from featherpress.budgets.counting.places import look
 from featherpress.budgets.counting.probes import verify
 from featherpress.budgets.counting.storage import tensors_in
 from featherpress.budgets.counting.summary import summarise
@@ -55,10 +55,10 @@ def count(
         model = module_of(model)
     tree = _tree(model := unwrap(model) if isinstance(model, nn.Module) else model)
     inputs = (example_inputs, dict(kwargs or {}))
-    subject = Subject(tree=tree, inputs=inputs, table={**FORMULAS, **(formulas or {})})
+    code = look([module for _, module in tree])
+    subject = Subject(tree=tree, inputs=inputs, table={**FORMULAS, **(formulas or {})}, takes=code.takes)
     failure: BaseException | None = None
-    asks = asks_where(module for _, module in tree) and _has_values(subject)
-    for method in METHODS[asks:]:
+    for method in METHODS[code.asks and _has_values(subject) :]:
         # Fake tensors have no more values than those on meta, but know the device of what is held.
         if method != "meta" and (not _has_values(subject) or (method == "fake" and _wants_values(failure))):
             continue
@@ -120,6 +120,8 @@ def _count_by(method: str, subject: Subject) -> Cost:
 
 def _counted(method: str, subject: Subject, surroundings: Surroundings) -> Cost:
     """Count, and let go of every tensor."""
+    if method == "meta" and surroundings.code.asks and _has_values(subject):
+        raise RuntimeError("a function that the model holds goes by the device of tensors")
     rows = list_tensors(subject.tree)
     run = run_forward(subject, method, rows, surroundings)
     verify(subject, run, rows, surroundings)

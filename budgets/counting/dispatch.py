@@ -174,12 +174,18 @@ class CountingMode(TorchDispatchMode, Books):  # type: ignore[no-untyped-call]  
         plan = self.plans[id(func)] = Plan(facts, self.table.get(facts.name), meta_kernel, ALSO.get(facts.name))
         return plan
 
-    def note_escape(self, way: str) -> None:
-        """Note that values leave by a method of tensors; what is done at an address is done unseen."""
+    def note_escape(self, way: str, has_values: bool) -> None:
+        """Note that values leave by a method of tensors; what is done at an address is done unseen.
+
+        Errors: RuntimeError where there are no values, which ends the step also if the model catches that.
+        """
         if way == "data_ptr":
             self.refuse(
                 f"the address of a tensor is taken in {self._place()} (data_ptr): what is done there is not seen"
             )
+        if self.method == "fake" or not has_values:
+            self.failure = self.failure or RuntimeError(f"{way} asks for values that meta tensors do not have")
+            raise self.failure
         self.note_values(way, "takes values out of torch: work on them there is not counted")
         if way in _LIBRARIES:
             self.left = way

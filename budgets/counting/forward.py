@@ -31,11 +31,15 @@ _LATER = (Iterator, AsyncIterator, Awaitable, FunctionType, MethodType, partial)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What is counted: a model, the arguments of its forward, and the formulas to count by."""
+    """What is counted: a model, the arguments of its forward, and the formulas to count by.
+
+    The code of one that `takes` values may do so by ways that no operator is.
+    """
 
     tree: Tree
     inputs: tuple[tuple[Any, ...], Mapping[str, Any]]
     table: Mapping[str, Formula]
+    takes: bool = False
 
     @property
     def model(self) -> nn.Module:
@@ -83,7 +87,8 @@ def run_forward(
     """
     see_higher_order()
     try:
-        return _run(subject, method, rows, surroundings, variation, follow=False)
+        follow = subject.takes or surroundings.code.takes
+        return _run(subject, method, rows, surroundings, variation, follow=follow)
     except Unmade:
         return _run(subject, method, rows, surroundings, variation, follow=True)
 

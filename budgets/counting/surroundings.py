@@ -10,7 +10,7 @@ from argparse import Namespace
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import _lru_cache_wrapper
+from functools import _lru_cache_wrapper, cached_property, partial
 from itertools import chain, filterfalse
 from types import BuiltinFunctionType, CellType, FunctionType, MethodType, SimpleNamespace
 from typing import Any
@@ -26,6 +26,7 @@ from featherpress.budgets.counting.costs import format_shapes
 from featherpress.budgets.counting.generators import Generators, ways_of
 from featherpress.budgets.counting.memory import storage_key
 from featherpress.budgets.counting.meta_kernels import CLASSES
+from featherpress.budgets.counting.places import Code, look_at
 from featherpress.budgets.counting.snapshots import DICTS, LISTS, Snapshot
 from featherpress.errors import CountError
 
@@ -61,12 +62,21 @@ class Surroundings:
         self._modules: set[type] = set()
         #: Classes, caches and globals: no part of the model, though it may lead to them.
         self._around: dict[int, Any] | None = {}
+        #: What the model holds and may call, besides its modules.
+        self._functions: list[FunctionType] = []
         self._own = self._note(tuple(modules))
         around, self._around = self._around.values(), None
         kinds = {kind for each in around if isinstance(each, type) for kind in each.__mro__ if not _is_foreign(kind)}
+        helpers = (kind for kind in kinds if not issubclass(kind, nn.Module))
+        self._functions += (held for kind in helpers for held in vars(kind).values() if type(held) is FunctionType)
         hooks = [held for name, held in vars(torch_module).items() if name.startswith("_global_")]
         self._others = self._note((*kinds, *around, *hooks, *(vars(sys.modules[kind.__module__]) for kind in kinds)))
         self._others.undo.append(_forget_jagged(vars(nested_tensor).get(_JAGGED)))
+
+    @cached_property
+    def code(self) -> Code:
+        """What the functions that the model holds, and those of its objects, say about going another way."""
+        return look_at(self._functions)
 
     def put_back(self) -> bool:
         """Undo all changes; return whether the model itself, beside its copy, had changed."""
@@ -139,6 +149,7 @@ class Surroundings:
             self._around[id(kind)] = kind
             if kind is FunctionType and not _is_foreign(item):
                 self._around[id(item.__globals__)] = item.__globals__
+                self._functions.append(item)
         if isinstance(item, Tensor):
             if not is_lazy(item):
                 self.tensors.add(storage_key(item))
@@ -250,6 +261,7 @@ def _is_foreign(kind: type | FunctionType) -> bool:
 _PARTS: Mapping[type, Callable[[Any], Iterable[Any]]] = {
     FunctionType: lambda f: [f.__defaults__, f.__kwdefaults__, vars(f), *(f.__closure__ or ())],
     MethodType: lambda method: [method.__func__, method.__self__],
+    partial: lambda held: [held.func, held.args, held.keywords],
 }
 _WATCHES: Mapping[type, Callable[[Snapshot, Any], Iterable[Any]]] = {
     CellType: Snapshot.watch_cell,

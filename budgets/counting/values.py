@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod
 from sys import _getframe
+from types import FrameType
 from typing import Any, cast
 
 import torch
@@ -20,7 +21,14 @@ ESCAPES = {
     Tensor.__dlpack__: "dlpack",
     Tensor.tolist: "tolist",
     Tensor.data_ptr: "data_ptr",
+    Tensor.untyped_storage: "untyped_storage",
+    Tensor.storage: "storage",
+    Tensor.share_memory_: "share_memory_",
 }
+#: Those of them that on meta tensors no operator answers, with the functions of numpy that lead to them.
+UNSEEN = frozenset({way.__name__ for way in ESCAPES} - {"tolist"} | {"array", "asarray", "from_dlpack"})
+#: Who may take them without being told of.
+_OURS = ("torch.", "featherpress.")
 #: What makes tensors of arrays, and what makes them of numbers, or as no operator does.
 _ARRIVALS = frozenset({torch.tensor, torch.as_tensor})
 _MAKERS = _ARRIVALS | {torch.asarray, Tensor.new_tensor, Tensor.__deepcopy__}
@@ -37,10 +45,13 @@ class Unmade(NoAnswer):
 
 
 class Escapes(TorchFunctionMode):
-    """Tells of each way by which tensors with values leave; PyTorch's own look at addresses is none."""
+    """Tells of each way by which tensors with values leave; PyTorch's own look at addresses is none.
+
+    `tell` gets its name, and whether the tensor has values.
+    """
 
     def __init__(
-        self, tell: Callable[[str], None], arrive: Callable[[Tensor], None], made: Callable[[Tensor], None]
+        self, tell: Callable[[str, bool], None], arrive: Callable[[Tensor], None], made: Callable[[Tensor], None]
     ) -> None:
         super().__init__()
         self.tell, self.arrive, self.made = tell, arrive, made
@@ -48,8 +59,8 @@ class Escapes(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Pass every call on."""
         way = ESCAPES.get(func)
-        if way is not None and not str(_getframe(1).f_globals.get("__name__")).startswith("torch."):
-            self.tell(way)
+        if way is not None and not _caller(_getframe(1)).startswith(_OURS):
+            self.tell(way, not args[0].is_meta)
         out = func(*args, **(kwargs or {}))
         if func in _MAKERS and not (args and out is args[0]):
             self.made(out)
@@ -75,6 +86,13 @@ class Escapes(TorchFunctionMode):
         self.made(out)
         self.arrive(out)
         return out
+
+
+def _caller(frame: FrameType) -> str:
+    """Name the module that calls a function of PyTorch, also where that asks for modes itself."""
+    name = str(frame.f_globals.get("__name__"))
+    around = frame.f_back and frame.f_back.f_back
+    return _caller(around) if name == "torch.overrides" and around else name
 
 
 def sized(func: Any, name: str, args: Sequence[Any], kwargs: Any, size: int | None) -> Any:

@@ -61,10 +61,12 @@ def scale(x: Tensor, w: Tensor) -> Tensor:
         lambda s, x: kernel(s.layer(x), s.w, s.layer(x).repeat(1, 2)) * 2,
         lambda s, x: scale(s.layer(x), s.w) + 1,
         lambda s, x: torch.from_numpy(s.layer(x).detach().numpy() @ s.w.detach().numpy().T),
+        lambda s, x: np.matmul(s.layer(x).detach(), s.w.detach().T),
+        lambda s, x: torch.from_dlpack(np.from_dlpack(s.layer(x).detach()) @ np.from_dlpack(s.w.detach().T)),
         lambda s, x: s.layer(x) * (s.w.data_ptr() != 0),
         lambda s, x: s.layer(x) * ((x * 2).data_ptr() != 0),
     ],
-    ids=["zeros", "empty", "memory in use", "in place", "numpy", "address", "address of a result"],
+    ids=["zeros", "empty", "memory in use", "in place", "numpy", "array", "dlpack", "address", "address of a result"],
 )
 def test_work_that_no_operator_does_is_refused(forward: Callable[..., Any]) -> None:
     """A kernel in an extension, work in numpy or at an address would be a silent zero."""
@@ -432,12 +434,36 @@ def is_on(x: Tensor, name: str = "cpu") -> bool:
     return name == "cpu"
 
 
+HERE = torch.device("cpu")
+TIMES = {"cpu": True, "meta": False}
+
+
+def by_variables(module: Any, x: Tensor) -> bool:
+    here = "cpu"
+    where = x.device.type
+    kind = torch.device(here)
+    return where == here or x.device == kind
+
+
+class Asker:
+    """An object of a model that asks."""
+
+    def here(self, x: Tensor) -> bool:
+        return x.device.type == "cpu"
+
+
 class Twice(nn.Module):
     """Does its work twice where `ask` says so."""
+
+    there = "meta"
 
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Linear(8, 8)
+
+    @property
+    def where(self) -> str:
+        return self.layer.weight.device.type
 
     def ask(self, x: Tensor) -> bool:
         raise NotImplementedError
@@ -458,8 +484,15 @@ class Twice(nn.Module):
         (lambda s, x: "meta" not in str(x.device), "fake"),
         (lambda s, x: any(each.device.type == "cpu" for each in s.parameters()), "fake"),
         (lambda s, x: not far(x), "fake"),
+        (lambda s, x: str(x.device).startswith("cpu"), "fake"),
+        (lambda s, x: x.device == HERE, "fake"),
+        (lambda s, x: x.device.type != s.there, "fake"),
+        (lambda s, x: s.where == "cpu", "fake"),
+        (lambda s, x: TIMES[x.device.type], "fake"),
+        (by_variables, "fake"),
         (lambda s, x: is_on(x), "meta"),
         (lambda s, x: x.device.type != "mps", "meta"),
+        (lambda s, x: x.device == s.layer.weight.device, "meta"),
         (lambda s, x: not x.is_cuda and torch.zeros(1, device="cpu").device is not None, "meta"),
     ],
 )
@@ -468,6 +501,14 @@ def test_a_forward_that_asks_for_the_cpu_is_told(ask: Any, method: str) -> None:
     cost = count(type("Asks", (Twice,), {"ask": ask})(), torch.zeros(2, 8))
     assert (cost.macs, cost.method) == (256, method)
     assert count(type("Asks", (Twice,), {"ask": ask})().to("meta"), torch.zeros(2, 8, device="meta")).method == "meta"
+
+
+@pytest.mark.parametrize("held", [lambda x: x.device.type == "cpu", Asker().here, partial(Asker.here, Asker())])
+def test_a_function_that_a_model_holds_and_asks_for_the_cpu_is_told(held: Any) -> None:
+    """Code that no class of modules leads to is looked at too, that of an object as well."""
+    model = Does(lambda s, x: s.layer(s.layer(x) if s.held(x) else x), layer=nn.Linear(8, 8), held=held)
+    cost = count(model, torch.zeros(2, 8))
+    assert (cost.macs, cost.method) == (256, "fake")
 
 
 def test_our_deformable_layer_does_the_same_work_on_every_device() -> None:
@@ -501,7 +542,21 @@ def test_tensors_of_numbers_are_made_by_no_operator(forward: Any, method: str) -
     assert (cost.macs, cost.method) == (256, method)
 
 
-@pytest.mark.parametrize("ask", [bool, Tensor.item, Tensor.tolist, Tensor.nonzero])
+def read_memory(x: Tensor) -> None:
+    assert x.untyped_storage().data_ptr()
+
+
+def read_array(x: Tensor) -> Any:
+    return np.asarray(x)
+
+
+def read_other(x: Tensor) -> Any:
+    return np.from_dlpack(x)
+
+
+@pytest.mark.parametrize(
+    "ask", [bool, Tensor.item, Tensor.tolist, Tensor.nonzero, lambda x: x.numpy(), read_memory, read_array, read_other]
+)
 def test_a_forward_that_catches_the_want_of_values_is_run_with_them(ask: Any) -> None:
     """Tensors without values fail, and a model that has an answer to that does other work with values."""
 
