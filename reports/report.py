@@ -30,6 +30,7 @@ from featherpress.reports.sections import (
 )
 from featherpress.reports.sections.context import Draw, RunContext
 from featherpress.reports.sources import Sources, load_sources, read_csv_scores
+from featherpress.reports.writers import MARK
 from featherpress.reports.writers.latex import to_latex
 from featherpress.reports.writers.markdown import to_markdown
 from featherpress.reports.writers.page import to_page
@@ -89,7 +90,8 @@ def write_report(
     report leaves the old one.
 
     Errors: `UsageError` without any of these, without `out` where no run says where to, and for audits to be
-    compared that were counted at different inputs; `FileError` when a record is broken or the folder cannot be written.
+    compared that were counted at different inputs, and for a file in `out` that no report left and that this one would
+    replace; `FileError` when a record is broken or the folder cannot be written.
     """
     options = [*(["--out", str(out)] if out else []), *(["--html"] if page else [])]
     options += [*(["--format", "latex"] if latex else []), *(f"--figures={kind}" for kind in sorted(vectors))]
@@ -103,11 +105,27 @@ def write_report(
             raise UsageError("expected --out DIR, got none: no run directory was named that the report could go into.")
         out = folders[0] / "report"
     blocks, figures = _compose(sources)
+    texts = ["report.md", *(["report.html"] if page else []), *(["tables.tex"] if latex else [])]
+    _require_own(out, texts, [f"{name}.{kind}" for name in figures for kind in ("png", *sorted(vectors))])
     try:
         _publish(out, blocks, figures, page=page, latex=latex, vectors=vectors)
     except OSError as error:
         raise FileError(f"{out}: expected a folder that can be written, got {error.strerror or error}.") from error
     return out / "report.md"
+
+
+def _require_own(out: Path, texts: Sequence[str], figures: Sequence[str]) -> None:
+    """Refuse to replace a text that does not say that it is of a report, and figures beside which there is none."""
+    foreign = [out / name for name in texts if (out / name).is_file() and not _is_own(out / name)]
+    if not (out / "report.md").is_file():
+        foreign += [file for name in figures if (file := out / "figures" / name).is_file()]
+    if foreign:
+        raise UsageError(f"{foreign[0]} is there and is of no report, so that it is not replaced; choose another --out")
+
+
+def _is_own(file: Path) -> bool:
+    text = file.read_bytes()
+    return not text or MARK.encode() in text
 
 
 def _require_one_size(run: Run) -> None:
@@ -205,7 +223,7 @@ def _publish(
             texts["report.html"] = to_page(
                 blocks, {name: (drawn / "figures" / f"{name}.png").read_bytes() for name in figures}
             )
-        texts["report.md"] = to_markdown(blocks)
+        texts["report.md"] = f"{to_markdown(blocks)}\n<!-- Text {MARK} -->\n"
         for name, text in texts.items():
             (drawn / name).write_text(text, encoding="utf-8")
         (out / "figures").mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ import typer
 
 from featherpress.commands.formulas import read_formulas
 from featherpress.commands.model_files import audit_file, is_file, refuse_for_files
-from featherpress.commands.places import require_place
+from featherpress.commands.places import require_own, require_place
 from featherpress.commands.printing import (
     append_step_summary,
     echo,
@@ -173,8 +173,8 @@ def audit(
             raise UsageError("name a model: `featherpress audit featherface_v2`, or package.module:factory for yours")
         if check:
             require_extra("crosscheck", "--cross-check")
-        for file in (init, pin):
-            require_place(file)
+        require_place(init)
+        require_own(pin, load_baseline, "a baseline that --pin wrote")
         formulas = read_formulas(formula)
         limits = find_budget(model, budget, chosen, weights)
         held = load_baseline(baseline) if baseline else None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from featherpress.commands.model_names import weights_or_shipped
-from featherpress.commands.places import require_place
+from featherpress.commands.places import require_own, require_place
 from featherpress.commands.printing import show
 from featherpress.commands.recipe_exports import build_by_recipe, open_int8
 from featherpress.commands.subjects import count_model
@@ -227,8 +227,9 @@ def bench(
     """
     from featherpress.compress.deployment import backends, latency, listing
     from featherpress.files import write_json
+    from featherpress.records.deployment import Bench
 
-    require_place(out)
+    require_own(out, Bench.load, "a record that `bench` wrote")
     sizes = list(dict.fromkeys(size or (320, 640)))
     wanted: list[backends.Backend] = [each.value for each in dict.fromkeys(backend or BackendName)]
     request = latency.BenchRequest(

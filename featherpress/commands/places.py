@@ -1,9 +1,13 @@
-"""Where results go: checked before the work, so that nothing is lost at its end."""
+"""Where results go: checked before the work, so that nothing is lost at its end.
+
+A file that is there is replaced where it is the same command's own of before, and no other is.
+"""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
-from featherpress.errors import UsageError
+from featherpress.errors import FeatherpressError, UsageError
 
 
 def require_place(path: Path | None, *, folder: bool = False) -> None:
@@ -23,6 +27,23 @@ def require_place(path: Path | None, *, folder: bool = False) -> None:
         raise UsageError(f"{path} cannot be written: {nearest} is a file")
     if not os.access(nearest, os.W_OK):
         raise UsageError(f"{path} cannot be written: {nearest} is read-only")
+
+
+def require_own(path: Path | None, is_own: Callable[[Path], object], what: str) -> None:
+    """Refuse to replace a file that is not one of a kind, `what` in words, by which `is_own` knows it again.
+
+    An empty file holds nothing to lose, and a device or a pipe is written to.
+    Errors: `UsageError` as `require_place`, and for a file of another kind.
+    """
+    require_place(path)
+    if path is None or not path.is_file() or not path.stat().st_size:
+        return
+    try:
+        own = is_own(path)
+    except (FeatherpressError, OSError):
+        own = False
+    if not own:
+        raise UsageError(f"{path} is there and is not {what}, so that it is not replaced; name another file")
 
 
 def require_empty(folder: Path | None) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from featherpress.commands.model_files import is_file
-from featherpress.commands.places import require_place
+from featherpress.commands.places import require_own
 from featherpress.commands.printing import plain_console, print_json, stdout_to_stderr
 from featherpress.commands.subjects import advised, list_knobs, open_subject, read_settings
 from featherpress.errors import UsageError
@@ -72,7 +72,7 @@ def prune(
 
     if is_file(model) or split_weights(model)[1]:
         raise UsageError(f"prune needs what builds the model, package.module:factory, and --weights; got {model}")
-    require_place(out)
+    require_own(out, _is_pruned, "a model that `prune` wrote")
     if out is not None and out.suffix != ".safetensors":
         raise UsageError(
             f"a pruned model is written as safetensors: name --out so, as {out.with_suffix('.safetensors')}"
@@ -100,6 +100,13 @@ def prune(
         print_json({**record.to_dict(), **file, "components": compared.to_dict()["components"]})
     else:
         plain_console().print(_render(record, compared, _hints(record, weights, out, inputs or ())))
+
+
+def _is_pruned(path: Path) -> bool:
+    """Tell what `prune` wrote from a pruned model that was trained since."""
+    from featherpress.models.saving import TARGET, read_metadata
+
+    return path.suffix == ".safetensors" and TARGET in read_metadata(path)
 
 
 def _write(result: "Pruned", out: Path, model: str, settings: Mapping[str, Any]) -> None:

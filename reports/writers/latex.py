@@ -6,8 +6,9 @@ import pandas as pd
 
 from featherpress.escaping import escape_latex, visible
 from featherpress.reports.blocks import Block, Table, origin, render_inline
+from featherpress.reports.writers import MARK
 
-HEAD = r"% Tables of a featherpress report. In the preamble: \usepackage{array,booktabs,longtable}"
+HEAD = rf"% Tables {MARK}. In the preamble: \usepackage{{array,booktabs,longtable}}"
 # A column of texts with more letters than these is broken into lines.
 LONG = 30
 

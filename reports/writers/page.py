@@ -18,6 +18,7 @@ from featherpress.reports.blocks import (
     origin,
     render_inline,
 )
+from featherpress.reports.writers import MARK
 
 # Nothing may be loaded, from wherever the page is opened.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -36,6 +37,7 @@ def to_page(blocks: Sequence[Block], pictures: Mapping[str, bytes]) -> str:
     title = next((block.text for block in blocks if isinstance(block, Heading)), "Report")
     head = [
         "<!doctype html>",
+        f"<!-- Page {MARK} -->",
         '<html lang="en">',
         '<meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',

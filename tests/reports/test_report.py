@@ -58,6 +58,26 @@ def test_markdown_is_the_golden_file(run_dir: Path, golden: Callable[[str, str],
 
 
 @undrawn_only
+def test_a_report_replaces_reports_alone(run_dir: Path, tmp_path: Path) -> None:
+    """Reports are written again over themselves, beside other files; a text or a figure of no report is refused."""
+    for name in ("report.md", "report.html", "tables.tex", "figures/costs.png"):
+        file = tmp_path / Path(name).suffix[1:] / name
+        file.parent.mkdir(parents=True)
+        file.write_text("a person's own")
+        out = file.parents[1] if file.parent.name == "figures" else file.parent
+        with pytest.raises(UsageError, match="is of no report, so that it is not replaced; choose"):
+            write_report([run_dir], out, page=True, latex=True)
+        assert [*(path for path in out.rglob("*") if path.is_file())] == [file]
+        assert file.read_text() == "a person's own"
+    out = tmp_path / "again"
+    out.mkdir()
+    (out / "notes.md").write_text("a person's own")
+    for _ in range(2):
+        write_report([run_dir], out, page=True, latex=True)
+    assert (out / "notes.md").read_text() == "a person's own"
+
+
+@undrawn_only
 def test_two_runs_are_set_side_by_side(run_dir: Path, one_seed: Path, golden: Callable[[str, str], None]) -> None:
     """Several runs give one table, a context each, and figures that do not overwrite one another."""
     file = write_report([run_dir, one_seed], Path("both"))
