@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from featherpress.models import create_model, save_weights
+from featherpress.models import create_model, find_model, save_weights
 from featherpress.reports.blocks import typeset
 from tests.recipes import DRAWN_FACES
 
@@ -38,6 +38,17 @@ def test_audits_sum_up_and_are_within(run: Run, name: str, params: int, macs: in
     assert record["total"]["params"] == params == sum(row["params"] for row in record["components"])
     assert record["total"]["macs"] == sum(row["macs"] for row in record["components"]) <= macs
     assert record["claims"]
+
+
+def test_an_audit_keeps_what_the_model_is_built_from(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two audits of one factory with other arguments are told apart by their records; a preset's are there too."""
+    (tmp_path / "built.py").write_text("from torch import nn\ndef net(out=8, odd=None): return nn.Conv2d(3, out, 1)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    ending = run("audit", "built:net", "--input", "8", "--set", "out=4", "--set", r"odd=b'\xff'", "--json")
+    assert json.loads(ending.out)["settings"] == {"out": 4, "odd": r"b'\xff'"}
+    assert "settings" not in json.loads(run("audit", "built:net", "--input", "8", "--json").out)
+    settings = json.loads(run("audit", "featherface_v2", "--set", "bifpn_repeats=1", "--json").out)["settings"]
+    assert settings == {**find_model("featherface_v2").settings, "bifpn_repeats": 1}
 
 
 def test_audit_table_fits_eighty_columns(run: Run) -> None:

@@ -1,6 +1,7 @@
 """What `audit`, `diff` and `fit` are asked about: a model built by its name, and what it is fed."""
 
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from featherpress.commands.model_names import settings_of
 from featherpress.commands.printing import stdout_to_stderr
 from featherpress.errors import CountError, UsageError
 from featherpress.files import split_weights
@@ -29,12 +31,13 @@ _ZOO_SIDE, _OTHER_SIDE = "640", "224"
 
 
 class Subject(NamedTuple):
-    """A model, what it is fed, and in words where that is from."""
+    """A model, what it is fed, in words where that is from, and what the model is built from."""
 
     name: str
     model: "nn.Module"
     inputs: "Inputs"
     source: str
+    settings: Mapping[str, Any]
 
 
 def open_subject(
@@ -68,10 +71,10 @@ def open_subject(
     with stdout_to_stderr():
         torch.manual_seed(0)
         factory, offline = import_offline(target)
-        built = {**offline, **(settings_of_file(weights, target) if weights else {}), **(settings or {})}
-        make = partial(load_factory, target, built)
+        chosen = {**(settings_of_file(weights, target) if weights else {}), **(settings or {})}
+        make = partial(load_factory, target, {**offline, **chosen})
         model = build_with_weights(make, weights) if weights else make()
-        return Subject(name, model, *_choose_inputs(model, factory, inputs, budget, pin))
+        return Subject(name, model, *_choose_inputs(model, factory, inputs, budget, pin), settings_of(target, chosen))
 
 
 def _choose_inputs(
@@ -113,7 +116,7 @@ def audit_subject(
     """
     from featherpress.budgets import audit as run_audit
 
-    name, model, (args, kwargs), source = subject
+    name, model, (args, kwargs), source, settings = subject
     with advised(subject), stdout_to_stderr():
         result = run_audit(
             model,
@@ -124,7 +127,17 @@ def audit_subject(
             formulas=formulas,
             strict_claims=strict_claims,
         )
-    return result.model_copy(update={"input_source": source})
+    built = {"settings": {key: _as_json(value) for key, value in settings.items()}} if settings else {}
+    return result.model_copy(update={"input_source": source, **built})
+
+
+def _as_json(value: Any) -> Any:
+    """Return a value that a record can hold: what JSON has not, as Python writes it."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return repr(value)
+    return value
 
 
 @contextmanager
@@ -253,7 +266,7 @@ def choose_fit_inputs(
     if model is None:
         return Inputs()
     own = getattr(factory, "func", factory) if ":" in name else None
-    subject = Subject(name, model, *_choose_inputs(model, own, inputs, None, None))
+    subject = Subject(name, model, *_choose_inputs(model, own, inputs, None, None), {})
     audit_subject(subject, formulas=formulas)
     return subject.inputs
 
