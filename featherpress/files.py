@@ -59,6 +59,16 @@ def split_weights(name: str) -> tuple[str, Path | None]:
     return target, Path(file) if file else None
 
 
+def is_table(path: Path) -> bool:
+    """Tell a table, of cells between commas or tabs, by its suffix."""
+    return path.suffix.lower() in {".csv", ".tsv"}
+
+
+def separator(text: str) -> str:
+    """Return what is between the cells of a table: tabs where its heading has one, else commas."""
+    return "\t" if "\t" in text.partition("\n")[0] else ","
+
+
 def resolve(path: Path) -> Path:
     """Return where a path leads in the end; a link that leads to itself stays what it is, and is no error."""
     return Path(os.path.realpath(path))

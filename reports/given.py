@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from featherpress.errors import FileError
+from featherpress.files import is_table, separator
 from featherpress.records.evaluation import SubsetScores
 from featherpress.records.record import read_text
 from featherpress.verdicts.tables import Side
@@ -58,7 +59,7 @@ class Given:
 
 def is_given(file: Path) -> bool:
     """Tell whether a file holds numbers measured elsewhere, not a record: it is CSV, or a JSON list."""
-    return file.suffix.lower() == ".csv" or read_text(file).lstrip("\ufeff \t\r\n").startswith("[")
+    return is_table(file) or read_text(file).lstrip("\ufeff \t\r\n").startswith("[")
 
 
 def read_given(file: Path) -> Given:
@@ -67,7 +68,7 @@ def read_given(file: Path) -> Given:
     Errors: `FileError`, in one sentence with the line, for a file without models or numbers, for what is no number,
     and for rows of one model that no seed tells apart.
     """
-    rows = [*(_csv_rows if file.suffix.lower() == ".csv" else _json_rows)(file)]
+    rows = [*(_csv_rows if is_table(file) else _json_rows)(file)]
     names = [*dict.fromkeys(name for _, row in rows for name in row)]
     if not rows:
         raise FileError(f"{file}: expected a row a model, got none.")
@@ -135,13 +136,16 @@ def _decimals(text: str) -> int:
 
 def _csv_rows(file: Path) -> Iterable[tuple[str, dict[str, str]]]:
     try:
-        reader = csv.reader(io.StringIO(read_text(file).removeprefix("\ufeff"), newline=""), strict=True)
+        text = read_text(file).removeprefix("\ufeff")
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator(text), strict=True)
         header = [name.strip() for name in next(reader, [])]
         twice = {name for name in header if header.count(name) > 1 or not name}
         if twice:
             raise FileError(f"{file}: expected columns with names of their own, got {', '.join(header)[:80]}.")
-        if len(header) == 1 and (";" in header[0] or "\t" in header[0]):
-            raise FileError(f"{file}: expected commas between columns and a point in numbers, got {header[0][:80]!r}.")
+        if len(header) == 1 and ";" in header[0]:
+            raise FileError(
+                f"{file}: expected commas or tabs between columns and a point in numbers, got {header[0][:80]!r}."
+            )
         for cells in reader:
             where = f"line {reader.line_num}"
             if not any(cell.strip() for cell in cells):

@@ -41,6 +41,13 @@ def test_annotations_that_nobody_reads(tmp_path: Path) -> None:
     assert "goes with COCO results" in str(ended.exception)
 
 
+def test_tabs_are_read_as_commas_are(tmp_path: Path) -> None:
+    """A table with tabs is decided as one with commas."""
+    old, new = table(tmp_path / "old.csv", [0.0, 1.0] * 20), tmp_path / "new.tsv"
+    new.write_text(old.read_text().replace(",", "\t"))
+    assert run_gate([new], [old], margin=0.1).outcome == "not worse"
+
+
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
     """40 examples, half of them right."""

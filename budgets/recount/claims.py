@@ -12,6 +12,7 @@ from statistics import median
 from typing import Any
 
 from featherpress.errors import FileError, UsageError
+from featherpress.files import separator
 from featherpress.models.factories import read_argument
 from featherpress.records.record import read_bytes
 
@@ -81,7 +82,7 @@ class ClaimRow:
 
 
 def read_claims(path: Path, mapping: Sequence[str] = ()) -> list[ClaimRow]:
-    """Read a CSV of one model per row, with a heading.
+    """Read a CSV of one model per row, with a heading; tabs may stand for its commas.
 
     `mapping` has texts `column=field`; a field is `name`, `params`, `macs`, `input`, `-` for a column that says nothing
     of these, or an argument of the factory. Unless mapped, usual headings are understood.
@@ -92,7 +93,7 @@ def read_claims(path: Path, mapping: Sequence[str] = ()) -> list[ClaimRow]:
         text = read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise FileError(f"{path}: expected a CSV in UTF-8, got byte {error.start} that is not") from error
-    table = csv.DictReader(io.StringIO(text))
+    table = csv.DictReader(io.StringIO(text), delimiter=separator(text))
     columns = list(table.fieldnames or ())
     fields = _fields(columns, mapping, path)
     if "name" not in fields.values() or not {"params", "macs"} & set(fields.values()):

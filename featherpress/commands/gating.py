@@ -10,6 +10,7 @@ import typer
 from featherpress.commands.printing import append_step_summary, echo, junit_on_error
 from featherpress.errors import FileError, UsageError
 from featherpress.escaping import escape_markdown
+from featherpress.files import is_table
 from featherpress.options import GateFormat, UndecidedAs
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def read_side(
     missing = next((path for path in paths if not path.exists()), None)
     if missing is not None:
         raise FileError(f"there is no file or folder {missing}")
-    if all(path.suffix.lower() == ".csv" for path in paths):
+    if all(map(is_table, paths)):
         from featherpress.verdicts.tables import read_tables
 
         return read_tables(paths, metric=metric or "score", order=order)

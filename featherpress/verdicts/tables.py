@@ -1,6 +1,7 @@
 """Scores from CSV files: one value per example, of one seed or several."""
 
 import csv
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from featherpress.errors import DataError
+from featherpress.files import separator
 from featherpress.verdicts.intervals import Scores
 
 COLUMNS = ("example", "score")
@@ -74,8 +76,8 @@ def match_examples(examples: Sequence[str], wanted: Sequence[str], name: str) ->
 
 def _read(path: Path) -> dict[str, dict[str, float]]:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            return _parse(csv.DictReader(file), path)
+        text = path.read_bytes().decode("utf-8-sig")
+        return _parse(csv.DictReader(io.StringIO(text, newline=""), delimiter=separator(text)), path)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not a CSV file in UTF-8: {error}") from error
 

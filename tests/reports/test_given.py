@@ -192,6 +192,11 @@ def test_json_is_read_as_csv_is(reported: Callable[..., str], tmp_path: Path) ->
     assert rows(reported(text, name="mine.json")) == rows(reported(NUMBERS))
 
 
+def test_tabs_are_read_as_commas_are(reported: Callable[..., str]) -> None:
+    """A table with tabs gives the same."""
+    assert rows(reported(NUMBERS.replace(",", "\t"), name="mine.tsv")) == rows(reported(NUMBERS))
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -206,7 +211,7 @@ def test_json_is_read_as_csv_is(reported: Callable[..., str], tmp_path: Path) ->
         ("model,top1\na,1_0\n", "line 2, column 'top1'"),
         ("model,top1\na,1e999\n", "line 2, column 'top1'"),
         ("model,top1\na,1,2\n", "line 2: expected 2 cells, got 3"),
-        ("model;top1\na;1,2\n", "expected commas between columns and a point in numbers, got 'model;top1'"),
+        ("model;top1\na;1,2\n", "expected commas or tabs between columns and a point in numbers, got 'model;top1'"),
         ("model,top1\n,1\n", "line 2: expected a model, got an empty cell"),
         ("model,top1,top1\na,1,2\n", "expected columns with names of their own"),
         ("model,seed,top1,scores\na,0,1,x.csv\na,1,1,\n", "'a' has `scores` of some of its seeds alone"),

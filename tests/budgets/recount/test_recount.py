@@ -163,6 +163,7 @@ def test_columns_units_and_arguments(table: Any) -> None:
     assert (row.name, row.input, {name: claim.text for name, claim in row.claims.items()}) == (
         "plain", "32", {"params": "0.448", "macs": "0.88"},
     )  # fmt: skip
+    assert read_claims(table("plain\t1,448", heading="model\tparams"))[0].claims["params"].value == 1448
     path = table("plain,0.448,0.88,32,16", heading="Net,weights (k),GFLOPs x1000,side,channels")
     result = count_again(path, *mapping, "channels=width")
     assert [row.verdict for row in result.rows] == ["equal"]
