@@ -21,6 +21,19 @@ Key = TypeVar("Key")
 
 DEPLOYED: tuple[type[Record], ...] = (Bench, Export)
 KINDS: tuple[type[Record], ...] = (Audit, Model, *DEPLOYED, *EVALUATIONS, SubsetScores)
+_AUDIT = "as `featherpress audit MODEL --json` prints it"
+_FOLDER = "expected the folder of a run, got a record that lies in one; give the folder"
+INSTEAD = {
+    "featherpress.weights/1": f"a file of weights does not say what runs; give an audit of its model, {_AUDIT} with "
+    "`--weights FILE`",
+    "featherpress.diff/1": f"expected models, got a comparison of two; give an audit of each, {_AUDIT}",
+    "featherpress.fit/1": f"expected a model, got what `fit` found; give an audit of it, {_AUDIT} with its `--set`",
+    "featherpress.pruning/1": f"expected models, got what was cut; give the run's folder, or an audit of each, "
+    f"{_AUDIT}, with `--weights FILE` of what was left",
+    "featherpress.pin/1": f"expected an audit, got a baseline that `--pin` wrote; give the audit, {_AUDIT}",
+    **{f"featherpress.{name}/1": _FOLDER for name in ("budget", "environment", "provenance", "sweep")},
+}
+"""What to give in the place of records that are no report's."""
 # Bytes: what is longer is a list of labels or the like, and not opened to see what it is.
 LONGEST = 4 * 1024**2
 
@@ -91,7 +104,7 @@ def load_sources(paths: Sequence[Path], read_scores: ReadScores = read_csv_score
     files = _distinct((path for path in paths if path.is_file()), read_bytes)
     given = [read_given(path) for path in files.values() if is_given(path)]
     held = {each.file for each in given}
-    named = [read_kind(path, KINDS).load(path) for path in files.values() if path not in held]
+    named = [read_kind(path, KINDS, instead=INSTEAD).load(path) for path in files.values() if path not in held]
     subsets = [each for each in named if isinstance(each, SubsetScores)]
     given += [subsets_given(subsets, file_names([each.file for each in subsets]))] if subsets else []
     sweeps = [Sweep.load(path / SWEEP) for path in folders if (path / SWEEP).is_file()]

@@ -1,7 +1,7 @@
 """What every record is: frozen, written with its schema, and read with complaints that name the file and the place."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -106,17 +106,21 @@ def read_text(file: Path) -> str:
         raise FileError(f"{file}: expected a UTF-8 text file, got {type(error).__name__}.") from error
 
 
-def read_kind(file: Path, kinds: Collection[type[AnyRecord]]) -> type[AnyRecord]:
-    """Return which of some kinds of record a file is.
+def read_kind(
+    file: Path, kinds: Collection[type[AnyRecord]], *, instead: Mapping[str, str] | None = None
+) -> type[AnyRecord]:
+    """Return which of some kinds of record a file is; `instead` says of other schemas what is wanted in their place.
 
     Errors: `FileError` when it is none of them.
     """
-    schema = _schema_in(read_text(file), file)
+    schema = _schema_in(read_text(file), file) or ""
     for kind in kinds:
         if schema == kind.SCHEMA:
             return kind
+    if instead and schema in instead:
+        raise FileError(f"{file}: {instead[schema]}.")
     known = ", ".join(kind.SCHEMA for kind in kinds)
-    raise FileError(f"{file}: expected a record of one of the schemas {known}, got {schema or ''!r}.")
+    raise FileError(f"{file}: expected a record of one of the schemas {known}, got {schema!r}.")
 
 
 def _schema_in(text: str, file: Path) -> str | None:

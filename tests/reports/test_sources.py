@@ -185,3 +185,22 @@ def test_a_model_without_components_has_no_figure(run_dir: Path) -> None:
 def test_a_folder_with_an_at_in_its_name_is_part_of_what_builds_a_model() -> None:
     assert target("nets@2/mine.py:net@small.safetensors") == target("nets@2/mine.py:net") == "nets@2/mine.py:net"
     assert target("mine:net@main") == target("mine:net") == "mine:net"
+
+
+@pytest.mark.parametrize(
+    ("schema", "sentence"),
+    [
+        ("weights", "a file of weights does not say what runs; give an audit of its model"),
+        ("diff", "expected models, got a comparison of two; give an audit of each"),
+        ("fit", "expected a model, got what `fit` found; give an audit of it"),
+        ("pruning", "expected models, got what was cut; give the run's folder, or an audit of each"),
+        ("pin", "expected an audit, got a baseline that `--pin` wrote; give the audit"),
+        ("budget", "expected the folder of a run, got a record that lies in one; give the folder"),
+        ("mine", "expected a record of one of the schemas"),
+    ],
+)
+def test_other_records_are_told_what_to_give(schema: str, sentence: str, tmp_path: Path) -> None:
+    """Records that other commands print are refused with what to give in their place."""
+    (tmp_path / "given.json").write_text(json.dumps({"schema": f"featherpress.{schema}/1"}), encoding="utf-8")
+    with pytest.raises(FileError, match=re.escape(f"given.json: {sentence}")):
+        write_report([tmp_path / "given.json"], tmp_path / "out")
