@@ -179,16 +179,20 @@ class Distiller:
         if self.balance and state["balance"]:
             self.balance.restore(state["balance"])
 
-    def verify(self, optimizer: torch.optim.Optimizer | None = None) -> list[str]:
+    def verify(
+        self, optimizer: torch.optim.Optimizer | None = None, *, scaler: torch.amp.GradScaler | None = None
+    ) -> list[str]:
         """Check, after a backward, that the student and the adapters learn and that nothing has moved a teacher.
 
-        `optimizer` holds both; where there are several, give none. Returns what was checked, a sentence each. It cannot
+        `optimizer` holds both; where there are several, give none. A `scaler` skips steps whose gradients are not
+        finite, which is no fault until its scale is below 1. Returns what was checked, a sentence each. It cannot
         see a loss that is scaled wrongly, a teacher that is the wrong one or was changed through `.data`, or a student
         whose gradients are not synchronised.
 
         Errors: `TrainingError` with one sentence on the first fault.
         """
-        return [*self.watch.verify(optimizer), *over_batch(self.terms)]
+        skips = scaler is not None and scaler.is_enabled() and scaler.get_scale() >= 1
+        return [*self.watch.verify(optimizer, skips=skips), *over_batch(self.terms)]
 
     def close(self) -> None:
         """Remove all hooks, and let the teachers' weights learn that did before; there are no further steps."""

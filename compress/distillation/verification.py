@@ -9,6 +9,8 @@ from featherpress.compress.distillation.taps import Tap, find_modules
 from featherpress.compress.distillation.teachers import BoundTeacher
 from featherpress.errors import TrainingError
 
+_SCALED = "; if a GradScaler skips such steps, name it: verify(optimizer, scaler=scaler)"
+
 
 class Watch:
     """Notes what happens to a student, its teachers and the adapters between them.
@@ -77,16 +79,16 @@ class Watch:
         if name not in self._cleared:
             self._marks[name] = weight.detach().sum()
 
-    def verify(self, optimizer: torch.optim.Optimizer | None) -> list[str]:
-        """Raise for the first fault, or return what was checked.
+    def verify(self, optimizer: torch.optim.Optimizer | None, *, skips: bool = False) -> list[str]:
+        """Raise for the first fault, or return what was checked; what `skips` steps whose gradients are not finite may.
 
         Errors: `TrainingError`.
         """
         checks = [self._losses(), self._teachers(), self._modules()]
         if optimizer is not None:
-            checks += [self._held(optimizer), self._finite(optimizer)]
+            checks += [self._held(optimizer), self._finite(optimizer, skips=skips)]
         if self._spent:
-            checks.append(self._reached())
+            checks.append(self._reached(skips=skips))
         return checks
 
     def _losses(self) -> str:
@@ -124,7 +126,7 @@ class Watch:
                 raise TrainingError(f"weights of {name} are in the optimizer; leave them out")
         return "the optimizer holds the student, every adapter and no teacher"
 
-    def _reached(self) -> str:
+    def _reached(self, *, skips: bool) -> str:
         for name, weight in self.adapters.named_parameters():
             if weight.requires_grad and name.partition(".")[0] in self._used and name not in self._arrived:
                 raise TrainingError(
@@ -133,8 +135,8 @@ class Watch:
         if self._followed and not self._returned:
             raise TrainingError("no gradient has come back through step.loss(...): is it in the loss that backs up?")
         for name, finite in self._arrived.items():
-            if not finite:
-                raise TrainingError(f"the gradient of the adapter {name} is not finite")
+            if not finite and not skips:
+                raise TrainingError(f"the gradient of the adapter {name} is not finite{_SCALED}")
         for name, left in self._stale.items():
             if left:
                 raise TrainingError(
@@ -143,13 +145,20 @@ class Watch:
                 )
         return "gradients have reached every adapter"
 
-    def _finite(self, optimizer: torch.optim.Optimizer) -> str:
+    def _finite(self, optimizer: torch.optim.Optimizer, *, skips: bool) -> str:
         names = {id(weight): name for name, weight in self.student.named_parameters()}
+        skipped = ""
         for group in optimizer.param_groups:
             for weight in group["params"]:
-                for what, tensor in (("", weight), ("the gradient of ", weight.grad)):
-                    if tensor is not None and not tensor.isfinite().all():
-                        raise TrainingError(f"{what}{names.get(id(weight), 'a weight')} is not finite")
+                name = names.get(id(weight), "a weight")
+                if not weight.isfinite().all():
+                    raise TrainingError(f"{name} is not finite")
+                if weight.grad is not None and not weight.grad.isfinite().all():
+                    skipped = skipped or name
+        if skipped and not skips:
+            raise TrainingError(f"the gradient of {skipped} is not finite{_SCALED}")
+        if skipped:
+            return f"no weight is infinite or not a number; the gradient of {skipped} is: the scaler skips this step"
         return "no weight or gradient is infinite or not a number"
 
 

@@ -271,6 +271,29 @@ def test_11_finite_loss_whose_gradient_is_not(student: Net) -> None:
         kd.verify(optimizer)
 
 
+def test_11_steps_that_a_scaler_skips(student: Net) -> None:
+    """Gradients that overflow at a high scale are no fault where the scaler is named, and one where it is below 1."""
+    for scale, sound in ((2.0**127, True), (0.5, False)):
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        kd = distil(student)
+        optimizer = held(kd, student)
+        before = student.one.weight.clone()
+        loss = take(kd, student) * (1 if sound else math.inf)
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call, unused-ignore]
+        scaler.step(optimizer)
+        assert student.one.weight.equal(before)
+        if sound:
+            assert "the scaler skips this step" in " ".join(kd.verify(optimizer, scaler=scaler))
+        else:
+            with pytest.raises(TrainingError, match="is not finite"):
+                kd.verify(optimizer, scaler=scaler)
+        with pytest.raises(TrainingError, match=r"is not finite; if a GradScaler skips such steps, name it"):
+            kd.verify(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        kd.close()
+
+
 def test_11_weights_that_are_not_finite(student: Net) -> None:
     """A teacher that says NaN is found in what the student has become, after `zero_grad` too."""
     teacher = make_net(6)
