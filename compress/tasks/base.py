@@ -23,6 +23,7 @@ from featherpress.compress.evaluation.saved_scores import value_scores
 from featherpress.compress.recipes import DataRecipe, Recipe
 from featherpress.compress.recipes.required_files import Need
 from featherpress.compress.runtime.progress import Progress
+from featherpress.errors import UsageError
 from featherpress.models.factories import load_factory
 from featherpress.models.inputs import ModelInput, input_of, normalization_of, remember_input
 from featherpress.records.evaluation import Metric, TaskEvaluation
@@ -98,6 +99,16 @@ class Task(ABC):
         noted = ModelInput(mean=mean, std=std, size=side, classes=self.classes, target=target, settings=dict(settings))
         remember_input(model, noted)
         return model
+
+    def refuse_others_losses(self, target: str, *, sigmoids: bool) -> None:
+        """Refuse a softmax over logits of sigmoids, which does not see how likely a class is, and the reverse.
+
+        Errors: `UsageError`, which names the term.
+        """
+        for name, term in self.recipe.distillation.losses.items() if self.recipe.all_teachers else ():
+            if term.loss in (("kl", "dist") if sigmoids else ("binary",)):
+                has, wanted = ("a sigmoid for each class", "binary") if sigmoids else ("a softmax over classes", "kl")
+                raise UsageError(f"`distillation.losses.{name}`: the head of {target} has {has}; use {wanted}")
 
     def normalization(self, model: nn.Module) -> tuple[Any, Any]:
         """Return the mean and deviation of a model's images where the recipe names none."""

@@ -99,16 +99,9 @@ class ObjectsTask(Task):
             raise UsageError("torchvision's detectors normalise images themselves: give `image_mean` in `settings`")
         side = size or self.data.sizes[0]
         model = build_detector(target, settings, classes=len(self.classes), side=side)
-        self._refuse_others_losses(target, isinstance(model, SIGMOIDS))
+        self.refuse_others_losses(target, sigmoids=isinstance(model, SIGMOIDS))
         remember_input(model, ModelInput(mean=(0, 0, 0), std=(1, 1, 1), size=side, classes=self.classes))
         return model
-
-    def _refuse_others_losses(self, target: str, sigmoids: bool) -> None:
-        """Refuse a softmax over logits of sigmoids, which does not see how likely a class is, and the reverse."""
-        for name, term in self.recipe.distillation.losses.items() if self.recipe.all_teachers else ():
-            if term.loss in (("kl", "dist") if sigmoids else ("binary",)):
-                has, wanted = ("a sigmoid for each class", "binary") if sigmoids else ("a softmax over classes", "kl")
-                raise UsageError(f"`distillation.losses.{name}`: the head of {target} has {has}; use {wanted}")
 
     def teacher_inputs(self, student: nn.Module, teacher: nn.Module) -> Callable[[Tensor], Tensor]:
         """Return what turns a student's images into a teacher's.

@@ -385,6 +385,15 @@ def test_of_few_digits_the_labels_are_known(tmp_path: Path) -> None:
             load_recipe("digits", settings=[change])
 
 
+def test_a_softmax_is_not_compared_as_sigmoids() -> None:
+    """`binary` is for heads of a sigmoid for each class: for a classifier it is one sentence with what to use."""
+    recipe = load_recipe("digits", settings=["distillation.losses.class={ loss = 'binary' }"])
+    with pytest.raises(
+        UsageError, match=r"`distillation.losses.class`: the head .* has a softmax over classes; use kl"
+    ):
+        task(recipe).build(recipe.student.model, recipe.student.settings)
+
+
 def test_the_surest_wrong_answers_are_pictures(folders: Callable[..., Recipe], tmp_path: Path) -> None:
     """Where a pupil is wrong, the surest first: the image and its class, and each model's answer and probability."""
     ours = task(folders())

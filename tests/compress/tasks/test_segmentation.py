@@ -454,6 +454,13 @@ def test_models_that_do_not_fit(
         task_of(recipe()).build(target, settings)
 
 
+def test_a_softmax_is_not_compared_as_sigmoids(recipe: Callable[..., Recipe]) -> None:
+    """`binary` is for heads of a sigmoid for each class."""
+    own = recipe("distillation.losses.pixels={ loss = 'binary' }")
+    with pytest.raises(UsageError, match=r"`distillation.losses.pixels`: the head .* has a softmax over classes"):
+        task_of(own).build(own.student.model, own.student.settings)
+
+
 def test_torchvisions_models(recipe: Callable[..., Recipe]) -> None:
     """Their dictionary is understood, and `"none"` keeps them from fetching weights."""
     settings = {"num_classes": 3, "weights_backbone": "none"}
