@@ -48,7 +48,9 @@ def visible(text: str, *, lines: bool = False) -> str:
         return text
     if not lines:
         text = re.sub(r"[\r\n\t\v\f\x85\u2028\u2029]+", " ", text)
-    return "".join(letter if _is_plain(letter) or (lines and letter in _LINES) else _written(letter) for letter in text)
+    return "".join(
+        letter if _is_plain(letter) or (lines and letter in _LINES) else written_out(letter) for letter in text
+    )
 
 
 def _is_plain(letter: str) -> bool:
@@ -57,7 +59,8 @@ def _is_plain(letter: str) -> bool:
     return kind not in {"Cc", "Cs", "Zl", "Zp"} and not no_character and (kind != "Cf" or letter in _JOINERS)
 
 
-def _written(letter: str) -> str:
+def written_out(letter: str) -> str:
+    r"""Return a letter as Python writes it, as \x1b."""
     number = ord(letter)
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 

@@ -20,6 +20,7 @@ from featherpress.reports.figures.style import (
     Bar,
     canvas,
     fitted,
+    legible,
     role_keys,
     row_bars,
     tidy,
@@ -132,7 +133,8 @@ def confusion_matrix(classes: Sequence[str], counts: Numbers) -> Figure:
         text = "<1" if value < 0.5 else f"{value:.0f}"
         color = "white" if value > 55 else INK
         axes.text(column, row, text, ha="center", va="center", fontsize=SMALL, color=color)
-    short = [name if len(name) <= LETTERS else f"{name[: LETTERS - 1]}\N{HORIZONTAL ELLIPSIS}" for name in classes]
+    names = map(legible, classes)
+    short = [name if len(name) <= LETTERS else f"{name[: LETTERS - 1]}\N{HORIZONTAL ELLIPSIS}" for name in names]
     places = range(len(classes))
     axes.set_xticks(places, short, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(places, [f"{name} ({integer(int(n))})" for name, n in zip(short, whole[:, 0], strict=True)])

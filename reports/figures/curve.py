@@ -8,7 +8,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from featherpress.records.comparison import Difference
 from featherpress.records.sweep import UNITS, Sweep
-from featherpress.reports.figures.style import INK, LEGEND, MUTED, PAGE, ROLES, SMALL, canvas, short, tidy
+from featherpress.reports.figures.style import INK, LEGEND, MUTED, PAGE, ROLES, SMALL, canvas, fitted, short, tidy
 from featherpress.reports.metrics import with_unit
 
 # A teacher that costs as many times the smallest student is drawn on a logarithmic axis.
@@ -30,7 +30,11 @@ def draw_curve(sweep: Sweep) -> Figure:
     far = _teacher(axes, sweep, costs)
     if sweep.target is not None:
         axes.axvline(
-            sweep.target.amount, color=MUTED, linestyle=":", linewidth=1.0, label=f"budget {sweep.target.budget}"
+            sweep.target.amount,
+            color=MUTED,
+            linestyle=":",
+            linewidth=1.0,
+            label=f"budget {fitted(sweep.target.budget)}",
         )
     if far:
         axes.set_xscale("log")

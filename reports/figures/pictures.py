@@ -8,7 +8,7 @@ from matplotlib.patches import Patch
 
 from featherpress.records.run import Panel, PanelRow, Pictures
 from featherpress.reports.figures.gallery import GAP, HEAD, HIGHEST, pixels
-from featherpress.reports.figures.style import DPI, INK, LEGEND, PAGE, TEXT, canvas
+from featherpress.reports.figures.style import DPI, INK, LEGEND, PAGE, TEXT, canvas, legible
 
 ROW_GAP, LINE = 0.05, 0.14  # inches: below a row, and for a line of text or of the legend
 KEYS = 6  # entries of the legend in a line
@@ -56,7 +56,7 @@ def draw_pictures(pictures: Pictures) -> Figure:
             _fill(axes, pictures, panel, cell, tall)
         top -= tall + under
     if pictures.legend:
-        keys = [Patch(facecolor=e.colour, edgecolor=INK, linewidth=0.3, label=e.name) for e in pictures.legend]
+        keys = [Patch(facecolor=e.colour, edgecolor=INK, linewidth=0.3, label=legible(e.name)) for e in pictures.legend]
         figure.legend(handles=keys, loc="lower left", ncols=KEYS, handlelength=1.0, handleheight=1.0, **LEGEND)
     return figure
 
@@ -98,7 +98,7 @@ def _heights(pictures: Pictures) -> list[float]:
 
 def _wrap(panel: Panel, width: float) -> str:
     """Break a panel's lines where they are wider than it, in inches; what is left after two is cut."""
-    lines = panel.text.split("\n")
+    lines = legible(panel.text).split("\n")
     return "\n".join(textwrap.fill(line, int(LETTERS * width), max_lines=2, placeholder=" …") for line in lines)
 
 

@@ -12,8 +12,10 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patches import Patch
 
+from featherpress.escaping import written_out
 from featherpress.files import naming
 from featherpress.reports.formats import MINUS
 
@@ -119,8 +121,15 @@ def write_beside(axes: Axes, text: str, x: float, y: float, *, weight: Literal["
     )
 
 
+def legible(text: str) -> str:
+    r"""Return text in which letters that the figures' font has not, as emoji, are written out, as \U0001f525."""
+    known = get_font(findfont(FontProperties())).get_charmap()
+    return "".join(each if ord(each) in known or each == "\n" else written_out(each) for each in text)
+
+
 def fitted(name: str, most: int = 52) -> str:
     """Return a name of so many letters at most, the middle of a longer one left out: a column is wide enough for it."""
+    name = legible(name)
     return name if len(name) <= most else f"{name[: most // 2]}\N{HORIZONTAL ELLIPSIS}{name[1 - most // 2 :]}"
 
 

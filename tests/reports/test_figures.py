@@ -1,5 +1,6 @@
 """Figures: that what is drawn is what the records say."""
 
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from matplotlib.patches import Rectangle
 from featherpress.errors import FileError
 from featherpress.records.evaluation import ACCURACY, AP
 from featherpress.records.run import Prediction, Truth
-from featherpress.reports.figures.accuracy import ap_by_height, precision_recall, scores_by_group
+from featherpress.reports.figures.accuracy import ap_by_height, confusion_matrix, precision_recall, scores_by_group
 from featherpress.reports.figures.costs import costs_by_component, waterfall
 from featherpress.reports.figures.gallery import PENS, draw_gallery, mark, pictures_shown
 from featherpress.reports.figures.learning import level_correlation, training_curves
@@ -243,6 +244,11 @@ def test_names_are_drawn_as_they_are(run: Run, tmp_path: Path) -> None:
     named = student.model_copy(update={"model": "a$\\frac{$b"})
     render(partial(waterfall, ("first", teacher), ("second", named)), [tmp_path / "formula.png"])
     assert (tmp_path / "formula.png").is_file()
+    assert fitted("a\N{FIRE}é\N{MINUS SIGN}") == "a\\U0001f525é\N{MINUS SIGN}"  # which the font has not, in part
+    named = student.model_copy(update={"model": "\N{FIRE}"})
+    with warnings.catch_warnings(action="error"):
+        render(partial(waterfall, ("first", teacher), ("second", named)), [tmp_path / "fire.png"])
+        render(partial(confusion_matrix, ["\N{FIRE}", "b"], np.eye(2)), [tmp_path / "matrix.png"])
     long = {f"{'x' * 100}-{end}": [[0.5]] for end in "ab"}
     assert scores_by_group(["all"], long, x="score", y="class").legends[0]._ncols == 1
     ends = [text.get_text()[-2:] for text in scores_by_group(["all"], long, x="", y="").legends[0].get_texts()]
