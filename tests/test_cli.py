@@ -123,6 +123,7 @@ def mistakes(folder: Path) -> dict[str, tuple[list[str], str]]:
         "tap": (["distill", DRAWN_FACES, "--set", "distillation.losses.feature.student=heads"], "cannot be compared"),
         "diverged": (["detect", "good.png", "--weights", "nan.safetensors"], "not finite"),
         "side": (["audit", "featherface_v2", "--input", "9999999999"], "of sizes from 1 to 65536"),
+        "fit weights": (["fit", "mine:net@w.pth", "--params", "9"], "name mine:net alone, without w.pth"),
         "knob": (["fit", "featherface_v2", "--params", "9", "--knob", "n=1:99999999999"], "10,000 values at most"),
         "folder for a file": (["bench", "featherface_v2", "--out", "full"], "full is a folder; name a file"),
         "file for a folder": (["evaluate", "--data", "full", "--out", "cut.jpg/new"], "cut.jpg is a file"),

@@ -120,7 +120,8 @@ class ExportRequest:
     """The requested files, named after `out`, which ends in `.onnx`; with `program`, a torch program beside it.
 
     With `nms`, an IoU, the options decode, and ONNX files suppress what scores `threshold` or more. A `model` that was
-    built already, from `settings` and with its weights, is exported as `target`.
+    built already, from `settings` and with its weights, is exported as `target`. Without a `side`, or a height and a
+    width, the files take all sizes that the model does.
     """
 
     target: str
@@ -129,7 +130,7 @@ class ExportRequest:
     settings: Mapping[str, Any] = field(default_factory=dict)
     out: Path | None = None
     options: GraphOptions = field(default_factory=GraphOptions)
-    side: int | None = None
+    side: int | tuple[int, int] | None = None
     opset: int | None = None
     nms: float | None = None
     threshold: float = DetectionSettings().score_threshold

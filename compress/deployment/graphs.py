@@ -105,36 +105,39 @@ def find_subject(
     weights: Path | None,
     *,
     options: GraphOptions,
-    side: int | None = None,
+    side: int | tuple[int, int] | None = None,
     fixed: bool = False,
     model: nn.Module | None = None,
 ) -> Subject:
     """Build a model of the zoo with its weights, or anyone's by `package.module:factory`, and prepare it for tracing.
 
     `target` may be empty where the weights file says which model it is of; a `model` that was built already is only
-    prepared. `side` is the input's where the model is no detector, else the one that model or weights say, else 640;
-    with `fixed` the graph takes one image of that side and no other.
+    prepared. `side` is the input's, or its height and width, where the model is no detector, else the one that model or
+    weights say, else 640; with `fixed` the graph takes one image of that size and no other.
 
     Errors: `UsageError` for names, files and options that do not go together; `CheckpointError` as `load_weights`.
     """
     model = (model or _load(target, weights)).eval().requires_grad_(False)
+    size = (side, side) if isinstance(side, int) else side
     if isinstance(model, Detector):
-        return _detector_subject(target, model, options, side if fixed else None)
+        return _detector_subject(target, model, options, size if fixed else None)
     if options.priors or options.decode:
         raise UsageError(f"{target} is not a featherpress detector, so there are no priors to add or to decode with")
     takes = input_of(model) or (read_input(weights) if weights else None)
-    side = side or (takes.size if takes else 0)
+    size = size or (takes.size if takes else 0,) * 2
     if isinstance(model, GeneralizedRCNN):
         raise UsageError(
             f"{target} looks at regions that it finds in an image, so that no file of one size computes it; RetinaNet, "
             "FCOS and SSD can be exported"
         )
     if isinstance(model, ONE_STAGE):
-        model = DecodedDetector(model, side)
-        takes, side = takes or ModelInput(mean=(0, 0, 0), std=(1, 1, 1), size=model.side), model.side
+        if size[0] != size[1]:
+            raise UsageError(f"{target} scales images into a square itself: give --input one side")
+        model = DecodedDetector(model, size[0])
+        takes, size = takes or ModelInput(mean=(0, 0, 0), std=(1, 1, 1), size=model.side), (model.side, model.side)
     if takes is not None:
         remember_input(model, takes)
-    return _plain_subject(target, model, side or 640, options, fixed=fixed)
+    return _plain_subject(target, model, size if all(size) else (640, 640), options, fixed=fixed)
 
 
 def _load(target: str, weights: Path | None) -> nn.Module:
@@ -151,12 +154,12 @@ def _load(target: str, weights: Path | None) -> nn.Module:
     return build_with_weights(lambda: load_factory(target, settings), weights)
 
 
-def _detector_subject(target: str, model: Detector, options: GraphOptions, side: int | None) -> Subject:
-    if side is not None and side < LEAST_SIDE:
-        raise UsageError(f"a detector takes images of {LEAST_SIDE} pixels a side or more, got --input {side}")
+def _detector_subject(target: str, model: Detector, options: GraphOptions, size: tuple[int, int] | None) -> Subject:
+    if size is not None and min(size) < LEAST_SIDE:
+        raise UsageError(f"a detector takes images of {LEAST_SIDE} pixels a side or more, got --input {min(size)}")
     origin = origin_of(model)
     graph = DetectorGraph(model, options)
-    one = (1, 3, side, side) if side else None
+    one = (1, 3, *size) if size else None
     return Subject(
         name=origin.name if origin else target,
         original=graph,
@@ -168,17 +171,20 @@ def _detector_subject(target: str, model: Detector, options: GraphOptions, side:
     )
 
 
-def _plain_subject(target: str, model: nn.Module, side: int, options: GraphOptions, *, fixed: bool) -> Subject:
+def _plain_subject(
+    target: str, model: nn.Module, size: tuple[int, int], options: GraphOptions, *, fixed: bool
+) -> Subject:
     """Find by running it which axes of its input a model lets vary; none where they are to be fixed."""
-    base = (1, 3, side, side)
+    height, width = size
+    base = (1, 3, height, width)
     found = flat_outputs(_try(model, base, target))
     names = ("output",) if len(found) == 1 else tuple(f"output_{number}" for number in range(len(found)))
     if isinstance(model, DecodedDetector):
         names = model.outputs
-    twice, wide, tall = (2, 3, side, side), (1, 3, side, 2 * side), (2, 3, 2 * side, side)
+    twice, wide, tall = (2, 3, height, width), (1, 3, height, 2 * width), (2, 3, 2 * height, width)
     batch = not fixed and _runs(model, twice)
-    size = batch and _runs(model, wide) and _runs(model, tall)
-    shapes = [base, *([twice] if batch else []), *([wide, tall] if size else [])]
+    sides = batch and _runs(model, wide) and _runs(model, tall)
+    shapes = [base, *([twice] if batch else []), *([wide, tall] if sides else [])]
     return Subject(
         name=target,
         original=model,
@@ -186,7 +192,7 @@ def _plain_subject(target: str, model: nn.Module, side: int, options: GraphOptio
         outputs=names,
         example=twice if batch else base,
         shapes=tuple(shapes),
-        dynamic={axis: name for axis, name in _AXES.items() if (size if axis else batch)},
+        dynamic={axis: name for axis, name in _AXES.items() if (sides if axis else batch)},
     )
 
 
@@ -205,7 +211,7 @@ def _try(model: nn.Module, shape: tuple[int, ...], target: str) -> object:
     except Exception as error:  # other people's forward: whatever it raises, it did not take the input
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ExportError(
-            f"{target} does not take an input of {shape}: {reason}; --input names another side"
+            f"{target} does not take an input of {shape}: {reason}; --input names another size"
         ) from error
 
 

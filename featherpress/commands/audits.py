@@ -28,6 +28,7 @@ from featherpress.commands.subjects import (
 )
 from featherpress.errors import FileError, UsageError
 from featherpress.extras import require_extra
+from featherpress.files import split_weights
 from featherpress.options import (
     ArgumentOption,
     By,
@@ -314,6 +315,9 @@ def fit(
     from featherpress.budgets import fit as solve
     from featherpress.budgets.fitting.fit import parse_knob, render_fit
 
+    target, weights = split_weights(model)
+    if weights:
+        raise UsageError(f"fit turns what builds a model, whatever its weights: name {target} alone, without {weights}")
     chosen = read_settings(settings)
     make, usual = find_factory(model, chosen)
     knobs = [parse_knob(text) for text in knob or usual]

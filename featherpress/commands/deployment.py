@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from featherpress.commands.model_names import weights_or_shipped
+from featherpress.commands.model_names import model_and_weights, weights_or_shipped
 from featherpress.commands.places import require_own, require_place
 from featherpress.commands.printing import show
 from featherpress.commands.recipe_exports import build_by_recipe, open_int8
@@ -26,21 +26,24 @@ if TYPE_CHECKING:
 MOST_IMAGES = 1_000_000
 
 
-def _read_side(text: str) -> int:
-    """Read the side of a square image in pixels, 65,536 at most."""
-    side = int(text) if text.isascii() and text.isdecimal() and len(text) <= 5 else 0
-    if not 1 <= side <= 65536:
+def _read_size(text: str) -> tuple[int, int]:
+    """Read an image's height and width in pixels, each 65,536 at most: a square's side, or a shape as 1x3x480x640."""
+    sides = text.removeprefix("1x3x").split("x") if text.startswith("1x3x") else [text, text]
+    sizes = [int(side) if side.isascii() and side.isdecimal() and len(side) <= 5 else 0 for side in sides]
+    if len(sizes) != 2 or not all(1 <= size <= 65536 for size in sizes):
         raise UsageError(
-            f"--input is one whole number, the side of a square image in pixels, as 640; got {text[:40]!r}"
+            "--input is one image: the side of a square in pixels, as 640, or its shape, as 1x3x480x640; "
+            f"got {text[:40]!r}"
         )
-    return side
+    return sizes[0], sizes[1]
 
 
 def export(
     model: Annotated[
         str,
         typer.Argument(
-            help="A model of the zoo, or `package.module:factory`; not needed where the weights' file says it."
+            help="A model of the zoo, or `package.module:factory`, with a file's weights as `NAME@FILE`; not needed "
+            "where the weights' file says it."
         ),
     ] = "",
     weights: WeightsOption = None,
@@ -74,13 +77,14 @@ def export(
         int | None,
         typer.Option(metavar="N", min=17, max=25, help="ONNX's operator set; the oldest that has all that is needed."),
     ] = None,
-    side: Annotated[
-        int | None,
+    size: Annotated[
+        Any,
         typer.Option(
             "--input",
-            metavar="N",
-            parser=_read_side,
-            help="One image of this side and no other; without it a model takes all that it can.",
+            metavar="SHAPE",
+            parser=_read_size,
+            help="One image of this size and no other, a square's side, as 640, or 1x3x480x640; without it a model "
+            "takes all that it can.",
         ),
     ] = None,
     program: Annotated[bool, typer.Option("--program", help="Write a torch.export program too, .pt2.")] = False,
@@ -159,6 +163,8 @@ def export(
     options = graphs.GraphOptions(
         priors=priors, decode=decode or nms is not None, deformable=deformable, fuse=not no_fuse
     )
+    if int8 and size and size[0] != size[1]:
+        raise UsageError("--int8 calibrates on images that fill a square: give --input one side, or leave it out")
     chosen = plan if plan in {"auto", "all"} else planning.read_plan(Path(plan))
     how = quantization.Quantization(plan=chosen, calibration=calibration or "percentile")
     built: nn.Module | None = None
@@ -171,8 +177,9 @@ def export(
     else:
         if settings:
             raise UsageError("--set changes a recipe; name it with --recipe")
+        model, weights = model_and_weights(model, weights)
         weights = weights if ":" in model else weights_or_shipped(weights, model)
-        eight = _ask_for_int8(data, limit=limit, images=images, how=how, side=side or 0) if int8 else None
+        eight = _ask_for_int8(data, limit=limit, images=images, how=how, side=max(size or (0,))) if int8 else None
     request = exporting.ExportRequest(
         target=model,
         weights=weights,
@@ -180,7 +187,7 @@ def export(
         settings=own,
         out=out,
         options=options,
-        side=side,
+        side=size,
         opset=opset,
         nms=nms,
         **({} if threshold is None else {"threshold": threshold}),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featherpress.errors import UsageError
+from featherpress.files import split_weights
 
 if TYPE_CHECKING:
     from featherpress.compress.recipes import Recipe
@@ -52,6 +53,17 @@ def threshold_of(weights: Path) -> float:
         return THRESHOLD
     logger.warning("faces from a score of %s on, the best F1 by %s; --threshold changes it", found[1], card.name)
     return float(found[1])
+
+
+def model_and_weights(name: str, weights: Path | None) -> tuple[str, Path | None]:
+    """Return what `TARGET@FILE`, or a name beside --weights, stands for.
+
+    Errors: UsageError where both name weights.
+    """
+    target, named = split_weights(name)
+    if named and weights:
+        raise UsageError(f"{name} names its weights, and --weights {weights} others: choose one")
+    return target, weights or named
 
 
 def weights_or_shipped(weights: Path | None, model: str) -> Path:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from featherpress.commands.model_names import settings_of
+from featherpress.commands.model_names import model_and_weights, settings_of
 from featherpress.commands.printing import stdout_to_stderr
 from featherpress.errors import CountError, UsageError
 from featherpress.files import split_weights
@@ -62,10 +62,7 @@ def open_subject(
     from featherpress.models.factories import import_offline, load_factory
     from featherpress.models.saving import build_with_weights, settings_of_file
 
-    target, named = split_weights(name)
-    if named and weights:
-        raise UsageError(f"{name} names its weights, and --weights {weights} others: choose one")
-    weights = weights or named
+    target, weights = model_and_weights(name, weights)
 
     # What other packages say of their progress is not our output, which may be JSON.
     with stdout_to_stderr():

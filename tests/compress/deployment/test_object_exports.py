@@ -145,3 +145,9 @@ def test_a_detector_is_exported_by_its_name() -> None:
     two = load_factory(TWO_STAGES, {"num_classes": 3, "weights_backbone": "none"})
     with pytest.raises(UsageError, match="looks at regions that it finds in an image"):
         find_subject("x:fasterrcnn", None, options=GraphOptions(), model=two)
+
+
+def test_detectors_that_scale_into_a_square_take_one_side() -> None:
+    """A height and a width that differ are refused in a sentence."""
+    with pytest.raises(UsageError, match="scales images into a square itself: give --input one side"):
+        find_subject(FCOS, None, options=GraphOptions(), side=(64, 96), model=fcos(**SMALL))

@@ -16,7 +16,7 @@ from featherpress.compress.experiments.build import input_settings
 from featherpress.compress.recipes import load_recipe
 from featherpress.compress.tasks import task_of
 from featherpress.errors import DataError
-from featherpress.models import save_weights
+from featherpress.models import create_model, save_weights
 from featherpress.models.inputs import ModelInput, input_of, remember_input
 
 onnx = pytest.importorskip("onnx")
@@ -106,7 +106,17 @@ def test_a_broken_image_does_not_stop_calibration(caplog: pytest.LogCaptureFixtu
         (("own_nets:tiny", "--no-onnx"), "--no-onnx leaves nothing to write; add --program"),
         (("own_nets:tiny", "--no-onnx", "--int8"), "--int8 quantises the ONNX file; leave --no-onnx out"),
         (("own_nets:tiny", "--no-onnx", "--program", "--opset", "17"), "--opset is ONNX's and has no effect"),
-        (("own_nets:tiny", "--input", "640x480"), "--input is one whole number, the side of a square image in pixels"),
+        (
+            ("own_nets:tiny", "--input", "640x480"),
+            "--input is one image: the side of a square in pixels, as 640, or its",
+        ),
+        (("own_nets:tiny", "--input", "1x3x8x0"), "--input is one image"),
+        (("own_nets:tiny", "--input", "1x3x8x8x8"), "--input is one image"),
+        (("own_nets:tiny", "--int8", "--input", "1x3x8x9"), "images that fill a square: give --input one side"),
+        (
+            ("own_nets:tiny@a.safetensors", "--weights", "b.safetensors"),
+            "names its weights, and --weights b.safetensors",
+        ),
         (("own_nets:tiny", "--int8", "--int8-plan", "x.json"), "x.json: No such file or directory; a plan is auto,"),
         (("own_nets:tiny", "--int8", "--input", "32"), "give --recipe, whose task says how to score own_nets:tiny"),
     ],
@@ -121,6 +131,26 @@ def test_what_does_not_go_together_is_said(
     assert ending.code == 2
     assert sentence in " ".join(ending.err.split())
     assert not [*tmp_path.glob("*.onnx")]
+
+
+def test_a_size_that_is_no_square_and_weights_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_command: Run
+) -> None:
+    """A shape is one image of that height and width, and `NAME@FILE` the weights of the file."""
+    (tmp_path / "wide_nets.py").write_text(NETS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    from wide_nets import tiny  # type: ignore[import-not-found]
+
+    save_weights(tiny(), tmp_path / "tiny.safetensors")
+    ending = run_command("export", "wide_nets:tiny@tiny.safetensors", "--input", "1x3x16x40", "--json")
+    record = json.loads(ending.out)
+    assert record["input"]["shape"] == record["files"][0]["parity"]["checked"][0]["shape"] == [1, 3, 16, 40]
+    assert (record["model"], record["weights"]["file"]) == ("wide_nets:tiny", "tiny.safetensors")
+    assert (tmp_path / "tiny.onnx").is_file()
+    size = find_subject(
+        "", None, options=GraphOptions(), side=(96, 64), fixed=True, model=create_model("featherface_v2")
+    )
+    assert size.shapes == ((1, 3, 96, 64),)
 
 
 def test_weights_say_what_a_model_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
