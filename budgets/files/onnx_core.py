@@ -9,16 +9,43 @@ from torch import Tensor, nn
 
 from featherpress.budgets.counting.count import count
 from featherpress.budgets.counting.formulas import FORMULAS
+from featherpress.errors import FileError
 
 Core = Callable[[NodeProto, Sequence[Any], Any], int]
 
 
 def _convolution(image: int, weight: int, *, transposed: bool = False) -> Core:
     def macs(node: NodeProto, inputs: Sequence[Any], out: Any) -> int:
+        groups = next((each.i for each in node.attribute if each.name == "group"), 1)
+        channels = inputs[weight].shape[0] if transposed else inputs[weight].shape[1] * groups
+        _require_fit(node, inputs[image].shape[1], channels)
         args = (inputs[image], inputs[weight], None, 1, 0, 1, transposed)
         return FORMULAS["aten::convolution"](args, out)
 
     return macs
+
+
+def _require_fit(node: NodeProto, given: int, taken: int) -> None:
+    """Refuse weights for other inputs, of which ONNX infers a shape all the same.
+
+    Errors: FileError.
+    """
+    if given != taken:
+        raise FileError(
+            f"the graph is broken: {node.op_type} ({node.name or node.output[0]}) has weights for {taken} channels, "
+            f"and is given {given}"
+        )
+
+
+def _deformable(node: NodeProto, inputs: Sequence[Any], out: Any) -> int:
+    groups = next((each.i for each in node.attribute if each.name == "group"), 1)
+    _require_fit(node, inputs[0].shape[1], inputs[1].shape[1] * groups)
+    return FORMULAS["torchvision::deform_conv2d"](inputs, out)
+
+
+def _recurrent(node: NodeProto, inputs: Sequence[Any], out: Any) -> int:
+    _require_fit(node, inputs[0].shape[2], inputs[1].shape[2] if inputs[1].dim() == 3 else 0)
+    return FORMULAS["aten::mkldnn_rnn_layer"](inputs, out)
 
 
 def _matmul(left: int, right: int) -> Core:
@@ -72,15 +99,12 @@ CORE: Mapping[str, Core] = {
     "ConvInteger": _convolution(0, 1),
     "QLinearConv": _convolution(0, 3),
     "ConvTranspose": _convolution(0, 1, transposed=True),
-    "DeformConv": lambda node, inputs, out: FORMULAS["torchvision::deform_conv2d"](inputs, out),
+    "DeformConv": _deformable,
     "MatMul": _matmul(0, 1),
     "MatMulInteger": _matmul(0, 1),
     "QLinearMatMul": _matmul(0, 3),
     "Gemm": _gemm,
     "Einsum": _einsum,
     "Attention": _attention,
-    **{
-        name: lambda node, inputs, out: FORMULAS["aten::mkldnn_rnn_layer"](inputs, out)
-        for name in ("LSTM", "GRU", "RNN")
-    },
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), _recurrent),
 }

@@ -1,7 +1,7 @@
 """Graphs in ONNX: every operator counted by the same formulas, on the shapes that ONNX infers."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -19,7 +19,7 @@ from featherpress.budgets.counting.formulas import Formula
 from featherpress.budgets.counting.inputs import Inputs, describe_inputs
 from featherpress.budgets.counting.memory import Footprint, Lifetimes, storage_key
 from featherpress.budgets.files.onnx_core import CORE
-from featherpress.budgets.files.onnx_operators import ELEMENTWISE, FREE, NO_WEIGHTS, QUANTIZED_WEIGHTS, VIEWS
+from featherpress.budgets.files.onnx_operators import CARRIERS, ELEMENTWISE, FREE, NO_WEIGHTS, QUANTIZED_WEIGHTS, VIEWS
 from featherpress.budgets.files.onnx_protos import (
     DOTTED,
     all_nodes,
@@ -367,9 +367,20 @@ class _Graph:
             learnt = any(
                 place_ in QUANTIZED_WEIGHTS.get(node.op_type, ())
                 or (is_learnable(weight) and place_ not in NO_WEIGHTS.get(node.op_type, ()))
-                for node, place_ in reads
+                for node, place_ in self._uses(name)
             )
             params = elements if elements > 1 and (learnt or not (reads or name in outputs)) else 0
             rows[place].update(params=params, trainable=params, bytes=bytes_of(weight))
             rows[place]["unused"] += 0 if reads else params
         return rows
+
+    def _uses(self, name: str) -> Iterator[tuple[NodeProto, int]]:
+        """Yield who reads numbers, and as which input, be it a part of them, or them repeated for a batch."""
+        names = [name]
+        for each in names:
+            for node, place in self.readers[each]:
+                out = node.output[0]
+                if node.op_type not in CARRIERS or place or out in names or not self.readers.get(out):
+                    yield node, place
+                else:
+                    names.append(out)

@@ -32,6 +32,9 @@ FREE = frozenset(
 #: Those whose result shares the memory of what they look at.
 VIEWS = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 
+#: Those whose result is what they look at, a part of it, or it several times.
+CARRIERS = VIEWS | {"Expand", "Slice", "Tile", "Transpose"}
+
 #: Which inputs of an operator are floating-point numbers and yet no parameters: statistics, scales, sizes.
 NO_WEIGHTS = {
     "BatchNormalization": {3, 4},

@@ -87,6 +87,43 @@ def test_core_work_by_hand(  # noqa: PLR0917
     assert (cost.macs, cost.params) == (macs, params)
 
 
+@pytest.mark.parametrize(
+    "node",
+    [
+        ("Conv", "x w", "y", {}),
+        ("Conv", "x v", "y", {"group": 2}),
+        ("ConvTranspose", "x w", "y", {}),
+        ("DeformConv", "x w o", "y", {}),
+        ("LSTM", "s w r", "y", {"hidden_size": 4}),
+        ("MatMul", "s v", "y", {}),
+        ("Gemm", "t w", "y", {}),
+    ],
+    ids=lambda node: f"{node[0]} {node[1]}",
+)
+def test_weights_that_do_not_fit_are_refused(node: Node, tmp_path: Path) -> None:
+    """Weights for other channels than are given are no work that could be counted."""
+    operator = node[0]
+    shape = {"LSTM": (1, 16, 5), "Gemm": (5, 2)}.get(operator, (4, 4, 1, 1))
+    weights = [weight("w", *shape), weight("v", 4, 1, 1, 1), weight("o", 1, 2, 8, 8), weight("r", 1, 16, 4)]
+    path = save(tmp_path / "n.onnx", [node], weights, {"x": [1, 3, 8, 8], "s": [2, 2, 6], "t": [1, 3]})
+    with pytest.raises((FileError, CountError), match=operator):
+        count_onnx(path)
+
+
+def test_states_that_an_operator_begins_with_are_no_parameters(tmp_path: Path) -> None:
+    """What a recurrent layer begins with is none, a part of it or repeated for a batch; sliced weights are."""
+    weights = [weight("w", 2, 16, 6), weight("r", 1, 16, 4), weight("h", 2, 1, 4)]
+    weights += [numpy_helper.from_array(np.array(n), f"n{place}") for place, n in enumerate(([0], [1], [1, 3, 4]))]
+    nodes = [
+        ("Slice", "w n0 n1 n0", "one", {}),
+        ("Slice", "h n0 n1 n0", "first", {}),
+        ("Expand", "first n2", "all", {}),
+        ("LSTM", "x one r _ _ all all", "y", {"hidden_size": 4}),
+    ]
+    cost = count_onnx(save(tmp_path / "n.onnx", nodes, weights, {"x": [5, 3, 6]}))
+    assert cost.params == 2 * 96 + 64
+
+
 def test_shapes_made_of_shapes_are_followed(tmp_path: Path) -> None:
     """What exporters write to flatten a free batch: Shape, Gather, Concat, Reshape, then a product."""
     nodes = [
