@@ -25,9 +25,6 @@ from featherpress.reports.figures.style import (
 )
 from featherpress.reports.metrics import series, with_unit
 
-# Where the gradient of distillation should stand, as a part of the task's.
-HEALTHY = (0.3, 0.5)
-
 # A line's name, its look, the seeds it is of, and their column.
 Line: TypeAlias = tuple[str, Stroke, Sequence[pd.DataFrame], str]
 
@@ -57,7 +54,8 @@ def training_curves(trainings: Mapping[str, Sequence[pd.DataFrame]], *, metric: 
     if terms:
         drawn = [(name.removeprefix("kd_"), look, students, name) for name, look in zip(terms, cycle(OTHERS))]
         _panel(figure.add_subplot(grid[1, 0]), drawn, title="Distillation terms", y="weighted loss")
-        _draw_ratio(figure.add_subplot(grid[1, 1]), students)
+        ratio = [("student", ROLES["student"], students, "kd_ratio")]
+        _panel(figure.add_subplot(grid[1, 1]), ratio, title="Gradient norms", y="distillation / task")
     return figure
 
 
@@ -70,18 +68,6 @@ def distillation_terms(students: Sequence[pd.DataFrame]) -> list[str]:
     """Return the columns of the distillation losses that were ever on, in the order they were logged."""
     logged = dict.fromkeys(str(name) for steps in students for name in steps.columns[steps.sum() != 0])
     return [name for name in logged if name.startswith("kd_") and name != "kd_ratio"]
-
-
-def _draw_ratio(axes: Axes, students: Sequence[pd.DataFrame]) -> None:
-    """Draw how strongly distillation pulls beside the task, and above all lines what the band means."""
-    axes.axhspan(*HEALTHY, color="#000000", alpha=0.07, linewidth=0)
-    lines = [("student", ROLES["student"], students, "kd_ratio")]
-    _panel(axes, lines, title="Gradient norms", y="distillation / task")
-    axes.set_ylim(0, axes.get_ylim()[1] * 1.16)
-    low, high = HEALTHY
-    said = f"grey: {low:g} to {high:g}, healthy"
-    ground = {"boxstyle": "square,pad=0.15", "facecolor": "white", "edgecolor": "none"}
-    axes.text(0.95, 0.98, said, transform=axes.transAxes, ha="right", va="top", fontsize=SMALL, color=INK, bbox=ground)
 
 
 def _panel(axes: Axes, lines: Iterable[Line], *, title: str, y: str, x: str = "step") -> None:

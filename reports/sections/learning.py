@@ -4,7 +4,7 @@ import tomllib
 from functools import partial
 
 from featherpress.reports.blocks import Block, Remark, Table
-from featherpress.reports.figures.learning import level_correlation, training_curves, was_scored
+from featherpress.reports.figures.learning import distillation_terms, level_correlation, training_curves, was_scored
 from featherpress.reports.formats import fraction, integer
 from featherpress.reports.runs import CORRELATION, STEPS, Run, place, several
 from featherpress.reports.sections.context import RunContext
@@ -23,6 +23,11 @@ def training(context: RunContext) -> list[Block]:
             caption += f" No {run.metric.name} was measured between epochs."
         elif limit := _images_between_epochs(run):
             caption += f" Between epochs {run.metric.name} is that of up to {limit} images."
+        if distillation_terms(run.logged.get("student", ())):
+            caption += (
+                " Gradient norms: how hard distillation pulls beside the task, where the student is tapped; how hard "
+                "is best is not known."
+            )
         draw = partial(training_curves, run.logged, metric=run.metric)
         records = context.files(run.logged, STEPS)
         figure = context.figure("training", draw, alt="Curves of the training", caption=caption, records=records)
