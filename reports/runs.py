@@ -13,6 +13,7 @@ from featherpress.files import resolve, split_weights
 from featherpress.records.audit import Audit, Budget
 from featherpress.records.comparison import Comparison
 from featherpress.records.evaluation import (
+    SCORED,
     AnyEvaluation,
     DetectorEvaluation,
     Metric,
@@ -33,8 +34,6 @@ BUDGET, ENVIRONMENT, PRUNING = "budget.json", "environment.json", "pruning.json"
 COMPARISON, CORRELATION = "eval/comparison.json", "eval/correlation.json"
 # Where `compare_arms` leaves its record.
 IN_A_LOOP = "comparison.json"
-# Where `evaluate --out` leaves its own.
-SCORED = "evaluation.json"
 GALLERY, PICTURES = "eval/gallery/gallery.json", "eval/gallery/pictures.json"
 UNSCORED = Metric(key="score", name="score")
 

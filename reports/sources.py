@@ -10,11 +10,11 @@ from featherpress.errors import FileError, UsageError
 from featherpress.files import resolve
 from featherpress.records.audit import Audit, Budget, Model
 from featherpress.records.deployment import Bench, Export
-from featherpress.records.evaluation import EVALUATIONS, SubsetScores
+from featherpress.records.evaluation import EVALUATIONS, SCORED, SubsetScores
 from featherpress.records.record import Record, read_bytes, read_kind
 from featherpress.records.sweep import SWEEP, Sweep
 from featherpress.reports.given import Given, ReadScores, is_given, read_given, subsets_given
-from featherpress.reports.runs import COMPARISON, IN_A_LOOP, SCORED, Run, file_names, load_run, scored_runs, target
+from featherpress.reports.runs import COMPARISON, IN_A_LOOP, Run, file_names, load_run, scored_runs, target
 from featherpress.verdicts.tables import Side, read_tables
 
 Key = TypeVar("Key")

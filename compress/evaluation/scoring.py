@@ -23,6 +23,7 @@ from featherpress.errors import DataError, UsageError
 from featherpress.files import hash_file, write_json
 from featherpress.models import Detector
 from featherpress.models.creation import origin_of
+from featherpress.records.evaluation import SCORED
 from featherpress.verdicts import Claim
 
 DETECTIONS = "detections.npz"
@@ -152,7 +153,7 @@ def compare_with(scored: EvaluationResult, folder: Path) -> dict[str, Any]:
 def _tell_apart(candidate: str, folder: Path) -> tuple[str, str]:
     """Name two files of weights; an earlier one of the same name by the folder of its evaluation too."""
     try:
-        earlier = str(json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))["weights"])
+        earlier = str(json.loads((folder / SCORED).read_text(encoding="utf-8"))["weights"])
     except (OSError, ValueError, KeyError):
         earlier = folder.name
     return candidate, earlier if earlier != candidate else f"{earlier} of {folder.name}"
@@ -167,7 +168,7 @@ def save_scored(scored: EvaluationResult, out: Path) -> None:
 
     Text files are written only if every image lies in a folder, which is its event.
     """
-    write_json(out / "evaluation.json", scored.record)
+    write_json(out / SCORED, scored.record)
     scored.predictions.save(out / DETECTIONS)
     if all("/" in name for name in scored.predictions.names):
         write_predictions(out / "predictions", predictions_by_event(scored.predictions))

@@ -14,6 +14,7 @@ from featherpress.compress.tasks import task_of
 from featherpress.compress.tasks.base import Split
 from featherpress.errors import DataError
 from featherpress.files import write_json
+from featherpress.records.evaluation import SCORED
 from featherpress.verdicts import Claim
 
 
@@ -56,5 +57,5 @@ def compare_evaluations(scored: EvaluationResult, recipe: Recipe, earlier: Path)
 
 def save_evaluation(scored: EvaluationResult, out: Path) -> None:
     """Write `evaluation.json`, and beside it what was predicted for each image."""
-    write_json(out / "evaluation.json", scored.record)
+    write_json(out / SCORED, scored.record)
     scored.predictions.save(out / "evaluation.npz")

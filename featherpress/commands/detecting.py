@@ -311,10 +311,11 @@ def _evaluate_classes(
     scored = evaluate_folder(model, weights, data, split=split, limit=limit, settings={})
     if out is not None:
         from featherpress.compress.evaluation.scoring import DETECTIONS
+        from featherpress.records.evaluation import SCORED
         from featherpress.reports.figures.accuracy import confusion_matrix
         from featherpress.reports.figures.style import save
 
-        write_json(out / "evaluation.json", scored.record)
+        write_json(out / SCORED, scored.record)
         scored.predictions.save(out / DETECTIONS)
         if "confusion" in scored.record:
             names = [each["name"] for each in scored.record["by_class"]]
@@ -329,13 +330,13 @@ def _evaluate_predictions(
         raise UsageError("--predictions and --ground-truth go together")
     from featherpress.compress.evaluation import evaluate_widerface
     from featherpress.compress.evaluation.detector.listing import render_subsets
-    from featherpress.records.evaluation import SubsetScores
+    from featherpress.records.evaluation import SCORED, SubsetScores
 
     result = evaluate_widerface(predictions, ground_truth)
     scores = SubsetScores.model_validate(result.to_dict())
     record = scores.to_dict()
     if out is not None:
-        scores.save(out / "evaluation.json")
+        scores.save(out / SCORED)
         _draw_curves(out, result.curves, record)
     if as_json:
         print_json(record)

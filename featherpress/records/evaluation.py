@@ -8,6 +8,9 @@ from pydantic import ConfigDict, Field, model_validator
 
 from featherpress.records.record import Part, Record, read_kind
 
+#: The record in the folder that `evaluate --out` leaves.
+SCORED = "evaluation.json"
+
 
 class Metric(Part):
     """A score of which more is better: its key in records, its name as it is printed, and its unit.
