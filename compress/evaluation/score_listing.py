@@ -23,9 +23,16 @@ def render_score(record: Mapping[str, Any]) -> RenderableType:
         lines.append(f"baseline {baseline['folder']}: {metric} {_score(baseline['score'])}; {baseline['sentence']}")
     skipped = f", {data['skipped']:,} that cannot be read" if data.get("skipped") else ""
     lines.append(f"{data['images']:,} {data['split']} images of {data['name']}{skipped}")
+    lines.append(left_out_line(data))
     lines.append(f"weights {record['weights']}, sha256 {record['weights_sha256'][:12]}")
     return Group(table, *(line for line in lines if line))
 
 
 def _score(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
+
+
+def left_out_line(data: Mapping[str, Any]) -> str:
+    """State in a line what of a data set was not used; empty where all was."""
+    counted = (f"{count:,} {what}" for what, count in data.get("left_out", {}).items())
+    return f"of the labels: {'; '.join(counted)}" if data.get("left_out") else ""

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from featherpress.compress.data.subsets import left_out
 from featherpress.compress.evaluation.comparison import compare
 from featherpress.compress.evaluation.detector.inference import EvaluationResult
 from featherpress.compress.evaluation.saved_scores import read_saved
@@ -32,7 +33,10 @@ def evaluate_weights(
     task.check(dataset)
     about = describe_weights(weights, model, name=own.model, role=role)
     model.to(default_device())
-    return task.evaluate(model, dataset, label="evaluating", split=split, about=about, images=images)
+    scored = task.evaluate(model, dataset, label="evaluating", split=split, about=about, images=images)
+    if counts := left_out(dataset):
+        scored.record["data"]["left_out"] = counts
+    return scored
 
 
 def compare_evaluations(scored: EvaluationResult, recipe: Recipe, earlier: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from featherpress.compress.evaluation.score_listing import left_out_line
 from featherpress.compress.evaluation.widerface.files import SUBSETS
 
 
@@ -54,9 +55,8 @@ def _lines(record: Mapping[str, Any]) -> list[str]:
         f"{protocol['test_scale']}, flip {'yes' if protocol['flip'] else 'no'}, NMS {protocol['nms_iou']}, "
         f"scores from {protocol['score_threshold']}, at most {protocol['top_k']} an image"
     )
-    if data.get("left_out"):
-        counted = (f"{count:,} {what}" for what, count in data["left_out"].items())
-        lines.append(f"of the labels: {'; '.join(counted)}")
+    if said := left_out_line(data):
+        lines.append(said)
     if "weights_sha256" in record:
         lines.append(f"weights {record['weights']}, sha256 {record['weights_sha256'][:12]}")
     return lines

@@ -15,7 +15,9 @@ from torch.nn import functional as F
 
 from featherpress.compress.data.examples import Example
 from featherpress.compress.distillation.teachers import TeacherOutputs
+from featherpress.compress.evaluation.score_listing import render_score
 from featherpress.compress.experiments.distill import check, describe_left_out
+from featherpress.compress.experiments.evaluating import evaluate_weights
 from featherpress.compress.experiments.preflight import check_data, preflight
 from featherpress.compress.experiments.teachers import make_distiller
 from featherpress.compress.recipes import Recipe, load_recipe
@@ -24,6 +26,7 @@ from featherpress.compress.tasks.segmentation.inference import measure_masks
 from featherpress.compress.tasks.segmentation.labelling import label_images
 from featherpress.compress.tasks.segmentation.task import SegmentationTask
 from featherpress.errors import DataError, RecipeError, UsageError
+from featherpress.models import save_weights
 from featherpress.models.inputs import ModelInput, remember_input
 from featherpress.records.evaluation import TaskEvaluation
 from featherpress.records.run import Pictures
@@ -373,14 +376,20 @@ def test_drawn_masks_are_the_teachers_own(recipe: Callable[..., Recipe], tmp_pat
 
 
 def test_a_run_is_checked_before_its_first_step(
-    recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, print_plain: Callable[..., str]
 ) -> None:
-    """A mask with an unknown class stops it, in either split; what is passed over is counted in the closing line."""
+    """A mask with an unknown class stops it, in either split; what is passed over is counted, in an evaluation too."""
     draw(tmp_path / "data" / "val", "lonely", 99)
     (tmp_path / "data" / "val" / "images" / "lonely.png").unlink()
     used, whole = recipe(), SegmentationTask.open
     opened: list[str] = []
     monkeypatch.setattr(SegmentationTask, "open", lambda self, split: (opened.append(split), whole(self, split))[1])
+    torch.manual_seed(0)
+    save_weights(task_of(used).build(used.student.model, used.student.settings), tmp_path / "w.safetensors")
+    record = evaluate_weights(used, tmp_path / "w.safetensors").record
+    assert record["data"]["left_out"] == {"masks in data/val/masks without an image": 1}
+    assert "of the labels: 1 masks in data/val/masks without an image" in print_plain(render_score(record))
+    opened.clear()
     assert check(used) == ["left out: 1 masks in data/val/masks without an image"] == describe_left_out(used)
     assert opened == ["train", "val"] * 2
     mask = tmp_path / "data" / "val" / "masks" / "1.png"
