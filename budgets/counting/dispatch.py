@@ -205,6 +205,13 @@ class CountingMode(TorchDispatchMode, Books):  # type: ignore[no-untyped-call]  
                 "is not seen"
             )
 
+    def note_thread(self, name: str) -> None:
+        """Note an operator that runs where none is seen."""
+        self.refusal = self.refusal or CountError(
+            f"{name} runs in a thread of its own, where operators are not seen: count a model that works in the thread "
+            "of its forward"
+        )
+
     def refuse(self, sentence: str) -> Any:
         """Refuse the count, also where the model would catch that; the first reason is the one that is told."""
         self.refusal = self.refusal or CountError(sentence)

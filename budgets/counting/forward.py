@@ -22,6 +22,7 @@ from featherpress.budgets.counting.replicas import Twin, copy_with, meta_twin, r
 from featherpress.budgets.counting.storage import tensors_in
 from featherpress.budgets.counting.surroundings import Surroundings
 from featherpress.budgets.counting.tensors import TensorRows, Tree
+from featherpress.budgets.counting.threads import watched
 from featherpress.budgets.counting.values import Escapes, Unmade
 from featherpress.errors import CountError
 
@@ -124,6 +125,7 @@ def _run(
             contexts.enter_context(closed_form(mode))
         if method != "meta" or follow:
             contexts.enter_context(Escapes(mode.note_escape, mode.note_arrival, mode.note_constant))
+        contexts.enter_context(watched(mode.note_thread))
         contexts.enter_context(mode)
         if method == "meta" and subject.table == FORMULAS:
             mode.state, stack.answer = dispatcher_state(), mode.answer

@@ -1,12 +1,15 @@
 """Where a count depends on values, or work is done that no operator does: counted, noted or refused, never silent."""
 
+import asyncio
 import copy
 import ctypes
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial, reduce
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -403,12 +406,69 @@ def in_a_thread(module: Any, x: Tensor) -> Tensor:
         return pool.submit(F.linear, x, module.layer.weight).result()
 
 
+def into(module: Any, x: Tensor, y: Tensor) -> Tensor:
+    with torch.no_grad():
+        return y.addmm_(x, module.layer.weight)
+
+
+def in_a_thread_in_place(module: Any, x: Tensor) -> Tensor:
+    y = module.layer(x)
+    thread = Thread(target=into, args=(module, x, y))
+    thread.start()
+    thread.join()
+    return y
+
+
+def in_a_pool_in_place(module: Any, x: Tensor) -> Tensor:
+    y = module.layer(x)
+    with ThreadPool(1) as pool:
+        pool.apply(into, (module, x, y))
+    return y
+
+
+def in_a_loops_thread(module: Any, x: Tensor) -> Tensor:
+    return asyncio.run(asyncio.to_thread(into, module, x, x * 2))
+
+
+def in_an_older_pool(module: Any, x: Tensor) -> Tensor:
+    return POOL.submit(into, module, x, x * 2).result()
+
+
+POOL = ThreadPoolExecutor(1)
+POOL.submit(str).result()
+
+
 def below_all_modes(module: Any, x: Tensor) -> Tensor:
     with _disable_current_modes():  # type: ignore[no-untyped-call]
         return F.linear(x, module.layer.weight)
 
 
-@pytest.mark.parametrize("forward", [in_a_thread, below_all_modes])
+IN_THREADS = [in_a_thread, in_a_thread_in_place, in_a_pool_in_place, in_a_loops_thread, in_an_older_pool]
+
+
+@pytest.mark.parametrize("forward", IN_THREADS)
+@pytest.mark.parametrize("reads", [False, True])
+def test_operators_in_other_threads_are_refused(forward: Any, reads: bool) -> None:
+    """Whether it returns a tensor or writes into one, the product there would be a silent zero."""
+    model = Does(lambda s, x: forward(s, x) * (x.sum().item() if reads else 1), layer=nn.Linear(8, 8))
+    with pytest.raises(CountError, match=r"mm runs in a thread of its own"):
+        count(model, torch.zeros(1, 8))
+    assert model(torch.zeros(1, 8)).shape == (1, 8)
+
+
+def test_a_thread_that_moves_data_is_no_reason_to_refuse() -> None:
+    """Nor one that does nothing with tensors; and both go on as they were afterwards."""
+    start, submit = Thread.start, ThreadPoolExecutor.submit
+
+    def forward(module: Any, x: Tensor) -> Tensor:
+        POOL.submit(x.clone).result()
+        return module.layer(x)
+
+    assert count(Does(forward, layer=nn.Linear(8, 8)), torch.zeros(1, 8)).macs == 64
+    assert (Thread.start, ThreadPoolExecutor.submit) == (start, submit)
+
+
+@pytest.mark.parametrize("forward", [below_all_modes])
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_results_that_no_operator_made_are_refused(forward: Any, device: str) -> None:
     """Operators are seen in the thread of the forward alone: what it returns from elsewhere would be a silent zero."""
@@ -418,7 +478,7 @@ def test_results_that_no_operator_made_are_refused(forward: Any, device: str) ->
 
 
 @pytest.mark.parametrize("after", [lambda y, x: y * 2, lambda y, x: x * y.sum().item(), lambda y, x: x + y[0, 0]])
-@pytest.mark.parametrize("forward", [in_a_thread, below_all_modes])
+@pytest.mark.parametrize("forward", [below_all_modes])
 def test_results_that_no_operator_made_are_refused_where_they_are_read(forward: Any, after: Any) -> None:
     """Where the forward goes on with what was made elsewhere, the product there would be a silent zero."""
     model = Does(lambda s, x: after(forward(s, x), x), layer=nn.Linear(8, 8))

@@ -1,0 +1,62 @@
+"""What a forward does in other threads: what sees operators is of one thread, and none may do its work unseen."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from threading import Thread, get_ident
+from typing import Any
+
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from featherpress.budgets.counting.operators import facts_of
+
+
+class _Watch:
+    """Tells of operators that do more than move data, in threads that the present one starts or hands something to."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        #: None once nobody listens: a thread may go on.
+        self.tell: Callable[[str], None] | None = tell
+        self.threads = {get_ident()}
+
+    def run(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        self.threads.add(get_ident())
+        with _Mode(self):
+            return function(*args, **kwargs)
+
+    def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return partial(self.run, function) if get_ident() in self.threads else function
+
+
+class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_subclass__ has no types
+    def __init__(self, watch: _Watch) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.watch = watch
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        facts = facts_of(func)
+        if self.watch.tell and not facts.free:
+            self.watch.tell(facts.name)
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def watched(tell: Callable[[str], None]) -> Iterator[None]:
+    """Tell of each operator that threads run which are started or handed something here."""
+    watch = _Watch(tell)
+    start, submit = Thread.start, ThreadPoolExecutor.submit
+
+    def started(self: Thread) -> None:
+        self.run = watch.wrap(self.run)  # type: ignore[method-assign]
+        start(self)
+
+    def submitted(self: ThreadPoolExecutor, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        return submit(self, watch.wrap(function), *args, **kwargs)
+
+    Thread.start, ThreadPoolExecutor.submit = started, submitted  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        Thread.start, ThreadPoolExecutor.submit = start, submit  # type: ignore[method-assign]
+        watch.tell = None
