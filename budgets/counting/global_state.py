@@ -2,14 +2,16 @@
 
 import gc
 import logging
+import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
 from torch.utils import _python_dispatch
 
 from featherpress.budgets.counting.generators import Generators
@@ -32,6 +34,11 @@ _SWITCHES: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
     (partial(torch.is_autocast_enabled, "cpu"), partial(torch.set_autocast_enabled, "cpu")),
     (partial(torch.get_autocast_dtype, "cpu"), partial(torch.set_autocast_dtype, "cpu")),
     (torch._C._is_multithreading_enabled, torch._C._set_multithreading_enabled),
+    (torch._C._is_view_replay_enabled, torch._C._set_view_replay_enabled),
+    (
+        torch._C._get_deterministic_fill_uninitialized_memory,
+        torch._C._set_deterministic_fill_uninitialized_memory,
+    ),
     *((getattr(torch._C, f"_get_{name}"), getattr(torch._C, f"_set_{name}")) for name in _NAMED),
     *((getattr(torch._C, f"_get_{name}_sdp_enabled"), getattr(torch._C, f"_set_sdp_use_{name}")) for name in _SDP),
 )
@@ -48,6 +55,9 @@ def preserve_global_state(depth: int = 0, *, collect: bool = True) -> Iterator[G
     generators = Generators()
     modes = torch._C._len_torch_dispatch_stack(), torch._C._len_torch_function_stack()
     flags = {name: held for name, held in vars(_python_dispatch).items() if name.startswith("_is_in_")}
+    level, environment = forward_ad._current_level, os.environ.copy()
+    logged = [(each, each.level) for each in logging.root.manager.loggerDict.values() if type(each) is logging.Logger]
+    logged, disabled = [(logging.root, logging.root.level), *logged], logging.root.manager.disable
     limit, collects = sys.getrecursionlimit(), gc.isenabled()
     if not collect:
         gc.disable()
@@ -70,12 +80,27 @@ def preserve_global_state(depth: int = 0, *, collect: bool = True) -> Iterator[G
         (gc.enable if collects else gc.disable)()
         sys.setrecursionlimit(limit)
         _leave_modes(*modes)
+        while forward_ad._current_level > level:
+            forward_ad.exit_dual_level()  # type: ignore[no-untyped-call]
+        if os.environ.copy() != environment:
+            _replace(os.environ, environment)
+        for each, was in logged:
+            if each.level != was:
+                each.setLevel(was)
+        if logging.root.manager.disable != disabled:
+            logging.disable(disabled)
         vars(_python_dispatch).update(flags)
         logger.disabled = silent
         for (get, turn), was in zip(_SWITCHES, before, strict=True):
             if get() != was:
                 turn(was)
         generators.put_back()
+
+
+def _replace(now: MutableMapping[str, str], was: Mapping[str, str]) -> None:
+    for name in now.keys() - was.keys():
+        del now[name]
+    now.update(was)
 
 
 def _leave_modes(dispatch: int, function: int) -> None:

@@ -2,15 +2,22 @@
 
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import copy
 from functools import partial
 from itertools import chain, islice
 from operator import is_
 from types import CellType
 from typing import Any
 
+from torch import Tensor, strided
+
+from featherpress.budgets.counting.memory import storage_key
+
 DICTS = frozenset({dict, OrderedDict, defaultdict, Counter})
 LISTS = frozenset({list, deque, set})
 _NOTHING = object()
+#: What an array may hold, in bytes, to be copied in case that it changes.
+MOST_BYTES = 1 << 20
 
 
 class Snapshot:
@@ -99,6 +106,44 @@ class Snapshot:
         self.undo.append(undo)
         return [was]
 
+    def watch_memory(self, item: Any) -> Iterable[Any]:
+        """Note an array of numbers, of Python's or numpy's, unless it is large."""
+        with memoryview(item) as view:
+            if view.readonly or view.nbytes > MOST_BYTES or "O" in view.format:
+                return ()
+            memory, place = view.tobytes(), ... if view.ndim != 1 else slice(None)
+        was = copy(item)
+
+        def undo() -> bool:
+            if memoryview(item).tobytes() == memory:
+                return False
+            item[place] = was
+            return True
+
+        self.undo.append(undo)
+        return ()
+
+    def watch_tensor(self, tensor: Tensor) -> None:
+        """Note a tensor by what it looks at, its gradient and its attributes; what it holds is not copied."""
+        if tensor.layout is not strided:
+            return
+        was, needs, slope = tensor.detach(), tensor.requires_grad, tensor.grad if tensor.is_leaf else None
+        looks = _look(was)
+        (self.dicts if tensor.__dict__ else self.empty).append(tensor.__dict__)
+
+        def undo() -> bool:
+            moved, other = _look(tensor) != looks, tensor.is_leaf and tensor.grad is not slope
+            if moved:
+                tensor.data = was
+            if other:
+                tensor.grad = slope
+            changed = tensor.requires_grad is not needs
+            if changed:
+                tensor.requires_grad_(needs)
+            return moved or other or changed
+
+        self.undo.append(undo)
+
     def watch_cache(self, cache: Any) -> Iterable[Any]:
         """Empty a cache that the forward has added to: what is missing is worked out again."""
         misses = cache.cache_info().misses
@@ -124,6 +169,11 @@ def _reset(
     for key, value in other:
         put(key, value)
     return bool(added or other)
+
+
+def _look(tensor: Tensor) -> tuple[Any, ...]:
+    """Tell what a tensor looks at, and how."""
+    return storage_key(tensor), tensor.storage_offset(), tensor.shape, tensor.stride()
 
 
 def _content(cell: CellType) -> Any:

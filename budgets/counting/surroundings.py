@@ -7,17 +7,20 @@ import gc
 import sys
 import traceback
 from argparse import Namespace
-from collections import defaultdict, deque
+from array import array
+from collections import ChainMap, UserDict, UserList, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import _lru_cache_wrapper, cached_property, partial
 from itertools import chain, filterfalse
+from queue import LifoQueue, PriorityQueue, Queue
+from threading import local
 from types import BuiltinFunctionType, CellType, FunctionType, MethodType, SimpleNamespace
 from typing import Any
 from weakref import ref
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, _tensor_str, nn
 from torch.nested._internal import nested_tensor
 from torch.nn.modules import module as torch_module
 from torch.nn.parameter import is_lazy
@@ -35,7 +38,9 @@ _FOREIGN = (sys.stdlib_module_names | {"torch", "torchvision", "numpy", "feather
 #: Those that finish setting themselves up when they are first used, and stop working if that is undone.
 _FOREIGN |= {"numba", "llvmlite"}
 #: Objects of the standard library that hold what a program says.
-_NAMESPACES = frozenset({SimpleNamespace, Namespace})
+_NAMESPACES = frozenset(
+    {SimpleNamespace, Namespace, ChainMap, UserDict, UserList, Queue, LifoQueue, PriorityQueue, local}
+)
 _CONSTANT = frozenset(
     {bool, int, float, complex, str, bytes, type(None), range, BuiltinFunctionType, torch.dtype, torch.device}
 )
@@ -70,6 +75,7 @@ class Surroundings:
         helpers = (kind for kind in kinds if not issubclass(kind, nn.Module))
         self._functions += (held for kind in helpers for held in vars(kind).values() if type(held) is FunctionType)
         hooks = [held for name, held in vars(torch_module).items() if name.startswith("_global_")]
+        hooks.append(vars(_tensor_str.PRINT_OPTS))
         self._others = self._note((*kinds, *around, *hooks, *(vars(sys.modules[kind.__module__]) for kind in kinds)))
         self._others.undo.append(_forget_jagged(vars(nested_tensor).get(_JAGGED)))
 
@@ -116,6 +122,8 @@ class Surroundings:
         for kind, found in by_kind.items():
             if kind in CLASSES:
                 self.tensors.update(map(storage_key, found))
+                if self._around is None:
+                    deque(map(noted.watch_tensor, found), 0)
             elif kind in _CONTAINERS:
                 noted.empty += filterfalse(None, found)
                 left += filter(None, found)
@@ -167,6 +175,8 @@ class Surroundings:
         kind = type(item)
         if isinstance(item, type):
             return () if _is_foreign(item) else noted.watch_class(item)
+        if kind.__name__ == "ndarray" and kind.__module__ == "numpy":  # which may not be there
+            return noted.watch_memory(item)
         if not isinstance(item, nn.Module) and kind not in _NAMESPACES and _is_foreign(kind):
             return ()
         inside: Iterable[Any] = ()
@@ -266,4 +276,6 @@ _PARTS: Mapping[type, Callable[[Any], Iterable[Any]]] = {
 _WATCHES: Mapping[type, Callable[[Snapshot, Any], Iterable[Any]]] = {
     CellType: Snapshot.watch_cell,
     _lru_cache_wrapper: Snapshot.watch_cache,
+    array: Snapshot.watch_memory,
+    bytearray: Snapshot.watch_memory,
 }

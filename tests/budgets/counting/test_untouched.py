@@ -1,23 +1,29 @@
 """Models that keep what they compute where no copy reaches: the count is right or refused, and nothing stays behind."""
 
 import gc
+import logging
+import os
 import sys
 import threading
 import weakref
-from collections import Counter, OrderedDict
+from array import array
+from collections import ChainMap, Counter, OrderedDict, UserDict
 from collections.abc import Callable
 from contextlib import nullcontext
 from contextvars import ContextVar
 from functools import cache, partial
+from io import BytesIO
 from queue import Queue
 from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from featherpress.budgets import count
@@ -33,7 +39,7 @@ MODELS: list[nn.Module] = []
 RECENT = OrderedDict(a=1, b=2, c=3)
 STEPS = torch.zeros(1)
 #: No count takes back what is said here.
-HEARD = bytearray()
+HEARD = BytesIO()
 COUNTER: Counter[str] = Counter()
 SPACE = SimpleNamespace(calls=0)
 
@@ -54,6 +60,9 @@ class Slots:
     __slots__ = ("calls",)
 
 
+NUMBERS, TABLE, BYTES = np.zeros((2, 2)), array("i", [1]), bytearray(b"ab")
+LAYERS_OF, OWN, LINE = ChainMap[str, int]({}), UserDict[str, int](), Queue[int]()
+OUTER = torch.zeros(3)
 NAMED, LISTED, SLOTS = Named(), Listed([1]), Slots()
 SLOTS.calls = 0
 
@@ -183,16 +192,16 @@ def in_a_cache(model: Any) -> Any:
     return lambda: list(kept)
 
 
-EXACT = (
-    in_a_hooks_closure, in_a_variable_of_a_function, in_a_default, in_a_functions_attribute, in_a_partial,
-    in_a_lists_own_method, by_a_weak_reference, by_a_proxy, in_a_global_dictionary, in_a_global_variable, in_the_class,
-    in_a_dictionary_of_the_class, in_a_cache, in_a_context_variable,
-)  # fmt: skip
-
-
 def in_a_threads_own_place(model: Any) -> Any:
     model.keep, model.get = lambda out: setattr(LOCAL, "out", out), lambda: LOCAL.out
     return lambda: dict(vars(LOCAL))
+
+
+EXACT = (
+    in_a_hooks_closure, in_a_variable_of_a_function, in_a_default, in_a_functions_attribute, in_a_partial,
+    in_a_lists_own_method, by_a_weak_reference, by_a_proxy, in_a_global_dictionary, in_a_global_variable, in_the_class,
+    in_a_dictionary_of_the_class, in_a_cache, in_a_context_variable, in_a_threads_own_place,
+)  # fmt: skip
 
 
 def in_a_class_of_pytorch(model: Any) -> Any:
@@ -218,23 +227,23 @@ def in_a_global_tensor(model: Any) -> Any:
 
 
 REFUSED = (
-    in_a_threads_own_place, in_a_class_of_pytorch, in_another_package, in_the_model_by_its_global_name,
+    in_a_class_of_pytorch, in_another_package, in_the_model_by_its_global_name,
     in_a_global_tensor,
 )  # fmt: skip
 
 
 def test_an_input_that_is_kept_elsewhere_is_taken_out() -> None:
     """What the model was fed is a tensor of the count too."""
-    kept: Queue[Any] = Queue()
 
     class Keeps(Tapped):
         def forward(self, x: Tensor) -> Any:
-            kept.put(x)
+            sys.kept = [x]  # type: ignore[attr-defined]
             return self.head(self.backbone(x))
 
     with pytest.raises(CountError, match="keeps tensors of the count"):
         count(Keeps(), torch.zeros(1, 3, 4, 4))
-    assert kept.empty()
+    assert sys.kept == []  # type: ignore[attr-defined]
+    del sys.kept  # type: ignore[attr-defined]
 
 
 def check(place: Callable[[Any], Any], side: int, *, ran: bool, fails: bool) -> None:
@@ -340,6 +349,70 @@ def test_objects_that_a_module_keeps_are_put_back(fails: bool) -> None:
     assert NAMED.calls == 0
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_arrays_and_containers_of_the_standard_library_are_put_back(fails: bool) -> None:
+    """Numbers in an array as well, its length, and what lies below a chain of dictionaries."""
+
+    class Notes(nn.Module):
+        marks: ClassVar[Any] = np.zeros(3)[::2]
+
+        def forward(self, x: Tensor) -> Tensor:
+            NUMBERS[0] += 1
+            self.marks[1] = 1
+            TABLE.append(2)
+            BYTES[:] = b"c"
+            LAYERS_OF["a"] = OWN["a"] = LOCAL.calls = 1
+            LINE.put(1)
+            if fails:
+                raise ValueError("not today")
+            return x @ x
+
+    with pytest.raises(UsageError) if fails else nullcontext():
+        assert count(Notes(), torch.zeros(2, 2)).macs == 8
+    assert not NUMBERS.any()
+    assert not Notes.marks.any()
+    assert (list(TABLE), BYTES, dict(LAYERS_OF), dict(OWN)) == ([1], b"ab", {}, {})
+    assert not hasattr(LOCAL, "calls")
+    assert (LINE.qsize(), LINE.unfinished_tasks) == (0, 0)
+
+
+def test_a_tensor_outside_the_model_looks_at_what_it_did() -> None:
+    """What it is set to has no memory; nor do its gradient and its attributes outlive a count."""
+
+    class Moves(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            OUTER.mark = 1  # type: ignore[attr-defined]
+            OUTER.data = x.flatten()
+            OUTER.requires_grad_().grad = x.flatten()
+            return x @ x
+
+    assert count(Moves(), torch.zeros(2, 2)).macs == 8
+    assert (OUTER.tolist(), OUTER.grad, OUTER.requires_grad, vars(OUTER)) == ([0.0] * 3, None, False, {})
+
+
+def test_the_environment_logging_and_printing_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As are levels of forward differentiation that were not left."""
+    monkeypatch.setenv("FEATHERPRESS_TEST_A", "1")
+    logger = logging.getLogger("featherpress.test.untouched")
+    marks: Any = (os.environ.copy, lambda: (logger.level, logging.root.level, logging.root.manager.disable))
+    marks = (*marks, lambda: dict(vars(torch._tensor_str.PRINT_OPTS)), lambda: forward_ad._current_level)
+
+    class Sets(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            del os.environ["FEATHERPRESS_TEST_A"]
+            os.environ["FEATHERPRESS_TEST_B"] = "1"
+            logger.setLevel("ERROR")
+            logging.root.setLevel("ERROR")
+            logging.disable()
+            torch.set_printoptions(precision=9)
+            forward_ad.enter_dual_level()  # type: ignore[no-untyped-call]
+            return x @ x
+
+    was = [mark() for mark in marks]
+    assert count(Sets(), torch.zeros(2, 2)).macs == 8
+    assert [mark() for mark in marks] == was
+
+
 def test_what_a_compiler_sets_up_at_its_first_use_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half undone, numba would run nothing any more."""
     monkeypatch.setitem(sys.modules, "numba", ModuleType("numba"))
@@ -373,6 +446,7 @@ def turn(name: str) -> tuple[Any, Any]:
         (torch._C._get_cudnn_deterministic, torch._C._set_cudnn_deterministic),
         (torch._C._get_cudnn_enabled, torch._C._set_cudnn_enabled),
         (torch._C._get_mkldnn_enabled, torch._C._set_mkldnn_enabled),
+        (torch._C._is_view_replay_enabled, torch._C._set_view_replay_enabled),
         *map(turn, ("flash", "math", "mem_efficient", "cudnn")),
     ],
 )
@@ -462,11 +536,12 @@ def test_modules_nested_as_deep_as_they_can_run() -> None:
 def test_the_garbage_collector_is_as_it_was(before: bool, within: bool) -> None:
     """It rests while tensors have no memory, works in a real run, and is put back whatever forward makes of it."""
 
-    HEARD.clear()
+    HEARD.truncate(0)
+    HEARD.seek(0)
 
     class Switches(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            HEARD.append(gc.isenabled())
+            HEARD.write(bytes([gc.isenabled()]))
             (gc.enable if within else gc.disable)()
             return x if x.sum() > 0 else x + 1
 
@@ -475,6 +550,6 @@ def test_the_garbage_collector_is_as_it_was(before: bool, within: bool) -> None:
     try:
         count(Switches(), torch.zeros(1))
         assert gc.isenabled() is before
-        assert list(HEARD[:2]) == [False, before]  # on meta tensors, then for real
+        assert list(HEARD.getvalue()[:2]) == [False, before]  # on meta tensors, then for real
     finally:
         (gc.enable if usual else gc.disable)()
