@@ -15,6 +15,7 @@ from featherpress.budgets.counting.memory import storage_key
 
 DICTS = frozenset({dict, OrderedDict, defaultdict, Counter})
 LISTS = frozenset({list, deque, set})
+_COMPARED = frozenset({str, int, float, bool})
 _NOTHING = object()
 #: What an array may hold, in bytes, to be copied in case that it changes.
 MOST_BYTES = 1 << 20
@@ -40,11 +41,12 @@ class Snapshot:
 
     def put_back(self) -> bool:
         """Undo all changes; return whether there were any."""
-        changed = [any(self.empty), self._differs(), *(undo() for undo in self.undo)]
+        changed = [any(self.empty), *(undo() for undo in self.undo)]
         if changed[0]:
             for item in filter(None, self.empty):
                 item.clear()
-        if changed[1]:
+        if self._differs():
+            changed.append(not self._says_the_same())
             self._refill()
         return any(changed)
 
@@ -59,6 +61,12 @@ class Snapshot:
         same = list(map(len, chain(self.dicts, self.lists))) == self._sizes
         same = same and all(map(is_, self._holds(), self._held))
         return not (same and all(map(is_, self._names(), self._keys)))
+
+    def _says_the_same(self) -> bool:
+        """Return whether all that was replaced was so by its equal, as where code is written anew to be copied."""
+        if list(map(len, chain(self.dicts, self.lists))) != self._sizes or list(self._names()) != self._keys:
+            return False
+        return all(now is was or _is_equal(now, was) for now, was in zip(self._holds(), self._held, strict=True))
 
     def _refill(self) -> None:
         sizes, keys, held = iter(self._sizes), iter(self._keys), iter(self._held)
@@ -174,6 +182,12 @@ def _reset(
 def _look(tensor: Tensor) -> tuple[Any, ...]:
     """Tell what a tensor looks at, and how."""
     return storage_key(tensor), tensor.storage_offset(), tensor.shape, tensor.stride()
+
+
+def _is_equal(now: Any, was: Any) -> bool:
+    """Compare text, numbers and dictionaries of them; what else is new is not taken for the old."""
+    parts = (*now, *now.values()) if type(now) is dict else (now,)
+    return type(now) is type(was) and _COMPARED.issuperset(map(type, parts)) and bool(now == was)
 
 
 def _content(cell: CellType) -> Any:

@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import pickle
 import sys
 import threading
 import weakref
@@ -499,6 +500,26 @@ def test_the_first_jagged_tensor_of_a_program_may_be_that_of_a_count(monkeypatch
     model, x = Ragged(), torch.randn(2, 3, 8)
     assert count(model, x).macs == 5 * 8 * 6
     assert model(x).shape == (5, 6)
+
+
+def test_code_that_is_written_anew_to_be_copied_is_no_change() -> None:
+    """A traced part writes its code again where it is pickled, as a copy does that keeps it in bytes."""
+
+    class Pickled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part = torch.fx.symbolic_trace(nn.Linear(3, 4))
+
+        def __getstate__(self) -> dict[str, Any]:
+            return {**self.__dict__, "saved": pickle.dumps(self.part)}
+
+        def forward(self, x: Tensor) -> Any:
+            return self.part(x)
+
+    model = Pickled()
+    code = model.part._code
+    assert count(model, torch.zeros(2, 3)).macs == 24
+    assert model.part._code is code
 
 
 def test_a_forward_without_end_leaves_no_mode_on() -> None:
