@@ -60,9 +60,14 @@ def _check_sizes(mode: CountingMode, rows: TensorRows, attempt: _Try) -> None:
     )
     if mode.on_meta:
         raise NoAnswer(sentence)
-    draws = [attempt(Variation(change=_redraw(seed))) for seed in range(DRAWS)]
-    runs = [mode, *(draw.mode for draw in draws if draw)]
-    if len(runs) <= DRAWS or _differ(map(_total, runs)) or not _differ((run.sizes, run.macs) for run in runs):
+    runs = [mode]
+    for seed in range(DRAWS):
+        draw = attempt(Variation(change=_redraw(seed)))
+        if draw is None or _total(draw.mode) != _total(mode):
+            mode.refuse(sentence)
+        else:
+            runs.append(draw.mode)
+    if not _differ((run.sizes, run.macs) for run in runs):
         mode.refuse(sentence)
     mode.dependence = f"its sizes differ with values, and the sum of the work does not ({DRAWS} other draws)"
     if _differ(run.macs for run in runs):
