@@ -100,6 +100,11 @@ def _mv(args: Sequence[Any], out: Any) -> int:
     return _elements(args[0])
 
 
+def _distances(args: Sequence[Any], out: Any) -> int:
+    """Of each row to each: a matrix product, with a column for each side's own sum of squares."""
+    return int(out.numel() * (args[0].shape[-1] + 2))
+
+
 def _packed_linear(args: Sequence[Any], out: Any) -> int:
     """(..., k) by a weight in a library's own packing: each of the outputs is a sum over k."""
     result = out if isinstance(out, Tensor) else out[0]
@@ -197,6 +202,7 @@ FORMULAS: Mapping[str, Formula] = MappingProxyType(
         "aten::addmv": _addmv,
         "aten::addr": _addr,
         "aten::_trilinear": _trilinear,
+        "aten::_euclidean_dist": _distances,
         **{f"aten::{name}": _attention for name in _ATTENTION},
         "aten::_native_multi_head_attention": _native_multi_head,
         "aten::_transformer_encoder_layer_fwd": _encoder_layer,

@@ -83,6 +83,7 @@ diagonal_scatter flip im2col pixel_shuffle pixel_unshuffle reflection_pad1d refl
 replication_pad1d replication_pad2d replication_pad3d roll rot90 select_scatter slice_scatter as_strided_scatter
 stack tril triu
 embedding gather index _unsafe_index index_copy index_fill index_put _index_put_impl _unsafe_index_put index_select put
+_jagged_to_padded_dense_forward _padded_dense_to_jagged_forward
 masked_fill masked_scatter masked_select nonzero nonzero_static scatter take where
 unique_consecutive unique_dim _unique _unique2 repeat_interleave
 _local_scalar_dense equal _assert_async _functional_assert_async _assert_scalar _assert_tensor_metadata

@@ -43,6 +43,7 @@ LAYER = [m(2, 5, 4), 4, 2, m(12, 4), m(12), m(4, 4), m(4), False, False, 1e-5, m
         ("addmv", (m(2), m(2, 3), m(3)), m(2), 6),
         ("addr", (m(2, 3), m(2), m(3)), m(2, 3), 6),
         ("_trilinear", (m(2, 3), m(5, 3, 4), m(2, 4)), m(2, 5), 2 * 60 + 2 * 5 * 4),
+        ("_euclidean_dist", (m(2, 30, 3), m(2, 40, 3)), m(2, 30, 40), 2 * 30 * 40 * 5),
         ("_scaled_dot_product_flash_attention", (m(2, 3, 5, 8), m(2, 3, 7, 8), m(2, 3, 7, 6)), m(1), 210 * 14),
         ("_native_multi_head_attention", (m(2, 5, 4), m(2, 7, 4), m(2, 7, 4), 4), m(1), (80 + 112) * 4 + 2 * 70 * 4),
         ("_transformer_encoder_layer_fwd", [*LAYER, m(8, 4), m(8), m(4, 8), m(4)], m(1), 160 * 4 + 400 + 10 * 64),

@@ -248,6 +248,17 @@ def test_an_expert_that_no_row_goes_to_is_active_as_the_others_are() -> None:
     assert (cost.params, cost.active) == (40 * 8 + 40 * 512, 40 * 8 + 2 * 512)
 
 
+def test_a_padded_nested_tensor_is_counted_by_what_it_does() -> None:
+    """Eight rows in all."""
+
+    def forward(module: Any, some: Tensor, others: Tensor) -> Tensor:
+        rows = torch.nested.nested_tensor([some, others], layout=torch.jagged)
+        padded: Tensor = module.layer(rows).to_padded_tensor(0.0)
+        return padded
+
+    assert count(Does(forward, layer=nn.Linear(8, 4)), torch.ones(3, 8), torch.ones(5, 8)).macs == 8 * 8 * 4
+
+
 def test_memory_of_the_largest_is_said() -> None:
     """Also where no core work follows."""
     cost = count(Does(lambda s, x: s.layer(x)[x > 0] * 2, layer=nn.Linear(8, 8)), torch.randn(4, 8))
