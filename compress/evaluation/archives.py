@@ -41,7 +41,8 @@ def load_arrays(path: Path, build: Callable[[Arrays], Content], *, what: str) ->
     except FileNotFoundError as error:
         raise DataError(f"No saved {what} at {path}: give a file that an evaluation wrote.") from error
     except _BROKEN as error:
-        raise DataError(f"{path} is not a complete file of saved {what} ({error}): evaluate again.") from error
+        why = str(error).partition(". ")[0]  # numpy goes on to advise what is not safe
+        raise DataError(f"{path} is not a complete file of saved {what} ({why}): evaluate again.") from error
 
 
 class Saved:
