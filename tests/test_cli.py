@@ -123,6 +123,11 @@ def mistakes(folder: Path) -> dict[str, tuple[list[str], str]]:
         "tap": (["distill", DRAWN_FACES, "--set", "distillation.losses.feature.student=heads"], "cannot be compared"),
         "diverged": (["detect", "good.png", "--weights", "nan.safetensors"], "not finite"),
         "side": (["audit", "featherface_v2", "--input", "9999999999"], "of sizes from 1 to 65536"),
+        "no file": (["audit", "featherface_v2@"], "names no file after its @"),
+        "no file to bench": (
+            ["bench", "featherface_v2@", "--size", "64", "--rounds", "1"],
+            "names no file after its @",
+        ),
         "fit weights": (["fit", "mine:net@w.pth", "--params", "9"], "name mine:net alone, without w.pth"),
         "knob": (["fit", "featherface_v2", "--params", "9", "--knob", "n=1:99999999999"], "10,000 values at most"),
         "folder for a file": (["bench", "featherface_v2", "--out", "full"], "full is a folder; name a file"),

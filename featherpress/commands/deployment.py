@@ -12,7 +12,6 @@ from featherpress.commands.printing import show
 from featherpress.commands.recipe_exports import build_by_recipe, open_int8
 from featherpress.commands.subjects import count_model
 from featherpress.errors import UsageError
-from featherpress.files import split_weights
 from featherpress.options import BackendName, JsonOption, SetOption, WeightsOption
 
 if TYPE_CHECKING:
@@ -278,7 +277,7 @@ def _count_models(names: Sequence[str], sizes: Sequence[int]) -> "Costs":
     """Count every model at every size; MACs that cannot be counted are left open."""
 
     def cost(name: str, size: int) -> tuple[int, int | None]:
-        target, weights = split_weights(name)
+        target, weights = model_and_weights(name, None)
         params, audit = count_model(target, inputs=[str(size)], weights=weights)
         return params, audit.cost.macs if audit else None
 

@@ -58,9 +58,11 @@ def threshold_of(weights: Path) -> float:
 def model_and_weights(name: str, weights: Path | None) -> tuple[str, Path | None]:
     """Return what `TARGET@FILE`, or a name beside --weights, stands for.
 
-    Errors: UsageError where both name weights.
+    Errors: UsageError where both name weights, and for a name that ends where a file would follow.
     """
     target, named = split_weights(name)
+    if name.endswith("@"):
+        raise UsageError(f"{name} names no file after its @: give one, or leave the @ out")
     if named and weights:
         raise UsageError(f"{name} names its weights, and --weights {weights} others: choose one")
     return target, weights or named
