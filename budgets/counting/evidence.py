@@ -1,5 +1,6 @@
 """In a real run: what tells of work that no operator did, such as a kernel in an extension of Python."""
 
+import gc
 from collections.abc import Callable, Collection, Sequence
 from weakref import ref
 
@@ -18,6 +19,11 @@ BLANK = frozenset(
 _CONSTANT = frozenset({"aten::zero", "aten::fill"})
 
 
+def _is_old(tensor: Tensor) -> bool:
+    """Return whether a tensor was there before the count, which froze what was."""
+    return gc.get_freeze_count() > 0 and all(each is not tensor for each in gc.get_objects())
+
+
 class Evidence:
     """Follows the memory of a real run.
 
@@ -33,6 +39,8 @@ class Evidence:
         #: Results that no operator has read yet, with their places; and those whose memory is gone unread.
         self.unread: dict[int, int] = {}
         self.dead: set[int] = set()
+        #: What was there before the count and may be read: constants of a library that the model does not hold.
+        self.old: dict[int, Tensor] = {}
         self._places = 0
 
     def reads(self, facts: Facts, tensors: Sequence[Tensor], keys: Sequence[int]) -> None:
@@ -42,13 +50,17 @@ class Evidence:
             if key in self.blank:
                 self._check(facts, tensor, key)
             elif key not in self.known and facts.name != "aten::lift_fresh" and tensor.layout is strided:
+                if not facts.mutates and (key in self.old or _is_old(tensor)):
+                    self.old[key] = tensor
+                    continue
                 self.refuse("the model reads a tensor that no operator made: the work on it is not seen")
 
     def writes(self, facts: Facts, results: Sequence[Tensor], keys: Sequence[int]) -> None:
         """Note what an operator wrote."""
         for place, tensor in enumerate(results):
             key = storage_key(tensor)
-            self.known.add(key)
+            if key not in self.old:
+                self.known.add(key)
             if key not in keys and key in self.unread:
                 self.dead.add(self.unread.pop(key))
             if tensor.is_meta or tensor.layout is not strided:  # a sparse one has no memory of its own

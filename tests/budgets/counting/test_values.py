@@ -3,14 +3,16 @@
 import asyncio
 import copy
 import ctypes
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial, reduce
+from importlib import import_module
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from threading import Thread
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -257,6 +259,26 @@ def test_a_padded_nested_tensor_is_counted_by_what_it_does() -> None:
         return padded
 
     assert count(Does(forward, layer=nn.Linear(8, 4)), torch.ones(3, 8), torch.ones(5, 8)).macs == 8 * 8 * 4
+
+
+def test_constants_of_a_library_are_read_and_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a forward finds them by importing, as the tables of a solver, they were there before the count."""
+    library = ModuleType("library")
+    vars(library)["table"] = torch.ones(8)
+    monkeypatch.setitem(sys.modules, "library", library)
+
+    def read(module: Any, x: Tensor) -> Tensor:
+        x.sum().item()
+        table: Tensor = import_module("library").table
+        return module.layer(x * table[:4].repeat(2) + table)
+
+    def write(module: Any, x: Tensor) -> Tensor:
+        import_module("library").table.add_(1)
+        return read(module, x)
+
+    assert count(Does(read, layer=nn.Linear(8, 8)), torch.ones(2, 8)).macs == 128
+    with pytest.raises(CountError, match="that no operator made"):
+        count(Does(write, layer=nn.Linear(8, 8)), torch.ones(2, 8))
 
 
 def test_memory_of_the_largest_is_said() -> None:
