@@ -76,6 +76,7 @@ _copy_from _to_copy clone copy detach detach_copy fill lift lift_fresh lift_fres
 _resize_output _reshape_copy _reshape_alias view_copy alias_copy as_strided_copy diagonal_copy expand_copy
 narrow_copy permute_copy split_copy split_with_sizes_copy squeeze_copy t_copy transpose_copy unbind_copy
 unfold_copy unsqueeze_copy slice_copy select_copy _unsafe_view unsafe_split unsafe_split_with_sizes
+_has_same_storage_numel _make_dual _unpack_dual _new_zeros_with_same_feature_meta _fw_primal _efficientzerotensor
 _conj _neg_view real imag as_strided squeeze unsqueeze t transpose swapdims _pack_padded_sequence
 _foreach_clone _foreach_copy _foreach_zero
 block_diag cat _chunk_cat channel_shuffle native_channel_shuffle constant_pad_nd diag_embed
@@ -108,6 +109,7 @@ ELEMENTWISE = frozenset(
     {f"aten::{name}" for name in (_ELEMENTWISE + _BACKWARD).split()}
     | {f"torchvision::{name}" for name in ("nms", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool")}
     | {f"bitsandbytes::{name}" for name in _BITSANDBYTES.split()}
+    | {f"prims::{name}" for name in ("add", "sub", "mul", "div", "neg")}  # of tangents that are zero
     | {f"quantized::{name}" for name in ("add", "add_relu", "mul", "cat", "leaky_relu", "hardswish")}
 )
 FREE = frozenset(_FREE.split())

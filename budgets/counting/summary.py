@@ -7,6 +7,7 @@ from typing import Any
 
 from featherpress.budgets.counting.costs import SUMMED, Cost, ModuleCost, format_shapes, require_sums, sum_by_path
 from featherpress.budgets.counting.dispatch import CountingMode
+from featherpress.budgets.counting.formulas import FORMULAS
 from featherpress.budgets.counting.forward import Subject
 from featherpress.budgets.counting.inputs import Inputs, describe_inputs
 from featherpress.budgets.counting.memory import Footprint
@@ -86,6 +87,9 @@ def _notes(mode: CountingMode) -> Iterator[str]:
         yield f"{name} in {place} gives a result whose shape depends on values: {mode.dependence}"
     yield from mode.notes
     yield from mode.value_escapes.values()
+    idle = [name for name, own in mode.table.items() if FORMULAS.get(name) is not own and name not in mode.calls]
+    if idle:
+        yield f"no operator runs that a formula is given for: {', '.join(idle)}"
     if mode.foreign_params:
         yield (
             f"{sum(mode.foreign_params.values()):,} parameters that the forward reads are not the model's and not "

@@ -14,6 +14,8 @@ _NAMES = {"ceil": ceil, "log2": log2, "prod": prod, "max": max, "min": min, "int
 _NODES: tuple[type[ast.AST], ...] = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop, ast.Call)
 _NODES += (ast.Constant, ast.Name, ast.Attribute, ast.Subscript, ast.Slice, ast.expr_context, ast.Tuple)
 _NODES += (ast.IfExp, ast.Compare, ast.cmpop)
+#: A power of more, or of a power, may take forever.
+_LARGEST_EXPONENT = 64
 
 
 def read_formulas(texts: Sequence[str] | None) -> "dict[str, Formula]":
@@ -49,6 +51,12 @@ def _compile(expression: str, text: str) -> "Formula":
                 f"cannot read --formula {text!r}: expected arithmetic on args, result, {', '.join(_NAMES)}; a module "
                 "of formulas may do more"
             )
+        if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Pow, ast.LShift)):
+            power = node.right.value if isinstance(node.right, ast.Constant) else None
+            if not (isinstance(power, (int, float)) and power <= _LARGEST_EXPONENT):
+                raise UsageError(
+                    f"cannot read --formula {text!r}: expected powers and shifts by a number up to {_LARGEST_EXPONENT}"
+                )
     code = compile(tree, "--formula", "eval")
     # Of the user's own command line, and only of what the loop above lets through.
     return lambda args, result: eval(code, {"__builtins__": {}, **_NAMES}, {"args": args, "result": result})  # noqa: S307

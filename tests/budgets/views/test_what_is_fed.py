@@ -244,12 +244,17 @@ def test_formulas_from_the_command_line(run: Run) -> None:
     )
     assert record(run, "audit", *model, *typed)["total"]["macs"] == 2 * 8 + 8 * 3
     assert record(run, "audit", *model, "--formula", "my_formulas")["total"]["macs"] == 7 + 5
+    assert record(run, "audit", *model, *typed, "--formula", "aten::_fft_r2c=result.numel()**2")["total"]["macs"] > 0
+    idle = record(run, "audit", *model, *typed, "--formula", "lib::gone=1", "--formula", "aten::mm=1")["notes"]
+    assert "no operator runs that a formula is given for: aten::mm, lib::gone" in idle
     for wrong, code, words in (
         ("my_formulas:BROKEN", 3, "the formula of aten::_fft_r2c fails"),
         ("aten::_fft_r2c=result.numel() / 3", 3, "expected a whole number"),
         ("aten::_fft_r2c=__import__('os')", 2, "expected arithmetic on args, result"),
         ("aten::_fft_r2c=args[0].__class__", 2, "expected arithmetic on args, result"),
         ("aten::_fft_r2c=2 *", 2, "is no expression"),
+        ("aten::_fft_r2c=9**9**9", 2, "expected powers and shifts by a number up to 64"),
+        ("aten::_fft_r2c=1 << args[0].numel()", 2, "expected powers and shifts by a number up to 64"),
         ("my_formulas:GONE", 2, "whose GONE maps such names to functions"),
         ("aten::_fft_r2c", 2, "--formula is library::operator=EXPRESSION"),
         ("_fft_r2c=2", 2, "--formula is library::operator=EXPRESSION"),
