@@ -5,18 +5,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from weakref import ref
 
-import torch
 from torch import Tensor, nn
 
 from featherpress.budgets.counting.attribution import ModuleStack
 from featherpress.budgets.counting.formulas import Formula
-from featherpress.budgets.counting.memory import Lifetimes, storage_key
+from featherpress.budgets.counting.memory import STRIDED, Lifetimes, storage_key
 from featherpress.budgets.counting.meta_kernels import CLASSES, MetaKernel
 from featherpress.budgets.counting.operators import Facts
 
-STRIDED = torch.strided
-
-
+_numel = Tensor.numel
 #: The arguments of an operator, the tensors among them, and the storages of these.
 Taken = tuple[Sequence[Any], Sequence[Tensor], Sequence[int]]
 
@@ -36,7 +33,7 @@ class Books:
     `parameters` maps a storage of the copy to the id of the original's parameter.
     """
 
-    def __init__(self, stack: ModuleStack, parameters: Mapping[int, int]) -> None:
+    def __init__(self, stack: ModuleStack, parameters: dict[int, int]) -> None:
         self.stack = stack
         self.parameters = parameters
         self.macs: defaultdict[tuple[str, str], int] = defaultdict(int)
@@ -60,14 +57,16 @@ class Books:
         """Note who reads which parameter, and how long other tensors live; return the storages of all."""
         lifetimes, parameters = self.lifetimes, self.parameters
         lifetimes.clock += 1
-        keys = []
+        alive, keys = lifetimes.alive, []
         for tensor in tensors:
             key = tensor.untyped_storage()._cdata if tensor.layout is STRIDED else storage_key(tensor)
             keys.append(key)
             if (owner := parameters.get(key)) is not None:
                 self.readers[owner].add(name)
                 continue
-            if not lifetimes.read(key) and tensor.is_meta:
+            if (number := alive.get(key)) is not None:
+                lifetimes.died[number] = lifetimes.clock
+            elif tensor.is_meta:
                 self.unmade[key] = tensor
             if type(tensor) is nn.Parameter:
                 self.foreign_params[key] = tensor.numel()
@@ -85,7 +84,7 @@ class Books:
             self.macs[path, name] += macs
             self.core.append((macs, keys))
         elif facts.elementwise:
-            self.elementwise[path, name] += max([each.numel() for each in (*tensors, *results)], default=0)
+            self.elementwise[path, name] += max(map(_numel, (*tensors, *results)), default=0)
         if facts.writes:
             self.lifetimes.write(results, keys, path)
             self.made.extend(map(ref, results))

@@ -1,7 +1,7 @@
 """What a model costs: rows that sum to totals, all whole numbers."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
@@ -52,6 +52,44 @@ class ModuleCost:
         return [name.rpartition(".")[0] for name in self.owners] or [self.path]
 
 
+class Rows(Sequence[ModuleCost]):
+    """Rows that are made when they are first looked at."""
+
+    __slots__ = ("_made",)
+
+    def __init__(self, make: Callable[[], tuple[ModuleCost, ...]]) -> None:
+        self._made: tuple[ModuleCost, ...] | Callable[[], tuple[ModuleCost, ...]] = make
+
+    def _all(self) -> tuple[ModuleCost, ...]:
+        if not isinstance(self._made, tuple):
+            self._made = self._made()
+        return self._made
+
+    def __getitem__(self, place: Any) -> Any:
+        """Return a row, or a tuple of some."""
+        return self._all()[place]
+
+    def __len__(self) -> int:
+        """Count them."""
+        return len(self._all())
+
+    def __eq__(self, other: object) -> bool:
+        """Compare them one by one."""
+        return self._all() == (other._all() if isinstance(other, Rows) else other)
+
+    def __hash__(self) -> int:
+        """Hash them all."""
+        return hash(self._all())
+
+    def __repr__(self) -> str:
+        """Write them as the tuple that they are."""
+        return repr(self._all())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be copied and pickled as that tuple."""
+        return tuple, (self._all(),)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
     """A model's parameters and multiply-accumulates, in total and row by row.
@@ -86,7 +124,7 @@ class Cost:
     weight_footprint: Footprint
     activation_footprint: Footprint
     peak_footprint: Footprint
-    modules: tuple[ModuleCost, ...]
+    modules: Sequence[ModuleCost]
     work: Mapping[tuple[str, str], int] = field(default_factory=dict)
     elementwise_work: Mapping[tuple[str, str], int] = field(default_factory=dict)
     operator_calls: Mapping[str, int] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from featherpress.budgets.counting.attribution import Unlendable
 from featherpress.budgets.counting.costs import ROOT, Cost, format_shapes
 from featherpress.budgets.counting.exported import module_of
 from featherpress.budgets.counting.formulas import FORMULAS, Formula
@@ -107,12 +108,19 @@ def _free_memory() -> int | None:
 
 
 def _count_by(method: str, subject: Subject) -> Cost:
-    """Run one step of the ladder."""
+    """Run one step of the ladder; a model that cannot be lent layers of is copied as a whole."""
+    try:
+        return _count_in(method, subject, trusting=method == "meta")
+    except Unlendable:
+        return _count_in(method, subject, trusting=False)
+
+
+def _count_in(method: str, subject: Subject, *, trusting: bool) -> Cost:
     depth = max(path.count(".") for path, _ in subject.tree)
     # Tensors without memory can wait for the garbage collector.
     with (
         preserve_global_state(depth, collect=method == "real") as generators,
-        untouched(subject.model, [module for _, module in subject.tree], generators) as surroundings,
+        untouched(subject.model, [module for _, module in subject.tree], generators, trusting=trusting) as surroundings,
     ):
         # What the forward sets in a context ends with it.
         return copy_context().run(_counted, method, subject, surroundings)

@@ -47,7 +47,7 @@ class CountingMode(TorchDispatchMode, Books):  # type: ignore[no-untyped-call]  
         table: Mapping[str, Formula],
         stack: ModuleStack,
         model: nn.Module,
-        parameters: Mapping[int, int],
+        parameters: dict[int, int],
         *,
         method: str,
     ) -> None:
@@ -113,7 +113,7 @@ class CountingMode(TorchDispatchMode, Books):  # type: ignore[no-untyped-call]  
             self.evidence.writes(facts, results, keys)
         return out
 
-    def answer(self, module: nn.Module, x: Any, path: str, usual: set[type]) -> Tensor | None:
+    def answer(self, module: nn.Module, x: Any, path: str, usual: set[Any]) -> Tensor | None:
         """Count a call of a layer of PyTorch's without running it; None where its forward has to run."""
         answer = answer_layer(module, x, self.state, usual) if self.state else None
         if answer is None:

@@ -10,8 +10,10 @@ from weakref import ref
 
 import torch
 from torch import Tensor, nn
+from torch._C import _DisableTorchDispatch
 
-from featherpress.budgets.counting.attribution import ModuleStack, run_it
+from featherpress.budgets.counting.attribution import Lent, ModuleStack, Unlendable, run_it
+from featherpress.budgets.counting.closed import is_closed
 from featherpress.budgets.counting.dispatch import CountingMode, see_higher_order
 from featherpress.budgets.counting.evidence import Evidence
 from featherpress.budgets.counting.formulas import FORMULAS, Formula
@@ -21,7 +23,7 @@ from featherpress.budgets.counting.recurrent import closed_form
 from featherpress.budgets.counting.replicas import Twin, copy_with, meta_twin, real_twin
 from featherpress.budgets.counting.storage import tensors_in
 from featherpress.budgets.counting.surroundings import Surroundings
-from featherpress.budgets.counting.tensors import TensorRows, Tree
+from featherpress.budgets.counting.tensors import TensorRows, Tree, list_modules
 from featherpress.budgets.counting.threads import watched
 from featherpress.budgets.counting.values import Escapes, Unmade
 from featherpress.errors import CountError
@@ -71,6 +73,9 @@ class Variation:
     poison: Collection[int] = ()
 
 
+AS_IT_IS = Variation()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """What a run saw, and what the copy returned."""
@@ -80,7 +85,7 @@ class Run:
 
 
 def run_forward(
-    subject: Subject, method: str, rows: TensorRows, surroundings: Surroundings, variation: Variation = Variation()
+    subject: Subject, method: str, rows: TensorRows, surroundings: Surroundings, variation: Variation = AS_IT_IS
 ) -> Run:
     """Run a new copy once; errors of the model's own forward come through as they are.
 
@@ -98,21 +103,19 @@ def _run(
     subject: Subject, method: str, rows: TensorRows, surroundings: Surroundings, variation: Variation, *, follow: bool
 ) -> Run:
     """Run a new copy; to follow what makes tensors of numbers slows every call of PyTorch."""
-    memo: dict[int, Any] = {}
+    if surroundings.lent and variation is not AS_IT_IS:
+        raise Unlendable
+    memo: dict[int, Any] = {id(layer): Lent(layer) for layer in surroundings.lent}
     twin, fake_mode = _twins(method)
     with ExitStack() as contexts:
-        replica = copy_with(subject.model, twin, memo)
+        replica = copy_with(subject.model, twin, memo, closed=surroundings.closed)
         args, kwargs = copy_with(subject.inputs, twin, memo)
-        if any(module.training for _, module in subject.tree):
+        if not surroundings.lent and any(module.training for _, module in subject.tree):
             replica.eval()
         fed = tensors_in((args, kwargs))
-        stack = ModuleStack(replica)
-        # A function that the model keeps may hold on to the original, and bring its weights along.
-        parameters = {storage_key(tensor): key for key, tensor in rows.by_id.items()}
-        parameters |= {storage_key(memo[key]): key for key in rows.by_id}
-        mode = CountingMode(subject.table, stack, replica, parameters, method=method)
-        mode.size, mode.protected, mode.made = variation.size, surroundings.tensors, surroundings.made
-        mode.made.extend(map(ref, (*(memo[key] for key in rows.by_id), *fed)))
+        mode = _watch(subject, method, rows, surroundings, replica=replica, memo=memo)
+        stack, mode.size = mode.stack, variation.size
+        mode.made.extend(map(ref, fed))
         if variation.change:
             variation.change(replica, fed)
         mode.lifetimes.take(fed)
@@ -128,7 +131,9 @@ def _run(
         contexts.enter_context(watched(mode.note_thread))
         contexts.enter_context(mode)
         if method == "meta" and subject.table == FORMULAS:
-            mode.state, stack.answer = dispatcher_state(), mode.answer
+            with _DisableTorchDispatch():
+                mode.state = dispatcher_state()
+            stack.answer = mode.answer
         try:
             returned = replica(*args, **kwargs)
             _require_done(returned, subject.name)
@@ -139,12 +144,57 @@ def _run(
                 _require_made(results, mode, memo, known)
         finally:
             stack.answer = run_it  # nothing is to hold the copy
+            del stack.copy
             # A model may catch exceptions; it cannot hide from us that an operator had no formula, or no answer.
             if refusal := mode.refusal or stack.refusal or mode.failure:
                 raise refusal
     mode.lifetimes.keep(results)
     mode.notes += surroundings.generators.notes(memo)
     return Run(mode=mode, results=results)
+
+
+def _watch(
+    subject: Subject,
+    method: str,
+    rows: TensorRows,
+    surroundings: Surroundings,
+    *,
+    replica: nn.Module,
+    memo: dict[int, Any],
+) -> CountingMode:
+    """Make what sees the operators of a copy, and knows its modules and the parameters that they read.
+
+    Errors: Unlendable where layers are lent and two tensors share a storage, by which one is told from another.
+    """
+    closed = surroundings.closed
+    copies = [(path, memo[id(module)]) for path, module in subject.tree] if closed else list_modules(replica)
+    twins = {key: memo[key] for key in rows.by_id if key in memo}
+    parameters = {storage_key(tensor): key for key, tensor in twins.items()}
+    if surroundings.lent or not closed:
+        # A function that the model keeps may hold on to the original, and bring its weights along.
+        originals = {storage_key(tensor): key for key, tensor in rows.by_id.items()}
+        parameters |= originals
+        shared = len(originals) < len(rows.by_id) or any(storage_key(each) in originals for _, each in rows.buffers)
+        if closed and shared:
+            raise Unlendable
+    mode = CountingMode(subject.table, ModuleStack(copies, closed=closed), replica, parameters, method=method)
+    mode.protected, mode.made = surroundings.tensors, surroundings.made
+    mode.made.extend(map(ref, twins.values()))
+    mode.stack.copy = partial(_copy_late, memo, mode)
+    return mode
+
+
+def _copy_late(memo: dict[int, Any], mode: CountingMode, layer: nn.Module) -> nn.Module:
+    """Copy a layer that was lent, and whose call has no answer, or of which more than its call is asked for."""
+    if not is_closed((layer,), ()):
+        raise Unlendable
+    lent = memo.pop(id(layer))
+    with _DisableTorchDispatch():
+        copied = copy_with(layer, meta_twin, memo, closed=True)
+    memo[id(layer)] = lent
+    for tensor in (each for each in layer._parameters.values() if each is not None):
+        mode.parameters[storage_key(memo[id(tensor)])] = id(tensor)
+    return copied
 
 
 def _require_done(returned: Any, name: str) -> None:

@@ -1,5 +1,6 @@
 """Generators of random numbers that a forward may draw from, and go another way by."""
 
+import operator
 import pickle
 import random
 import sys
@@ -10,11 +11,12 @@ import torch
 
 
 class _Ways(NamedTuple):
-    """How the state of a generator is read and set, and whether operators do the drawing, which are seen."""
+    """How the state of a generator is read, set and compared, and whether operators do the drawing, which are seen."""
 
     get: Callable[[Any], Any]
     put: Callable[[Any, Any], object]
     seen: bool = False
+    differ: Callable[[Any, Any], bool] = operator.ne
 
 
 def ways_of(kind: type) -> _Ways | None:
@@ -25,10 +27,14 @@ def ways_of(kind: type) -> _Ways | None:
         return _Ways(random.Random.getstate, random.Random.setstate)
     numpy: Any = sys.modules.get("numpy")
     if numpy and issubclass(kind, numpy.random.RandomState):
-        return _Ways(numpy.random.RandomState.get_state, numpy.random.RandomState.set_state)
+        return _Ways(numpy.random.RandomState.get_state, numpy.random.RandomState.set_state, differ=_differ)
     if numpy and issubclass(kind, numpy.random.Generator):
-        return _Ways(_bits, _set_bits)
+        return _Ways(_bits, _set_bits, differ=_differ)
     return None
+
+
+def _differ(state: Any, other: Any) -> bool:
+    return pickle.dumps(state) != pickle.dumps(other)  # there are arrays in it
 
 
 def _bits(generator: Any) -> Any:
@@ -68,7 +74,7 @@ class Generators:
         whose = dict.fromkeys(
             name or f"a {type(each).__name__}"
             for each, ways, name, was in (*self._states.values(), *copies)
-            if not ways.seen and pickle.dumps(ways.get(each)) != pickle.dumps(was)
+            if not ways.seen and ways.differ(ways.get(each), was)
         )
         return [
             f"the forward draws random numbers of {name}: where it goes another way by them, it costs otherwise"

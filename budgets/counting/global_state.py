@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -55,7 +55,7 @@ def preserve_global_state(depth: int = 0, *, collect: bool = True) -> Iterator[G
     generators = Generators()
     modes = torch._C._len_torch_dispatch_stack(), torch._C._len_torch_function_stack()
     flags = {name: held for name, held in vars(_python_dispatch).items() if name.startswith("_is_in_")}
-    level, environment = forward_ad._current_level, os.environ.copy()
+    level, environment = forward_ad._current_level, dict(os.environ._data)  # type: ignore[attr-defined]
     logged = [(each, each.level) for each in logging.root.manager.loggerDict.values() if type(each) is logging.Logger]
     logged, disabled = [(logging.root, logging.root.level), *logged], logging.root.manager.disable
     limit, collects = sys.getrecursionlimit(), gc.isenabled()
@@ -82,7 +82,7 @@ def preserve_global_state(depth: int = 0, *, collect: bool = True) -> Iterator[G
         _leave_modes(*modes)
         while forward_ad._current_level > level:
             forward_ad.exit_dual_level()  # type: ignore[no-untyped-call]
-        if os.environ.copy() != environment:
+        if os.environ._data != environment:  # type: ignore[attr-defined]
             _replace(os.environ, environment)
         for each, was in logged:
             if each.level != was:
@@ -97,10 +97,12 @@ def preserve_global_state(depth: int = 0, *, collect: bool = True) -> Iterator[G
         generators.put_back()
 
 
-def _replace(now: MutableMapping[str, str], was: Mapping[str, str]) -> None:
-    for name in now.keys() - was.keys():
+def _replace(now: Any, was: Mapping[Any, Any]) -> None:
+    """Make the environment what it was, by its names and values as the system has them."""
+    held = {now.decodekey(name): now.decodevalue(value) for name, value in was.items()}
+    for name in now.keys() - held.keys():
         del now[name]
-    now.update(was)
+    now.update(held)
 
 
 def _leave_modes(dispatch: int, function: int) -> None:

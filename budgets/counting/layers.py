@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch._C import _DisableTorchDispatch, _dispatch_keys
+from torch._C import _dispatch_keys
 from torch.autograd import forward_ad
 from torch.nn import functional
 from torch.nn.modules import module as torch_module
@@ -27,6 +27,8 @@ Step = tuple[Any, tuple[Any, ...], Sequence[Tensor], Any]
 Held = dict[str, Any]
 #: What a layer returns, and the operators that it runs.
 Answer = tuple[Tensor, tuple[Step, ...]]
+#: Stands for the place that a layer is called in: hooks on all modules, how a tensor goes, the dispatcher's state.
+PLACE = "place"
 _hooks_of = itemgetter("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _GLOBAL_HOOKS = tuple(
     held for name, held in vars(torch_module).items() if name.startswith("_global_") and isinstance(held, dict)
@@ -64,11 +66,11 @@ def dispatcher_state() -> tuple[Any, ...]:
     )
 
 
-def answer_layer(module: nn.Module, x: Any, state: tuple[Any, ...], usual: set[type]) -> Answer | None:
+def answer_layer(module: nn.Module, x: Any, state: tuple[Any, ...], usual: set[Any]) -> Answer | None:
     """Answer a layer's call where the dispatcher's state is as given; None where its forward has to run.
 
-    `usual` are the classes whose code is known to be PyTorch's, since nothing but answers came between; where there are
-    any, the state is known too, and `x` is such an answer.
+    `usual` are the classes whose code is known to be PyTorch's, since nothing that could change it came between, and
+    `PLACE` where that is so of the state too, and `x` is such an answer. No operator is to be seen meanwhile.
     """
     kind = type(module)
     layer = LAYERS.get(kind)
@@ -81,22 +83,28 @@ def answer_layer(module: nn.Module, x: Any, state: tuple[Any, ...], usual: set[t
         for owner, name, code in layer.code:
             if getattr(owner, name) is not code:
                 return None
-        if not usual and (any(_GLOBAL_HOOKS) or _dispatch_keys(x).raw_repr() != _PLAIN or dispatcher_state() != state):
-            return None
         usual.add(kind)
+    if PLACE not in usual:
+        if any(_GLOBAL_HOOKS) or _dispatch_keys(x).raw_repr() != _PLAIN or dispatcher_state() != state:
+            return None
+        usual.add(PLACE)
     try:
-        with _DisableTorchDispatch():
-            return layer.answer(held, x)
+        return layer.answer(held, x)
     except (AttributeError, KeyError):  # what its forward makes of a missing attribute is its own affair
         return None
 
 
 def is_row(module: nn.Module) -> bool:
     """Return whether all that a module's call does is to hand a value through its children, one after another."""
-    kind, held = type(module), module.__dict__
-    if not issubclass(kind, nn.Sequential) or any(_hooks_of(held)) or any(_GLOBAL_HOOKS):
+    held = module.__dict__
+    if not is_row_kind(type(module)) or any(_hooks_of(held)) or any(_GLOBAL_HOOKS):
         return False
-    return held.keys().isdisjoint(_SHADOWS) and all(getattr(kind, name) is code for name, code in _ROW.items())
+    return held.keys().isdisjoint(_SHADOWS)
+
+
+def is_row_kind(kind: type[nn.Module]) -> bool:
+    """Return whether that is all that the code of a class does."""
+    return issubclass(kind, nn.Sequential) and all(getattr(kind, name) is code for name, code in _ROW.items())
 
 
 def _one(operator: Any, kernel: MetaKernel | None = None) -> Callable[..., Answer | None]:

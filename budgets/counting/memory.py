@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
+STRIDED = torch.strided
 #: Bytes of a floating-point element at the precisions that are shown.
 PRECISIONS = {"fp32": 4, "fp16": 2, "int8": 1}
 
@@ -45,27 +46,7 @@ def measure_of(numbers: Mapping[torch.dtype, int]) -> Callable[[int], int]:
 
 def storage_key(tensor: Tensor) -> int:
     """Tell tensors' storages apart; one without a storage, such as a sparse one, is only itself."""
-    return tensor.untyped_storage()._cdata if tensor.layout is torch.strided else -id(tensor)
-
-
-def _hold(tensor: Tensor) -> object:
-    """Return what keeps a storage's key from being given to another one, and none of its memory."""
-    if tensor.layout is not torch.strided:
-        return None
-    storage = tensor.untyped_storage()
-    return storage if tensor.is_meta else StorageWeakRef(storage)  # type: ignore[no-untyped-call]
-
-
-@dataclass(slots=True)
-class _Written:
-    """A tensor that an operator wrote; without a `place` it is an input. What it holds keeps its key its own."""
-
-    elements: int
-    dtype: torch.dtype
-    place: str | None
-    born: int
-    died: int
-    held: object
+    return tensor.untyped_storage()._cdata if tensor.layout is STRIDED else -id(tensor)
 
 
 @dataclass(slots=True)
@@ -74,12 +55,19 @@ class Lifetimes:
 
     A view shares its storage, and so its life, with what it looks at; an operator in place writes nothing new. Inputs
     are there from the start; results of the whole model stay to the end. Tensors are told apart by their storage,
-    whose key is not given to another while this is there.
+    whose key is not given to another one while what is `held` of it is there.
+    `alive` is the number of a storage's tensor, by which the lists say of each how much it holds, who wrote it (None:
+    it is an input), and when it was written and last read.
     """
 
     clock: int = 0
-    tensors: list[_Written] = field(default_factory=list)
-    alive: dict[int, _Written] = field(default_factory=dict)
+    alive: dict[int, int] = field(default_factory=dict)
+    sizes: list[int] = field(default_factory=list)
+    dtypes: list[torch.dtype] = field(default_factory=list)
+    places: list[str | None] = field(default_factory=list)
+    born: list[int] = field(default_factory=list)
+    died: list[int] = field(default_factory=list)
+    held: list[object] = field(default_factory=list)
 
     def take(self, inputs: Sequence[Tensor]) -> None:
         """Note the model's inputs, each storage once."""
@@ -87,18 +75,25 @@ class Lifetimes:
 
     def read(self, key: int) -> bool:
         """Note that the operator of this moment reads a storage; return whether it is known who wrote it."""
-        if entry := self.alive.get(key):
-            entry.died = self.clock
-        return entry is not None
+        number = self.alive.get(key)
+        if number is not None:
+            self.died[number] = self.clock
+        return number is not None
 
     def write(self, results: Sequence[Tensor], known: Container[int], place: str | None) -> None:
         """Note that it writes what is in no storage it was given; a `place` of None is an input's."""
         for tensor in results:
-            key, elements = storage_key(tensor), tensor.numel()
+            storage = tensor.untyped_storage() if tensor.layout is STRIDED else None
+            key = -id(tensor) if storage is None else storage._cdata
             if key not in known:
-                entry = self.alive[key] = _Written(elements, tensor.dtype, place, self.clock, self.clock, _hold(tensor))
-                if elements:
-                    self.tensors.append(entry)
+                self.alive[key] = len(self.sizes)
+                self.sizes.append(tensor.numel())
+                self.dtypes.append(tensor.dtype)
+                self.places.append(place)
+                self.born.append(self.clock)
+                self.died.append(self.clock)
+                if storage is not None:  # what keeps its key from being given to another one, and none of its memory
+                    self.held.append(storage if tensor.is_meta else StorageWeakRef(storage))  # type: ignore[no-untyped-call]
 
     def keep(self, results: Iterable[Tensor]) -> None:
         """Let the model's results stay to the end."""
@@ -108,26 +103,26 @@ class Lifetimes:
     def written(self) -> Counter[str]:
         """Sum what was written by place, in the model's own types."""
         sums: Counter[str] = Counter()
-        for entry in self.tensors:
-            if entry.place is not None:
-                sums[entry.place] += size_of(entry.elements, entry.dtype)
+        for place, elements, dtype in zip(self.places, self.sizes, self.dtypes, strict=True):
+            if place is not None:
+                sums[place] += size_of(elements, dtype)
         return sums
 
     def total(self) -> Callable[[int], int]:
         """Return what tells the bytes written, in the model's own types (0) or with floats of another size."""
         numbers: defaultdict[torch.dtype, int] = defaultdict(int)
-        for entry in self.tensors:
-            if entry.place is not None:
-                numbers[entry.dtype] += entry.elements
+        for place, elements, dtype in zip(self.places, self.sizes, self.dtypes, strict=True):
+            if place is not None:
+                numbers[dtype] += elements
         return measure_of(numbers)
 
     def peak(self) -> Callable[[int], int]:
         """Return what tells the most bytes alive at one moment, as `total` does."""
         changes: defaultdict[torch.dtype, list[int]] = defaultdict(lambda: [0] * (self.clock + 2))
-        for entry in self.tensors:
-            change = changes[entry.dtype]
-            change[entry.born] += entry.elements
-            change[entry.died + 1] -= entry.elements
+        for elements, dtype, born, died in zip(self.sizes, self.dtypes, self.born, self.died, strict=True):
+            change = changes[dtype]
+            change[born] += elements
+            change[died + 1] -= elements
         curves = [(dtype, list(accumulate(change))) for dtype, change in changes.items()]
 
         def most(float_size: int) -> int:

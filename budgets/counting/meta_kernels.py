@@ -27,12 +27,12 @@ _empty_strided = torch.empty_strided
 
 
 def _plain(first: Any, *others: Any) -> bool:
-    """Return whether all are contiguous meta tensors of one floating-point type."""
+    """Return whether all are contiguous tensors of one floating-point type, and the first on meta."""
     dtype = first.dtype
     if dtype not in FLOATS or type(first) not in CLASSES or not (first.is_meta and first.is_contiguous()):
         return False
     for other in others:  # twice as fast as `all`
-        if other.dtype is not dtype or type(other) not in CLASSES or not (other.is_meta and other.is_contiguous()):
+        if other.dtype is not dtype or type(other) not in CLASSES or not other.is_contiguous():
             return False
     return True
 
@@ -211,9 +211,9 @@ def _addmm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
 
 
 def _alike(left: Tensor, right: Tensor) -> bool:
-    """Return whether two tensors of any layout are floating-point meta tensors of one type."""
+    """Return whether two tensors of any layout are of one floating-point type, and one of them on meta."""
     usual = type(left) in CLASSES and type(right) in CLASSES
-    return usual and left.is_meta and right.is_meta and left.dtype is right.dtype and left.dtype in FLOATS
+    return usual and (left.is_meta or right.is_meta) and left.dtype is right.dtype and left.dtype in FLOATS
 
 
 def normalise(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:

@@ -9,6 +9,7 @@ from torch import Tensor, nan, nn
 
 from featherpress.budgets.counting.dispatch import CountingMode
 from featherpress.budgets.counting.forward import Run, Subject, Variation, run_forward
+from featherpress.budgets.counting.layers import LAYERS
 from featherpress.budgets.counting.surroundings import Surroundings
 from featherpress.budgets.counting.tensors import TensorRows
 from featherpress.budgets.counting.values import NoAnswer, differ
@@ -169,7 +170,8 @@ def _note_paths(subject: Subject, mode: CountingMode, attempt: _Try) -> None:
 
 
 def _switches(modules: Sequence[nn.Module]) -> Iterator[tuple[nn.Module, str, bool]]:
-    names = sorted(name for name in set().union(*map(vars, modules)) if any(word in name for word in _FUSED))
+    held = set().union(*(vars(module) for module in modules if type(module) not in LAYERS))
+    names = sorted(name for name in held if any(word in name for word in _FUSED))
     for module in modules if names else ():
         for name in names:
             if type(value := vars(module).get(name)) is bool:

@@ -121,7 +121,7 @@ def _add_twins(modules: Sequence[nn.Module], twin: Twin, memo: dict[int, Any]) -
 
 def _copy_plain_modules(modules: Sequence[nn.Module], memo: dict[int, Any]) -> None:
     """Do for modules that say nothing about copying what deepcopy does, without asking it about each attribute."""
-    kinds = {kind: _is_plain(kind) for kind in set(map(type, modules))}
+    kinds = {kind: is_plain(kind) for kind in set(map(type, modules))}
     plain = [m for m in modules if kinds[type(m)] and COPY_METHODS.isdisjoint(vars(m)) and id(m) not in memo]
     # All shells first, so that whatever refers to a module finds its copy.
     memo.update((id(module), type(module).__new__(type(module))) for module in plain)
@@ -138,13 +138,28 @@ def _copy_plain_modules(modules: Sequence[nn.Module], memo: dict[int, Any]) -> N
         state = _copied_state(held, memo, plan)
         # The copy runs as it was written, whatever the original was compiled to.
         state.pop("_compiled_call_impl", None)
-        if kind.__setstate__ in _FOR_OLD_FILES:
-            _set_attribute(memo[id(module)], "__dict__", state)
-        else:
-            memo[id(module)].__setstate__(state)
+        _let_hold(memo[id(module)], state)
 
 
-def _is_plain(kind: type[nn.Module]) -> bool:
+def _copy_closed(modules: Sequence[nn.Module], memo: dict[int, Any]) -> None:
+    """Do it for those that hold numbers, names, tensors and modules alone; one set of hooks, all empty, will do."""
+    registries = {key: kind() for key, kind in REGISTRIES.items()}
+    memo.update((id(module), type(module).__new__(type(module))) for module in modules)
+    for module in modules:
+        state = {**module.__dict__, **registries}
+        for key in TABLES:
+            state[key] = {name: memo[id(each)] for name, each in state[key].items()} if state[key] else {}
+        _let_hold(memo[id(module)], state)
+
+
+def _let_hold(copied: nn.Module, state: dict[str, Any]) -> None:
+    if type(copied).__setstate__ in _FOR_OLD_FILES:
+        _set_attribute(copied, "__dict__", state)
+    else:
+        copied.__setstate__(state)  # type: ignore[no-untyped-call]
+
+
+def is_plain(kind: type[nn.Module]) -> bool:
     """Return whether deepcopy would make an object of this class from its dictionary alone."""
     own = [vars(base) for base in kind.__mro__ if base is not nn.Module and base is not object]
     usual = all(map(COPY_METHODS.isdisjoint, own))
@@ -199,17 +214,19 @@ def _all_modules(model: nn.Module) -> list[nn.Module]:
     return found
 
 
-def copy_with(value: T, twin: Twin, memo: dict[int, Any]) -> T:
+def copy_with(value: T, twin: Twin, memo: dict[int, Any], *, closed: bool = False) -> T:
     """Copy a module, or a nest of inputs, with a twin for every tensor; `memo` maps a tensor's id to its twin.
+
+    What is in `memo` already is taken from there. A `closed` model is copied without asking what its modules hold.
 
     Errors: UsageError for a model that cannot be copied.
     """
-    modules = _all_modules(value) if isinstance(value, nn.Module) else []
+    modules = [m for m in _all_modules(value) if id(m) not in memo] if isinstance(value, nn.Module) else []
     memo[id(None)] = None
     try:
         marked = _add_twins(modules, twin, memo)
         with _TwinMode(lambda tensor: _as_held(tensor, twin)):
-            _copy_plain_modules(modules, memo)
+            (_copy_closed if closed else _copy_plain_modules)(modules, memo)
             for tensor in marked:
                 vars(memo[id(tensor)]).update(deep(vars(tensor), memo))
             copied: T = deep(value, memo)

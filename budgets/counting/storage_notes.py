@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from featherpress.budgets.counting.packed import PACKED, note_packed
 from featherpress.budgets.counting.tensors import TensorRows, Tree
 
-#: How many numbers of a weight are looked at for zeros before all of them are.
-SAMPLE = 256
+#: How many numbers of each weight are looked at for zeros before all of them are.
+SAMPLE = 64
 #: The share of numbers that are not zero from which on a weight counts as dense.
 DENSE = 0.95
 _PACKED = frozenset(PACKED)
@@ -33,13 +33,13 @@ def note_storage(tree: Tree, rows: TensorRows) -> Iterator[str]:
             f"{sum(part.numel() for part in hidden):,} weights that a library packed are not among the parameters, and "
             f"take {kept:,} bytes more"
         )
-    yield from note_packed(
-        (f"{path}.{name}", held.shape)
-        for path, module in tree
-        if not _PACKED.isdisjoint(module._parameters) or not _PACKED.isdisjoint(module._buffers)
-        for name, held in (*module._parameters.items(), *module._buffers.items())
-        if held is not None and name in _PACKED
-    )
+    if not _PACKED.isdisjoint(rows.words):
+        yield from note_packed(
+            (f"{path}.{name}", held.shape)
+            for path, module in tree
+            for name, held in (*module._parameters.items(), *module._buffers.items())
+            if held is not None and name in _PACKED
+        )
     yield from _note_zeros(tree, rows)
 
 
@@ -52,9 +52,10 @@ def _unpacked(module: nn.Module) -> list[Tensor]:
 
 def _note_zeros(tree: Tree, rows: TensorRows) -> Iterator[str]:
     """Find weights with zeros by a sample of each, and masks of pruning; a mask says what its weight will be."""
+    has_masks = any(word.endswith("_mask") for word in rows.words)
     masks = {
         f"{path}.{name}".strip(".").removesuffix("_mask"): held
-        for path, module in tree
+        for path, module in (tree if has_masks else ())
         for name, held in module._buffers.items()
         if held is not None and name.endswith("_mask")
     }
@@ -66,13 +67,13 @@ def _note_zeros(tree: Tree, rows: TensorRows) -> Iterator[str]:
     samples: defaultdict[torch.device, list[Tensor]] = defaultdict(list)
     for values in usual.values():
         if not values.is_meta:
-            samples[values.device].append(_sample(values))
-    # Nearly always none is zero.
-    if all(bool(torch.cat(found).all()) for found in samples.values()):
-        return
+            samples[values.device].append(values)
+    with torch.no_grad():  # nearly always none is zero
+        if all(bool(torch.cat(list(map(_sample, found))).all()) for found in samples.values()):
+            return
     held, left = 0, 0
     for values in usual.values():
-        kept = values.numel() if values.is_meta or bool(_sample(values).all()) else int(values.count_nonzero())
+        kept = values.numel() if values.is_meta else int(values.count_nonzero())
         # A row for padding, or a table that starts at zero, is no sparse weight.
         if 0 < kept < values.numel() * DENSE:
             held, left = held + values.numel(), left + kept
@@ -82,8 +83,8 @@ def _note_zeros(tree: Tree, rows: TensorRows) -> Iterator[str]:
 
 
 def _sample(values: Tensor) -> Tensor:
-    values = values.detach()
-    step = max(1, values.numel() // SAMPLE)
+    total = values.numel()
+    step = max(1, total // SAMPLE)
     if values.is_contiguous():
-        return values.as_strided((values.numel() // step,), (step,))
+        return values.as_strided((total // step,), (step,))
     return values.flatten()[::step]

@@ -1,64 +1,77 @@
 """What a run of the copy found, put together with what the model holds."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
-from featherpress.budgets.counting.costs import SUMMED, Cost, ModuleCost, format_shapes, require_sums, sum_by_path
+from featherpress.budgets.counting.attribution import Shapes
+from featherpress.budgets.counting.costs import (
+    ROOT,
+    SUMMED,
+    Cost,
+    ModuleCost,
+    Rows,
+    format_shapes,
+    require_sums,
+    sum_by_path,
+)
 from featherpress.budgets.counting.dispatch import CountingMode
 from featherpress.budgets.counting.formulas import FORMULAS
 from featherpress.budgets.counting.forward import Subject
 from featherpress.budgets.counting.inputs import Inputs, describe_inputs
 from featherpress.budgets.counting.memory import Footprint
 from featherpress.budgets.counting.storage_notes import note_storage
-from featherpress.budgets.counting.tensors import TensorRows, Tree
+from featherpress.budgets.counting.tensors import Owned, TensorRows, Tree, rows_of
 
-_shapes = lru_cache(maxsize=4096)(format_shapes)
+
+@lru_cache(maxsize=4096)
+def _shapes(taken: Shapes, given: Shapes) -> tuple[str, str]:
+    return format_shapes(taken), format_shapes(given)
 
 
 def summarise(subject: Subject, rows: TensorRows, mode: CountingMode) -> Cost:
-    """Put tensors and work together, and check that the rows sum to the totals."""
+    """Put tensors and work together."""
     tree = subject.tree
     unused = set(rows.by_id) - mode.readers.keys()
     total, peak = mode.lifetimes.total(), mode.lifetimes.peak()
-    params = sum(rows.elements.values())
-    trainable = sum(rows.elements[key] for key, tensor in rows.by_id.items() if tensor.requires_grad)
+    owned = rows.owned(unused)
+    params = sum(amount for _, amount, *_ in owned)
+    trainable = sum(amount for _, amount, trained, *_ in owned if trained)
     first_name = {key: names[0] for key, names in rows.names.items()}
     active, measure = _count_active(rows, mode), rows.measure()
-    cost = Cost(
-        model=type(tree[0][1]).__name__,
+    whole: dict[str, Any] = {
+        "params": params,
+        "trainable": trainable,
+        "frozen": params - trainable,
+        "unused": sum(rows.elements[key] for key in unused),
+        "bytes": measure(0),
+        "macs": sum(mode.macs.values()),
+        "elementwise": sum(mode.elementwise.values()),
+        "activations": total(0),
+    }
+    name = type(tree[0][1]).__name__
+    return Cost(
+        model=name,
         inputs=subject.shapes,
         signature=describe_inputs(Inputs(*subject.inputs)),
         method=mode.method,
-        params=params,
-        trainable=trainable,
-        frozen=params - trainable,
-        unused=sum(rows.elements[key] for key in unused),
-        bytes=measure(0),
-        macs=sum(mode.macs.values()),
-        elementwise=sum(mode.elementwise.values()),
-        activations=total(0),
+        **whole,
         peak=peak(0),
         weight_footprint=Footprint.of(measure),
         activation_footprint=Footprint.of(total),
         peak_footprint=Footprint.of(peak),
-        modules=_modules(tree, rows.rows(unused), mode),
+        modules=Rows(_maker(tree, owned, mode, ModuleCost(path=ROOT, **whole), name)),
         work=dict(mode.macs),
         elementwise_work=dict(mode.elementwise),
         operator_calls=dict(mode.calls),
         readers={first_name[key]: tuple(sorted(names)) for key, names in mode.readers.items()},
-        shapes={
-            path: (_shapes(taken), _shapes(given))
-            for path in mode.stack.calls
-            for taken, given in [mode.stack.shapes.get(path, ((), ()))]
-        },
+        shapes={path: _shapes(*mode.stack.shapes.get(path, ((), ()))) for path in mode.stack.calls},
         unused_names=tuple(first_name[key] for key in rows.by_id if key in unused),
         active=active,
         notes=(*_notes(mode), *_note_active(rows, mode, active), *note_storage(tree, rows)),
     )
-    require_sums(cost.modules, cost, SUMMED, what=f"the rows of {cost.model}")
-    return cost
 
 
 def _count_active(rows: TensorRows, mode: CountingMode) -> int:
@@ -98,26 +111,34 @@ def _notes(mode: CountingMode) -> Iterator[str]:
         )
 
 
-def _modules(tree: Tree, held: Mapping[str, dict[str, Any]], mode: CountingMode) -> tuple[ModuleCost, ...]:
-    """Make a row for each module, for each tensor of several owners, and for work outside all modules."""
-    macs, elementwise = sum_by_path(mode.macs), sum_by_path(mode.elementwise)
-    written, calls = mode.lifetimes.written(), mode.stack.calls
-    left = dict(held)
-    kinds = {path: type(module).__name__ for path, module in tree} | mode.stack.kinds
-    # A module with several paths has its row at the first; at another only if work was done there.
-    first = {id(module): path for path, module in reversed(tree)}
-    order = dict.fromkeys(first[id(module)] for _, module in tree)
-    order |= dict.fromkeys([*calls, *macs, *elementwise, *written])
-    rows = [
-        ModuleCost(
-            path=path,
-            kind=kinds.get(path, ""),
-            macs=macs.get(path, 0),
-            elementwise=elementwise.get(path, 0),
-            activations=written.get(path, 0),
-            calls=calls.get(path, 0),
-            **left.pop(path, {}),
-        )
-        for path in order
-    ]
-    return (*rows, *(ModuleCost(path=path, **own) for path, own in left.items()))
+def _maker(
+    tree: Tree, owned: Sequence[Owned], mode: CountingMode, whole: ModuleCost, name: str
+) -> Callable[[], tuple[ModuleCost, ...]]:
+    """Return what makes the rows and checks that they sum to the totals; it holds neither modules nor tensors."""
+    modules = [(path, id(module), type(module).__name__) for path, module in tree]
+    later = mode.stack.kinds
+    work, calls, written = (mode.macs, mode.elementwise), mode.stack.calls, mode.lifetimes.written
+
+    def make() -> tuple[ModuleCost, ...]:
+        macs, elementwise = map(sum_by_path, work)
+        sums: dict[str, Any] = {"macs": macs, "elementwise": elementwise, "activations": written()}
+        sums["calls"] = Counter(calls)
+        # A module with several paths has its row at the first; at another only if work was done there.
+        first = {key: path for path, key, _ in reversed(modules)}
+        paths = dict.fromkeys(chain((first[key] for _, key, _ in modules), calls, *sums.values()))
+        kinds = {path: kind for path, _, kind in modules} | later
+        left = rows_of(owned)
+        rows = [
+            ModuleCost(
+                path=path,
+                kind=kinds.get(path, ""),
+                **{quantity: found[path] for quantity, found in sums.items()},
+                **left.pop(path, {}),
+            )
+            for path in paths
+        ]
+        rows += [ModuleCost(path=path, **own) for path, own in left.items()]
+        require_sums(rows, whole, SUMMED, what=f"the rows of {name}")
+        return tuple(rows)
+
+    return make

@@ -9,7 +9,7 @@ import traceback
 from argparse import Namespace
 from array import array
 from collections import ChainMap, UserDict, UserList, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import _lru_cache_wrapper, cached_property, partial
 from itertools import chain, filterfalse
@@ -22,9 +22,9 @@ from weakref import ref
 import torch
 from torch import Tensor, _tensor_str, nn
 from torch.nested._internal import nested_tensor
-from torch.nn.modules import module as torch_module
 from torch.nn.parameter import is_lazy
 
+from featherpress.budgets.counting.closed import GLOBAL_HOOKS, is_closed, is_foreign, lendable
 from featherpress.budgets.counting.costs import format_shapes
 from featherpress.budgets.counting.generators import Generators, ways_of
 from featherpress.budgets.counting.memory import storage_key
@@ -33,10 +33,6 @@ from featherpress.budgets.counting.places import Code, look_at
 from featherpress.budgets.counting.snapshots import DICTS, LISTS, Snapshot
 from featherpress.errors import CountError
 
-#: Packages to whose classes and globals no model's forward writes; from a test's globals pytest's lead to every test.
-_FOREIGN = (sys.stdlib_module_names | {"torch", "torchvision", "numpy", "featherpress", "_pytest"}) - {"__main__"}
-#: Those that finish setting themselves up when they are first used, and stop working if that is undone.
-_FOREIGN |= {"numba", "llvmlite"}
 #: Objects of the standard library that hold what a program says.
 _NAMESPACES = frozenset(
     {SimpleNamespace, Namespace, ChainMap, UserDict, UserList, Queue, LifoQueue, PriorityQueue, local}
@@ -56,7 +52,7 @@ class Surroundings:
     `tensors` are the storages that are reached: no operator may write to them.
     """
 
-    def __init__(self, modules: Iterable[nn.Module], generators: Generators) -> None:
+    def __init__(self, modules: Sequence[nn.Module], generators: Generators, *, trusting: bool = False) -> None:
         self.generators = generators
         self.tensors: set[int] = set()
         #: All tensors of the count, none of which is to outlive it.
@@ -69,14 +65,18 @@ class Surroundings:
         self._around: dict[int, Any] | None = {}
         #: What the model holds and may call, besides its modules.
         self._functions: list[FunctionType] = []
-        self._own = self._note(tuple(modules))
+        lent = lendable(modules) if trusting else []
+        #: Whether nothing leads to the model itself, of which there is nothing to note then; and its layers that may be
+        #: read where they are.
+        self.closed = trusting and is_closed(modules, lent)
+        self.lent = lent if self.closed else []
+        self._own = self._note(() if self.closed else tuple(modules))
         around, self._around = self._around.values(), None
-        kinds = {kind for each in around if isinstance(each, type) for kind in each.__mro__ if not _is_foreign(kind)}
+        kinds = {kind for each in around if isinstance(each, type) for kind in each.__mro__ if not is_foreign(kind)}
         helpers = (kind for kind in kinds if not issubclass(kind, nn.Module))
         self._functions += (held for kind in helpers for held in vars(kind).values() if type(held) is FunctionType)
-        hooks = [held for name, held in vars(torch_module).items() if name.startswith("_global_")]
-        hooks.append(vars(_tensor_str.PRINT_OPTS))
-        self._others = self._note((*kinds, *around, *hooks, *(vars(sys.modules[kind.__module__]) for kind in kinds)))
+        switches = (*GLOBAL_HOOKS, vars(_tensor_str.PRINT_OPTS))
+        self._others = self._note((*kinds, *around, *switches, *(vars(sys.modules[kind.__module__]) for kind in kinds)))
         self._others.undo.append(_forget_jagged(vars(nested_tensor).get(_JAGGED)))
 
     @cached_property
@@ -155,7 +155,7 @@ class Surroundings:
                 del self._seen[id(item)]
                 return ()
             self._around[id(kind)] = kind
-            if kind is FunctionType and not _is_foreign(item):
+            if kind is FunctionType and not is_foreign(item):
                 self._around[id(item.__globals__)] = item.__globals__
                 self._functions.append(item)
         if isinstance(item, Tensor):
@@ -174,10 +174,10 @@ class Surroundings:
         """Note a class, or what an object holds; return what it leads to."""
         kind = type(item)
         if isinstance(item, type):
-            return () if _is_foreign(item) else noted.watch_class(item)
+            return () if is_foreign(item) else noted.watch_class(item)
         if kind.__name__ == "ndarray" and kind.__module__ == "numpy":  # which may not be there
             return noted.watch_memory(item)
-        if not isinstance(item, nn.Module) and kind not in _NAMESPACES and _is_foreign(kind):
+        if not isinstance(item, nn.Module) and kind not in _NAMESPACES and is_foreign(kind):
             return ()
         inside: Iterable[Any] = ()
         if isinstance(item, dict):
@@ -196,12 +196,14 @@ class Surroundings:
 
 
 @contextmanager
-def untouched(model: nn.Module, modules: Iterable[nn.Module], generators: Generators) -> Iterator[Surroundings]:
+def untouched(
+    model: nn.Module, modules: Sequence[nn.Module], generators: Generators, *, trusting: bool = False
+) -> Iterator[Surroundings]:
     """Put everything back that a count inside changes around its copy; generators that are met join the others.
 
     Errors: CountError if it changed the model itself, or left tensors where they cannot be found.
     """
-    surroundings = Surroundings(modules, generators)
+    surroundings = Surroundings(modules, generators, trusting=trusting)
     freezes = not gc.get_freeze_count()
     try:
         if freezes:  # so that a collection looks at what is new only
@@ -260,11 +262,6 @@ def _drop(tensors: list[Tensor]) -> None:
             kept = [held for held in holder if id(held) not in ids]
             holder.clear()
             (holder.update if type(holder) is set else holder.extend)(kept)
-
-
-def _is_foreign(kind: type | FunctionType) -> bool:
-    name: object = kind.__module__  # one may say anything
-    return not isinstance(name, str) or name.partition(".")[0] in _FOREIGN or name not in sys.modules
 
 
 #: What has parts and does not change itself; and what does.

@@ -1,7 +1,7 @@
 """What a model holds: each tensor once, whoever owns it."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -17,13 +17,16 @@ from featherpress.errors import UsageError
 
 #: All modules of a model by path, itself first, one that has several paths under each.
 Tree = Sequence[tuple[str, nn.Module]]
+#: The names of a tensor, its elements that count as parameters, whether they are trained and unused, and its bytes.
+Owned = tuple[tuple[str, ...], int, bool, bool, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorRows:
     """A model's parameters by identity with all names and the elements of each, and its persistent buffers by path.
 
-    `parts` are the tensors that one of them is stored as, by its identity, where that may not be itself.
+    `parts` are the tensors that one of them is stored as, by its identity, where that may not be itself; `words` are
+    the last parts of all names, of buffers that are not saved too.
     """
 
     by_id: Mapping[int, Tensor]
@@ -31,13 +34,16 @@ class TensorRows:
     elements: Mapping[int, int]
     buffers: tuple[tuple[str, Tensor], ...]
     parts: Mapping[int, Sequence[Tensor]]
+    words: Set[str]
 
     def measure(self) -> Callable[[int], int]:
         """Return what tells the bytes that a weights file must hold; floating-point elements at a size, 0 their own."""
         numbers: defaultdict[torch.dtype, int] = defaultdict(int)
         for tensor in chain(self.by_id.values(), (buffer for _, buffer in self.buffers)):
-            for part in self.parts.get(id(tensor), (tensor,)):
-                numbers[part.dtype] += part.numel()
+            if id(tensor) not in self.parts:
+                numbers[tensor.dtype] += tensor.numel()
+        for part in chain.from_iterable(self.parts.values()):
+            numbers[part.dtype] += part.numel()
         return measure_of(numbers)
 
     def size(self, tensor: Tensor) -> int:
@@ -45,23 +51,30 @@ class TensorRows:
         parts = self.parts.get(id(tensor))
         return tensor.nbytes if parts is None else sum(size_of(part.numel(), part.dtype) for part in parts)
 
-    def rows(self, unused: set[int]) -> dict[str, dict[str, Any]]:
-        """Sum the tensors up by owning module; a tensor with several owners has a row of its own."""
-        rows: defaultdict[str, dict[str, Any]] = defaultdict(
-            lambda: {"params": 0, "trainable": 0, "frozen": 0, "unused": 0, "bytes": 0}
-        )
-        for path, buffer in self.buffers:
-            rows[path]["bytes"] += self.size(buffer)
-        for key, tensor in self.by_id.items():
-            names, amount = self.names[key], self.elements[key]
-            row = rows["shared: " + ", ".join(names) if len(names) > 1 else names[0].rpartition(".")[0]]
-            if len(names) > 1:
-                row["owners"] = names
-            row["params"] += amount
-            row["trainable" if tensor.requires_grad else "frozen"] += amount
-            row["unused"] += amount * (key in unused)
-            row["bytes"] += self.size(tensor)
-        return rows
+    def owned(self, unused: set[int]) -> list[Owned]:
+        """List what each parameter, and each persistent buffer, adds to the row of its owners."""
+        names, elements, parts = self.names, self.elements, self.parts
+        owned = [
+            (names[key], elements[key], each.requires_grad, key in unused, self.size(each) if parts else each.nbytes)
+            for key, each in self.by_id.items()
+        ]
+        return owned + [((path + ".",), 0, False, False, self.size(buffer)) for path, buffer in self.buffers]
+
+
+def rows_of(owned: Iterable[Owned]) -> dict[str, dict[str, Any]]:
+    """Sum tensors up by owning module; a tensor with several owners has a row of its own."""
+    rows: defaultdict[str, dict[str, Any]] = defaultdict(
+        lambda: {"params": 0, "trainable": 0, "frozen": 0, "unused": 0, "bytes": 0}
+    )
+    for names, amount, trainable, unused, size in owned:
+        row = rows["shared: " + ", ".join(names) if len(names) > 1 else names[0].rpartition(".")[0]]
+        if len(names) > 1:
+            row["owners"] = names
+        row["params"] += amount
+        row["trainable" if trainable else "frozen"] += amount
+        row["unused"] += amount * unused
+        row["bytes"] += size
+    return rows
 
 
 def list_modules(model: nn.Module) -> Tree:
@@ -87,12 +100,14 @@ def list_tensors(tree: Tree) -> TensorRows:
     names: dict[int, tuple[str, ...]] = {}
     by_id: dict[int, Tensor] = {}
     buffers: dict[int, tuple[str, Tensor]] = {}
+    words: set[str] = set()
     for path, module in tree:
-        prefix = path and path + "."
+        words.update(module._parameters, module._buffers)
         for name, tensor in module._parameters.items():
             if tensor is not None:
-                names[id(tensor)] = (*names.get(id(tensor), ()), prefix + name)
-                by_id[id(tensor)] = tensor
+                key, full = id(tensor), f"{path}.{name}" if path else name
+                names[key] = (*names[key], full) if key in names else (full,)
+                by_id[key] = tensor
         for name, buffer in module._buffers.items():
             if buffer is not None and name not in module._non_persistent_buffers_set:
                 buffers.setdefault(id(buffer), (path, buffer))
@@ -104,4 +119,6 @@ def list_tensors(tree: Tree) -> TensorRows:
         )
     parts = {id(tensor): stored(tensor) for tensor in held if not is_plain(tensor)}
     numbers = {key: elements(tensor) if key in parts else tensor.numel() for key, tensor in by_id.items()}
-    return TensorRows(by_id=by_id, names=names, elements=numbers, buffers=tuple(buffers.values()), parts=parts)
+    return TensorRows(
+        by_id=by_id, names=names, elements=numbers, buffers=tuple(buffers.values()), parts=parts, words=words
+    )

@@ -25,6 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from featherpress.budgets.counting.attribution import ModuleStack
 from featherpress.budgets.counting.costs import sum_by_path
 from featherpress.budgets.counting.replicas import Twin, copy_with, meta_twin, real_twin
+from featherpress.budgets.counting.tensors import list_modules
 
 #: Operators, as a trace names them, that do core work.
 TRACED_CORE = frozenset(
@@ -144,7 +145,7 @@ def _ask_torch(model: nn.Module, inputs: tuple[Any, ...], twin: Twin, device: st
     # Its tracker of modules asks what needs a gradient for its history, which a weight handed to a module has not.
     replica = copy_with(model, twin, memo).eval().requires_grad_(False)
     args = copy_with(inputs, twin, memo)
-    counter = _PlacedFlops(ModuleStack(replica))
+    counter = _PlacedFlops(ModuleStack(list_modules(replica)))
     with torch.no_grad(), torch.device(device), counter:
         outputs = replica(*args)
     return CounterResult(macs=sum_by_path(counter.work), work=counter.work, unused=counter.unused(outputs))

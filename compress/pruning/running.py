@@ -13,6 +13,7 @@ from featherpress.budgets.counting.global_state import preserve_global_state
 from featherpress.budgets.counting.replicas import Twin, copy_with, meta_twin
 from featherpress.budgets.counting.storage import tensors_in
 from featherpress.budgets.counting.surroundings import untouched
+from featherpress.budgets.counting.tensors import list_modules
 from featherpress.compress.pruning.comparing import Comparer
 from featherpress.compress.pruning.dispatch import Compute, Dispatch
 from featherpress.compress.pruning.labels import Ids
@@ -60,7 +61,9 @@ def run_traced(
         for key, axes in trace.params.items():
             tracer.give(memo[key], axes)
         comparer = Comparer(tracer, whole) if whole else None
-        mode = Dispatch(tracer, ModuleStack(replica), comparer=comparer, compute=compute, training=training)
+        mode = Dispatch(
+            tracer, ModuleStack(list_modules(replica)), comparer=comparer, compute=compute, training=training
+        )
         if compute is not None:
             torch.set_default_dtype(torch.float64)
         torch.default_generator.manual_seed(0)  # `torch.manual_seed` turns the generators of all devices too

@@ -1,9 +1,11 @@
 """What the counter promises besides the numbers: strict, tied tensors once, and the model untouched."""
 
 import copy
+import gc
 import pickle
 import random
 import warnings
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -286,6 +288,35 @@ class Stateful(nn.Module):
         if self.fails:
             raise ValueError("not today")
         return x
+
+
+def test_rows_are_made_when_they_are_read() -> None:
+    """They are the same then, whatever became of the model; and as a tuple they compare, slice, copy and pickle."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    held = [weakref.ref(each) for each in (model[0], model[1].running_mean, model[0].weight)]
+    early, late, copied = (count(model, torch.zeros(1, 3, 5, 5)) for _ in range(3))
+    made = tuple(early.modules)
+    for parameter in model.parameters():
+        parameter.requires_grad = False
+    model[0] = nn.Identity()
+    del model
+    gc.collect()
+    assert not any(each() for each in held)
+    assert late == early
+    assert late.modules[0] is late.modules[0]
+    assert late.modules[1:3] == made[1:3]
+    assert (late.modules != early.modules, len(late.modules), hash(late.modules)) == (False, 4, hash(made))
+    assert repr(late.modules) == repr(made)
+    assert pickle.loads(pickle.dumps(copied)) == copy.deepcopy(copied) == early  # noqa: S301 - our own
+    assert early.modules != made[1:]
+
+
+def test_rows_that_do_not_sum_to_the_totals_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reads them is told."""
+    cost = count(nn.Linear(2, 3), torch.zeros(1, 2))
+    monkeypatch.setattr("featherpress.budgets.counting.summary.rows_of", lambda owned: {"": {"params": 8}})
+    with pytest.raises(CountError, match=r"the rows of Linear sum to 8 params, not 9: this is a bug in featherpress"):
+        list(cost.modules)
 
 
 @pytest.mark.parametrize("fails", [False, True])

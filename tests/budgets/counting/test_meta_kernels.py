@@ -94,6 +94,9 @@ PLAIN = [
     (aten.roll.default, (m(1, 4, 4, 3), [2, 2], [1, -3])),
     (aten.index.Tensor, (m(9, 3), [m(16, dtype=torch.int64)])),
     (aten.index.Tensor, (m(9, 3, 2), [m(4, 4, dtype=torch.int64)])),
+    # One of them has values.
+    (aten.add.Tensor, (m(2, 3), torch.zeros(()))),
+    (aten.mm.default, (m(2, 3), torch.zeros(3, 4))),
     # The last that still fits.
     (aten._softmax.default, (m(2, 3), -2, False)),
     (aten._softmax.default, (m(2, 3), 1, False)),
@@ -155,7 +158,6 @@ ELSE = [
     (aten.add.Tensor, (m(2, 3), m(2, 3, dtype=torch.float64))),
     (aten.add.Tensor, (m(2, 3), m(2))),
     (aten.add_.Tensor, (m(3), m(2, 3))),
-    (aten.add.Tensor, (m(2, 3), torch.zeros(()))),
     (aten.mul.Scalar, (m(2, 3), 2j)),
     (aten.convolution.default, (m(1, 4, 9, 7), m(6, 3, 3, 3), m(6), *CONV)),
     (aten.convolution.default, (m(1, 4, 9, 7), m(6, 4, 3, 3), m(5), *CONV)),
@@ -222,7 +224,6 @@ ELSE = [
     (aten.convolution.default, (m(1, 4, 9, 7), m(6, 4, 3, 3), None, [1, 1], [-1, 0], *CONV[2:])),
     (aten.convolution.default, (m(1, 4, 9, 7), m(6, 4, 3, 3), m(6, dtype=torch.float64), *CONV)),
     (aten.mm.default, (m(2, 3), m(3, 4, dtype=torch.float64))),
-    (aten.mm.default, (m(2, 3), torch.zeros(3, 4))),
     (aten.mm.default, (m(2, 3), m(3))),
     (aten.addmm.default, (m(5), m(2, 3), m(4, 5))),
     (aten.addmm.default, (m(2, 5), m(2, 3), m(3, 5))),
@@ -242,6 +243,9 @@ ELSE = [
     (aten.zeros.default, ([2, 3],), {"device": torch.device("meta"), "layout": torch.sparse_coo}),
     (aten._unsafe_view.default, (m(3, 2).t(), [6])),
     (aten._unsafe_view.default, (torch.zeros(3, 2), [6])),
+    # All of them have values.
+    (aten.relu.default, (torch.zeros(2, 3),)),
+    (aten.mm.default, (torch.zeros(2, 3), torch.zeros(3, 4))),
 ]
 
 

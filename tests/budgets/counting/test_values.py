@@ -794,6 +794,17 @@ def test_the_share_of_pruned_weights_is_told() -> None:
     assert cost.macs == 30000
 
 
+def test_few_zeros_are_found() -> None:
+    """One weight in thirteen, and not the first, of which two of three layers have none."""
+    layers = [nn.Linear(100, 100) for _ in range(3)]
+    with torch.no_grad():
+        layers[1].weight.flatten()[13::13] = 0
+    cost = count(nn.Sequential(*layers), torch.zeros(1, 100))
+    assert cost.notes == (
+        "9,231 of 10,000 weights in tensors that are partly zero are not zero (92.3%): all are counted",
+    )
+
+
 def test_a_loop_over_what_is_found_is_left_to_a_real_run() -> None:
     """Without values as many would be found as there are places, and each of them looked at."""
 
@@ -817,10 +828,14 @@ def test_a_loop_over_what_is_found_is_left_to_a_real_run() -> None:
     ids=["GPTQ", "GPTQ in order", "AWQ"],
 )
 def test_weights_packed_into_words_are_told_by_what_they_stand_for(shapes: Any, bits: int, tmp_path: Path) -> None:
-    """128 inputs by 64 outputs, in a module's buffers and in a file alike."""
+    """128 inputs by 64 outputs, in a module's buffers or parameters and in a file alike."""
     layer = nn.Module()
     for name, shape in shapes.items():
-        layer.register_buffer(name, torch.ones(shape, dtype=torch.half if name == "scales" else torch.int32))
+        held = torch.ones(shape, dtype=torch.half if name == "scales" else torch.int32)
+        if bits == 3:
+            layer.register_parameter(name, nn.Parameter(held, requires_grad=False))
+        else:
+            layer.register_buffer(name, held)
     note = f"8,192 weights of {bits} bits are packed in qweight, qzeros, scales, g_idx (layers: 1)"
     assert count(Does(lambda s, x: x, layer=layer), torch.zeros(1)).notes[-1].startswith(note)
     path = tmp_path / "w.safetensors"
