@@ -28,6 +28,9 @@ FOREIGN |= {"numba", "llvmlite"}
 #: Hooks on all modules.
 GLOBAL_HOOKS = [held for name, held in vars(torch_module).items() if name.startswith("_global_")]
 _UNCHANGING, _TENSORS = ATOMS - {type}, CLASSES | {type(None)}
+#: What runs in a class; and with it all that PyTorch's classes are made of.
+_CODE = {FunctionType, staticmethod}
+_OF_CLASSES = _UNCHANGING | _CODE | {tuple} | {type(held) for base in nn.Linear.__mro__ for held in vars(base).values()}
 _registries_of, _tables_of = itemgetter(*REGISTRIES), itemgetter(*TABLES)
 _CONTAINERS = Counter([*REGISTRIES.values(), *(dict for _ in TABLES)])
 
@@ -49,10 +52,18 @@ def is_closed(modules: Sequence[nn.Module], lent: Sequence[nn.Module]) -> bool:
     """Return whether a model of these modules, which are all, is such a one; those that are lent are not looked at."""
     kinds = set(map(type, modules))
     bases = {base for kind in kinds for base in kind.__mro__}
-    code = [held for base in bases for held in vars(base).values() if type(held) is FunctionType]
-    homes = {str(name).partition(".")[0] for name in {each.__module__ for each in chain(bases, code)}}
-    if not homes <= FOREIGN or any(GLOBAL_HOOKS) or not all(map(is_plain, kinds)):
+    own = [held for base in bases for held in vars(base).values()]
+    code = [held.__func__ if type(held) is staticmethod else held for held in own if type(held) in _CODE]
+    # What wraps another function takes its name, and its module's; where it looks names up is its own.
+    names = {each.__module__ for each in chain(bases, code)} | {each.__globals__.get("__name__") for each in code}
+    homes = {str(name).partition(".")[0] for name in names}
+    if not homes <= FOREIGN or not _OF_CLASSES.issuperset(map(type, own)):
         return False
+    return not any(GLOBAL_HOOKS) and all(map(is_plain, kinds)) and holds_little(modules, lent)
+
+
+def holds_little(modules: Sequence[nn.Module], lent: Sequence[nn.Module]) -> bool:
+    """Return whether modules have no hooks, and hold one another, tensors and what cannot change, those lent aside."""
     known = {id(None), *map(id, modules)}
     left = known.difference(map(id, lent))
     held = [module.__dict__ for module in modules if id(module) in left]

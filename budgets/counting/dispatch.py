@@ -238,7 +238,8 @@ class CountingMode(TorchDispatchMode, Books):  # type: ignore[no-untyped-call]  
 
     def _place(self) -> str:
         path = self.stack.path
-        kind = type(self.model if path in {"", UNATTRIBUTED} else self.model.get_submodule(path)).__name__
+        module = self.model if path in {"", UNATTRIBUTED} else self.model.get_submodule(path)
+        kind = module.__class__.__name__  # what stands for a layer says that it is one
         return f"{path or ROOT} ({kind})"
 
     def _refuse_writing(self, facts: Facts, args: Any, kwargs: Any) -> None:

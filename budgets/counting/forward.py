@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch._C import _DisableTorchDispatch
 
 from featherpress.budgets.counting.attribution import Lent, ModuleStack, Unlendable, run_it
-from featherpress.budgets.counting.closed import is_closed
+from featherpress.budgets.counting.closed import holds_little
 from featherpress.budgets.counting.dispatch import CountingMode, see_higher_order
 from featherpress.budgets.counting.evidence import Evidence
 from featherpress.budgets.counting.formulas import FORMULAS, Formula
@@ -164,18 +164,26 @@ def _watch(
 ) -> CountingMode:
     """Make what sees the operators of a copy, and knows its modules and the parameters that they read.
 
-    Errors: Unlendable where layers are lent and two tensors share a storage, by which one is told from another.
+    Errors: Unlendable where layers are lent, and two tensors share the storage by which they are told apart, or one has
+    none of its own.
     """
     closed = surroundings.closed
     copies = [(path, memo[id(module)]) for path, module in subject.tree] if closed else list_modules(replica)
     twins = {key: memo[key] for key in rows.by_id if key in memo}
     parameters = {storage_key(tensor): key for key, tensor in twins.items()}
-    if surroundings.lent or not closed:
-        # A function that the model keeps may hold on to the original, and bring its weights along.
-        originals = {storage_key(tensor): key for key, tensor in rows.by_id.items()}
-        parameters |= originals
-        shared = len(originals) < len(rows.by_id) or any(storage_key(each) in originals for _, each in rows.buffers)
-        if closed and shared:
+    originals = {storage_key(tensor): key for key, tensor in rows.by_id.items()}
+    # A function that the model keeps may hold on to the original, and bring its weights along.
+    parameters |= originals
+    if closed:
+        buffers = [each for _, module in subject.tree for each in module._buffers.values() if each is not None]
+        keys = set(map(storage_key, buffers))
+        surroundings.tensors.update(originals, keys)
+        if surroundings.lent and (
+            len(originals) < len(rows.by_id)
+            or not keys.isdisjoint(originals)
+            or any(storage_key(each) in surroundings.tensors for each in tensors_in(subject.inputs))
+            or any(each.layout is not torch.strided for each in (*rows.by_id.values(), *buffers))
+        ):
             raise Unlendable
     mode = CountingMode(subject.table, ModuleStack(copies, closed=closed), replica, parameters, method=method)
     mode.protected, mode.made = surroundings.tensors, surroundings.made
@@ -186,7 +194,7 @@ def _watch(
 
 def _copy_late(memo: dict[int, Any], mode: CountingMode, layer: nn.Module) -> nn.Module:
     """Copy a layer that was lent, and whose call has no answer, or of which more than its call is asked for."""
-    if not is_closed((layer,), ()):
+    if not holds_little((layer,), ()):
         raise Unlendable
     lent = memo.pop(id(layer))
     with _DisableTorchDispatch():
@@ -209,7 +217,9 @@ def _require_done(returned: Any, name: str) -> None:
 
 def _known(replica: nn.Module, memo: Mapping[int, Any], surroundings: Surroundings) -> set[int]:
     """List the storages of the copy, its inputs and its surroundings."""
-    held = (*replica.parameters(), *replica.buffers(), *(each for each in memo.values() if isinstance(each, Tensor)))
+    # To ask for those of layers that are lent would copy them all.
+    own = () if surroundings.closed else (*replica.parameters(), *replica.buffers())
+    held = (*own, *(each for each in memo.values() if isinstance(each, Tensor)))
     return {*map(storage_key, held), *surroundings.tensors}
 
 

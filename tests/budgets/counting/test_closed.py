@@ -5,6 +5,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partialmethod, wraps
+from types import FunctionType
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ from torchvision.ops import Conv2dNormActivation
 from featherpress.budgets import Cost, count
 from featherpress.budgets.counting import attribution, forward, surroundings
 from featherpress.budgets.counting.closed import is_closed, lendable
-from featherpress.errors import UsageError
+from featherpress.errors import CountError, UsageError
 from featherpress.models import create_model
 
 
@@ -118,20 +120,31 @@ def test_a_layer_whose_call_has_no_answer_is_copied_alone(layer: nn.Module, x: T
     assert not cost.unused
 
 
+WAYS: list[Callable[[Any, Tensor], Any]] = []
+
+
 class Foreign(nn.Module):
     """As if it were of a package that writes nowhere."""
 
     def __init__(self, way: Callable[[Any, Tensor], Any], *layers: nn.Module) -> None:
         super().__init__()
         self.a, self.b = layers
-        type(self).way = staticmethod(way)  # type: ignore[attr-defined]  # an instance of its own would not be closed
+        WAYS[:] = [way]  # what it holds itself would open it
 
     def forward(self, x: Tensor) -> Any:
-        return type(self).way(self, x)  # type: ignore[attr-defined]
+        return WAYS[0](self, x)
 
 
-for _code in (Foreign, Foreign.__init__, Foreign.forward):
-    _code.__module__ = "torchvision.made_up"
+def as_if_of(package: str, function: Any) -> Any:
+    """Return a function as it would be if it were written there."""
+    made = FunctionType(function.__code__, {**globals(), "__name__": package}, closure=function.__closure__)
+    made.__module__ = package
+    return made
+
+
+Foreign.__module__ = "torchvision.made_up"
+for _name in ("__init__", "forward"):
+    setattr(Foreign, _name, as_if_of(Foreign.__module__, vars(Foreign)[_name]))
 
 
 def asks(model: Any, x: Tensor) -> Tensor:
@@ -212,6 +225,11 @@ def buffer_of_a_weight(model: nn.Sequential) -> None:
     model[1].running_mean = model[0].bias.data
 
 
+def buffer_that_is_not_saved(model: nn.Sequential) -> None:
+    buffer_of_a_weight(model)
+    model[1]._non_persistent_buffers_set.add("running_mean")
+
+
 def trained(model: nn.Sequential) -> None:
     model.train()
 
@@ -228,6 +246,7 @@ def twice(model: nn.Sequential) -> None:
         (parametrized, []),
         (one_storage, ["model"]),
         (buffer_of_a_weight, ["model"]),
+        (buffer_that_is_not_saved, ["model"]),
         (trained, []),
         (twice, []),
     ],
@@ -241,6 +260,31 @@ def test_a_layer_that_is_not_as_usual_is_counted_as_in_a_copy(
     change(model)
     _, found = both(model, z(1, 3, 6, 6))
     assert found == copied
+
+
+def test_a_model_fed_with_its_own_weight_is_copied_as_a_whole() -> None:
+    """The twin that it is fed is the copy's parameter then."""
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(inplace=True)).eval()
+    cost, found = both(model, model[0].weight)
+    assert found == ["model"]
+    assert cost.macs == 27
+
+
+def test_a_sparse_weight_is_copied_as_ever() -> None:
+    """What is stored of it is not known without values: its shape alone would cost too much."""
+    model = nn.Sequential(nn.Linear(3, 3, bias=False)).eval()
+    model[0].weight = nn.Parameter(torch.eye(3).to_sparse())
+    cost, found = both(model, z(2, 3))
+    assert (cost.method, cost.macs, found) == ("real", 6, ["model", "model"])
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_closed_model_may_be_on_meta(name: str) -> None:
+    """Its tensors have no values then, and no operator made them."""
+    with torch.device("meta"):
+        model = NETS[name]().eval()
+    cost, found = both(model, z(1, 3, 96, 96))
+    assert (cost.method, found) == ("meta", [])
 
 
 class Own(nn.Module):
@@ -352,6 +396,43 @@ def test_code_of_the_users_in_a_class_of_theirs_opens_it(monkeypatch: pytest.Mon
     assert closed(model)
     monkeypatch.setattr(Conv2dNormActivation, "forward", lambda self, x: x, raising=False)
     assert not closed(model)
+
+
+def as_wrapped(function: Any) -> Any:
+    @wraps(function)
+    def wrapper(self: Any, x: Tensor) -> Any:
+        return function(self, x)
+
+    return wrapper
+
+
+@pytest.mark.parametrize(
+    "change", [as_wrapped, staticmethod, partialmethod, property], ids=lambda change: change.__name__
+)
+def test_code_of_the_users_opens_a_class_whatever_it_is_called(
+    change: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What wraps a method has its name and module, and what else a class may call is no function."""
+    held = vars(nn.Sequential)["forward"] if change is as_wrapped else lambda self, x: x
+    monkeypatch.setattr(Conv2dNormActivation, "forward", change(held), raising=False)
+    assert not closed(block())
+
+
+def test_a_weight_of_the_original_is_never_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function of PyTorch's that was replaced may hold on to it; the sentence names the layer that it ran in."""
+    for layer, trains in ((nn.Linear(3, 3), False), (nn.Linear(3, 3), True), (nn.BatchNorm1d(3), False)):
+        model = nn.Sequential(layer, nn.ReLU()).train(trains)
+        held = layer.bias if trains else next(layer.buffers(), layer.weight)
+        before = held.clone()
+
+        def relu(x: Tensor, inplace: bool = False, held: Tensor = held) -> Tensor:
+            held.data.add_(1)
+            return x
+
+        monkeypatch.setattr(nn.functional, "relu", relu)
+        with pytest.raises(CountError, match=r"in 1 \(ReLU\) writes to a tensor outside the copy"):
+            count(model, z(2, 3))
+        assert torch.equal(held, before)
 
 
 def test_a_hook_on_all_modules_opens_every_model() -> None:
