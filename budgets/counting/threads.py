@@ -4,12 +4,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing.pool import ThreadPool
 from threading import Thread, get_ident
 from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from featherpress.budgets.counting.operators import facts_of
+
+#: Methods that hand a function to threads of a pool; all others call one of these.
+_POOLED = ("apply_async", "_map_async", "imap", "imap_unordered")
 
 
 class _Watch:
@@ -46,6 +50,7 @@ def watched(tell: Callable[[str], None]) -> Iterator[None]:
     """Tell of each operator that threads run which are started or handed something here."""
     watch = _Watch(tell)
     start, submit = Thread.start, ThreadPoolExecutor.submit
+    pooled = {name: getattr(ThreadPool, name) for name in _POOLED}
 
     def started(self: Thread) -> None:
         self.run = watch.wrap(self.run)  # type: ignore[method-assign]
@@ -54,9 +59,16 @@ def watched(tell: Callable[[str], None]) -> Iterator[None]:
     def submitted(self: ThreadPoolExecutor, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         return submit(self, watch.wrap(function), *args, **kwargs)
 
+    def handed(hand: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda self, func, *args, **kwargs: hand(self, watch.wrap(func), *args, **kwargs)
+
     Thread.start, ThreadPoolExecutor.submit = started, submitted  # type: ignore[method-assign, assignment]
+    for name, usual in pooled.items():
+        setattr(ThreadPool, name, handed(usual))
     try:
         yield
     finally:
         Thread.start, ThreadPoolExecutor.submit = start, submit  # type: ignore[method-assign]
+        for name, usual in pooled.items():
+            setattr(ThreadPool, name, usual)
         watch.tell = None

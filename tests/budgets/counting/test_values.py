@@ -4,7 +4,7 @@ import asyncio
 import copy
 import ctypes
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial, reduce
@@ -467,8 +467,25 @@ def in_an_older_pool(module: Any, x: Tensor) -> Tensor:
     return POOL.submit(into, module, x, x * 2).result()
 
 
-POOL = ThreadPoolExecutor(1)
+def handed(hand: Callable[..., Any]) -> Callable[[Any, Tensor], Tensor]:
+    """Hand work on a tensor of the forward to threads that were there before."""
+
+    def forward(module: Any, x: Tensor) -> Tensor:
+        y: Tensor = module.layer(x)
+        hand(partial(into, module, x), y)
+        return y
+
+    return forward
+
+
+POOL, OTHER = ThreadPoolExecutor(1), ThreadPool(1)
 POOL.submit(str).result()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ending() -> Iterator[None]:
+    yield
+    OTHER.terminate()
 
 
 def below_all_modes(module: Any, x: Tensor) -> Tensor:
@@ -476,7 +493,13 @@ def below_all_modes(module: Any, x: Tensor) -> Tensor:
         return F.linear(x, module.layer.weight)
 
 
-IN_THREADS = [in_a_thread, in_a_thread_in_place, in_a_pool_in_place, in_a_loops_thread, in_an_older_pool]
+IN_THREADS = [
+    in_a_thread, in_a_thread_in_place, in_a_pool_in_place, in_a_loops_thread, in_an_older_pool,
+    handed(lambda work, y: OTHER.apply(work, (y,))),
+    handed(lambda work, y: OTHER.map(func=work, iterable=[y])),
+    handed(lambda work, y: next(OTHER.imap(work, [y]))),
+    handed(lambda work, y: next(OTHER.imap_unordered(work, [y]))),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("forward", IN_THREADS)
@@ -491,14 +514,15 @@ def test_operators_in_other_threads_are_refused(forward: Any, reads: bool) -> No
 
 def test_a_thread_that_moves_data_is_no_reason_to_refuse() -> None:
     """Nor one that does nothing with tensors; and both go on as they were afterwards."""
-    start, submit = Thread.start, ThreadPoolExecutor.submit
+    ways = Thread.start, ThreadPoolExecutor.submit, ThreadPool.apply_async, ThreadPool.imap
 
     def forward(module: Any, x: Tensor) -> Tensor:
         POOL.submit(x.clone).result()
+        OTHER.apply(x.clone)
         return module.layer(x)
 
     assert count(Does(forward, layer=nn.Linear(8, 8)), torch.zeros(1, 8)).macs == 64
-    assert (Thread.start, ThreadPoolExecutor.submit) == (start, submit)
+    assert (Thread.start, ThreadPoolExecutor.submit, ThreadPool.apply_async, ThreadPool.imap) == ways
 
 
 @pytest.mark.parametrize("forward", [below_all_modes])
