@@ -191,7 +191,7 @@ class Distiller:
 
         Errors: `TrainingError` with one sentence on the first fault.
         """
-        skips = scaler is not None and scaler.is_enabled() and scaler.get_scale() >= 1
+        skips = None if scaler is None else scaler.is_enabled() and scaler.get_scale() >= 1
         return [*self.watch.verify(optimizer, skips=skips), *over_batch(self.terms)]
 
     def close(self) -> None:

@@ -9,8 +9,6 @@ from featherpress.compress.distillation.taps import Tap, find_modules
 from featherpress.compress.distillation.teachers import BoundTeacher
 from featherpress.errors import TrainingError
 
-_SCALED = "; if a GradScaler skips such steps, name it: verify(optimizer, scaler=scaler)"
-
 
 class Watch:
     """Notes what happens to a student, its teachers and the adapters between them.
@@ -79,8 +77,10 @@ class Watch:
         if name not in self._cleared:
             self._marks[name] = weight.detach().sum()
 
-    def verify(self, optimizer: torch.optim.Optimizer | None, *, skips: bool = False) -> list[str]:
-        """Raise for the first fault, or return what was checked; what `skips` steps whose gradients are not finite may.
+    def verify(self, optimizer: torch.optim.Optimizer | None, *, skips: bool | None = None) -> list[str]:
+        """Raise for the first fault, or return what was checked.
+
+        `skips` says whether a scaler skips steps whose gradients are not finite, None that no scaler was named.
 
         Errors: `TrainingError`.
         """
@@ -126,7 +126,7 @@ class Watch:
                 raise TrainingError(f"weights of {name} are in the optimizer; leave them out")
         return "the optimizer holds the student, every adapter and no teacher"
 
-    def _reached(self, *, skips: bool) -> str:
+    def _reached(self, *, skips: bool | None) -> str:
         for name, weight in self.adapters.named_parameters():
             if weight.requires_grad and name.partition(".")[0] in self._used and name not in self._arrived:
                 raise TrainingError(
@@ -136,7 +136,7 @@ class Watch:
             raise TrainingError("no gradient has come back through step.loss(...): is it in the loss that backs up?")
         for name, finite in self._arrived.items():
             if not finite and not skips:
-                raise TrainingError(f"the gradient of the adapter {name} is not finite{_SCALED}")
+                raise TrainingError(f"the gradient of the adapter {name} is not finite{_hint(skips)}")
         for name, left in self._stale.items():
             if left:
                 raise TrainingError(
@@ -145,7 +145,7 @@ class Watch:
                 )
         return "gradients have reached every adapter"
 
-    def _finite(self, optimizer: torch.optim.Optimizer, *, skips: bool) -> str:
+    def _finite(self, optimizer: torch.optim.Optimizer, *, skips: bool | None) -> str:
         names = {id(weight): name for name, weight in self.student.named_parameters()}
         skipped = ""
         for group in optimizer.param_groups:
@@ -156,10 +156,14 @@ class Watch:
                 if weight.grad is not None and not weight.grad.isfinite().all():
                     skipped = skipped or name
         if skipped and not skips:
-            raise TrainingError(f"the gradient of {skipped} is not finite{_SCALED}")
+            raise TrainingError(f"the gradient of {skipped} is not finite{_hint(skips)}")
         if skipped:
             return f"no weight is infinite or not a number; the gradient of {skipped} is: the scaler skips this step"
         return "no weight or gradient is infinite or not a number"
+
+
+def _hint(skips: bool | None) -> str:
+    return "; if a GradScaler skips such steps, name it: verify(optimizer, scaler=scaler)" if skips is None else ""
 
 
 def _versions(model: nn.Module) -> list[tuple[int, int]]:
