@@ -73,12 +73,11 @@ class Lifetimes:
         """Note the model's inputs, each storage once."""
         self.write(inputs, self.alive, None)
 
-    def read(self, key: int) -> bool:
-        """Note that the operator of this moment reads a storage; return whether it is known who wrote it."""
+    def read(self, key: int) -> None:
+        """Note that the operator of this moment reads a storage, where it is known who wrote it."""
         number = self.alive.get(key)
         if number is not None:
             self.died[number] = self.clock
-        return number is not None
 
     def write(self, results: Sequence[Tensor], known: Container[int], place: str | None) -> None:
         """Note that it writes what is in no storage it was given; a `place` of None is an input's."""
