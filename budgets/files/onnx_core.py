@@ -16,8 +16,7 @@ Core = Callable[[NodeProto, Sequence[Any], Any], int]
 
 def _convolution(image: int, weight: int, *, transposed: bool = False) -> Core:
     def macs(node: NodeProto, inputs: Sequence[Any], out: Any) -> int:
-        groups = next((each.i for each in node.attribute if each.name == "group"), 1)
-        channels = inputs[weight].shape[0] if transposed else inputs[weight].shape[1] * groups
+        channels = inputs[weight].shape[0] if transposed else inputs[weight].shape[1] * _groups(node)
         _require_fit(node, inputs[image].shape[1], channels)
         args = (inputs[image], inputs[weight], None, 1, 0, 1, transposed)
         return FORMULAS["aten::convolution"](args, out)
@@ -25,8 +24,12 @@ def _convolution(image: int, weight: int, *, transposed: bool = False) -> Core:
     return macs
 
 
+def _groups(node: NodeProto) -> int:
+    return next((each.i for each in node.attribute if each.name == "group"), 1)
+
+
 def _require_fit(node: NodeProto, given: int, taken: int) -> None:
-    """Refuse weights for other inputs, of which ONNX infers a shape all the same.
+    """Refuse weights for another number of channels than is given: ONNX infers a shape all the same.
 
     Errors: FileError.
     """
@@ -38,8 +41,7 @@ def _require_fit(node: NodeProto, given: int, taken: int) -> None:
 
 
 def _deformable(node: NodeProto, inputs: Sequence[Any], out: Any) -> int:
-    groups = next((each.i for each in node.attribute if each.name == "group"), 1)
-    _require_fit(node, inputs[0].shape[1], inputs[1].shape[1] * groups)
+    _require_fit(node, inputs[0].shape[1], inputs[1].shape[1] * _groups(node))
     return FORMULAS["torchvision::deform_conv2d"](inputs, out)
 
 
