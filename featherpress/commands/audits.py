@@ -317,7 +317,9 @@ def fit(
 
     target, weights = split_weights(model)
     if weights:
-        raise UsageError(f"fit turns what builds a model, whatever its weights: name {target} alone, without {weights}")
+        raise UsageError(
+            f"fit builds the model at several settings, and none with weights: name {target} alone, without {weights}"
+        )
     chosen = read_settings(settings)
     make, usual = find_factory(model, chosen)
     knobs = [parse_knob(text) for text in knob or usual]
