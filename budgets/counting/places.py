@@ -1,4 +1,4 @@
-"""What the code of a forward says about going another way on meta tensors: by the device or the memory of tensors."""
+"""Whether code may go another way on meta tensors: it asks for their device, or for values that they do not have."""
 
 import dis
 from collections import ChainMap
@@ -28,7 +28,7 @@ _COMPARED = frozenset({"device", "type"})
 
 
 class Code(NamedTuple):
-    """Whether code asks where tensors are, and whether it may take their values by ways that no operator is."""
+    """Whether code asks which device tensors are on, and whether it names a way to their values that is no operator."""
 
     asks: bool = False
     takes: bool = False

@@ -68,13 +68,13 @@ def _check_sizes(mode: CountingMode, rows: TensorRows, attempt: _Try) -> None:
             mode.refuse(sentence)
         else:
             runs.append(draw.mode)
-    if not _differ((run.sizes, run.macs) for run in runs):
+    if not _vary((run.sizes, run.macs) for run in runs):
         mode.refuse(sentence)
     mode.dependence = f"its sizes differ with values, and the sum of the work does not ({DRAWS} other draws)"
-    if _differ(run.macs for run in runs):
+    if _vary(run.macs for run in runs):
         mode.dependence += "; which modules do it depends on values"
     shares = [run.weight_macs for run in (*runs, *([other.mode] if other else []))]
-    routed = {key for key in rows.names if _differ(share[key] for share in shares)}
+    routed = {key for key in rows.names if _vary(share[key] for share in shares)}
     # An expert that no value chose is one like its siblings.
     kinds = {_kind(name) for key in routed for name in rows.names[key]}
     idle = {key: names for key, names in rows.names.items() if not any(share[key] for share in shares)}
@@ -90,8 +90,8 @@ def _total(mode: CountingMode) -> int:
     return sum(mode.macs.values())
 
 
-def _differ(all_of_them: Iterable[Any]) -> bool:
-    first, *others = all_of_them
+def _vary(values: Iterable[Any]) -> bool:
+    first, *others = values
     return any(each != first for each in others)
 
 
