@@ -104,7 +104,8 @@ class Cost:
     included; both in the model's own types. The footprints are weights, activations and peak at other precisions.
     `work` and `elementwise_work` map (module path, operator) to MACs and elements, `operator_calls` an operator to its
     calls, `readers` a parameter's name to the operators that read it, and `shapes` a module that ran, in the order of
-    calls, to what it took and returned at first, as 1x3x8x8.
+    calls, to what it took and returned at first, as 1x3x8x8. `modules` are the rows, made when they are first read: a
+    CountError then if they do not sum to the totals.
     """
 
     model: str
