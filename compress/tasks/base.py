@@ -100,8 +100,8 @@ class Task(ABC):
         remember_input(model, noted)
         return model
 
-    def refuse_others_losses(self, target: str, *, sigmoids: bool) -> None:
-        """Refuse a softmax over logits of sigmoids, which does not see how likely a class is, and the reverse.
+    def check_logit_losses(self, target: str, *, sigmoids: bool) -> None:
+        """Refuse losses by softmax for a head of `sigmoids`, as they do not see how likely a class is, and the reverse.
 
         Errors: `UsageError`, which names the term.
         """

@@ -60,7 +60,7 @@ class ClassificationTask(Task):
 
         Errors: `UsageError` for a model that fails on an image, or does not return one logit per class.
         """
-        self.refuse_others_losses(target, sigmoids=False)
+        self.check_logit_losses(target, sigmoids=False)
         model = super().build(target, settings, normalize=normalize, size=size)
         side = size or self.data.sizes[0]
         try:

@@ -99,7 +99,7 @@ class ObjectsTask(Task):
             raise UsageError("torchvision's detectors normalise images themselves: give `image_mean` in `settings`")
         side = size or self.data.sizes[0]
         model = build_detector(target, settings, classes=len(self.classes), side=side)
-        self.refuse_others_losses(target, sigmoids=isinstance(model, SIGMOIDS))
+        self.check_logit_losses(target, sigmoids=isinstance(model, SIGMOIDS))
         remember_input(model, ModelInput(mean=(0, 0, 0), std=(1, 1, 1), size=side, classes=self.classes))
         return model
 

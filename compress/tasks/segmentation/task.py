@@ -81,7 +81,7 @@ class SegmentationTask(Task):
 
         Errors: `UsageError` for one that does not give a logit per class and place.
         """
-        self.refuse_others_losses(target, sigmoids=False)
+        self.check_logit_losses(target, sigmoids=False)
         model = super().build(target, settings, normalize=normalize, size=size)
         with evaluating(model):
             logits = name_logits(model(self.example())).get("logits")
