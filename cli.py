@@ -6,6 +6,7 @@ Exit codes are those of `featherpress.errors`.
 import errno
 import io
 import os
+import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -84,6 +85,14 @@ def _run() -> int:
             where = error.filename or ("standard output cannot be written" if error.errno in _FULL else "")
             complain(f"{where}: {error.strerror or error}" if where else error.strerror or str(error))
         return FileError.exit_code
+    except (MemoryError, RuntimeError) as error:
+        wanted = re.search(r"allocate ([\d.]+ \w+)", str(error))
+        if not isinstance(error, MemoryError) and not re.search("(?i)out of memory|can't allocate memory", str(error)):
+            raise
+        complain(
+            f"there is too little memory{f' for {wanted[1]}' if wanted else ''}: smaller images or batches take less"
+        )
+        return UsageError.exit_code
     return code
 
 

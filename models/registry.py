@@ -78,11 +78,13 @@ def list_models() -> list[str]:
 def find_model(name: str) -> ModelEntry:
     """Return the entry of a model by name.
 
-    Errors: `UsageError` that suggests the nearest names.
+    Errors: `UsageError` that suggests the nearest names, or says that it is a file's.
     """
     known = list_models()
     if name in _REGISTER:
         return _REGISTER[name]
+    if Path(name).is_file():
+        raise UsageError(f"{name} is a file, and what is asked for here is a model: package.module:factory is one")
     near = difflib.get_close_matches(name, known, n=2)
     listed = f"there are {', '.join(known)}; yours is package.module:factory"
     hint = f"did you mean {' or '.join(near)}?" if near else listed

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -57,6 +58,14 @@ def test_audit_table_fits_eighty_columns(run: Run) -> None:
     assert "256,812" in ending.out
     assert "\x1b" not in ending.out
     assert max(map(len, ending.out.splitlines())) <= 80
+
+
+def test_a_pin_is_named(run: Run) -> None:
+    """Who pins learns that nothing was compared; what a program reads holds no such line."""
+    assert (
+        "wrote costs.json; `--baseline costs.json` fails" in run("audit", "featherface_v2", "--pin", "costs.json").out
+    )
+    assert json.loads(run("audit", "featherface_v2", "--pin", "costs.json", "--json").out)
 
 
 def test_over_budget_is_one(run: Run, tmp_path: Path) -> None:
@@ -128,6 +137,10 @@ def mistakes(folder: Path) -> dict[str, tuple[list[str], str]]:
             ["bench", "featherface_v2@", "--size", "64", "--rounds", "1"],
             "names no file after its @",
         ),
+        "file to fit": (["fit", "cut.jpg", "--params", "9"], "cut.jpg is a file"),
+        "file to export": (["export", "cut.jpg"], "cut.jpg is a file"),
+        "file to bench": (["bench", "cut.jpg"], "cut.jpg is a file"),
+        "accuracy alone": (["audit", "mine:net", "--accuracy", "full"], "name its file with --budget"),
         "fit weights": (["fit", "mine:net@w.pth", "--params", "9"], "name mine:net alone, without w.pth"),
         "knob": (["fit", "featherface_v2", "--params", "9", "--knob", "n=1:99999999999"], "10,000 values at most"),
         "folder for a file": (["bench", "featherface_v2", "--out", "full"], "full is a folder; name a file"),
@@ -178,19 +191,53 @@ CASES = (
     "name",
     "no repository",
     "no place for a graph",
+    "no file",
+    "no file to bench",
+    "fit weights",
+    "file to fit",
+    "file to export",
+    "file to bench",
+    "accuracy alone",
 )
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_mistakes_are_one_sentence(run: Run, tmp_path: Path, weights: Path, case: str) -> None:
     """A mistake is one line on standard error that names it, and exit code 2."""
-    arguments, words = mistakes(tmp_path)[case]
+    every = mistakes(tmp_path)
+    assert {*every} == {*CASES}
+    arguments, words = every[case]
     ending = run(*arguments)
     assert ending.code == 2
     assert words in ending.err
     assert len(ending.err.strip().splitlines()) == 1
     assert "Traceback" not in ending.err
     assert ending.out == ""
+
+
+@pytest.mark.parametrize(
+    ("ask", "size"),
+    [
+        (lambda: torch.empty(2**58, dtype=torch.uint8), " for 288230376151711744 bytes"),
+        (lambda: np.empty(2**58, dtype=np.uint8), " for 256. PiB"),
+        (lambda: bytes(2**58), ""),
+    ],
+)
+def test_too_little_memory_is_one_sentence(
+    run: Run, monkeypatch: pytest.MonkeyPatch, ask: Callable[[], object], size: str
+) -> None:
+    """Whoever allocates, what does not fit is a mistake of the command; other errors of programs stay what they are."""
+    monkeypatch.setattr("featherpress.cli.app", lambda **_: ask())
+    ending = run("bench")
+    assert ending.code == 2
+    assert ending.err == f"featherpress: there is too little memory{size}: smaller images or batches take less\n"
+
+
+def test_a_programs_error_is_not_hidden(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that is not about memory is no mistake of the command's."""
+    monkeypatch.setattr("featherpress.cli.app", lambda **_: torch.zeros(2) + torch.zeros(3))
+    with pytest.raises(RuntimeError, match="must match"):
+        run("bench")
 
 
 def test_models_lists_the_zoo(run: Run) -> None:

@@ -53,7 +53,7 @@ def test_a_model_of_ones_own_is_audited_as_shown(run_command: Callable[..., Any]
         shlex.split(line, comments=True)[1:] for line in re.findall(r"^featherpress.* my_nets:encoder.*", readme, re.M)
     ]
     shown = [words for words in lines if words[0] in {"audit", "fit", "prune"} and "--cross-check" not in words]
-    assert len(shown) == 8
+    assert len(shown) == 9
     (tmp_path / "my_nets.py").write_text(module, encoding="utf-8")
     for words in shown:
         assert run_command(*words).code == 0, words

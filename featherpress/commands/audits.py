@@ -178,6 +178,8 @@ def audit(
         require_own(pin, load_baseline, "a baseline that --pin wrote")
         formulas = read_formulas(formula)
         limits = find_budget(model, budget, chosen, weights)
+        if accuracy is not None and limits is None:
+            raise UsageError("--accuracy is held to [accuracy] of a budget: name its file with --budget")
         held = load_baseline(baseline) if baseline else None
         refuse_for_files(model, {"--set": settings, "--cross-check": check, "--weights": weights})
         how: _How = {"formulas": formulas, "strict_claims": strict_claims}
@@ -208,6 +210,8 @@ def audit(
     printing.print_audit(
         result, style="json" if as_json else style, shown=shown, cross_check=compared, verbose=verbose, shapes=shapes
     )
+    if pin is not None and style == "table" and not as_json:
+        echo(f"wrote {pin}; `--baseline {pin}` fails when anything has grown since")
     append_step_summary(tables.render_markdown(result))
     raise typer.Exit(result.exit_code)
 
