@@ -39,3 +39,15 @@ def test_only_its_own_is_replaced(run_command: Run, weights: Path, command: tupl
     for _ in range(2):
         assert run_command(*command).code == 0
         assert file.read_bytes()
+
+
+def test_a_run_has_a_place_before_it_is_tried(
+    run_command: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing can be written, neither images are looked at nor steps taken first."""
+    monkeypatch.setattr("os.access", lambda path, _mode: Path(path) != tmp_path)
+    for command in (("distill", "digits"), ("sweep", "digits", "--params", "3K", "--by", "prune")):
+        ending = run_command(*command)
+        assert ending.code == 2
+        assert ending.err.endswith(f" cannot be written: {tmp_path} is read-only\n")
+        assert ending.err.count("\n") == 1

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from featherpress.commands.places import require_place
 from featherpress.commands.printing import plain_console, print_closing
 from featherpress.commands.recipes import audit_recipe, find_recipe, open_logged_run, student_auditor
 from featherpress.commands.training import prepare_distillation
@@ -91,6 +92,7 @@ def sweep(
     from featherpress.compress.runtime.run_folder import check_folder
 
     check_folder(folder, resume=resume, overwrite=overwrite)
+    require_place(folder, folder=True)
     _check_all(students, allow_leak=allow_leak)
     with open_logged_run(loaded, folder, resume=resume, overwrite=overwrite):
         request = request.model_copy(update={"settings": tuple(lay_over(request.settings, settings or ()))})

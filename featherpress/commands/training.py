@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from featherpress.commands.places import require_place
 from featherpress.commands.printing import echo, print_closing
 from featherpress.commands.recipes import (
     FIRST_RECIPE,
@@ -190,6 +191,7 @@ def prepare_distillation(
     from featherpress.compress.runtime.run_folder import check_folder
 
     check_folder(out, resume=resume, overwrite=overwrite)
+    require_place(out, folder=True)
     require_needs(recipe, arms=arms)
     audits = audit_recipe(recipe, allow_over_budget=allow_over_budget)
     if ablate:
