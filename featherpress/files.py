@@ -29,7 +29,7 @@ def replacing(path: Path) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        with naming(path):
+        with naming(path, temporary):
             yield temporary
             temporary.replace(target)
     finally:
@@ -75,13 +75,19 @@ def resolve(path: Path) -> Path:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Let an error of the disk name the file: a full one does not say what it was to hold."""
+def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Let an error of the disk name the file, not its `temporary`: a full one does not say what it was to hold."""
     try:
         yield
     except OSError as error:
-        error.filename = error.filename or str(path)
+        if error.filename in (None, str(temporary)):
+            error.filename = str(path)
         raise
+
+
+def require_readable(path: Path) -> None:
+    """Raise the system's error for a file that may not be read: safetensors says that there is none."""
+    path.open("rb").close()
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:

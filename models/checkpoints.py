@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from featherpress.errors import CheckpointError, FeatherpressError
+from featherpress.files import require_readable
 from featherpress.models.creation import create_model
 from featherpress.models.mobilenet import MobileNetV1Quarter
 from featherpress.models.pruned import is_pruned, plain_state
@@ -140,6 +141,7 @@ def _under_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _read_safetensors(path: Path) -> object:
     try:
+        require_readable(path)
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error

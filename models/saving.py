@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from featherpress.errors import CheckpointError, UsageError
-from featherpress.files import split_weights, write_bytes
+from featherpress.files import require_readable, split_weights, write_bytes
 from featherpress.models.checkpoints import fill_tied, load_weights, read_weights, require_fit, tied_names
 from featherpress.models.creation import Origin, create_model, origin_of
 from featherpress.models.detectors import Detector, create_detector, require_detector
@@ -203,6 +203,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     if path.suffix.lower() != ".safetensors":
         return {}
     try:
+        require_readable(path)
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:

@@ -13,10 +13,13 @@ from torch import nn
 
 from featherpress import files
 from featherpress.budgets.auditing.budget_file import load_budget
+from featherpress.budgets.files.weights import read_safetensors_header
 from featherpress.compress.data.sources.label_lines import LabelLines
 from featherpress.errors import BudgetFileError, FileError
 from featherpress.files import read_bytes, replacing, stamp_file, write_json, write_text
 from featherpress.models import save_weights
+from featherpress.models.checkpoints import read_weights
+from featherpress.models.saving import read_metadata
 from featherpress.records.record import read_text
 
 
@@ -120,3 +123,20 @@ def test_temporary_files_are_private() -> None:
     assert len(sources) > 100
     shared = re.compile(r"mktemp\(|gettempdir|[\"']/(var/|dev/)?(tmp|shm)\b")
     assert [str(each) for each in sources if shared.search(each.read_text(encoding="utf-8"))] == []
+
+
+def test_errors_name_the_file_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing may be written, or read, the file is named that was asked for, and why it cannot be."""
+    file = tmp_path / "a.safetensors"
+    save_weights(nn.Linear(2, 2), file)
+
+    def refuse(path: Path, *_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(PermissionError) as refused:
+        write_text(file, "")
+    assert refused.value.filename == str(file)
+    for read in (read_metadata, read_weights, read_safetensors_header):
+        with pytest.raises(FileError, match="Permission denied"):
+            read(file)

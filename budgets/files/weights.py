@@ -16,6 +16,7 @@ from featherpress.budgets.counting.memory import Footprint, storage_key
 from featherpress.budgets.counting.packed import note_packed
 from featherpress.budgets.counting.storage import stored
 from featherpress.errors import FileError
+from featherpress.files import require_readable
 
 #: Where checkpoints keep the model among other things.
 MODEL_KEYS = ("state_dict", "model_state_dict", "model", "module", "net", "params", "weights", "ema", "model_ema")
@@ -70,6 +71,7 @@ def read_safetensors_header(path: Path) -> Weights:
             raise FileError(f"{path} names {min(missing)}, which {places[min(missing)]} does not hold")
         return Weights(held, shards=tuple(files.values()))
     try:
+        require_readable(path)
         with safe_open(path, framework="pt"):
             pass
     except (SafetensorError, OSError) as error:
