@@ -14,10 +14,9 @@ from types import FunctionType
 from typing import Any
 
 from torch import nn
-from torch.nn.modules import module as torch_module
 
 from featherpress.budgets.counting.deep_copies import ATOMS
-from featherpress.budgets.counting.layers import LAYERS
+from featherpress.budgets.counting.layers import GLOBAL_HOOKS, LAYERS
 from featherpress.budgets.counting.meta_kernels import CLASSES
 from featherpress.budgets.counting.replicas import REGISTRIES, TABLES, is_plain
 
@@ -25,8 +24,6 @@ from featherpress.budgets.counting.replicas import REGISTRIES, TABLES, is_plain
 FOREIGN = (sys.stdlib_module_names | {"torch", "torchvision", "numpy", "featherpress", "_pytest"}) - {"__main__"}
 #: Those that finish setting themselves up when they are first used, and stop working if that is undone.
 FOREIGN |= {"numba", "llvmlite"}
-#: Hooks on all modules.
-GLOBAL_HOOKS = [held for name, held in vars(torch_module).items() if name.startswith("_global_")]
 _UNCHANGING, _TENSORS = ATOMS - {type}, CLASSES | {type(None)}
 #: What runs in a class; and with it all that PyTorch's classes are made of.
 _CODE = {FunctionType, staticmethod}

@@ -30,7 +30,8 @@ Answer = tuple[Tensor, tuple[Step, ...]]
 #: Stands for the place that a layer is called in: hooks on all modules, how a tensor goes, the dispatcher's state.
 PLACE = "place"
 _hooks_of = itemgetter("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_GLOBAL_HOOKS = tuple(
+#: Hooks on all modules.
+GLOBAL_HOOKS = tuple(
     held for name, held in vars(torch_module).items() if name.startswith("_global_") and isinstance(held, dict)
 )
 #: Where a layer has one of these itself, its class's, or that among its parameters, is not what runs.
@@ -85,7 +86,7 @@ def answer_layer(module: nn.Module, x: Any, state: tuple[Any, ...], usual: set[A
                 return None
         usual.add(kind)
     if PLACE not in usual:
-        if any(_GLOBAL_HOOKS) or _dispatch_keys(x).raw_repr() != _PLAIN or dispatcher_state() != state:
+        if any(GLOBAL_HOOKS) or _dispatch_keys(x).raw_repr() != _PLAIN or dispatcher_state() != state:
             return None
         usual.add(PLACE)
     try:
@@ -97,7 +98,7 @@ def answer_layer(module: nn.Module, x: Any, state: tuple[Any, ...], usual: set[A
 def is_row(module: nn.Module) -> bool:
     """Return whether all that a module's call does is to hand a value through its children, one after another."""
     held = module.__dict__
-    if not is_row_kind(type(module)) or any(_hooks_of(held)) or any(_GLOBAL_HOOKS):
+    if not is_row_kind(type(module)) or any(_hooks_of(held)) or any(GLOBAL_HOOKS):
         return False
     return held.keys().isdisjoint(_SHADOWS)
 

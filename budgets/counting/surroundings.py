@@ -24,9 +24,10 @@ from torch import Tensor, _tensor_str, nn
 from torch.nested._internal import nested_tensor
 from torch.nn.parameter import is_lazy
 
-from featherpress.budgets.counting.closed import GLOBAL_HOOKS, is_closed, is_foreign, lendable
+from featherpress.budgets.counting.closed import is_closed, is_foreign, lendable
 from featherpress.budgets.counting.costs import format_shapes
 from featherpress.budgets.counting.generators import Generators, ways_of
+from featherpress.budgets.counting.layers import GLOBAL_HOOKS
 from featherpress.budgets.counting.memory import storage_key
 from featherpress.budgets.counting.meta_kernels import CLASSES
 from featherpress.budgets.counting.places import Code, look_at
