@@ -164,8 +164,8 @@ def _watch(
 ) -> CountingMode:
     """Make what sees the operators of a copy, and knows its modules and the parameters that they read.
 
-    Errors: Unlendable where layers are lent, and two tensors share the storage by which they are told apart, or one has
-    none of its own.
+    Errors: Unlendable where layers are lent, and two tensors share the storage by which they are told apart, one has
+    none of its own, or one is an input.
     """
     closed = surroundings.closed
     copies = [(path, memo[id(module)]) for path, module in subject.tree] if closed else list_modules(replica)
@@ -181,7 +181,7 @@ def _watch(
         if surroundings.lent and (
             len(originals) < len(rows.by_id)
             or not keys.isdisjoint(originals)
-            or any(storage_key(each) in surroundings.tensors for each in tensors_in(subject.inputs))
+            or not {*rows.by_id, *map(id, buffers)}.isdisjoint(map(id, tensors_in(subject.inputs)))
             or any(each.layout is not torch.strided for each in (*rows.by_id.values(), *buffers))
         ):
             raise Unlendable

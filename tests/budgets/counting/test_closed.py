@@ -270,6 +270,17 @@ def test_a_model_fed_with_its_own_weight_is_copied_as_a_whole() -> None:
     assert cost.macs == 27
 
 
+def test_an_input_without_a_storage_is_fed_as_ever() -> None:
+    """Inside vmap it has none that may be asked for."""
+    model = row()
+
+    def inside(x: Tensor) -> Tensor:
+        assert both(model, x)[0].macs == 1728
+        return x
+
+    torch.vmap(inside)(z(2, 1, 3, 6, 6))
+
+
 def test_a_sparse_weight_is_copied_as_ever() -> None:
     """What is stored of it is not known without values: its shape alone would cost too much."""
     model = nn.Sequential(nn.Linear(3, 3, bias=False)).eval()
