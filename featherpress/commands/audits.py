@@ -50,7 +50,7 @@ from featherpress.options import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from featherpress.budgets import CrossCheck
+    from featherpress.budgets import Budget, CrossCheck
     from featherpress.budgets.counting.formulas import Formula
     from featherpress.commands.subjects import Subject
     from featherpress.verdicts import GateResult
@@ -178,8 +178,7 @@ def audit(
         require_own(pin, load_baseline, "a baseline that --pin wrote")
         formulas = read_formulas(formula)
         limits = find_budget(model, budget, chosen, weights)
-        if accuracy is not None and limits is None:
-            raise UsageError("--accuracy is held to [accuracy] of a budget: name its file with --budget")
+        _require_limits(limits, accuracy)
         held = load_baseline(baseline) if baseline else None
         refuse_for_files(model, {"--set": settings, "--cross-check": check, "--weights": weights})
         how: _How = {"formulas": formulas, "strict_claims": strict_claims}
@@ -221,6 +220,11 @@ def _cross_check(subject: "Subject", formulas: "Mapping[str, Formula]") -> "Cros
 
     with stdout_to_stderr():
         return cross_check(subject.model, *subject.inputs.args, kwargs=subject.inputs.kwargs, formulas=formulas)
+
+
+def _require_limits(limits: "Budget | None", accuracy: Path | None) -> None:
+    if accuracy is not None and limits is None:
+        raise UsageError("--accuracy is held to [accuracy] of a budget: name its file with --budget")
 
 
 def _gate_accuracy(record: Path, *, model: str, budget: str) -> "GateResult":
