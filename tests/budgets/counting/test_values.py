@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import cache, partial, reduce
 from importlib import import_module
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -478,14 +478,20 @@ def handed(hand: Callable[..., Any]) -> Callable[[Any, Tensor], Tensor]:
     return forward
 
 
-POOL, OTHER = ThreadPoolExecutor(1), ThreadPool(1)
+POOL = ThreadPoolExecutor(1)
 POOL.submit(str).result()
 
 
+@cache
+def other_pool() -> ThreadPool:
+    return ThreadPool(1)
+
+
 @pytest.fixture(scope="module", autouse=True)
-def _ending() -> Iterator[None]:
-    yield
-    OTHER.terminate()
+def _older() -> Iterator[None]:
+    """Let the other pool be there before any count, and end after the last."""
+    with other_pool():
+        yield
 
 
 def below_all_modes(module: Any, x: Tensor) -> Tensor:
@@ -495,10 +501,10 @@ def below_all_modes(module: Any, x: Tensor) -> Tensor:
 
 IN_THREADS = [
     in_a_thread, in_a_thread_in_place, in_a_pool_in_place, in_a_loops_thread, in_an_older_pool,
-    handed(lambda work, y: OTHER.apply(work, (y,))),
-    handed(lambda work, y: OTHER.map(func=work, iterable=[y])),
-    handed(lambda work, y: next(OTHER.imap(work, [y]))),
-    handed(lambda work, y: next(OTHER.imap_unordered(work, [y]))),
+    handed(lambda work, y: other_pool().apply(work, (y,))),
+    handed(lambda work, y: other_pool().map(func=work, iterable=[y])),
+    handed(lambda work, y: next(other_pool().imap(work, [y]))),
+    handed(lambda work, y: next(other_pool().imap_unordered(work, [y]))),
 ]  # fmt: skip
 
 
@@ -518,7 +524,7 @@ def test_a_thread_that_moves_data_is_no_reason_to_refuse() -> None:
 
     def forward(module: Any, x: Tensor) -> Tensor:
         POOL.submit(x.clone).result()
-        OTHER.apply(x.clone)
+        other_pool().apply(x.clone)
         return module.layer(x)
 
     assert count(Does(forward, layer=nn.Linear(8, 8)), torch.zeros(1, 8)).macs == 64
