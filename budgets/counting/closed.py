@@ -16,7 +16,7 @@ from typing import Any
 from torch import nn
 
 from featherpress.budgets.counting.deep_copies import ATOMS
-from featherpress.budgets.counting.layers import GLOBAL_HOOKS, LAYERS
+from featherpress.budgets.counting.layers import GLOBAL_HOOKS, LAYERS, hooks_of
 from featherpress.budgets.counting.meta_kernels import CLASSES
 from featherpress.budgets.counting.replicas import REGISTRIES, TABLES, is_plain
 
@@ -39,10 +39,14 @@ def is_foreign(kind: type | FunctionType) -> bool:
 
 
 def lendable(modules: Sequence[nn.Module]) -> list[nn.Module]:
-    """List PyTorch's layers in a model, which may be read where they are and need no copy; none where one trains."""
+    """List PyTorch's layers in a model, which may be read where they are and need no copy; none where one trains.
+
+    One with hooks, or whose padding is a word, has no answer and is none of them.
+    """
     if any(module.training for module in modules):
         return []
-    return [module for module in modules[1:] if type(module) in LAYERS]
+    layers = ((layer, layer.__dict__) for layer in modules[1:] if type(layer) in LAYERS)
+    return [layer for layer, own in layers if not any(hooks_of(own)) and type(own.get("padding")) is not str]
 
 
 def is_closed(modules: Sequence[nn.Module], lent: Sequence[nn.Module]) -> bool:

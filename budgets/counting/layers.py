@@ -29,7 +29,7 @@ Held = dict[str, Any]
 Answer = tuple[Tensor, tuple[Step, ...]]
 #: Stands for the place that a layer is called in: hooks on all modules, how a tensor goes, the dispatcher's state.
 PLACE = "place"
-_hooks_of = itemgetter("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+hooks_of = itemgetter("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 #: Hooks on all modules.
 GLOBAL_HOOKS = tuple(
     held for name, held in vars(torch_module).items() if name.startswith("_global_") and isinstance(held, dict)
@@ -78,7 +78,7 @@ def answer_layer(module: nn.Module, x: Any, state: tuple[Any, ...], usual: set[A
     if layer is None or type(x) not in CLASSES:
         return None
     held = module.__dict__
-    if any(_hooks_of(held)) or not held.keys().isdisjoint(_SHADOWS):
+    if any(hooks_of(held)) or not held.keys().isdisjoint(_SHADOWS):
         return None
     if kind not in usual:
         for owner, name, code in layer.code:
@@ -98,7 +98,7 @@ def answer_layer(module: nn.Module, x: Any, state: tuple[Any, ...], usual: set[A
 def is_row(module: nn.Module) -> bool:
     """Return whether all that a module's call does is to hand a value through its children, one after another."""
     held = module.__dict__
-    if not is_row_kind(type(module)) or any(_hooks_of(held)) or any(GLOBAL_HOOKS):
+    if not is_row_kind(type(module)) or any(hooks_of(held)) or any(GLOBAL_HOOKS):
         return False
     return held.keys().isdisjoint(_SHADOWS)
 
