@@ -246,6 +246,7 @@ def test_a_program_with_code_or_pickles_is_refused(  # noqa: PLR0917
         open_program(tmp_path / "bad.pt2")
 
 
+@PROGRAMS
 def test_what_is_no_program(tmp_path: Path) -> None:
     """Rubbish, and an archive of something else."""
     (tmp_path / "a.pt2").write_bytes(b"rubbish")
