@@ -36,7 +36,7 @@ _LATER = (Iterator, AsyncIterator, Awaitable, FunctionType, MethodType, partial)
 class Subject:
     """What is counted: a model, the arguments of its forward, and the formulas to count by.
 
-    The code of one that `takes` values may do so by ways that no operator is.
+    `takes` says that its code names a way to the values of tensors that is no operator.
     """
 
     tree: Tree

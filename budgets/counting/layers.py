@@ -97,15 +97,10 @@ def answer_layer(module: nn.Module, x: Any, state: tuple[Any, ...], usual: set[A
 
 def is_row(module: nn.Module) -> bool:
     """Return whether all that a module's call does is to hand a value through its children, one after another."""
-    held = module.__dict__
-    if not is_row_kind(type(module)) or any(hooks_of(held)) or any(GLOBAL_HOOKS):
+    kind, held = type(module), module.__dict__
+    if not issubclass(kind, nn.Sequential) or any(hooks_of(held)) or any(GLOBAL_HOOKS):
         return False
-    return held.keys().isdisjoint(_SHADOWS)
-
-
-def is_row_kind(kind: type[nn.Module]) -> bool:
-    """Return whether that is all that the code of a class does."""
-    return issubclass(kind, nn.Sequential) and all(getattr(kind, name) is code for name, code in _ROW.items())
+    return held.keys().isdisjoint(_SHADOWS) and all(getattr(kind, name) is code for name, code in _ROW.items())
 
 
 def _one(operator: Any, kernel: MetaKernel | None = None) -> Callable[..., Answer | None]:
