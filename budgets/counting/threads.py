@@ -13,7 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from featherpress.budgets.counting.operators import facts_of
 
 #: Methods that hand a function to threads of a pool; all others call one of these.
-_POOLED = ("apply_async", "_map_async", "imap", "imap_unordered")
+_POOLED: tuple[tuple[Any, str], ...] = (
+    (ThreadPoolExecutor, "submit"),
+    *((ThreadPool, name) for name in ("apply_async", "_map_async", "imap", "imap_unordered")),
+)
 
 
 class _Watch:
@@ -49,26 +52,25 @@ class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_s
 def watched(tell: Callable[[str], None]) -> Iterator[None]:
     """Tell of each operator that threads run which are started or handed something here."""
     watch = _Watch(tell)
-    start, submit = Thread.start, ThreadPoolExecutor.submit
-    pooled = {name: getattr(ThreadPool, name) for name in _POOLED}
+    start, pooled = Thread.start, [(pool, name, getattr(pool, name)) for pool, name in _POOLED]
 
     def started(self: Thread) -> None:
         self.run = watch.wrap(self.run)  # type: ignore[method-assign]
         start(self)
 
-    def submitted(self: ThreadPoolExecutor, function: Any, /, *args: Any, **kwargs: Any) -> Any:
-        return submit(self, watch.wrap(function), *args, **kwargs)
-
     def handed(hand: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda self, func, *args, **kwargs: hand(self, watch.wrap(func), *args, **kwargs)
+        def wrapped(self: Any, func: Any, *args: Any, **kwargs: Any) -> Any:
+            return hand(self, watch.wrap(func), *args, **kwargs)
 
-    Thread.start, ThreadPoolExecutor.submit = started, submitted  # type: ignore[method-assign, assignment]
-    for name, usual in pooled.items():
-        setattr(ThreadPool, name, handed(usual))
+        return wrapped
+
+    Thread.start = started  # type: ignore[method-assign]
+    for pool, name, usual in pooled:
+        setattr(pool, name, handed(usual))
     try:
         yield
     finally:
-        Thread.start, ThreadPoolExecutor.submit = start, submit  # type: ignore[method-assign]
-        for name, usual in pooled.items():
-            setattr(ThreadPool, name, usual)
+        Thread.start = start  # type: ignore[method-assign]
+        for pool, name, usual in pooled:
+            setattr(pool, name, usual)
         watch.tell = None
