@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ from torch.autograd import forward_ad
 from torch.utils import _python_dispatch
 
 from featherpress.budgets.counting.generators import Generators
+from featherpress.budgets.counting.snapshots import reset
 
 #: What a module that is followed calls besides its forward.
 CALLS = 4
@@ -83,7 +84,8 @@ def preserve_global_state(depth: int = 0, *, collect: bool = True) -> Iterator[G
         while forward_ad._current_level > level:
             forward_ad.exit_dual_level()  # type: ignore[no-untyped-call]
         if os.environ._data != environment:  # type: ignore[attr-defined]
-            _replace(os.environ, environment)
+            held = {os.environ.decodekey(name): os.environ.decodevalue(value) for name, value in environment.items()}
+            reset(os.environ, held, os.environ.__setitem__, os.environ.__delitem__)
         for each, was in logged:
             if each.level != was:
                 each.setLevel(was)
@@ -95,14 +97,6 @@ def preserve_global_state(depth: int = 0, *, collect: bool = True) -> Iterator[G
             if get() != was:
                 turn(was)
         generators.put_back()
-
-
-def _replace(now: Any, was: Mapping[Any, Any]) -> None:
-    """Make the environment what it was, by its names and values as the system has them."""
-    held = {now.decodekey(name): now.decodevalue(value) for name, value in was.items()}
-    for name in now.keys() - held.keys():
-        del now[name]
-    now.update(held)
 
 
 def _leave_modes(dispatch: int, function: int) -> None:

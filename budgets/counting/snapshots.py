@@ -72,7 +72,7 @@ class Snapshot:
         sizes, keys, held = iter(self._sizes), iter(self._keys), iter(self._held)
         for item, size in zip(self.dicts, sizes, strict=False):
             was = dict(zip(islice(keys, size), islice(held, size), strict=True))
-            _reset(item, was, item.__setitem__, item.__delitem__)
+            reset(item, was, item.__setitem__, item.__delitem__)
         for item, size in zip(self.lists, sizes, strict=True):
             listed = list(islice(held, size))
             if len(item) != size or not all(map(is_, item, listed)):
@@ -82,7 +82,7 @@ class Snapshot:
     def watch_class(self, kind: type) -> Iterable[Any]:
         """Note a class; return what it holds, out of what functions are wrapped in."""
         was = dict(vars(kind))
-        self.undo.append(lambda: _reset(vars(kind), was, lambda k, v: setattr(kind, k, v), lambda k: delattr(kind, k)))
+        self.undo.append(lambda: reset(vars(kind), was, lambda k, v: setattr(kind, k, v), lambda k: delattr(kind, k)))
         return [v.__func__ if isinstance(v, (staticmethod, classmethod)) else v for v in was.values()]
 
     def watch_slots(self, item: Any) -> Iterable[Any]:
@@ -95,7 +95,7 @@ class Snapshot:
 
         was = held()
         put, drop = partial(object.__setattr__, item), partial(object.__delattr__, item)
-        self.undo.append(lambda: _reset(held(), was, put, drop))
+        self.undo.append(lambda: reset(held(), was, put, drop))
         return was.values()
 
     def watch_cell(self, cell: CellType) -> Iterable[Any]:
@@ -166,7 +166,7 @@ class Snapshot:
         return [cache.__wrapped__]
 
 
-def _reset(
+def reset(
     now: Mapping[Any, Any], was: Mapping[Any, Any], put: Callable[[Any, Any], None], drop: Callable[[Any], None]
 ) -> bool:
     """Make a dictionary, or a class, hold what it held; return whether it did not."""
