@@ -87,8 +87,8 @@ def test_budget_from_a_model(run: Run, tmp_path: Path) -> None:
     assert run("audit", "featherface_v2", "--init", "b.toml").code == 2
 
 
-def mistakes(folder: Path) -> dict[str, tuple[list[str], str]]:
-    """Name every way to get it wrong, with words of the answer."""
+def spoil(folder: Path) -> None:
+    """Write files and folders that are not what a command asks for."""
     (folder / "broken.toml").write_text("model = \n")
     (folder / "unknown.toml").write_text('model = "x"\ninput = [1, 3, 64, 64]\n[total]\nparms = { max = 3 }\n')
     (folder / "rubbish.pth").write_bytes(b"rubbish")
@@ -101,112 +101,67 @@ def mistakes(folder: Path) -> dict[str, tuple[list[str], str]]:
     picture = folder / "cut.jpg"
     Image.effect_noise((64, 64), 50).save(picture)
     picture.write_bytes(picture.read_bytes()[:600])
-    return {
-        "model": (["audit", "featherface_v9"], "no model is named 'featherface_v9'"),
-        "target": (["audit", "no_such_module:net"], "cannot import"),
-        "missing budget": (["audit", "featherface_v2", "--budget", "gone.toml"], "gone.toml"),
-        "broken budget": (["audit", "featherface_v2", "--budget", "broken.toml"], "broken.toml"),
-        "unknown key": (["audit", "featherface_v2", "--budget", "unknown.toml"], "parms"),
-        "recipe": (["train", "gone.toml"], "no recipe 'gone.toml'"),
-        "setting": (["distill", DRAWN_FACES, "--set", "schedule.epocs=2"], "unknown key 'epocs' in schedule"),
-        "full folder": (["distill", DRAWN_FACES, "--out", "full"], "not empty"),
-        "nothing to resume": (["distill", DRAWN_FACES, "--out", "new", "--resume"], "no run in new"),
-        "data": (["evaluate", "featherface_v2", "--weights", "v2.safetensors", "--data", "nowhere"], "nowhere"),
-        "weights": (["detect", "cut.jpg", "--weights", "gone.safetensors"], "no weights file"),
-        "broken weights": (["detect", "cut.jpg", "--weights", "rubbish.pth", "--model", "featherface_v2"], "rubbish"),
-        "truncated image": (["detect", "cut.jpg", "--weights", "v2.safetensors"], "cut.jpg"),
-        "missing image": (["detect", "gone.jpg", "--weights", "v2.safetensors"], "gone.jpg"),
-        "report": (["report", "nowhere"], "nowhere"),
-        "evaluate nothing": (["evaluate"], "evaluate needs --data"),
-        "set without recipe": (["evaluate", "my:net", "--set", "width=3"], "name it with --recipe"),
-        "unknown file": (["audit", "table.csv"], "yours is package.module:factory"),
-        "name": (["distill", DRAWN_FACES, "--set", "name=a b"], "name: expected text of the form"),
-        "no repository": (["diff", "main...HEAD", "--target", "my:net"], "(or any of the parent directories): .git\n"),
-        "half a pair": (["evaluate", "--predictions", "full"], "go together"),
-        "no folder": (["detect", "good.png", "--weights", "v2.safetensors", "--out", "cut.jpg"], "cut.jpg"),
-        "no place": (["audit", "featherface_v2", "--init", "cut.jpg/b.toml"], "cut.jpg"),
-        "no place for a graph": (["export", "featherface_v2", "--out", "cut.jpg/x.onnx"], "cut.jpg is a file"),
-        "scale": (["detect", "good.png", "--weights", "v2.safetensors", "--long-side", "1"], "32 to 16384"),
-        "contradiction": (["train", DRAWN_FACES, "--resume", "--overwrite", "--out", "full"], "choose one"),
-        "no teacher": (["train", DRAWN_FACES], "student.backbone"),
-        "tap": (["distill", DRAWN_FACES, "--set", "distillation.losses.feature.student=heads"], "cannot be compared"),
-        "diverged": (["detect", "good.png", "--weights", "nan.safetensors"], "not finite"),
-        "side": (["audit", "featherface_v2", "--input", "9999999999"], "of sizes from 1 to 65536"),
-        "no file": (["audit", "featherface_v2@"], "names no file after its @"),
-        "no file to bench": (
-            ["bench", "featherface_v2@", "--size", "64", "--rounds", "1"],
-            "names no file after its @",
-        ),
-        "file to fit": (["fit", "cut.jpg", "--params", "9"], "cut.jpg is a file"),
-        "file to export": (["export", "cut.jpg"], "cut.jpg is a file"),
-        "file to bench": (["bench", "cut.jpg"], "cut.jpg is a file"),
-        "accuracy alone": (["audit", "mine:net", "--accuracy", "full"], "name its file with --budget"),
-        "fit weights": (["fit", "mine:net@w.pth", "--params", "9"], "name mine:net alone, without w.pth"),
-        "knob": (["fit", "featherface_v2", "--params", "9", "--knob", "n=1:99999999999"], "10,000 values at most"),
-        "folder for a file": (["bench", "featherface_v2", "--out", "full"], "full is a folder; name a file"),
-        "file for a folder": (["evaluate", "--data", "full", "--out", "cut.jpg/new"], "cut.jpg is a file"),
-        "pin": (["audit", "featherface_v2", "--pin", "full"], "full is a folder; name a file"),
-        "choice": (["train", DRAWN_FACES, "--cache", "x"], "invalid value for '--cache': 'x' is not one of"),
-        "weights of a folder": (
-            ["distill", DRAWN_FACES, "--set", "teacher.weights=full"],
-            "teacher.weights needs full",
-        ),
-    }
 
 
-CASES = (
-    "model",
-    "target",
-    "missing budget",
-    "broken budget",
-    "unknown key",
-    "recipe",
-    "setting",
-    "full folder",
-    "nothing to resume",
-    "data",
-    "weights",
-    "broken weights",
-    "truncated image",
-    "missing image",
-    "report",
-    "evaluate nothing",
-    "half a pair",
-    "no folder",
-    "no place",
-    "scale",
-    "contradiction",
-    "no teacher",
-    "tap",
-    "diverged",
-    "side",
-    "knob",
-    "folder for a file",
-    "file for a folder",
-    "pin",
-    "choice",
-    "weights of a folder",
-    "set without recipe",
-    "unknown file",
-    "name",
-    "no repository",
-    "no place for a graph",
-    "no file",
-    "no file to bench",
-    "fit weights",
-    "file to fit",
-    "file to export",
-    "file to bench",
-    "accuracy alone",
-)
+#: Every way to get it wrong, with words of the answer.
+MISTAKES: dict[str, tuple[list[str], str]] = {
+    "model": (["audit", "featherface_v9"], "no model is named 'featherface_v9'"),
+    "target": (["audit", "no_such_module:net"], "cannot import"),
+    "missing budget": (["audit", "featherface_v2", "--budget", "gone.toml"], "gone.toml"),
+    "broken budget": (["audit", "featherface_v2", "--budget", "broken.toml"], "broken.toml"),
+    "unknown key": (["audit", "featherface_v2", "--budget", "unknown.toml"], "parms"),
+    "recipe": (["train", "gone.toml"], "no recipe 'gone.toml'"),
+    "setting": (["distill", DRAWN_FACES, "--set", "schedule.epocs=2"], "unknown key 'epocs' in schedule"),
+    "full folder": (["distill", DRAWN_FACES, "--out", "full"], "not empty"),
+    "nothing to resume": (["distill", DRAWN_FACES, "--out", "new", "--resume"], "no run in new"),
+    "data": (["evaluate", "featherface_v2", "--weights", "v2.safetensors", "--data", "nowhere"], "nowhere"),
+    "weights": (["detect", "cut.jpg", "--weights", "gone.safetensors"], "no weights file"),
+    "broken weights": (["detect", "cut.jpg", "--weights", "rubbish.pth", "--model", "featherface_v2"], "rubbish"),
+    "truncated image": (["detect", "cut.jpg", "--weights", "v2.safetensors"], "cut.jpg"),
+    "missing image": (["detect", "gone.jpg", "--weights", "v2.safetensors"], "gone.jpg"),
+    "report": (["report", "nowhere"], "nowhere"),
+    "evaluate nothing": (["evaluate"], "evaluate needs --data"),
+    "set without recipe": (["evaluate", "my:net", "--set", "width=3"], "name it with --recipe"),
+    "unknown file": (["audit", "table.csv"], "yours is package.module:factory"),
+    "name": (["distill", DRAWN_FACES, "--set", "name=a b"], "name: expected text of the form"),
+    "no repository": (["diff", "main...HEAD", "--target", "my:net"], "(or any of the parent directories): .git\n"),
+    "half a pair": (["evaluate", "--predictions", "full"], "go together"),
+    "no folder": (["detect", "good.png", "--weights", "v2.safetensors", "--out", "cut.jpg"], "cut.jpg"),
+    "no place": (["audit", "featherface_v2", "--init", "cut.jpg/b.toml"], "cut.jpg"),
+    "no place for a graph": (["export", "featherface_v2", "--out", "cut.jpg/x.onnx"], "cut.jpg is a file"),
+    "scale": (["detect", "good.png", "--weights", "v2.safetensors", "--long-side", "1"], "32 to 16384"),
+    "contradiction": (["train", DRAWN_FACES, "--resume", "--overwrite", "--out", "full"], "choose one"),
+    "no teacher": (["train", DRAWN_FACES], "student.backbone"),
+    "tap": (["distill", DRAWN_FACES, "--set", "distillation.losses.feature.student=heads"], "cannot be compared"),
+    "diverged": (["detect", "good.png", "--weights", "nan.safetensors"], "not finite"),
+    "side": (["audit", "featherface_v2", "--input", "9999999999"], "of sizes from 1 to 65536"),
+    "no file": (["audit", "featherface_v2@"], "names no file after its @"),
+    "no file to bench": (
+        ["bench", "featherface_v2@", "--size", "64", "--rounds", "1"],
+        "names no file after its @",
+    ),
+    "file to fit": (["fit", "cut.jpg", "--params", "9"], "cut.jpg is a file"),
+    "file to export": (["export", "cut.jpg"], "cut.jpg is a file"),
+    "file to bench": (["bench", "cut.jpg"], "cut.jpg is a file"),
+    "accuracy alone": (["audit", "mine:net", "--accuracy", "full"], "name its file with --budget"),
+    "fit weights": (["fit", "mine:net@w.pth", "--params", "9"], "name mine:net alone, without w.pth"),
+    "knob": (["fit", "featherface_v2", "--params", "9", "--knob", "n=1:99999999999"], "10,000 values at most"),
+    "folder for a file": (["bench", "featherface_v2", "--out", "full"], "full is a folder; name a file"),
+    "file for a folder": (["evaluate", "--data", "full", "--out", "cut.jpg/new"], "cut.jpg is a file"),
+    "pin": (["audit", "featherface_v2", "--pin", "full"], "full is a folder; name a file"),
+    "choice": (["train", DRAWN_FACES, "--cache", "x"], "invalid value for '--cache': 'x' is not one of"),
+    "weights of a folder": (
+        ["distill", DRAWN_FACES, "--set", "teacher.weights=full"],
+        "teacher.weights needs full",
+    ),
+}
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", MISTAKES)
 def test_mistakes_are_one_sentence(run: Run, tmp_path: Path, weights: Path, case: str) -> None:
     """A mistake is one line on standard error that names it, and exit code 2."""
-    every = mistakes(tmp_path)
-    assert {*every} == {*CASES}
-    arguments, words = every[case]
+    spoil(tmp_path)
+    arguments, words = MISTAKES[case]
     ending = run(*arguments)
     assert ending.code == 2
     assert words in ending.err
