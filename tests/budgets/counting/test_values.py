@@ -200,10 +200,13 @@ class Experts(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         top = self.router(x).topk(2).indices
         out = torch.zeros_like(x)
-        for e in range(4):
+        for e in range(self.router.out_features):
             rows = (top == e).any(-1).nonzero().squeeze(-1)
-            out.index_add_(0, rows, (x[rows] @ self.up[e].T).relu() @ self.down[e].T)
+            self.add(e, rows, x, out)
         return out
+
+    def add(self, e: int, rows: Tensor, x: Tensor, out: Tensor) -> None:
+        out.index_add_(0, rows, (x[rows] @ self.up[e].T).relu() @ self.down[e].T)
 
 
 @pytest.mark.parametrize("x", [torch.randn(16, 8), torch.zeros(16, 8)], ids=["values", "zeros"])
@@ -225,14 +228,9 @@ class Modules(Experts):
             nn.Sequential(nn.Linear(8, 32, bias=False), nn.ReLU(), nn.Linear(32, 8, bias=False)) for _ in range(experts)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        top = self.router(x).topk(2).indices
-        out = torch.zeros_like(x)
-        for e, expert in enumerate(self.experts):
-            rows = (top == e).any(-1).nonzero().squeeze(-1)
-            if len(rows):
-                out.index_add_(0, rows, expert(x[rows]))
-        return out
+    def add(self, e: int, rows: Tensor, x: Tensor, out: Tensor) -> None:
+        if len(rows):
+            out.index_add_(0, rows, self.experts[e](x[rows]))
 
 
 @pytest.mark.parametrize("x", [torch.randn(16, 8), torch.zeros(16, 8)], ids=["values", "zeros"])
