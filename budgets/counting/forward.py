@@ -178,11 +178,12 @@ def _watch(
         buffers = [each for _, module in subject.tree for each in module._buffers.values() if each is not None]
         keys = set(map(storage_key, buffers))
         surroundings.tensors.update(originals, keys)
+        fed = set(map(id, tensors_in(subject.inputs)))
         if surroundings.lent and (
             len(originals) < len(rows.by_id)
             or not keys.isdisjoint(originals)
-            or not {*rows.by_id, *map(id, buffers)}.isdisjoint(map(id, tensors_in(subject.inputs)))
-            or any(each.layout is not torch.strided for each in (*rows.by_id.values(), *buffers))
+            or not (fed.isdisjoint(rows.by_id) and fed.isdisjoint(map(id, buffers)))
+            or min(surroundings.tensors, default=0) < 0  # without a storage, as a sparse one
         ):
             raise Unlendable
     mode = CountingMode(subject.table, ModuleStack(copies, closed=closed), replica, parameters, method=method)

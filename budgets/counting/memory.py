@@ -123,6 +123,8 @@ class Lifetimes:
             change[born] += elements
             change[died + 1] -= elements
         curves = [(dtype, list(accumulate(change))) for dtype, change in changes.items()]
+        if len(curves) == 1:  # of one type, as mostly: at one moment, whatever its size
+            curves = [(dtype, [max(curve)]) for dtype, curve in curves]
 
         def most(float_size: int) -> int:
             sized = (map(mul, curve, repeat(size_of(1, dtype, float_size))) for dtype, curve in curves)
